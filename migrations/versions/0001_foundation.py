@@ -1,0 +1,142 @@
+"""The registry, the job table, and the functions that DDL of user tables calls."""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+TABLES = (
+    """
+    CREATE TABLE semantic.encoder (
+        id bigint PRIMARY KEY,
+        reference text NOT NULL,
+        dimensions integer NOT NULL CHECK (dimensions > 0),
+        fingerprint text,
+        max_tokens integer,
+        first_loaded_at timestamptz,
+        UNIQUE (reference, dimensions)
+    )
+    """,
+    """
+    CREATE TABLE semantic.semantic_index (
+        id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        name text NOT NULL,
+        source regclass NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        UNIQUE (source, name)
+    )
+    """,
+    """
+    CREATE TABLE semantic.generation (
+        id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        index_id integer NOT NULL REFERENCES semantic.semantic_index ON DELETE CASCADE,
+        role text NOT NULL CHECK (role IN ('live', 'next', 'previous')),
+        encoder_id bigint NOT NULL REFERENCES semantic.encoder,
+        chunks regclass NOT NULL UNIQUE,
+        receipts regclass NOT NULL UNIQUE,
+        spec jsonb NOT NULL,
+        backfill_after text,
+        backfilled_at timestamptz,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        UNIQUE (index_id, role)
+    )
+    """,
+    # No foreign key to generation: it would cost every application write a look-up per row.
+    """
+    CREATE TABLE semantic.job (
+        generation_id integer NOT NULL,
+        key text COLLATE "C" NOT NULL,
+        version bigint NOT NULL DEFAULT 1,
+        state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'processing', 'failed')),
+        priority smallint NOT NULL DEFAULT 0,
+        attempts smallint NOT NULL DEFAULT 0,
+        dirty_at timestamptz NOT NULL DEFAULT now(),
+        available_at timestamptz NOT NULL DEFAULT now(),
+        claim uuid,
+        lease_until timestamptz,
+        error text,
+        PRIMARY KEY (generation_id, key),
+        CHECK ((state = 'processing') = (claim IS NOT NULL)),
+        CHECK ((claim IS NULL) = (lease_until IS NULL))
+    ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0)
+    """,
+    """
+    CREATE INDEX job_pending_idx ON semantic.job (generation_id, priority, available_at)
+    WHERE state = 'pending'
+    """,
+    "CREATE INDEX job_lease_idx ON semantic.job (lease_until) WHERE state = 'processing'",
+    """
+    CREATE TABLE semantic.worker (
+        id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        host text NOT NULL,
+        pid integer NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT now(),
+        heartbeat_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+)
+
+FUNCTIONS = (
+    """
+    CREATE FUNCTION semantic.register_index_v1(
+        index_name text, index_source regclass, index_chunks regclass, index_receipts regclass,
+        index_encoder_id bigint, index_spec jsonb
+    ) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known_index integer;
+        known_generation integer;
+    BEGIN
+        DELETE FROM semantic.semantic_index AS known  -- of tables that were dropped without a word to us
+        WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = known.source);
+        INSERT INTO semantic.encoder (id, reference, dimensions)
+        VALUES (
+            index_encoder_id,
+            index_spec #>> '{encoder,reference}',
+            (index_spec #>> '{encoder,dimensions}')::integer
+        )
+        ON CONFLICT DO NOTHING;
+        INSERT INTO semantic.semantic_index (name, source)
+        VALUES (index_name, index_source)
+        RETURNING id INTO known_index;
+        INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
+        VALUES (
+            known_index, 'live', index_encoder_id, index_chunks, index_receipts, index_spec
+        )
+        RETURNING id INTO known_generation;
+        RETURN known_generation;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.unregister_index_v1(index_chunks regclass) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH gone AS (
+            DELETE FROM semantic.semantic_index
+            WHERE id = (SELECT index_id FROM semantic.generation WHERE chunks = index_chunks)
+            RETURNING id
+        )
+        DELETE FROM semantic.job
+        USING semantic.generation, gone
+        WHERE generation.index_id = gone.id AND job.generation_id = generation.id
+    $body$
+    """,
+)
+
+GRANTS = (
+    "GRANT USAGE ON SCHEMA semantic TO PUBLIC",
+    "GRANT SELECT ON semantic.encoder, semantic.semantic_index, semantic.generation TO PUBLIC",
+)
+
+
+def upgrade() -> None:
+    for statement in (*TABLES, *FUNCTIONS, *GRANTS):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    op.execute("DROP FUNCTION semantic.register_index_v1, semantic.unregister_index_v1")
+    for table in ("worker", "job", "generation", "semantic_index", "encoder"):
+        op.execute(f"DROP TABLE semantic.{table}")

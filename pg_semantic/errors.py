@@ -1,0 +1,57 @@
+"""Every error that the package raises on purpose; nothing else.
+
+::
+
+    PgSemanticError
+    ├── DeclarationError        a semantic index that can not be: unknown column, no primary key, a name taken
+    ├── SettingsError           a setting or a DSN that can not be read
+    ├── DatabaseError           the server refused, or can not be reached
+    │   └── NotInstalled        pgvector or the pg_semantic schema is missing or too old
+    ├── IndexNotFound           no semantic index of that name in this database
+    ├── EncoderError            an encoder that can not be loaded
+    │   └── EncoderMismatch     not the encoder, or not the dimensions, that the vectors were made with
+    ├── MissingExtra            an optional dependency is not installed
+    └── QueryError              a search that can not be answered as asked
+
+A message says what happened and what to do next.
+"""
+
+
+class PgSemanticError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class DeclarationError(PgSemanticError):
+    """The semantic index can not be declared this way."""
+
+
+class SettingsError(PgSemanticError):
+    """A setting or a DSN can not be read."""
+
+
+class DatabaseError(PgSemanticError):
+    """The database refused a statement or can not be reached."""
+
+
+class NotInstalled(DatabaseError):  # noqa: N818 - reads as the state it reports
+    """The database lacks pgvector or the pg_semantic schema, or has one too old."""
+
+
+class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it reports
+    """No semantic index of that name exists in this database."""
+
+
+class EncoderError(PgSemanticError):
+    """The encoder can not be loaded."""
+
+
+class EncoderMismatch(EncoderError):  # noqa: N818 - reads as the state it reports
+    """The encoder is not the one that the stored vectors were made with."""
+
+
+class MissingExtra(PgSemanticError):  # noqa: N818 - reads as the state it reports
+    """An optional dependency is needed and not installed."""
+
+
+class QueryError(PgSemanticError):
+    """The search can not be answered as asked."""

@@ -1,0 +1,147 @@
+"""The Python face of ``sql/jobs.sql``: claim, hold, complete, release, fail. docs/queue.md draws the states."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pg_semantic import sql
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed job: the key of a row whose text changed, and the version of the change."""
+
+    key: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Jobs of one generation taken together; the token proves that they are still ours."""
+
+    generation_id: int
+    token: uuid.UUID
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Jobs of a generation by state; the age is None when none waits."""
+
+    pending: int
+    processing: int
+    failed: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A parked job and why."""
+
+    key: str
+    attempts: int
+    error: str
+
+
+def claim(connection: sa.Connection, generation_id: int, *, rows: int, lease_seconds: float) -> Claim:
+    """Takes up to ``rows`` pending jobs; commit before working on them."""
+    token = uuid.uuid4()
+    found = connection.execute(
+        sql.statement("jobs", "claim"),
+        {"generation": generation_id, "rows": rows, "claim": token, "lease": lease_seconds},
+    )
+    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found))
+
+
+def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[str]:
+    """Keys of those jobs that are as they were claimed, locked until the transaction ends.
+
+    A key that is missing has a newer version, was taken from us, or is locked by a writer.
+    """
+    return set(
+        connection.scalars(
+            sql.statement("jobs", "hold"),
+            {
+                "generation": claimed.generation_id,
+                "claim": claimed.token,
+                "keys": [job.key for job in jobs],
+                "versions": [job.version for job in jobs],
+            },
+        )
+    )
+
+
+def complete(connection: sa.Connection, claimed: Claim, keys: Sequence[str]) -> None:
+    """Ends jobs that this transaction holds."""
+    connection.execute(
+        sql.statement("jobs", "complete"), {"generation": claimed.generation_id, "keys": list(keys)}
+    )
+
+
+def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> None:
+    """Gives jobs back, to be claimed again after the delay; those that are not ours any more stay as they are."""
+    connection.execute(
+        sql.statement("jobs", "release"),
+        {
+            "generation": claimed.generation_id,
+            "claim": claimed.token,
+            "keys": list(keys),
+            "delay": delay_seconds,
+        },
+    )
+
+
+def fail(
+    connection: sa.Connection, claimed: Claim, job: Job, *, error: str, max_attempts: int, retry_seconds: float
+) -> None:
+    """Records that a job failed; it is tried again with back-off, and parked after ``max_attempts``."""
+    connection.execute(
+        sql.statement("jobs", "fail"),
+        {
+            "generation": claimed.generation_id,
+            "claim": claimed.token,
+            "key": job.key,
+            "version": job.version,
+            "error": error,
+            "max_attempts": max_attempts,
+            "retry": retry_seconds,
+        },
+    )
+
+
+def heartbeat(connection: sa.Connection, tokens: Sequence[uuid.UUID], *, lease_seconds: float) -> None:
+    """Extends the leases of these claims."""
+    connection.execute(sql.statement("jobs", "heartbeat"), {"claims": list(tokens), "lease": lease_seconds})
+
+
+def reap(connection: sa.Connection, *, max_attempts: int) -> None:
+    """Frees jobs whose lease has run out."""
+    connection.execute(sql.statement("jobs", "reap"), {"max_attempts": max_attempts})
+
+
+def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:
+    """Marks rows that have no job, behind all edits."""
+    connection.execute(sql.statement("jobs", "enqueue"), {"generation": generation_id, "keys": list(keys)})
+
+
+def waiting(connection: sa.Connection, generation_id: int, *, limit: int) -> int:
+    """Jobs that are pending or being worked on, counted up to ``limit``."""
+    return connection.execute(
+        sql.statement("jobs", "waiting"), {"generation": generation_id, "limit": limit}
+    ).scalar_one()
+
+
+def counts(connection: sa.Connection, generation_id: int) -> Counts:
+    """Jobs of a generation by state; reads all of them."""
+    row = connection.execute(sql.statement("jobs", "counts"), {"generation": generation_id}).one()
+    return Counts(row.pending, row.processing, row.failed, row.oldest_seconds)
+
+
+def failures(connection: sa.Connection, generation_id: int, *, limit: int) -> list[Failure]:
+    """Parked jobs with their errors, newest first."""
+    rows = connection.execute(
+        sql.statement("jobs", "failures"), {"generation": generation_id, "limit": limit}
+    )
+    return [Failure(row.key, row.attempts, row.error) for row in rows]

@@ -1,0 +1,94 @@
+"""What the database knows of its semantic indexes: generations with their specs, and the encoders' fingerprints."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pg_semantic import database, errors, sql
+from pg_semantic.spec import IndexSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One built copy of a semantic index; the spec has the names that its tables have now."""
+
+    id: int
+    name: str
+    role: str
+    spec: IndexSpec
+    backfilled: bool
+    fingerprint: str | None
+
+    @property
+    def qualified_name(self) -> str:
+        """The semantic index's name with its schema, which is unique in a database."""
+        return f"{self.spec.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEncoder:
+    """An encoder as recorded; the fingerprint is None until a worker has loaded it."""
+
+    reference: str
+    dimensions: int
+    fingerprint: str | None
+
+
+def generations(connection: sa.Connection) -> list[Generation]:
+    """Every generation in the database, oldest index first."""
+    with database.translated():
+        rows = connection.execute(sql.statement("registry", "generations"))
+        return [
+            Generation(
+                id=row.id,
+                name=row.name,
+                role=row.role,
+                spec=dataclasses.replace(IndexSpec.from_json(row.spec), schema=row.schema, table=row.table),
+                backfilled=row.backfilled,
+                fingerprint=row.fingerprint,
+            )
+            for row in rows
+        ]
+
+
+def find(connection: sa.Connection, name: str) -> Generation:
+    """The live generation of the semantic index with this name, which may be qualified with a schema."""
+    known = [generation for generation in generations(connection) if generation.role == "live"]
+    matches = [generation for generation in known if name in {generation.name, generation.qualified_name}]
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(generation.qualified_name for generation in matches or known) or "none"
+    if matches:
+        raise errors.IndexNotFound(f"{name!r} is the name of several semantic indexes: say which of {names}.")
+    raise errors.IndexNotFound(f"No semantic index {name!r} in this database. There are: {names}.")
+
+
+def encoder_of(connection: sa.Connection, chunks: sa.Table) -> KnownEncoder:
+    """The encoder that made the vectors of a chunk table."""
+    name = connection.dialect.identifier_preparer.format_table(chunks)
+    with database.translated():
+        row = connection.execute(sql.statement("registry", "encoder_of"), {"chunks": name}).one_or_none()
+    if row is None:
+        raise errors.IndexNotFound(
+            f"Semantic index {chunks.fullname!r} has not been created in this database: "
+            "metadata.create_all(engine), or `pg-semantic index create`."
+        )
+    return KnownEncoder(row.reference, row.dimensions, row.fingerprint)
+
+
+def pin_encoder(connection: sa.Connection, encoder_id: int, *, fingerprint: str, max_tokens: int) -> None:
+    """Records the fingerprint of an encoder, or compares it with the recorded one.
+
+    Raises `errors.EncoderMismatch` when another fingerprint is on record.
+    """
+    connection.execute(
+        sql.statement("registry", "pin_encoder"),
+        {"id": encoder_id, "fingerprint": fingerprint, "max_tokens": max_tokens},
+    )
+    recorded = connection.scalar(sql.statement("registry", "fingerprint"), {"id": encoder_id})
+    if recorded != fingerprint:
+        raise errors.EncoderMismatch(
+            f"The stored vectors were made by the encoder with fingerprint {recorded}, the one loaded here has "
+            f"{fingerprint}: load the same weights, prompts and limits, or make the index anew."
+        )

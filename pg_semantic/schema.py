@@ -1,0 +1,159 @@
+"""From a spec to tables: the chunk table, the receipt table and the vector index beside a user's table.
+
+``metadata.create_all()`` makes them as it makes any table; `capture` adds the triggers and the registry row. The
+vector index is the exception: it is declared here and built by the worker, once the bulk of the vectors is there.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from pgvector.sqlalchemy import HALFVEC, VECTOR
+from sqlalchemy.types import UserDefinedType
+
+from pg_semantic import capture
+from pg_semantic.spec import IndexSpec
+
+_BLANK = " \t\n\r\f\v"
+
+
+class KeyType(UserDefinedType[Any]):
+    """A key column's Postgres type by its name, for tables that have no mapped class."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name; `spec.KeyColumn` has let only known ones through."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of one generation of a semantic index."""
+
+    spec: IndexSpec
+    source: sa.Table
+    chunks: sa.Table
+    receipts: sa.Table
+
+    @property
+    def source_key(self) -> list[sa.Column[Any]]:
+        """Key columns of the source, in key order."""
+        return [self.source.c[column.name] for column in self.spec.key]
+
+    @property
+    def chunk_key(self) -> list[sa.Column[Any]]:
+        """Key columns of the chunk table, in key order."""
+        return [self.chunks.c[column.name] for column in self.spec.key]
+
+    @property
+    def receipt_key(self) -> list[sa.Column[Any]]:
+        """Key columns of the receipt table, in key order."""
+        return [self.receipts.c[column.name] for column in self.spec.key]
+
+    @property
+    def vector_index(self) -> sa.Index:
+        """The HNSW index of the chunk table."""
+        return next(index for index in self.chunks.indexes if index.name == self.spec.vector_index_name)
+
+
+def build(spec: IndexSpec, source: sa.Table | None = None) -> Tables:
+    """The tables of a semantic index, in the source's MetaData; a source that has no mapped class is made up."""
+    if source is None:
+        source = _source(spec)
+    receipts = _receipts(spec, source)
+    chunks = _chunks(spec, source)
+    chunks.add_is_dependent_on(receipts)
+    capture.attach(spec, source=source, chunks=chunks, receipts=receipts)
+    return Tables(spec, source, chunks, receipts)
+
+
+def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
+    """The SQL expression of a row's text: the columns that are not blank, a blank line between two."""
+    texts = (sa.func.nullif(sa.func.btrim(sa.cast(row.c[name], sa.Text), _BLANK), "") for name in spec.columns)
+    return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
+
+
+def source_hash(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
+    """The SQL expression of `hashing.content_hash`."""
+    return sa.func.sha256(sa.func.convert_to(text, "UTF8"), type_=sa.LargeBinary)
+
+
+def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
+    """The SQLAlchemy type of the vectors."""
+    kind = HALFVEC if spec.storage == "halfvec" else VECTOR
+    return kind(spec.encoder.dimensions)
+
+
+def _source(spec: IndexSpec) -> sa.Table:
+    keys_ = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
+    names = {column.name for column in spec.key}
+    texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
+    return sa.Table(spec.table, sa.MetaData(), *keys_, *texts, schema=spec.schema)
+
+
+def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:
+    return [
+        sa.Column(column.name, source.c[column.name].type, primary_key=True, autoincrement=False)
+        for column in spec.key
+    ]
+
+
+def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
+    names = [column.name for column in spec.key]
+    columns = [source.c[name] for name in names]
+    return sa.ForeignKeyConstraint(names, columns, ondelete="CASCADE", onupdate="CASCADE")
+
+
+def _receipts(spec: IndexSpec, source: sa.Table) -> sa.Table:
+    return sa.Table(
+        spec.receipts_name,
+        source.metadata,
+        *_key_columns(spec, source),
+        sa.Column("source_hash", sa.LargeBinary, nullable=False),
+        sa.Column("chunk_count", sa.Integer, nullable=False),
+        sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
+        sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+        _to_source(spec, source),
+        schema=source.schema,
+        comment="One row per synced row: the hash of the text that its chunks were made of",
+    )
+
+
+def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:
+    chunks = sa.Table(
+        spec.name,
+        source.metadata,
+        *_key_columns(spec, source),
+        sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("content", sa.Text, nullable=False),
+        sa.Column("vector", vector_type(spec), nullable=False),
+        sa.Column("content_hash", sa.LargeBinary, nullable=False),
+        sa.Column("encoder_id", sa.BigInteger, nullable=False),
+        sa.Column("token_count", sa.Integer, nullable=False),
+        sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
+        sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+        _to_source(spec, source),
+        sa.CheckConstraint(f"encoder_id = {spec.encoder.id:d}", name=f"{spec.name}_encoder"),
+        sa.Index(f"{spec.name}_content_idx", "content_hash"),
+        schema=source.schema,
+        comment=f"Chunks and vectors of {source.fullname} ({', '.join(spec.columns)}), made by {spec.encoder.reference}",
+    )
+    sa.Index(
+        spec.vector_index_name,
+        chunks.c.vector,
+        postgresql_using="hnsw",
+        postgresql_with={"m": spec.hnsw.m, "ef_construction": spec.hnsw.ef_construction},
+        postgresql_ops={"vector": f"{spec.storage}_cosine_ops"},
+        postgresql_concurrently=True,
+    ).ddl_if(callable_=_built_by_the_worker)
+    return chunks
+
+
+def _built_by_the_worker(*_: object, **__: object) -> bool:
+    return False
+
+

@@ -1,0 +1,76 @@
+"""Everything an operator may change: one typed object, read from the environment here and nowhere else."""
+
+from typing import Annotated
+
+import pydantic
+import pydantic_settings
+from pydantic import Field
+
+from pg_semantic import errors
+
+
+class Settings(pydantic_settings.BaseSettings):
+    """Settings of the worker and the command line; each is an environment variable ``PG_SEMANTIC_...``."""
+
+    model_config = pydantic_settings.SettingsConfigDict(
+        env_prefix="PG_SEMANTIC_", frozen=True, hide_input_in_errors=True
+    )
+
+    dsn: Annotated[
+        pydantic.SecretStr | None,
+        Field(description="The database: postgresql://user@host/name, or embedded:PATH for an embedded server."),
+    ] = None
+    encoder_paths: Annotated[
+        dict[str, str],
+        Field(description='Where encoders are on this machine, as JSON: {"org/name": "/folder"}.'),
+    ] = {}
+    device: Annotated[
+        str | None,
+        Field(description="Torch device of the encoder (cpu, cuda:1, mps); the fastest at hand when not set."),
+    ] = None
+    token_budget: Annotated[
+        int, Field(ge=1, description="Tokens that the encoder reads at once, padding included.")
+    ] = 4096
+    batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once.")] = 256
+    write_rows: Annotated[
+        int, Field(ge=1, description="Rows per write transaction: the longest that an edit of them can wait.")
+    ] = 64
+    poll_seconds: Annotated[
+        float, Field(gt=0, description="How often an idle worker looks for jobs, in seconds.")
+    ] = 0.05
+    lease_seconds: Annotated[
+        float,
+        Field(ge=1, description="How long a claim is good without a heartbeat, in seconds; heartbeats go at a third."),
+    ] = 60.0
+    max_attempts: Annotated[int, Field(ge=1, description="Failures after which a job is parked as failed.")] = 5
+    retry_seconds: Annotated[
+        float, Field(gt=0, description="Wait before the second attempt, in seconds; doubles each time, with jitter.")
+    ] = 1.0
+    vector_index_backlog: Annotated[
+        int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")
+    ] = 1000
+
+
+def load(**overrides: object) -> Settings:
+    """The settings from the environment, with overrides that are not None on top.
+
+    Raises `errors.SettingsError` naming the setting that can not be read.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except (pydantic.ValidationError, pydantic_settings.SettingsError) as error:
+        raise errors.SettingsError(_explain(error)) from error
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"PG_SEMANTIC_{name.upper()}"
+
+
+def _explain(error: Exception) -> str:
+    if not isinstance(error, pydantic.ValidationError):
+        return f"A setting can not be read: {error}. See `pg-semantic settings`."
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = variable(".".join(str(part) for part in first["loc"][:1]))
+    return f"Setting {name} is wrong: {first['msg']}. See `pg-semantic settings`."

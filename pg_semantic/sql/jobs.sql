@@ -1,0 +1,122 @@
+-- The job table's life, one statement a transition; docs/queue.md draws the states.
+-- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
+
+-- name: claim
+-- Takes the next pending jobs of a generation, edits before backfill, oldest first.
+WITH next AS MATERIALIZED (
+    SELECT key
+    FROM semantic.job
+    WHERE generation_id = :generation AND state = 'pending' AND available_at <= now()
+    ORDER BY priority, available_at
+    LIMIT :rows
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE semantic.job
+SET state = 'processing', claim = :claim, attempts = attempts + 1,
+    lease_until = now() + make_interval(secs => :lease)
+FROM next
+WHERE job.generation_id = :generation AND job.key = next.key
+RETURNING job.key, job.version
+
+-- name: hold
+-- Compare and lock: which of a claim's jobs are still as they were claimed. Held to the end of the transaction.
+SELECT job.key
+FROM semantic.job
+JOIN unnest(CAST(:keys AS text[]), CAST(:versions AS bigint[])) AS mine (key, version)
+  ON job.key = mine.key AND job.version = mine.version
+WHERE job.generation_id = :generation AND job.claim = :claim
+ORDER BY job.key
+FOR UPDATE OF job SKIP LOCKED
+
+-- name: complete
+-- Ends jobs that this transaction holds.
+DELETE FROM semantic.job
+WHERE generation_id = :generation AND key = ANY (CAST(:keys AS text[]))
+
+-- name: release
+-- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt.
+WITH mine AS MATERIALIZED (
+    SELECT key
+    FROM semantic.job
+    WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys AS text[]))
+    ORDER BY key
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE semantic.job
+SET state = 'pending', claim = NULL, lease_until = NULL, attempts = attempts - 1,
+    available_at = now() + make_interval(secs => :delay)
+FROM mine
+WHERE job.generation_id = :generation AND job.key = mine.key
+
+-- name: fail
+-- Records a failure: tried again later with back-off and jitter, parked as failed after the last attempt.
+UPDATE semantic.job
+SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
+    claim = NULL, lease_until = NULL, error = :error,
+    available_at = now() + make_interval(
+        secs => least(CAST(:retry AS double precision) * 2 ^ (attempts - 1) * (0.5 + random()), 3600))
+WHERE generation_id = :generation AND claim = :claim AND key = :key AND version = :version
+
+-- name: heartbeat
+-- Extends the lease of claims that are still being worked on.
+WITH mine AS MATERIALIZED (
+    SELECT generation_id, key
+    FROM semantic.job
+    WHERE state = 'processing' AND claim = ANY (CAST(:claims AS uuid[]))
+    ORDER BY generation_id, key
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE semantic.job
+SET lease_until = now() + make_interval(secs => :lease)
+FROM mine
+WHERE job.generation_id = mine.generation_id AND job.key = mine.key
+
+-- name: reap
+-- Frees the jobs of workers that stopped giving signs of life; a job that outlived its attempts is parked.
+WITH lost AS MATERIALIZED (
+    SELECT generation_id, key
+    FROM semantic.job
+    WHERE state = 'processing' AND lease_until < now()
+    ORDER BY generation_id, key
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE semantic.job
+SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
+    claim = NULL, lease_until = NULL, available_at = now(),
+    error = 'the worker that had claimed this row stopped giving signs of life'
+FROM lost
+WHERE job.generation_id = lost.generation_id AND job.key = lost.key
+
+-- name: enqueue
+-- Marks rows that have no job yet, behind all edits.
+INSERT INTO semantic.job (generation_id, key, priority)
+SELECT :generation, marked.key, 1
+FROM unnest(CAST(:keys AS text[])) AS marked (key)
+ORDER BY marked.key
+ON CONFLICT (generation_id, key) DO NOTHING
+
+-- name: waiting
+-- Counts the jobs not parked of a generation, up to a limit so that a long queue costs no more than a short one.
+SELECT count(*) FROM (
+    SELECT FROM semantic.job
+    WHERE generation_id = :generation AND state <> 'failed'
+    LIMIT :limit
+) AS some
+
+-- name: counts
+-- Jobs of a generation by state, and the age in seconds of the oldest pending one.
+SELECT
+    count(*) FILTER (WHERE state = 'pending') AS pending,
+    count(*) FILTER (WHERE state = 'processing') AS processing,
+    count(*) FILTER (WHERE state = 'failed') AS failed,
+    CAST(extract(epoch FROM now() - min(dirty_at) FILTER (WHERE state <> 'failed')) AS double precision) AS oldest_seconds
+FROM semantic.job
+WHERE generation_id = :generation
+
+-- name: failures
+-- The parked jobs of a generation with their errors, newest first.
+SELECT key, attempts, error
+FROM semantic.job
+WHERE generation_id = :generation AND state = 'failed'
+ORDER BY available_at DESC, key
+LIMIT :limit

@@ -1,0 +1,74 @@
+-- What the database knows of its semantic indexes, generations and encoders.
+
+-- name: installed
+-- Whether the schema of ours is there, and the version of pgvector.
+SELECT to_regclass('semantic.job') IS NOT NULL AS schema_installed,
+       (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
+
+-- name: generations
+-- Every generation whose tables are there, with their current names (a rename is followed).
+SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
+       source_schema.nspname AS schema, source.relname AS table, chunks_schema.nspname AS chunks_schema,
+       chunks.relname AS chunks, semantic_index.name, encoder.fingerprint
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+JOIN semantic.encoder ON encoder.id = generation.encoder_id
+JOIN pg_class AS source ON source.oid = semantic_index.source
+JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
+JOIN pg_class AS chunks ON chunks.oid = generation.chunks
+JOIN pg_namespace AS chunks_schema ON chunks_schema.oid = chunks.relnamespace
+ORDER BY semantic_index.id, generation.id
+
+-- name: encoder_of
+-- The encoder that made the vectors of a chunk table.
+SELECT encoder.reference, encoder.dimensions, encoder.fingerprint
+FROM semantic.generation
+JOIN semantic.encoder ON encoder.id = generation.encoder_id
+WHERE generation.chunks = to_regclass(:chunks)
+
+-- name: pin_encoder
+-- The first worker to load an encoder records what it loaded; later ones compare.
+UPDATE semantic.encoder
+SET fingerprint = :fingerprint, max_tokens = :max_tokens, first_loaded_at = now()
+WHERE id = :id AND fingerprint IS NULL
+
+-- name: fingerprint
+-- What was recorded for an encoder.
+SELECT fingerprint FROM semantic.encoder WHERE id = :id
+
+-- name: lock_backfill
+-- Takes the backfill of a generation, or nothing when another worker has it or it is done.
+SELECT backfill_after
+FROM semantic.generation
+WHERE id = :generation AND backfilled_at IS NULL
+FOR UPDATE SKIP LOCKED
+
+-- name: advance_backfill
+-- Remembers the last key that was enqueued, and whether it was the last there is.
+UPDATE semantic.generation
+SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END
+WHERE id = :generation
+
+-- name: start_worker
+-- Signs a worker in; those silent for a day are forgotten.
+WITH gone AS (DELETE FROM semantic.worker WHERE heartbeat_at < now() - interval '1 day')
+INSERT INTO semantic.worker (host, pid) VALUES (:host, :pid) RETURNING id
+
+-- name: worker_heartbeat
+-- A worker is alive.
+UPDATE semantic.worker SET heartbeat_at = now() WHERE id = :id
+
+-- name: stop_worker
+-- Signs a worker out.
+DELETE FROM semantic.worker WHERE id = :id
+
+-- name: workers_alive
+-- Workers heard of within the given time.
+SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - make_interval(secs => :seconds)
+
+-- name: vector_index_state
+-- Whether an index of that name is there, usable, and being built right now.
+SELECT index.indisvalid AS valid,
+       EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.index_relid = index.indexrelid) AS building
+FROM pg_index AS index
+WHERE index.indexrelid = to_regclass(:name)
