@@ -101,7 +101,7 @@ SELECT count(*) FROM (
     SELECT FROM semantic.job
     WHERE generation_id = :generation AND state <> 'failed'
     LIMIT :limit
-) AS some
+) AS bounded
 
 -- name: counts
 -- Jobs of a generation by state, and the age in seconds of the oldest pending one.

@@ -1,0 +1,209 @@
+"""`SemanticIndex` on a mapped class: from the declaration to the spec, the tables and the mapped class `Chunk`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Self, TypeVar, overload
+
+import sqlalchemy as sa
+from sqlalchemy import event, orm
+from sqlalchemy.dialects import postgresql
+
+from pg_semantic import errors, schema
+from pg_semantic.chunking import Chunking
+from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Storage
+
+T = TypeVar("T")
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+class Chunk:
+    """Base of the mapped classes of chunk tables; each also has the key columns of its source.
+
+    ``vector`` is deferred: it is loaded when asked for, never with the chunk. ``source`` is the row that the chunk
+    is a piece of, a read-only relationship.
+    """
+
+    ordinal: orm.Mapped[int]
+    content: orm.Mapped[str]
+    vector: orm.Mapped[list[float]]
+    content_hash: orm.Mapped[bytes]
+    encoder_id: orm.Mapped[int]
+    token_count: orm.Mapped[int]
+    truncated: orm.Mapped[bool]
+    embedded_at: orm.Mapped[datetime]
+    source: orm.Mapped[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundIndex(Generic[T]):
+    """A semantic index of a mapped class, as ``Article.semantic`` gives it."""
+
+    entity: type[T]
+    tables: schema.Tables
+    Chunk: type[Chunk]
+
+    @property
+    def spec(self) -> IndexSpec:
+        """The semantic index as data."""
+        return self.tables.spec
+
+    @property
+    def name(self) -> str:
+        """Its name: that of the chunk table."""
+        return self.tables.spec.name
+
+
+class SemanticIndex:
+    """Declares, in the body of a mapped class, that rows are searchable by the meaning of these text columns.
+
+    ::
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            title: Mapped[str]
+            body: Mapped[str]
+            semantic = SemanticIndex("title", "body", encoder="sentence-transformers/all-MiniLM-L6-v2")
+
+    ``columns`` are attribute names; a row's text is those that are not blank, a blank line between two. ``encoder``
+    is a hub name, a folder, or ``hashed:N``. ``dimensions`` is needed for an encoder that the catalog does not know.
+    ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``name`` is that of the chunk
+    table, by default the table's name and the attribute's (``article_semantic``).
+
+    On the class, ``Article.semantic`` is a `BoundIndex`. Raises `errors.DeclarationError` as the class is mapped
+    when a column is unknown or not text, when there is no primary key, or when a name is taken.
+    """
+
+    def __init__(
+        self,
+        *columns: str,
+        encoder: str,
+        dimensions: int | None = None,
+        chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
+        storage: Storage = "halfvec",
+        hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
+        name: str | None = None,
+    ) -> None:
+        self._columns = columns
+        self._encoder = EncoderSpec.resolve(encoder, dimensions)
+        self._chunking = chunking
+        self._storage: Storage = storage
+        self._hnsw = hnsw
+        self._name = name
+        self._attribute = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._attribute = name
+        event.listen(owner, "after_mapper_constructed", self._bind, propagate=True)
+
+    @overload
+    def __get__(self, instance: None, owner: type[T]) -> BoundIndex[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> Self: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> Any:
+        """The bound index of the class; an instance has none, since a semantic index is of all rows."""
+        if instance is not None:
+            return self
+        mapper = sa.inspect(owner, raiseerr=False)
+        bound = mapper and self._bound(mapper)
+        if not bound:
+            raise errors.DeclarationError(
+                f"{owner.__name__}.{self._attribute} is not bound: {owner.__name__} is not mapped to a table."
+            )
+        return bound
+
+    def _bound(self, mapper: orm.Mapper[Any]) -> BoundIndex[Any] | None:
+        """The index on the class's own table, or the one that it inherits with its parent's table."""
+        found = (m.local_table.info.get(_info_key(self._attribute)) for m in mapper.iterate_to_root())
+        return next((bound for bound in found if bound is not None), None)
+
+    def _bind(self, mapper: orm.Mapper[Any], entity: type[Any]) -> None:
+        table = mapper.local_table
+        if not isinstance(table, sa.Table) or self._bound(mapper) is not None:
+            return  # inherited: the parent's index covers the child's rows
+        spec = self._spec(mapper, table)
+        _require_free(spec, table)
+        tables = schema.build(spec, table)
+        name = f"{entity.__name__}{self._attribute.title().replace('_', '')}Chunk"
+        table.info[_info_key(self._attribute)] = BoundIndex(entity, tables, _map_chunk(mapper, tables, name=name))
+
+    def _spec(self, mapper: orm.Mapper[Any], table: sa.Table) -> IndexSpec:
+        return IndexSpec(
+            name=self._name or f"{table.name}_{self._attribute}",
+            table=table.name,
+            schema=table.schema,
+            key=tuple(_key_column(column) for column in table.primary_key.columns),
+            columns=tuple(_text_column(mapper, table, name) for name in self._columns),
+            encoder=self._encoder,
+            chunking=self._chunking,
+            storage=self._storage,
+            hnsw=self._hnsw,
+        )
+
+
+def indexes(metadata: sa.MetaData) -> Iterator[BoundIndex[Any]]:
+    """Every semantic index declared on classes mapped to this MetaData's tables."""
+    for table in metadata.tables.values():
+        yield from (value for value in table.info.values() if isinstance(value, BoundIndex))
+
+
+def bind(spec: IndexSpec) -> BoundIndex[Any]:
+    """The index of a spec from the registry, on a class made up for it: its attributes are key and text columns."""
+    tables = schema.build(spec)
+    entity = type("Row", (), {"__doc__": f"A row of {tables.source.fullname}."})
+    mapper = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
+    return BoundIndex(entity, tables, _map_chunk(mapper, tables, name="RowChunk"))
+
+
+def _info_key(attribute: str) -> str:
+    return f"pg_semantic:{attribute}"
+
+
+def _require_free(spec: IndexSpec, table: sa.Table) -> None:
+    for name in (spec.name, spec.receipts_name):
+        full_name = f"{table.schema}.{name}" if table.schema else name
+        if full_name in table.metadata.tables:
+            raise errors.DeclarationError(
+                f"Semantic index {spec.name!r} on table {table.fullname!r}: a table {full_name!r} is declared "
+                "already; pass another name=..."
+            )
+
+
+def _key_column(column: sa.Column[Any]) -> KeyColumn:
+    return KeyColumn(column.name, column.type.compile(dialect=_DIALECT).lower())
+
+
+def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
+    where = f"{mapper.class_.__name__}: the semantic index names {attribute!r}"
+    prop = mapper.attrs.get(attribute) if attribute in mapper.attrs else None
+    if not isinstance(prop, orm.ColumnProperty) or not isinstance(prop.columns[0], sa.Column):
+        known = ", ".join(name for name, p in mapper.attrs.items() if isinstance(p, orm.ColumnProperty))
+        raise errors.DeclarationError(f"{where}, which is not a column. Columns are: {known}.")
+    column = prop.columns[0]
+    if column.table is not table:
+        raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
+    if not isinstance(column.type, sa.String) or isinstance(column.type, sa.Enum):
+        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}; name text columns.")
+    return column.name
+
+
+def _map_chunk(mapper: orm.Mapper[Any], tables: schema.Tables, *, name: str) -> type[Chunk]:
+    chunk_class = type(name, (Chunk,), {"__doc__": f"A chunk of a row of {tables.source.fullname}."})
+    to_source = sa.and_(*(a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True)))
+    mapper.registry.map_imperatively(
+        chunk_class,
+        tables.chunks,
+        properties={
+            "vector": orm.deferred(tables.chunks.c.vector),
+            "source": orm.relationship(
+                mapper.class_,
+                primaryjoin=to_source,
+                foreign_keys=tables.chunk_key,
+                viewonly=True,
+                lazy="select",
+            ),
+        },
+    )
+    return chunk_class

@@ -1,0 +1,6 @@
+"""Encoders: what turns text into vectors. `load` finds one by its reference."""
+
+from pg_semantic.encoders.base import Encoder, Vectors
+from pg_semantic.encoders.load import load
+
+__all__ = ["Encoder", "Vectors", "load"]

@@ -1,0 +1,66 @@
+"""A deterministic encoder without weights: shared words make near vectors, synonyms do not. For tests and dry runs."""
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pg_semantic.encoders.base import Vectors
+
+_WORD = re.compile(r"\w+")
+
+
+class HashedEncoder:
+    """Sums one pseudo-random unit vector a word, drawn from the word's hash. Safe to share between threads."""
+
+    def __init__(self, dimensions: int, *, max_tokens: int = 256) -> None:
+        self.dimensions = dimensions
+        self.max_tokens = max_tokens
+
+    @property
+    def reference(self) -> str:
+        """``hashed:N``."""
+        return f"hashed:{self.dimensions}"
+
+    @property
+    def fingerprint(self) -> str:
+        """As `base.Encoder.fingerprint`."""
+        return hashlib.sha256(f"{self.reference}:{self.max_tokens}:1".encode()).hexdigest()
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_documents`."""
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, text in enumerate(texts):
+            for word in _words(text)[: self.max_tokens] or [""]:
+                vectors[row] += _direction(word, self.dimensions)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_queries`."""
+        return self.encode_documents(texts)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As `base.Encoder.count_tokens`; a token is a word."""
+        return [len(_words(text)) for text in texts]
+
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
+        """As `base.Encoder.splitter`."""
+        from semantic_text_splitter import TextSplitter
+
+        def length(text: str) -> int:
+            return len(_words(text))
+
+        return TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+@functools.lru_cache(maxsize=65_536)
+def _direction(word: str, dimensions: int) -> Vectors:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8])
+    vector = np.random.Generator(np.random.PCG64(seed)).standard_normal(dimensions, dtype=np.float32)
+    return vector / np.linalg.norm(vector)

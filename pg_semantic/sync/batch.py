@@ -1,0 +1,62 @@
+"""What travels from stage to stage: the rows of one claim, their chunks, and the vectors as they come to be known."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pg_semantic import hashing
+from pg_semantic.chunking import Chunk
+from pg_semantic.jobqueue import Claim, Job
+from pg_semantic.schema import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claimed row whose text was read.
+
+    ``identity`` has the values of the key columns. ``kept`` are ordinals of stored chunks that are right as they are.
+    """
+
+    job: Job
+    identity: tuple[Any, ...]
+    source_hash: bytes
+    chunks: tuple[Chunk, ...]
+    kept: frozenset[int]
+
+    @property
+    def new(self) -> list[tuple[int, Chunk]]:
+        """Chunks to be written, with their ordinals."""
+        return [(ordinal, chunk) for ordinal, chunk in enumerate(self.chunks) if ordinal not in self.kept]
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one claim; jobs whose row needs no work are only to be completed.
+
+    ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be encoded.
+    """
+
+    tables: Tables
+    claim: Claim
+    rows: list[Row]
+    vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    broken: dict[bytes, str] = field(default_factory=dict)
+    encoded: int = 0
+
+    @property
+    def idle_jobs(self) -> list[Job]:
+        """Jobs of rows that are gone, or whose text is as it was when they were last synced."""
+        busy = {row.job.key for row in self.rows}
+        return [job for job in self.claim.jobs if job.key not in busy]
+
+    def missing(self) -> dict[bytes, str]:
+        """Texts that have no vector yet, once each, by content hash."""
+        texts = {hashing.content_hash(c.content): c.content for row in self.rows for _, c in row.new}
+        return {digest: text for digest, text in texts.items() if digest not in self.vectors}
+
+    def failure(self, row: Row) -> str | None:
+        """Why a chunk of the row could not be encoded, if one could not."""
+        hashes = (hashing.content_hash(chunk.content) for _, chunk in row.new)
+        return next((self.broken[digest] for digest in hashes if digest in self.broken), None)

@@ -1,0 +1,96 @@
+"""The read stage: claimed jobs become rows with chunks, and stored vectors of equal text are found again."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from pg_semantic import chunking, hashing, keys, schema
+from pg_semantic.chunking import Chunk, Ruler
+from pg_semantic.jobqueue import Claim, Job
+from pg_semantic.schema import Tables
+from pg_semantic.sync.batch import Batch, Row
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """A row as it was read; its text differs from what its receipt says."""
+
+    job: Job
+    identity: tuple[Any, ...]
+    text: str
+    source_hash: bytes
+
+
+def read(connection: sa.Connection, tables: Tables, claim: Claim, *, ruler: Ruler) -> Batch:
+    """Reads the claimed rows, cuts their text into chunks and compares these with what is stored."""
+    changed = _changed(connection, tables, claim)
+    chunked = chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
+    stored = _stored(connection, tables, [row.job.key for row in changed])
+    rows = [
+        Row(row.job, row.identity, row.source_hash, tuple(chunks), _kept(chunks, stored[row.job.key]))
+        for row, chunks in zip(changed, chunked, strict=True)
+    ]
+    batch = Batch(tables, claim, rows)
+    batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
+    return batch
+
+
+def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_Changed]:
+    wanted = keys.wanted([job.key for job in claim.jobs], len(tables.spec.key))
+    text = schema.text_of(tables.spec, tables.source).label("text")
+    digest = schema.source_hash(text.element).label("source_hash")
+    same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
+    statement = (
+        sa.select(wanted.c.key, text, digest, *tables.source_key)
+        .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))
+        .outerjoin(tables.receipts, same_row)
+        .where(tables.receipts.c.source_hash.is_distinct_from(digest.element))
+    )
+    jobs = {job.key: job for job in claim.jobs}
+    return [
+        _Changed(jobs[key], tuple(identity), text, source_hash)
+        for key, text, source_hash, *identity in connection.execute(statement)
+    ]
+
+
+def _stored(
+    connection: sa.Connection, tables: Tables, row_keys: Sequence[str]
+) -> dict[str, dict[int, tuple[bytes, bool]]]:
+    """Content hash and truncation of every stored chunk, by key and ordinal."""
+    wanted = keys.wanted(row_keys, len(tables.spec.key))
+    chunks = tables.chunks.c
+    statement = sa.select(wanted.c.key, chunks.ordinal, chunks.content_hash, chunks.truncated).join_from(
+        wanted, tables.chunks, keys.found(wanted, tables.chunk_key)
+    )
+    stored: dict[str, dict[int, tuple[bytes, bool]]] = defaultdict(dict)
+    for key, ordinal, content_hash, truncated in connection.execute(statement):
+        stored[key][ordinal] = (bytes(content_hash), truncated)
+    return stored
+
+
+def _kept(chunks: Sequence[Chunk], stored: dict[int, tuple[bytes, bool]]) -> frozenset[int]:
+    return frozenset(
+        ordinal
+        for ordinal, chunk in enumerate(chunks)
+        if stored.get(ordinal) == (hashing.content_hash(chunk.content), chunk.truncated)
+    )
+
+
+def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, Any]:
+    """Vectors that the same encoder has made of the same text, for whatever row."""
+    chunks = tables.chunks.c
+    wanted = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
+    statement = (
+        sa.select(chunks.content_hash, chunks.vector)
+        .distinct(chunks.content_hash)
+        .where(chunks.content_hash == sa.func.any(wanted))
+    )
+    return {
+        bytes(content_hash): np.asarray(vector, np.float32)
+        for content_hash, vector in connection.execute(statement)
+    }
