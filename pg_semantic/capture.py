@@ -4,8 +4,9 @@ It runs as the chunk table is created and before it is dropped. The SQL is in ``
 are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from pg_semantic import database, keys, sql
+from pg_semantic import database, errors, keys, sql
 from pg_semantic.spec import IndexSpec
 
 _TRANSITIONS = {
@@ -61,6 +62,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
     tables = (source, chunks, receipts)
     event.listen(chunks, "before_create", _require_installed)
+    event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in (
         CreateFunction(spec, tables),
         *(CreateTrigger(spec, tables, event_name=name) for name in _TRANSITIONS),
@@ -71,9 +73,31 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
         event.listen(chunks, "before_drop", step)
 
 
-def _require_installed(_target: sa.Table, connection: Any, **_: object) -> None:
+def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
+
+
+def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
+    """CREATE leaves a table alone that is there already; refuse when it is not the one that is declared."""
+    if not isinstance(connection, sa.Connection):
+        return
+    name = connection.dialect.identifier_preparer.format_table(step.chunks)
+    if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
+        return
+    database.require_installed(connection)
+    known = connection.execute(sql.statement("registry", "encoder_of"), {"chunks": name}).one_or_none()
+    if known is None:
+        raise errors.DeclarationError(
+            f"A table {name} is there already and is not of a semantic index: pass another name=..."
+        )
+    declared = step.spec.encoder
+    if (known.reference, known.dimensions) != (declared.reference, declared.dimensions):
+        raise errors.EncoderMismatch(
+            f"Semantic index {step.spec.name!r} is declared with {declared.reference!r} ({declared.dimensions} "
+            f"dimensions), and its table has vectors of {known.reference!r} ({known.dimensions} dimensions): "
+            f"drop it with `pg-semantic index drop {step.spec.name}` and create it anew, or declare what is there."
+        )
 
 
 @compiles(CreateFunction, "postgresql")
@@ -81,9 +105,7 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     spec = step.spec
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
     old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
-    old_text, new_text = (
-        sa.tuple_(*(sa.cast(rows.c[name], sa.Text) for name in spec.columns)) for rows in (old, new)
-    )
+    old_text, new_text = (sa.tuple_(*(sa.cast(rows.c[name], sa.Text) for name in spec.columns)) for rows in (old, new))
     render = _renderer(compiler)
     fragments = {
         "name": _literal(compiler, spec.name),
@@ -142,7 +164,7 @@ def _fill(statement: str, /, **places: str) -> str:
     return sql.template("capture", statement).substitute(places)
 
 
-def _renderer(compiler: DDLCompiler) -> Any:
+def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
     def render(expression: sa.ColumnElement[Any]) -> str:
         return compiler.sql_compiler.process(expression, literal_binds=True)
 

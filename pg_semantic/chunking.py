@@ -63,8 +63,7 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: Ruler) -> list[l
     limit = min(ruler.max_tokens, (recipe and recipe.max_tokens) or ruler.max_tokens)
     cut = None if recipe is None else ruler.splitter(max_tokens=limit, overlap_tokens=recipe.overlap_tokens)
     return [
-        _chunk_one(text, count, limit=limit, cut=cut, ruler=ruler)
-        for text, count in zip(stripped, counts, strict=True)
+        _chunk_one(text, count, limit=limit, cut=cut, ruler=ruler) for text, count in zip(stripped, counts, strict=True)
     ]
 
 

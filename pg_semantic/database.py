@@ -80,12 +80,11 @@ def _translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     if state is None:
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
     if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA} and "semantic." in said:
-        return errors.NotInstalled(
-            "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
-        )
+        return errors.NotInstalled("The schema `semantic` is not in this database: run `pg-semantic db upgrade`.")
     if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA}:
         return errors.IndexNotFound(
-            f"{said[:1].upper()}{said[1:]}: create the tables first (metadata.create_all, or `pg-semantic index create`)."
+            f"{said[:1].upper()}{said[1:]}: create the tables first "
+            "(metadata.create_all, or `pg-semantic index create`)."
         )
     if state == _NO_RIGHTS:
         return errors.DatabaseError(f"The role lacks rights: {said}. Grant them, or connect as the owner.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
@@ -116,8 +116,11 @@ class SemanticIndex:
 
     def _bound(self, mapper: orm.Mapper[Any]) -> BoundIndex[Any] | None:
         """The index on the class's own table, or the one that it inherits with its parent's table."""
-        found = (m.local_table.info.get(_info_key(self._attribute)) for m in mapper.iterate_to_root())
-        return next((bound for bound in found if bound is not None), None)
+        for ancestor in mapper.iterate_to_root():
+            table = ancestor.local_table
+            if isinstance(table, sa.Table) and (bound := table.info.get(_info_key(self._attribute))):
+                return cast("BoundIndex[Any]", bound)
+        return None
 
     def _bind(self, mapper: orm.Mapper[Any], entity: type[Any]) -> None:
         table = mapper.local_table
@@ -153,7 +156,7 @@ def bind(spec: IndexSpec) -> BoundIndex[Any]:
     """The index of a spec from the registry, on a class made up for it: its attributes are key and text columns."""
     tables = schema.build(spec)
     entity = type("Row", (), {"__doc__": f"A row of {tables.source.fullname}."})
-    mapper = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
+    mapper: orm.Mapper[Any] = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
     return BoundIndex(entity, tables, _map_chunk(mapper, tables, name="RowChunk"))
 
 

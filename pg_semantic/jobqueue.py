@@ -75,9 +75,7 @@ def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[
 
 def complete(connection: sa.Connection, claimed: Claim, keys: Sequence[str]) -> None:
     """Ends jobs that this transaction holds."""
-    connection.execute(
-        sql.statement("jobs", "complete"), {"generation": claimed.generation_id, "keys": list(keys)}
-    )
+    connection.execute(sql.statement("jobs", "complete"), {"generation": claimed.generation_id, "keys": list(keys)})
 
 
 def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> None:
@@ -94,7 +92,13 @@ def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, d
 
 
 def fail(
-    connection: sa.Connection, claimed: Claim, job: Job, *, error: str, max_attempts: int, retry_seconds: float
+    connection: sa.Connection,
+    claimed: Claim,
+    job: Job,
+    *,
+    error: str,
+    max_attempts: int,
+    retry_seconds: float,
 ) -> None:
     """Records that a job failed; it is tried again with back-off, and parked after ``max_attempts``."""
     connection.execute(
@@ -128,9 +132,8 @@ def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) 
 
 def waiting(connection: sa.Connection, generation_id: int, *, limit: int) -> int:
     """Jobs that are pending or being worked on, counted up to ``limit``."""
-    return connection.execute(
-        sql.statement("jobs", "waiting"), {"generation": generation_id, "limit": limit}
-    ).scalar_one()
+    bounds = {"generation": generation_id, "limit": limit}
+    return int(connection.execute(sql.statement("jobs", "waiting"), bounds).scalar_one())
 
 
 def counts(connection: sa.Connection, generation_id: int) -> Counts:
@@ -141,7 +144,5 @@ def counts(connection: sa.Connection, generation_id: int) -> Counts:
 
 def failures(connection: sa.Connection, generation_id: int, *, limit: int) -> list[Failure]:
     """Parked jobs with their errors, newest first."""
-    rows = connection.execute(
-        sql.statement("jobs", "failures"), {"generation": generation_id, "limit": limit}
-    )
+    rows = connection.execute(sql.statement("jobs", "failures"), {"generation": generation_id, "limit": limit})
     return [Failure(row.key, row.attempts, row.error) for row in rows]

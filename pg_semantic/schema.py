@@ -97,8 +97,7 @@ def _source(spec: IndexSpec) -> sa.Table:
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:
     return [
-        sa.Column(column.name, source.c[column.name].type, primary_key=True, autoincrement=False)
-        for column in spec.key
+        sa.Column(column.name, source.c[column.name].type, primary_key=True, autoincrement=False) for column in spec.key
     ]
 
 
@@ -140,7 +139,7 @@ def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:
         sa.CheckConstraint(f"encoder_id = {spec.encoder.id:d}", name=f"{spec.name}_encoder"),
         sa.Index(f"{spec.name}_content_idx", "content_hash"),
         schema=source.schema,
-        comment=f"Chunks and vectors of {source.fullname} ({', '.join(spec.columns)}), made by {spec.encoder.reference}",
+        comment=f"Chunks and vectors of {source.fullname}, made by {spec.encoder.reference}",
     )
     sa.Index(
         spec.vector_index_name,
@@ -155,5 +154,3 @@ def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:
 
 def _built_by_the_worker(*_: object, **__: object) -> bool:
     return False
-
-

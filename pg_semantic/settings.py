@@ -30,21 +30,25 @@ class Settings(pydantic_settings.BaseSettings):
     ] = None
     token_budget: Annotated[
         int, Field(ge=1, description="Tokens that the encoder reads at once, padding included.")
-    ] = 4096
+    ] = 2048
     batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once.")] = 256
     write_rows: Annotated[
         int, Field(ge=1, description="Rows per write transaction: the longest that an edit of them can wait.")
     ] = 64
-    poll_seconds: Annotated[
-        float, Field(gt=0, description="How often an idle worker looks for jobs, in seconds.")
-    ] = 0.05
+    poll_seconds: Annotated[float, Field(gt=0, description="How often an idle worker looks for jobs, in seconds.")] = (
+        0.05
+    )
     lease_seconds: Annotated[
         float,
-        Field(ge=1, description="How long a claim is good without a heartbeat, in seconds; heartbeats go at a third."),
+        Field(
+            ge=1,
+            description="How long a claim is good without a heartbeat, in seconds; heartbeats go at a third.",
+        ),
     ] = 60.0
     max_attempts: Annotated[int, Field(ge=1, description="Failures after which a job is parked as failed.")] = 5
     retry_seconds: Annotated[
-        float, Field(gt=0, description="Wait before the second attempt, in seconds; doubles each time, with jitter.")
+        float,
+        Field(gt=0, description="Wait before the second attempt, in seconds; doubles each time, with jitter."),
     ] = 1.0
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pg_semantic import catalog, errors, hashing
@@ -110,9 +110,9 @@ class IndexSpec:
     key: tuple[KeyColumn, ...]
     columns: tuple[str, ...]
     encoder: EncoderSpec
-    chunking: Chunking | None = Chunking()
+    chunking: Chunking | None = field(default_factory=Chunking)
     storage: Storage = "halfvec"
-    hnsw: Hnsw = Hnsw()
+    hnsw: Hnsw = field(default_factory=Hnsw)
 
     def __post_init__(self) -> None:
         self._check_names()

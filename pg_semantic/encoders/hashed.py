@@ -35,7 +35,8 @@ class HashedEncoder:
         for row, text in enumerate(texts):
             for word in _words(text)[: self.max_tokens] or [""]:
                 vectors[row] += _direction(word, self.dimensions)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+        return vectors
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_queries`."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,13 +12,17 @@ from pg_semantic import errors
 from pg_semantic.encoders import weights
 from pg_semantic.encoders.base import Vectors
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
 _NO_LIMIT = 1_000_000_000
 
 
 class TorchEncoder:
     """A `SentenceTransformer`, fed with batches of like length that fill a token budget."""
 
-    def __init__(self, transformer: Any, *, reference: str, digest: str, token_budget: int) -> None:
+    def __init__(self, transformer: "SentenceTransformer", *, reference: str, digest: str, token_budget: int) -> None:
         self.reference = reference
         self._transformer = transformer
         self._token_budget = token_budget
@@ -78,9 +82,7 @@ class TorchEncoder:
     def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for batch in _batches(self.count_tokens(texts), limit=self.max_tokens, budget=self._token_budget):
-            vectors[batch] = encode(
-                [texts[number] for number in batch], batch_size=len(batch), show_progress_bar=False
-            )
+            vectors[batch] = encode([texts[number] for number in batch], batch_size=len(batch), show_progress_bar=False)
         return vectors
 
 
@@ -98,20 +100,20 @@ def _batches(counts: Sequence[int], *, limit: int, budget: int) -> Iterator[list
         yield batch
 
 
-def _unlimited(tokenizer: Any) -> Any:
+def _unlimited(tokenizer: object) -> "Tokenizer":
     """A copy of the fast tokenizer that neither truncates nor pads, so that it counts."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise errors.EncoderError(
             f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
         )
-    copy = type(backend).from_str(backend.to_str())
+    copy: Tokenizer = type(backend).from_str(backend.to_str())
     copy.no_truncation()
     copy.no_padding()
     return copy
 
 
-def _fingerprint(transformer: Any, *, digest: str, vocabulary: dict[str, int]) -> str:
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str, vocabulary: dict[str, int]) -> str:
     identity = {
         "weights": digest,
         "vocabulary": hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest(),

@@ -24,9 +24,7 @@ def folder(reference: str, paths: Mapping[str, str]) -> Path:
     if (given / "modules.json").exists() or (given / "config.json").exists():
         return given
     if reference in paths or given.is_absolute():
-        raise errors.EncoderError(
-            f"Encoder {reference!r}: {given} is not a folder of a sentence-transformers encoder."
-        )
+        raise errors.EncoderError(f"Encoder {reference!r}: {given} is not a folder of a sentence-transformers encoder.")
     package = PACKAGES.get(reference)
     if package and importlib.util.find_spec(package):
         return Path(importlib.import_module(package).get_model_path())
@@ -52,7 +50,13 @@ def _from_hub(reference: str) -> Path:
     name, _, revision = reference.partition("@")
     try:
         found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_NEEDED)
-    except (hub.HfHubHTTPError, hub.HFValidationError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError) as error:
+    except (
+        hub.HfHubHTTPError,
+        hub.HFValidationError,
+        hub.LocalEntryNotFoundError,
+        hub.OfflineModeIsEnabled,
+        OSError,
+    ) as error:
         raise errors.EncoderError(
             f"Encoder {reference!r} is unknown here and could not be fetched from the hub ({type(error).__name__}). "
             "Check the name and the network, or say where a copy is: "

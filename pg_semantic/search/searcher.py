@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -54,7 +54,7 @@ class Searcher:
         self.encoder = encoder
         self._encoding = threading.Lock()
 
-    def search(
+    def search(  # noqa: PLR0913 - what a search can be told
         self,
         session: orm.Session,
         index: BoundIndex[T],
@@ -97,7 +97,7 @@ class AsyncSearcher:
     def __init__(self, encoder: Encoder) -> None:
         self._searcher = Searcher(encoder)
 
-    async def search(
+    async def search(  # noqa: PLR0913 - as above
         self,
         session: "AsyncSession",
         index: BoundIndex[T],
@@ -114,8 +114,14 @@ class AsyncSearcher:
         return await session.run_sync(self._searcher._find, request, vector)  # noqa: SLF001
 
 
-def _run(session: orm.Session, request: _Request[T], vector: NDArray[np.float32], *, build: Any) -> list[Hit[T]]:
-    ranked: statements.Ranked[T] = build(request.index, vector, limit=request.limit, offset=request.offset)
+def _run(
+    session: orm.Session,
+    request: _Request[T],
+    vector: NDArray[np.float32],
+    *,
+    build: Callable[..., statements.Ranked[T]],
+) -> list[Hit[T]]:
+    ranked = build(request.index, vector, limit=request.limit, offset=request.offset)
     statement = ranked.statement.add_columns(ranked.content, ranked.ordinal).where(*request.where)
     return [
         Hit(entity, score, {"dense": score}, passage, ordinal)
@@ -130,7 +136,8 @@ def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder:
         raise errors.EncoderMismatch(
             f"Semantic index {index.name!r} has vectors of {known.reference!r} ({known.dimensions} dimensions, "
             f"fingerprint {_short(known.fingerprint)}); the searcher has {encoder.reference!r} "
-            f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). Search with the same encoder."
+            f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
+            "Search with the same encoder."
         )
 
 

@@ -27,14 +27,14 @@ _EF_SEARCH_FACTOR = 2
 class Ranked(Generic[T]):
     """A statement, and the columns of the best chunk that can be added to it."""
 
-    statement: sa.Select[tuple[T, float]]
+    statement: "sa.Select[T, float]"
     content: sa.ColumnElement[str]
     ordinal: sa.ColumnElement[int]
 
 
 def knn(
     index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int = 10, offset: int = 0
-) -> sa.Select[tuple[T, float]]:
+) -> "sa.Select[T, float]":
     """The rows nearest to a vector by cosine, best first, with their scores, found through the vector index.
 
     The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key. The
@@ -49,14 +49,12 @@ def knn(
 
 def exact(
     index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int = 10, offset: int = 0
-) -> sa.Select[tuple[T, float]]:
+) -> "sa.Select[T, float]":
     """As `knn`, computing every distance: no approximation, and time in proportion to the rows that match."""
     return ranked_exact(index, vector, limit=limit, offset=offset).statement
 
 
-def ranked_knn(
-    index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int
-) -> Ranked[T]:
+def ranked_knn(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int) -> Ranked[T]:
     """As `knn`, with the chunk's columns at hand."""
     tables, chunks = index.tables, index.tables.chunks.c
     query = _query(index, vector)
@@ -70,9 +68,7 @@ def ranked_knn(
     return Ranked(_cut(statement, limit, offset=offset), chunks.content, chunks.ordinal)
 
 
-def ranked_exact(
-    index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int
-) -> Ranked[T]:
+def ranked_exact(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int) -> Ranked[T]:
     """As `exact`, with the chunk's columns at hand."""
     tables = index.tables
     chunks = tables.chunks.alias("chunk")
@@ -115,10 +111,7 @@ def _aimed(query: sa.ColumnElement[Any], *, wanted: int) -> sa.ScalarSelect[Any]
     """
     ef_search = min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, wanted * _EF_SEARCH_FACTOR))
     settings = {"hnsw.ef_search": str(ef_search), "hnsw.iterative_scan": "strict_order"}
-    done = (
-        sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None)
-        for name, value in settings.items()
-    )
+    done = (sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None) for name, value in settings.items())
     return sa.select(sa.case((sa.and_(*done), query))).scalar_subquery()
 
 
@@ -154,9 +147,7 @@ def _same_row(a: Sequence[sa.ColumnElement[Any]], b: Sequence[sa.ColumnElement[A
     return sa.and_(*(left == right for left, right in zip(a, b, strict=True)))
 
 
-def _cut(
-    statement: sa.Select[tuple[T, float]], limit: int, *, offset: int
-) -> sa.Select[tuple[T, float]]:
+def _cut(statement: "sa.Select[T, float]", limit: int, *, offset: int) -> "sa.Select[T, float]":
     if limit < 1 or offset < 0:
         raise errors.QueryError(f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more.")
     cut = statement.limit(limit)

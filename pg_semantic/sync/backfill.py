@@ -28,9 +28,7 @@ def advance(engine: sa.Engine, tables: Tables, generation_id: int) -> bool:
 
 
 def _advance(connection: sa.Connection, tables: Tables, generation_id: int) -> bool:
-    state = connection.execute(
-        sql.statement("registry", "lock_backfill"), {"generation": generation_id}
-    ).one_or_none()
+    state = connection.execute(sql.statement("registry", "lock_backfill"), {"generation": generation_id}).one_or_none()
     if state is None:
         return True  # done, or in the hands of another worker
     page = list(connection.scalars(_page(tables, state.backfill_after)))
@@ -43,7 +41,7 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int) -> b
     return done
 
 
-def _page(tables: Tables, after: str | None) -> sa.Select[tuple[str]]:
+def _page(tables: Tables, after: str | None) -> "sa.Select[str]":
     key = tables.source_key
     statement = sa.select(keys.as_text(key)).order_by(*key).limit(PAGE_ROWS)
     if after is None:

@@ -37,7 +37,10 @@ def _halving(
             *_halving(encoder, digests[:half], texts=texts),
             *_halving(encoder, digests[half:], texts=texts),
         ]
-    sound = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    sound = [bool(np.isfinite(vector).all() and vector.any()) for vector in vectors]
     good = [digest for digest, ok in zip(digests, sound, strict=True) if ok]
     bad = [digest for digest, ok in zip(digests, sound, strict=True) if not ok]
-    return [(good, vectors[sound], None), (bad, nothing, "the encoder returned a vector of zeros, NaN or infinity")]
+    return [
+        (good, vectors[sound], None),
+        (bad, nothing, "the encoder returned a vector of zeros, NaN or infinity"),
+    ]

@@ -91,6 +91,5 @@ def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]
         .where(chunks.content_hash == sa.func.any(wanted))
     )
     return {
-        bytes(content_hash): np.asarray(vector, np.float32)
-        for content_hash, vector in connection.execute(statement)
+        bytes(content_hash): np.asarray(vector, np.float32) for content_hash, vector in connection.execute(statement)
     }

@@ -85,9 +85,7 @@ def _delete_changed(connection: sa.Connection, tables: Tables, rows: Sequence[Ro
     statement = (
         sa.delete(tables.chunks)
         .where(keys.found(wanted, tables.chunk_key))
-        .where(
-            ~sa.exists().where(keep.c.key == wanted.c.key, keep.c.ordinal == tables.chunks.c.ordinal)
-        )
+        .where(~sa.exists().where(keep.c.key == wanted.c.key, keep.c.ordinal == tables.chunks.c.ordinal))
     )
     connection.execute(statement)
 

@@ -26,6 +26,7 @@ from pg_semantic.sync.batch import Batch
 
 log = logging.getLogger("pg_semantic.worker")
 
+
 @dataclass(slots=True)
 class Progress:
     """What a worker has done since it started."""
@@ -85,9 +86,7 @@ class Worker:
             raise next(iter(self._refused.values()))
         return self.progress
 
-    def _loop(
-        self, threads: ThreadPoolExecutor, beating: Future[None], stop: threading.Event, *, once: bool
-    ) -> None:
+    def _loop(self, threads: ThreadPoolExecutor, beating: Future[None], stop: threading.Event, *, once: bool) -> None:
         writing: Future[None] | None = None
         reading = threads.submit(self._read)
         while not stop.is_set():
@@ -95,7 +94,8 @@ class Worker:
                 beating.result()
             batch = reading.result()
             if batch is None:
-                writing = _finished(writing)
+                _finished(writing)
+                writing = None
                 if once and self._drained():
                     return
                 stop.wait(self._settings.poll_seconds)
@@ -151,9 +151,7 @@ class Worker:
     def _give_back(self, batch: Batch | None) -> None:
         if batch is not None:
             with self._engine.begin() as connection:
-                jobqueue.release(
-                    connection, batch.claim, [job.key for job in batch.claim.jobs], delay_seconds=0
-                )
+                jobqueue.release(connection, batch.claim, [job.key for job in batch.claim.jobs], delay_seconds=0)
             self._claims.discard(batch.claim.token)
 
     def _refresh(self) -> None:
@@ -162,8 +160,7 @@ class Worker:
             known = registry.generations(connection)
         encoders_ = {generation: self._encoder_for(generation) for generation in known}
         self._served = {
-            generation: self._served.get(generation)
-            or _Served(generation, schema.build(generation.spec), encoder)
+            generation: self._served.get(generation) or _Served(generation, schema.build(generation.spec), encoder)
             for generation, encoder in encoders_.items()
             if encoder is not None
         }

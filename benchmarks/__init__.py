@@ -1,0 +1,1 @@
+"""Benchmarks: each prints figures, and a last line of JSON. See RESULTS.md."""

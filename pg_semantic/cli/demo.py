@@ -1,0 +1,95 @@
+"""``pg-semantic demo``: the main job on real text, on an embedded server, in a few minutes."""
+
+import datetime as dt
+import shlex
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import database, embedded, encoders, history, settings
+from pg_semantic.cli import output, progress
+from pg_semantic.demo import corpus
+from pg_semantic.demo.corpus import Page
+from pg_semantic.search import Searcher
+from pg_semantic.sync.worker import Progress, Worker
+
+QUERIES = (
+    "see which process is using a port",
+    "undo my last commit but keep the changes",
+    "make a video smaller without losing much quality",
+)
+_EDITED = "cowsay"
+_NEW_TEXT = "Order a cup of tea from the machine in the kitchen.\nTwo sugars, at {time}: tea --sugar 2"
+_NEW_QUERY = "I would like a hot drink"
+_UPDATE = "UPDATE page SET text = :text WHERE title = :title"
+_PASSAGE_WIDTH = 90
+_PSQL = "SELECT title, embedded_at FROM page JOIN page_semantic_receipt USING (id) ORDER BY 2 DESC LIMIT 5"
+
+
+def demo(
+    path: Annotated[Path, typer.Option(help="Folder of the embedded server's data.")] = Path(".demo"),
+) -> None:
+    """Load 7,425 tldr pages, encode them, search them, edit one, and search again.
+
+    Example: `pg-semantic demo --path /tmp/demo`
+    """
+    engine = database.connect(f"embedded:{path}")
+    history.upgrade(engine)
+    with database.translated():
+        corpus.Base.metadata.create_all(engine)
+        with orm.Session(engine) as session:
+            count = corpus.load(session)
+    output.say(f"\n[bold]1.[/] {count} tldr pages are in the table [bold]page[/], loaded through the ORM.")
+    output.say(f"[bold]2.[/] A worker encodes what is new, with {corpus.ENCODER}.")
+    done = _sync(engine)
+    output.say(f"   {done.rows} rows synced, {done.chunks_encoded} chunks encoded.")
+    searcher = Searcher(encoders.load(corpus.ENCODER))
+    output.say("[bold]3.[/] Search by meaning.")
+    for query in QUERIES:
+        _show(engine, searcher, query)
+    _edit(engine, searcher)
+    _say_next(path, engine)
+
+
+def _sync(engine: sa.Engine) -> Progress:
+    with progress.bar(engine, shown=True) as advance:
+        return Worker(engine, settings.load(), on_progress=advance).run(threading.Event(), once=True)
+
+
+def _show(engine: sa.Engine, searcher: Searcher, query: str, *, limit: int = 3) -> None:
+    with orm.Session(engine) as session:
+        hits = searcher.search(session, Page.semantic, query, limit=limit)
+        rows = [(hit.score, hit.entity.title, _one_line(hit.passage)) for hit in hits]
+    output.table(("score", "title", "passage"), rows, title=f"\n“{query}”")
+
+
+def _edit(engine: sa.Engine, searcher: Searcher) -> None:
+    text = _NEW_TEXT.format(time=dt.datetime.now().astimezone().strftime("%H:%M:%S"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(_UPDATE), {"text": text, "title": _EDITED})
+    output.say(f"\n[bold]4.[/] Plain SQL edits one row: {_UPDATE}")
+    done = _sync(engine)
+    output.say(f"   {done.rows} row synced, [bold]{done.chunks_encoded} chunk encoded[/].")
+    _show(engine, searcher, _NEW_QUERY, limit=1)
+
+
+def _say_next(path: Path, engine: sa.Engine) -> None:
+    dsn = shlex.quote(f"embedded:{path}")
+    psql = shlex.join([str(embedded.psql(path)), engine.url.set(drivername="postgresql").render_as_string()])
+    output.say("\n[bold]Next, type[/]")
+    for line in (
+        f'.venv/bin/pg-semantic search page_semantic "find big files" --dsn {dsn}',
+        f".venv/bin/pg-semantic status --dsn {dsn}",
+        f'{psql} -c "{_PSQL}"',
+        f".venv/bin/pg-semantic db stop {shlex.quote(str(path))}",
+    ):
+        output.console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _one_line(passage: str) -> str:
+    line = " ".join(passage.split())
+    return line if len(line) <= _PASSAGE_WIDTH else line[: _PASSAGE_WIDTH - 1] + "…"

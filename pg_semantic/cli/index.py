@@ -1,0 +1,74 @@
+"""``pg-semantic index``: semantic indexes on tables that have no mapped class."""
+
+from typing import Annotated
+
+import typer
+
+from pg_semantic import catalog, encoders, inspection, registry
+from pg_semantic.chunking import Chunking
+from pg_semantic.cli import options, output
+from pg_semantic.spec import EncoderSpec
+
+app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_args_is_help=True)
+
+
+@app.command(
+    epilog="Example: pg-semantic index create article --columns title,body "
+    "--encoder sentence-transformers/all-MiniLM-L6-v2"
+)
+def create(
+    table: Annotated[str, typer.Argument(help="The table, with its schema if not on the search path.")],
+    columns: Annotated[str, typer.Option(help="Text columns to search, with commas between.")],
+    encoder: Annotated[str, typer.Option(help="A hub name, a folder, or hashed:N.")],
+    name: Annotated[str | None, typer.Option(help="Name of the index. Default: TABLE_semantic.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Dimensions of the vectors, to truncate them.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest chunk. Default: the encoder's limit.")] = None,
+    overlap_tokens: Annotated[int, typer.Option(help="Tokens that a chunk repeats of the one before.")] = 0,
+    chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Cut long texts, or truncate.")] = True,
+    dsn: options.Dsn = None,
+) -> None:
+    """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
+    engine = options.engine(dsn)
+    known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
+    recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
+    with engine.connect() as connection:
+        spec = inspection.describe(
+            connection,
+            table,
+            columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
+            encoder=EncoderSpec(encoder, known),
+            chunking=recipe,
+            name=name,
+        )
+    inspection.create(engine, spec)
+    output.say(f"Semantic index {spec.name} on {spec.table} is created. Next: pg-semantic worker --once")
+
+
+@app.command("list", epilog="Example: pg-semantic index list --json")
+def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
+    """List the semantic indexes of the database."""
+    with options.engine(dsn).connect() as connection:
+        known = registry.generations(connection)
+    if json:
+        output.as_json([{"name": g.qualified_name, "role": g.role, **g.spec.to_json()} for g in known])
+        return
+    rows = [
+        (g.qualified_name, g.spec.table, ", ".join(g.spec.columns), g.spec.encoder.reference, g.role) for g in known
+    ]
+    output.table(("index", "table", "columns", "encoder", "generation"), rows)
+
+
+@app.command(epilog="Example: pg-semantic index drop article_semantic --yes")
+def drop(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Drop a semantic index with all its vectors; the table itself is left as it is."""
+    engine = options.engine(dsn)
+    with engine.connect() as connection:
+        generation = registry.find(connection, name)
+    if not yes:
+        typer.confirm(f"Drop {generation.qualified_name} and its vectors?", abort=True)
+    inspection.drop(engine, generation.spec)
+    output.say(f"Semantic index {generation.qualified_name} is dropped.")

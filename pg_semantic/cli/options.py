@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+
+from pg_semantic import database, settings
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        metavar="DSN",
+        help="The database: postgresql://user@host/name, or embedded:PATH. Default: $PG_SEMANTIC_DSN.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table for a person.")]
+
+
+def engine(dsn: str | None) -> sa.Engine:
+    """An engine for ``--dsn``, or for the setting when it is not given."""
+    configured = settings.load(dsn=dsn).dsn
+    return database.connect(configured.get_secret_value() if configured else None)

@@ -1,0 +1,49 @@
+"""How commands print: tables for a person, JSON for a script."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+console = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for a person; square brackets are markup."""
+    console.print(text)
+
+
+def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None:
+    """JSON on standard output; dataclasses become objects."""
+    print(json.dumps(value, default=_plain, ensure_ascii=False))  # noqa: T201 - rich would wrap it
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """A table; cells are plain text, and numbers stand to the right."""
+    rows = [list(row) for row in rows]
+    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    for number, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+        grid.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(_cell(value)) for value in row))
+    console.print(grid)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)

@@ -1,0 +1,42 @@
+"""The progress bar of a worker that drains the queue: rows done, rows a second, time left."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import sqlalchemy as sa
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pg_semantic.cli import output
+from pg_semantic.sync import status
+from pg_semantic.sync import worker as sync
+
+_COUNT_LIMIT = 10_000_000
+_COUNT_SECONDS = 2.0
+
+
+@contextlib.contextmanager
+def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress], None]]:
+    """Shows a bar while the block runs; call what it yields with the worker's progress."""
+    columns = (
+        TextColumn("syncing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output.console, disable=not shown) as display:
+        task = display.add_task("sync", total=None, rate=0.0)
+        started = counted = time.monotonic()
+        total = 0
+
+        def advance(done: sync.Progress) -> None:
+            nonlocal counted, total
+            now = time.monotonic()
+            if not total or now - counted > _COUNT_SECONDS:
+                counted = now
+                with engine.connect() as connection:
+                    total = done.rows + status.remaining(connection, limit=_COUNT_LIMIT)
+            display.update(task, completed=done.rows, total=max(total, done.rows), rate=done.rows / (now - started))
+
+        yield advance if shown else lambda _: None

@@ -1,0 +1,43 @@
+"""``pg-semantic search``: a semantic index asked from the shell."""
+
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import declare, encoders, registry
+from pg_semantic.cli import options, output
+from pg_semantic.search import Hit, Searcher
+
+
+def search(
+    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    text: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
+    offset: Annotated[int, typer.Option(help="How many to skip.", min=0)] = 0,
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, no vector index.")] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Find the rows nearest in meaning to a text.
+
+    Example: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`
+    """
+    engine = options.engine(dsn)
+    with engine.connect() as connection:
+        generation = registry.find(connection, index)
+    spec = generation.spec
+    encoder = encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
+    with orm.Session(engine) as session:
+        hits = Searcher(encoder).search(session, declare.bind(spec), text, limit=limit, offset=offset, exact=exact)
+    names = [column.name for column in spec.key]
+    if json:
+        output.as_json([_as_object(hit, names) for hit in hits])
+        return
+    rows = [(hit.score, *(getattr(hit.entity, name) for name in names), hit.passage) for hit in hits]
+    output.table(("score", *names, "passage"), rows)
+
+
+def _as_object(hit: Hit[Any], key: list[str]) -> dict[str, Any]:
+    identity = {name: getattr(hit.entity, name) for name in key}
+    return {"key": identity, "score": hit.score, "passage": hit.passage, "ordinal": hit.ordinal}

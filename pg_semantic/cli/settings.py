@@ -1,0 +1,29 @@
+"""``pg-semantic settings``: every setting, its value and where it comes from."""
+
+from pg_semantic import settings as configured
+from pg_semantic.cli import options, output
+
+
+def settings(json: options.Json = False) -> None:
+    """Show every setting: environment variable, value, default, meaning. Secrets are masked.
+
+    Example: `PG_SEMANTIC_BATCH_ROWS=64 pg-semantic settings`
+    """
+    values = configured.load()
+    rows = [
+        (
+            configured.variable(name),
+            _shown(getattr(values, name)),
+            _shown(field.default),
+            field.description or "",
+        )
+        for name, field in type(values).model_fields.items()
+    ]
+    if json:
+        output.as_json({variable: value for variable, value, _, _ in rows})
+    else:
+        output.table(("variable", "value", "default", "meaning"), rows)
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)

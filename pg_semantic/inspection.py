@@ -1,0 +1,81 @@
+"""From a table in the database to a spec, for tables that have no mapped class."""
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine.interfaces import ReflectedColumn
+
+from pg_semantic import database, errors, registry, schema
+from pg_semantic.chunking import Chunking
+from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def describe(
+    connection: sa.Connection,
+    table: str,
+    *,
+    columns: tuple[str, ...],
+    encoder: EncoderSpec,
+    chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
+    name: str | None = None,
+) -> IndexSpec:
+    """The spec of a semantic index on ``table``, which may be qualified with a schema.
+
+    Raises `errors.DeclarationError` for a table or column that is not there, is not text, or has no primary key.
+    """
+    schema_name, _, table_name = table.rpartition(".")
+    with database.translated():
+        inspector = sa.inspect(connection)
+        found = _columns(inspector, table_name, schema_name or None)
+        key = inspector.get_pk_constraint(table_name, schema_name or None)["constrained_columns"]
+    for column in columns:
+        _require_text(found, table, column)
+    return IndexSpec(
+        name=name or f"{table_name}_semantic",
+        table=table_name,
+        schema=schema_name or None,
+        key=tuple(KeyColumn(column, found[column]["type"].compile(_DIALECT).lower()) for column in key),
+        columns=columns,
+        encoder=encoder,
+        chunking=chunking,
+    )
+
+
+def create(engine: sa.Engine, spec: IndexSpec) -> None:
+    """Creates the tables, triggers and registry row of a spec, in one transaction."""
+    tables = schema.build(spec)
+    with database.translated(), engine.begin() as connection:
+        database.require_installed(connection)
+        taken = {generation.qualified_name for generation in registry.generations(connection)}
+        if f"{spec.schema or connection.scalar(sa.func.current_schema())}.{spec.name}" in taken:
+            raise errors.DeclarationError(
+                f"There is a semantic index {spec.name!r} already: choose another name, or drop it with "
+                f"`pg-semantic index drop {spec.name}`."
+            )
+        tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
+
+
+def drop(engine: sa.Engine, spec: IndexSpec) -> None:
+    """Drops a semantic index with its vectors; the source table is left as it is."""
+    tables = schema.build(spec)
+    with database.translated():
+        tables.source.metadata.drop_all(engine, [tables.receipts, tables.chunks])
+
+
+def _columns(inspector: sa.Inspector, table: str, schema_name: str | None) -> dict[str, ReflectedColumn]:
+    try:
+        return {column["name"]: column for column in inspector.get_columns(table, schema_name)}
+    except exc.NoSuchTableError:
+        known = ", ".join(sorted(inspector.get_table_names(schema_name))[:20]) or "none"
+        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.") from None
+
+
+def _require_text(columns: dict[str, ReflectedColumn], table: str, name: str) -> None:
+    if name not in columns:
+        raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(columns)}.")
+    if not isinstance(columns[name]["type"], sa.String) or isinstance(columns[name]["type"], sa.Enum):
+        raise errors.DeclarationError(
+            f"Column {name!r} of {table!r} is not text but {columns[name]['type']}; name text columns."
+        )
