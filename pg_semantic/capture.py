@@ -82,7 +82,7 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
     """CREATE leaves a table alone that is there already; refuse when it is not the one that is declared."""
     if not isinstance(connection, sa.Connection):
         return
-    name = connection.dialect.identifier_preparer.format_table(step.chunks)
+    name = database.qualified_name(step.chunks.schema, step.chunks.name)
     if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
         return
     database.require_installed(connection)
@@ -181,4 +181,4 @@ def _literal(compiler: DDLCompiler, value: str) -> str:
 
 
 def _regclass(compiler: DDLCompiler, table: sa.Table) -> str:
-    return f"CAST({_literal(compiler, compiler.preparer.format_table(table))} AS regclass)"
+    return f"CAST({_literal(compiler, database.qualified_name(table.schema, table.name))} AS regclass)"

@@ -60,20 +60,41 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: Ruler) -> list[l
     """
     stripped = [text.strip() for text in texts]
     counts = ruler.count_tokens(stripped)
-    limit = min(ruler.max_tokens, (recipe and recipe.max_tokens) or ruler.max_tokens)
-    cut = None if recipe is None else ruler.splitter(max_tokens=limit, overlap_tokens=recipe.overlap_tokens)
+    if recipe is None:
+        whole = zip(stripped, counts, strict=True)
+        return [[Chunk(text, n, truncated=n > ruler.max_tokens)] if text else [] for text, n in whole]
+    cutter = _Cutter(recipe, ruler)
     return [
-        _chunk_one(text, count, limit=limit, cut=cut, ruler=ruler) for text, count in zip(stripped, counts, strict=True)
+        [] if not text else cutter.cut(text) if count > cutter.limit else [Chunk(text, count, truncated=False)]
+        for text, count in zip(stripped, counts, strict=True)
     ]
 
 
-def _chunk_one(
-    text: str, count: int, *, limit: int, cut: Callable[[str], list[str]] | None, ruler: Ruler
-) -> list[Chunk]:
-    if not text:
-        return []
-    if count <= limit or cut is None:
-        return [Chunk(text, count, truncated=count > limit)]
-    pieces = cut(text)
-    counts = ruler.count_tokens(pieces)
-    return [Chunk(piece, n, truncated=n > ruler.max_tokens) for piece, n in zip(pieces, counts, strict=True)]
+class _Cutter:
+    """Cuts texts that are longer than a chunk."""
+
+    def __init__(self, recipe: Chunking, ruler: Ruler) -> None:
+        self.limit = min(ruler.max_tokens, recipe.max_tokens or ruler.max_tokens)
+        self._ruler = ruler
+        self._split = ruler.splitter(max_tokens=self.limit, overlap_tokens=recipe.overlap_tokens)
+        self._split_beside_head = ruler.splitter(max_tokens=max(4, self.limit * 3 // 4 - 4), overlap_tokens=0)
+
+    def cut(self, text: str) -> list[Chunk]:
+        pieces = self._with_head(text, self._split(text))
+        counts = self._ruler.count_tokens(pieces)
+        return [Chunk(piece, n, truncated=n > self._ruler.max_tokens) for piece, n in zip(pieces, counts, strict=True)]
+
+    def _with_head(self, text: str, pieces: list[str]) -> list[str]:
+        """Keeps a short beginning, as a title is, together with what follows it.
+
+        A splitter that respects paragraphs leaves a title alone whenever the paragraph after it fills a chunk, and
+        the vector of two words comes near to everything.
+        """
+        head, rest = pieces[0], text[len(pieces[0]) :]
+        if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
+            return pieces
+        beside = self._split_beside_head(rest)[0]
+        end = text.index(beside, len(head)) + len(beside)
+        if self._ruler.count_tokens([text[:end]])[0] > self.limit:
+            return pieces
+        return [text[:end], *self._split(text[end:])]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from pg_semantic import embedded, errors, sql
@@ -18,6 +19,9 @@ _NO_DSN = (
     "Which database? Give --dsn or PG_SEMANTIC_DSN: postgresql://user@host/name, "
     "or embedded:PATH for an embedded server."
 )
+
+# A preparer that does not double percent signs, which compiled statements need and values must not have.
+_PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
 
 # SQLSTATEs that we can say more about than the server does.
 _UNDEFINED_TABLE = "42P01"
@@ -67,6 +71,11 @@ def translated() -> Iterator[None]:
         yield
     except exc.DBAPIError as error:
         raise _translate(error) from error
+
+
+def qualified_name(schema: str | None, name: str) -> str:
+    """A relation's name as one text, quoted where needed, for ``to_regclass`` and the like."""
+    return _PREPARER.format_table(sa.table(name, schema=schema))
 
 
 def sqlstate(error: exc.DBAPIError) -> str | None:

@@ -66,7 +66,7 @@ def find(connection: sa.Connection, name: str) -> Generation:
 
 def encoder_of(connection: sa.Connection, chunks: sa.Table) -> KnownEncoder:
     """The encoder that made the vectors of a chunk table."""
-    name = connection.dialect.identifier_preparer.format_table(chunks)
+    name = database.qualified_name(chunks.schema, chunks.name)
     with database.translated():
         row = connection.execute(sql.statement("registry", "encoder_of"), {"chunks": name}).one_or_none()
     if row is None:

@@ -79,7 +79,9 @@ def _edit(engine: sa.Engine, searcher: Searcher) -> None:
 
 def _say_next(path: Path, engine: sa.Engine) -> None:
     dsn = shlex.quote(f"embedded:{path}")
-    psql = shlex.join([str(embedded.psql(path)), engine.url.set(drivername="postgresql").render_as_string()])
+    psql = shlex.join(
+        [str(embedded.psql(path)), engine.url.set(drivername="postgresql").render_as_string(hide_password=False)]
+    )
     output.say("\n[bold]Next, type[/]")
     for line in (
         f'.venv/bin/pg-semantic search page_semantic "find big files" --dsn {dsn}',

@@ -28,7 +28,9 @@ def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """A table; cells are plain text, and numbers stand to the right."""
     rows = [list(row) for row in rows]
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    if title:
+        console.print(Text(title, style="bold"))
+    grid = Table(header_style="bold", pad_edge=False)
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
         grid.add_column(name, justify="right" if numeric else "left", overflow="fold")

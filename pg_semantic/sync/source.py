@@ -83,13 +83,11 @@ def _kept(chunks: Sequence[Chunk], stored: dict[int, tuple[bytes, bool]]) -> fro
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, Any]:
     """Vectors that the same encoder has made of the same text, for whatever row."""
+    bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
+    wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived(name="wanted")
     chunks = tables.chunks.c
-    wanted = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
-    statement = (
-        sa.select(chunks.content_hash, chunks.vector)
-        .distinct(chunks.content_hash)
-        .where(chunks.content_hash == sa.func.any(wanted))
-    )
+    stored = sa.select(chunks.vector).where(chunks.content_hash == wanted.c.content_hash).limit(1).lateral("stored")
+    statement = sa.select(wanted.c.content_hash, stored.c.vector).join_from(wanted, stored, sa.true())
     return {
         bytes(content_hash): np.asarray(vector, np.float32) for content_hash, vector in connection.execute(statement)
     }

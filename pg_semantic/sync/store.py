@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import hashing, jobqueue, keys
+from pg_semantic import database, hashing, jobqueue, keys
 from pg_semantic.chunking import Chunk
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
@@ -104,8 +104,8 @@ def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> N
     names += ["ordinal", "content", "vector", "content_hash", "encoder_id", "token_count", "truncated"]
     types = [_copy_type(column.type) for column in spec.key]
     types += ["int4", "text", "bytea", "bytea", "int8", "int4", "bool"]
-    preparer = connection.dialect.identifier_preparer
-    target = f"{preparer.format_table(batch.tables.chunks)} ({', '.join(map(preparer.quote, names))})"
+    table = database.qualified_name(batch.tables.chunks.schema, batch.tables.chunks.name)
+    target = f"{table} ({', '.join(database.qualified_name(None, name) for name in names)})"
     driver: Any = connection.connection.driver_connection
     with driver.cursor().copy(f"COPY {target} FROM STDIN (FORMAT binary)") as copy:
         copy.set_types(types)

@@ -4,7 +4,9 @@ from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.schema import CreateIndex, DropIndex
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
+from sqlalchemy.sql.compiler import DDLCompiler
 
 from pg_semantic import database, sql
 from pg_semantic.schema import Tables
@@ -31,13 +33,13 @@ def ensure(engine: sa.Engine, tables: Tables) -> bool:
         except exc.DBAPIError as error:
             if database.sqlstate(error) not in _TAKEN:
                 raise
-        connection.execute(sa.text("ANALYZE " + _name(connection, tables, tables.chunks.name)))
+        connection.execute(_Analyze(tables.chunks))
         return state(connection, tables) == "ready"
 
 
 def state(connection: sa.Connection, tables: Tables) -> State:
     """Whether the HNSW index is there and usable; ``broken`` is one whose build was cut short."""
-    name = _name(connection, tables, tables.spec.vector_index_name)
+    name = database.qualified_name(tables.chunks.schema, tables.spec.vector_index_name)
     row = connection.execute(sql.statement("registry", "vector_index_state"), {"name": name}).one_or_none()
     if row is None:
         return "missing"
@@ -46,7 +48,13 @@ def state(connection: sa.Connection, tables: Tables) -> State:
     return "building" if row.building else "broken"
 
 
-def _name(connection: sa.Connection, tables: Tables, name: str) -> str:
-    preparer = connection.dialect.identifier_preparer
-    prefix = f"{preparer.quote(tables.chunks.schema)}." if tables.chunks.schema else ""
-    return prefix + preparer.quote(name)
+class _Analyze(ExecutableDDLElement):
+    """ANALYZE, so that the planner knows of the vectors that have come."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+
+
+@compiles(_Analyze, "postgresql")
+def _analyze(statement: _Analyze, compiler: DDLCompiler, **_: object) -> str:
+    return f"ANALYZE {compiler.preparer.format_table(statement.table)}"

@@ -1,0 +1,91 @@
+"""A real server for the tests: one embedded Postgres a session, one database a test, copied from a template."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import database, embedded, history
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the network
+
+_TEMPLATE = "template_pg_semantic"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A server of our own, without fsync: its data is thrown away."""
+    folder = tmp_path_factory.mktemp("server") / "data"
+    url = sa.make_url(embedded.start(folder)).set(drivername="postgresql+psycopg")
+    with _administrator(url) as connection:
+        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+    yield url
+    embedded.stop(folder)
+
+
+@pytest.fixture(scope="session")
+def template(server: sa.URL) -> str:
+    """A database with pgvector and our schema, to be copied."""
+    with _administrator(server) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {_TEMPLATE}"))
+    engine = database.connect(_dsn(server.set(database=_TEMPLATE)))
+    history.upgrade(engine)
+    engine.dispose()
+    return _TEMPLATE
+
+
+@pytest.fixture
+def dsn(server: sa.URL, template: str) -> Iterator[str]:
+    """The DSN of a database of the test's own, with our schema."""
+    with copy_of(server, template) as made:
+        yield made
+
+
+@pytest.fixture
+def bare_dsn(server: sa.URL) -> Iterator[str]:
+    """The DSN of an empty database: no pgvector, no schema of ours."""
+    with copy_of(server, "template1") as made:
+        yield made
+
+
+@pytest.fixture
+def engine(dsn: str) -> Iterator[sa.Engine]:
+    """An engine of the test's own database."""
+    made = database.connect(dsn)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def copy_of(server: sa.URL, template: str) -> Iterator[str]:
+    """The DSN of a database copied from another, dropped at the end."""
+    name = f"test_{uuid.uuid4().hex}"
+    with _administrator(server) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
+    yield _dsn(server.set(database=name))
+    with _administrator(server) as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextlib.contextmanager
+def _administrator(url: sa.URL) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def _dsn(url: sa.URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)

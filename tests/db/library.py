@@ -1,0 +1,98 @@
+"""The mapped classes that the database tests share, and small ways to make and look at their rows."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from pg_semantic import SemanticIndex, encoders, hashing, schema
+from pg_semantic import registry as known_indexes
+from pg_semantic.encoders import Encoder
+from pg_semantic.registry import Generation
+from pg_semantic.settings import Settings
+from pg_semantic.sync.worker import Progress, Worker
+
+ENCODER = "hashed:32"
+
+
+class Base(DeclarativeBase): ...
+
+
+class Article(Base):
+    __tablename__ = "article"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str | None]
+    body: Mapped[str | None]
+    lang: Mapped[str] = mapped_column(default="en")
+
+    semantic = SemanticIndex("title", "body", encoder=ENCODER)
+
+
+def sync(engine: sa.Engine, load: Callable[..., Encoder] = encoders.load, **settings: Any) -> Progress:
+    """Runs a worker until no job waits."""
+    return Worker(engine, Settings(**settings), load=load).run(threading.Event(), once=True)
+
+
+def encoder() -> Encoder:
+    """The encoder of `Article`."""
+    return encoders.load(ENCODER)
+
+
+def execute(engine: sa.Engine, statement: str, **binds: Any) -> None:
+    """Plain SQL, as an application or a person at psql would send it."""
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), binds)
+
+
+def rows(engine: sa.Engine, statement: str, **binds: Any) -> list[tuple[Any, ...]]:
+    """What a query gives."""
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(statement), binds)]
+
+
+def jobs(engine: sa.Engine) -> set[str]:
+    """Keys of rows that have a job."""
+    return {key for (key,) in rows(engine, "SELECT key FROM semantic.job")}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How the stored chunks compare with what the current text asks for."""
+
+    missing: set[str]
+    stale: set[str]
+    orphans: int
+
+
+def truth(engine: sa.Engine, tables: schema.Tables = Article.semantic.tables) -> Truth:
+    """Compares every row's text with its chunks, in Python and from scratch: no receipt and no job is trusted."""
+    key = tables.spec.key[0].name
+    with engine.connect() as connection:
+        texts = dict(
+            connection.execute(sa.select(tables.source.c[key], schema.text_of(tables.spec, tables.source))).all()
+        )
+        stored: dict[Any, list[bytes]] = {}
+        chunks = tables.chunks.c
+        for row_key, digest in connection.execute(
+            sa.select(chunks[key], chunks.content_hash).order_by(chunks[key], chunks.ordinal)
+        ):
+            stored.setdefault(row_key, []).append(bytes(digest))
+    expected = {row: [hashing.content_hash(text.strip())] if text.strip() else [] for row, text in texts.items()}
+    return Truth(
+        missing={str(row) for row, digests in expected.items() if digests and row not in stored},
+        stale={str(row) for row, digests in expected.items() if row in stored and stored[row] != digests},
+        orphans=len(stored.keys() - texts.keys()),
+    )
+
+
+CLEAN = Truth(missing=set(), stale=set(), orphans=0)
+
+
+def generation_of(engine: sa.Engine, name: str = "article_semantic") -> Generation:
+    """The live generation of an index."""
+    with engine.connect() as connection:
+        return known_indexes.find(connection, name)

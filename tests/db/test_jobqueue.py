@@ -1,0 +1,136 @@
+"""The transitions of a job, each by the statement that makes it."""
+
+import sqlalchemy as sa
+
+from pg_semantic import jobqueue, sql
+from tests.db.library import execute, rows
+
+GENERATION = 7
+
+
+def enqueue(engine: sa.Engine, count: int, *, prefix: str = "") -> None:
+    with engine.begin() as connection:
+        jobqueue.enqueue(connection, GENERATION, [f"{prefix}{number}" for number in range(count)])
+
+
+def claim(connection: sa.Connection, rows: int = 100) -> jobqueue.Claim:
+    return jobqueue.claim(connection, GENERATION, rows=rows, lease_seconds=60)
+
+
+def test_two_claims_at_the_same_time_share_no_job(engine: sa.Engine) -> None:
+    enqueue(engine, 100)
+    with engine.connect() as one, engine.connect() as two:
+        first, second = claim(one, 60), claim(two, 60)
+        one.commit()
+        two.commit()
+    keys = [job.key for job in (*first.jobs, *second.jobs)]
+    assert (len(first.jobs), len(second.jobs)) == (60, 40)
+    assert len(set(keys)) == 100
+
+
+def test_edits_are_claimed_before_backfill(engine: sa.Engine) -> None:
+    enqueue(engine, 10)
+    execute(engine, "INSERT INTO semantic.job (generation_id, key) VALUES (7, 'edit')")
+    with engine.begin() as connection:
+        assert [job.key for job in claim(connection, 1).jobs] == ["edit"]
+
+
+def test_a_claim_leaves_the_jobs_of_other_generations(engine: sa.Engine) -> None:
+    enqueue(engine, 1)
+    with engine.begin() as connection:
+        assert jobqueue.claim(connection, GENERATION + 1, rows=10, lease_seconds=60).jobs == ()
+
+
+def test_enqueueing_again_changes_nothing(engine: sa.Engine) -> None:
+    enqueue(engine, 3)
+    before = rows(engine, "SELECT key, version, dirty_at FROM semantic.job")
+    enqueue(engine, 3)
+    assert rows(engine, "SELECT key, version, dirty_at FROM semantic.job") == before
+
+
+def test_a_released_job_is_as_it_was_before_the_claim(engine: sa.Engine) -> None:
+    enqueue(engine, 2)
+    before = rows(engine, "SELECT key, state, attempts, claim, lease_until, error FROM semantic.job ORDER BY key")
+    with engine.begin() as connection:
+        claimed = claim(connection)
+        jobqueue.release(connection, claimed, ["0", "1"], delay_seconds=0)
+    after = rows(engine, "SELECT key, state, attempts, claim, lease_until, error FROM semantic.job ORDER BY key")
+    assert after == before
+
+
+def test_a_failed_job_waits_longer_each_time_and_is_parked_with_its_error(engine: sa.Engine) -> None:
+    enqueue(engine, 1)
+    waits = []
+    for _ in range(4):
+        with engine.begin() as connection:
+            claimed = claim(connection)
+            jobqueue.fail(connection, claimed, claimed.jobs[0], error="no", max_attempts=4, retry_seconds=10)
+        [(state, wait)] = rows(
+            engine, "SELECT state, extract(epoch FROM available_at - now())::float FROM semantic.job"
+        )
+        waits.append((state, wait))
+        execute(engine, "UPDATE semantic.job SET available_at = now()")
+    assert [state for state, _ in waits] == ["pending", "pending", "pending", "failed"]
+    for number, (_, wait) in enumerate(waits):
+        assert 0.49 * 10 * 2**number <= wait <= 1.5 * 10 * 2**number
+    with engine.connect() as connection:
+        assert jobqueue.failures(connection, GENERATION, limit=10) == [jobqueue.Failure("0", 4, "no")]
+        assert claim(connection).jobs == ()
+
+
+def test_a_failure_of_an_older_version_does_not_count(engine: sa.Engine) -> None:
+    enqueue(engine, 1)
+    with engine.begin() as connection:
+        claimed = claim(connection)
+        connection.execute(
+            sa.text(
+                "UPDATE semantic.job SET version = 2, state = 'pending', claim = NULL, lease_until = NULL, attempts = 0"
+            )
+        )
+        jobqueue.fail(connection, claimed, claimed.jobs[0], error="no", max_attempts=1, retry_seconds=1)
+    assert rows(engine, "SELECT state, attempts, error FROM semantic.job") == [("pending", 0, None)]
+
+
+def test_a_heartbeat_keeps_a_claim_from_the_reaper(engine: sa.Engine) -> None:
+    enqueue(engine, 2)
+    with engine.begin() as connection:
+        kept, lost = claim(connection, 1), claim(connection, 1)
+    execute(engine, "UPDATE semantic.job SET lease_until = now() - interval '1 second'")
+    with engine.begin() as connection:
+        jobqueue.heartbeat(connection, [kept.token], lease_seconds=60)
+        jobqueue.reap(connection, max_attempts=5)
+    assert rows(engine, "SELECT key, state FROM semantic.job ORDER BY key") == [
+        (kept.jobs[0].key, "processing"),
+        (lost.jobs[0].key, "pending"),
+    ]
+
+
+def test_a_job_whose_workers_keep_dying_is_parked(engine: sa.Engine) -> None:
+    enqueue(engine, 1)
+    for _ in range(2):
+        with engine.begin() as connection:
+            claim(connection)
+            connection.execute(sa.text("UPDATE semantic.job SET lease_until = now() - interval '1 second'"))
+            jobqueue.reap(connection, max_attempts=2)
+    assert rows(engine, "SELECT state FROM semantic.job") == [("failed",)]
+
+
+def test_counting_waiting_jobs_stops_at_the_limit(engine: sa.Engine) -> None:
+    enqueue(engine, 20)
+    with engine.begin() as connection:
+        claim(connection, 5)
+        assert jobqueue.waiting(connection, GENERATION, limit=7) == 7
+        assert jobqueue.waiting(connection, GENERATION, limit=100) == 20
+        counted = jobqueue.counts(connection, GENERATION)
+    assert (counted.pending, counted.processing, counted.failed) == (15, 5, 0)
+
+
+def test_a_claim_reads_the_pending_index_however_many_jobs_there_are(engine: sa.Engine) -> None:
+    enqueue(engine, 20_000)
+    execute(engine, "ANALYZE semantic.job")
+    binds = {"generation": GENERATION, "rows": 100, "claim": "0" * 32, "lease": 60}
+    with engine.connect() as connection:
+        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'claim').text}"), binds))
+    assert "job_pending_idx" in plan
+    assert "Sort" not in plan
+    assert "Seq Scan on job" not in plan

@@ -1,0 +1,173 @@
+"""What happens when an edit, a delete, a crash or another worker comes in the middle."""
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import jobqueue
+from pg_semantic.jobqueue import Claim
+from pg_semantic.settings import Settings
+from pg_semantic.sync import encode, source, store
+from pg_semantic.sync.batch import Batch
+from tests.db.library import CLEAN, Article, encoder, execute, generation_of, jobs, rows, sync, truth
+
+TABLES = Article.semantic.tables
+
+
+@pytest.fixture
+def one(articles: sa.Engine) -> sa.Engine:
+    """A database with one row, not yet synced."""
+    execute(articles, "INSERT INTO article VALUES (1, 'first', NULL, 'en')")
+    return articles
+
+
+def claim(engine: sa.Engine) -> Claim:
+    with engine.begin() as connection:
+        return jobqueue.claim(connection, generation_of(engine).id, rows=100, lease_seconds=60)
+
+
+def read(engine: sa.Engine, claimed: Claim) -> Batch:
+    with engine.begin() as connection:
+        batch = source.read(connection, TABLES, claimed, ruler=encoder())
+    encode.encode(batch, encoder())
+    return batch
+
+
+def write(engine: sa.Engine, batch: Batch) -> int:
+    return store.write(engine, batch, settings=Settings())
+
+
+def expire_leases(engine: sa.Engine) -> None:
+    execute(engine, "UPDATE semantic.job SET lease_until = now() - interval '1 second' WHERE state = 'processing'")
+    with engine.begin() as connection:
+        jobqueue.reap(connection, max_attempts=5)
+
+
+def test_an_edit_while_its_row_is_being_encoded_is_not_lost(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    execute(one, "UPDATE article SET title = 'second'")
+    assert write(one, batch) == 0
+    assert rows(one, "SELECT count(*) FROM article_semantic") == [(0,)]
+    assert jobs(one) == {"1"}
+    sync(one)
+    assert truth(one) == CLEAN
+
+
+def test_a_newer_version_can_be_claimed_while_the_older_is_still_being_encoded(one: sa.Engine) -> None:
+    slow = read(one, claim(one))
+    execute(one, "UPDATE article SET title = 'second'")
+    fast = read(one, claim(one))
+    assert write(one, fast) == 1
+    assert write(one, slow) == 0
+    assert truth(one) == CLEAN
+
+
+def test_a_worker_whose_lease_ran_out_writes_nothing_over_a_newer_vector(one: sa.Engine) -> None:
+    slow = read(one, claim(one))
+    expire_leases(one)
+    execute(one, "UPDATE article SET title = 'second'")
+    sync(one)
+    assert write(one, slow) == 0
+    assert truth(one) == CLEAN
+
+
+def test_a_job_made_anew_with_the_same_version_is_not_ended_by_the_claim_before(one: sa.Engine) -> None:
+    slow = read(one, claim(one))
+    expire_leases(one)
+    sync(one)
+    execute(one, "UPDATE article SET title = 'second'")
+    assert rows(one, "SELECT version FROM semantic.job") == [(slow.claim.jobs[0].version,)]
+    assert write(one, slow) == 0
+    assert jobs(one) == {"1"}
+
+
+def test_a_row_deleted_while_it_is_being_encoded_leaves_no_orphan(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    execute(one, "DELETE FROM article")
+    assert write(one, batch) == 0
+    assert truth(one) == CLEAN
+    assert jobs(one) == set()
+
+
+def test_a_row_deleted_and_inserted_anew_while_it_is_being_encoded_gets_the_new_text(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    execute(one, "DELETE FROM article")
+    execute(one, "INSERT INTO article VALUES (1, 'another', NULL, 'en')")
+    assert write(one, batch) == 0
+    sync(one)
+    assert truth(one) == CLEAN
+
+
+def test_a_key_that_changes_while_its_row_is_being_encoded_leaves_no_orphan(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    execute(one, "UPDATE article SET id = 2")
+    assert write(one, batch) == 0
+    sync(one)
+    assert truth(one) == CLEAN
+    assert jobs(one) == set()
+
+
+@pytest.mark.parametrize("crash_after", ["claim", "read"])
+def test_the_work_of_a_worker_that_died_is_done_by_another(one: sa.Engine, crash_after: str) -> None:
+    claimed = claim(one)
+    if crash_after == "read":
+        read(one, claimed)
+    assert claim(one).jobs == ()
+    expire_leases(one)
+    sync(one)
+    assert truth(one) == CLEAN
+
+
+def test_a_crash_in_the_middle_of_a_write_leaves_all_as_it_was(
+    articles: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 10) i")
+    sync(articles)
+    execute(articles, "UPDATE article SET title = 'new ' || id")
+    batch = read(articles, claim(articles))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_sign_receipts", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write(articles, batch)
+    assert len(jobs(articles)) == 10
+    assert rows(articles, "SELECT count(*) FROM article_semantic WHERE content LIKE 'title %'") == [(10,)]
+
+
+def test_a_worker_does_not_wait_for_a_writers_open_transaction(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    with one.connect() as connection:
+        connection.execute(sa.text("SELECT FROM article FOR UPDATE"))
+        assert write(one, batch) == 0
+        connection.rollback()
+    assert rows(one, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
+    sync(one)
+    assert truth(one) == CLEAN
+
+
+def test_nothing_is_written_while_a_writer_has_the_job_locked(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    with one.connect() as connection:
+        connection.execute(sa.text("UPDATE article SET title = 'second' WHERE id = 1"))
+        assert write(one, batch) == 0
+        connection.commit()
+    sync(one)
+    assert truth(one) == CLEAN
+
+
+def test_a_writer_that_rolls_back_leaves_the_row_to_its_claim(one: sa.Engine) -> None:
+    claimed = claim(one)
+    with one.connect() as connection:
+        connection.execute(sa.text("UPDATE article SET title = 'second' WHERE id = 1"))
+        connection.rollback()
+    assert write(one, read(one, claimed)) == 1
+    assert truth(one) == CLEAN
+
+
+def test_no_lock_is_held_while_encoding(one: sa.Engine) -> None:
+    read(one, claim(one))
+    with one.begin() as connection:
+        connection.execute(sa.text("SET LOCAL lock_timeout = '10ms'"))
+        connection.execute(sa.text("UPDATE article SET title = 'second', id = 5"))
+        connection.execute(sa.text("DELETE FROM article"))
