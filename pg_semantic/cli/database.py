@@ -13,14 +13,16 @@ app = typer.Typer(help="The schema `semantic`: registry, jobs and functions.", n
 @app.command(epilog="Example: pg-semantic db upgrade --dsn postgresql://app@localhost/shop")
 def upgrade(dsn: options.Dsn = None) -> None:
     """Create the schema `semantic`, or bring it to this version; installs pgvector if the role may."""
-    revision = history.upgrade(options.engine(dsn))
+    with options.engine(dsn) as engine:
+        revision = history.upgrade(engine)
     output.say(f"The schema `semantic` is at revision {revision}.")
 
 
 @app.command(epilog="Example: pg-semantic db current --json")
 def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """Show the revision that the database is at."""
-    revision = history.current(options.engine(dsn))
+    with options.engine(dsn) as engine:
+        revision = history.current(engine)
     if json:
         output.as_json({"revision": revision})
     else:

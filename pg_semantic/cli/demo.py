@@ -11,7 +11,7 @@ import typer
 from sqlalchemy import orm
 
 from pg_semantic import database, embedded, encoders, history, settings
-from pg_semantic.cli import output, progress
+from pg_semantic.cli import options, output, progress
 from pg_semantic.demo import corpus
 from pg_semantic.demo.corpus import Page
 from pg_semantic.search import Searcher
@@ -37,22 +37,26 @@ def demo(
 
     Example: `pg-semantic demo --path /tmp/demo`
     """
-    engine = database.connect(f"embedded:{path}")
+    with options.engine(f"embedded:{path}") as engine:
+        _load(engine)
+        output.say(f"[bold]2.[/] A worker encodes what is new, with {corpus.ENCODER}.")
+        done = _sync(engine)
+        output.say(f"   {done.rows} rows synced, {done.chunks_encoded} chunks encoded.")
+        searcher = Searcher(encoders.load(corpus.ENCODER))
+        output.say("[bold]3.[/] Search by meaning.")
+        for query in QUERIES:
+            _show(engine, searcher, query)
+        _edit(engine, searcher)
+        _say_next(path, engine)
+
+
+def _load(engine: sa.Engine) -> None:
     history.upgrade(engine)
     with database.translated():
         corpus.Base.metadata.create_all(engine)
         with orm.Session(engine) as session:
             count = corpus.load(session)
     output.say(f"\n[bold]1.[/] {count} tldr pages are in the table [bold]page[/], loaded through the ORM.")
-    output.say(f"[bold]2.[/] A worker encodes what is new, with {corpus.ENCODER}.")
-    done = _sync(engine)
-    output.say(f"   {done.rows} rows synced, {done.chunks_encoded} chunks encoded.")
-    searcher = Searcher(encoders.load(corpus.ENCODER))
-    output.say("[bold]3.[/] Search by meaning.")
-    for query in QUERIES:
-        _show(engine, searcher, query)
-    _edit(engine, searcher)
-    _say_next(path, engine)
 
 
 def _sync(engine: sa.Engine) -> Progress:

@@ -28,29 +28,29 @@ def create(
     dsn: options.Dsn = None,
 ) -> None:
     """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
-    engine = options.engine(dsn)
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
-    with engine.connect() as connection:
-        spec = inspection.describe(
-            connection,
-            table,
-            columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
-            encoder=EncoderSpec(encoder, known),
-            chunking=recipe,
-            name=name,
-        )
-    inspection.create(engine, spec)
+    with options.engine(dsn) as engine:
+        with engine.connect() as connection:
+            spec = inspection.describe(
+                connection,
+                table,
+                columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
+                encoder=EncoderSpec(encoder, known),
+                chunking=recipe,
+                name=name,
+            )
+        inspection.create(engine, spec)
     output.say(f"Semantic index {spec.name} on {spec.table} is created. Next: pg-semantic worker --once")
 
 
 @app.command("list", epilog="Example: pg-semantic index list --json")
 def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """List the semantic indexes of the database."""
-    with options.engine(dsn).connect() as connection:
+    with options.engine(dsn) as engine, engine.connect() as connection:
         known = registry.generations(connection)
     if json:
-        output.as_json([{"name": g.qualified_name, "role": g.role, **g.spec.to_json()} for g in known])
+        output.as_json([{**g.spec.to_json(), "name": g.qualified_name, "role": g.role} for g in known])
         return
     rows = [
         (g.qualified_name, g.spec.table, ", ".join(g.spec.columns), g.spec.encoder.reference, g.role) for g in known
@@ -65,10 +65,10 @@ def drop(
     dsn: options.Dsn = None,
 ) -> None:
     """Drop a semantic index with all its vectors; the table itself is left as it is."""
-    engine = options.engine(dsn)
-    with engine.connect() as connection:
-        generation = registry.find(connection, name)
-    if not yes:
-        typer.confirm(f"Drop {generation.qualified_name} and its vectors?", abort=True)
-    inspection.drop(engine, generation.spec)
+    with options.engine(dsn) as engine:
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        if not yes:
+            typer.confirm(f"Drop {generation.qualified_name} and its vectors?", abort=True)
+        inspection.drop(engine, generation.spec)
     output.say(f"Semantic index {generation.qualified_name} is dropped.")

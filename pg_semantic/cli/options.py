@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -19,7 +21,12 @@ Dsn = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table for a person.")]
 
 
-def engine(dsn: str | None) -> sa.Engine:
-    """An engine for ``--dsn``, or for the setting when it is not given."""
+@contextlib.contextmanager
+def engine(dsn: str | None) -> Iterator[sa.Engine]:
+    """An engine for ``--dsn``, or for the setting when it is not given, until the command ends."""
     configured = settings.load(dsn=dsn).dsn
-    return database.connect(configured.get_secret_value() if configured else None)
+    made = database.connect(configured.get_secret_value() if configured else None)
+    try:
+        yield made
+    finally:
+        made.dispose()

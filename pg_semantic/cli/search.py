@@ -1,5 +1,6 @@
 """``pg-semantic search``: a semantic index asked from the shell."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ from sqlalchemy import orm
 from pg_semantic import declare, encoders, registry
 from pg_semantic.cli import options, output
 from pg_semantic.search import Hit, Searcher
+from pg_semantic.spec import IndexSpec
 
 
 def search(
@@ -23,13 +25,14 @@ def search(
 
     Example: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`
     """
-    engine = options.engine(dsn)
-    with engine.connect() as connection:
-        generation = registry.find(connection, index)
-    spec = generation.spec
-    encoder = encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
-    with orm.Session(engine) as session:
-        hits = Searcher(encoder).search(session, declare.bind(spec), text, limit=limit, offset=offset, exact=exact)
+    with options.engine(dsn) as engine, orm.Session(engine) as session:
+        spec = registry.find(session.connection(), index).spec
+        encoder = encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
+        found = Searcher(encoder).search(session, declare.bind(spec), text, limit=limit, offset=offset, exact=exact)
+        _print(found, spec, json=json)
+
+
+def _print(hits: Sequence[Hit[Any]], spec: IndexSpec, *, json: bool) -> None:
     names = [column.name for column in spec.key]
     if json:
         output.as_json([_as_object(hit, names) for hit in hits])

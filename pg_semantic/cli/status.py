@@ -10,7 +10,7 @@ def status(json: options.Json = False, dsn: options.Dsn = None) -> None:
 
     Example: `pg-semantic status --json`
     """
-    with options.engine(dsn).connect() as connection, database.translated():
+    with options.engine(dsn) as engine, engine.connect() as connection, database.translated():
         database.require_installed(connection)
         indexes = sync.indexes(connection)
         workers = sync.workers_alive(connection)

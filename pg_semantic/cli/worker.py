@@ -29,12 +29,11 @@ def worker(
     """
     logging.basicConfig(level=logging.WARNING if once else logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("pg_semantic").setLevel(logging.WARNING if once else logging.INFO)
-    engine = options.engine(dsn)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     configured = settings.load(device=device, batch_rows=batch_rows)
-    with progress.bar(engine, shown=once and not json) as advance:
+    with options.engine(dsn) as engine, progress.bar(engine, shown=once and not json) as advance:
         done = Worker(engine, configured, on_progress=advance).run(stop, once=once)
     if json:
         output.as_json(done)

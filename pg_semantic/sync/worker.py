@@ -97,6 +97,7 @@ class Worker:
                 _finished(writing)
                 writing = None
                 if once and self._drained():
+                    self._tend_vector_indexes()
                     return
                 stop.wait(self._settings.poll_seconds)
                 reading = threads.submit(self._read)
@@ -189,6 +190,11 @@ class Worker:
             waiting = jobqueue.waiting(connection, generation.id, limit=limit + 1)
         if waiting <= limit and vectorindex.ensure(self._engine, served.tables):
             self._indexed.add(generation.id)
+
+    def _tend_vector_indexes(self) -> None:
+        for generation, served in self._served.items():
+            if generation.id not in self._indexed:
+                self._tend_vector_index(served)
 
     def _drained(self) -> bool:
         with self._engine.connect() as connection:

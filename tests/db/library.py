@@ -72,7 +72,7 @@ def truth(engine: sa.Engine, tables: schema.Tables = Article.semantic.tables) ->
     """Compares every row's text with its chunks, in Python and from scratch: no receipt and no job is trusted."""
     key = tables.spec.key[0].name
     with engine.connect() as connection:
-        texts = dict(
+        texts: dict[Any, str] = dict(
             connection.execute(sa.select(tables.source.c[key], schema.text_of(tables.spec, tables.source))).all()
         )
         stored: dict[Any, list[bytes]] = {}

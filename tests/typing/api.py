@@ -1,1 +1,91 @@
-x = 1
+"""The public types, pinned: mypy checks this file and nothing runs it."""
+
+from collections.abc import Mapping, Sequence
+from typing import assert_type
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from pg_semantic import AsyncSearcher, BoundIndex, Chunking, Hit, Hnsw, Searcher, SemanticIndex, encoders, search
+from pg_semantic.declare import Chunk
+from pg_semantic.encoders import Encoder, Vectors
+
+
+class Base(DeclarativeBase): ...
+
+
+class Searchable:
+    text: Mapped[str]
+    semantic = SemanticIndex("text", encoder="hashed:8")
+
+
+class Article(Base):
+    __tablename__ = "article"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[str]
+    semantic = SemanticIndex(
+        "body",
+        encoder="sentence-transformers/all-MiniLM-L6-v2",
+        chunking=Chunking(max_tokens=128, overlap_tokens=16),
+        storage="vector",
+        hnsw=Hnsw(m=24, ef_construction=128),
+    )
+
+
+class Note(Searchable, Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def a_class_has_a_bound_index_of_its_own_kind(article: Article) -> None:
+    assert_type(Article.semantic, BoundIndex[Article])
+    assert_type(Note.semantic, BoundIndex[Note])
+    assert_type(Article.semantic.entity, type[Article])
+    assert_type(Article.semantic.name, str)
+    assert_type(article.semantic, SemanticIndex)
+
+
+def a_chunk_has_typed_columns(chunk: Chunk) -> None:
+    assert_type(Article.semantic.Chunk, type[Chunk])
+    assert_type(chunk.content, str)
+    assert_type(chunk.ordinal, int)
+    assert_type(chunk.vector, list[float])
+
+
+def an_encoder_makes_arrays() -> None:
+    encoder = encoders.load("hashed:8", dimensions=8)
+    assert_type(encoder, Encoder)
+    assert_type(encoder.encode_queries(["tea"]), Vectors)
+    assert_type(encoder.count_tokens(["tea"]), list[int])
+
+
+def a_statement_selects_rows_and_scores(session: Session, vector: list[float]) -> None:
+    statement = search.knn(Article.semantic, vector, limit=5, offset=5)
+    assert_type(statement, sa.Select[Article, float])
+    assert_type(search.exact(Article.semantic, np.array(vector)), sa.Select[Article, float])
+    assert_type(statement.where(Article.id > 7), sa.Select[Article, float])
+    assert_type(session.execute(statement).all(), Sequence[Row[Article, float]])
+    for article, score in session.execute(statement):
+        assert_type(article, Article)
+        assert_type(score, float)
+
+
+def a_search_gives_hits(session: Session, encoder: Encoder) -> None:
+    hits = Searcher(encoder).search(session, Article.semantic, "tea", limit=5, where=[Article.id > 7], exact=True)
+    assert_type(hits, list[Hit[Article]])
+    hit_has_typed_parts(hits[0])
+
+
+async def a_search_in_an_async_session_gives_the_same(session: AsyncSession, encoder: Encoder) -> None:
+    assert_type(await AsyncSearcher(encoder).search(session, Note.semantic, "tea"), list[Hit[Note]])
+
+
+def hit_has_typed_parts(hit: Hit[Article]) -> None:
+    assert_type(hit.entity, Article)
+    assert_type(hit.score, float)
+    assert_type(hit.scores, Mapping[str, float])
+    assert_type(hit.passage, str)
+    assert_type(hit.ordinal, int)

@@ -1,0 +1,188 @@
+"""The command line as a person and a script meet it: output, errors of one line, exit codes."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import cli
+from pg_semantic.cli import output
+from tests.db.library import execute, rows
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(autouse=True)
+def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine's reaches the commands, and tables are wide."""
+    for name in [name for name in os.environ if name.startswith("PG_SEMANTIC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(output.console, "_width", 160)
+
+
+def run(*arguments: str, dsn: str | None = None, **environment: str) -> Done:
+    """Runs a command in this process, or in its own where it would take over signals and logging."""
+    given = environment | ({"PG_SEMANTIC_DSN": dsn} if dsn else {})
+    if "worker" in arguments:
+        command = [sys.executable, "-m", "pg_semantic.cli", *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | given, check=False)
+        return Done(ended.returncode, ended.stdout, ended.stderr)
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["pg-semantic", *arguments])
+        patch.setattr(sys, "stdin", io.StringIO())
+        for name, value in given.items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit) as stopped:
+            cli.run()
+    code = stopped.value.code
+    return Done(code if isinstance(code, int) else int(bool(code)), out.getvalue(), err.getvalue())
+
+
+def ok(*arguments: str, dsn: str | None = None) -> str:
+    done = run(*arguments, dsn=dsn)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def error(*arguments: str, dsn: str | None = None, code: int = 1, **environment: str) -> str:
+    done = run(*arguments, dsn=dsn, **environment)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    [line] = done.stderr.strip().splitlines()
+    return line
+
+
+def parsed(*arguments: str, dsn: str) -> Any:
+    return json.loads(ok(*arguments, "--json", dsn=dsn))
+
+
+@pytest.fixture
+def notes(engine: sa.Engine) -> sa.Engine:
+    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text, number integer)")
+    execute(engine, "INSERT INTO note VALUES (1, 'a red apple'), (2, 'a green pear'), (3, 'a [bold]blue[/] sky')")
+    return engine
+
+
+def test_a_table_without_a_mapped_class_is_made_searchable_from_the_shell(notes: sa.Engine, dsn: str) -> None:
+    ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    [listed] = parsed("index", "list", dsn=dsn)
+    assert (listed["name"], listed["columns"]) == ("public.note_semantic", ["words"])
+    assert parsed("worker", "--once", dsn=dsn) == {"rows": 3, "chunks_encoded": 3, "rows_failed": 0}
+    first, *_ = parsed("search", "note_semantic", "green pear", "--limit", "2", dsn=dsn)
+    assert (first["key"], first["passage"]) == ({"id": 2}, "a green pear")
+    table = ok("search", "public.note_semantic", "blue sky", dsn=dsn)
+    assert "a [bold]blue[/] sky" in table
+    state = parsed("status", dsn=dsn)
+    assert state["workers"] == 0
+    [index] = state["indexes"]
+    assert (index["rows"], index["synced"], index["pending"], index["vector_index"]) == (3, 3, 0, "ready")
+    assert "note_semantic" in ok("status", dsn=dsn)
+    ok("index", "drop", "note_semantic", "--yes", dsn=dsn)
+    assert parsed("index", "list", dsn=dsn) == []
+    assert rows(notes, "SELECT count(*) FROM note") == [(3,)]
+
+
+def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
+    assert "not there" in ok("db", "current", dsn=bare_dsn)
+    assert "0001" in ok("db", "upgrade", dsn=bare_dsn)
+    assert parsed("db", "current", dsn=bare_dsn) == {"revision": "0001"}
+
+
+def test_dropping_asks_first(notes: sa.Engine, dsn: str) -> None:
+    ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    assert run("index", "drop", "note_semantic", dsn=dsn).returncode == 1
+    assert len(parsed("index", "list", dsn=dsn)) == 1
+
+
+def test_settings_show_where_each_value_comes_from_and_hide_the_dsn() -> None:
+    done = run("settings", "--json", dsn="postgresql://app:secret@nowhere/shop", PG_SEMANTIC_BATCH_ROWS="7")
+    shown = json.loads(done.stdout)
+    assert shown["PG_SEMANTIC_BATCH_ROWS"] == "7"
+    assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("create", "nothing", "--columns", "words", "--encoder", "hashed:8"), "No table 'nothing'"),
+        (("create", "note", "--columns", "nope", "--encoder", "hashed:8"), "no column 'nope'"),
+        (("create", "note", "--columns", "number", "--encoder", "hashed:8"), "not text"),
+        (("create", "note", "--columns", "", "--encoder", "hashed:8"), "no text column"),
+        (("create", "note", "--columns", "words", "--encoder", "no-such/encoder"), "PG_SEMANTIC_ENCODER_PATHS"),
+        (("create", "note", "--columns", "words", "--encoder", "hashed:8", "--name", "n" * 60), "too long"),
+        (("drop", "nothing", "--yes"), "No semantic index 'nothing'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do_and_changes_nothing(
+    notes: sa.Engine, dsn: str, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in error("index", *arguments, dsn=dsn)
+    assert parsed("index", "list", dsn=dsn) == []
+
+
+def test_a_search_of_what_is_not_there_or_for_nothing_is_refused(notes: sa.Engine, dsn: str) -> None:
+    assert "No semantic index 'note_semantic'" in error("search", "note_semantic", "apple", dsn=dsn)
+    ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    assert "empty" in error("search", "note_semantic", "  ", dsn=dsn)
+
+
+def test_a_worker_whose_encoder_is_unknown_says_how_to_give_a_folder(notes: sa.Engine, dsn: str) -> None:
+    ok("index", "create", "note", "--columns", "words", "--encoder", "no-such/encoder", "--dimensions", "8", dsn=dsn)
+    done = run("worker", "--once", dsn=dsn)
+    assert done.returncode == 1
+    assert "PG_SEMANTIC_ENCODER_PATHS" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dsn", "code", "message"),
+    [
+        (None, 1, "Which database?"),
+        ("not a dsn", 1, "can not be read"),
+        ("mysql://localhost/shop", 1, "is not Postgres"),
+        ("postgresql://nobody:secret@127.0.0.1:1/shop", 3, "does not answer"),
+    ],
+)
+def test_a_dsn_that_will_not_do_is_said_to_be_so_without_its_password(dsn: str | None, code: int, message: str) -> None:
+    line = error("status", dsn=dsn, code=code)
+    assert message in line
+    assert "secret" not in line
+
+
+def test_a_database_that_is_not_set_up_exits_with_3(bare_dsn: str) -> None:
+    assert "CREATE EXTENSION vector" in error("status", dsn=bare_dsn, code=3)
+    ok("db", "upgrade", dsn=bare_dsn)
+    ok("status", dsn=bare_dsn)
+
+
+def test_a_setting_that_can_not_be_read_is_named() -> None:
+    assert "PG_SEMANTIC_BATCH_ROWS" in error("settings", PG_SEMANTIC_BATCH_ROWS="many")
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert run("search").returncode == 2
+
+
+COMMANDS = ("", "db", "db upgrade", "db current", "db stop", "index", "index create", "index list", "index drop",
+            "worker", "search", "status", "settings", "demo")  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_an_example(command: str) -> None:
+    text = ok(*command.split(), "--help")
+    assert "Usage:" in text
+    if command not in {"", "db", "index"}:
+        assert "Example" in text

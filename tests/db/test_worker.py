@@ -1,0 +1,101 @@
+"""The worker as a process: it starts, serves, and stops when told to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import database, errors
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
+from pg_semantic.sync import source
+from pg_semantic.sync.worker import Progress, Worker
+from tests.db.library import CLEAN, execute, jobs, rows, sync, truth
+
+COMMAND = (sys.executable, "-m", "pg_semantic.cli")
+
+
+def test_a_continuous_worker_syncs_what_comes_and_stops_when_told(articles: sa.Engine) -> None:
+    stop, synced = threading.Event(), threading.Event()
+    worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.set())
+    results: list[Progress] = []
+    thread = threading.Thread(target=lambda: results.append(worker.run(stop)))
+    thread.start()
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    assert synced.wait(20)
+    assert truth(articles) == CLEAN
+    stop.set()
+    thread.join(20)
+    assert results[0].rows == 1
+    assert rows(articles, "SELECT count(*) FROM semantic.worker") == [(0,)]
+
+
+def test_a_worker_that_is_told_to_stop_gives_back_what_it_has_not_begun(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+    stop = threading.Event()
+
+    class StopsTheWorker(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            stop.set()
+            return super().encode_documents(texts)
+
+    worker = Worker(articles, Settings(batch_rows=10), load=lambda *_, **__: StopsTheWorker(32))
+    assert worker.run(stop).rows == 10
+    assert rows(articles, "SELECT state, attempts, count(*) FROM semantic.job GROUP BY 1, 2") == [("pending", 0, 40)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_process_ends_cleanly_on_a_signal(articles: sa.Engine, dsn: str, number: signal.Signals) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 20) i")
+    process = subprocess.Popen(
+        [*COMMAND, "worker"], env=os.environ | {"PG_SEMANTIC_DSN": dsn}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    assert "20 rows" in line, line
+    process.send_signal(number)
+    output, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert b"20 rows synced" in output
+    assert jobs(articles) == set()
+    assert rows(articles, "SELECT count(*) FROM semantic.worker") == [(0,)]
+
+
+def test_two_workers_at_once_do_each_row_once(articles: sa.Engine, dsn: str) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 500) i")
+    processes = [
+        subprocess.Popen(
+            [*COMMAND, "worker", "--once", "--json", "--batch-rows", "20", "--dsn", dsn], stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    results = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    assert sum(result["rows"] for result in results) == 500
+    assert truth(articles) == CLEAN
+
+
+def test_a_failure_in_the_reading_thread_reaches_the_caller(
+    articles: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("reading failed")
+
+    monkeypatch.setattr(source, "read", broken)
+    with pytest.raises(RuntimeError, match="reading failed"):
+        sync(articles)
+
+
+def test_a_worker_on_a_database_that_is_not_set_up_says_what_to_run(bare_dsn: str) -> None:
+    engine = database.connect(bare_dsn)
+    with pytest.raises(errors.NotInstalled, match="CREATE EXTENSION vector"):
+        sync(engine)
+    engine.dispose()

@@ -1,0 +1,176 @@
+import enum
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from pg_semantic import SemanticIndex, errors
+
+ENCODER = "hashed:8"
+
+
+class Colour(enum.Enum):
+    red = "red"
+
+
+def test_a_column_that_is_not_there_is_refused_with_those_that_are() -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(
+        errors.DeclarationError, match=r"Article: .* 'text', which is not a column\. Columns are: id, body\."
+    ):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            body: Mapped[str]
+            semantic = SemanticIndex("text", encoder=ENCODER)
+
+
+def test_a_relationship_is_not_a_column() -> None:
+    class Base(DeclarativeBase): ...
+
+    class Author(Base):
+        __tablename__ = "author"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with pytest.raises(errors.DeclarationError, match=r"'author', which is not a column"):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            author_id: Mapped[int] = mapped_column(sa.ForeignKey("author.id"))
+            author: Mapped[Author] = orm.relationship()
+            semantic = SemanticIndex("author", encoder=ENCODER)
+
+
+@pytest.mark.parametrize("kind", [sa.Integer(), sa.Enum(Colour), sa.LargeBinary(), sa.JSON(), sa.ARRAY(sa.Text())])
+def test_a_column_that_is_not_text_is_refused(kind: sa.types.TypeEngine[object]) -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match=r"'body', which is not text .* name text columns"):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            body = mapped_column(kind)
+            semantic = SemanticIndex("body", encoder=ENCODER)
+
+
+def test_a_table_without_a_primary_key_is_refused() -> None:
+    class Base(DeclarativeBase): ...
+
+    table = sa.Table("article", Base.metadata, sa.Column("slug", sa.Text), sa.Column("body", sa.Text))
+    with pytest.raises(errors.DeclarationError, match=r"'article' has no primary key; a semantic index needs one"):
+
+        class Article(Base):
+            __table__ = table
+            __mapper_args__ = {"primary_key": [table.c.slug]}  # noqa: RUF012
+            semantic = SemanticIndex("body", encoder=ENCODER)
+
+
+def test_an_index_of_no_column_is_refused() -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match="names no text column; name one or more"):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            semantic = SemanticIndex(encoder=ENCODER)
+
+
+def test_an_encoder_that_the_catalog_does_not_know_needs_dimensions() -> None:
+    with pytest.raises(errors.DeclarationError, match=r"pass dimensions=\.\.\."):
+        SemanticIndex("body", encoder="nobody/nothing")
+
+
+@pytest.mark.parametrize("name", ["author", "article_semantic", "article_semantic_receipt"])
+def test_a_name_that_is_taken_on_the_metadata_is_refused(name: str) -> None:
+    class Base(DeclarativeBase): ...
+
+    class Article(Base):
+        __tablename__ = "article"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    with pytest.raises(errors.DeclarationError, match=rf"'{name}' is declared already; pass another name=\.\.\."):
+
+        class Author(Base):
+            __tablename__ = "author"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            life: Mapped[str]
+            semantic = SemanticIndex("life", encoder=ENCODER, name=name)
+
+
+def test_one_name_in_two_schemas_is_not_taken() -> None:
+    class Base(DeclarativeBase): ...
+
+    class Article(Base):
+        __tablename__ = "article"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    class OldArticle(Base):
+        __tablename__ = "article"
+        __table_args__ = ({"schema": "archive"},)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    assert Article.semantic.name == OldArticle.semantic.name
+    assert Article.semantic.tables.chunks is not OldArticle.semantic.tables.chunks
+
+
+@pytest.mark.parametrize(
+    "kind", [sa.Float(), sa.Boolean(), sa.Interval(), sa.JSON(), sa.Time()], ids=lambda kind: type(kind).__name__
+)
+def test_a_key_whose_text_does_not_read_back_is_refused(kind: sa.types.TypeEngine[object]) -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match=r"key column 'id' has type .* needs integer, uuid, text"):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id = mapped_column(kind, primary_key=True)
+            body: Mapped[str]
+            semantic = SemanticIndex("body", encoder=ENCODER)
+
+
+def test_a_class_that_is_not_mapped_has_no_index() -> None:
+    class Searchable:
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    with pytest.raises(errors.DeclarationError, match=r"Searchable\.semantic is not bound: .* not mapped to a table"):
+        _ = Searchable.semantic
+
+
+@pytest.mark.xfail(strict=True, raises=sa.exc.ArgumentError, reason="the relationship `source` takes the key's name")
+def test_a_key_column_with_the_name_of_a_chunks_relationship_is_refused() -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match="rename it"):
+
+        class Citation(Base):
+            __tablename__ = "citation"
+            source: Mapped[str] = mapped_column(primary_key=True)
+            body: Mapped[str]
+            semantic = SemanticIndex("body", encoder=ENCODER)
+
+        Base.registry.configure()
+
+
+@pytest.mark.xfail(strict=True, raises=sa.exc.CompileError, reason="the key's type is not known yet")
+def test_a_key_whose_type_comes_from_a_table_declared_later_is_refused() -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match="type"):
+
+        class Detail(Base):
+            __tablename__ = "detail"
+            id: Mapped[int] = mapped_column(sa.ForeignKey("article.id"), primary_key=True)
+            body: Mapped[str]
+            semantic = SemanticIndex("body", encoder=ENCODER)

@@ -1,0 +1,50 @@
+import json
+
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_semantic import keys
+from tests.unit.statement_text import binds, text
+
+_TABLE = sa.table("part", sa.column("maker", sa.Uuid), sa.column("number", sa.Integer))
+_MAKER, _NUMBER = _TABLE.c.maker, _TABLE.c.number
+
+
+@given(st.text())
+def test_a_key_of_one_column_is_its_text_even_if_it_looks_like_json(key: str) -> None:
+    assert keys.split(key, 1) == [key]
+
+
+@given(st.lists(st.text(), min_size=2, max_size=4))
+def test_a_key_of_several_columns_survives_the_round_trip(parts: list[str]) -> None:
+    assert keys.split(json.dumps(parts), len(parts)) == parts
+
+
+def test_a_key_of_one_column_is_written_as_that_column() -> None:
+    assert text(keys.as_text([_NUMBER])) == "CAST(part.number AS TEXT)"
+
+
+def test_a_key_of_several_columns_is_written_as_a_json_array() -> None:
+    assert text(keys.as_text([_MAKER, _NUMBER])) == (
+        "CAST(jsonb_build_array(CAST(part.maker AS TEXT), CAST(part.number AS TEXT)) AS TEXT)"
+    )
+
+
+def test_wanted_keys_travel_as_one_bind_a_column_however_many_they_are() -> None:
+    written = ['["acme", "1"]', '["acme", "2"]', '["zeta", "1"]']
+    statement = sa.select(keys.wanted(written, 2))
+    assert text(statement) == (
+        "SELECT wanted.key, wanted.part_0, wanted.part_1 "
+        "FROM unnest(%(param_1)s::TEXT[], %(param_2)s::TEXT[], %(param_3)s::TEXT[]) AS wanted(key, part_0, part_1)"
+    )
+    assert list(binds(statement).values()) == [written, ["acme", "acme", "zeta"], ["1", "2", "1"]]
+
+
+def test_no_wanted_key_makes_a_table_of_no_rows() -> None:
+    assert list(binds(sa.select(keys.wanted([], 2))).values()) == [[], [], []]
+
+
+def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves() -> None:
+    found = keys.found(keys.wanted(['["acme", "1"]'], 2), [_MAKER, _NUMBER])
+    assert text(found) == "part.maker = CAST(wanted.part_0 AS UUID) AND part.number = CAST(wanted.part_1 AS INTEGER)"

@@ -1,0 +1,110 @@
+import os
+
+import pydantic
+import pytest
+
+from pg_semantic import errors, settings
+from pg_semantic.settings import Settings
+
+IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
+    "dsn": ("postgresql://app@localhost/shop", pydantic.SecretStr("postgresql://app@localhost/shop")),
+    "encoder_paths": ('{"org/name": "/weights"}', {"org/name": "/weights"}),
+    "device": ("cuda:1", "cuda:1"),
+    "token_budget": ("4096", 4096),
+    "batch_rows": ("10", 10),
+    "write_rows": ("5", 5),
+    "poll_seconds": ("0.5", 0.5),
+    "lease_seconds": ("30", 30.0),
+    "max_attempts": ("3", 3),
+    "retry_seconds": ("2.5", 2.5),
+    "vector_index_backlog": ("0", 0),
+}
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("PG_SEMANTIC_"):
+            monkeypatch.delenv(name)
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert IN_THE_ENVIRONMENT.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", IN_THE_ENVIRONMENT)
+def test_a_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, value = IN_THE_ENVIRONMENT[name]
+    monkeypatch.setenv(settings.variable(name), text)
+    assert getattr(settings.load(), name) == value
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_says_what_it_is(name: str) -> None:
+    assert Settings.model_fields[name].description
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("encoder_paths", "[1]"),
+        pytest.param(
+            "encoder_paths",
+            "{not json",
+            marks=pytest.mark.xfail(
+                strict=True, reason="JSON that does not parse is reported by field, not by variable"
+            ),
+        ),
+        ("token_budget", "0"),
+        ("token_budget", "many"),
+        ("batch_rows", "10001"),
+        ("batch_rows", ""),
+        ("write_rows", "0"),
+        ("poll_seconds", "0"),
+        ("poll_seconds", "nan"),
+        ("lease_seconds", "0.5"),
+        ("max_attempts", "0"),
+        ("retry_seconds", "-1"),
+        ("vector_index_backlog", "-1"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(settings.variable(name), text)
+    with pytest.raises(errors.SettingsError) as refusal:
+        settings.load()
+    assert settings.variable(name) in str(refusal.value)
+    assert "pg-semantic settings" in str(refusal.value)
+
+
+def test_a_password_is_shown_nowhere() -> None:
+    loaded = settings.load(dsn="postgresql://app:hunter2@localhost/shop")
+    assert "hunter2" not in f"{loaded!r} {loaded} {loaded.model_dump()} {loaded.model_dump_json()}"
+
+
+def test_a_value_that_is_refused_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG_SEMANTIC_TOKEN_BUDGET", "hunter2")
+    with pytest.raises(errors.SettingsError) as refusal:
+        settings.load()
+    assert "hunter2" not in f"{refusal.value} {refusal.value.__cause__}"
+
+
+def test_an_override_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG_SEMANTIC_DEVICE", "cpu")
+    assert settings.load(device="mps").device == "mps"
+
+
+def test_an_override_of_none_leaves_the_environment_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG_SEMANTIC_DEVICE", "cpu")
+    assert settings.load(device=None).device == "cpu"
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(errors.SettingsError, match="PG_SEMANTIC_NONSENSE"):
+        settings.load(nonsense=1)
+
+
+def test_settings_can_not_be_changed() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        settings.load().token_budget = 1  # type: ignore[misc]

@@ -1,0 +1,106 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_semantic import errors
+from pg_semantic.chunking import Chunking
+from pg_semantic.spec import CHUNK_COLUMNS, EncoderSpec, Hnsw, IndexSpec, KeyColumn
+
+LONGEST_NAME = "n" * 46
+
+_words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=11)  # 11 characters are at most 44 bytes
+_key_types = st.sampled_from(
+    ["integer", "bigint", "uuid", "text", "varchar(20)", "numeric(10, 2)", "date", "timestamp(3) with time zone"]
+)
+_keys = st.builds(KeyColumn, name=_words.filter(lambda name: name not in CHUNK_COLUMNS), type=_key_types)
+_hnsw = st.integers(2, 100).flatmap(
+    lambda m: st.builds(Hnsw, m=st.just(m), ef_construction=st.integers(max(4, 2 * m), 1000))
+)
+_chunking = st.builds(
+    Chunking, max_tokens=st.none() | st.integers(8, 512), overlap_tokens=st.integers(min_value=0, max_value=7)
+)
+_specs = st.builds(
+    IndexSpec,
+    name=_words,
+    table=_words,
+    schema=st.none() | _words,
+    key=st.lists(_keys, min_size=1, max_size=3).map(tuple),
+    columns=st.lists(_words, min_size=1, max_size=3).map(tuple),
+    encoder=st.builds(EncoderSpec, reference=_words, dimensions=st.integers(1, 2000)),
+    chunking=st.none() | _chunking,
+    storage=st.sampled_from(["halfvec", "vector"]),
+    hnsw=_hnsw,
+)
+
+
+def declare(**changes: Any) -> IndexSpec:
+    plain: dict[str, Any] = {
+        "name": "article_semantic",
+        "table": "article",
+        "key": (KeyColumn("id", "integer"),),
+        "columns": ("body",),
+        "encoder": EncoderSpec("hashed:64", 64),
+    }
+    return IndexSpec(**(plain | changes))
+
+
+@given(_specs)
+def test_a_spec_survives_the_round_trip_through_json(spec: IndexSpec) -> None:
+    assert IndexSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("declaration", "advice"),
+    [
+        (lambda: KeyColumn("content", "integer"), "rename it in the source table"),
+        (lambda: KeyColumn("id", "double precision"), "needs integer, uuid, text, varchar"),
+        (lambda: KeyColumn("id", "integer; DROP TABLE article"), "needs integer, uuid, text, varchar"),
+        (lambda: EncoderSpec.resolve("nobody/nothing", None), "pass dimensions=..."),
+        (lambda: Hnsw(m=1), "give 2 to 100"),
+        (lambda: Hnsw(m=101), "give 2 to 100"),
+        (lambda: Hnsw(m=2, ef_construction=3), "give 4 to 1000"),
+        (lambda: Hnsw(m=16, ef_construction=31), "give 32 to 1000 (at least 2 * m)"),
+        (lambda: Hnsw(ef_construction=1001), "give 32 to 1000"),
+        (lambda: declare(key=()), "has no primary key; a semantic index needs one"),
+        (lambda: declare(columns=()), "name one or more"),
+        (lambda: declare(name=LONGEST_NAME + "n"), "pass a shorter name=..."),
+        (lambda: declare(name="é" * 24), "pass a shorter name=..."),
+        (lambda: declare(encoder=EncoderSpec("wide", 4001)), "halfvec takes 1 to 4000 dimensions, 'wide' has 4001"),
+        (lambda: declare(encoder=EncoderSpec("wide", 2001), storage="vector"), "vector takes 1 to 2000 dimensions"),
+        (lambda: declare(encoder=EncoderSpec("hashed:0", 0)), "takes 1 to 4000 dimensions"),
+    ],
+)
+def test_a_declaration_that_can_not_be_is_refused_with_what_to_do(
+    declaration: Callable[[], object], advice: str
+) -> None:
+    with pytest.raises(errors.DeclarationError) as refusal:
+        declaration()
+    assert advice in str(refusal.value)
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="MAX_DIMENSIONS[storage] raises a bare KeyError")
+def test_an_unknown_storage_is_refused_with_what_to_do() -> None:
+    with pytest.raises(errors.DeclarationError, match="halfvec"):
+        declare(storage="float8")
+
+
+def test_every_derived_name_of_the_longest_name_fits_in_an_identifier() -> None:
+    spec = declare(name=LONGEST_NAME)
+    triggers = [f"{spec.capture_name}_{event}" for event in ("insert", "update", "delete", "truncate")]
+    derived = [spec.receipts_name, spec.vector_index_name, spec.capture_name, *triggers]
+    assert max(len(name) for name in derived) == 63
+
+
+@pytest.mark.parametrize("name", CHUNK_COLUMNS)
+def test_a_key_column_can_not_have_the_name_of_a_chunk_column(name: str) -> None:
+    with pytest.raises(errors.DeclarationError, match=name):
+        KeyColumn(name, "integer")
+
+
+def test_dimensions_that_are_given_win_over_the_catalog() -> None:
+    assert EncoderSpec.resolve("hashed:64", 32).dimensions == 32
+    assert EncoderSpec.resolve("hashed:64", None).dimensions == 64

@@ -1,0 +1,26 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+import pg_semantic
+
+PACKAGE = Path(pg_semantic.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FILE_LINES = 400
+FUNCTION_LINES = 45
+
+
+def lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (function.end_lineno or function.lineno) - function.lineno + 1
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_file_and_its_functions_are_short(file: Path) -> None:
+    source = file.read_text("utf-8")
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert len(source.splitlines()) <= FILE_LINES
+    assert {function.name: lines(function) for function in functions if lines(function) > FUNCTION_LINES} == {}
