@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,19 @@ _TEMPLATE = "template_pg_semantic"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
-    """A server of our own, without fsync: its data is thrown away."""
-    folder = tmp_path_factory.mktemp("server") / "data"
-    url = sa.make_url(embedded.start(folder)).set(drivername="postgresql+psycopg")
-    with _administrator(url) as connection:
-        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(sa.text("SELECT pg_reload_conf()"))
-    yield url
-    embedded.stop(folder)
+def server() -> Iterator[sa.URL]:
+    """A server of our own, without fsync: its data is thrown away.
+
+    Not under pytest's temporary folder, which pytest closes to the user that the server runs as under root.
+    """
+    with tempfile.TemporaryDirectory(prefix="pg_semantic-") as folder:
+        data = Path(folder) / "data"
+        url = sa.make_url(embedded.start(data)).set(drivername="postgresql+psycopg")
+        with _administrator(url) as connection:
+            connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
+        yield url
+        embedded.stop(data)
 
 
 @pytest.fixture(scope="session")

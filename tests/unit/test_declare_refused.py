@@ -148,21 +148,6 @@ def test_a_class_that_is_not_mapped_has_no_index() -> None:
         _ = Searchable.semantic
 
 
-@pytest.mark.xfail(strict=True, raises=sa.exc.ArgumentError, reason="the relationship `source` takes the key's name")
-def test_a_key_column_with_the_name_of_a_chunks_relationship_is_refused() -> None:
-    class Base(DeclarativeBase): ...
-
-    with pytest.raises(errors.DeclarationError, match="rename it"):
-
-        class Citation(Base):
-            __tablename__ = "citation"
-            source: Mapped[str] = mapped_column(primary_key=True)
-            body: Mapped[str]
-            semantic = SemanticIndex("body", encoder=ENCODER)
-
-        Base.registry.configure()
-
-
 @pytest.mark.xfail(strict=True, raises=sa.exc.CompileError, reason="the key's type is not known yet")
 def test_a_key_whose_type_comes_from_a_table_declared_later_is_refused() -> None:
     class Base(DeclarativeBase): ...
