@@ -2,7 +2,7 @@
 
 import re
 
-_HASHED = re.compile(r"hashed:(\d{1,4})")
+_HASHED = re.compile(r"hashed:([1-9][0-9]{0,3})")
 
 # From each encoder's own configuration (`1_Pooling/config.json`, or the last Dense module).
 DIMENSIONS = {

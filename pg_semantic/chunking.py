@@ -70,14 +70,35 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: Ruler) -> list[l
     ]
 
 
+def require_room(recipe: Chunking | None, ruler: Ruler) -> None:
+    """Raises `errors.DeclarationError` when special tokens, prompt and overlap leave no room in a chunk."""
+    if recipe is None:
+        return
+    limit, overhead = _limit(recipe, ruler), ruler.count_tokens([""])[0]
+    if recipe.overlap_tokens >= limit - overhead:
+        raise errors.DeclarationError(
+            f"Chunks of at most {limit} tokens, {overhead} of them special tokens and prompt, have no room for an "
+            f"overlap of {recipe.overlap_tokens} and text of their own: declare a larger max_tokens or less overlap."
+        )
+
+
+def _limit(recipe: Chunking, ruler: Ruler) -> int:
+    return min(ruler.max_tokens, recipe.max_tokens or ruler.max_tokens)
+
+
 class _Cutter:
     """Cuts texts that are longer than a chunk."""
 
     def __init__(self, recipe: Chunking, ruler: Ruler) -> None:
-        self.limit = min(ruler.max_tokens, recipe.max_tokens or ruler.max_tokens)
+        require_room(recipe, ruler)
+        self.limit = _limit(recipe, ruler)
         self._ruler = ruler
-        self._split = ruler.splitter(max_tokens=self.limit, overlap_tokens=recipe.overlap_tokens)
-        self._split_beside_head = ruler.splitter(max_tokens=max(4, self.limit * 3 // 4 - 4), overlap_tokens=0)
+        overhead = ruler.count_tokens([""])[0]
+        beside = overhead + max(1, (self.limit - overhead) * 3 // 4 - 4)
+        overlap = recipe.overlap_tokens
+        self._overlaps = overlap > 0
+        self._split = ruler.splitter(max_tokens=self.limit, overlap_tokens=overlap)
+        self._split_beside_head = ruler.splitter(max_tokens=beside, overlap_tokens=min(overlap, beside - overhead - 1))
 
     def cut(self, text: str) -> list[Chunk]:
         pieces = self._with_head(text, self._split(text))
@@ -93,8 +114,9 @@ class _Cutter:
         head, rest = pieces[0], text[len(pieces[0]) :]
         if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
             return pieces
-        beside = self._split_beside_head(rest)[0]
-        end = text.index(beside, len(head)) + len(beside)
-        if self._ruler.count_tokens([text[:end]])[0] > self.limit:
+        beside, *others = self._split_beside_head(rest)
+        first = text[: text.index(beside, len(head)) + len(beside)]
+        if not others or self._ruler.count_tokens([first])[0] > self.limit:
             return pieces
-        return [text[:end], *self._split(text[end:])]
+        next_start = text.index(others[0], len(head)) if self._overlaps else len(first)
+        return [first, *self._split(text[next_start:])]

@@ -15,6 +15,9 @@ from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Storage
 
 T = TypeVar("T")
 
+# Where a Table keeps its semantic indexes, by their declarations.
+_INFO = "pg_semantic"
+
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -107,30 +110,30 @@ class SemanticIndex:
         if instance is not None:
             return self
         mapper = sa.inspect(owner, raiseerr=False)
-        bound = mapper and self._bound(mapper)
-        if not bound:
-            raise errors.DeclarationError(
-                f"{owner.__name__}.{self._attribute} is not bound: {owner.__name__} is not mapped to a table."
-            )
-        return bound
+        return (mapper and self._bound(mapper)) or self  # itself on a mixin, which has no table
 
     def _bound(self, mapper: orm.Mapper[Any]) -> BoundIndex[Any] | None:
         """The index on the class's own table, or the one that it inherits with its parent's table."""
         for ancestor in mapper.iterate_to_root():
             table = ancestor.local_table
-            if isinstance(table, sa.Table) and (bound := table.info.get(_info_key(self._attribute))):
-                return cast("BoundIndex[Any]", bound)
+            if isinstance(table, sa.Table) and self in table.info.get(_INFO, {}):
+                return cast("BoundIndex[Any]", table.info[_INFO][self])
+            if ancestor.concrete:
+                break
         return None
 
     def _bind(self, mapper: orm.Mapper[Any], entity: type[Any]) -> None:
         table = mapper.local_table
         if not isinstance(table, sa.Table) or self._bound(mapper) is not None:
             return  # inherited: the parent's index covers the child's rows
+        if getattr(entity, self._attribute, None) is not self:
+            return  # the child declares another under the same attribute
         spec = self._spec(mapper, table)
         _require_free(spec, table)
         tables = schema.build(spec, table)
         name = f"{entity.__name__}{self._attribute.title().replace('_', '')}Chunk"
-        table.info[_info_key(self._attribute)] = BoundIndex(entity, tables, _map_chunk(mapper, tables, name=name))
+        bound = BoundIndex(entity, tables, _map_chunk(mapper, tables, name=name))
+        table.info.setdefault(_INFO, {})[self] = bound
 
     def _spec(self, mapper: orm.Mapper[Any], table: sa.Table) -> IndexSpec:
         return IndexSpec(
@@ -149,7 +152,7 @@ class SemanticIndex:
 def indexes(metadata: sa.MetaData) -> Iterator[BoundIndex[Any]]:
     """Every semantic index declared on classes mapped to this MetaData's tables."""
     for table in metadata.tables.values():
-        yield from (value for value in table.info.values() if isinstance(value, BoundIndex))
+        yield from table.info.get(_INFO, {}).values()
 
 
 def bind(spec: IndexSpec) -> BoundIndex[Any]:
@@ -158,10 +161,6 @@ def bind(spec: IndexSpec) -> BoundIndex[Any]:
     entity = type("Row", (), {"__doc__": f"A row of {tables.source.fullname}."})
     mapper: orm.Mapper[Any] = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
     return BoundIndex(entity, tables, _map_chunk(mapper, tables, name="RowChunk"))
-
-
-def _info_key(attribute: str) -> str:
-    return f"pg_semantic:{attribute}"
 
 
 def _require_free(spec: IndexSpec, table: sa.Table) -> None:
@@ -175,7 +174,12 @@ def _require_free(spec: IndexSpec, table: sa.Table) -> None:
 
 
 def _key_column(column: sa.Column[Any]) -> KeyColumn:
-    return KeyColumn(column.name, column.type.compile(dialect=_DIALECT).lower())
+    if isinstance(column.type, sa.types.NullType):
+        raise errors.DeclarationError(
+            f"The type of key column {column.name!r} of {column.table.name!r} comes from a table that is declared "
+            "later: state it, as in mapped_column(Integer, ForeignKey(...), primary_key=True)."
+        )
+    return KeyColumn(column.name, column.type.compile(dialect=_DIALECT).lower().partition(" collate ")[0])
 
 
 def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:

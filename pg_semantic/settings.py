@@ -1,5 +1,6 @@
 """Everything an operator may change: one typed object, read from the environment here and nowhere else."""
 
+import re
 from typing import Annotated
 
 import pydantic
@@ -7,6 +8,8 @@ import pydantic_settings
 from pydantic import Field
 
 from pg_semantic import errors
+
+_FIELD = re.compile(r'field "(\w+)"')
 
 
 class Settings(pydantic_settings.BaseSettings):
@@ -74,7 +77,9 @@ def variable(name: str) -> str:
 
 def _explain(error: Exception) -> str:
     if not isinstance(error, pydantic.ValidationError):
-        return f"A setting can not be read: {error}. See `pg-semantic settings`."
+        field = _FIELD.search(str(error))
+        name = variable(field[1]) if field else "unknown"
+        return f"Setting {name} can not be read: it is not JSON. See `pg-semantic settings`."
     first = error.errors(include_url=False, include_input=False)[0]
     name = variable(".".join(str(part) for part in first["loc"][:1]))
     return f"Setting {name} is wrong: {first['msg']}. See `pg-semantic settings`."

@@ -13,8 +13,9 @@ Storage = Literal["halfvec", "vector"]
 # pgvector's HNSW takes at most this many dimensions.
 MAX_DIMENSIONS: dict[Storage, int] = {"halfvec": 4000, "vector": 2000}
 
-# The names that the chunk table keeps for itself; a key column can not have one of them.
+# The names that a chunk keeps for itself, as a column or a relationship; a key column can not have one of them.
 CHUNK_COLUMNS = (
+    "source",
     "ordinal",
     "content",
     "vector",
@@ -48,7 +49,7 @@ class KeyColumn:
     def __post_init__(self) -> None:
         if self.name in CHUNK_COLUMNS:
             raise errors.DeclarationError(
-                f"The key column {self.name!r} has the name of a column of the chunk table "
+                f"The key column {self.name!r} has a name that chunks keep for themselves "
                 f"({', '.join(CHUNK_COLUMNS)}); rename it in the source table."
             )
         if not _KEY_TYPE.fullmatch(self.type):
@@ -68,7 +69,7 @@ class EncoderSpec:
     @classmethod
     def resolve(cls, reference: str, dimensions: int | None) -> "EncoderSpec":
         """The spec of an encoder whose dimensions are given or in the catalog."""
-        known = dimensions or catalog.dimensions(reference)
+        known = catalog.dimensions(reference) if dimensions is None else dimensions
         if known is None:
             raise errors.DeclarationError(
                 f"How many dimensions has encoder {reference!r}? It is not in the catalog: pass dimensions=..."
@@ -116,6 +117,11 @@ class IndexSpec:
 
     def __post_init__(self) -> None:
         self._check_names()
+        if self.storage not in MAX_DIMENSIONS:
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: storage={self.storage!r} is unknown; "
+                f"give {' or '.join(MAX_DIMENSIONS)}."
+            )
         limit = MAX_DIMENSIONS[self.storage]
         if not 1 <= self.encoder.dimensions <= limit:
             raise errors.DeclarationError(

@@ -88,8 +88,10 @@ FUNCTIONS = (
         known_index integer;
         known_generation integer;
     BEGIN
-        DELETE FROM semantic.semantic_index AS known  -- of tables that were dropped without a word to us
-        WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = known.source);
+        PERFORM semantic.unregister_index_v1(generation.chunks)  -- of tables dropped without a word to us
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
         INSERT INTO semantic.encoder (id, reference, dimensions)
         VALUES (
             index_encoder_id,
@@ -111,16 +113,18 @@ FUNCTIONS = (
     """,
     """
     CREATE FUNCTION semantic.unregister_index_v1(index_chunks regclass) RETURNS void
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
-        WITH gone AS (
-            DELETE FROM semantic.semantic_index
-            WHERE id = (SELECT index_id FROM semantic.generation WHERE chunks = index_chunks)
-            RETURNING id
-        )
+    DECLARE
+        gone integer := (SELECT index_id FROM semantic.generation WHERE chunks = index_chunks);
+    BEGIN
         DELETE FROM semantic.job
-        USING semantic.generation, gone
-        WHERE generation.index_id = gone.id AND job.generation_id = generation.id
+        USING semantic.generation
+        WHERE generation.index_id = gone AND job.generation_id = generation.id;
+        DELETE FROM semantic.semantic_index WHERE id = gone;
+        DELETE FROM semantic.encoder  -- so that another encoder may have its name next time
+        WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE generation.encoder_id = encoder.id);
+    END
     $body$
     """,
 )

@@ -42,9 +42,7 @@ class TorchEncoder:
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
         except ImportError as error:
-            raise errors.MissingExtra(
-                f"Encoder {reference!r} needs an extra: pip install 'pg-semantic-index[encode]'."
-            ) from error
+            raise weights.missing_extra(reference) from error
         logging.disable_progress_bar()
         try:
             transformer = SentenceTransformer(

@@ -23,12 +23,17 @@ def folder(reference: str, paths: Mapping[str, str]) -> Path:
     given = Path(paths.get(reference, reference)).expanduser()
     if (given / "modules.json").exists() or (given / "config.json").exists():
         return given
-    if reference in paths or given.is_absolute():
+    if reference in paths or given.is_absolute() or reference.startswith("."):
         raise errors.EncoderError(f"Encoder {reference!r}: {given} is not a folder of a sentence-transformers encoder.")
     package = PACKAGES.get(reference)
     if package and importlib.util.find_spec(package):
         return Path(importlib.import_module(package).get_model_path())
     return _from_hub(reference)
+
+
+def missing_extra(reference: str) -> errors.MissingExtra:
+    """What to raise when a package that loads weights is not there."""
+    return errors.MissingExtra(f"Encoder {reference!r} needs an extra: pip install 'pg-semantic-index[encode]'.")
 
 
 def digest(weights: Path) -> str:
@@ -44,9 +49,11 @@ def digest(weights: Path) -> str:
 
 
 def _from_hub(reference: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors as hub
-
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors as hub
+    except ImportError as error:
+        raise missing_extra(reference) from error
     name, _, revision = reference.partition("@")
     try:
         found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_NEEDED)

@@ -9,6 +9,13 @@ from pg_semantic import database, jobqueue, keys, sql
 from pg_semantic.schema import Tables
 
 PAGE_ROWS = 10_000
+# Keys are written as text as the capture function writes them; and writers are not kept waiting.
+_SETTINGS = (
+    "SET LOCAL lock_timeout = '200ms'",
+    "SET LOCAL datestyle = 'ISO'",
+    "SET LOCAL timezone = 'UTC'",
+    "SET LOCAL bytea_output = 'hex'",
+)
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -19,7 +26,8 @@ def advance(engine: sa.Engine, tables: Tables, generation_id: int) -> bool:
     """
     try:
         with engine.begin() as connection:
-            connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+            for setting in _SETTINGS:
+                connection.execute(sa.text(setting))
             return _advance(connection, tables, generation_id)
     except exc.DBAPIError as error:
         if database.sqlstate(error) != _LOCK_NOT_AVAILABLE:

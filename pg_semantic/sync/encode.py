@@ -1,46 +1,47 @@
 """The encode stage: every text of a batch that has no vector gets one, and a text that breaks the encoder is alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pg_semantic.encoders import Encoder, Vectors
+from pg_semantic.encoders import Encoder
+from pg_semantic.spec import Storage
 from pg_semantic.sync.batch import Batch
+
+_STORED: dict[Storage, type[np.floating[Any]]] = {"halfvec": np.float16, "vector": np.float32}
 
 
 def encode(batch: Batch, encoder: Encoder) -> None:
     """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on."""
-    missing = batch.missing()
-    digests = list(missing)
-    for group, vectors, error in _halving(encoder, digests, texts=missing):
-        if error is None:
-            batch.vectors.update(zip(group, vectors, strict=True))
-            batch.encoded += len(group)
-        else:
-            batch.broken.update(dict.fromkeys(group, error))
+    _encode(batch, encoder, list(batch.missing().items()))
 
 
-def _halving(
-    encoder: Encoder, digests: Sequence[bytes], *, texts: dict[bytes, str]
-) -> list[tuple[Sequence[bytes], Vectors, str | None]]:
+def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) -> None:
     """Encodes all at once; on failure each half by itself, down to the texts that fail alone."""
-    if not digests:
-        return []
-    nothing = np.empty((0, encoder.dimensions), np.float32)
+    if not texts:
+        return
     try:
-        vectors = encoder.encode_documents([texts[digest] for digest in digests])
+        vectors = encoder.encode_documents([text for _, text in texts])
     except Exception as error:  # noqa: BLE001 - whatever an encoder raises, its batch mates go on
-        if len(digests) == 1:
-            return [(digests, nothing, f"{type(error).__name__}: {error}")]
-        half = len(digests) // 2
-        return [
-            *_halving(encoder, digests[:half], texts=texts),
-            *_halving(encoder, digests[half:], texts=texts),
-        ]
-    sound = [bool(np.isfinite(vector).all() and vector.any()) for vector in vectors]
-    good = [digest for digest, ok in zip(digests, sound, strict=True) if ok]
-    bad = [digest for digest, ok in zip(digests, sound, strict=True) if not ok]
-    return [
-        (good, vectors[sound], None),
-        (bad, nothing, "the encoder returned a vector of zeros, NaN or infinity"),
-    ]
+        half = len(texts) // 2
+        if half:
+            _encode(batch, encoder, texts[:half])
+            _encode(batch, encoder, texts[half:])
+        else:
+            batch.broken[texts[0][0]] = f"{type(error).__name__}: {error}"
+        return
+    for (digest, _), vector in zip(texts, vectors, strict=True):
+        if _storable(vector, batch.tables.spec.storage):
+            batch.vectors[digest] = vector
+            batch.encoded += 1
+        else:
+            batch.broken[digest] = "the encoder returned a vector of zeros, NaN, infinity or beyond the storage type"
+
+
+def _storable(vector: NDArray[np.float32], storage: Storage) -> bool:
+    """Whether a vector, once rounded to the storage type, still has a direction."""
+    with np.errstate(over="ignore"):
+        stored = vector.astype(_STORED[storage])
+    return bool(np.isfinite(stored).all() and stored.any())

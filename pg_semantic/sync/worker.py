@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pg_semantic import database, encoders, errors, jobqueue, registry, schema, sql
+from pg_semantic import chunking, database, encoders, errors, jobqueue, registry, schema, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
@@ -25,6 +26,8 @@ from pg_semantic.sync import backfill, encode, source, store, vectorindex
 from pg_semantic.sync.batch import Batch
 
 log = logging.getLogger("pg_semantic.worker")
+
+_ENCODER_RETRY_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Worker:
         self._served: dict[Generation, _Served] = {}
         self._encoders: dict[int, Encoder] = {}
         self._refused: dict[int, errors.PgSemanticError] = {}
+        self._retry_at: dict[int, float] = {}
         self._indexed: set[int] = set()
         self._turn = 0
         self._claims: set[uuid.UUID] = set()
@@ -142,10 +146,10 @@ class Worker:
         self._claims.discard(batch.claim.token)
         self.progress.rows += rows
         self.progress.chunks_encoded += batch.encoded
-        failed = [error for row in batch.rows if (error := batch.failure(row))]
-        self.progress.rows_failed += len(failed)
-        for error in failed:
-            log.warning("%s: a row could not be encoded: %s", batch.tables.spec.name, error)
+        for row in batch.rows:
+            if error := batch.failure(row):  # the job keeps the message, which may quote the text
+                self.progress.rows_failed += 1
+                log.warning("%s: row %s failed: %s", batch.tables.spec.name, row.job.key, error.partition(":")[0])
         log.info("%s: %d rows, %d chunks encoded", batch.tables.spec.name, rows, batch.encoded)
         self._on_progress(self.progress)
 
@@ -159,29 +163,34 @@ class Worker:
         """Reads the registry again, so that new and dropped indexes are noticed, and loads encoders."""
         with self._engine.connect() as connection:
             known = registry.generations(connection)
-        encoders_ = {generation: self._encoder_for(generation) for generation in known}
-        self._served = {
-            generation: self._served.get(generation) or _Served(generation, schema.build(generation.spec), encoder)
-            for generation, encoder in encoders_.items()
-            if encoder is not None
-        }
+        served = {generation: self._served.get(generation) or self._serve(generation) for generation in known}
+        self._served = {generation: ready for generation, ready in served.items() if ready is not None}
 
-    def _encoder_for(self, generation: Generation) -> Encoder | None:
-        spec = generation.spec.encoder
-        if spec.id in self._encoders or spec.id in self._refused:
-            return self._encoders.get(spec.id)
+    def _serve(self, generation: Generation) -> _Served | None:
+        """Makes ready to serve a generation; one whose encoder will not do is logged and tried again later."""
+        if self._retry_at.get(generation.id, 0) > time.monotonic():
+            return None
         try:
+            encoder = self._encoder_for(generation)
+            chunking.require_room(generation.spec.chunking, encoder)
+        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
+            log.error("%s is not kept in sync: %s", generation.qualified_name, error)  # noqa: TRY400 - it says all
+            self._refused[generation.id] = error
+            self._retry_at[generation.id] = time.monotonic() + _ENCODER_RETRY_SECONDS
+            return None
+        self._refused.pop(generation.id, None)
+        return _Served(generation, schema.build(generation.spec), encoder)
+
+    def _encoder_for(self, generation: Generation) -> Encoder:
+        spec = generation.spec.encoder
+        if spec.id not in self._encoders:
             encoder = self._load(spec.reference, dimensions=spec.dimensions, settings=self._settings)
             with self._engine.begin() as connection:
                 registry.pin_encoder(
                     connection, spec.id, fingerprint=encoder.fingerprint, max_tokens=encoder.max_tokens
                 )
-        except (errors.EncoderError, errors.MissingExtra) as error:
-            log.error("%s is not kept in sync: %s", generation.qualified_name, error)  # noqa: TRY400 - it says all
-            self._refused[spec.id] = error
-            return None
-        self._encoders[spec.id] = encoder
-        return encoder
+            self._encoders[spec.id] = encoder
+        return self._encoders[spec.id]
 
     def _tend_vector_index(self, served: _Served) -> None:
         generation = served.generation

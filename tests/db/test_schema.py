@@ -41,7 +41,17 @@ def test_dropping_the_index_leaves_nothing_of_it(engine: sa.Engine) -> None:
     assert objects(engine) == before
     assert rows(engine, "SELECT count(*) FROM semantic.semantic_index") == [(0,)]
     assert rows(engine, "SELECT count(*) FROM semantic.job") == [(0,)]
+    assert rows(engine, "SELECT count(*) FROM semantic.encoder") == [(0,)]
     execute(engine, "UPDATE article SET title = 'three'")
+
+
+def test_a_table_dropped_without_a_word_does_not_stand_in_the_way_of_its_successor(articles: sa.Engine) -> None:
+    sync(articles)
+    execute(articles, "DROP TABLE article, article_semantic, article_semantic_receipt")
+    execute(articles, "DROP FUNCTION article_semantic_capture")
+    assert sync(articles).rows == 0
+    Base.metadata.create_all(articles)
+    assert rows(articles, "SELECT count(*) FROM semantic.generation") == [(1,)]
 
 
 def test_create_all_twice_changes_nothing(articles: sa.Engine) -> None:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Chunking, SemanticIndex, encoders, errors
+from pg_semantic import Chunking, SemanticIndex, encoders, errors, inspection, schema
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.sync import backfill
@@ -208,3 +208,26 @@ def test_a_renamed_table_goes_on_being_synced(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO paper VALUES (2, 'two', NULL, 'en')")
     assert sync(articles).rows == 2
     assert generation_of(articles).spec == dataclasses.replace(Article.semantic.spec, schema="public", table="paper")
+
+
+def test_a_recipe_that_does_not_fit_its_encoder_holds_up_no_other_index(engine: sa.Engine) -> None:
+    OneChunkBase.metadata.create_all(engine)
+    execute(engine, "INSERT INTO note VALUES (1, 'text')")
+    with pytest.raises(errors.DeclarationError, match="have no room"):
+        sync(engine, lambda _, dimensions, **__: HashedEncoder(dimensions, max_tokens=11))
+    assert rows(engine, "SELECT count(*) FROM note_whole") == [(1,)]
+
+
+def test_rows_whose_keys_are_times_have_one_job_however_they_came_to_it(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE note (at timestamptz PRIMARY KEY, text text)")
+    execute(engine, "INSERT INTO note VALUES ('2024-03-31 02:30+01', 'one')")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("text",), encoder=Note.whole.spec.encoder)
+    inspection.create(engine, spec)
+    execute(engine, f"ALTER DATABASE {engine.url.database} SET timezone = 'Asia/Kathmandu'")
+    execute(engine, "UPDATE note SET text = 'two'")
+    engine.dispose()
+    backfill.advance(engine, schema.build(spec), generation_of(engine, "note_semantic").id)
+    assert len(jobs(engine)) == 1
+    sync(engine)
+    assert rows(engine, "SELECT content FROM note_semantic") == [("two",)]

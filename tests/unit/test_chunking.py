@@ -86,17 +86,16 @@ def test_overlap_repeats_the_end_of_a_chunk_at_the_start_of_the_next() -> None:
     assert all(next_.split()[0] in before.split() for before, next_ in pairwise(chunks))
 
 
-@pytest.mark.xfail(strict=True, reason="what follows a chunk that begins with a title does not repeat its end")
 def test_overlap_repeats_the_end_of_a_chunk_that_begins_with_a_title() -> None:
     numbers = [f"n{number}" for number in range(40)]
     first, second, *_ = contents("Tea\n\n" + " ".join(numbers), Chunking(max_tokens=20, overlap_tokens=5))
     assert second.split()[0] in first.split()
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="the splitter refuses an overlap that fills a whole chunk")
 @pytest.mark.parametrize("recipe", [Chunking(overlap_tokens=32), Chunking(max_tokens=64, overlap_tokens=40)])
-def test_an_overlap_as_long_as_the_encoders_limit_still_cuts(recipe: Chunking) -> None:
-    assert len(contents("word " * 100, recipe)) > 1
+def test_an_overlap_as_long_as_the_encoders_limit_is_refused_with_what_to_do(recipe: Chunking) -> None:
+    with pytest.raises(errors.DeclarationError, match="larger max_tokens or less overlap"):
+        contents("word " * 100, recipe)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_vector_that_can_not_be_stored_is_reported_and_its_batch_mates_are_kep
     batch = batch_of("tea", POISON, "coffee")
     encode.encode(batch, Fussy(bad_vector=number))
     assert batch.vectors.keys() == hashes("tea", "coffee")
-    assert batch.failure(batch.rows[1]) == "the encoder returned a vector of zeros, NaN or infinity"
+    assert "a vector of zeros, NaN, infinity" in (batch.failure(batch.rows[1]) or "")
     assert batch.encoded == 2
 
 

@@ -69,15 +69,7 @@ def test_a_folder_without_the_encode_extra_is_refused_with_how_to_install_it(
         encoders.load(str(weights))
 
 
-@pytest.mark.xfail(strict=True, raises=ImportError, reason="weights._from_hub imports huggingface_hub unguarded")
 def test_a_hub_name_without_the_encode_extra_is_refused_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(errors.MissingExtra, match=r"pip install 'pg-semantic-index\[encode\]'"):
         encoders.load("nobody/nothing")
-
-
-@pytest.mark.xfail(strict=True, raises=ImportError, reason="HashedEncoder.splitter imports the splitter unguarded")
-def test_chunking_without_the_encode_extra_is_refused_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "semantic_text_splitter", None)
-    with pytest.raises(errors.MissingExtra, match=r"pip install 'pg-semantic-index\[encode\]'"):
-        encoders.load("hashed:64").splitter(max_tokens=8, overlap_tokens=0)

@@ -82,7 +82,6 @@ def test_a_declaration_that_can_not_be_is_refused_with_what_to_do(
     assert advice in str(refusal.value)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="MAX_DIMENSIONS[storage] raises a bare KeyError")
 def test_an_unknown_storage_is_refused_with_what_to_do() -> None:
     with pytest.raises(errors.DeclarationError, match="halfvec"):
         declare(storage="float8")
@@ -101,7 +100,6 @@ def test_a_key_column_can_not_have_the_name_of_a_chunk_column(name: str) -> None
         KeyColumn(name, "integer")
 
 
-@pytest.mark.xfail(strict=True, reason="Chunk.source, a relationship, is not among the names that are refused")
 def test_a_key_column_can_not_have_the_name_of_a_chunks_relationship() -> None:
     with pytest.raises(errors.DeclarationError, match="rename it"):
         KeyColumn("source", "integer")
