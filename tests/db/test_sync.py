@@ -214,7 +214,7 @@ def test_a_recipe_that_does_not_fit_its_encoder_holds_up_no_other_index(engine: 
     OneChunkBase.metadata.create_all(engine)
     execute(engine, "INSERT INTO note VALUES (1, 'text')")
     with pytest.raises(errors.DeclarationError, match="have no room"):
-        sync(engine, lambda _, dimensions, **__: HashedEncoder(dimensions, max_tokens=11))
+        sync(engine, lambda _, dimensions, **__: HashedEncoder(dimensions, max_tokens=10))
     assert rows(engine, "SELECT count(*) FROM note_whole") == [(1,)]
 
 
