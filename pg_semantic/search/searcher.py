@@ -123,10 +123,11 @@ def _run(
 ) -> list[Hit[T]]:
     ranked = build(request.index, vector, limit=request.limit, offset=request.offset)
     statement = ranked.statement.add_columns(ranked.content, ranked.ordinal).where(*request.where)
-    return [
+    hits = [
         Hit(entity, score, {"dense": score}, passage, ordinal)
         for entity, score, passage, ordinal in session.execute(statement)
     ]
+    return sorted(hits, key=lambda hit: (-hit.score, sa.inspect(hit.entity).identity))
 
 
 def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: Encoder) -> None:

@@ -11,11 +11,16 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from pg_semantic import errors, schema
 from pg_semantic.declare import BoundIndex
 
 T = TypeVar("T")
+
+_SORTS_FURTHER = (17,)
 
 # pgvector's limit; what a scan looks at beyond limit + offset makes up for chunks of the same row and for recall.
 _MAX_EF_SEARCH = 1000
@@ -37,10 +42,11 @@ def knn(
 ) -> "sa.Select[T, float]":
     """The rows nearest to a vector by cosine, best first, with their scores, found through the vector index.
 
-    The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key. The
-    statement brings its own index settings, for the transaction that it runs in: ``hnsw.ef_search`` to suit limit and
-    offset, and iterative scan, so that a filter does not starve the result. Under a filter that matches almost
-    nothing far away from the vector, the scan may still end early (``hnsw.max_scan_tuples``): `exact` does not.
+    The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key, before
+    PostgreSQL 17 by nothing. The statement brings its own index settings, for the transaction that it runs in:
+    ``hnsw.ef_search`` to suit limit and offset, and iterative scan, so that a filter does not starve the result. Under
+    a filter that matches almost nothing far away from the vector, the scan may still end early
+    (``hnsw.max_scan_tuples``): `exact` does not.
 
     Raises `errors.QueryError` for a vector of other dimensions, of zeros, or not finite.
     """
@@ -63,7 +69,7 @@ def ranked_knn(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, 
         sa.select(index.entity, (1 - _distance(chunks.vector, query)).label("score"))
         .join(tables.chunks, _same_row(tables.chunk_key, tables.source_key))
         .where(_is_best_chunk(tables, query))
-        .order_by(_distance(chunks.vector, aimed), *tables.source_key)
+        .order_by(_distance(chunks.vector, aimed), *(_tie_break(column) for column in tables.source_key))
     )
     return Ranked(_cut(statement, limit, offset=offset), chunks.content, chunks.ordinal)
 
@@ -131,6 +137,24 @@ def _is_best_chunk(tables: schema.Tables, query: sa.ColumnElement[Any]) -> sa.Sc
         .correlate(tables.chunks)
         .scalar_subquery()
     )
+
+
+class _tie_break(FunctionElement[Any]):  # noqa: N801 - a function of SQL, written as SQLAlchemy writes them
+    """A column to order by after the distance, where the server can do that and still walk the vector index.
+
+    PostgreSQL 17 learnt to sort what comes in order of distance further; before, a second thing to order by means
+    computing every distance.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_tie_break)
+def _render_tie_break(element: _tie_break, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    version = getattr(compiler.dialect, "server_version_info", None)
+    if version is not None and version < _SORTS_FURTHER:
+        return "CAST(NULL AS integer)"
+    return compiler.process(element.clauses, **options)
 
 
 def _distance(vector: sa.ColumnElement[Any], query: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
