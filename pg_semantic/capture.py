@@ -112,7 +112,6 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
         "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
-        "no_old_row": render(old_key[0].is_(None)),
         "old_text": render(old_text),
         "new_text": render(new_text),
     }

@@ -20,7 +20,7 @@ _VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[sa.URL]:
-    """A server of our own, without fsync: its data is thrown away.
+    """A server of our own, without fsync: its data is thrown away. No lock is waited for longer than ten seconds.
 
     Not under pytest's temporary folder, which pytest closes to the user that the server runs as under root.
     """
@@ -29,6 +29,7 @@ def server() -> Iterator[sa.URL]:
         url = sa.make_url(embedded.start(data, version=_VERSION)).set(drivername="postgresql+psycopg")
         with _administrator(url) as connection:
             connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(sa.text("ALTER SYSTEM SET lock_timeout = '10s'"))
             connection.execute(sa.text("SELECT pg_reload_conf()"))
         yield url
         embedded.stop(data)

@@ -50,10 +50,10 @@ INSERT INTO semantic.job AS job (generation_id, key)
 SELECT $new_key FROM new_rows
 
 -- name: updated
--- Keys of rows whose text changed, and of rows that came to have a new key.
+-- Keys of rows whose text changed, and of rows with text that came to have a new key.
 SELECT $new_key
             FROM new_rows LEFT JOIN old_rows ON $same_key
-            WHERE $no_old_row OR ($new_text) IS DISTINCT FROM ($old_text)
+            WHERE ($new_text) IS DISTINCT FROM ($old_text)
 
 -- name: drop_function
 -- Takes the triggers with it.

@@ -61,6 +61,14 @@ def test_a_row_with_a_new_key_keeps_its_vectors_and_is_not_encoded_again(synced:
     assert truth(synced) == CLEAN
 
 
+def test_an_edit_that_waits_while_its_row_gets_a_new_key_is_not_lost(synced: sa.Engine) -> None:
+    execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
+    execute(synced, "UPDATE article SET id = 100 WHERE id = 1")
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert jobs(synced) == set()
+
+
 def test_two_rows_that_swap_their_keys_end_with_the_right_vectors(synced: sa.Engine) -> None:
     with synced.begin() as connection:
         for old, new in ((1, -1), (2, 1), (-1, 2)):

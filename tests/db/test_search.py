@@ -105,6 +105,24 @@ def test_a_row_of_several_chunks_is_found_once_by_its_best_chunk(session: Sessio
         assert hit.passage in f"{hit.entity.title}\n\n{hit.entity.body}"
 
 
+def test_the_vector_index_gives_a_row_of_several_chunks_once(session: Session) -> None:
+    several = sa.select(Article.semantic.Chunk.ordinal).where(Article.semantic.Chunk.ordinal > 0)
+    assert session.scalars(sa.select(sa.func.count()).select_from(several.subquery())).one() >= ROWS / 10
+    where = Article.id % 10 == 0
+    near = session.scalars(search.knn(Article.semantic, vector("anchor"), limit=50).where(where)).all()
+    exact = session.scalars(search.exact(Article.semantic, vector("anchor"), limit=50).where(where)).all()
+    assert len({row.id for row in near}) == 50
+    assert len({row.id for row in near} & {row.id for row in exact}) >= 48
+
+
+def test_a_search_whose_scan_ends_early_is_completed(session: Session) -> None:
+    for setting in ("hnsw.max_scan_tuples = 1", "enable_seqscan = off", "enable_bitmapscan = off", "enable_sort = off"):
+        session.execute(sa.text(f"SET LOCAL {setting}"))
+    rare, matching = FILTERS["one in 500"]
+    assert len(session.execute(search.knn(Article.semantic, vector("anchor")).where(rare)).all()) < matching
+    assert len(Searcher(encoder()).search(session, Article.semantic, "anchor", where=[rare])) == matching
+
+
 def test_the_statement_composes_with_filters_joins_options_and_columns(session: Session) -> None:
     half = sa.select(Article.id).where(Article.lang == "half").subquery()
     statement = (
