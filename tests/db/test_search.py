@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from pg_semantic import AsyncSearcher, Searcher, database, declare, encoders, errors, registry, search
+from pg_semantic.search import statements
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
 
@@ -115,12 +116,12 @@ def test_the_vector_index_gives_a_row_of_several_chunks_once(session: Session) -
     assert len({row.id for row in near} & {row.id for row in exact}) >= 48
 
 
-def test_a_search_whose_scan_ends_early_is_completed(session: Session) -> None:
-    for setting in ("hnsw.max_scan_tuples = 1", "enable_seqscan = off", "enable_bitmapscan = off", "enable_sort = off"):
-        session.execute(sa.text(f"SET LOCAL {setting}"))
-    rare, matching = FILTERS["one in 500"]
-    assert len(session.execute(search.knn(Article.semantic, vector("anchor")).where(rare)).all()) < matching
-    assert len(Searcher(encoder()).search(session, Article.semantic, "anchor", where=[rare])) == matching
+def test_a_search_whose_scan_ends_early_is_completed(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "_MIN_EF_SEARCH", 10)
+    monkeypatch.setattr(statements, "_EF_SEARCH_FACTOR", 0)
+    session.execute(sa.text("SET LOCAL hnsw.max_scan_tuples = 1"))
+    assert len(session.execute(search.knn(Article.semantic, vector("anchor"), limit=50)).all()) < 50
+    assert len(Searcher(encoder()).search(session, Article.semantic, "anchor", limit=50)) == 50
 
 
 def test_the_statement_composes_with_filters_joins_options_and_columns(session: Session) -> None:
