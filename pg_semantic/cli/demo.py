@@ -2,6 +2,7 @@
 
 import datetime as dt
 import shlex
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -82,16 +83,16 @@ def _edit(engine: sa.Engine, searcher: Searcher) -> None:
 
 
 def _say_next(path: Path, engine: sa.Engine) -> None:
-    dsn = shlex.quote(f"embedded:{path}")
+    program, dsn = shlex.quote(sys.argv[0]), shlex.quote(f"embedded:{path}")
     psql = shlex.join(
         [str(embedded.psql(path)), engine.url.set(drivername="postgresql").render_as_string(hide_password=False)]
     )
     output.say("\n[bold]Next, type[/]")
     for line in (
-        f'.venv/bin/pg-semantic search page_semantic "find big files" --dsn {dsn}',
-        f".venv/bin/pg-semantic status --dsn {dsn}",
+        f'{program} search page_semantic "find big files" --dsn {dsn}',
+        f"{program} status --dsn {dsn}",
         f'{psql} -c "{_PSQL}"',
-        f".venv/bin/pg-semantic db stop {shlex.quote(str(path))}",
+        f"{program} db stop {shlex.quote(str(path))}",
     ):
         output.console.print(f"  {line}", markup=False, soft_wrap=True)
 
