@@ -56,6 +56,12 @@ class Batch:
         texts = {hashing.content_hash(c.content): c.content for row in self.rows for _, c in row.new}
         return {digest: text for digest, text in texts.items() if digest not in self.vectors}
 
+    def borrow(self, earlier: "Batch") -> None:
+        """Takes over vectors of equal texts from a batch that may not have been written when this one was read."""
+        if earlier.tables.spec.encoder == self.tables.spec.encoder:
+            shared = self.missing().keys() & earlier.vectors.keys()
+            self.vectors.update((digest, earlier.vectors[digest]) for digest in shared)
+
     def failure(self, row: Row) -> str | None:
         """Why a chunk of the row could not be encoded, if one could not."""
         hashes = (hashing.content_hash(chunk.content) for _, chunk in row.new)

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psycopg
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
 from pg_semantic import database, hashing, jobqueue, keys
@@ -20,6 +22,7 @@ from pg_semantic.spec import Storage
 from pg_semantic.sync.batch import Batch, Row
 
 _RELEASE_SECONDS = 0.05
+_BUSY = {"55P03", "40P01"}  # lock not available, deadlock detected
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 
 
@@ -31,9 +34,27 @@ def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
     rows = [row for row in batch.rows if batch.failure(row) is None]
     written = len(batch.idle_jobs)
     for start in range(0, len(rows), settings.write_rows):
-        with engine.begin() as connection:
-            written += _write_rows(connection, batch, rows[start : start + settings.write_rows])
+        written += _write_unless_busy(engine, batch, rows[start : start + settings.write_rows])
     return written
+
+
+def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> int:
+    """Writes rows, or gives their jobs back when a table is locked, as by TRUNCATE or ALTER TABLE.
+
+    Who locks the table may be waiting for a job that we hold; we give way well before Postgres would call it a
+    deadlock (after `deadlock_timeout`, a second) and might end the application's transaction instead of ours.
+    """
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+            return _write_rows(connection, batch, rows)
+    except exc.DBAPIError as error:
+        if database.sqlstate(error) not in _BUSY:
+            raise
+    with engine.begin() as connection:
+        keys_ = [row.job.key for row in rows]
+        jobqueue.release(connection, batch.claim, keys_, delay_seconds=_RELEASE_SECONDS)
+    return 0
 
 
 def _finish_idle(connection: sa.Connection, batch: Batch) -> None:
@@ -107,10 +128,14 @@ def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> N
     table = database.qualified_name(batch.tables.chunks.schema, batch.tables.chunks.name)
     target = f"{table} ({', '.join(database.qualified_name(None, name) for name in names)})"
     driver: Any = connection.connection.driver_connection
-    with driver.cursor().copy(f"COPY {target} FROM STDIN (FORMAT binary)") as copy:
-        copy.set_types(types)
-        for record in _records(batch, rows):
-            copy.write_row(record)
+    statement = f"COPY {target} FROM STDIN (FORMAT binary)"
+    try:
+        with driver.cursor().copy(statement) as copy:
+            copy.set_types(types)
+            for record in _records(batch, rows):
+                copy.write_row(record)
+    except psycopg.Error as error:
+        raise exc.DBAPIError(statement, None, error) from error
 
 
 def _copy_type(name: str) -> str:

@@ -12,22 +12,29 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from pg_semantic import chunking, database, encoders, errors, jobqueue, registry, schema, sql
 from pg_semantic.encoders import Encoder
+from pg_semantic.jobqueue import Claim
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, vectorindex
 from pg_semantic.sync.batch import Batch
 
+R = TypeVar("R")
+
 log = logging.getLogger("pg_semantic.worker")
 
 _ENCODER_RETRY_SECONDS = 30.0
+_UNDEFINED_TABLE = "42P01"
 
 
 @dataclass(slots=True)
@@ -92,6 +99,7 @@ class Worker:
 
     def _loop(self, threads: ThreadPoolExecutor, beating: Future[None], stop: threading.Event, *, once: bool) -> None:
         writing: Future[None] | None = None
+        recent: deque[Batch] = deque(maxlen=2)  # those that a batch may have been read before they were written
         reading = threads.submit(self._read)
         while not stop.is_set():
             if beating.done():
@@ -107,7 +115,10 @@ class Worker:
                 reading = threads.submit(self._read)
                 continue
             reading = threads.submit(self._read)
+            for earlier in recent:
+                batch.borrow(earlier)
             encode.encode(batch, self._encoders[batch.tables.spec.encoder.id])
+            recent.append(batch)
             _finished(writing)
             writing = threads.submit(self._write, batch)
         _finished(writing)
@@ -127,7 +138,7 @@ class Worker:
     def _read_from(self, served: _Served) -> Batch | None:
         generation = served.generation
         if not generation.backfilled:
-            backfill.advance(self._engine, served.tables, generation.id)
+            _unless_dropped(served, lambda: backfill.advance(self._engine, served.tables, generation.id))
         elif generation.id not in self._indexed:
             self._tend_vector_index(served)
         settings = self._settings
@@ -138,11 +149,14 @@ class Worker:
         if not claim.jobs:
             return None
         self._claims.add(claim.token)
+        return _unless_dropped(served, lambda: self._read_rows(served, claim))
+
+    def _read_rows(self, served: _Served, claim: Claim) -> Batch:
         with self._engine.begin() as connection:
             return source.read(connection, served.tables, claim, ruler=served.encoder)
 
     def _write(self, batch: Batch) -> None:
-        rows = store.write(self._engine, batch, settings=self._settings)
+        rows = _unless_dropped(batch, lambda: store.write(self._engine, batch, settings=self._settings)) or 0
         self._claims.discard(batch.claim.token)
         self.progress.rows += rows
         self.progress.chunks_encoded += batch.encoded
@@ -197,7 +211,7 @@ class Worker:
         limit = self._settings.vector_index_backlog
         with self._engine.connect() as connection:
             waiting = jobqueue.waiting(connection, generation.id, limit=limit + 1)
-        if waiting <= limit and vectorindex.ensure(self._engine, served.tables):
+        if waiting <= limit and _unless_dropped(served, lambda: vectorindex.ensure(self._engine, served.tables)):
             self._indexed.add(generation.id)
 
     def _tend_vector_indexes(self) -> None:
@@ -232,6 +246,17 @@ class Worker:
         finally:
             with self._engine.begin() as connection:
                 connection.execute(sql.statement("registry", "stop_worker"), {"id": worker_id})
+
+
+def _unless_dropped(of: _Served | Batch, step: Callable[[], R]) -> R | None:
+    """Takes a step, or does nothing when a table has gone; the next look at the registry shows that the index has."""
+    try:
+        return step()
+    except exc.DBAPIError as error:
+        if database.sqlstate(error) != _UNDEFINED_TABLE:
+            raise
+        log.info("%s was dropped while it was being worked on", of.tables.spec.name)
+        return None
 
 
 def _finished(stage: Future[None] | None) -> None:

@@ -146,6 +146,19 @@ def test_a_worker_does_not_wait_for_a_writers_open_transaction(one: sa.Engine) -
     assert truth(one) == CLEAN
 
 
+@pytest.mark.parametrize("table", ["article", "article_semantic", "article_semantic_receipt"])
+def test_a_worker_gives_way_to_who_locks_a_table(one: sa.Engine, table: str) -> None:
+    batch = read(one, claim(one))
+    with one.connect() as connection:
+        connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        assert write(one, batch) == 0
+        connection.execute(sa.text("UPDATE article SET title = 'second'"))
+        connection.commit()
+    assert rows(one, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
+    sync(one)
+    assert truth(one) == CLEAN
+
+
 def test_nothing_is_written_while_a_writer_has_the_job_locked(one: sa.Engine) -> None:
     batch = read(one, claim(one))
     with one.connect() as connection:

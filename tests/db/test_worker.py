@@ -17,7 +17,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import source
 from pg_semantic.sync.worker import Progress, Worker
-from tests.db.library import CLEAN, execute, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, Base, execute, jobs, rows, sync, truth
 
 COMMAND = (sys.executable, "-m", "pg_semantic.cli")
 
@@ -79,6 +79,18 @@ def test_two_workers_at_once_do_each_row_once(articles: sa.Engine, dsn: str) -> 
     results = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     assert sum(result["rows"] for result in results) == 500
     assert truth(articles) == CLEAN
+
+
+def test_an_index_that_is_dropped_while_it_is_worked_on_does_not_stop_the_worker(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+
+    class DropsTheIndex(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            Base.metadata.drop_all(articles, [Article.semantic.tables.chunks, Article.semantic.tables.receipts])
+            return super().encode_documents(texts)
+
+    assert sync(articles, lambda *_, **__: DropsTheIndex(32), batch_rows=10).rows == 0
+    assert jobs(articles) == set()
 
 
 def test_a_failure_in_the_reading_thread_reaches_the_caller(
