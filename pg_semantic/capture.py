@@ -86,18 +86,35 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
     if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
         return
     database.require_installed(connection)
-    known = connection.execute(sql.statement("registry", "encoder_of"), {"chunks": name}).one_or_none()
+    source = database.qualified_name(step.source.schema, step.source.name)
+    binds = {"chunks": name, "source": source}
+    known = connection.execute(sql.statement("registry", "stored"), binds).one_or_none()
     if known is None:
         raise errors.DeclarationError(
             f"A table {name} is there already and is not of a semantic index: pass another name=..."
         )
-    declared = step.spec.encoder
-    if (known.reference, known.dimensions) != (declared.reference, declared.dimensions):
-        raise errors.EncoderMismatch(
-            f"Semantic index {step.spec.name!r} is declared with {declared.reference!r} ({declared.dimensions} "
-            f"dimensions), and its table has vectors of {known.reference!r} ({known.dimensions} dimensions): "
-            f"drop it with `pg-semantic index drop {step.spec.name}` and create it anew, or declare what is there."
+    if not known.same_source:
+        receipts = database.qualified_name(step.receipts.schema, step.receipts.name)
+        raise errors.DeclarationError(
+            f"The tables {name} and {receipts} are left over from a table {source} that was dropped: drop them too."
         )
+    _require_same_recipe(step.spec, IndexSpec.from_json(known.spec))
+
+
+def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
+    way_out = f"drop it with `pg-semantic index drop {declared.name}` and create it anew, or declare what is there."
+    if declared.encoder != stored.encoder:
+        raise errors.EncoderMismatch(
+            f"Semantic index {declared.name!r} is declared with {declared.encoder.reference!r} "
+            f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
+            f"({stored.encoder.dimensions} dimensions): {way_out}"
+        )
+    for name in ("key", "columns", "chunking", "storage", "hnsw"):
+        if getattr(declared, name) != getattr(stored, name):
+            raise errors.DeclarationError(
+                f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "
+                f"with {getattr(stored, name)}: {way_out}"
+            )
 
 
 @compiles(CreateFunction, "postgresql")
@@ -105,23 +122,27 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     spec = step.spec
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
     old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
-    old_text, new_text = (sa.tuple_(*(sa.cast(rows.c[name], sa.Text) for name in spec.columns)) for rows in (old, new))
+    old_text, new_text = (
+        sa.tuple_(*(sa.cast(rows.c[name], sa.Text).collate("C") for name in spec.columns)) for rows in (old, new)
+    )
     render = _renderer(compiler)
     fragments = {
         "name": _literal(compiler, spec.name),
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
+        "no_old_row": render(old_key[0].is_(None)),
         "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
         "old_text": render(old_text),
         "new_text": render(new_text),
     }
-    return _fill(
-        "function",
-        function=_function(compiler, step),
+    body = _fill(
+        "body",
         mark_inserted=_fill("mark", changed=_fill("inserted", **fragments), **fragments),
         mark_updated=_fill("mark", changed=_fill("updated", **fragments), **fragments),
         **fragments,
     )
+    quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
+    return _fill("function", function=_function(compiler, step), body=quoted)
 
 
 @compiles(DropFunction, "postgresql")

@@ -70,7 +70,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        raise _translate(error) from error
+        raise translate(error) from error
 
 
 def qualified_name(schema: str | None, name: str) -> str:
@@ -83,9 +83,20 @@ def sqlstate(error: exc.DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
-def _translate(error: exc.DBAPIError) -> errors.PgSemanticError:
+def is_connection_lost(error: exc.DBAPIError) -> bool:
+    """Whether an error is of the connection or the server as a whole, and not of what was asked."""
+    state = sqlstate(error)
+    if state is None:
+        return isinstance(error, exc.OperationalError | exc.InterfaceError)
+    return state.startswith(("08", "57P"))
+
+
+def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
+    """Our error for a driver's, with what to do next."""
     said = str(error.orig).strip().partition("\n")[0]
     state = sqlstate(error)
+    if state is None and not is_connection_lost(error):
+        return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
     if state is None:
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
     if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA} and "semantic." in said:

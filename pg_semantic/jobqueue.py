@@ -78,17 +78,18 @@ def complete(connection: sa.Connection, claimed: Claim, keys: Sequence[str]) -> 
     connection.execute(sql.statement("jobs", "complete"), {"generation": claimed.generation_id, "keys": list(keys)})
 
 
-def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> None:
-    """Gives jobs back, to be claimed again after the delay; those that are not ours any more stay as they are."""
-    connection.execute(
-        sql.statement("jobs", "release"),
-        {
-            "generation": claimed.generation_id,
-            "claim": claimed.token,
-            "keys": list(keys),
-            "delay": delay_seconds,
-        },
-    )
+def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> list[str]:
+    """Gives jobs back, to be claimed again after the delay; those that are not ours any more stay as they are.
+
+    Returns the keys that a writer has locked: try these again, since they are ours still if the writer rolls back.
+    """
+    binds = {
+        "generation": claimed.generation_id,
+        "claim": claimed.token,
+        "keys": list(keys),
+        "delay": delay_seconds,
+    }
+    return list(connection.scalars(sql.statement("jobs", "release"), binds))
 
 
 def fail(
@@ -120,9 +121,10 @@ def heartbeat(connection: sa.Connection, tokens: Sequence[uuid.UUID], *, lease_s
     connection.execute(sql.statement("jobs", "heartbeat"), {"claims": list(tokens), "lease": lease_seconds})
 
 
-def reap(connection: sa.Connection, *, max_attempts: int) -> None:
+def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) -> None:
     """Frees jobs whose lease has run out."""
-    connection.execute(sql.statement("jobs", "reap"), {"max_attempts": max_attempts})
+    binds = {"max_attempts": max_attempts, "retry": retry_seconds}
+    connection.execute(sql.statement("jobs", "reap"), binds)
 
 
 def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:

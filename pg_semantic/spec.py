@@ -30,7 +30,7 @@ CHUNK_COLUMNS = (
 
 # Key types whose text form reads back as the same value whatever the session's settings.
 _KEY_TYPE = re.compile(
-    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric(\(\d+(, ?\d+)?\))?"
+    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric\(\d+(, ?\d+)?\)"
     r"|(varchar|char|character varying|character)(\(\d+\))?"
     r"|timestamp(\(\d\))?( (with|without) time zone)?)",
     re.IGNORECASE,
@@ -55,7 +55,7 @@ class KeyColumn:
         if not _KEY_TYPE.fullmatch(self.type):
             raise errors.DeclarationError(
                 f"The key column {self.name!r} has type {self.type}; a semantic index needs integer, uuid, text, "
-                "varchar, char, numeric, date, timestamp or bytea key columns."
+                "varchar, char, numeric with a scale, date, timestamp or bytea key columns."
             )
 
 
@@ -134,6 +134,10 @@ class IndexSpec:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key; a semantic index needs one.")
         if not self.columns:
             raise errors.DeclarationError(f"Semantic index {self.name!r} names no text column; name one or more.")
+        if len(set(self.columns)) < len(self.columns):
+            raise errors.DeclarationError(f"Semantic index {self.name!r} names a column twice: {self.columns}.")
+        if self.name == self.table:
+            raise errors.DeclarationError(f"{self.name!r} is the name of the table itself; pass another name=...")
         longest = len(self.name.encode()) + _LONGEST_SUFFIX
         if longest > _IDENTIFIER_BYTES:
             raise errors.DeclarationError(

@@ -92,6 +92,10 @@ FUNCTIONS = (
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        IF (SELECT count(DISTINCT relnamespace) FROM pg_class WHERE oid IN (index_source, index_chunks)) > 1 THEN
+            RAISE EXCEPTION 'table % and its semantic index % would be in different schemas', index_source, index_chunks
+            USING ERRCODE = 'invalid_schema_definition', HINT = 'State the schema of the table.';
+        END IF;
         INSERT INTO semantic.encoder (id, reference, dimensions)
         VALUES (
             index_encoder_id,

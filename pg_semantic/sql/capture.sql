@@ -9,7 +9,10 @@ SET search_path = pg_catalog, pg_temp
 SET datestyle = 'ISO'
 SET timezone = 'UTC'
 SET bytea_output = 'hex'
-AS $$capture$$
+AS $body
+
+-- name: body
+-- What it does: one branch for each kind of statement.
 BEGIN
     IF TG_OP = 'INSERT' THEN
         $mark_inserted;
@@ -30,7 +33,6 @@ BEGIN
     END IF;
     RETURN NULL;
 END
-$$capture$$
 
 -- name: mark
 -- Marks rows: a new job, or a new version of the one that is there. A new version voids a claim, so the worker
@@ -50,10 +52,15 @@ INSERT INTO semantic.job AS job (generation_id, key)
 SELECT $new_key FROM new_rows
 
 -- name: updated
--- Keys of rows whose text changed, and of rows with text that came to have a new key.
-SELECT $new_key
-            FROM new_rows LEFT JOIN old_rows ON $same_key
-            WHERE ($new_text) IS DISTINCT FROM ($old_text)
+-- Keys of rows whose text changed; of all rows if any came to have a new key, since chunks have moved with the keys.
+-- Keys that only trade places within one statement can not be: a key that a foreign key refers to is checked row by row.
+SELECT compared.key
+            FROM (
+                SELECT $new_key AS key, ($new_text) IS DISTINCT FROM ($old_text) AS changed,
+                       bool_or($no_old_row) OVER () AS moved
+                FROM new_rows LEFT JOIN old_rows ON $same_key
+            ) AS compared
+            WHERE compared.changed OR compared.moved
 
 -- name: drop_function
 -- Takes the triggers with it.

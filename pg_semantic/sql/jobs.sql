@@ -2,20 +2,28 @@
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
 
 -- name: claim
--- Takes the next pending jobs of a generation, edits before backfill, oldest first.
+-- Takes the next pending jobs of a generation, edits before backfill, oldest first. A job that has been tried before is
+-- taken alone: it may be what ended the worker that tried it.
 WITH next AS MATERIALIZED (
-    SELECT key
-    FROM semantic.job
-    WHERE generation_id = :generation AND state = 'pending' AND available_at <= now()
-    ORDER BY priority, available_at
-    LIMIT :rows
-    FOR UPDATE SKIP LOCKED
+    SELECT key, attempts, row_number() OVER (ORDER BY priority, available_at) AS number
+    FROM (
+        SELECT key, attempts, priority, available_at
+        FROM semantic.job
+        WHERE generation_id = :generation AND state = 'pending' AND available_at <= now()
+        ORDER BY priority, available_at
+        LIMIT :rows
+        FOR UPDATE SKIP LOCKED
+    ) AS waiting
+),
+taken AS MATERIALIZED (
+    SELECT key FROM next
+    WHERE number = 1 OR (attempts = 0 AND (SELECT attempts = 0 FROM next WHERE number = 1))
 )
 UPDATE semantic.job
-SET state = 'processing', claim = :claim, attempts = attempts + 1,
+SET state = 'processing', claim = :claim, attempts = job.attempts + 1,
     lease_until = now() + make_interval(secs => :lease)
-FROM next
-WHERE job.generation_id = :generation AND job.key = next.key
+FROM taken
+WHERE job.generation_id = :generation AND job.key = taken.key
 RETURNING job.key, job.version
 
 -- name: hold
@@ -34,28 +42,44 @@ DELETE FROM semantic.job
 WHERE generation_id = :generation AND key = ANY (CAST(:keys AS text[]))
 
 -- name: release
--- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt.
+-- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt. Returns the keys
+-- that a writer has locked: they are the claim's still if the writer rolls back.
 WITH mine AS MATERIALIZED (
     SELECT key
     FROM semantic.job
     WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys AS text[]))
     ORDER BY key
     FOR UPDATE SKIP LOCKED
+),
+released AS (
+    UPDATE semantic.job
+    SET state = 'pending', claim = NULL, lease_until = NULL, attempts = attempts - 1,
+        available_at = now() + make_interval(secs => :delay)
+    FROM mine
+    WHERE job.generation_id = :generation AND job.key = mine.key
+    RETURNING job.key
 )
-UPDATE semantic.job
-SET state = 'pending', claim = NULL, lease_until = NULL, attempts = attempts - 1,
-    available_at = now() + make_interval(secs => :delay)
-FROM mine
-WHERE job.generation_id = :generation AND job.key = mine.key
+SELECT key
+FROM semantic.job
+WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys AS text[]))
+  AND key NOT IN (SELECT key FROM released)
 
 -- name: fail
--- Records a failure: tried again later with back-off and jitter, parked as failed after the last attempt.
+-- Records a failure: tried again later with back-off and jitter, parked as failed after the last attempt. One that a
+-- writer has locked is left: its text is changing.
+WITH mine AS MATERIALIZED (
+    SELECT key
+    FROM semantic.job
+    WHERE generation_id = :generation AND claim = :claim AND key = :key AND version = :version
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE semantic.job
 SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
     claim = NULL, lease_until = NULL, error = :error,
     available_at = now() + make_interval(
         secs => least(CAST(:retry AS double precision) * 2 ^ (attempts - 1) * (0.5 + random()), 3600))
-WHERE generation_id = :generation AND claim = :claim AND key = :key AND version = :version
+FROM mine
+WHERE job.generation_id = :generation AND job.key = mine.key
 
 -- name: heartbeat
 -- Extends the lease of claims that are still being worked on.
@@ -72,7 +96,8 @@ FROM mine
 WHERE job.generation_id = mine.generation_id AND job.key = mine.key
 
 -- name: reap
--- Frees the jobs of workers that stopped giving signs of life; a job that outlived its attempts is parked.
+-- Frees the jobs of workers that stopped giving signs of life, to be tried again one by one and in random order; a job
+-- that outlived its attempts is parked.
 WITH lost AS MATERIALIZED (
     SELECT generation_id, key
     FROM semantic.job
@@ -82,7 +107,9 @@ WITH lost AS MATERIALIZED (
 )
 UPDATE semantic.job
 SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
-    claim = NULL, lease_until = NULL, available_at = now(),
+    claim = NULL, lease_until = NULL,
+    available_at = now() + make_interval(
+        secs => least(CAST(:retry AS double precision) * 2 ^ (attempts - 1) * random(), 3600)),
     error = 'the worker that had claimed this row stopped giving signs of life'
 FROM lost
 WHERE job.generation_id = lost.generation_id AND job.key = lost.key

@@ -6,17 +6,15 @@ SELECT to_regclass('semantic.job') IS NOT NULL AS schema_installed,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
 
 -- name: generations
--- Every generation whose tables are there, with their current names (a rename is followed).
+-- Every generation whose tables are there, with the current name of the source (a rename is followed).
 SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
-       source_schema.nspname AS schema, source.relname AS table, chunks_schema.nspname AS chunks_schema,
-       chunks.relname AS chunks, semantic_index.name, encoder.fingerprint
+       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
 JOIN pg_class AS source ON source.oid = semantic_index.source
 JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 JOIN pg_class AS chunks ON chunks.oid = generation.chunks
-JOIN pg_namespace AS chunks_schema ON chunks_schema.oid = chunks.relnamespace
 ORDER BY semantic_index.id, generation.id
 
 -- name: encoder_of
@@ -24,6 +22,13 @@ ORDER BY semantic_index.id, generation.id
 SELECT encoder.reference, encoder.dimensions, encoder.fingerprint
 FROM semantic.generation
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
+WHERE generation.chunks = to_regclass(:chunks)
+
+-- name: stored
+-- How the semantic index of a chunk table was created, and whether it is of that source table still.
+SELECT generation.spec, semantic_index.source = to_regclass(:source) AS same_source
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 WHERE generation.chunks = to_regclass(:chunks)
 
 -- name: pin_encoder

@@ -35,12 +35,14 @@ class Row:
 class Batch:
     """The rows of one claim; jobs whose row needs no work are only to be completed.
 
-    ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be encoded.
+    ``later`` has the keys of rows that were claimed and are too much for one batch. ``vectors`` maps a content hash to
+    its vector, ``broken`` a content hash to why it could not be encoded.
     """
 
     tables: Tables
     claim: Claim
     rows: list[Row]
+    later: list[str] = field(default_factory=list)
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     broken: dict[bytes, str] = field(default_factory=dict)
     encoded: int = 0

@@ -1,5 +1,6 @@
 """The read stage: claimed jobs become rows with chunks, and stored vectors of equal text are found again."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
 from pg_semantic.sync.batch import Batch, Row
 
+# About fifty thousand tokens: seconds of work for a CPU, so that a worker that is told to stop soon can.
+_MOST_CHARACTERS = 200_000
+
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
@@ -29,13 +33,15 @@ class _Changed:
 def read(connection: sa.Connection, tables: Tables, claim: Claim, *, ruler: Ruler) -> Batch:
     """Reads the claimed rows, cuts their text into chunks and compares these with what is stored."""
     changed = _changed(connection, tables, claim)
+    changed, later = _share(changed)
+    claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in later))
     chunked = chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
     stored = _stored(connection, tables, [row.job.key for row in changed])
     rows = [
         Row(row.job, row.identity, row.source_hash, tuple(chunks), _kept(chunks, stored[row.job.key]))
         for row, chunks in zip(changed, chunked, strict=True)
     ]
-    batch = Batch(tables, claim, rows)
+    batch = Batch(tables, claim, rows, later=sorted(later))
     batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
     return batch
 
@@ -56,6 +62,17 @@ def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_C
         _Changed(jobs[key], tuple(identity), text, source_hash)
         for key, text, source_hash, *identity in connection.execute(statement)
     ]
+
+
+def _share(changed: list[_Changed]) -> tuple[list[_Changed], set[str]]:
+    """The rows that one batch takes on, and the keys of those that are too much text for it; at least one is taken."""
+    total, taken = 0, 0
+    for row in changed:
+        total += len(row.text)
+        if taken and total > _MOST_CHARACTERS:
+            break
+        taken += 1
+    return changed[:taken], {row.job.key for row in changed[taken:]}
 
 
 def _stored(

@@ -16,18 +16,22 @@ from sqlalchemy.dialects import postgresql
 
 from pg_semantic import database, hashing, jobqueue, keys
 from pg_semantic.chunking import Chunk
+from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Storage
 from pg_semantic.sync.batch import Batch, Row
 
-_RELEASE_SECONDS = 0.05
+_RELEASE_SECONDS = 0.25
 _BUSY = {"55P03", "40P01"}  # lock not available, deadlock detected
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 
 
 def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
-    """Writes a batch in transactions of at most ``write_rows`` rows; returns how many rows were synced."""
+    """Writes a batch in transactions of at most ``write_rows`` rows; returns how many rows were synced.
+
+    Jobs that could not be ended are still claimed afterwards: `give_back` them.
+    """
     with engine.begin() as connection:
         _finish_idle(connection, batch)
         _report_failures(connection, batch, settings)
@@ -38,8 +42,14 @@ def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
     return written
 
 
+def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once: bool = False) -> list[str]:
+    """Releases what is left of a claim; returns the keys that a writer has locked, to be given back later."""
+    with engine.begin() as connection:
+        return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
+
+
 def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> int:
-    """Writes rows, or gives their jobs back when a table is locked, as by TRUNCATE or ALTER TABLE.
+    """Writes rows, or leaves them when a table is locked, as by TRUNCATE or ALTER TABLE.
 
     Who locks the table may be waiting for a job that we hold; we give way well before Postgres would call it a
     deadlock (after `deadlock_timeout`, a second) and might end the application's transaction instead of ours.
@@ -51,10 +61,7 @@ def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> 
     except exc.DBAPIError as error:
         if database.sqlstate(error) not in _BUSY:
             raise
-    with engine.begin() as connection:
-        keys_ = [row.job.key for row in rows]
-        jobqueue.release(connection, batch.claim, keys_, delay_seconds=_RELEASE_SECONDS)
-    return 0
+        return 0
 
 
 def _finish_idle(connection: sa.Connection, batch: Batch) -> None:
@@ -78,13 +85,13 @@ def _report_failures(connection: sa.Connection, batch: Batch, settings: Settings
 def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> int:
     held = jobqueue.hold(connection, batch.claim, [row.job for row in rows])
     there = _lock_sources(connection, batch.tables, sorted(held))
+    if not there:
+        return 0
     rows = [row for row in rows if row.job.key in there]
     _delete_changed(connection, batch.tables, rows)
     _copy_new(connection, batch, rows)
     _sign_receipts(connection, batch.tables, rows)
     jobqueue.complete(connection, batch.claim, sorted(there))
-    if locked := sorted(held - there):
-        jobqueue.release(connection, batch.claim, locked, delay_seconds=_RELEASE_SECONDS)
     return len(rows)
 
 
@@ -139,11 +146,11 @@ def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> N
 
 
 def _copy_type(name: str) -> str:
-    """The name by which the driver knows a key column's type."""
+    """The name of a type that the driver can write and that the key column's type can read."""
     base = name.lower().partition("(")[0].strip()
     if base == "timestamp":
         return "timestamptz" if name.lower().endswith("with time zone") else "timestamp"
-    aliases = {"character varying": "varchar", "character": "bpchar", "char": "bpchar"}
+    aliases = {"character varying": "varchar", "character": "text", "char": "text"}
     return aliases.get(base, base)
 
 

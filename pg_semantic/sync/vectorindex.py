@@ -17,24 +17,27 @@ State = Literal["missing", "broken", "building", "ready"]
 _TAKEN = {"42P07", "23505", "40P01"}
 
 
-def ensure(engine: sa.Engine, tables: Tables) -> bool:
-    """Builds the HNSW index unless it is there; returns whether it is usable now.
+def ensure(connection: sa.Connection, tables: Tables) -> None:
+    """Builds the HNSW index unless it is there or being built, on a connection in AUTOCOMMIT.
 
     A build that was cut short is dropped and begun again. Takes minutes on millions of vectors; writes go on.
     """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        found = state(connection, tables)
-        if found in {"ready", "building"}:
-            return found == "ready"
-        if found == "broken":
-            connection.execute(DropIndex(tables.vector_index, if_exists=True))
-        try:
-            connection.execute(CreateIndex(tables.vector_index, if_not_exists=True))
-        except exc.DBAPIError as error:
-            if database.sqlstate(error) not in _TAKEN:
-                raise
-        connection.execute(_Analyze(tables.chunks))
-        return state(connection, tables) == "ready"
+    found = state(connection, tables)
+    if found in {"ready", "building"}:
+        return
+    if found == "broken":
+        connection.execute(DropIndex(tables.vector_index, if_exists=True))
+    try:
+        connection.execute(CreateIndex(tables.vector_index, if_not_exists=True))
+    except exc.DBAPIError as error:
+        if database.sqlstate(error) not in _TAKEN:
+            raise
+    connection.execute(_Analyze(tables.chunks))
+
+
+def has_vectors(connection: sa.Connection, tables: Tables) -> bool:
+    """Whether there is anything to index."""
+    return bool(connection.scalar(sa.select(sa.exists().select_from(tables.chunks))))
 
 
 def state(connection: sa.Connection, tables: Tables) -> State:

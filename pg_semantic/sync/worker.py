@@ -2,15 +2,15 @@
 
 Three threads: one reads the next batch and one writes the last while the caller's encodes. A stage hands on through a
 future, so a failure in any of them reaches the caller of `run`, and no stage is ever more than a batch ahead.
-A fourth beats: it keeps the leases of claims that are being worked on.
+A fourth beats: it keeps the leases of claims that are being worked on. Vector indexes are built on a thread apart.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,20 +21,20 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import chunking, database, encoders, errors, jobqueue, registry, schema, sql
+from pg_semantic import database, encoders, jobqueue, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Claim
-from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.sync import backfill, encode, source, store, vectorindex
+from pg_semantic.sync import backfill, encode, source, store
 from pg_semantic.sync.batch import Batch
+from pg_semantic.sync.builder import Builder
+from pg_semantic.sync.roster import Roster, Served
 
 R = TypeVar("R")
 
 log = logging.getLogger("pg_semantic.worker")
 
-_ENCODER_RETRY_SECONDS = 30.0
-_UNDEFINED_TABLE = "42P01"
+_BEAT_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -44,15 +44,6 @@ class Progress:
     rows: int = 0
     chunks_encoded: int = 0
     rows_failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """A generation with what is needed to work on it."""
-
-    generation: Generation
-    tables: schema.Tables
-    encoder: Encoder
 
 
 class Worker:
@@ -69,21 +60,20 @@ class Worker:
         self.progress = Progress()
         self._engine = engine
         self._settings = settings
-        self._load = load
         self._on_progress = on_progress
-        self._served: dict[Generation, _Served] = {}
-        self._encoders: dict[int, Encoder] = {}
-        self._refused: dict[int, errors.PgSemanticError] = {}
-        self._retry_at: dict[int, float] = {}
-        self._indexed: set[int] = set()
+        self._roster = Roster(engine, settings, load=load)
+        self._builder = Builder(engine, backlog=settings.vector_index_backlog)
         self._turn = 0
-        self._claims: set[uuid.UUID] = set()
+        self._in_hand: dict[uuid.UUID, Claim] = {}
+        self._left: dict[uuid.UUID, list[str]] = {}
+        self._job_locks = threading.Lock()
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Progress:
         """Works until ``stop`` is set, or with ``once`` until no job waits; what is in hand is finished first.
 
-        Raises `errors.EncoderError` with ``once`` when an encoder can not be loaded (other indexes are served first),
-        and `errors.DatabaseError` when the database goes away.
+        Trouble with one index (its encoder can not be loaded, its tables are not as they were) is logged and leaves
+        the others alone; with ``once`` it is raised at the end. Raises `errors.DatabaseError` when the database goes
+        away.
         """
         done = threading.Event()
         with database.translated(), self._signed_in() as worker_id, ThreadPoolExecutor(3) as threads:
@@ -92,9 +82,10 @@ class Worker:
                 self._loop(threads, beating, stop, once=once)
             finally:
                 done.set()
+                self._builder.close()
             beating.result()
-        if once and self._refused:
-            raise next(iter(self._refused.values()))
+        if once and self._roster.refused:
+            raise next(iter(self._roster.refused.values()))
         return self.progress
 
     def _loop(self, threads: ThreadPoolExecutor, beating: Future[None], stop: threading.Event, *, once: bool) -> None:
@@ -109,7 +100,6 @@ class Worker:
                 _finished(writing)
                 writing = None
                 if once and self._drained():
-                    self._tend_vector_indexes()
                     return
                 stop.wait(self._settings.poll_seconds)
                 reading = threads.submit(self._read)
@@ -117,30 +107,34 @@ class Worker:
             reading = threads.submit(self._read)
             for earlier in recent:
                 batch.borrow(earlier)
-            encode.encode(batch, self._encoders[batch.tables.spec.encoder.id])
+            encode.encode(batch, self._roster.encoder(batch.tables.spec.encoder.id))
             recent.append(batch)
             _finished(writing)
             writing = threads.submit(self._write, batch)
         _finished(writing)
-        self._give_back(reading.result())
+        if (batch := reading.result()) is not None:
+            self._give_back(batch.claim.token, at_once=True)
 
     def _read(self) -> Batch | None:
         """The next batch, of the generation whose turn it is or the first after it that has jobs."""
-        self._refresh()
-        rota = list(self._served.values())
+        for token in list(self._left):
+            self._give_back(token)
+        self._roster.refresh()
+        rota = list(self._roster.served.values())
         for _ in rota:
             self._turn += 1
-            batch = self._read_from(rota[self._turn % len(rota)])
+            served = rota[self._turn % len(rota)]
+            batch = self._guarded(served, functools.partial(self._read_from, served))
             if batch is not None:
                 return batch
         return None
 
-    def _read_from(self, served: _Served) -> Batch | None:
+    def _read_from(self, served: Served) -> Batch | None:
         generation = served.generation
         if not generation.backfilled:
-            _unless_dropped(served, lambda: backfill.advance(self._engine, served.tables, generation.id))
-        elif generation.id not in self._indexed:
-            self._tend_vector_index(served)
+            backfill.advance(self._engine, served.tables, generation.id)
+        else:
+            self._builder.tend(generation.id, served.tables)
         settings = self._settings
         with self._engine.begin() as connection:
             claim = jobqueue.claim(
@@ -148,16 +142,21 @@ class Worker:
             )
         if not claim.jobs:
             return None
-        self._claims.add(claim.token)
-        return _unless_dropped(served, lambda: self._read_rows(served, claim))
-
-    def _read_rows(self, served: _Served, claim: Claim) -> Batch:
-        with self._engine.begin() as connection:
-            return source.read(connection, served.tables, claim, ruler=served.encoder)
+        self._in_hand[claim.token] = claim
+        try:
+            with self._engine.begin() as connection:
+                batch = source.read(connection, served.tables, claim, ruler=served.encoder)
+        except exc.DBAPIError:
+            self._left[claim.token] = [job.key for job in claim.jobs]
+            raise
+        if batch.later:
+            store.give_back(self._engine, claim, batch.later, at_once=True)
+        return batch
 
     def _write(self, batch: Batch) -> None:
-        rows = _unless_dropped(batch, lambda: store.write(self._engine, batch, settings=self._settings)) or 0
-        self._claims.discard(batch.claim.token)
+        with self._job_locks:
+            rows = self._guarded(batch, lambda: store.write(self._engine, batch, settings=self._settings)) or 0
+        self._give_back(batch.claim.token)
         self.progress.rows += rows
         self.progress.chunks_encoded += batch.encoded
         for row in batch.rows:
@@ -167,72 +166,48 @@ class Worker:
         log.info("%s: %d rows, %d chunks encoded", batch.tables.spec.name, rows, batch.encoded)
         self._on_progress(self.progress)
 
-    def _give_back(self, batch: Batch | None) -> None:
-        if batch is not None:
-            with self._engine.begin() as connection:
-                jobqueue.release(connection, batch.claim, [job.key for job in batch.claim.jobs], delay_seconds=0)
-            self._claims.discard(batch.claim.token)
+    def _give_back(self, token: uuid.UUID, *, at_once: bool = False) -> None:
+        """Releases what is left of a claim; what a writer has locked is tried again at the next read."""
+        claim = self._in_hand[token]
+        keys = self._left.pop(token, None) or [job.key for job in claim.jobs]
+        if left := store.give_back(self._engine, claim, keys, at_once=at_once):
+            self._left[token] = left
+        else:
+            del self._in_hand[token]
 
-    def _refresh(self) -> None:
-        """Reads the registry again, so that new and dropped indexes are noticed, and loads encoders."""
-        with self._engine.connect() as connection:
-            known = registry.generations(connection)
-        served = {generation: self._served.get(generation) or self._serve(generation) for generation in known}
-        self._served = {generation: ready for generation, ready in served.items() if ready is not None}
-
-    def _serve(self, generation: Generation) -> _Served | None:
-        """Makes ready to serve a generation; one whose encoder will not do is logged and tried again later."""
-        if self._retry_at.get(generation.id, 0) > time.monotonic():
-            return None
+    def _guarded(self, of: Served | Batch, step: Callable[[], R]) -> R | None:
+        """Takes a step; when the database refuses it, its index is left alone for a while and the others go on."""
         try:
-            encoder = self._encoder_for(generation)
-            chunking.require_room(generation.spec.chunking, encoder)
-        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
-            log.error("%s is not kept in sync: %s", generation.qualified_name, error)  # noqa: TRY400 - it says all
-            self._refused[generation.id] = error
-            self._retry_at[generation.id] = time.monotonic() + _ENCODER_RETRY_SECONDS
+            return step()
+        except exc.DBAPIError as error:
+            if database.is_connection_lost(error):
+                raise
+            generation_id = of.claim.generation_id if isinstance(of, Batch) else of.generation.id
+            self._roster.refuse(generation_id, of.tables.spec.name, database.translate(error))
             return None
-        self._refused.pop(generation.id, None)
-        return _Served(generation, schema.build(generation.spec), encoder)
-
-    def _encoder_for(self, generation: Generation) -> Encoder:
-        spec = generation.spec.encoder
-        if spec.id not in self._encoders:
-            encoder = self._load(spec.reference, dimensions=spec.dimensions, settings=self._settings)
-            with self._engine.begin() as connection:
-                registry.pin_encoder(
-                    connection, spec.id, fingerprint=encoder.fingerprint, max_tokens=encoder.max_tokens
-                )
-            self._encoders[spec.id] = encoder
-        return self._encoders[spec.id]
-
-    def _tend_vector_index(self, served: _Served) -> None:
-        generation = served.generation
-        limit = self._settings.vector_index_backlog
-        with self._engine.connect() as connection:
-            waiting = jobqueue.waiting(connection, generation.id, limit=limit + 1)
-        if waiting <= limit and _unless_dropped(served, lambda: vectorindex.ensure(self._engine, served.tables)):
-            self._indexed.add(generation.id)
-
-    def _tend_vector_indexes(self) -> None:
-        for generation, served in self._served.items():
-            if generation.id not in self._indexed:
-                self._tend_vector_index(served)
 
     def _drained(self) -> bool:
         with self._engine.connect() as connection:
-            return all(
-                generation.backfilled and not jobqueue.waiting(connection, generation.id, limit=1)
-                for generation in self._served
+            empty = all(
+                served.generation.backfilled and not jobqueue.waiting(connection, served.generation.id, limit=1)
+                for served in self._roster.served.values()
             )
+        return empty and all(
+            self._builder.tend(served.generation.id, served.tables) for served in self._roster.served.values()
+        )
 
     def _beat(self, worker_id: int, done: threading.Event) -> None:
         settings = self._settings
-        while not done.wait(settings.lease_seconds / 3):
-            with self._engine.begin() as connection:
+        while not done.wait(min(settings.lease_seconds / 3, _BEAT_SECONDS)):
+            with self._job_locks, self._engine.begin() as connection:  # or a write would find its jobs locked
                 connection.execute(sql.statement("registry", "worker_heartbeat"), {"id": worker_id})
-                jobqueue.heartbeat(connection, list(self._claims), lease_seconds=settings.lease_seconds)
-                jobqueue.reap(connection, max_attempts=settings.max_attempts)
+                jobqueue.heartbeat(connection, list(self._in_hand), lease_seconds=settings.lease_seconds)
+            with self._engine.begin() as connection:
+                self._reap(connection)
+
+    def _reap(self, connection: sa.Connection) -> None:
+        settings = self._settings
+        jobqueue.reap(connection, max_attempts=settings.max_attempts, retry_seconds=settings.retry_seconds)
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[int]:
@@ -240,23 +215,12 @@ class Worker:
             database.require_installed(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             worker_id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
-            jobqueue.reap(connection, max_attempts=self._settings.max_attempts)
+            self._reap(connection)
         try:
             yield worker_id
         finally:
             with self._engine.begin() as connection:
                 connection.execute(sql.statement("registry", "stop_worker"), {"id": worker_id})
-
-
-def _unless_dropped(of: _Served | Batch, step: Callable[[], R]) -> R | None:
-    """Takes a step, or does nothing when a table has gone; the next look at the registry shows that the index has."""
-    try:
-        return step()
-    except exc.DBAPIError as error:
-        if database.sqlstate(error) != _UNDEFINED_TABLE:
-            raise
-        log.info("%s was dropped while it was being worked on", of.tables.spec.name)
-        return None
 
 
 def _finished(stage: Future[None] | None) -> None:

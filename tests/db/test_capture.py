@@ -61,6 +61,15 @@ def test_a_row_with_a_new_key_keeps_its_vectors_and_is_not_encoded_again(synced:
     assert truth(synced) == CLEAN
 
 
+def test_keys_that_move_along_over_equal_text_leave_no_row_unsynced(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'same', NULL, 'en')")
+    sync(articles)
+    execute(articles, "INSERT INTO article VALUES (2, 'same', NULL, 'en')")
+    execute(articles, "UPDATE article SET id = id - 1")
+    sync(articles)
+    assert truth(articles) == CLEAN
+
+
 def test_an_edit_that_waits_while_its_row_gets_a_new_key_is_not_lost(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
     execute(synced, "UPDATE article SET id = 100 WHERE id = 1")
@@ -157,6 +166,7 @@ def test_names_that_need_quotes_and_keys_of_several_columns_work_throughout(engi
         ("numeric(12,3)", "1.500", "-7"),
         ("bytea", r"'\x00ff'", "''"),
         ("smallint", "-1", "2"),
+        ("char(5)", "'ab'", "'abcde'"),
     ],
 )
 def test_keys_of_every_supported_type_find_their_rows(

@@ -33,13 +33,15 @@ def read(engine: sa.Engine, claimed: Claim) -> Batch:
 
 
 def write(engine: sa.Engine, batch: Batch) -> int:
-    return store.write(engine, batch, settings=Settings())
+    written = store.write(engine, batch, settings=Settings())
+    store.give_back(engine, batch.claim, [job.key for job in batch.claim.jobs])
+    return written
 
 
 def expire_leases(engine: sa.Engine) -> None:
     execute(engine, "UPDATE semantic.job SET lease_until = now() - interval '1 second' WHERE state = 'processing'")
     with engine.begin() as connection:
-        jobqueue.reap(connection, max_attempts=5)
+        jobqueue.reap(connection, max_attempts=5, retry_seconds=0)
 
 
 def test_an_edit_while_its_row_is_being_encoded_is_not_lost(one: sa.Engine) -> None:
@@ -167,6 +169,28 @@ def test_nothing_is_written_while_a_writer_has_the_job_locked(one: sa.Engine) ->
         connection.commit()
     sync(one)
     assert truth(one) == CLEAN
+
+
+def test_a_job_that_a_writer_had_locked_is_given_back_when_the_writer_rolls_back(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    keys = [job.key for job in batch.claim.jobs]
+    with one.connect() as connection:
+        connection.execute(sa.text("UPDATE article SET title = 'second' WHERE id = 1"))
+        assert write(one, batch) == 0
+        assert store.give_back(one, batch.claim, keys) == ["1"]
+        connection.rollback()
+    assert store.give_back(one, batch.claim, keys) == []
+    assert rows(one, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
+
+
+def test_a_failure_is_not_recorded_while_a_writer_has_the_job_locked(one: sa.Engine) -> None:
+    batch = read(one, claim(one))
+    batch.broken.update(dict.fromkeys(batch.vectors, "the encoder choked"))
+    with one.connect() as connection:
+        connection.execute(sa.text("UPDATE article SET title = 'second' WHERE id = 1"))
+        assert write(one, batch) == 0
+        connection.commit()
+    assert rows(one, "SELECT state, attempts, error FROM semantic.job") == [("pending", 0, None)]
 
 
 def test_a_writer_that_rolls_back_leaves_the_row_to_its_claim(one: sa.Engine) -> None:

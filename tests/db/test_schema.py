@@ -183,6 +183,7 @@ def test_the_vector_index_is_built_once_and_is_as_declared(articles: sa.Engine) 
 
 
 def test_a_vector_index_whose_build_was_cut_short_is_built_anew(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
     sync(articles)
     execute(
         articles,

@@ -1,0 +1,82 @@
+"""Which generations a worker serves, with the encoder of each, and which it can not serve and why."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pg_semantic import chunking, errors, registry, schema
+from pg_semantic.encoders import Encoder
+from pg_semantic.registry import Generation
+from pg_semantic.settings import Settings
+
+log = logging.getLogger("pg_semantic.worker")
+
+_RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A generation with what is needed to work on it."""
+
+    generation: Generation
+    tables: schema.Tables
+    encoder: Encoder
+
+
+class Roster:
+    """Follows the registry: new generations are taken up, dropped ones forgotten, troubled ones tried again later."""
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder]) -> None:
+        self.served: dict[Generation, Served] = {}
+        self.refused: dict[int, errors.PgSemanticError] = {}
+        self._engine = engine
+        self._settings = settings
+        self._load = load
+        self._encoders: dict[int, Encoder] = {}
+        self._retry_at: dict[int, float] = {}
+
+    def refresh(self) -> None:
+        """Reads the registry again; loads encoders that are new, which takes seconds."""
+        with self._engine.connect() as connection:
+            known = registry.generations(connection)
+        ids = {generation.id for generation in known}
+        self.refused = {key: error for key, error in self.refused.items() if key in ids}
+        served = {generation: self._serve(generation) for generation in known}
+        self.served = {generation: ready for generation, ready in served.items() if ready is not None}
+
+    def refuse(self, generation_id: int, name: str, error: errors.PgSemanticError) -> None:
+        """Leaves a generation alone for a while, so that its trouble is not that of the others."""
+        log.error("%s is not kept in sync: %s", name, error)
+        self.refused[generation_id] = error
+        self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
+
+    def encoder(self, encoder_id: int) -> Encoder:
+        """The encoder of a generation that is, or was just, served."""
+        return self._encoders[encoder_id]
+
+    def _serve(self, generation: Generation) -> Served | None:
+        if self._retry_at.get(generation.id, 0) > time.monotonic():
+            return None
+        if generation in self.served:
+            return self.served[generation]
+        try:
+            encoder = self._encoder_for(generation)
+            chunking.require_room(generation.spec.chunking, encoder)
+        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
+            self.refuse(generation.id, generation.qualified_name, error)
+            return None
+        self.refused.pop(generation.id, None)
+        return Served(generation, schema.build(generation.spec), encoder)
+
+    def _encoder_for(self, generation: Generation) -> Encoder:
+        spec = generation.spec.encoder
+        encoder = self._encoders.get(spec.id) or self._load(
+            spec.reference, dimensions=spec.dimensions, settings=self._settings
+        )
+        with self._engine.begin() as connection:
+            registry.pin_encoder(connection, spec.id, fingerprint=encoder.fingerprint, max_tokens=encoder.max_tokens)
+        self._encoders[spec.id] = encoder
+        return encoder
