@@ -23,10 +23,14 @@ _NO_DSN = (
 # A preparer that does not double percent signs, which compiled statements need and values must not have.
 _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
 
-# SQLSTATEs that we can say more about than the server does.
-_UNDEFINED_TABLE = "42P01"
-_INVALID_SCHEMA = "3F000"
-_NO_RIGHTS = "42501"
+_NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
+
+# SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
+_NOT_THERE = {"42P01", "3F000"}
+_ADVICE = {
+    "42501": "The role lacks rights: {said}. Grant them, or connect as the owner.",
+    "55P03": "The table is in use by another transaction ({said}): try again in a moment.",
+}
 
 
 def connect(dsn: str | None) -> sa.Engine:
@@ -48,7 +52,7 @@ def require_installed(connection: sa.Connection) -> None:
         row = connection.execute(sql.statement("registry", "installed")).one()
     require_pgvector(row.pgvector)
     if not row.schema_installed:
-        raise errors.NotInstalled("The schema `semantic` is not in this database: run `pg-semantic db upgrade`.")
+        raise errors.NotInstalled(_NO_SCHEMA)
 
 
 def require_pgvector(version: str | None) -> None:
@@ -95,25 +99,26 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     """Our error for a driver's, with what to do next."""
     said = str(error.orig).strip().partition("\n")[0]
     state = sqlstate(error)
-    if state is None and not is_connection_lost(error):
-        return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
-    if state is None:
+    if is_connection_lost(error):
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
-    if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA} and "semantic." in said:
-        return errors.NotInstalled("The schema `semantic` is not in this database: run `pg-semantic db upgrade`.")
-    if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA}:
+    if state in _NOT_THERE and "semantic." in said:
+        return errors.NotInstalled(_NO_SCHEMA)
+    if state in _NOT_THERE:
         return errors.IndexNotFound(
             f"{said[:1].upper()}{said[1:]}: create the tables first "
             "(metadata.create_all, or `pg-semantic index create`)."
         )
-    if state == _NO_RIGHTS:
-        return errors.DatabaseError(f"The role lacks rights: {said}. Grant them, or connect as the owner.")
-    return errors.DatabaseError(f"The database refused: {said} (SQLSTATE {state}).")
+    if state is None:
+        return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
+    advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
+    return errors.DatabaseError(advice.format(said=said))
 
 
 def _url(dsn: str | None) -> sa.URL:
     if not dsn:
         raise errors.SettingsError(_NO_DSN)
+    if dsn == _EMBEDDED:
+        raise errors.SettingsError("Which folder? Write embedded:PATH, as embedded:./data.")
     if dsn.startswith(_EMBEDDED):
         dsn = embedded.start(Path(dsn.removeprefix(_EMBEDDED)).expanduser())
     try:

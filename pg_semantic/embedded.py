@@ -1,5 +1,6 @@
 """The embedded Postgres: a server in a folder, for a demo, a laptop and tests; needs the ``demo`` extra."""
 
+import subprocess
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,5 +47,5 @@ def _handle(folder: Path, *, run: bool, version: int = VERSION) -> "PostgresServ
     version = int(made_by.read_text()) if made_by.exists() else version
     try:
         return postgres_server.get_server(folder, cleanup_mode=None, start=run, postgres_version=version)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         raise errors.DatabaseError(f"The embedded server in {folder} does not start: {error}") from error

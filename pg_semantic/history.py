@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 SCHEMA = "semantic"
+_LOCK = 7_236_281_954  # of our own choosing; an advisory lock is a number
 
 
 def upgrade(engine: sa.Engine) -> str:
@@ -19,6 +20,7 @@ def upgrade(engine: sa.Engine) -> str:
     from alembic import command
 
     with database.translated(), engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))  # one at a time
         _ensure_pgvector(connection)
         connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
         command.upgrade(_config(connection), "head")

@@ -9,6 +9,9 @@ from pg_semantic import database, errors, registry, schema
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
 
+# Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
+
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -25,17 +28,18 @@ def describe(
 
     Raises `errors.DeclarationError` for a table or column that is not there, is not text, or has no primary key.
     """
-    schema_name, _, table_name = table.rpartition(".")
+    stated, _, table_name = table.rpartition(".")
     with database.translated():
+        schema_name = stated or _schema_on_path(connection, table_name)
         inspector = sa.inspect(connection)
-        found = _columns(inspector, table_name, schema_name or None)
-        key = inspector.get_pk_constraint(table_name, schema_name or None)["constrained_columns"]
+        found = _columns(inspector, table_name, schema_name)
+        key = inspector.get_pk_constraint(table_name, schema_name)["constrained_columns"]
     for column in columns:
         _require_text(found, table, column)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,
-        schema=schema_name or None,
+        schema=schema_name,
         key=tuple(KeyColumn(column, found[column]["type"].compile(_DIALECT).lower()) for column in key),
         columns=columns,
         encoder=encoder,
@@ -47,6 +51,7 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
     """Creates the tables, triggers and registry row of a spec, in one transaction."""
     tables = schema.build(spec)
     with database.translated(), engine.begin() as connection:
+        connection.execute(sa.text(_LOCK_TIMEOUT))
         database.require_installed(connection)
         taken = {generation.qualified_name for generation in registry.generations(connection)}
         if f"{spec.schema or connection.scalar(sa.func.current_schema())}.{spec.name}" in taken:
@@ -60,8 +65,20 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
     """Drops a semantic index with its vectors; the source table is left as it is."""
     tables = schema.build(spec)
-    with database.translated():
-        tables.source.metadata.drop_all(engine, [tables.receipts, tables.chunks])
+    with database.translated(), engine.begin() as connection:
+        connection.execute(sa.text(_LOCK_TIMEOUT))
+        tables.source.metadata.drop_all(connection, [tables.receipts, tables.chunks])
+
+
+def _schema_on_path(connection: sa.Connection, table: str) -> str | None:
+    """The schema in which an unqualified name is found, which need not be the first on the search path."""
+    relation = sa.func.to_regclass(database.qualified_name(None, table))
+    statement = sa.text(
+        "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = :oid"
+    )
+    oid = connection.scalar(sa.select(sa.cast(relation, sa.BigInteger)))
+    found: str | None = connection.scalar(statement, {"oid": oid})
+    return found
 
 
 def _columns(inspector: sa.Inspector, table: str, schema_name: str | None) -> dict[str, ReflectedColumn]:

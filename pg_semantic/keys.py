@@ -25,12 +25,12 @@ def split(key: str, columns: int) -> list[str]:
 
 
 def wanted(keys: Sequence[str], columns: int) -> sa.TableValuedAlias:
-    """A derived table ``wanted (key, part_0, part_1, ...)`` of these keys, one bind per column however many keys."""
+    """A derived table ``(key, part_0, part_1, ...)`` of these keys, one bind per column however many keys."""
     parts = [split(key, columns) for key in keys]
     arrays = [list(keys), *([row[number] for row in parts] for number in range(columns))]
     names = ["key", *(f"part_{number}" for number in range(columns))]
     binds = [sa.bindparam(None, array, type_=postgresql.ARRAY(sa.Text)) for array in arrays]
-    return sa.func.unnest(*binds).table_valued(*names).render_derived(name="wanted")
+    return sa.func.unnest(*binds).table_valued(*names).render_derived()
 
 
 def found(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:

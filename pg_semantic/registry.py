@@ -80,13 +80,16 @@ def encoder_of(connection: sa.Connection, chunks: sa.Table) -> KnownEncoder:
 def pin_encoder(connection: sa.Connection, encoder_id: int, *, fingerprint: str, max_tokens: int) -> None:
     """Records the fingerprint of an encoder, or compares it with the recorded one.
 
-    Raises `errors.EncoderMismatch` when another fingerprint is on record.
+    Raises `errors.EncoderMismatch` when another fingerprint is on record, and `errors.IndexNotFound` when no semantic
+    index has the encoder any more.
     """
     connection.execute(
         sql.statement("registry", "pin_encoder"),
         {"id": encoder_id, "fingerprint": fingerprint, "max_tokens": max_tokens},
     )
     recorded = connection.scalar(sql.statement("registry", "fingerprint"), {"id": encoder_id})
+    if recorded is None:
+        raise errors.IndexNotFound("The semantic index was dropped a moment ago.")
     if recorded != fingerprint:
         raise errors.EncoderMismatch(
             f"The stored vectors were made by the encoder with fingerprint {recorded}, the one loaded here has "

@@ -1,7 +1,7 @@
 """The command ``pg-semantic``: parse, one call, print. Each file has a command or a group of them.
 
 Exit codes: 0 done; 1 the command failed, and one line on standard error says what to do; 2 wrong usage;
-3 the database can not be reached or is not set up.
+3 the database can not be reached or is not set up; 130 interrupted before all was done.
 """
 
 import sys
@@ -15,7 +15,8 @@ from pg_semantic.cli import database, demo, index, search, settings, status, wor
 app = typer.Typer(
     name="pg-semantic",
     help="Keeps vectors of Postgres rows true to their text, and searches rows by meaning.",
-    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the database can not be reached or is not set up.",
+    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the database can not be reached or is not set up; "
+    "130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -35,4 +35,4 @@ def stop(path: Path) -> None:
     if not (path / "PG_VERSION").exists():
         raise errors.SettingsError(f"{path} has no embedded server's data.")
     embedded.stop(path)
-    output.say(f"The server in {path} is stopped.")
+    output.say(f"The server in {output.escaped(path)} is stopped.")

@@ -68,7 +68,7 @@ def _sync(engine: sa.Engine) -> Progress:
 def _show(engine: sa.Engine, searcher: Searcher, query: str, *, limit: int = 3) -> None:
     with orm.Session(engine) as session:
         hits = searcher.search(session, Page.semantic, query, limit=limit)
-        rows = [(hit.score, hit.entity.title, _one_line(hit.passage)) for hit in hits]
+        rows = [(hit.score, hit.entity.title, output.one_line(hit.passage, width=_PASSAGE_WIDTH)) for hit in hits]
     output.table(("score", "title", "passage"), rows, title=f"\n“{query}”")
 
 
@@ -95,8 +95,3 @@ def _say_next(path: Path, engine: sa.Engine) -> None:
         f"{program} db stop {shlex.quote(str(path))}",
     ):
         output.console.print(f"  {line}", markup=False, soft_wrap=True)
-
-
-def _one_line(passage: str) -> str:
-    line = " ".join(passage.split())
-    return line if len(line) <= _PASSAGE_WIDTH else line[: _PASSAGE_WIDTH - 1] + "…"

@@ -41,7 +41,7 @@ def create(
                 name=name,
             )
         inspection.create(engine, spec)
-    output.say(f"Semantic index {spec.name} on {spec.table} is created. Next: pg-semantic worker --once")
+    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: pg-semantic worker --once")
 
 
 @app.command("list", epilog="Example: pg-semantic index list --json")
@@ -71,4 +71,4 @@ def drop(
         if not yes:
             typer.confirm(f"Drop {generation.qualified_name} and its vectors?", abort=True)
         inspection.drop(engine, generation.spec)
-    output.say(f"Semantic index {generation.qualified_name} is dropped.")
+    output.say(f"Semantic index {output.escaped(generation.qualified_name)} is dropped.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,17 @@ console = Console(highlight=False)
 def say(text: str) -> None:
     """A line for a person; square brackets are markup."""
     console.print(text)
+
+
+def escaped(text: object) -> str:
+    """Text for `say` whose square brackets are brackets."""
+    return escape(str(text))
+
+
+def one_line(text: str, *, width: int) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None:

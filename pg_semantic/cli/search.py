@@ -11,6 +11,8 @@ from pg_semantic.cli import options, output
 from pg_semantic.search import Hit, Searcher
 from pg_semantic.spec import IndexSpec
 
+_PASSAGE_WIDTH = 200
+
 
 def search(
     index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
@@ -21,7 +23,7 @@ def search(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the rows nearest in meaning to a text.
+    """Find the rows nearest in meaning to a text; the table shows how passages begin, --json all of them.
 
     Example: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`
     """
@@ -37,7 +39,10 @@ def _print(hits: Sequence[Hit[Any]], spec: IndexSpec, *, json: bool) -> None:
     if json:
         output.as_json([_as_object(hit, names) for hit in hits])
         return
-    rows = [(hit.score, *(getattr(hit.entity, name) for name in names), hit.passage) for hit in hits]
+    rows = [
+        (hit.score, *(getattr(hit.entity, name) for name in names), output.one_line(hit.passage, width=_PASSAGE_WIDTH))
+        for hit in hits
+    ]
     output.table(("score", *names, "passage"), rows)
 
 

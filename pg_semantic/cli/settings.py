@@ -10,6 +10,9 @@ def settings(json: options.Json = False) -> None:
     Example: `PG_SEMANTIC_BATCH_ROWS=64 pg-semantic settings`
     """
     values = configured.load()
+    if json:
+        output.as_json({configured.variable(name): value for name, value in values.model_dump().items()})
+        return
     rows = [
         (
             configured.variable(name),
@@ -19,10 +22,7 @@ def settings(json: options.Json = False) -> None:
         )
         for name, field in type(values).model_fields.items()
     ]
-    if json:
-        output.as_json({variable: value for variable, value, _, _ in rows})
-    else:
-        output.table(("variable", "value", "default", "meaning"), rows)
+    output.table(("variable", "value", "default", "meaning"), rows)
 
 
 def _shown(value: object) -> str:

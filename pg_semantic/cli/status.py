@@ -8,6 +8,8 @@ from pg_semantic.sync import status as sync
 def status(json: options.Json = False, dsn: options.Dsn = None) -> None:
     """Show each semantic index: rows synced and waiting, failures, the vector index, workers.
 
+    Cut are rows with text that the encoder could not read whole; age is that of the oldest change that waits.
+
     Example: `pg-semantic status --json`
     """
     with options.engine(dsn) as engine, engine.connect() as connection, database.translated():
@@ -17,17 +19,7 @@ def status(json: options.Json = False, dsn: options.Dsn = None) -> None:
     if json:
         output.as_json({"workers": workers, "indexes": indexes})
         return
-    columns = (
-        "index",
-        "rows",
-        "synced",
-        "pending",
-        "failed",
-        "truncated",
-        "chunks",
-        "oldest s",
-        "vector index",
-    )
+    columns = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "hnsw")
     rows = [
         (
             i.name,
@@ -37,9 +29,13 @@ def status(json: options.Json = False, dsn: options.Dsn = None) -> None:
             i.failed,
             i.truncated,
             i.chunks,
-            i.oldest_seconds,
+            None if i.oldest_seconds is None else round(i.oldest_seconds),
             i.vector_index,
         )
         for i in indexes
     ]
     output.table(columns, rows, title=f"{workers} workers alive")
+    for index in indexes:
+        for parked in index.failures:
+            what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
+            output.say(output.escaped(what))

@@ -11,6 +11,8 @@ from pg_semantic import settings
 from pg_semantic.cli import options, output, progress
 from pg_semantic.sync.worker import Worker
 
+_INTERRUPTED = 130
+
 
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Exit when no job is waiting.")] = False,
@@ -35,6 +37,8 @@ def worker(
     configured = settings.load(device=device, batch_rows=batch_rows)
     with options.engine(dsn) as engine, progress.bar(engine, shown=once and not json) as advance:
         done = Worker(engine, configured, on_progress=advance).run(stop, once=once)
+    if once and stop.is_set():
+        raise typer.Exit(_INTERRUPTED)
     if json:
         output.as_json(done)
     else:

@@ -26,6 +26,7 @@ _SORTS_FURTHER = (17,)
 _MAX_EF_SEARCH = 1000
 _MIN_EF_SEARCH = 100
 _EF_SEARCH_FACTOR = 2
+_MOST_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def ranked_knn(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, 
 def ranked_exact(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int) -> Ranked[T]:
     """As `exact`, with the chunk's columns at hand."""
     tables = index.tables
-    chunks = tables.chunks.alias("chunk")
+    chunks = tables.chunks.alias()
     distance = _computed_distance(chunks.c.vector, _query(index, vector)).label("distance")
     chunk_key = [chunks.c[column.name] for column in tables.source_key]
     best = (
@@ -85,7 +86,7 @@ def ranked_exact(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *
         .where(_same_row(chunk_key, tables.source_key))
         .order_by(distance, chunks.c.ordinal)
         .limit(1)
-        .lateral("best_chunk")
+        .lateral()
     )
     statement = (
         sa.select(index.entity, (1 - best.c.distance).label("score"))
@@ -127,7 +128,7 @@ def _is_best_chunk(tables: schema.Tables, query: sa.ColumnElement[Any]) -> sa.Sc
     It is a boolean subquery, not a comparison with one, so that the planner expects it to let half of the rows
     through; a comparison it takes for so selective that it would rather not use the vector index.
     """
-    other = tables.chunks.alias("other")
+    other = tables.chunks.alias()
     other_key = [other.c[column.name] for column in tables.chunk_key]
     return (
         sa.select(other.c.ordinal == tables.chunks.c.ordinal)
@@ -172,7 +173,10 @@ def _same_row(a: Sequence[sa.ColumnElement[Any]], b: Sequence[sa.ColumnElement[A
 
 
 def _cut(statement: "sa.Select[T, float]", limit: int, *, offset: int) -> "sa.Select[T, float]":
-    if limit < 1 or offset < 0:
-        raise errors.QueryError(f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more.")
+    if limit < 1 or offset < 0 or limit + offset > _MOST_ROWS:
+        raise errors.QueryError(
+            f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more, and both together "
+            f"{_MOST_ROWS} at most."
+        )
     cut = statement.limit(limit)
     return cut.offset(offset) if offset else cut

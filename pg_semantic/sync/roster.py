@@ -65,6 +65,8 @@ class Roster:
         try:
             encoder = self._encoder_for(generation)
             chunking.require_room(generation.spec.chunking, encoder)
+        except errors.IndexNotFound:
+            return None  # dropped since the registry was read
         except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
             self.refuse(generation.id, generation.qualified_name, error)
             return None

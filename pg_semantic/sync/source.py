@@ -101,9 +101,9 @@ def _kept(chunks: Sequence[Chunk], stored: dict[int, tuple[bytes, bool]]) -> fro
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, Any]:
     """Vectors that the same encoder has made of the same text, for whatever row."""
     bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
-    wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived(name="wanted")
+    wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived()
     chunks = tables.chunks.c
-    stored = sa.select(chunks.vector).where(chunks.content_hash == wanted.c.content_hash).limit(1).lateral("stored")
+    stored = sa.select(chunks.vector).where(chunks.content_hash == wanted.c.content_hash).limit(1).lateral()
     statement = sa.select(wanted.c.content_hash, stored.c.vector).join_from(wanted, stored, sa.true())
     return {
         bytes(content_hash): np.asarray(vector, np.float32) for content_hash, vector in connection.execute(statement)

@@ -8,7 +8,8 @@ from pg_semantic import database, jobqueue, registry, schema, sql
 from pg_semantic.registry import Generation
 from pg_semantic.sync import vectorindex
 
-_ALIVE_SECONDS = 120
+_ALIVE_SECONDS = 60  # three heartbeats
+_FAILURES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class IndexStatus:
 
     ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale), ``truncated`` those with
     text that the encoder could not read whole. ``oldest_seconds`` is the age of the oldest change that is waiting.
+    ``failures`` has the newest ten parked jobs.
     ``vector_index`` is one of `vectorindex.State`.
     """
 
@@ -34,6 +36,7 @@ class IndexStatus:
     truncated: int
     oldest_seconds: float | None
     vector_index: vectorindex.State
+    failures: list[jobqueue.Failure]
 
 
 def indexes(connection: sa.Connection) -> list[IndexStatus]:
@@ -42,7 +45,7 @@ def indexes(connection: sa.Connection) -> list[IndexStatus]:
 
 
 def workers_alive(connection: sa.Connection) -> int:
-    """Workers that gave a sign of life in the last two minutes."""
+    """Workers that gave a sign of life in the last minute."""
     found = connection.execute(sql.statement("registry", "workers_alive"), {"seconds": _ALIVE_SECONDS})
     return int(found.scalar_one())
 
@@ -74,6 +77,7 @@ def _status(connection: sa.Connection, generation: Generation) -> IndexStatus:
         truncated=truncated,
         oldest_seconds=jobs.oldest_seconds,
         vector_index=vectorindex.state(connection, tables),
+        failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
     )
 
 

@@ -122,7 +122,7 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> sa.TableValuedAlias:
     texts = sa.bindparam(None, [key for key, _ in pairs], type_=postgresql.ARRAY(sa.Text))
     ordinals = sa.bindparam(None, [ordinal for _, ordinal in pairs], type_=postgresql.ARRAY(sa.Integer))
     columns = (sa.column("key", sa.Text), sa.column("ordinal", sa.Integer))
-    return sa.func.unnest(texts, ordinals).table_valued(*columns).render_derived(name="kept")
+    return sa.func.unnest(texts, ordinals).table_valued(*columns).render_derived()
 
 
 def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> None:

@@ -111,7 +111,7 @@ def test_dropping_asks_first(notes: sa.Engine, dsn: str) -> None:
 def test_settings_show_where_each_value_comes_from_and_hide_the_dsn() -> None:
     done = run("settings", "--json", dsn="postgresql://app:secret@nowhere/shop", PG_SEMANTIC_BATCH_ROWS="7")
     shown = json.loads(done.stdout)
-    assert shown["PG_SEMANTIC_BATCH_ROWS"] == "7"
+    assert shown["PG_SEMANTIC_BATCH_ROWS"] == 7
     assert "secret" not in done.stdout
 
 

@@ -1,5 +1,6 @@
 """What is created and dropped with a semantic index, and what is refused."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_table_without_a_mapped_class_gets_the_same_objects(articles: sa.Engin
         spec = inspection.describe(connection, "article", columns=("title", "body"), encoder=HASHED)
     inspection.create(articles, spec)
     assert objects(articles) == mapped
-    assert spec == Article.semantic.spec
+    assert spec == dataclasses.replace(Article.semantic.spec, schema="public")
 
 
 @pytest.mark.parametrize(
@@ -208,3 +209,57 @@ def test_while_many_jobs_wait_the_vector_index_is_not_there(articles: sa.Engine)
     worker.run(threading.Event(), once=True)
     assert seen[0] == "missing"
     assert vector_index(articles) == "ready"
+
+
+def test_a_declaration_that_differs_from_what_was_created_is_refused(articles: sa.Engine) -> None:
+    class Changed(DeclarativeBase): ...
+
+    class ChangedArticle(Changed):
+        __tablename__ = "article"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+        semantic = SemanticIndex("title", encoder="hashed:32")
+
+    with pytest.raises(errors.DeclarationError, match=r"columns=\('title',\).*created with \('title', 'body'\)"):
+        Changed.metadata.create_all(articles)
+
+
+def test_tables_left_over_from_a_dropped_table_are_said_to_be_so(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    execute(articles, "DROP TABLE article CASCADE")
+    with pytest.raises(errors.DeclarationError, match=r"left over from a table .* drop them too"):
+        Base.metadata.create_all(articles)
+
+
+def test_a_table_that_is_not_in_the_first_schema_on_the_path_keeps_its_index_beside_it(articles: sa.Engine) -> None:
+    execute(articles, "CREATE SCHEMA first")
+    execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    engine = sa.create_engine(articles.url, connect_args={"options": "-c search_path=first,public"})
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=HASHED)
+    assert spec.schema == "public"
+    inspection.create(engine, spec)
+    assert rows(articles, "SELECT count(*) FROM note_semantic") == [(0,)]
+    with pytest.raises(errors.DatabaseError, match="different schemas"):
+        inspection.create(engine, dataclasses.replace(spec, schema=None, name="other"))
+    engine.dispose()
+
+
+def test_names_can_not_end_the_function_that_they_stand_in(engine: sa.Engine) -> None:
+    execute(engine, """CREATE TABLE note (id integer PRIMARY KEY, "a$body$'; DROP TABLE note; --" text)""")
+    column = "a$body$'; DROP TABLE note; --"
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=(column,), encoder=HASHED)
+    inspection.create(engine, spec)
+    execute(engine, "INSERT INTO note VALUES (1, 'words')")
+    assert sync(engine).rows == 1
+
+
+def test_creating_an_index_does_not_keep_writers_waiting_behind_a_long_transaction(articles: sa.Engine) -> None:
+    spec = dataclasses.replace(Article.semantic.spec, name="other")
+    with articles.connect() as connection:
+        connection.execute(sa.text("INSERT INTO article VALUES (1, 'one', NULL, 'en')"))
+        with pytest.raises(errors.DatabaseError, match="in use by another transaction"):
+            inspection.create(articles, spec)

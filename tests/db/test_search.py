@@ -11,7 +11,7 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from pg_semantic import AsyncSearcher, Searcher, database, declare, encoders, errors, registry, search
+from pg_semantic import AsyncSearcher, Searcher, database, declare, encoders, errors, inspection, registry, search
 from pg_semantic.search import statements
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
@@ -240,3 +240,21 @@ def test_a_database_without_our_schema_says_what_to_run(bare_dsn: str) -> None:
 def test_an_index_with_no_vectors_yet_finds_nothing(articles: sa.Engine) -> None:
     with Session(articles) as session:
         assert Searcher(encoder()).search(session, Article.semantic, "anchor") == []
+
+
+def test_a_table_may_have_any_name(engine: sa.Engine) -> None:
+    for name in ("chunk", "wanted", "best_chunk", "job", "generation"):
+        execute(engine, f"CREATE TABLE {name} (id integer PRIMARY KEY, words text)")
+        execute(engine, f"INSERT INTO {name} VALUES (1, 'harbour'), (2, 'candle')")
+        with engine.connect() as connection:
+            spec = inspection.describe(
+                connection, name, columns=("words",), encoder=Article.semantic.spec.encoder, name=f"{name}_1"
+            )
+        inspection.create(engine, spec)
+    assert sync(engine).rows == 10
+    with Session(engine) as opened:
+        for generation in registry.generations(opened.connection()):
+            for exact in (False, True):
+                bound = declare.bind(generation.spec)
+                [hit] = Searcher(encoder()).search(opened, bound, "candle", limit=1, exact=exact)
+                assert hit.passage == "candle"

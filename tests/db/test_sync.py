@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from pg_semantic import Chunking, SemanticIndex, encoders, errors, inspection, schema
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.sync import backfill
+from pg_semantic.sync import backfill, status
 from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
 
 LONG = "\n\n".join(f"Paragraph {i}: " + " ".join(f"word{i}x{j}" for j in range(100)) for i in range(10))
@@ -132,6 +132,10 @@ def test_a_row_that_breaks_the_encoder_is_parked_alone_with_its_error(articles: 
         ("42", "failed", "RuntimeError: the encoder choked")
     ]
     assert truth(articles).missing == {"42"}
+    with articles.connect() as connection:
+        [index] = status.indexes(connection)
+    assert (index.rows, index.synced, index.failed) == (100, 99, 1)
+    assert [(failure.key, failure.attempts) for failure in index.failures] == [("42", 1)]
 
 
 def test_a_parked_row_is_taken_again_when_its_text_changes(articles: sa.Engine) -> None:

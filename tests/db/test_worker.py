@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, errors
+from pg_semantic import database, errors, inspection
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
@@ -111,3 +111,83 @@ def test_a_worker_on_a_database_that_is_not_set_up_says_what_to_run(bare_dsn: st
     with pytest.raises(errors.NotInstalled, match="CREATE EXTENSION vector"):
         sync(engine)
     engine.dispose()
+
+
+def test_a_worker_that_is_stopped_ends_the_build_of_a_vector_index(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    stop, synced = threading.Event(), threading.Event()
+    worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.set())
+    with articles.connect() as old:  # a concurrent build waits for transactions that are older
+        old.execute(sa.text("INSERT INTO article VALUES (2, 'two', NULL, 'en')"))
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        assert synced.wait(20)
+        synced.clear()
+        execute(articles, "INSERT INTO article VALUES (3, 'three', NULL, 'en')")
+        assert synced.wait(20)
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        old.rollback()
+    sync(articles)
+    assert truth(articles) == CLEAN
+    assert rows(articles, "SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text LIKE '%vector_idx'") == [
+        (True,)
+    ]
+
+
+def test_a_row_that_ends_every_worker_that_tries_it_is_parked_and_its_neighbours_are_synced(
+    articles: sa.Engine,
+) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 60) i")
+    execute(articles, "UPDATE article SET body = 'poison' WHERE id = 42")
+
+    class Killed(BaseException): ...
+
+    class EndsTheWorker(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            if any("poison" in text for text in texts):
+                raise Killed
+            return super().encode_documents(texts)
+
+    for _ in range(20):
+        try:
+            sync(articles, lambda *_, **__: EndsTheWorker(32), batch_rows=30, max_attempts=3, retry_seconds=0.001)
+            break
+        except Killed:
+            execute(articles, "UPDATE semantic.job SET lease_until = now() WHERE state = 'processing'")
+    parked = {key for (key,) in rows(articles, "SELECT key FROM semantic.job WHERE state = 'failed'")}
+    assert "42" in parked
+    assert len(parked) <= 2
+    assert truth(articles).missing == parked
+
+
+def test_trouble_with_one_index_is_not_that_of_another(articles: sa.Engine) -> None:
+    execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    with articles.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(articles, spec)
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    execute(articles, "INSERT INTO note VALUES (1, 'one')")
+    execute(articles, "ALTER TABLE article_semantic RENAME COLUMN content TO other")
+    with pytest.raises(errors.DatabaseError, match="content"):
+        sync(articles)
+    assert rows(articles, "SELECT content FROM note_semantic") == [("one",)]
+    assert rows(articles, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
+
+
+def test_an_index_that_is_dropped_and_made_anew_has_its_encoder_recorded_again(articles: sa.Engine) -> None:
+    stop, synced = threading.Event(), threading.Event()
+    worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.set())
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    for number in (1, 2):
+        execute(articles, "INSERT INTO article VALUES (:number, 'text', NULL, 'en')", number=number)
+        assert synced.wait(20)
+        synced.clear()
+        if number == 1:
+            Base.metadata.drop_all(articles, [Article.semantic.tables.chunks, Article.semantic.tables.receipts])
+            Base.metadata.create_all(articles)
+    stop.set()
+    thread.join(20)
+    assert rows(articles, "SELECT fingerprint FROM semantic.encoder") == [(HashedEncoder(32).fingerprint,)]

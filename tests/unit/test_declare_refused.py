@@ -87,7 +87,7 @@ def test_an_encoder_that_the_catalog_does_not_know_needs_dimensions() -> None:
         SemanticIndex("body", encoder="nobody/nothing")
 
 
-@pytest.mark.parametrize("name", ["author", "article_semantic", "article_semantic_receipt"])
+@pytest.mark.parametrize("name", ["article", "article_semantic", "article_semantic_receipt"])
 def test_a_name_that_is_taken_on_the_metadata_is_refused(name: str) -> None:
     class Base(DeclarativeBase): ...
 
@@ -104,6 +104,26 @@ def test_a_name_that_is_taken_on_the_metadata_is_refused(name: str) -> None:
             id: Mapped[int] = mapped_column(primary_key=True)
             life: Mapped[str]
             semantic = SemanticIndex("life", encoder=ENCODER, name=name)
+
+
+def test_the_name_of_the_table_itself_and_a_column_named_twice_are_refused() -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match="the table itself"):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            body: Mapped[str]
+            semantic = SemanticIndex("body", encoder=ENCODER, name="article")
+
+    with pytest.raises(errors.DeclarationError, match="names a column twice"):
+
+        class Author(Base):
+            __tablename__ = "author"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            life: Mapped[str]
+            semantic = SemanticIndex("life", "life", encoder=ENCODER)
 
 
 def test_one_name_in_two_schemas_is_not_taken() -> None:

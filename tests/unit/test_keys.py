@@ -35,8 +35,8 @@ def test_wanted_keys_travel_as_one_bind_a_column_however_many_they_are() -> None
     written = ['["acme", "1"]', '["acme", "2"]', '["zeta", "1"]']
     statement = sa.select(keys.wanted(written, 2))
     assert text(statement) == (
-        "SELECT wanted.key, wanted.part_0, wanted.part_1 "
-        "FROM unnest(%(param_1)s::TEXT[], %(param_2)s::TEXT[], %(param_3)s::TEXT[]) AS wanted(key, part_0, part_1)"
+        "SELECT anon_1.key, anon_1.part_0, anon_1.part_1 "
+        "FROM unnest(%(param_1)s::TEXT[], %(param_2)s::TEXT[], %(param_3)s::TEXT[]) AS anon_1(key, part_0, part_1)"
     )
     assert list(binds(statement).values()) == [written, ["acme", "acme", "zeta"], ["1", "2", "1"]]
 
@@ -47,4 +47,4 @@ def test_no_wanted_key_makes_a_table_of_no_rows() -> None:
 
 def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves() -> None:
     found = keys.found(keys.wanted(['["acme", "1"]'], 2), [_MAKER, _NUMBER])
-    assert text(found) == "part.maker = CAST(wanted.part_0 AS UUID) AND part.number = CAST(wanted.part_1 AS INTEGER)"
+    assert text(found) == "part.maker = CAST(anon_1.part_0 AS UUID) AND part.number = CAST(anon_1.part_1 AS INTEGER)"

@@ -25,11 +25,11 @@ _chunking = st.builds(
 )
 _specs = st.builds(
     IndexSpec,
-    name=_words,
-    table=_words,
+    name=_words.map("x".__add__),
+    table=_words.map("y".__add__),
     schema=st.none() | _words,
     key=st.lists(_keys, min_size=1, max_size=3).map(tuple),
-    columns=st.lists(_words, min_size=1, max_size=3).map(tuple),
+    columns=st.lists(_words, min_size=1, max_size=3, unique=True).map(tuple),
     encoder=st.builds(EncoderSpec, reference=_words, dimensions=st.integers(1, 2000)),
     chunking=st.none() | _chunking,
     storage=st.sampled_from(["halfvec", "vector"]),

@@ -46,10 +46,10 @@ KNN = one_line("""
     SELECT article.id, article.author_id, article.body,
         %(param_1)s::INTEGER - (article_semantic.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) AS score
     FROM article JOIN article_semantic ON article_semantic.id = article.id
-    WHERE (SELECT other.ordinal = article_semantic.ordinal AS anon_1
-        FROM article_semantic AS other
-        WHERE other.id = article_semantic.id
-        ORDER BY (other.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0, other.ordinal
+    WHERE (SELECT article_semantic_1.ordinal = article_semantic.ordinal AS anon_1
+        FROM article_semantic AS article_semantic_1
+        WHERE article_semantic_1.id = article_semantic.id
+        ORDER BY (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0, article_semantic_1.ordinal
         LIMIT %(param_2)s::INTEGER)
     ORDER BY article_semantic.vector <=> (SELECT CASE
         WHEN (set_config(%(set_config_1)s::VARCHAR, %(set_config_2)s::VARCHAR, true) IS NOT NULL
@@ -59,15 +59,15 @@ KNN = one_line("""
 """)
 
 EXACT = one_line("""
-    SELECT article.id, article.author_id, article.body, %(distance_1)s::INTEGER - best_chunk.distance AS score
+    SELECT article.id, article.author_id, article.body, %(distance_1)s::INTEGER - anon_1.distance AS score
     FROM article JOIN LATERAL (
-        SELECT (chunk.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0 AS distance,
-            chunk.content AS content, chunk.ordinal AS ordinal
-        FROM article_semantic AS chunk
-        WHERE chunk.id = article.id
-        ORDER BY distance, chunk.ordinal
-        LIMIT %(param_1)s::INTEGER) AS best_chunk ON true
-    ORDER BY best_chunk.distance, article.id
+        SELECT (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0 AS distance,
+            article_semantic_1.content AS content, article_semantic_1.ordinal AS ordinal
+        FROM article_semantic AS article_semantic_1
+        WHERE article_semantic_1.id = article.id
+        ORDER BY distance, article_semantic_1.ordinal
+        LIMIT %(param_1)s::INTEGER) AS anon_1 ON true
+    ORDER BY anon_1.distance, article.id
     LIMIT %(param_2)s::INTEGER
 """).replace("( SELECT", "(SELECT")
 
@@ -83,7 +83,7 @@ def test_exact_computes_every_distance() -> None:
 def test_rows_are_matched_to_chunks_by_the_whole_key() -> None:
     same_row = "{0}.maker = shop.part.maker AND {0}.number = shop.part.number"
     assert same_row.format("shop.part_semantic") in text(search.knn(Part.semantic, VECTOR))
-    assert same_row.format("chunk") in text(search.exact(Part.semantic, VECTOR))
+    assert same_row.format("part_semantic_1") in text(search.exact(Part.semantic, VECTOR))
 
 
 def test_the_query_vector_has_the_type_of_the_storage() -> None:
