@@ -38,6 +38,14 @@ class CreateFunction(_Step):
     """CREATE FUNCTION of the function that marks changed rows."""
 
 
+class CancelBuild(_Step):
+    """Ends a build of the vector index, before the chunk table is dropped."""
+
+
+class Lock(_Step):
+    """LOCK TABLE of the chunk table, before it is dropped."""
+
+
 class DropFunction(_Step):
     """DROP FUNCTION of it, its triggers included."""
 
@@ -69,8 +77,8 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
         Register(spec, tables),
     ):
         event.listen(chunks, "after_create", step)
-    for step in (DropFunction(spec, tables), Unregister(spec, tables)):
-        event.listen(chunks, "before_drop", step)
+    for kind in (CancelBuild, Lock, DropFunction, Unregister):
+        event.listen(chunks, "before_drop", kind(spec, tables))
 
 
 def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
@@ -143,6 +151,16 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     )
     quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
     return _fill("function", function=_function(compiler, step), body=quoted)
+
+
+@compiles(CancelBuild, "postgresql")
+def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks))
+
+
+@compiles(Lock, "postgresql")
+def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("lock", chunks=compiler.preparer.format_table(step.chunks))
 
 
 @compiles(DropFunction, "postgresql")

@@ -62,6 +62,17 @@ SELECT compared.key
             ) AS compared
             WHERE compared.changed OR compared.moved
 
+-- name: cancel_build
+-- The first step of a drop: ends a build of the vector index, with which the drop might wait in a circle.
+SELECT pg_cancel_backend(build.pid)
+FROM pg_stat_progress_create_index AS build
+JOIN pg_stat_activity AS builder ON builder.pid = build.pid
+WHERE build.relid = $chunks AND pg_has_role(builder.usesysid, 'USAGE')
+
+-- name: lock
+-- The second: keeps another build from being begun, and workers from the table.
+LOCK TABLE $chunks IN ACCESS EXCLUSIVE MODE
+
 -- name: drop_function
 -- Takes the triggers with it.
 DROP FUNCTION IF EXISTS $function() CASCADE

@@ -43,7 +43,8 @@ class Roster:
         with self._engine.connect() as connection:
             known = registry.generations(connection)
         ids = {generation.id for generation in known}
-        self.refused = {key: error for key, error in self.refused.items() if key in ids}
+        for dropped in self.refused.keys() - ids:
+            del self.refused[dropped]
         served = {generation: self._serve(generation) for generation in known}
         self.served = {generation: ready for generation, ready in served.items() if ready is not None}
 
@@ -62,6 +63,7 @@ class Roster:
             return None
         if generation in self.served:
             return self.served[generation]
+        trouble = self.refused.get(generation.id)
         try:
             encoder = self._encoder_for(generation)
             chunking.require_room(generation.spec.chunking, encoder)
@@ -70,7 +72,8 @@ class Roster:
         except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
             self.refuse(generation.id, generation.qualified_name, error)
             return None
-        self.refused.pop(generation.id, None)
+        if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread
+            del self.refused[generation.id]
         return Served(generation, schema.build(generation.spec), encoder)
 
     def _encoder_for(self, generation: Generation) -> Encoder:

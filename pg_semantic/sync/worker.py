@@ -100,7 +100,7 @@ class Worker:
                 _finished(writing)
                 writing = None
                 if once and self._drained():
-                    return
+                    break
                 stop.wait(self._settings.poll_seconds)
                 reading = threads.submit(self._read)
                 continue
@@ -112,15 +112,16 @@ class Worker:
             _finished(writing)
             writing = threads.submit(self._write, batch)
         _finished(writing)
-        if (batch := reading.result()) is not None:
-            self._give_back(batch.claim.token, at_once=True)
+        reading.result()
+        for token in list(self._in_hand):
+            self._give_back(token, at_once=True)
 
     def _read(self) -> Batch | None:
         """The next batch, of the generation whose turn it is or the first after it that has jobs."""
         for token in list(self._left):
             self._give_back(token)
         self._roster.refresh()
-        rota = list(self._roster.served.values())
+        rota = self._served
         for _ in rota:
             self._turn += 1
             served = rota[self._turn % len(rota)]
@@ -187,14 +188,19 @@ class Worker:
             return None
 
     def _drained(self) -> bool:
+        """Whether nothing is left to do: no job waits, and every vector index that can be built is."""
+        self._roster.refresh()  # so that what has been dropped since is forgotten
+        return all(self._guarded(served, functools.partial(self._is_done, served)) for served in self._served)
+
+    def _is_done(self, served: Served) -> bool:
+        generation = served.generation
         with self._engine.connect() as connection:
-            empty = all(
-                served.generation.backfilled and not jobqueue.waiting(connection, served.generation.id, limit=1)
-                for served in self._roster.served.values()
-            )
-        return empty and all(
-            self._builder.tend(served.generation.id, served.tables) for served in self._roster.served.values()
-        )
+            waiting = jobqueue.waiting(connection, generation.id, limit=1)
+        return generation.backfilled and not waiting and self._builder.tend(generation.id, served.tables)
+
+    @property
+    def _served(self) -> list[Served]:
+        return list(self._roster.served.values())
 
     def _beat(self, worker_id: int, done: threading.Event) -> None:
         settings = self._settings

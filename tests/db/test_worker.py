@@ -177,6 +177,8 @@ def test_trouble_with_one_index_is_not_that_of_another(articles: sa.Engine) -> N
 
 
 def test_an_index_that_is_dropped_and_made_anew_has_its_encoder_recorded_again(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (0, 'text', NULL, 'en')")
+    sync(articles)
     stop, synced = threading.Event(), threading.Event()
     worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.set())
     thread = threading.Thread(target=worker.run, args=(stop,))
@@ -188,6 +190,8 @@ def test_an_index_that_is_dropped_and_made_anew_has_its_encoder_recorded_again(a
         if number == 1:
             Base.metadata.drop_all(articles, [Article.semantic.tables.chunks, Article.semantic.tables.receipts])
             Base.metadata.create_all(articles)
+            assert synced.wait(20)  # the backfill
+            synced.clear()
     stop.set()
     thread.join(20)
     assert rows(articles, "SELECT fingerprint FROM semantic.encoder") == [(HashedEncoder(32).fingerprint,)]
