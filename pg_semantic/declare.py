@@ -7,9 +7,8 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
-from sqlalchemy.dialects import postgresql
 
-from pg_semantic import errors, schema
+from pg_semantic import errors, keys, schema
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Storage
 
@@ -17,8 +16,6 @@ T = TypeVar("T")
 
 # Where a Table keeps its semantic indexes, by their declarations.
 _INFO = "pg_semantic"
-
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class Chunk:
@@ -179,7 +176,7 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
             f"The type of key column {column.name!r} of {column.table.name!r} comes from a table that is declared "
             "later: state it, as in mapped_column(Integer, ForeignKey(...), primary_key=True)."
         )
-    return KeyColumn(column.name, column.type.compile(dialect=_DIALECT).lower().partition(" collate ")[0])
+    return KeyColumn(column.name, keys.type_name(column.type))
 
 
 def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
@@ -191,7 +188,7 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
     column = prop.columns[0]
     if column.table is not table:
         raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
-    if not isinstance(column.type, sa.String) or isinstance(column.type, sa.Enum):
+    if not schema.is_text(column.type):
         raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}; name text columns.")
     return column.name
 

@@ -2,17 +2,14 @@
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from pg_semantic import database, errors, registry, schema
+from pg_semantic import database, errors, keys, registry, schema
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
 
 # Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
-
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def describe(
@@ -40,7 +37,7 @@ def describe(
         name=name or f"{table_name}_semantic",
         table=table_name,
         schema=schema_name,
-        key=tuple(KeyColumn(column, found[column]["type"].compile(_DIALECT).lower()) for column in key),
+        key=tuple(KeyColumn(column, keys.type_name(found[column]["type"])) for column in key),
         columns=columns,
         encoder=encoder,
         chunking=chunking,
@@ -92,7 +89,7 @@ def _columns(inspector: sa.Inspector, table: str, schema_name: str | None) -> di
 def _require_text(columns: dict[str, ReflectedColumn], table: str, name: str) -> None:
     if name not in columns:
         raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(columns)}.")
-    if not isinstance(columns[name]["type"], sa.String) or isinstance(columns[name]["type"], sa.Enum):
+    if not schema.is_text(columns[name]["type"]):
         raise errors.DeclarationError(
             f"Column {name!r} of {table!r} is not text but {columns[name]['type']}; name text columns."
         )

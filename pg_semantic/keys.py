@@ -10,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
 
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
     """The SQL expression of a row's key as text."""
@@ -17,6 +19,11 @@ def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
     if len(texts) == 1:
         return texts[0]
     return sa.cast(sa.func.jsonb_build_array(*texts), sa.Text)
+
+
+def type_name(of: sa.types.TypeEngine[Any]) -> str:
+    """The Postgres name of a key column's type, without its collation."""
+    return of.compile(dialect=_DIALECT).lower().partition(" collate ")[0]
 
 
 def split(key: str, columns: int) -> list[str]:

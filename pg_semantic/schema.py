@@ -77,6 +77,11 @@ def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
     return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
 
 
+def is_text(of: sa.types.TypeEngine[Any]) -> bool:
+    """Whether a column of this type can be a text column of a semantic index."""
+    return isinstance(of, sa.String) and not isinstance(of, sa.Enum)
+
+
 def source_hash(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
     """The SQL expression of `hashing.content_hash`."""
     return sa.func.sha256(sa.func.convert_to(text, "UTF8"), type_=sa.LargeBinary)
