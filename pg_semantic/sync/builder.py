@@ -60,3 +60,5 @@ class Builder:
                 vectorindex.ensure(connection, tables)
         except exc.DBAPIError as error:  # the sync goes on without; the next tend tries again
             log.warning("%s: the vector index was not built: %s", tables.spec.name, type(error.orig).__name__)
+        finally:
+            self._backend = None  # its connection goes back to the pool, where a cancel would meet somebody else's work
