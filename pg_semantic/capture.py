@@ -18,13 +18,6 @@ from sqlalchemy.sql.compiler import DDLCompiler
 from pg_semantic import database, errors, keys, sql
 from pg_semantic.spec import IndexSpec
 
-_TRANSITIONS = {
-    "insert": "REFERENCING NEW TABLE AS new_rows",
-    "update": "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    "delete": "REFERENCING OLD TABLE AS old_rows",
-    "truncate": "",
-}
-
 
 class _Step(ExecutableDDLElement):
     """A statement about one semantic index."""
@@ -50,12 +43,8 @@ class DropFunction(_Step):
     """DROP FUNCTION of it, its triggers included."""
 
 
-class CreateTrigger(_Step):
-    """CREATE TRIGGER for one kind of statement on the source."""
-
-    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], *, event_name: str) -> None:
-        super().__init__(spec, tables)
-        self.event_name = event_name
+class Hang(_Step):
+    """Hangs the function on the source, one trigger for each kind of statement, and on its partitions."""
 
 
 class Register(_Step):
@@ -73,7 +62,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in (
         CreateFunction(spec, tables),
-        *(CreateTrigger(spec, tables, event_name=name) for name in _TRANSITIONS),
+        Hang(spec, tables),
         Register(spec, tables),
     ):
         event.listen(chunks, "after_create", step)
@@ -145,9 +134,10 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     }
     body = _fill(
         "body",
-        mark_inserted=_fill("mark", changed=_fill("inserted", **fragments), **fragments),
-        mark_updated=_fill("mark", changed=_fill("updated", **fragments), **fragments),
-        **fragments,
+        name=fragments["name"],
+        inserted=_fill("inserted", **fragments),
+        updated=_fill("updated", **fragments),
+        deleted=_fill("deleted", **fragments),
     )
     quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
     return _fill("function", function=_function(compiler, step), body=quoted)
@@ -168,15 +158,13 @@ def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> st
     return _fill("drop_function", function=_function(compiler, step))
 
 
-@compiles(CreateTrigger, "postgresql")
-def _create_trigger(step: CreateTrigger, compiler: DDLCompiler, **_: object) -> str:
+@compiles(Hang, "postgresql")
+def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
     return _fill(
-        "trigger",
-        trigger=compiler.preparer.quote(f"{step.spec.capture_name}_{step.event_name}"),
-        event=step.event_name.upper(),
-        source=compiler.preparer.format_table(step.source),
-        transition=_TRANSITIONS[step.event_name],
-        function=_function(compiler, step),
+        "hang",
+        source=_regclass(compiler, step.source),
+        function_name=_literal(compiler, database.qualified_name(step.source.schema, step.spec.capture_name)),
+        stem=_literal(compiler, step.spec.capture_name),
     )
 
 

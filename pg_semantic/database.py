@@ -25,10 +25,14 @@ _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: 
 
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 
+_READ_ONLY = "25006"  # a server that was the primary, or never was
+
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them, or connect as the owner.",
+    "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop the "
+    "semantic index and create it anew.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",
 }
 
@@ -39,7 +43,8 @@ def connect(dsn: str | None) -> sa.Engine:
     ``embedded:PATH`` starts an embedded server when it does not run. Raises `errors.SettingsError` for a DSN that
     can not be read and `errors.DatabaseError` for a server that does not answer.
     """
-    engine = sa.create_engine(_url(dsn), pool_pre_ping=True)
+    # No server-side prepared statements: behind a transaction pooler the next one may meet another server connection.
+    engine = sa.create_engine(_url(dsn), pool_pre_ping=True, connect_args={"prepare_threshold": None})
     with translated(), engine.connect() as connection:
         if connection.dialect.server_version_info < MINIMUM_POSTGRES:  # type: ignore[operator]
             raise errors.NotInstalled("This server is too old: pg_semantic needs PostgreSQL 15 or later.")
@@ -92,7 +97,7 @@ def is_connection_lost(error: exc.DBAPIError) -> bool:
     state = sqlstate(error)
     if state is None:
         return isinstance(error, exc.OperationalError | exc.InterfaceError)
-    return state.startswith(("08", "57P"))
+    return state.startswith(("08", "57P")) or state == _READ_ONLY
 
 
 def translate(error: exc.DBAPIError) -> errors.PgSemanticError:

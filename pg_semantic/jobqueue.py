@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from pg_semantic import sql
 
+EDIT, BACKFILL = 0, 1  # priorities
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -24,6 +26,14 @@ class Claim:
     generation_id: int
     token: uuid.UUID
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A generation that has jobs of a priority to be claimed."""
+
+    generation_id: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +55,25 @@ class Failure:
     error: str
 
 
-def claim(connection: sa.Connection, generation_id: int, *, rows: int, lease_seconds: float) -> Claim:
-    """Takes up to ``rows`` pending jobs; commit before working on them."""
+def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:
+    """Which of these generations have jobs to claim, of which priority; costs the same however many wait."""
+    found = connection.execute(sql.statement("jobs", "ready"), {"generations": list(generation_ids)})
+    return [Ready(row.id, row.priority) for row in found]
+
+
+def claim(
+    connection: sa.Connection, generation_id: int, *, rows: int, lease_seconds: float, priority: int = EDIT
+) -> Claim:
+    """Takes up to ``rows`` pending jobs of one priority; commit before working on them."""
     token = uuid.uuid4()
-    found = connection.execute(
-        sql.statement("jobs", "claim"),
-        {"generation": generation_id, "rows": rows, "claim": token, "lease": lease_seconds},
-    )
+    binds = {
+        "generation": generation_id,
+        "priority": priority,
+        "rows": rows,
+        "claim": token,
+        "lease": lease_seconds,
+    }
+    found = connection.execute(sql.statement("jobs", "claim"), binds)
     return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found))
 
 
@@ -130,6 +152,17 @@ def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) 
 def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:
     """Marks rows that have no job, behind all edits."""
     connection.execute(sql.statement("jobs", "enqueue"), {"generation": generation_id, "keys": list(keys)})
+
+
+def mark(connection: sa.Connection, keys: Sequence[str], *, source: str, name: str) -> None:
+    """Marks rows of the semantic index ``name`` of a source table as a change of their text would."""
+    connection.execute(sql.statement("jobs", "mark"), {"source": source, "name": name, "keys": list(keys)})
+
+
+def retry(connection: sa.Connection, generation_id: int, keys: Sequence[str] | None = None) -> list[str]:
+    """Takes parked jobs back into the queue, all or those of some keys; returns their keys."""
+    binds = {"generation": generation_id, "keys": None if keys is None else list(keys)}
+    return list(connection.scalars(sql.statement("jobs", "retry"), binds))
 
 
 def waiting(connection: sa.Connection, generation_id: int, *, limit: int) -> int:

@@ -4,6 +4,7 @@ A key of one column is that column as text; a key of several is a JSON array of 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,25 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+# The functions that give a value in the binary form of COPY, by type.
+_SEND = {
+    "smallint": "int2send",
+    "integer": "int4send",
+    "bigint": "int8send",
+    "uuid": "uuid_send",
+    "text": "textsend",
+    "varchar": "varcharsend",
+    "character varying": "varcharsend",
+    "char": "bpcharsend",
+    "character": "bpcharsend",
+    "date": "date_send",
+    "bytea": "byteasend",
+    "numeric": "numeric_send",
+    "timestamp": "timestamp_send",
+    "timestamp without time zone": "timestamp_send",
+    "timestamp with time zone": "timestamptz_send",
+}
 
 
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
@@ -26,22 +46,38 @@ def type_name(of: sa.types.TypeEngine[Any]) -> str:
     return of.compile(dialect=_DIALECT).lower().partition(" collate ")[0]
 
 
+def wire(column: sa.ColumnElement[Any], type_name: str) -> sa.ColumnElement[bytes]:
+    """The SQL expression of a key column's value as the bytes that a binary COPY has.
+
+    So a value goes from table to table as it is, also one that Python has no value for, as a date before Christ.
+    """
+    base = re.sub(r"\(.*?\)", "", type_name.lower())
+    return getattr(sa.func, _SEND[base])(column, type_=sa.LargeBinary)  # type: ignore[no-any-return]
+
+
 def split(key: str, columns: int) -> list[str]:
     """The text of each key column."""
     return [key] if columns == 1 else list(json.loads(key))
 
 
-def wanted(keys: Sequence[str], columns: int) -> sa.TableValuedAlias:
-    """A derived table ``(key, part_0, part_1, ...)`` of these keys, one bind per column however many keys."""
+def wanted(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) -> sa.TableValuedAlias:
+    """A derived table ``(key, part_0, part_1, ...)`` of these keys, one bind per column however many keys.
+
+    ``more`` are further columns, each an array of as many values as there are keys.
+    """
     parts = [split(key, columns) for key in keys]
     arrays = [list(keys), *([row[number] for row in parts] for number in range(columns))]
     names = ["key", *(f"part_{number}" for number in range(columns))]
     binds = [sa.bindparam(None, array, type_=postgresql.ARRAY(sa.Text)) for array in arrays]
-    return sa.func.unnest(*binds).table_valued(*names).render_derived()
+    others = [sa.column(name, bind.type.item_type) for name, bind in more.items()]  # type: ignore[attr-defined]
+    return sa.func.unnest(*binds, *more.values()).table_valued(*names, *others).render_derived()
+
+
+def values(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
+    """The key columns' values of a row of `wanted`."""
+    return [sa.cast(table.c[f"part_{number}"], column.type) for number, column in enumerate(columns)]
 
 
 def found(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     """The condition that a row has the key of a row of `wanted`; an index on the key serves it."""
-    return sa.and_(
-        *(column == sa.cast(table.c[f"part_{number}"], column.type) for number, column in enumerate(columns))
-    )
+    return sa.and_(*(column == value for column, value in zip(columns, values(table, columns), strict=True)))

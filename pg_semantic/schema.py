@@ -113,7 +113,7 @@ def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
 
 
 def _receipts(spec: IndexSpec, source: sa.Table) -> sa.Table:
-    return sa.Table(
+    receipts = sa.Table(
         spec.receipts_name,
         source.metadata,
         *_key_columns(spec, source),
@@ -125,6 +125,12 @@ def _receipts(spec: IndexSpec, source: sa.Table) -> sa.Table:
         schema=source.schema,
         comment="One row per synced row: the hash of the text that its chunks were made of",
     )
+    sa.Index(
+        f"{spec.name}_truncated_idx",
+        *(receipts.c[column.name] for column in spec.key),
+        postgresql_where=receipts.c.truncated,
+    )
+    return receipts
 
 
 def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:

@@ -1,7 +1,7 @@
 """Everything an operator may change: one typed object, read from the environment here and nowhere else."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 import pydantic_settings
@@ -35,8 +35,14 @@ class Settings(pydantic_settings.BaseSettings):
         int, Field(ge=1, description="Tokens that the encoder reads at once, padding included.")
     ] = 2048
     batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once.")] = 256
-    write_rows: Annotated[
-        int, Field(ge=1, description="Rows per write transaction: the longest that an edit of them can wait.")
+    batch_seconds: Annotated[
+        float,
+        Field(
+            gt=0, description="About how long a batch is encoded: what an edit waits for while a backlog is worked on."
+        ),
+    ] = 0.2
+    write_chunks: Annotated[
+        int, Field(ge=1, description="Chunks per write transaction: the longest that an edit of their rows can wait.")
     ] = 64
     poll_seconds: Annotated[float, Field(gt=0, description="How often an idle worker looks for jobs, in seconds.")] = (
         0.05
@@ -48,11 +54,21 @@ class Settings(pydantic_settings.BaseSettings):
             description="How long a claim is good without a heartbeat, in seconds; heartbeats go at a third.",
         ),
     ] = 60.0
-    max_attempts: Annotated[int, Field(ge=1, description="Failures after which a job is parked as failed.")] = 5
+    drain_seconds: Annotated[
+        float,
+        Field(ge=0, description="How long a worker that is told to stop may finish what is in hand, in seconds."),
+    ] = 30.0
+    max_attempts: Annotated[
+        int, Field(ge=1, le=10_000, description="Failures after which a job is parked as failed.")
+    ] = 5
     retry_seconds: Annotated[
         float,
         Field(gt=0, description="Wait before the second attempt, in seconds; doubles each time, with jitter."),
     ] = 1.0
+    log_format: Annotated[
+        Literal["text", "json"],
+        Field(description="How the worker logs: lines for a person, or one JSON object a line."),
+    ] = "text"
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")
     ] = 1000

@@ -30,7 +30,7 @@ CHUNK_COLUMNS = (
 
 # Key types whose text form reads back as the same value whatever the session's settings.
 _KEY_TYPE = re.compile(
-    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric\(\d+(, ?\d+)?\)"
+    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric(\(\d+(, ?\d+)?\))?"
     r"|(varchar|char|character varying|character)(\(\d+\))?"
     r"|timestamp(\(\d\))?( (with|without) time zone)?)",
     re.IGNORECASE,
@@ -55,7 +55,7 @@ class KeyColumn:
         if not _KEY_TYPE.fullmatch(self.type):
             raise errors.DeclarationError(
                 f"The key column {self.name!r} has type {self.type}; a semantic index needs integer, uuid, text, "
-                "varchar, char, numeric with a scale, date, timestamp or bytea key columns."
+                "varchar, char, numeric, date, timestamp or bytea key columns."
             )
 
 

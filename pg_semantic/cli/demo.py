@@ -16,7 +16,8 @@ from pg_semantic.cli import options, output, progress
 from pg_semantic.demo import corpus
 from pg_semantic.demo.corpus import Page
 from pg_semantic.search import Searcher
-from pg_semantic.sync.worker import Progress, Worker
+from pg_semantic.sync.pipeline import Progress
+from pg_semantic.sync.worker import Worker
 
 QUERIES = (
     "see which process is using a port",

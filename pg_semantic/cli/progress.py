@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pg_semantic.cli import output
+from pg_semantic.sync import pipeline as sync
 from pg_semantic.sync import status
-from pg_semantic.sync import worker as sync
 
 _COUNT_LIMIT = 10_000_000
 _COUNT_SECONDS = 2.0

@@ -1,16 +1,26 @@
 -- The job table's life, one statement a transition; docs/queue.md draws the states.
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
 
+-- name: ready
+-- Of these generations, which have jobs to claim, of which priority. Two probes of the pending index for each.
+SELECT generation.id, kind.priority
+FROM unnest(CAST(:generations AS integer[])) AS generation (id)
+CROSS JOIN (VALUES (CAST(0 AS smallint)), (CAST(1 AS smallint))) AS kind (priority)
+WHERE EXISTS (
+    SELECT FROM semantic.job
+    WHERE generation_id = generation.id AND priority = kind.priority AND state = 'pending' AND available_at <= now()
+)
+
 -- name: claim
--- Takes the next pending jobs of a generation, edits before backfill, oldest first. A job that has been tried before is
+-- Takes the next pending jobs of a generation and priority, oldest first. A job that has been tried before is
 -- taken alone: it may be what ended the worker that tried it.
 WITH next AS MATERIALIZED (
-    SELECT key, attempts, row_number() OVER (ORDER BY priority, available_at) AS number
+    SELECT key, attempts, row_number() OVER (ORDER BY available_at) AS number
     FROM (
-        SELECT key, attempts, priority, available_at
+        SELECT key, attempts, available_at
         FROM semantic.job
-        WHERE generation_id = :generation AND state = 'pending' AND available_at <= now()
-        ORDER BY priority, available_at
+        WHERE generation_id = :generation AND priority = :priority AND state = 'pending' AND available_at <= now()
+        ORDER BY available_at
         LIMIT :rows
         FOR UPDATE SKIP LOCKED
     ) AS waiting
@@ -77,7 +87,7 @@ UPDATE semantic.job
 SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
     claim = NULL, lease_until = NULL, error = :error,
     available_at = now() + make_interval(
-        secs => least(CAST(:retry AS double precision) * 2 ^ (attempts - 1) * (0.5 + random()), 3600))
+        secs => least(CAST(:retry AS double precision) * 2 ^ least(attempts - 1, 20) * (0.5 + random()), 3600))
 FROM mine
 WHERE job.generation_id = :generation AND job.key = mine.key
 
@@ -109,7 +119,7 @@ UPDATE semantic.job
 SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
     claim = NULL, lease_until = NULL,
     available_at = now() + make_interval(
-        secs => least(CAST(:retry AS double precision) * 2 ^ (attempts - 1) * random(), 3600)),
+        secs => least(CAST(:retry AS double precision) * 2 ^ least(attempts - 1, 20) * random(), 3600)),
     error = 'the worker that had claimed this row stopped giving signs of life'
 FROM lost
 WHERE job.generation_id = lost.generation_id AND job.key = lost.key
@@ -121,6 +131,18 @@ SELECT :generation, marked.key, 1
 FROM unnest(CAST(:keys AS text[])) AS marked (key)
 ORDER BY marked.key
 ON CONFLICT (generation_id, key) DO NOTHING
+
+-- name: mark
+-- Marks rows as a change of their text would: a new job, or a new version of the one that is there.
+SELECT semantic.mark_v1(:source, :name, CAST(:keys AS text[]))
+
+-- name: retry
+-- Takes parked jobs back into the queue, all of a generation or those of some keys, as if they had never been tried.
+UPDATE semantic.job
+SET state = 'pending', attempts = 0, error = NULL, available_at = now()
+WHERE generation_id = :generation AND state = 'failed'
+  AND (CAST(:keys AS text[]) IS NULL OR key = ANY (CAST(:keys AS text[])))
+RETURNING key
 
 -- name: waiting
 -- Counts the jobs not parked of a generation, up to a limit so that a long queue costs no more than a short one.

@@ -60,8 +60,8 @@ WITH gone AS (DELETE FROM semantic.worker WHERE heartbeat_at < now() - interval 
 INSERT INTO semantic.worker (host, pid) VALUES (:host, :pid) RETURNING id
 
 -- name: worker_heartbeat
--- A worker is alive.
-UPDATE semantic.worker SET heartbeat_at = now() WHERE id = :id
+-- A worker is alive, and this is what it has done and how fast it was since the last time.
+UPDATE semantic.worker SET heartbeat_at = now(), rows_synced = :rows, rows_per_second = :rate WHERE id = :id
 
 -- name: stop_worker
 -- Signs a worker out.
@@ -70,6 +70,10 @@ DELETE FROM semantic.worker WHERE id = :id
 -- name: workers_alive
 -- Workers heard of within the given time.
 SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - make_interval(secs => :seconds)
+
+-- name: cancel_build
+-- Ends a build of the vector index of a chunk table, whichever connection it runs on.
+SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass(:chunks)
 
 -- name: vector_index_state
 -- Whether an index of that name is there, usable, and being built right now.

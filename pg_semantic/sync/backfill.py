@@ -5,18 +5,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, jobqueue, keys, sql
+from pg_semantic import jobqueue, keys, sql
 from pg_semantic.schema import Tables
+from pg_semantic.sync import transaction
 
-PAGE_ROWS = 10_000
-# Keys are written as text as the capture function writes them; and writers are not kept waiting.
-_SETTINGS = (
-    "SET LOCAL lock_timeout = '200ms'",
-    "SET LOCAL datestyle = 'ISO'",
-    "SET LOCAL timezone = 'UTC'",
-    "SET LOCAL bytea_output = 'hex'",
-)
-_LOCK_NOT_AVAILABLE = "55P03"
+PAGE_ROWS = 2_000  # an edit of a row of the page waits for its transaction
 
 
 def advance(engine: sa.Engine, tables: Tables, generation_id: int) -> bool:
@@ -25,12 +18,10 @@ def advance(engine: sa.Engine, tables: Tables, generation_id: int) -> bool:
     Gives way to writers: a page that would wait for one is tried again at the next call.
     """
     try:
-        with engine.begin() as connection:
-            for setting in _SETTINGS:
-                connection.execute(sa.text(setting))
+        with transaction.begin(engine) as connection:
             return _advance(connection, tables, generation_id)
     except exc.DBAPIError as error:
-        if database.sqlstate(error) != _LOCK_NOT_AVAILABLE:
+        if not transaction.is_busy(error):
             raise
         return False
 

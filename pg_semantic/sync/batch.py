@@ -1,7 +1,6 @@
 """What travels from stage to stage: the rows of one claim, their chunks, and the vectors as they come to be known."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,32 +15,36 @@ from pg_semantic.schema import Tables
 class Row:
     """A claimed row whose text was read.
 
-    ``identity`` has the values of the key columns. ``kept`` are ordinals of stored chunks that are right as they are.
+    ``identity`` has the key columns in the binary form of COPY. ``new`` are the chunks to be written, with their
+    ordinals; ``kept`` the ordinals of stored chunks that are right where they are; all others are to go.
     """
 
     job: Job
-    identity: tuple[Any, ...]
+    identity: tuple[bytes, ...]
     source_hash: bytes
-    chunks: tuple[Chunk, ...]
+    new: tuple[tuple[int, Chunk], ...]
     kept: frozenset[int]
+    truncated: bool
 
     @property
-    def new(self) -> list[tuple[int, Chunk]]:
-        """Chunks to be written, with their ordinals."""
-        return [(ordinal, chunk) for ordinal, chunk in enumerate(self.chunks) if ordinal not in self.kept]
+    def chunk_count(self) -> int:
+        """How many chunks the row has once it is written."""
+        return len(self.new) + len(self.kept)
 
 
 @dataclass(slots=True)
 class Batch:
     """The rows of one claim; jobs whose row needs no work are only to be completed.
 
-    ``later`` has the keys of rows that were claimed and are too much for one batch. ``vectors`` maps a content hash to
-    its vector, ``broken`` a content hash to why it could not be encoded.
+    ``later`` has the keys of rows that were claimed and are too much for one batch; ``characters`` is how much text
+    the others have. ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be
+    encoded.
     """
 
     tables: Tables
     claim: Claim
     rows: list[Row]
+    characters: int = 0
     later: list[str] = field(default_factory=list)
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     broken: dict[bytes, str] = field(default_factory=dict)
@@ -57,12 +60,6 @@ class Batch:
         """Texts that have no vector yet, once each, by content hash."""
         texts = {hashing.content_hash(c.content): c.content for row in self.rows for _, c in row.new}
         return {digest: text for digest, text in texts.items() if digest not in self.vectors}
-
-    def borrow(self, earlier: "Batch") -> None:
-        """Takes over vectors of equal texts from a batch that may not have been written when this one was read."""
-        if earlier.tables.spec.encoder == self.tables.spec.encoder:
-            shared = self.missing().keys() & earlier.vectors.keys()
-            self.vectors.update((digest, earlier.vectors[digest]) for digest in shared)
 
     def failure(self, row: Row) -> str | None:
         """Why a chunk of the row could not be encoded, if one could not."""

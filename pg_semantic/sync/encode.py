@@ -13,9 +13,11 @@ from pg_semantic.sync.batch import Batch
 _STORED: dict[Storage, type[np.floating[Any]]] = {"halfvec": np.float16, "vector": np.float32}
 
 
-def encode(batch: Batch, encoder: Encoder) -> None:
-    """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on."""
-    _encode(batch, encoder, list(batch.missing().items()))
+def encode(batch: Batch, encoder: Encoder) -> int:
+    """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on; returns characters read."""
+    texts = list(batch.missing().items())
+    _encode(batch, encoder, texts)
+    return sum(len(text) for _, text in texts)
 
 
 def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) -> None:

@@ -15,6 +15,7 @@ from pg_semantic.settings import Settings
 log = logging.getLogger("pg_semantic.worker")
 
 _RETRY_SECONDS = 30.0
+_REFRESH_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +31,40 @@ class Roster:
     """Follows the registry: new generations are taken up, dropped ones forgotten, troubled ones tried again later."""
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder]) -> None:
-        self.served: dict[Generation, Served] = {}
+        self.served: dict[int, Served] = {}
         self.refused: dict[int, errors.PgSemanticError] = {}
         self._engine = engine
         self._settings = settings
         self._load = load
         self._encoders: dict[int, Encoder] = {}
+        self._names: dict[int, str] = {}
         self._retry_at: dict[int, float] = {}
+        self._refresh_at = 0.0
 
-    def refresh(self) -> None:
-        """Reads the registry again; loads encoders that are new, which takes seconds."""
+    def refresh(self, *, at_once: bool = False) -> bool:
+        """Reads the registry again when it is time to, or at once; loads encoders that are new, which takes seconds.
+
+        Returns whether it was read.
+        """
+        if not at_once and time.monotonic() < self._refresh_at:
+            return False
         with self._engine.connect() as connection:
             known = registry.generations(connection)
-        ids = {generation.id for generation in known}
-        for dropped in self.refused.keys() - ids:
+        self._names = {generation.id: generation.qualified_name for generation in known}
+        for dropped in self.refused.keys() - self._names.keys():
             del self.refused[dropped]
-        served = {generation: self._serve(generation) for generation in known}
-        self.served = {generation: ready for generation, ready in served.items() if ready is not None}
+        served = {generation.id: self._serve(generation) for generation in known}
+        self.served = {number: ready for number, ready in served.items() if ready is not None}
+        self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+        return True
 
-    def refuse(self, generation_id: int, name: str, error: errors.PgSemanticError) -> None:
+    def refuse(self, generation_id: int, error: errors.PgSemanticError) -> None:
         """Leaves a generation alone for a while, so that its trouble is not that of the others."""
-        log.error("%s is not kept in sync: %s", name, error)
+        name = self._names.get(generation_id, f"generation {generation_id}")
+        log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
         self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
+        self._refresh_at = 0.0
 
     def encoder(self, encoder_id: int) -> Encoder:
         """The encoder of a generation that is, or was just, served."""
@@ -61,8 +73,9 @@ class Roster:
     def _serve(self, generation: Generation) -> Served | None:
         if self._retry_at.get(generation.id, 0) > time.monotonic():
             return None
-        if generation in self.served:
-            return self.served[generation]
+        before = self.served.get(generation.id)
+        if before is not None and before.generation == generation:
+            return before
         trouble = self.refused.get(generation.id)
         try:
             encoder = self._encoder_for(generation)
@@ -70,7 +83,7 @@ class Roster:
         except errors.IndexNotFound:
             return None  # dropped since the registry was read
         except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
-            self.refuse(generation.id, generation.qualified_name, error)
+            self.refuse(generation.id, error)
             return None
         if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread
             del self.refused[generation.id]

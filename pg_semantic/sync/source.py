@@ -1,4 +1,7 @@
-"""The read stage: claimed jobs become rows with chunks, and stored vectors of equal text are found again."""
+"""The read stage: claimed jobs become rows with chunks, and stored vectors of equal text are found again.
+
+Two short transactions with the cutting between them, so that none is open while a long text is cut.
+"""
 
 import dataclasses
 from collections import defaultdict
@@ -10,14 +13,16 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import chunking, hashing, keys, schema
+from pg_semantic import chunking, keys, schema
 from pg_semantic.chunking import Chunk, Ruler
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
+from pg_semantic.sync import placing, transaction
 from pg_semantic.sync.batch import Batch, Row
+from pg_semantic.sync.placing import Stored
 
-# About fifty thousand tokens: seconds of work for a CPU, so that a worker that is told to stop soon can.
-_MOST_CHARACTERS = 200_000
+# About fifty thousand tokens: more is not taken on at once, whatever the encoder's speed.
+MOST_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +30,28 @@ class _Changed:
     """A row as it was read; its text differs from what its receipt says."""
 
     job: Job
-    identity: tuple[Any, ...]
+    identity: tuple[bytes, ...]
     text: str
     source_hash: bytes
 
 
-def read(connection: sa.Connection, tables: Tables, claim: Claim, *, ruler: Ruler) -> Batch:
-    """Reads the claimed rows, cuts their text into chunks and compares these with what is stored."""
-    changed = _changed(connection, tables, claim)
-    changed, later = _share(changed)
+def read(engine: sa.Engine, tables: Tables, claim: Claim, *, ruler: Ruler, characters: int = MOST_CHARACTERS) -> Batch:
+    """Reads the claimed rows, cuts their text into chunks and compares these with what is stored.
+
+    Rows beyond ``characters`` of text are left for later; one is always taken.
+    """
+    with transaction.begin(engine) as connection:
+        changed = _changed(connection, tables, claim)
+    changed, later = _share(changed, characters)
     claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in later))
-    chunked = chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
-    stored = _stored(connection, tables, [row.job.key for row in changed])
-    rows = [
-        Row(row.job, row.identity, row.source_hash, tuple(chunks), _kept(chunks, stored[row.job.key]))
-        for row, chunks in zip(changed, chunked, strict=True)
-    ]
-    batch = Batch(tables, claim, rows, later=sorted(later))
-    batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
+    batch = Batch(tables, claim, [], characters=sum(len(row.text) for row in changed), later=sorted(later))
+    if changed:
+        chunked = chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
+        with transaction.begin(engine) as connection:
+            stored = _stored(connection, tables, [row.job.key for row in changed])
+            for row, chunks in zip(changed, chunked, strict=True):
+                batch.rows.append(_placed(row, chunks, stored[row.job.key]))
+            batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
     return batch
 
 
@@ -51,51 +60,51 @@ def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_C
     text = schema.text_of(tables.spec, tables.source).label("text")
     digest = schema.source_hash(text.element).label("source_hash")
     same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
+    key = zip(tables.source_key, tables.spec.key, strict=True)
+    sent = [keys.wire(column, known.type).label(None) for column, known in key]
     statement = (
-        sa.select(wanted.c.key, text, digest, *tables.source_key)
+        sa.select(wanted.c.key, text, digest, *sent)
         .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))
         .outerjoin(tables.receipts, same_row)
         .where(tables.receipts.c.source_hash.is_distinct_from(digest.element))
     )
     jobs = {job.key: job for job in claim.jobs}
-    return [
-        _Changed(jobs[key], tuple(identity), text, source_hash)
-        for key, text, source_hash, *identity in connection.execute(statement)
-    ]
+    found: dict[tuple[bytes, ...], _Changed] = {}
+    for key, text, source_hash, *identity in connection.execute(statement):
+        # two keys may be of one row, where texts that differ are equal: 1.0 and 1.00, or a collation that ignores case
+        found.setdefault(tuple(identity), _Changed(jobs[key], tuple(identity), text, source_hash))
+    return list(found.values())
 
 
-def _share(changed: list[_Changed]) -> tuple[list[_Changed], set[str]]:
+def _share(changed: list[_Changed], characters: int) -> tuple[list[_Changed], set[str]]:
     """The rows that one batch takes on, and the keys of those that are too much text for it; at least one is taken."""
     total, taken = 0, 0
     for row in changed:
         total += len(row.text)
-        if taken and total > _MOST_CHARACTERS:
+        if taken and total > characters:
             break
         taken += 1
     return changed[:taken], {row.job.key for row in changed[taken:]}
 
 
-def _stored(
-    connection: sa.Connection, tables: Tables, row_keys: Sequence[str]
-) -> dict[str, dict[int, tuple[bytes, bool]]]:
-    """Content hash and truncation of every stored chunk, by key and ordinal."""
+def _placed(row: _Changed, chunks: Sequence[Chunk], stored: Sequence[Stored]) -> Row:
+    new, kept = placing.place(chunks, stored)
+    return Row(row.job, row.identity, row.source_hash, new, kept, truncated=any(chunk.truncated for chunk in chunks))
+
+
+def _stored(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> dict[str, list[Stored]]:
+    """What every stored chunk is, by key, in order."""
     wanted = keys.wanted(row_keys, len(tables.spec.key))
     chunks = tables.chunks.c
-    statement = sa.select(wanted.c.key, chunks.ordinal, chunks.content_hash, chunks.truncated).join_from(
-        wanted, tables.chunks, keys.found(wanted, tables.chunk_key)
+    statement = (
+        sa.select(wanted.c.key, chunks.ordinal, chunks.content_hash, chunks.truncated)
+        .join_from(wanted, tables.chunks, keys.found(wanted, tables.chunk_key))
+        .order_by(wanted.c.key, chunks.ordinal)
     )
-    stored: dict[str, dict[int, tuple[bytes, bool]]] = defaultdict(dict)
+    stored: dict[str, list[Stored]] = defaultdict(list)
     for key, ordinal, content_hash, truncated in connection.execute(statement):
-        stored[key][ordinal] = (bytes(content_hash), truncated)
+        stored[key].append(Stored(ordinal, bytes(content_hash), truncated))
     return stored
-
-
-def _kept(chunks: Sequence[Chunk], stored: dict[int, tuple[bytes, bool]]) -> frozenset[int]:
-    return frozenset(
-        ordinal
-        for ordinal, chunk in enumerate(chunks)
-        if stored.get(ordinal) == (hashing.content_hash(chunk.content), chunk.truncated)
-    )
 
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, Any]:

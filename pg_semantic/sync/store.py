@@ -20,46 +20,54 @@ from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Storage
+from pg_semantic.sync import transaction
 from pg_semantic.sync.batch import Batch, Row
 
 _RELEASE_SECONDS = 0.25
-_BUSY = {"55P03", "40P01"}  # lock not available, deadlock detected
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 
 
 def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
-    """Writes a batch in transactions of at most ``write_rows`` rows; returns how many rows were synced.
+    """Writes a batch in transactions of about ``write_chunks`` chunks; returns how many rows were synced.
 
     Jobs that could not be ended are still claimed afterwards: `give_back` them.
     """
-    with engine.begin() as connection:
-        _finish_idle(connection, batch)
-        _report_failures(connection, batch, settings)
+    idle = batch.idle_jobs
+    failed = [row for row in batch.rows if batch.failure(row)]
+    if idle or failed:
+        with transaction.begin(engine) as connection:
+            _finish_idle(connection, batch)
+            _report_failures(connection, batch, failed, settings=settings)
     rows = [row for row in batch.rows if batch.failure(row) is None]
-    written = len(batch.idle_jobs)
-    for start in range(0, len(rows), settings.write_rows):
-        written += _write_unless_busy(engine, batch, rows[start : start + settings.write_rows])
-    return written
+    return len(idle) + sum(_write_unless_busy(engine, batch, share) for share in _shares(rows, settings.write_chunks))
+
+
+def _shares(rows: Sequence[Row], write_chunks: int) -> Iterator[Sequence[Row]]:
+    """Rows for one transaction each: together at most so many chunks, or one row with more."""
+    start, chunks = 0, 0
+    for number, row in enumerate(rows):
+        size = 1 + len(row.new)
+        if number > start and chunks + size > write_chunks:
+            yield rows[start:number]
+            start, chunks = number, 0
+        chunks += size
+    if rows:
+        yield rows[start:]
 
 
 def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once: bool = False) -> list[str]:
     """Releases what is left of a claim; returns the keys that a writer has locked, to be given back later."""
-    with engine.begin() as connection:
+    with transaction.begin(engine) as connection:
         return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
 
 
 def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> int:
-    """Writes rows, or leaves them when a table is locked, as by TRUNCATE or ALTER TABLE.
-
-    Who locks the table may be waiting for a job that we hold; we give way well before Postgres would call it a
-    deadlock (after `deadlock_timeout`, a second) and might end the application's transaction instead of ours.
-    """
+    """Writes rows, or leaves them when a table is locked: who locks it may be waiting for a job that we hold."""
     try:
-        with engine.begin() as connection:
-            connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+        with transaction.begin(engine) as connection:
             return _write_rows(connection, batch, rows)
     except exc.DBAPIError as error:
-        if database.sqlstate(error) not in _BUSY:
+        if not transaction.is_busy(error):
             raise
         return 0
 
@@ -69,17 +77,16 @@ def _finish_idle(connection: sa.Connection, batch: Batch) -> None:
         jobqueue.complete(connection, batch.claim, list(jobqueue.hold(connection, batch.claim, jobs)))
 
 
-def _report_failures(connection: sa.Connection, batch: Batch, settings: Settings) -> None:
-    for row in batch.rows:
-        if error := batch.failure(row):
-            jobqueue.fail(
-                connection,
-                batch.claim,
-                row.job,
-                error=error,
-                max_attempts=settings.max_attempts,
-                retry_seconds=settings.retry_seconds,
-            )
+def _report_failures(connection: sa.Connection, batch: Batch, rows: Sequence[Row], *, settings: Settings) -> None:
+    for row in rows:
+        jobqueue.fail(
+            connection,
+            batch.claim,
+            row.job,
+            error=batch.failure(row) or "",
+            max_attempts=settings.max_attempts,
+            retry_seconds=settings.retry_seconds,
+        )
 
 
 def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> int:
@@ -107,9 +114,10 @@ def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[
 
 def _delete_changed(connection: sa.Connection, tables: Tables, rows: Sequence[Row]) -> None:
     """Deletes stored chunks that are not kept."""
-    wanted = keys.wanted([row.job.key for row in rows], len(tables.spec.key))
     kept = [(row.job.key, ordinal) for row in rows for ordinal in row.kept]
-    keep = _pairs(kept)
+    wanted = keys.wanted([row.job.key for row in rows], len(tables.spec.key))
+    ordinals = _array(sa.Integer, [ordinal for _, ordinal in kept])
+    keep = keys.wanted([key for key, _ in kept], len(tables.spec.key), ordinal=ordinals)
     statement = (
         sa.delete(tables.chunks)
         .where(keys.found(wanted, tables.chunk_key))
@@ -118,20 +126,12 @@ def _delete_changed(connection: sa.Connection, tables: Tables, rows: Sequence[Ro
     connection.execute(statement)
 
 
-def _pairs(pairs: Sequence[tuple[str, int]]) -> sa.TableValuedAlias:
-    texts = sa.bindparam(None, [key for key, _ in pairs], type_=postgresql.ARRAY(sa.Text))
-    ordinals = sa.bindparam(None, [ordinal for _, ordinal in pairs], type_=postgresql.ARRAY(sa.Integer))
-    columns = (sa.column("key", sa.Text), sa.column("ordinal", sa.Integer))
-    return sa.func.unnest(texts, ordinals).table_valued(*columns).render_derived()
-
-
 def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> None:
-    """COPYs new chunks in binary; a vector travels as the bytes that pgvector's receive function reads."""
+    """COPYs new chunks in binary; keys and vectors travel as the bytes that their types' receive functions read."""
     spec = batch.tables.spec
     names = [column.name for column in spec.key]
     names += ["ordinal", "content", "vector", "content_hash", "encoder_id", "token_count", "truncated"]
-    types = [_copy_type(column.type) for column in spec.key]
-    types += ["int4", "text", "bytea", "bytea", "int8", "int4", "bool"]
+    types = ["bytea"] * len(spec.key) + ["int4", "text", "bytea", "bytea", "int8", "int4", "bool"]
     table = database.qualified_name(batch.tables.chunks.schema, batch.tables.chunks.name)
     target = f"{table} ({', '.join(database.qualified_name(None, name) for name in names)})"
     driver: Any = connection.connection.driver_connection
@@ -143,15 +143,6 @@ def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> N
                 copy.write_row(record)
     except psycopg.Error as error:
         raise exc.DBAPIError(statement, None, error) from error
-
-
-def _copy_type(name: str) -> str:
-    """The name of a type that the driver can write and that the key column's type can read."""
-    base = name.lower().partition("(")[0].strip()
-    if base == "timestamp":
-        return "timestamptz" if name.lower().endswith("with time zone") else "timestamp"
-    aliases = {"character varying": "varchar", "character": "text", "char": "text"}
-    return aliases.get(base, base)
 
 
 def _records(batch: Batch, rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
@@ -182,20 +173,21 @@ def to_wire(vectors: Sequence[Any], storage: Storage) -> list[bytes]:
 
 
 def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Row]) -> None:
-    if not rows:
-        return
-    names = [column.name for column in tables.spec.key]
-    statement = postgresql.insert(tables.receipts)
-    changed = {name: statement.excluded[name] for name in ("source_hash", "chunk_count", "truncated")}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=names, set_={**changed, "embedded_at": sa.func.now()}),
-        [
-            {
-                **dict(zip(names, row.identity, strict=True)),
-                "source_hash": row.source_hash,
-                "chunk_count": len(row.chunks),
-                "truncated": any(chunk.truncated for chunk in row.chunks),
-            }
-            for row in rows
-        ],
+    signed = keys.wanted(
+        [row.job.key for row in rows],
+        len(tables.spec.key),
+        source_hash=_array(sa.LargeBinary, [row.source_hash for row in rows]),
+        chunk_count=_array(sa.Integer, [row.chunk_count for row in rows]),
+        truncated=_array(sa.Boolean, [row.truncated for row in rows]),
     )
+    key = [column.name for column in tables.receipt_key]
+    said = ["source_hash", "chunk_count", "truncated"]
+    receipts = postgresql.insert(tables.receipts).from_select(
+        [*key, *said], sa.select(*keys.values(signed, tables.receipt_key), *(signed.c[name] for name in said))
+    )
+    changes = {name: receipts.excluded[name] for name in said} | {"embedded_at": sa.func.now()}
+    connection.execute(receipts.on_conflict_do_update(index_elements=key, set_=changes))
+
+
+def _array(of: type[sa.types.TypeEngine[Any]], values: Sequence[Any]) -> sa.BindParameter[Any]:
+    return sa.bindparam(None, list(values), type_=postgresql.ARRAY(of))

@@ -13,7 +13,8 @@ from pg_semantic import registry as known_indexes
 from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.sync.worker import Progress, Worker
+from pg_semantic.sync.pipeline import Progress
+from pg_semantic.sync.worker import Worker
 
 ENCODER = "hashed:32"
 

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from pg_semantic import jobqueue, sql
+from pg_semantic.jobqueue import Ready
 from tests.db.library import execute, rows
 
 GENERATION = 7
@@ -13,8 +14,8 @@ def enqueue(engine: sa.Engine, count: int, *, prefix: str = "") -> None:
         jobqueue.enqueue(connection, GENERATION, [f"{prefix}{number}" for number in range(count)])
 
 
-def claim(connection: sa.Connection, rows: int = 100) -> jobqueue.Claim:
-    return jobqueue.claim(connection, GENERATION, rows=rows, lease_seconds=60)
+def claim(connection: sa.Connection, rows: int = 100, *, priority: int = jobqueue.BACKFILL) -> jobqueue.Claim:
+    return jobqueue.claim(connection, GENERATION, rows=rows, lease_seconds=60, priority=priority)
 
 
 def test_two_claims_at_the_same_time_share_no_job(engine: sa.Engine) -> None:
@@ -28,17 +29,45 @@ def test_two_claims_at_the_same_time_share_no_job(engine: sa.Engine) -> None:
     assert len(set(keys)) == 100
 
 
-def test_edits_are_claimed_before_backfill(engine: sa.Engine) -> None:
+def test_a_claim_is_of_edits_or_of_backfill(engine: sa.Engine) -> None:
     enqueue(engine, 10)
     execute(engine, "INSERT INTO semantic.job (generation_id, key) VALUES (7, 'edit')")
     with engine.begin() as connection:
-        assert [job.key for job in claim(connection, 1).jobs] == ["edit"]
+        assert [job.key for job in claim(connection, priority=jobqueue.EDIT).jobs] == ["edit"]
+        assert len(claim(connection, priority=jobqueue.BACKFILL).jobs) == 10
+
+
+def test_what_is_ready_is_known_by_generation_and_priority(engine: sa.Engine) -> None:
+    enqueue(engine, 10)
+    execute(engine, "INSERT INTO semantic.job (generation_id, key) VALUES (8, 'edit')")
+    execute(engine, "INSERT INTO semantic.job (generation_id, key, available_at) VALUES (9, 'x', now() + '1 hour')")
+    with engine.begin() as connection:
+        ready = jobqueue.ready(connection, [GENERATION, 8, 9, 10])
+        assert set(ready) == {Ready(GENERATION, jobqueue.BACKFILL), Ready(8, jobqueue.EDIT)}
+        claim(connection)
+        assert jobqueue.ready(connection, [GENERATION]) == []
+
+
+def test_a_parked_job_that_is_retried_is_as_new(engine: sa.Engine) -> None:
+    enqueue(engine, 3)
+    execute(engine, "UPDATE semantic.job SET state = 'failed', attempts = 5, error = 'x' WHERE key <> '2'")
+    with engine.begin() as connection:
+        assert jobqueue.retry(connection, GENERATION, ["1", "2"]) == ["1"]
+    assert rows(engine, "SELECT key, state, attempts, error FROM semantic.job ORDER BY key") == [
+        ("0", "failed", 5, "x"),
+        ("1", "pending", 0, None),
+        ("2", "pending", 0, None),
+    ]
+    with engine.begin() as connection:
+        assert jobqueue.retry(connection, GENERATION) == ["0"]
 
 
 def test_a_claim_leaves_the_jobs_of_other_generations(engine: sa.Engine) -> None:
     enqueue(engine, 1)
     with engine.begin() as connection:
-        assert jobqueue.claim(connection, GENERATION + 1, rows=10, lease_seconds=60).jobs == ()
+        assert (
+            jobqueue.claim(connection, GENERATION + 1, rows=10, lease_seconds=60, priority=jobqueue.BACKFILL).jobs == ()
+        )
 
 
 def test_enqueueing_again_changes_nothing(engine: sa.Engine) -> None:
@@ -128,7 +157,7 @@ def test_counting_waiting_jobs_stops_at_the_limit(engine: sa.Engine) -> None:
 def test_a_claim_reads_the_pending_index_however_many_jobs_there_are(engine: sa.Engine) -> None:
     enqueue(engine, 20_000)
     execute(engine, "ANALYZE semantic.job")
-    binds = {"generation": GENERATION, "rows": 100, "claim": "0" * 32, "lease": 60}
+    binds = {"generation": GENERATION, "priority": 1, "rows": 100, "claim": "0" * 32, "lease": 60}
     with engine.connect() as connection:
         plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'claim').text}"), binds))
     assert "job_pending_idx" in plan

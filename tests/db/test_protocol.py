@@ -26,8 +26,7 @@ def claim(engine: sa.Engine) -> Claim:
 
 
 def read(engine: sa.Engine, claimed: Claim) -> Batch:
-    with engine.begin() as connection:
-        batch = source.read(connection, TABLES, claimed, ruler=encoder())
+    batch = source.read(engine, TABLES, claimed, ruler=encoder())
     encode.encode(batch, encoder())
     return batch
 

@@ -16,7 +16,8 @@ from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import source
-from pg_semantic.sync.worker import Progress, Worker
+from pg_semantic.sync.pipeline import Progress
+from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, Article, Base, execute, jobs, rows, sync, truth
 
 COMMAND = (sys.executable, "-m", "pg_semantic.cli")

@@ -51,7 +51,14 @@ def batch_of(*texts: str) -> Batch:
     """A batch with one row a text, each of one new chunk."""
     jobs = [Job(str(number), 1) for number in range(len(texts))]
     rows = [
-        Row(job, (int(job.key),), hashing.content_hash(text), (Chunk(text, 1, truncated=False),), frozenset())
+        Row(
+            job,
+            (job.key.encode(),),
+            hashing.content_hash(text),
+            new=((0, Chunk(text, 1, truncated=False)),),
+            kept=frozenset(),
+            truncated=False,
+        )
         for job, text in zip(jobs, texts, strict=True)
     ]
     return Batch(_tables, Claim(1, uuid.UUID(int=0), tuple(jobs)), rows)

@@ -1,0 +1,226 @@
+"""What operators need: functions that mark rows and hang capture on partitions, and the view ``index_status``."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+COLUMNS = (
+    """
+    ALTER TABLE semantic.worker
+        ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
+        ADD COLUMN rows_per_second double precision NOT NULL DEFAULT 0
+    """,
+)
+
+FUNCTIONS = (
+    # The generations of a semantic index, asked for by its source or by a partition of it.
+    """
+    CREATE FUNCTION semantic.generations_of_v1(relation regclass, index_name text) RETURNS integer[]
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        RETURN ARRAY(
+            SELECT generation.id
+            FROM semantic.semantic_index
+            JOIN semantic.generation ON generation.index_id = semantic_index.id
+            WHERE semantic_index.name = index_name
+              AND semantic_index.source = ANY (
+                  relation || ARRAY(SELECT relid FROM pg_partition_ancestors(relation))
+              )
+        );
+    END
+    $body$
+    """,
+    # A newer change voids a claim: the worker that holds it writes nothing, and the row can be taken again at once.
+    """
+    CREATE FUNCTION semantic.mark_v1(relation regclass, index_name text, keys text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        INSERT INTO semantic.job AS job (generation_id, key)
+        SELECT generation.id, marked.key
+        FROM unnest(semantic.generations_of_v1(relation, index_name)) AS generation (id)
+        CROSS JOIN unnest(keys) AS marked (key)
+        ON CONFLICT (generation_id, key) DO UPDATE
+        SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
+            priority = 0, attempts = 0, error = NULL, available_at = least(job.available_at, now());
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.forget_v1(relation regclass, index_name text, keys text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        DELETE FROM semantic.job
+        WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name)) AND key = ANY (keys);
+    END
+    $body$
+    """,
+    # Every row is looked at again; one whose receipt is right is not encoded. Changes nothing when it is so already.
+    """
+    CREATE FUNCTION semantic.restart_backfill_v1(relation regclass, index_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        UPDATE semantic.generation
+        SET backfill_after = NULL, backfilled_at = NULL
+        WHERE id = ANY (semantic.generations_of_v1(relation, index_name))
+          AND (backfilled_at IS NOT NULL OR backfill_after IS NOT NULL);
+    END
+    $body$
+    """,
+    # TRUNCATE of one partition empties the chunk table for all of them, since CASCADE knows no rows.
+    """
+    CREATE FUNCTION semantic.truncated_v1(relation regclass, index_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF EXISTS (SELECT FROM pg_partition_ancestors(relation) WHERE relid <> relation) THEN
+            PERFORM semantic.restart_backfill_v1(relation, index_name);
+        ELSE
+            DELETE FROM semantic.job WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name));
+        END IF;
+    END
+    $body$
+    """,
+    # A statement trigger fires for the named table alone, so every partition needs its own.
+    """
+    CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
+    RETURNS TABLE (relation regclass, event text, transition text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT part.relid, event.name, event.transition
+        FROM (
+            SELECT index_source AS relid
+            UNION
+            SELECT relid FROM pg_partition_tree(index_source)
+        ) AS part
+        CROSS JOIN (
+            VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows'),
+                   ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+                   ('delete', 'REFERENCING OLD TABLE AS old_rows'),
+                   ('truncate', '')
+        ) AS event (name, transition)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_trigger
+            WHERE tgrelid = part.relid AND tgname = stem || '_' || event.name AND tgenabled IN ('O', 'A')
+        )
+    $body$
+    """,
+    # Hangs what is missing; gives the relations that lacked it.
+    """
+    CREATE FUNCTION semantic.capture_v1(index_source regclass, capture regproc, stem text) RETURNS SETOF regclass
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        missing record;
+    BEGIN
+        FOR missing IN SELECT * FROM semantic.uncaptured_v1(index_source, stem) LOOP
+            EXECUTE format(
+                'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+                stem || '_' || missing.event, missing.event, missing.relation, missing.transition, capture
+            );
+            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', missing.relation, stem || '_' || missing.event);
+            RETURN NEXT missing.relation;
+        END LOOP;
+    END
+    $body$
+    """,
+    # NULL where the role may not look.
+    """
+    CREATE FUNCTION semantic.truncated_rows_v1(receipts regclass) RETURNS bigint
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        counted bigint;
+    BEGIN
+        IF has_table_privilege(receipts, 'SELECT') THEN
+            EXECUTE format('SELECT count(*) FROM %s WHERE truncated', receipts) INTO counted;
+        END IF;
+        RETURN counted;
+    END
+    $body$
+    """,
+    # What the planner believes, over all partitions; NULL before the first ANALYZE or autovacuum.
+    """
+    CREATE FUNCTION semantic.rows_estimate_v1(relation regclass) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT sum(reltuples)::bigint
+        FROM pg_class
+        WHERE oid IN (SELECT relation UNION SELECT relid FROM pg_partition_tree(relation) WHERE isleaf)
+          AND relkind <> 'p' AND reltuples >= 0
+    $body$
+    """,
+)
+
+VIEW = """
+    CREATE VIEW semantic.index_status AS
+    SELECT
+        source_schema.nspname || '.' || semantic_index.name AS index_name,
+        semantic_index.source,
+        generation.id AS generation_id,
+        generation.role,
+        encoder.reference AS encoder,
+        encoder.dimensions,
+        generation.backfilled_at IS NOT NULL AS backfilled,
+        semantic.rows_estimate_v1(semantic_index.source) AS rows_estimate,
+        semantic.rows_estimate_v1(generation.receipts) AS synced_estimate,
+        semantic.rows_estimate_v1(generation.chunks) AS chunks_estimate,
+        semantic.truncated_rows_v1(generation.receipts) AS truncated,
+        jobs.pending,
+        jobs.processing,
+        jobs.failed,
+        jobs.oldest_pending_seconds,
+        (
+            SELECT count(DISTINCT relation)
+            FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture')
+        ) AS uncaptured,
+        (SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') AS workers_alive,
+        (
+            SELECT coalesce(sum(rows_per_second), 0)
+            FROM semantic.worker
+            WHERE heartbeat_at > now() - interval '1 minute'
+        ) AS rows_per_second
+    FROM semantic.generation
+    JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+    JOIN semantic.encoder ON encoder.id = generation.encoder_id
+    JOIN pg_class AS source ON source.oid = semantic_index.source
+    JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
+    JOIN pg_class AS chunks ON chunks.oid = generation.chunks
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE state = 'pending') AS pending,
+            count(*) FILTER (WHERE state = 'processing') AS processing,
+            count(*) FILTER (WHERE state = 'failed') AS failed,
+            extract(epoch FROM now() - min(dirty_at) FILTER (WHERE state <> 'failed'))::double precision
+                AS oldest_pending_seconds
+        FROM semantic.job
+        WHERE job.generation_id = generation.id
+    ) AS jobs
+"""
+
+COMMENT = """
+    COMMENT ON VIEW semantic.index_status IS
+    'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
+    'counting would scan the tables; jobs are counted. Workers and rows_per_second are of all indexes together.'
+"""
+
+GRANTS = ("GRANT SELECT ON semantic.index_status TO PUBLIC",)
+
+
+def upgrade() -> None:
+    for statement in (*COLUMNS, *FUNCTIONS, VIEW, COMMENT, *GRANTS):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    op.execute("DROP VIEW semantic.index_status")
+    op.execute(
+        "DROP FUNCTION semantic.rows_estimate_v1, semantic.truncated_rows_v1, semantic.capture_v1, "
+        "semantic.uncaptured_v1, semantic.truncated_v1, semantic.restart_backfill_v1, semantic.forget_v1, "
+        "semantic.mark_v1, semantic.generations_of_v1"
+    )
+    op.execute("ALTER TABLE semantic.worker DROP COLUMN rows_synced, DROP COLUMN rows_per_second")

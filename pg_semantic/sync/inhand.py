@@ -1,0 +1,77 @@
+"""The claims that a worker has in hand: taken, kept alive, and given back when they are not finished."""
+
+import threading
+import uuid
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from pg_semantic import jobqueue
+from pg_semantic.jobqueue import Claim, Ready
+from pg_semantic.settings import Settings
+from pg_semantic.sync import store, transaction
+
+
+class InHand:
+    """Claims in hand; reading, writing and beating threads share it.
+
+    Hold ``locks`` while a transaction locks jobs: a heartbeat at the same time would make the other skip them.
+    """
+
+    def __init__(self, engine: sa.Engine, settings: Settings) -> None:
+        self.locks = threading.Lock()
+        self._engine = engine
+        self._settings = settings
+        self._claims: dict[uuid.UUID, Claim] = {}
+        self._left: dict[uuid.UUID, list[str]] = {}
+
+    def take(self, of: Ready, rows: int) -> Claim | None:
+        """Claims jobs of a generation and priority, if there still are any."""
+        with transaction.begin(self._engine) as connection:
+            claim = jobqueue.claim(
+                connection,
+                of.generation_id,
+                rows=rows,
+                lease_seconds=self._settings.lease_seconds,
+                priority=of.priority,
+            )
+        if not claim.jobs:
+            return None
+        self._claims[claim.token] = claim
+        return claim
+
+    def finish(self, claim: Claim) -> None:
+        """Forgets a claim whose jobs were all ended."""
+        self._claims.pop(claim.token, None)
+
+    def give_back(self, claim: Claim, keys: Sequence[str] | None = None, *, at_once: bool = False) -> None:
+        """Releases what is left of a claim; what a writer has locked is tried again at the next `give_back_left`."""
+        wanted = [job.key for job in claim.jobs] if keys is None else keys
+        self._left[claim.token] = list(wanted)  # also when the release fails
+        locked = store.give_back(self._engine, claim, wanted, at_once=at_once)
+        if locked:
+            self._left[claim.token] = locked
+        else:
+            self._left.pop(claim.token, None)
+            self.finish(claim)
+
+    def give_back_left(self) -> None:
+        """Tries again to release what writers had locked."""
+        for token, keys in list(self._left.items()):
+            self.give_back(self._claims[token], keys)
+
+    def give_back_all(self) -> None:
+        """Releases every claim at once: the worker stops, or comes back after it had lost the database."""
+        for claim in list(self._claims.values()):
+            self.give_back(claim, at_once=True)
+
+    def beat(self) -> None:
+        """Extends the leases of all claims in hand."""
+        with self.locks, transaction.begin(self._engine) as connection:
+            jobqueue.heartbeat(connection, list(self._claims), lease_seconds=self._settings.lease_seconds)
+
+    def reap(self) -> None:
+        """Frees the jobs of workers, this or others, whose leases have run out."""
+        settings = self._settings
+        with transaction.begin(self._engine) as connection:
+            jobqueue.reap(connection, max_attempts=settings.max_attempts, retry_seconds=settings.retry_seconds)

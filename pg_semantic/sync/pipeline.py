@@ -1,0 +1,180 @@
+"""Read, encode, write: claims jobs of every generation in turn and overlaps the three stages.
+
+One thread reads the next batch and one writes the last while the caller's encodes. A stage hands on through a future,
+so a failure in any of them reaches the caller of `run`, and no stage is ever more than a batch ahead.
+"""
+
+import functools
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pg_semantic import database, jobqueue
+from pg_semantic.jobqueue import Ready
+from pg_semantic.settings import Settings
+from pg_semantic.sync import backfill, encode, source, store, transaction
+from pg_semantic.sync.batch import Batch
+from pg_semantic.sync.builder import Builder
+from pg_semantic.sync.inhand import InHand
+from pg_semantic.sync.memory import Memory
+from pg_semantic.sync.pace import Pace
+from pg_semantic.sync.roster import Roster, Served
+from pg_semantic.sync.rota import Rota
+
+R = TypeVar("R")
+
+log = logging.getLogger("pg_semantic.worker")
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker has done since it started."""
+
+    rows: int = 0
+    chunks_encoded: int = 0
+    rows_failed: int = 0
+
+
+class Pipeline:
+    """The stages of one worker; it is run again after the database was lost."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        settings: Settings,
+        *,
+        roster: Roster,
+        in_hand: InHand,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.progress = Progress()
+        self._engine = engine
+        self._settings = settings
+        self._roster = roster
+        self._in_hand = in_hand
+        self._on_progress = on_progress
+        self._rota = Rota()
+        self._memory = Memory()
+        self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
+
+    def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
+        """Works until ``stop`` is set, or with ``once`` until no job waits; ``check`` is called between batches."""
+        with ThreadPoolExecutor(2) as threads:
+            writing: Future[None] | None = None
+            reading = threads.submit(self._read, builder)
+            while not stop.is_set():
+                check()
+                batch = reading.result()
+                if batch is None:
+                    _finished(writing)
+                    writing = None
+                    if once and self._drained(builder):
+                        return
+                    stop.wait(self._settings.poll_seconds)
+                    reading = threads.submit(self._read, builder)
+                    continue
+                reading = threads.submit(self._read, builder)
+                self._encode(batch)
+                _finished(writing)
+                writing = threads.submit(self._write, batch)
+            _finished(writing)
+            reading.result()
+
+    def _read(self, builder: Builder) -> Batch | None:
+        """The next batch, of the generation whose turn it is."""
+        self._in_hand.give_back_left()
+        refreshed = self._roster.refresh()
+        for number, served in self._roster.served.items():
+            if not served.generation.backfilled:
+                self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
+            elif refreshed:
+                self._guarded(number, functools.partial(builder.tend, number, served.tables))
+        with self._engine.connect() as connection:
+            waiting = jobqueue.ready(connection, list(self._roster.served))
+        if not waiting:
+            return None
+        turn = self._rota.pick(waiting)
+        return self._guarded(turn.generation_id, functools.partial(self._claim, turn))
+
+    def _claim(self, turn: Ready) -> Batch | None:
+        served, pace = self._roster.served[turn.generation_id], self._paces[turn.generation_id]
+        claim = self._in_hand.take(turn, pace.rows(self._settings.batch_rows))
+        if claim is None:
+            return None
+        try:
+            batch = source.read(self._engine, served.tables, claim, ruler=served.encoder, characters=pace.characters)
+        except exc.DBAPIError as error:
+            if not database.is_connection_lost(error):
+                self._in_hand.give_back(claim)
+            raise
+        if batch.later:
+            store.give_back(self._engine, claim, batch.later, at_once=True)
+        pace.learn_length(len(batch.rows), batch.characters)
+        return batch
+
+    def _encode(self, batch: Batch) -> None:
+        self._memory.lend(batch)
+        started = time.monotonic()
+        characters = encode.encode(batch, self._roster.encoder(batch.tables.spec.encoder.id))
+        self._paces[batch.claim.generation_id].learn_speed(characters, time.monotonic() - started)
+        self._memory.keep(batch)
+
+    def _write(self, batch: Batch) -> None:
+        write = functools.partial(store.write, self._engine, batch, settings=self._settings)
+        with self._in_hand.locks:
+            rows = self._guarded(batch.claim.generation_id, write) or 0
+        if rows < len(batch.claim.jobs):
+            self._in_hand.give_back(batch.claim)
+        else:
+            self._in_hand.finish(batch.claim)
+        self._report(batch, rows)
+
+    def _report(self, batch: Batch, rows: int) -> None:
+        name = batch.tables.spec.name
+        self.progress.rows += rows
+        self.progress.chunks_encoded += batch.encoded
+        for row in batch.rows:
+            if error := batch.failure(row):  # the job keeps the message, which may quote the text
+                self.progress.rows_failed += 1
+                kind = error.partition(":")[0]
+                fields = {"event": "row_failed", "index": name, "key": row.job.key, "error": kind}
+                log.warning("%s: row %s failed: %s", name, row.job.key, kind, extra=fields)
+        counts = {"event": "synced", "index": name, "rows": rows, "chunks_encoded": batch.encoded}
+        log.info("%s: %d rows, %d chunks encoded", name, rows, batch.encoded, extra=counts)
+        self._on_progress(self.progress)
+
+    def _guarded(self, generation_id: int, step: Callable[[], R]) -> R | None:
+        """Takes a step; when the database refuses it, its index is left alone for a while and the others go on."""
+        try:
+            return step()
+        except exc.DBAPIError as error:
+            if database.is_connection_lost(error):
+                raise
+            if not transaction.is_busy(error):
+                self._roster.refuse(generation_id, database.translate(error))
+            return None
+
+    def _drained(self, builder: Builder) -> bool:
+        """Whether nothing is left to do: no job waits, and every vector index that can be built is."""
+        self._roster.refresh(at_once=True)  # so that what has been dropped since is forgotten
+        served = list(self._roster.served.items())
+        return all(self._guarded(number, functools.partial(self._is_done, one, builder)) for number, one in served)
+
+    def _is_done(self, served: Served, builder: Builder) -> bool:
+        generation = served.generation
+        with self._engine.connect() as connection:
+            waiting = jobqueue.waiting(connection, generation.id, limit=1)
+        return generation.backfilled and not waiting and builder.tend(generation.id, served.tables)
+
+
+def _finished(stage: Future[None] | None) -> None:
+    if stage is not None:
+        stage.result()

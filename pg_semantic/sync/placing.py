@@ -1,0 +1,58 @@
+"""Where a row's chunks go: those that are stored stay where they are, new ones get ordinals between them.
+
+Ordinals give the order of a row's chunks and have gaps, so that a paragraph put into a long text moves none of the
+chunks after it; moving a chunk would be an insert into the vector index.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from pg_semantic import hashing
+from pg_semantic.chunking import Chunk
+
+STEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored chunk, as much of it as tells whether it is right."""
+
+    ordinal: int
+    content_hash: bytes
+    truncated: bool
+
+
+def place(chunks: Sequence[Chunk], stored: Sequence[Stored]) -> tuple[tuple[tuple[int, Chunk], ...], frozenset[int]]:
+    """New chunks with their ordinals, and the ordinals of stored ones (given in order) that are kept."""
+    before = [(known.content_hash, known.truncated) for known in stored]
+    after = [(hashing.content_hash(chunk.content), chunk.truncated) for chunk in chunks]
+    kept = {
+        block.b + step: stored[block.a + step].ordinal
+        for block in SequenceMatcher(None, before, after).get_matching_blocks()
+        for step in range(block.size)
+    }
+    ordinals = _ordinals(len(chunks), kept)
+    if ordinals is None:  # no room: numbered anew
+        ordinals = [number * STEP for number in range(len(chunks))]
+        kept = {number: ordinal for number, ordinal in kept.items() if ordinals[number] == ordinal}
+    new = tuple((ordinals[number], chunk) for number, chunk in enumerate(chunks) if number not in kept)
+    return new, frozenset(kept.values())
+
+
+def _ordinals(count: int, kept: dict[int, int]) -> list[int] | None:
+    """Ordinals of all chunks, those of kept ones as they are; None when there is no room between two."""
+    ordinals: list[int] = []
+    for number, ordinal in sorted(kept.items()):
+        gap = number - len(ordinals)
+        low = ordinals[-1] if ordinals else ordinal - STEP * (gap + 1)
+        if ordinal - low <= gap:
+            return None
+        ordinals += [*_between(low, ordinal, gap), ordinal]
+    first = ordinals[-1] + STEP if ordinals else 0
+    return ordinals + [first + STEP * step for step in range(count - len(ordinals))]
+
+
+def _between(low: int, high: int, count: int) -> Iterator[int]:
+    """Ordinals between two others, as far from each other as can be."""
+    return (low + (high - low) * (step + 1) // (count + 1) for step in range(count))
