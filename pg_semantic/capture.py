@@ -60,14 +60,16 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     tables = (source, chunks, receipts)
     event.listen(chunks, "before_create", _require_installed)
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
-    for step in (
-        CreateFunction(spec, tables),
-        Hang(spec, tables),
-        Register(spec, tables),
-    ):
+    for step in (*hang(spec, source=source, chunks=chunks, receipts=receipts), Register(spec, tables)):
         event.listen(chunks, "after_create", step)
     for kind in (CancelBuild, Lock, DropFunction, Unregister):
         event.listen(chunks, "before_drop", kind(spec, tables))
+
+
+def hang(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.Table) -> list[ExecutableDDLElement]:
+    """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
+    tables = (source, chunks, receipts)
+    return [CreateFunction(spec, tables), Hang(spec, tables)]
 
 
 def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:

@@ -37,16 +37,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Jobs of a generation by state; the age is None when none waits."""
-
-    pending: int
-    processing: int
-    failed: int
-    oldest_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """A parked job and why."""
 
@@ -154,9 +144,9 @@ def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) 
     connection.execute(sql.statement("jobs", "enqueue"), {"generation": generation_id, "keys": list(keys)})
 
 
-def mark(connection: sa.Connection, keys: Sequence[str], *, source: str, name: str) -> None:
-    """Marks rows of the semantic index ``name`` of a source table as a change of their text would."""
-    connection.execute(sql.statement("jobs", "mark"), {"source": source, "name": name, "keys": list(keys)})
+def marking(keys: Sequence[str], *, source: str, name: str) -> sa.TextClause:
+    """The statement that marks rows of the semantic index ``name`` of a source table as a change of text would."""
+    return sql.statement("jobs", "mark").bindparams(source=source, name=name, keys=list(keys))
 
 
 def retry(connection: sa.Connection, generation_id: int, keys: Sequence[str] | None = None) -> list[str]:
@@ -169,12 +159,6 @@ def waiting(connection: sa.Connection, generation_id: int, *, limit: int) -> int
     """Jobs that are pending or being worked on, counted up to ``limit``."""
     bounds = {"generation": generation_id, "limit": limit}
     return int(connection.execute(sql.statement("jobs", "waiting"), bounds).scalar_one())
-
-
-def counts(connection: sa.Connection, generation_id: int) -> Counts:
-    """Jobs of a generation by state; reads all of them."""
-    row = connection.execute(sql.statement("jobs", "counts"), {"generation": generation_id}).one()
-    return Counts(row.pending, row.processing, row.failed, row.oldest_seconds)
 
 
 def failures(connection: sa.Connection, generation_id: int, *, limit: int) -> list[Failure]:

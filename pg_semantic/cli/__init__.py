@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pg_semantic import errors
-from pg_semantic.cli import database, demo, index, search, settings, status, worker
+from pg_semantic.cli import database, demo, index, retry, search, settings, status, verify, worker
 
 app = typer.Typer(
     name="pg-semantic",
@@ -27,6 +27,9 @@ for command, function in (
     ("worker", worker.worker),
     ("search", search.search),
     ("status", status.status),
+    ("verify", verify.verify),
+    ("repair", verify.repair),
+    ("retry", retry.retry),
     ("settings", settings.settings),
     ("demo", demo.demo),
 ):

@@ -2,14 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pg_semantic.cli import output
+from pg_semantic.registry import Generation
 from pg_semantic.sync import pipeline as sync
 from pg_semantic.sync import status
+from pg_semantic.sync.verify import Page
 
 _COUNT_LIMIT = 10_000_000
 _COUNT_SECONDS = 2.0
@@ -40,3 +42,13 @@ def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress],
             display.update(task, completed=done.rows, total=max(total, done.rows), rate=done.rows / (now - started))
 
         yield advance if shown else lambda _: None
+
+
+@contextlib.contextmanager
+def pages(engine: sa.Engine, generations: Sequence[Generation], *, shown: bool) -> Iterator[Callable[[Page], None]]:
+    """Shows a bar over the rows of these semantic indexes; call what it yields with each page."""
+    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
+        total = status.rows_estimate(engine, [generation.id for generation in generations])
+        task = display.add_task("rows", total=total or None)
+        yield lambda page: display.advance(task, page.rows)

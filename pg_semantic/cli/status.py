@@ -1,41 +1,74 @@
 """``pg-semantic status``: how true the vectors are right now."""
 
+from typing import Annotated
+
+import typer
+
 from pg_semantic import database
 from pg_semantic.cli import options, output
 from pg_semantic.sync import status as sync
+from pg_semantic.sync.status import IndexStatus, Status
+
+_COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw")
 
 
-def status(json: options.Json = False, dsn: options.Dsn = None) -> None:
+def status(
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count rows, receipts and chunks (scans), instead of estimating.")
+    ] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
     """Show each semantic index: rows synced and waiting, failures, the vector index, workers.
 
-    Cut are rows with text that the encoder could not read whole; age is that of the oldest change that waits.
+    rows, synced and chunks are the planner's estimates (~) unless --exact. Cut are rows with text that the encoder
+    could not read whole; age is that of the oldest change that waits; eta says when workers will be through.
+    The same from any SQL client: SELECT * FROM semantic.index_status.
 
-    Example: `pg-semantic status --json`
+    Examples: `pg-semantic status --json`, `pg-semantic status --exact`
     """
     with options.engine(dsn) as engine, engine.connect() as connection, database.translated():
         database.require_installed(connection)
-        indexes = sync.indexes(connection)
-        workers = sync.workers_alive(connection)
+        found = sync.read(connection, exact=exact)
     if json:
-        output.as_json({"workers": workers, "indexes": indexes})
-        return
-    columns = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "hnsw")
-    rows = [
-        (
-            i.name,
-            i.rows,
-            i.synced,
-            i.pending + i.processing,
-            i.failed,
-            i.truncated,
-            i.chunks,
-            None if i.oldest_seconds is None else round(i.oldest_seconds),
-            i.vector_index,
-        )
-        for i in indexes
-    ]
-    output.table(columns, rows, title=f"{workers} workers alive")
-    for index in indexes:
+        output.as_json(found)
+    else:
+        _print(found)
+
+
+def _print(found: Status) -> None:
+    title = f"{found.workers} workers alive, {found.rows_per_second:.0f} rows/s"
+    output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
+    for index in found.indexes:
+        if not index.backfilled:
+            output.say(output.escaped(f"{index.name}: backfill goes on."))
+        if index.uncaptured:
+            output.say(output.escaped(f"{index.name}: {index.uncaptured} tables are not captured: pg-semantic repair"))
         for parked in index.failures:
             what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
+        if index.failed:
+            output.say(output.escaped(f"{index.name}: to try them again: pg-semantic retry {index.name}"))
+
+
+def _row(index: IndexStatus) -> tuple[object, ...]:
+    rows = (_count(count, exact=index.exact) for count in (index.rows, index.synced))
+    return (
+        index.name,
+        *rows,
+        index.pending + index.processing,
+        index.failed,
+        index.truncated,
+        _count(index.chunks, exact=index.exact),
+        _seconds(index.oldest_seconds),
+        _seconds(index.eta_seconds),
+        index.vector_index,
+    )
+
+
+def _count(count: int | None, *, exact: bool) -> object:
+    return count if exact or count is None else f"~{count}"
+
+
+def _seconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds)

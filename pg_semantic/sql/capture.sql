@@ -3,7 +3,7 @@
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
 -- The settings pin how key values are written as text.
-CREATE FUNCTION $function() RETURNS trigger
+CREATE OR REPLACE FUNCTION $function() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET datestyle = 'ISO'

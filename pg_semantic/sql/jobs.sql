@@ -134,7 +134,7 @@ ON CONFLICT (generation_id, key) DO NOTHING
 
 -- name: mark
 -- Marks rows as a change of their text would: a new job, or a new version of the one that is there.
-SELECT semantic.mark_v1(:source, :name, CAST(:keys AS text[]))
+SELECT semantic.mark_v1(CAST(:source AS regclass), :name, CAST(:keys AS text[]))
 
 -- name: retry
 -- Takes parked jobs back into the queue, all of a generation or those of some keys, as if they had never been tried.
@@ -151,16 +151,6 @@ SELECT count(*) FROM (
     WHERE generation_id = :generation AND state <> 'failed'
     LIMIT :limit
 ) AS bounded
-
--- name: counts
--- Jobs of a generation by state, and the age in seconds of the oldest pending one.
-SELECT
-    count(*) FILTER (WHERE state = 'pending') AS pending,
-    count(*) FILTER (WHERE state = 'processing') AS processing,
-    count(*) FILTER (WHERE state = 'failed') AS failed,
-    CAST(extract(epoch FROM now() - min(dirty_at) FILTER (WHERE state <> 'failed')) AS double precision) AS oldest_seconds
-FROM semantic.job
-WHERE generation_id = :generation
 
 -- name: failures
 -- The parked jobs of a generation with their errors, newest first.

@@ -68,8 +68,18 @@ UPDATE semantic.worker SET heartbeat_at = now(), rows_synced = :rows, rows_per_s
 DELETE FROM semantic.worker WHERE id = :id
 
 -- name: workers_alive
--- Workers heard of within the given time.
-SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - make_interval(secs => :seconds)
+-- Workers heard of in the last minute, three heartbeats, and their pace together.
+SELECT count(*), CAST(coalesce(sum(rows_per_second), 0) AS double precision)
+FROM semantic.worker
+WHERE heartbeat_at > now() - interval '1 minute'
+
+-- name: index_status
+-- The view for operators; counts of rows are estimates.
+SELECT * FROM semantic.index_status
+
+-- name: uncaptured
+-- The source or partitions of it on which triggers of the capture are missing or disabled.
+SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
 
 -- name: cancel_build
 -- Ends a build of the vector index of a chunk table, whichever connection it runs on.

@@ -1,6 +1,12 @@
-"""How true each semantic index is right now: rows synced and waiting, failures, and the vector index's state."""
+"""How true each semantic index is right now: rows synced and waiting, failures, and the vector index's state.
 
+It reads the view ``semantic.index_status``, whose counts of rows are the planner's estimates; exact counts scan.
+"""
+
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -8,18 +14,18 @@ from pg_semantic import database, jobqueue, registry, schema, sql
 from pg_semantic.registry import Generation
 from pg_semantic.sync import vectorindex
 
-_ALIVE_SECONDS = 60  # three heartbeats
 _FAILURES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """One semantic index; counts are exact, so the cost is a scan of the source table and the receipts.
+    """One semantic index.
 
-    ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale), ``truncated`` those with
-    text that the encoder could not read whole. ``oldest_seconds`` is the age of the oldest change that is waiting.
-    ``failures`` has the newest ten parked jobs.
-    ``vector_index`` is one of `vectorindex.State`.
+    ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale): estimates unless ``exact``,
+    None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
+    None for a role that may not look. ``oldest_seconds`` is the age of the oldest change that waits; ``eta_seconds``
+    when workers will be through at their present pace. ``failures`` has the newest ten parked jobs. ``uncaptured``
+    counts tables without working triggers. ``vector_index`` is one of `vectorindex.State`.
     """
 
     name: str
@@ -27,27 +33,44 @@ class IndexStatus:
     columns: tuple[str, ...]
     encoder: str
     dimensions: int
-    rows: int
-    synced: int
-    chunks: int
+    generation: str
+    backfilled: bool
+    exact: bool
+    rows: int | None
+    synced: int | None
+    chunks: int | None
     pending: int
     processing: int
     failed: int
-    truncated: int
+    truncated: int | None
     oldest_seconds: float | None
+    eta_seconds: float | None
+    uncaptured: int
     vector_index: vectorindex.State
     failures: list[jobqueue.Failure]
 
 
-def indexes(connection: sa.Connection) -> list[IndexStatus]:
-    """The status of every semantic index in the database."""
-    return [_status(connection, generation) for generation in registry.generations(connection)]
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Every semantic index of a database; workers alive gave a sign of life in the last minute."""
+
+    workers: int
+    rows_per_second: float
+    indexes: list[IndexStatus]
 
 
-def workers_alive(connection: sa.Connection) -> int:
-    """Workers that gave a sign of life in the last minute."""
-    found = connection.execute(sql.statement("registry", "workers_alive"), {"seconds": _ALIVE_SECONDS})
-    return int(found.scalar_one())
+def read(connection: sa.Connection, *, exact: bool = False) -> Status:
+    """The status of a database; with ``exact`` the source, receipt and chunk tables are scanned and counted."""
+    seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
+    waiting = sum(row.pending + row.processing for row in seen.values())
+    workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
+    eta = waiting / rate if rate else None
+    known = [generation for generation in registry.generations(connection) if generation.id in seen]
+    indexes = [_estimated(connection, generation, seen[generation.id], eta=eta) for generation in known]
+    if exact:
+        pairs = zip(known, indexes, strict=True)
+        indexes = [dataclasses.replace(index, **_counted(connection, generation)) for generation, index in pairs]
+    return Status(workers, rate, indexes)
 
 
 def remaining(connection: sa.Connection, *, limit: int) -> int:
@@ -57,34 +80,43 @@ def remaining(connection: sa.Connection, *, limit: int) -> int:
         return sum(jobqueue.waiting(connection, generation.id, limit=limit) for generation in known)
 
 
-def _status(connection: sa.Connection, generation: Generation) -> IndexStatus:
+def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
+    """Source rows of these generations as the planner believes."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql.statement("registry", "index_status"))
+        return sum(row.rows_estimate or 0 for row in rows if row.generation_id in generation_ids)
+
+
+def _estimated(
+    connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, eta: float | None
+) -> IndexStatus:
     spec = generation.spec
-    tables = schema.build(spec)
-    jobs = jobqueue.counts(connection, generation.id)
-    synced, chunks, truncated = connection.execute(_receipt_counts(tables)).one()
     return IndexStatus(
         name=generation.name,
         table=f"{spec.schema}.{spec.table}",
         columns=spec.columns,
         encoder=spec.encoder.reference,
         dimensions=spec.encoder.dimensions,
-        rows=connection.execute(sa.select(sa.func.count()).select_from(tables.source)).scalar_one(),
-        synced=synced,
-        chunks=chunks,
-        pending=jobs.pending,
-        processing=jobs.processing,
-        failed=jobs.failed,
-        truncated=truncated,
-        oldest_seconds=jobs.oldest_seconds,
-        vector_index=vectorindex.state(connection, tables),
+        generation=generation.role,
+        backfilled=generation.backfilled,
+        exact=False,
+        rows=row.rows_estimate,
+        synced=row.synced_estimate,
+        chunks=row.chunks_estimate,
+        pending=row.pending,
+        processing=row.processing,
+        failed=row.failed,
+        truncated=row.truncated,
+        oldest_seconds=row.oldest_pending_seconds,
+        eta_seconds=eta if row.pending + row.processing else None,
+        uncaptured=row.uncaptured,
+        vector_index=vectorindex.state(connection, schema.build(spec)),
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
     )
 
 
-def _receipt_counts(tables: schema.Tables) -> "sa.Select[int, int, int]":
-    receipts = tables.receipts.c
-    return sa.select(
-        sa.func.count(),
-        sa.func.coalesce(sa.func.sum(receipts.chunk_count), 0),
-        sa.func.count().filter(receipts.truncated),
-    ).select_from(tables.receipts)
+def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
+    tables = schema.build(generation.spec)
+    counts = {"rows": tables.source, "synced": tables.receipts, "chunks": tables.chunks}
+    counted = {name: connection.scalar(sa.select(sa.func.count()).select_from(table)) for name, table in counts.items()}
+    return {**counted, "exact": True}

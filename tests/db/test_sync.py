@@ -133,7 +133,7 @@ def test_a_row_that_breaks_the_encoder_is_parked_alone_with_its_error(articles: 
     ]
     assert truth(articles).missing == {"42"}
     with articles.connect() as connection:
-        [index] = status.indexes(connection)
+        [index] = status.read(connection, exact=True).indexes
     assert (index.rows, index.synced, index.failed) == (100, 99, 1)
     assert [(failure.key, failure.attempts) for failure in index.failures] == [("42", 1)]
 

@@ -1,0 +1,29 @@
+"""``pg-semantic retry``: parked rows go back into the queue."""
+
+from typing import Annotated
+
+import typer
+
+from pg_semantic import database, jobqueue, registry
+from pg_semantic.cli import options, output
+
+
+def retry(
+    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    key: Annotated[
+        list[str] | None, typer.Option(help="A row's key as `status` shows it; may be given again. Default: all.")
+    ] = None,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Take rows that failed for the last time back into the queue, once their cause is mended.
+
+    Examples: `pg-semantic retry article_semantic`, `pg-semantic retry article_semantic --key 42 --key 43`
+    """
+    with options.engine(dsn) as engine, database.translated(), engine.begin() as connection:
+        database.require_installed(connection)
+        retried = jobqueue.retry(connection, registry.find(connection, index).id, key)
+    if json:
+        output.as_json({"retried": retried})
+    else:
+        output.say(f"{len(retried)} rows are in the queue again.")

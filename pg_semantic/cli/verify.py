@@ -1,0 +1,111 @@
+"""``pg-semantic verify`` and ``repair``: whether every vector is true to its row's text, and mending what is not."""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+
+from pg_semantic import database, registry
+from pg_semantic.cli import options, output, progress
+from pg_semantic.registry import Generation
+from pg_semantic.sync import repair as repairing
+from pg_semantic.sync import verify as verifying
+from pg_semantic.sync.verify import Report
+
+_UNCLEAN = 1
+_COLUMNS = ("index", "rows", "waiting", "missing", "stale", "damaged", "encoder", "orphan", "failed", "uncaptured")
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[INDEX]...", help="Which semantic indexes. Default: all of them.")
+]
+KeysShown = Annotated[int, typer.Option("--keys", min=0, help="How many keys of each kind to show.")]
+
+
+def verify(names: Names = None, keys: KeysShown = 10, json: options.Json = False, dsn: options.Dsn = None) -> None:
+    """Compare every row's text with its vectors' provenance; exit with 1 unless all is as it should be.
+
+    missing: has text, never synced. stale: synced with another text. damaged: its chunks are not those that were
+    written. encoder: made by another one. orphan: has no row. failed: parked, see `pg-semantic retry`. uncaptured:
+    tables without working triggers. Rows that wait for a worker are counted and are no fault.
+
+    Reads all text inside the database, in pages; changes nothing.
+
+    Examples: `pg-semantic verify`, `pg-semantic verify article_semantic --json`
+    """
+    with options.engine(dsn) as engine:
+        reports = _go_through(engine, names, keys=keys, shown=not json, step=verifying.verify)
+    _print(reports, json=json)
+    if not all(report.clean for report in reports):
+        if not json:
+            output.say("Not clean. To mend it: `pg-semantic repair`, and `pg-semantic retry` for failed rows.")
+        raise typer.Exit(_UNCLEAN)
+
+
+def repair(
+    names: Names = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be mended, as `verify` does.")] = False,
+    keys: KeysShown = 10,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Mend what `pg-semantic verify` finds: mark rows for the worker, delete orphans, hang missing triggers.
+
+    It works in pages of a thousand rows, beside writers and workers. Failed rows are left for `pg-semantic retry`.
+
+    Examples: `pg-semantic repair --dry-run`, `pg-semantic repair article_semantic`
+    """
+    if dry_run:
+        verify(names, keys=keys, json=json, dsn=dsn)
+        return
+    with options.engine(dsn) as engine:
+        reports = _go_through(engine, names, keys=keys, shown=not json, step=repairing.repair)
+    _print(reports, json=json)
+    if not json:
+        marked = sum(r.missing + r.stale + r.damaged + r.wrong_encoder for r in reports)
+        output.say(f"{marked} rows marked for the worker, {sum(r.orphan for r in reports)} orphans deleted.")
+
+
+def _go_through(
+    engine: sa.Engine, names: list[str] | None, *, keys: int, shown: bool, step: Callable[..., Report]
+) -> list[Report]:
+    with database.translated():
+        with engine.connect() as connection:
+            database.require_installed(connection)
+            chosen = list(_chosen(connection, names))
+        with progress.pages(engine, chosen, shown=shown) as advance:
+            return [step(engine, generation, keys_shown=keys, on_page=advance) for generation in chosen]
+
+
+def _chosen(connection: sa.Connection, names: list[str] | None) -> Iterator[Generation]:
+    if names:
+        yield from (registry.find(connection, name) for name in names)
+    else:
+        yield from registry.generations(connection)
+
+
+def _print(reports: list[Report], *, json: bool) -> None:
+    if json:
+        output.as_json(reports)
+        return
+    rows = [
+        (
+            r.index,
+            r.rows,
+            r.waiting,
+            r.missing,
+            r.stale,
+            r.damaged,
+            r.wrong_encoder,
+            r.orphan,
+            r.failed,
+            len(r.uncaptured),
+        )
+        for r in reports
+    ]
+    output.table(_COLUMNS, rows)
+    for report in reports:
+        for kind, keys in report.keys.items():
+            output.say(output.escaped(f"{report.index}, {kind}: {', '.join(keys)}"))
+        if report.uncaptured:
+            output.say(output.escaped(f"{report.index}, uncaptured: {', '.join(report.uncaptured)}"))

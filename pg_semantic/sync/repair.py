@@ -1,0 +1,76 @@
+"""Mends what `verify` finds: marks rows for the worker, deletes what has no row, hangs capture where it is missing.
+
+A page is one short transaction. A row is marked before anything of it is deleted, so a worker that is at it writes
+nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pg_semantic import capture, database, jobqueue, keys, schema
+from pg_semantic.registry import Generation
+from pg_semantic.schema import Tables
+from pg_semantic.sync import transaction, verify
+from pg_semantic.sync.verify import Finding, Page, Report
+
+Key = Sequence[sa.ColumnElement[Any]]
+
+_MARKED = {"missing", "stale", "damaged", "wrong_encoder"}
+_REWRITTEN = {"damaged", "wrong_encoder"}
+# Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
+_LOCK_TIMEOUT = sa.select(sa.func.set_config("lock_timeout", "3s", True))  # noqa: FBT003 - local
+
+
+def repair(
+    engine: sa.Engine,
+    generation: Generation,
+    *,
+    keys_shown: int = 10,
+    on_page: Callable[[Page], None] = lambda _: None,
+) -> Report:
+    """Mends a semantic index and reports what there was to mend; a worker then encodes the rows that it marked.
+
+    Parked rows are left alone: they are for `jobqueue.retry`. Raises `errors.DatabaseError` when triggers are missing
+    and their table can not be locked in three seconds.
+    """
+    tables = schema.build(generation.spec)
+    report = Report(generation.qualified_name, uncaptured=verify.uncaptured(engine, tables))
+    if report.uncaptured:
+        _hang(engine, tables)  # first, so that nothing slips by while rows are looked at
+    for page in verify.pages(engine, generation.id, tables):
+        verify.patiently(engine, *mending(page.findings, generation, tables))
+        report.rows += page.rows
+        for finding in page.findings:
+            report.add(finding, keys_shown=keys_shown)
+        on_page(page)
+    return report
+
+
+def _hang(engine: sa.Engine, tables: Tables) -> None:
+    with database.translated(), transaction.begin(engine) as connection:
+        connection.execute(_LOCK_TIMEOUT)
+        for step in capture.hang(tables.spec, source=tables.source, chunks=tables.chunks, receipts=tables.receipts):
+            connection.execute(step)
+
+
+def mending(findings: Sequence[Finding], generation: Generation, tables: Tables) -> Iterator[sa.Executable]:
+    """The statements that mend a page, in their order."""
+    marked = [finding.key for finding in findings if finding.kind in _MARKED]
+    rewritten = [finding.key for finding in findings if finding.kind in _REWRITTEN]
+    orphans = [finding.key for finding in findings if finding.kind == "orphan"]
+    if marked:
+        source = database.qualified_name(tables.source.schema, tables.source.name)
+        yield jobqueue.marking(marked, source=source, name=generation.name)
+    if rewritten:
+        yield _delete(tables.receipts, rewritten, key=tables.receipt_key, where=sa.true())
+        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=verify.damaged(tables))
+    if orphans:
+        for table, key in ((tables.receipts, tables.receipt_key), (tables.chunks, tables.chunk_key)):
+            yield _delete(table, orphans, key=key, where=verify.without_row(tables, key))
+
+
+def _delete(table: sa.Table, row_keys: Sequence[str], *, key: Key, where: sa.ColumnElement[bool]) -> sa.Delete:
+    wanted = keys.wanted(row_keys, len(key))
+    return sa.delete(table).where(keys.found(wanted, key), where)

@@ -1,0 +1,179 @@
+"""`verify` finds what is not true to its text, and only that; `repair` mends it."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import inspection
+from pg_semantic.sync import repair, verify
+from pg_semantic.sync.verify import Report
+from tests.db import test_protocol as steps
+from tests.db.library import CLEAN, Article, execute, generation_of, jobs, rows, sync, truth
+
+NAME = "public.article_semantic"
+
+
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(articles)
+    return articles
+
+
+def verified(engine: sa.Engine) -> Report:
+    return verify.verify(engine, generation_of(engine))
+
+
+def repaired(engine: sa.Engine) -> Report:
+    return repair.repair(engine, generation_of(engine))
+
+
+FAULTS = {
+    "missing": "DELETE FROM article_semantic_receipt WHERE id = 2",
+    "stale": "ALTER TABLE article DISABLE TRIGGER USER; UPDATE article SET body = 'new' WHERE id = 2; "
+    "ALTER TABLE article ENABLE TRIGGER USER",
+    "damaged": "DELETE FROM article_semantic WHERE id = 2",
+    "wrong_encoder": "ALTER TABLE article_semantic DROP CONSTRAINT article_semantic_encoder; "
+    "UPDATE article_semantic SET encoder_id = 7 WHERE id = 2",
+    "orphan": "SET session_replication_role = replica; DELETE FROM article WHERE id = 2; "
+    "RESET session_replication_role",
+}
+
+
+def test_a_synced_table_is_clean(synced: sa.Engine) -> None:
+    report = verified(synced)
+    assert report == Report(NAME, rows=5)
+    assert report.clean
+
+
+def broken(engine: sa.Engine, kind: str) -> None:
+    with engine.begin() as connection:
+        for statement in FAULTS[kind].split("; "):
+            connection.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_found_named_and_mended(synced: sa.Engine, kind: str) -> None:
+    broken(synced, kind)
+    found = verified(synced)
+    assert found.keys == {kind: ["2"]}
+    assert getattr(found, kind) == 1
+    assert not found.clean
+    assert repaired(synced).keys == found.keys
+    assert jobs(synced) == (set() if kind == "orphan" else {"2"})
+    sync(synced)
+    assert verified(synced) == Report(NAME, rows=4 if kind == "orphan" else 5)
+    assert truth(synced) == CLEAN
+
+
+def test_a_chunk_whose_content_was_changed_by_hand_is_damaged_and_made_anew(synced: sa.Engine) -> None:
+    execute(synced, "UPDATE article_semantic SET content = 'forged' WHERE id = 3")
+    assert verified(synced).keys == {"damaged": ["3"]}
+    repaired(synced)
+    sync(synced)
+    assert rows(synced, "SELECT content FROM article_semantic WHERE id = 3") == [("title 3\n\nbody 3",)]
+
+
+def test_an_orphaned_receipt_is_found_and_deleted(synced: sa.Engine) -> None:
+    broken(synced, "orphan")
+    execute(synced, "DELETE FROM article_semantic WHERE id = 2")
+    assert verified(synced).keys == {"orphan": ["2"]}
+    repaired(synced)
+    assert rows(synced, "SELECT count(*) FROM article_semantic_receipt WHERE id = 2") == [(0,)]
+
+
+def test_rows_that_wait_for_a_worker_are_no_fault(synced: sa.Engine) -> None:
+    execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
+    execute(synced, "INSERT INTO article VALUES (6, 'six', NULL, 'en')")
+    report = verified(synced)
+    assert (report.clean, report.waiting, report.keys) == (True, 2, {"waiting": ["1", "6"]})
+
+
+def test_rows_that_backfill_has_not_come_to_are_no_fault(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    execute(articles, "DELETE FROM semantic.job")
+    assert (verified(articles).clean, verified(articles).waiting) == (True, 1)
+
+
+def test_a_parked_row_is_a_fault_that_repair_leaves_to_retry(synced: sa.Engine) -> None:
+    execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
+    execute(synced, "UPDATE semantic.job SET state = 'failed'")
+    assert (verified(synced).clean, verified(synced).keys) == (False, {"failed": ["1"]})
+    repaired(synced)
+    assert rows(synced, "SELECT state FROM semantic.job") == [("failed",)]
+
+
+def test_blank_rows_are_clean(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, NULL, '  ', 'en'), (2, '', E'\\n', 'en')")
+    sync(articles)
+    assert verified(articles) == Report(NAME, rows=2)
+
+
+def test_verify_changes_nothing(synced: sa.Engine) -> None:
+    broken(synced, "orphan")
+    execute(synced, "DELETE FROM article_semantic WHERE id = 3")
+    everything = (
+        "SELECT id, xmin::text FROM article_semantic UNION ALL SELECT id, xmin::text FROM article_semantic_receipt"
+    )
+    before = rows(synced, everything)
+    verified(synced)
+    assert rows(synced, everything) == before
+    assert jobs(synced) == set()
+
+
+def test_a_disabled_trigger_is_reported_and_hung_again_with_what_it_missed(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article DISABLE TRIGGER article_semantic_capture_insert")
+    execute(synced, "DROP TRIGGER article_semantic_capture_update ON article")
+    execute(synced, "INSERT INTO article VALUES (6, 'six', NULL, 'en')")
+    report = verified(synced)
+    assert (report.uncaptured, report.keys) == (["article"], {"missing": ["6"]})
+    repaired(synced)
+    execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
+    assert jobs(synced) == {"1", "6"}
+    assert verified(synced).clean
+
+
+def test_a_large_table_is_gone_through_in_pages_of_its_key(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(engine, "CREATE TABLE note (lang text, no integer, words text, PRIMARY KEY (lang, no))")
+    execute(engine, "INSERT INTO note SELECT 'l' || i % 3, i, 'words ' || i FROM generate_series(1, 100) i")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+    sync(engine)
+    execute(engine, "DELETE FROM note_semantic_receipt WHERE no % 10 = 0")
+    monkeypatch.setattr(verify, "PAGE_ROWS", 7)
+    pages: list[verify.Page] = []
+    report = verify.verify(engine, generation_of(engine, "note_semantic"), on_page=pages.append)
+    assert max(page.rows for page in pages) == 7
+    assert (report.rows, report.missing) == (100, 10)
+
+
+def test_what_is_repaired_while_a_worker_is_at_it_is_not_written_over(synced: sa.Engine) -> None:
+    execute(synced, "UPDATE article SET body = 'new' WHERE id = 2")
+    batch = steps.read(synced, steps.claim(synced))
+    execute(synced, "UPDATE article_semantic SET content = 'forged' WHERE id = 2")
+    tables = Article.semantic.tables
+    finding = verify.Finding("damaged", "2")
+    verify.patiently(synced, *repair.mending([finding], generation_of(synced), tables))
+    assert steps.write(synced, batch) == 0
+    sync(synced)
+    assert verified(synced).clean
+    assert truth(synced) == CLEAN
+
+
+def test_a_table_that_is_locked_for_a_moment_is_waited_for(synced: sa.Engine) -> None:
+    with synced.connect() as other:
+        other.execute(sa.text("LOCK TABLE article IN ACCESS EXCLUSIVE MODE"))
+        reports: list[Report] = []
+        thread = threading.Thread(target=lambda: reports.append(verified(synced)))
+        thread.start()
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        with synced.connect() as watch:
+            while not watch.execute(waiting).scalar_one():
+                watch.rollback()
+        other.rollback()
+        thread.join(30)
+    assert reports[0].clean
