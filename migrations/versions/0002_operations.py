@@ -154,6 +154,15 @@ FUNCTIONS = (
           AND relkind <> 'p' AND reltuples >= 0
     $body$
     """,
+    # Of the table's own file, with all partitions; without TOAST and indexes.
+    """
+    CREATE FUNCTION semantic.bytes_v1(relation regclass) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT sum(pg_relation_size(relid))::bigint
+        FROM (SELECT relation AS relid UNION SELECT relid FROM pg_partition_tree(relation)) AS part
+    $body$
+    """,
 )
 
 VIEW = """
@@ -170,6 +179,8 @@ VIEW = """
         semantic.rows_estimate_v1(generation.receipts) AS synced_estimate,
         semantic.rows_estimate_v1(generation.chunks) AS chunks_estimate,
         semantic.truncated_rows_v1(generation.receipts) AS truncated,
+        semantic.bytes_v1(semantic_index.source) + pg_relation_size(generation.receipts)
+            + pg_relation_size(generation.chunks) AS bytes,
         jobs.pending,
         jobs.processing,
         jobs.failed,
@@ -219,7 +230,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP VIEW semantic.index_status")
     op.execute(
-        "DROP FUNCTION semantic.rows_estimate_v1, semantic.truncated_rows_v1, semantic.capture_v1, "
+        "DROP FUNCTION semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, semantic.capture_v1, "
         "semantic.uncaptured_v1, semantic.truncated_v1, semantic.restart_backfill_v1, semantic.forget_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )

@@ -15,6 +15,7 @@ from pg_semantic.registry import Generation
 from pg_semantic.sync import vectorindex
 
 _FAILURES_SHOWN = 10
+_SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,16 @@ class Status:
 
 
 def read(connection: sa.Connection, *, exact: bool = False) -> Status:
-    """The status of a database; with ``exact`` the source, receipt and chunk tables are scanned and counted."""
+    """The status of a database; with ``exact``, or when they are small, tables are scanned and counted."""
     seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
     waiting = sum(row.pending + row.processing for row in seen.values())
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
     indexes = [_estimated(connection, generation, seen[generation.id], eta=eta) for generation in known]
-    if exact:
-        pairs = zip(known, indexes, strict=True)
-        indexes = [dataclasses.replace(index, **_counted(connection, generation)) for generation, index in pairs]
+    for number, generation in enumerate(known):
+        if exact or seen[generation.id].bytes < _SMALL_BYTES:
+            indexes[number] = dataclasses.replace(indexes[number], **_counted(connection, generation))
     return Status(workers, rate, indexes)
 
 
