@@ -30,7 +30,8 @@ _READ_ONLY = "25006"  # a server that was the primary, or never was
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
 _ADVICE = {
-    "42501": "The role lacks rights: {said}. Grant them, or connect as the owner.",
+    "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
+    "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop the "
     "semantic index and create it anew.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",

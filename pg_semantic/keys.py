@@ -49,10 +49,11 @@ def type_name(of: sa.types.TypeEngine[Any]) -> str:
 def wire(column: sa.ColumnElement[Any], type_name: str) -> sa.ColumnElement[bytes]:
     """The SQL expression of a key column's value as the bytes that a binary COPY has.
 
-    So a value goes from table to table as it is, also one that Python has no value for, as a date before Christ.
+    So a value goes from table to table as it is, also one that Python has no value for, as a date before Christ. The
+    cast is for a column that was widened since the semantic index was made.
     """
     base = re.sub(r"\(.*?\)", "", type_name.lower())
-    return getattr(sa.func, _SEND[base])(column, type_=sa.LargeBinary)  # type: ignore[no-any-return]
+    return getattr(sa.func, _SEND[base])(sa.cast(column, column.type), type_=sa.LargeBinary)  # type: ignore[no-any-return]
 
 
 def split(key: str, columns: int) -> list[str]:

@@ -21,8 +21,9 @@ def status(
 ) -> None:
     """Show each semantic index: rows synced and waiting, failures, the vector index, workers.
 
-    rows, synced and chunks of large tables are the planner's estimates (~) unless --exact. Cut are rows with text that the encoder
-    could not read whole; age is that of the oldest change that waits; eta says when workers will be through.
+    rows, synced and chunks of large tables are the planner's estimates (~) unless --exact. Cut are rows with text
+    that the encoder could not read whole; age is that of the oldest change that waits; eta says when workers will be
+    through.
     The same from any SQL client: SELECT * FROM semantic.index_status.
 
     Examples: `pg-semantic status --json`, `pg-semantic status --exact`

@@ -5,9 +5,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import schema
+from pg_semantic import inspection, schema
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
-from tests.db.library import CLEAN, Article, execute, jobs, rows, sync, truth
+from pg_semantic.sync import verify
+from tests.db.library import CLEAN, Article, execute, generation_of, jobs, rows, sync, truth
 
 
 @pytest.fixture
@@ -161,6 +162,9 @@ def test_names_that_need_quotes_and_keys_of_several_columns_work_throughout(engi
         ("text", "''", "'ein Schlüssel, \"quoted\"'"),
         ("varchar(20)", "'a'", "'b'"),
         ("date", "'2024-02-29'", "'0099-01-01'"),
+        ("date", "'infinity'", "'0044-03-15 BC'"),
+        ("timestamp", "'-infinity'", "'0044-03-15 12:00 BC'"),
+        ("numeric", "1.50", "-1e40"),
         ("timestamptz", "'2024-03-31 02:30+01'", "'2024-12-31 23:59:59.123456+00'"),
         ("timestamp", "'2024-03-31 02:30'", "'2024-12-31 23:59:59.5'"),
         ("numeric(12,3)", "1.500", "-7"),
@@ -195,3 +199,23 @@ def test_keys_of_every_supported_type_find_their_rows(
         ("first",),
         ("second",),
     ]
+
+
+def test_keys_that_are_equal_though_their_texts_differ_lose_no_edit(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE note (k numeric PRIMARY KEY, words text)")
+    execute(engine, "INSERT INTO note VALUES (1.0, 'first')")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+    sync(engine)
+    execute(engine, "UPDATE note SET words = 'second'")
+    execute(engine, "UPDATE note SET k = 1.00")
+    sync(engine)
+    assert rows(engine, "SELECT content FROM note_semantic") == [("second",)]
+    execute(engine, "UPDATE note SET k = 1.0, words = 'third'")
+    execute(engine, "UPDATE note SET k = 1.00, words = 'fourth'")
+    assert jobs(engine) == {"1.0", "1.00"}
+    sync(engine)
+    assert rows(engine, "SELECT content FROM note_semantic") == [("fourth",)]
+    assert jobs(engine) == set()
+    assert verify.verify(engine, generation_of(engine, "note_semantic")).clean

@@ -1,0 +1,106 @@
+"""What is done to the source after its semantic index was made: writers never notice, and nothing is lost."""
+
+import logging
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import errors
+from pg_semantic.sync import verify
+from tests.db.library import CLEAN, execute, generation_of, rows, sync, truth
+
+
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(articles)
+    return articles
+
+
+def test_a_renamed_column_fails_no_writer_and_all_is_synced_once_it_is_named_back(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article RENAME COLUMN body TO main")
+    execute(synced, "UPDATE article SET main = 'new' WHERE id = 1")
+    execute(synced, "INSERT INTO article (id, main, lang) VALUES (6, 'six', 'en')")
+    execute(synced, "DELETE FROM article WHERE id = 2")
+    with pytest.raises(errors.DatabaseError, match=r"body does not exist.*Rename the column back"):
+        sync(synced)
+    execute(synced, "ALTER TABLE article RENAME COLUMN main TO body")
+    assert sync(synced).chunks_encoded == 2
+    assert truth(synced) == CLEAN
+    assert verify.verify(synced, generation_of(synced)).clean
+
+
+def test_a_dropped_column_fails_no_writer(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article DROP COLUMN body")
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
+    execute(synced, "TRUNCATE article CASCADE")
+    assert rows(synced, "SELECT count(*) FROM article_semantic") == [(0,)]
+
+
+def test_a_column_of_a_wider_type_goes_on_being_synced(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article ALTER COLUMN title TYPE varchar(100), ALTER COLUMN id TYPE bigint")
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
+    assert sync(synced).chunks_encoded == 1
+
+
+def test_a_column_that_is_added_changes_nothing(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article ADD COLUMN more text")
+    execute(synced, "UPDATE article SET more = 'x'")
+    assert rows(synced, "SELECT count(*) FROM semantic.job") == [(0,)]
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
+    assert sync(synced).rows == 1
+
+
+def test_a_renamed_column_is_not_logged_with_a_rows_text(synced: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    execute(synced, "UPDATE article SET body = 'confidential' WHERE id = 1")
+    execute(synced, "ALTER TABLE article RENAME COLUMN body TO main")
+    with caplog.at_level(logging.DEBUG, "pg_semantic"), pytest.raises(errors.DatabaseError):
+        sync(synced)
+    assert "is not kept in sync" in caplog.text
+    assert "confidential" not in caplog.text
+
+
+@pytest.fixture
+def secured(synced: sa.Engine) -> sa.Engine:
+    """The table under row-level security that binds its owner too, which is a role without superuser rights."""
+    role = "owner_" + str(synced.url.database)[-8:]
+    execute(synced, f"CREATE ROLE {role} LOGIN")
+    execute(synced, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
+    execute(synced, f"GRANT CREATE ON SCHEMA public TO {role}")
+    for table in ("article", "article_semantic", "article_semantic_receipt"):
+        execute(synced, f"ALTER TABLE {table} OWNER TO {role}")
+    execute(synced, f"ALTER FUNCTION article_semantic_capture OWNER TO {role}")
+    execute(synced, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")
+    execute(synced, "ALTER TABLE article FORCE ROW LEVEL SECURITY")
+    execute(synced, "CREATE POLICY english ON article USING (lang = 'en')")
+    return sa.create_engine(synced.url.set(username=role), connect_args={"prepare_threshold": None})
+
+
+def test_a_worker_that_may_not_see_all_rows_says_so_and_takes_none_for_deleted(
+    synced: sa.Engine, secured: sa.Engine
+) -> None:
+    execute(synced, "UPDATE article SET lang = 'de', body = 'neu' WHERE id = 1")
+    try:
+        with pytest.raises(errors.DatabaseError, match=r"row-level security.*BYPASSRLS"):
+            sync(secured)
+        assert rows(synced, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
+        assert rows(synced, "SELECT count(*) FROM article_semantic") == [(5,)]
+        execute(synced, f"ALTER ROLE {secured.url.username} BYPASSRLS")
+        assert sync(secured).rows == 1
+        assert truth(synced) == CLEAN
+    finally:
+        drop(synced, secured)
+
+
+def test_writers_under_row_level_security_make_jobs_for_what_they_write(synced: sa.Engine, secured: sa.Engine) -> None:
+    try:
+        execute(secured, "UPDATE article SET body = 'new' WHERE id = 1")
+        assert rows(synced, "SELECT key FROM semantic.job") == [("1",)]
+    finally:
+        drop(synced, secured)
+
+
+def drop(engine: sa.Engine, secured: sa.Engine) -> None:
+    secured.dispose()
+    execute(engine, f"DROP OWNED BY {secured.url.username} CASCADE")
+    execute(engine, f"DROP ROLE {secured.url.username}")

@@ -1,0 +1,113 @@
+"""A worker outlives the connections that it has: a restart, a failover, a pooler that closes."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import database, errors
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
+from pg_semantic.sync.pipeline import Progress
+from pg_semantic.sync.worker import Worker
+from tests.db.library import CLEAN, execute, jobs, rows, sync, truth
+
+_END_ALL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+class Held(HashedEncoder):
+    """Says when it encodes, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.encoding, self.let = threading.Event(), threading.Event()
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        self.encoding.set()
+        assert self.let.wait(20)
+        return super().encode_documents(texts)
+
+
+@contextmanager
+def working(dsn: str, encoder: HashedEncoder, synced: threading.Event) -> Iterator[list[Progress]]:
+    """A continuous worker with connections of its own."""
+    engine, stop = database.connect(dsn), threading.Event()
+    worker = Worker(
+        engine, Settings(poll_seconds=0.01), load=lambda *_, **__: encoder, on_progress=lambda _: synced.set()
+    )
+    done: list[Progress] = []
+    thread = threading.Thread(target=lambda: done.append(worker.run(stop)))
+    thread.start()
+    yield done
+    stop.set()
+    thread.join(20)
+    engine.dispose()
+    assert not thread.is_alive()
+
+
+def test_a_worker_that_loses_its_connections_while_encoding_comes_back_and_finishes(
+    articles: sa.Engine, dsn: str
+) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 20) i")
+    encoder, synced = Held(), threading.Event()
+    with working(dsn, encoder, synced) as done:
+        assert encoder.encoding.wait(20)
+        execute(articles, _END_ALL)
+        encoder.let.set()
+        for _ in range(10):
+            if not jobs(articles):
+                break
+            assert synced.wait(20)
+            synced.clear()
+    assert truth(articles) == CLEAN
+    assert done[0].rows >= 20
+    assert rows(articles, "SELECT count(*) FROM semantic.worker WHERE heartbeat_at < now() - interval '1h'") == [(0,)]
+
+
+def test_what_was_in_hand_is_taken_up_again_before_its_lease_ends(articles: sa.Engine, dsn: str) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    encoder, synced = Held(), threading.Event()
+    with working(dsn, encoder, synced):
+        assert encoder.encoding.wait(20)
+        execute(articles, _END_ALL)
+        encoder.let.set()
+        assert synced.wait(20)  # the lease is a minute
+    assert truth(articles) == CLEAN
+
+
+def test_a_worker_waits_for_a_database_that_lets_nobody_in_and_stops_when_told(articles: sa.Engine, dsn: str) -> None:
+    name = articles.url.database
+    encoder, synced = HashedEncoder(32), threading.Event()
+    administrator = sa.create_engine(articles.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    with working(dsn, encoder, synced):
+        assert synced.wait(20)
+        articles.dispose()
+        with administrator.connect() as connection:
+            connection.execute(sa.text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+            connection.execute(sa.text(end), {"name": name})
+    with administrator.connect() as connection:
+        connection.execute(sa.text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+    administrator.dispose()
+    assert truth(articles) == CLEAN
+
+
+def test_with_once_a_database_that_goes_away_is_an_error(articles: sa.Engine, dsn: str) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+
+    class Ending(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            execute(articles, _END_ALL)
+            return super().encode_documents(texts)
+
+    engine = database.connect(dsn)
+    with pytest.raises(errors.DatabaseError, match="does not answer"):
+        sync(engine, lambda *_, **__: Ending(32))
+    engine.dispose()
