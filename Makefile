@@ -1,6 +1,7 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-16 check format bench-scifact clean
+.PHONY: help install demo test test-16 check format bench-scifact bench-queue bench-writes \
+	bench-freshness chaos clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +38,18 @@ format: install  ## format the code and mend what ruff can
 
 bench-scifact: install  ## relevance on SciFact: nDCG@10, exact and through the vector index
 	$(VENV)/bin/python -m benchmarks.scifact
+
+bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
+	$(VENV)/bin/python -m benchmarks.queue
+
+bench-writes: install  ## what capture and workers cost the application that writes
+	$(VENV)/bin/python -m benchmarks.writes
+
+bench-freshness: install  ## from commit to searchable, with the real encoder, idle and in a backfill
+	$(VENV)/bin/python -m benchmarks.freshness
+
+chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
+	$(VENV)/bin/python -m benchmarks.chaos
 
 clean:  ## remove .venv, the demo's data and caches
 	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo

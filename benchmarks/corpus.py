@@ -1,0 +1,26 @@
+"""Texts for benchmarks: the tldr pages that come with the package (see ``pg_semantic/demo/data/SOURCE.md``)."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+from pg_semantic.demo import corpus
+
+_SHORT = 300  # characters; three pages in ten are shorter
+
+
+@functools.cache
+def pages() -> tuple[str, ...]:
+    """Every page, its title first."""
+    return tuple(f"{page.title}\n{page.text}" for page in corpus.pages())
+
+
+@functools.cache
+def short_pages() -> tuple[str, ...]:
+    """The pages of at most 300 characters, no two the same."""
+    return tuple(dict.fromkeys(page for page in pages() if len(page) <= _SHORT))
+
+
+def lines() -> Iterator[str]:
+    """Lines of pages, as short texts; over and over."""
+    return itertools.cycle(line for page in pages() for line in page.splitlines())

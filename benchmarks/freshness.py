@@ -1,0 +1,157 @@
+"""From commit to searchable: one short row at a time, a continuous worker on the CPU with the real all-MiniLM-L6-v2.
+
+    make bench-freshness
+
+A row is inserted and committed; then another connection asks every millisecond whether its chunk is there, which is when
+a search would find it. The time runs from the commit's return and has all in it: polling, claim, reading, the encoder,
+the write and its flush to disk. The worker is a process of its own with its default settings; the rows are the tldr
+pages of at most 300 characters, each encoded for the first time. Pauses between rows are random, so that they are not in
+step with the worker's polls.
+
+``p50_ms`` (goal 50) and ``p99_ms`` (goal 250) are of an idle worker, ``backfill_p50_ms`` (goal 500) of one that has
+100,000 rows to backfill. A backfill that is too slow to measure ends after ``--backfill-seconds``, with the samples that
+there are.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.orm import Mapped, mapped_column
+
+from benchmarks import corpus, moments, server, workers
+from pg_semantic import SemanticIndex, jobqueue, registry
+
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+BACKFILL = 100_000
+WARM_UP = 100  # rows that are there before, with their vector index
+POLL_SECONDS = 0.001
+PAUSE_SECONDS = (0.03, 0.2)
+_LONGEST_SECONDS = 120
+
+
+class Base(orm.DeclarativeBase):
+    """The table."""
+
+
+class Page(Base):
+    """A tldr page."""
+
+    __tablename__ = "page"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str]
+
+    semantic = SemanticIndex("text", encoder=ENCODER)
+
+
+class Application:
+    """Inserts rows one at a time and times how long each takes to be searchable, in milliseconds."""
+
+    def __init__(self, writer: psycopg.Connection, reader: psycopg.Connection, *, seed: int) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._chance = random.Random(seed)  # noqa: S311 - the same pauses each time
+        self._pages = enumerate(corpus.short_pages(), start=1)
+        self._pause = threading.Event()
+
+    def samples(self, count: int, *, seconds: float) -> list[float]:
+        """So many times, or as many as there is time for; one at least."""
+        taken: list[float] = []
+        deadline = time.monotonic() + seconds
+        while not taken or (len(taken) < count and time.monotonic() < deadline):
+            self._pause.wait(self._chance.uniform(*PAUSE_SECONDS))
+            taken.append(self._sample() * 1000)
+        return taken
+
+    def _sample(self) -> float:
+        row, text = next(self._pages)
+        self._writer.execute("INSERT INTO page (id, text) VALUES (%s, %s)", (row, text))
+        committed = time.perf_counter()
+        while not self._reader.execute("SELECT FROM page_semantic WHERE id = %s", (row,), prepare=True).rowcount:
+            if time.perf_counter() - committed > _LONGEST_SECONDS:
+                raise TimeoutError(f"Row {row} is not searchable after {_LONGEST_SECONDS} s.")
+            self._pause.wait(POLL_SECONDS)
+        return time.perf_counter() - committed
+
+
+def main() -> None:
+    """Prints the figures, the last line as JSON."""
+    options = argparse.ArgumentParser(description="How long a committed row takes to be searchable.")
+    options.add_argument("--samples", type=int, default=200, help="rows, with an idle worker")
+    options.add_argument("--backfill-samples", type=int, default=60, help="rows, in a backfill")
+    options.add_argument("--backfill-seconds", type=float, default=300, help="give up on more samples then")
+    given = options.parse_args()
+    with server.running() as postgres:
+        engine = postgres.connect()
+        Base.metadata.create_all(engine)
+        _insert(engine, range(-WARM_UP, 0))
+        with (
+            psycopg.connect(postgres.dsn, autocommit=True) as writer,
+            psycopg.connect(postgres.dsn, autocommit=True) as reader,
+            workers.running(engine, postgres.dsn),
+        ):
+            workers.wait_until_drained(engine, seconds=_LONGEST_SECONDS)
+            application = Application(writer, reader, seed=1)
+            application.samples(5, seconds=_LONGEST_SECONDS)
+            idle = application.samples(given.samples, seconds=_LONGEST_SECONDS)
+            print(f"idle, ms: {_spread(idle)}")
+            _start_backfill(engine)
+            loaded = application.samples(given.backfill_samples, seconds=given.backfill_seconds)
+            print(f"in a backfill, ms: {_spread(loaded)}")
+            left = workers.backlog(engine)
+        engine.dispose()
+    print(json.dumps(_result(idle, loaded) | {"backfill_left": left}))
+
+
+def _result(idle: list[float], loaded: list[float]) -> dict[str, float]:
+    return {
+        "p50_ms": round(statistics.median(idle), 1),
+        "p99_ms": round(moments.quantile(idle, 0.99), 1),
+        "backfill_p50_ms": round(statistics.median(loaded), 1),
+        "backfill_p99_ms": round(moments.quantile(loaded, 0.99), 1),
+        "samples": len(idle),
+        "backfill_samples": len(loaded),
+    }
+
+
+def _spread(taken: list[float]) -> str:
+    shares = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+    return ", ".join(f"p{share * 100:g} {moments.quantile(taken, share):.1f}" for share in shares)
+
+
+def _start_backfill(engine: sa.Engine) -> None:
+    """Rows that came past capture, enqueued as backfill does."""
+    ids = range(-WARM_UP - BACKFILL, -WARM_UP)
+    _insert(engine, ids, captured=False)
+    with engine.begin() as connection:
+        generation = registry.find(connection, Page.semantic.name)
+        jobqueue.enqueue(connection, generation.id, sorted(map(str, ids)))
+    server.execute(engine, "ANALYZE semantic.job", "ANALYZE page")
+
+
+def _insert(engine: sa.Engine, ids: range, *, captured: bool = True) -> None:
+    """Rows whose texts are all different: a page and a number."""
+    with engine.begin() as connection:
+        if not captured:
+            connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
+        driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        with driver.cursor().copy("COPY page (id, text) FROM STDIN") as copy:
+            for row, text in zip(ids, _numbered(), strict=False):
+                copy.write_row((row, text))
+
+
+def _numbered() -> Iterator[str]:
+    return (f"{text}\n(copy {number})" for number, text in enumerate(itertools.cycle(corpus.pages())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""A Postgres of a benchmark's own: an embedded server in a temporary folder, gone at the end.
+
+It runs with Postgres' own settings, `fsync` and `synchronous_commit` on included.
+"""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import sqlalchemy as sa
+
+from pg_semantic import database, embedded, history
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: its data folder and the DSN of its first database."""
+
+    data: Path
+    dsn: str
+
+    @property
+    def log(self) -> Path:
+        """What the server writes its log to."""
+        return self.data / "log"
+
+    @property
+    def pgbench(self) -> Path:
+        """The pgbench program that comes with the server."""
+        return embedded.psql(self.data).with_name("pgbench")
+
+    def connect(self) -> sa.Engine:
+        """An engine of the first database."""
+        return database.connect(self.dsn)
+
+    def create(self, name: str) -> sa.Engine:
+        """An engine of a new database that has our schema."""
+        engine = self.connect()
+        execute(engine, f"CREATE DATABASE {name}")
+        engine.dispose()
+        made = database.connect(sa.make_url(self.dsn).set(database=name).render_as_string(hide_password=False))
+        history.upgrade(made)
+        return made
+
+    def kill(self) -> None:
+        """Kills the postmaster and all its children (SIGKILL) and waits until none is left.
+
+        The postmaster is stopped first, so that it can not fork a child that we do not see.
+        """
+        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
+        postmaster.suspend()
+        doomed = [postmaster, *postmaster.children(recursive=True)]
+        for process in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, alive = psutil.wait_procs(doomed, timeout=30)
+        if alive:
+            raise RuntimeError(f"These server processes outlived SIGKILL: {alive}")
+
+    def restart(self) -> None:
+        """Starts the server after `kill`, in a process of its own: this one takes it to be running still."""
+        command = [sys.executable, "-m", "pg_semantic.cli", "db", "current", "--dsn", f"embedded:{self.data}"]
+        pause = threading.Event()
+        for _ in range(30):  # crash recovery can take longer than one start waits for
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return
+            pause.wait(1)
+        raise RuntimeError(f"The server in {self.data} does not start again.")
+
+
+@contextlib.contextmanager
+def running(folder: Path | None = None) -> Iterator[Server]:
+    """A server whose first database has our schema; in a folder that is given the data is left at the end."""
+    with contextlib.ExitStack() as stack:
+        parent = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg_semantic-")))
+        data = parent / "data"
+        server = Server(data, embedded.start(data))
+        stack.callback(embedded.stop, data)
+        engine = server.connect()
+        history.upgrade(engine)
+        engine.dispose()
+        yield server
+
+
+def execute(engine: sa.Engine, *statements: str) -> None:
+    """Runs statements that commit by themselves, as VACUUM and CHECKPOINT must."""
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in statements:
+            connection.execute(sa.text(statement))

@@ -1,0 +1,66 @@
+"""Worker processes as an operator starts them: `pg-semantic worker`, settings in the environment."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from benchmarks import moments
+from pg_semantic import settings
+
+_START_SECONDS = 120
+_STOP_SECONDS = 60
+
+
+def start(dsn: str, log: Path | None = None, **changed: object) -> subprocess.Popen[bytes]:
+    """A worker process; its log is appended to the file, or thrown away."""
+    environment = os.environ | {settings.variable(name): str(value) for name, value in changed.items()}
+    command = [sys.executable, "-m", "pg_semantic.cli", "worker", "--dsn", dsn]
+    with (log or Path(os.devnull)).open("ab") as output:
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Tells a worker to stop, waits for it and returns its exit code."""
+    process.terminate()
+    return process.wait(_STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def running(engine: sa.Engine, dsn: str, log: Path | None = None, **changed: object) -> Iterator[None]:
+    """A worker process that has signed in, until the block ends."""
+    before = _signed_in(engine)
+    process = start(dsn, log, **changed)
+    try:
+        moments.until(lambda: _signed_in(engine) > before, seconds=_START_SECONDS, what="a worker signs in")
+        yield
+    finally:
+        stop(process)
+
+
+def backlog(engine: sa.Engine) -> int:
+    """Jobs that are pending or being worked on, of all generations; counts them all."""
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text("SELECT count(*) FROM semantic.job WHERE state <> 'failed'")) or 0)
+
+
+def wait_until_drained(engine: sa.Engine, *, seconds: float) -> None:
+    """Returns when all is backfilled and no job waits; a database that is away for a moment is asked again."""
+
+    def drained() -> bool:
+        with contextlib.suppress(exc.OperationalError), engine.connect() as connection:
+            unfilled = sa.text("SELECT count(*) FROM semantic.generation WHERE backfilled_at IS NULL")
+            return not connection.scalar(unfilled) and not backlog(engine)
+        return False
+
+    moments.until(drained, seconds=seconds, what="no job waits", every_seconds=0.2)
+
+
+def _signed_in(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text("SELECT count(*) FROM semantic.worker")) or 0)

@@ -1,0 +1,159 @@
+"""What capture and workers cost the application that writes.
+
+    make bench-writes
+
+On an embedded server with Postgres' own settings; every statement commits by itself with `synchronous_commit` on, as in
+life, where most of a single-row statement is its flush to disk. ``cpu_ratios`` has the same ratios with
+`synchronous_commit` off, which leave the work alone. Two equal tables take turns, one with a semantic index and one
+without; figures are medians, ratios those of medians.
+
+* ``copy_us_per_row``: microseconds that capture adds to each row of a COPY of 100,000 short rows; goal 4. The tables
+  and the job table are empty before each.
+* ``update_untouched_ratio``: a single-row UPDATE that leaves the text alone, with capture over without; goal 1.15.
+* ``insert_ratio``: the same for a single-row INSERT; goal 1.3. Updates of the text and deletes are told as well.
+* ``writer_wait_ms_max``: `benchmarks.waits`; goal 100.
+* ``load_tps`` and ``load_tps_polled``: `benchmarks.load`, with no worker and with one that polls and has no work.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import random
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy import orm
+from sqlalchemy.orm import Mapped, mapped_column
+
+from benchmarks import corpus, load, moments, server, waits
+from pg_semantic import SemanticIndex
+
+COPIED = 100_000
+
+
+class Base(orm.DeclarativeBase):
+    """The two tables."""
+
+
+class Captured(Base):
+    """Rows with a semantic index."""
+
+    __tablename__ = "captured"
+
+    id: Mapped[int] = mapped_column(sa.Identity(), primary_key=True)
+    body: Mapped[str]
+    hits: Mapped[int]
+
+    semantic = SemanticIndex("body", encoder="hashed:384")
+
+
+class Plain(Base):
+    """The same without."""
+
+    __tablename__ = "plain"
+
+    id: Mapped[int] = mapped_column(sa.Identity(), primary_key=True)
+    body: Mapped[str]
+    hits: Mapped[int]
+
+
+WITH, WITHOUT = "captured", "plain"
+_COPY = sql.SQL("COPY {} (body, hits) FROM STDIN")
+_UNTOUCHED = sql.SQL("UPDATE {} SET hits = hits + 1 WHERE id = %(id)s")
+_INSERT = sql.SQL("INSERT INTO {} (body, hits) VALUES (%(body)s, 0)")
+_EDIT = sql.SQL("UPDATE {} SET body = %(body)s WHERE id = %(id)s")
+_DELETE = sql.SQL("DELETE FROM {} WHERE id = %(id)s")
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Single-row statements, timed on both tables in turns."""
+
+    connection: psycopg.Connection
+    chance: random.Random
+    texts: Iterator[str]
+    count: int
+
+    def ratio(self, statement: sql.SQL) -> float:
+        """With capture over without."""
+        taken: dict[str, list[float]] = {WITH: [], WITHOUT: []}
+        ids = self.chance.sample(range(1, COPIED + 1), self.count)
+        for number, (row, body) in enumerate(zip(ids, self.texts, strict=False)):
+            for table in (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH):
+                taken[table].append(moments.taken(self._run(statement.format(sql.Identifier(table)), row, body)))
+        medians = {table: statistics.median(seconds) for table, seconds in taken.items()}
+        print(
+            f"{statement.format(sql.Identifier('t')).as_string()}: {medians[WITHOUT] * 1e6:.0f} us, with capture {medians[WITH] * 1e6:.0f} us"
+        )
+        return round(medians[WITH] / medians[WITHOUT], 3)
+
+    def _run(self, query: sql.Composed, row: int, body: str) -> Callable[[], object]:
+        return lambda: self.connection.execute(query, {"id": row, "body": body})
+
+
+def main() -> None:
+    """Prints the figures, the last line as JSON."""
+    options = argparse.ArgumentParser(description="What capture and workers cost the application that writes.")
+    options.add_argument("--copies", type=int, default=7, help="COPYs of each table")
+    options.add_argument("--statements", type=int, default=2000, help="single-row statements of each kind and table")
+    options.add_argument(
+        "--wait-seconds", type=float, default=20, help="how long writers and worker are in each other's way"
+    )
+    options.add_argument("--load-seconds", type=float, default=6, help="length of a round of the write load")
+    given = options.parse_args()
+    result: dict[str, object] = {}
+    with server.running() as postgres:
+        engine = postgres.connect()
+        Base.metadata.create_all(engine)
+        with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+            result["copy_us_per_row"] = _copy(engine, connection, rounds=given.copies)
+            statements = Statements(connection, random.Random(1), corpus.lines(), given.statements)  # noqa: S311
+            result |= _statements(engine, statements)
+        result |= load.measure(postgres, engine, table=WITH, seconds=given.load_seconds)
+        engine.dispose()
+    with server.running() as postgres:
+        result |= waits.measure(postgres, seconds=given.wait_seconds)
+    print(json.dumps(result))
+
+
+def _copy(engine: sa.Engine, connection: psycopg.Connection, *, rounds: int) -> float:
+    data = _rows()
+    taken: dict[str, list[float]] = {WITH: [], WITHOUT: []}
+    for number in range(rounds):
+        for table in (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH):
+            server.execute(engine, f"TRUNCATE {table}, semantic.job RESTART IDENTITY CASCADE", "CHECKPOINT")
+            taken[table].append(moments.taken(functools.partial(_copy_into, connection, table, data)))
+    with_capture, without = (statistics.median(taken[table]) for table in (WITH, WITHOUT))
+    print(f"COPY of {COPIED} rows: {without * 1e3:.0f} ms, with capture {with_capture * 1e3:.0f} ms")
+    return round((with_capture - without) / COPIED * 1e6, 2)
+
+
+def _rows() -> bytes:
+    texts = (text.replace("\\", "").replace("\t", " ") for text in corpus.lines())
+    return "".join(f"{text}\t0\n" for text in itertools.islice(texts, COPIED)).encode()
+
+
+def _copy_into(connection: psycopg.Connection, table: str, data: bytes) -> None:
+    with connection.cursor().copy(_COPY.format(sql.Identifier(table))) as copy:
+        copy.write(data)
+
+
+def _statements(engine: sa.Engine, statements: Statements) -> dict[str, object]:
+    """Ratios as in life, and those of the work alone."""
+    server.execute(engine, "TRUNCATE semantic.job", "VACUUM ANALYZE", "CHECKPOINT")
+    kinds = {"update_untouched_ratio": _UNTOUCHED, "insert_ratio": _INSERT, "update_text_ratio": _EDIT}
+    result: dict[str, object] = {name: statements.ratio(kind) for name, kind in kinds.items()}
+    statements.connection.execute("SET synchronous_commit = off")
+    result["cpu_ratios"] = {name: statements.ratio(kind) for name, kind in kinds.items()}
+    statements.connection.execute("SET synchronous_commit = on")
+    result["delete_ratio"] = statements.ratio(_DELETE)
+    return result
+
+
+if __name__ == "__main__":
+    main()
