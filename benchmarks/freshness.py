@@ -2,15 +2,15 @@
 
     make bench-freshness
 
-A row is inserted and committed; then another connection asks every millisecond whether its chunk is there, which is when
-a search would find it. The time runs from the commit's return and has all in it: polling, claim, reading, the encoder,
-the write and its flush to disk. The worker is a process of its own with its default settings; the rows are the tldr
-pages of at most 300 characters, each encoded for the first time. Pauses between rows are random, so that they are not in
-step with the worker's polls.
+A row is inserted and committed; then another connection asks every millisecond whether its chunk is there, which is
+when a search would find it. The time runs from the commit's return and has all in it: polling, claim, reading, the
+encoder, the write and its flush to disk. The worker is a process of its own with its default settings; the rows are the
+tldr pages of at most 300 characters, each encoded for the first time. Pauses between rows are random, so that they are
+not in step with the worker's polls.
 
 ``p50_ms`` (goal 50) and ``p99_ms`` (goal 250) are of an idle worker, ``backfill_p50_ms`` (goal 500) of one that has
-100,000 rows to backfill. A backfill that is too slow to measure ends after ``--backfill-seconds``, with the samples that
-there are.
+100,000 rows to backfill. A backfill that is too slow to measure ends after ``--backfill-seconds``, with the samples
+that there are.
 """
 
 import argparse

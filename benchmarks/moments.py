@@ -1,9 +1,10 @@
 """Time in benchmarks: waiting for something with a limit, how long a step takes, and quantiles of that."""
 
-import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 
 def until(reached: Callable[[], bool], *, seconds: float, what: str = "the end", every_seconds: float = 0.05) -> None:
@@ -25,6 +26,4 @@ def taken(step: Callable[[], object]) -> float:
 
 def quantile(values: Sequence[float], share: float) -> float:
     """The value that this share (0 to 1) of the values does not exceed."""
-    if len(values) == 1:
-        return values[0]
-    return statistics.quantiles(values, n=1000, method="inclusive")[max(0, round(share * 1000) - 1)]
+    return float(np.quantile(values, share))

@@ -6,10 +6,10 @@ besides. A wait under 1 ms counts as none. Writers never touch each other's rows
 worker. A circle of a writer and the worker would end as a deadlock of the writer, which is counted: the worker is to
 give way before Postgres' own `deadlock_timeout`, and has no time to here.
 
-Rows have some thirty chunks, all in an HNSW index. Writers edit a paragraph or all of it, change what is no text, delete
-rows and insert them again, a hundred statements a second in all, so that most rows that the worker encodes are still
-wanted when it writes. The encoder takes 200 ms a call. Before that the same load runs without a worker, so that the
-latency of a statement can be compared.
+Rows have some thirty chunks, all in an HNSW index. Writers edit a paragraph or all of it, change what is no text,
+delete rows and insert them again, a hundred statements a second in all, so that most rows that the worker encodes are
+still wanted when it writes. The encoder takes 200 ms a call. Before that the same load runs without a worker, so that
+the latency of a statement can be compared.
 """
 
 import multiprocessing

@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -49,10 +49,11 @@ def backlog(engine: sa.Engine) -> int:
         return int(connection.scalar(sa.text("SELECT count(*) FROM semantic.job WHERE state <> 'failed'")) or 0)
 
 
-def wait_until_drained(engine: sa.Engine, *, seconds: float) -> None:
+def wait_until_drained(engine: sa.Engine, *, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:
     """Returns when all is backfilled and no job waits; a database that is away for a moment is asked again."""
 
     def drained() -> bool:
+        meanwhile()
         with contextlib.suppress(exc.OperationalError), engine.connect() as connection:
             unfilled = sa.text("SELECT count(*) FROM semantic.generation WHERE backfilled_at IS NULL")
             return not connection.scalar(unfilled) and not backlog(engine)

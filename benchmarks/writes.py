@@ -87,9 +87,8 @@ class Statements:
             for table in (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH):
                 taken[table].append(moments.taken(self._run(statement.format(sql.Identifier(table)), row, body)))
         medians = {table: statistics.median(seconds) for table, seconds in taken.items()}
-        print(
-            f"{statement.format(sql.Identifier('t')).as_string()}: {medians[WITHOUT] * 1e6:.0f} us, with capture {medians[WITH] * 1e6:.0f} us"
-        )
+        said = statement.format(sql.Identifier("t")).as_string()
+        print(f"{said}: {medians[WITHOUT] * 1e6:.0f} us, with capture {medians[WITH] * 1e6:.0f} us")
         return round(medians[WITH] / medians[WITHOUT], 3)
 
     def _run(self, query: sql.Composed, row: int, body: str) -> Callable[[], object]:
