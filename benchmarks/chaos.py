@@ -111,7 +111,8 @@ def _run(postgres: server.Server, chance: random.Random, *, seconds: float) -> d
     finally:
         crew.dismiss()
     refused = sum((writer.refused for writer in writers), Counter[str]())
-    print(f"writers lost {sum(writer.lost for writer in writers)} connections and were refused {dict(refused)}")
+    lost = sum(writer.lost for writer in writers)
+    print(f"connections that writers lost or did not get: {lost}; errors that they met: {dict(refused)}")
     print(f"exit codes of workers that were not killed: {dict(crew.exits)}")
     kills = {"worker_kills": crew.kills, "server_kills": server_kills}
     return {"edits": sum(writer.edits for writer in writers), **kills, **_wrong(engine), "left": left}

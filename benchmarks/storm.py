@@ -52,7 +52,8 @@ _INSERT_AS = "INSERT INTO note (id, title, body) OVERRIDING SYSTEM VALUE VALUES 
 _PICK = f"SELECT id FROM note WHERE id = {_ANY} FOR UPDATE"  # noqa: S608
 _REKEY = "UPDATE note SET id = nextval(pg_get_serial_sequence('note', 'id')) WHERE id = %s"
 _UPSERT = f"""
-    INSERT INTO note (id, title, body) OVERRIDING SYSTEM VALUE VALUES ({_ANY}, %s, %s)
+    INSERT INTO note (id, title, body) OVERRIDING SYSTEM VALUE
+    SELECT id, %s, %s FROM note WHERE id = {_ANY}
     ON CONFLICT (id) DO UPDATE SET title = excluded.title, body = excluded.body
 """  # noqa: S608
 _BULK = "UPDATE note SET title = title || '.', body = right(body, 300) || %s WHERE id %% 9 = %s"
@@ -63,7 +64,8 @@ _BULK_DELETE = "DELETE FROM note WHERE id %% 31 = %s"
 class Writer:
     """A connection that writes until told to stop, and what came of it.
 
-    ``edits`` are committed writes, ``lost`` connections that broke; ``refused`` counts errors of the server by name.
+    ``edits`` are committed writes, ``lost`` connections that broke or were not to be had; ``refused`` counts errors of
+    the server by name.
     """
 
     dsn: str
