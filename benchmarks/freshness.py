@@ -87,9 +87,11 @@ def main() -> None:
     """Prints the figures, the last line as JSON."""
     options = argparse.ArgumentParser(description="How long a committed row takes to be searchable.")
     options.add_argument("--samples", type=int, default=200, help="rows, with an idle worker")
-    options.add_argument("--backfill-samples", type=int, default=60, help="rows, in a backfill")
+    options.add_argument("--backfill-samples", type=int, default=60, help="rows, in a backfill; 0 for none")
     options.add_argument("--backfill-seconds", type=float, default=300, help="give up on more samples then")
+    options.add_argument("--poll-seconds", type=float, help="the worker's setting; its default if not given")
     given = options.parse_args()
+    changed = {} if given.poll_seconds is None else {"poll_seconds": given.poll_seconds}
     with server.running() as postgres:
         engine = postgres.connect()
         Base.metadata.create_all(engine)
@@ -97,29 +99,28 @@ def main() -> None:
         with (
             psycopg.connect(postgres.dsn, autocommit=True) as writer,
             psycopg.connect(postgres.dsn, autocommit=True) as reader,
-            workers.running(engine, postgres.dsn),
+            workers.running(engine, postgres.dsn, **changed),
         ):
             workers.wait_until_drained(engine, seconds=_LONGEST_SECONDS)
             application = Application(writer, reader, seed=1)
             application.samples(5, seconds=_LONGEST_SECONDS)
             idle = application.samples(given.samples, seconds=_LONGEST_SECONDS)
             print(f"idle, ms: {_spread(idle)}")
-            _start_backfill(engine)
-            loaded = application.samples(given.backfill_samples, seconds=given.backfill_seconds)
-            print(f"in a backfill, ms: {_spread(loaded)}")
-            left = workers.backlog(engine)
+            result = _figures("", idle)
+            if given.backfill_samples:
+                _start_backfill(engine)
+                loaded = application.samples(given.backfill_samples, seconds=given.backfill_seconds)
+                print(f"in a backfill, ms: {_spread(loaded)}")
+                result |= _figures("backfill_", loaded) | {"backfill_left": workers.backlog(engine)}
         engine.dispose()
-    print(json.dumps(_result(idle, loaded) | {"backfill_left": left}))
+    print(json.dumps(result))
 
 
-def _result(idle: list[float], loaded: list[float]) -> dict[str, float]:
+def _figures(part: str, taken: list[float]) -> dict[str, float]:
     return {
-        "p50_ms": round(statistics.median(idle), 1),
-        "p99_ms": round(moments.quantile(idle, 0.99), 1),
-        "backfill_p50_ms": round(statistics.median(loaded), 1),
-        "backfill_p99_ms": round(moments.quantile(loaded, 0.99), 1),
-        "samples": len(idle),
-        "backfill_samples": len(loaded),
+        f"{part}p50_ms": round(statistics.median(taken), 1),
+        f"{part}p99_ms": round(moments.quantile(taken, 0.99), 1),
+        f"{part}samples": len(taken),
     }
 
 
