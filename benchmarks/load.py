@@ -1,8 +1,8 @@
 """The throughput of an application's writes, with a worker that polls beside it and without.
 
-pgbench with eight clients, each statement a transaction of its own: half of them UPDATEs of a row with a semantic index
-that leave the text alone, half INSERTs into a table that has none. So the worker has nothing to do but to ask.
-Rounds with and without the worker take turns; figures are medians of transactions a second.
+pgbench with eight clients, each statement a transaction of its own: an UPDATE of a row with a semantic index that
+leaves the text alone, then an INSERT into a table that has none. So the worker has nothing to do but to ask. Rounds
+with and without the worker take turns; figures are medians of such pairs a second.
 """
 
 import re
@@ -35,7 +35,7 @@ def measure(postgres: server.Server, engine: sa.Engine, *, table: str, seconds: 
         alone.append(throughput(postgres, _SCRIPT.format(table=table), seconds=seconds))
         with workers.running(engine, postgres.dsn):
             polled.append(throughput(postgres, _SCRIPT.format(table=table), seconds=seconds))
-    print(f"statements a second: {alone} alone, {polled} with a worker")
+    print(f"pairs a second: {alone} alone, {polled} with a worker")
     return {"load_tps": statistics.median(alone), "load_tps_polled": statistics.median(polled)}
 
 
