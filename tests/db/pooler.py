@@ -17,6 +17,9 @@ import sqlalchemy as sa
 # The codes of SSLRequest and GSSENCRequest, which come in place of a startup message.
 _ENCRYPTION_REQUESTS = (80877103, 80877104)
 
+# An odd number, or a client that does a thing every other transaction would always do it in the same place.
+_IDLE = 3
+
 
 class _Pooler(socketserver.ThreadingTCPServer):
     """Backends are kept by the startup message that they were logged in with."""
@@ -28,14 +31,12 @@ class _Pooler(socketserver.ThreadingTCPServer):
         self._lock = threading.Lock()
         self.clients: set[socket.socket] = set()
 
-    def take(self, startup: bytes, *, but: socket.socket | None) -> socket.socket:
-        """The backend that has been idle for the longest and is not the one of the transaction before."""
+    def take(self, startup: bytes) -> socket.socket:
+        """The backend that has been idle for the longest, of several: so it is not that of the transaction before."""
         with self._lock:
             idle = self._idle[startup]
-            for backend in idle:
-                if backend is not but:
-                    idle.remove(backend)
-                    return backend
+            if len(idle) >= _IDLE:
+                return idle.pop(0)
         return self.log_in(startup)[0]
 
     def put_back(self, startup: bytes, backend: socket.socket) -> None:
@@ -81,7 +82,7 @@ class _Client(socketserver.BaseRequestHandler):
         self.server.put_back(startup, backend)
         self.request.sendall(welcome)
         while (message := _receive(self.request))[:1] != b"X":  # Terminate
-            backend = self.server.take(startup, but=backend)
+            backend = self.server.take(startup)
             try:
                 self._relay_transaction(message, backend)
             except BaseException:
