@@ -1,0 +1,137 @@
+"""What goes wrong around a worker: clocks, memory, texts that never work, transactions that never end."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import jobqueue
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
+from pg_semantic.sync.worker import Worker
+from tests.db.library import CLEAN, execute, generation_of, jobs, rows, sync, truth
+
+
+@pytest.mark.parametrize("hours", [-30_000, 30_000])
+def test_a_worker_whose_clock_is_wrong_keeps_its_leases_by_the_servers(
+    articles: sa.Engine, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 3) i")
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + hours * 3600)
+    generation = generation_of(articles)
+    with articles.begin() as connection:
+        claimed = jobqueue.claim(connection, generation.id, rows=1, lease_seconds=60)
+        jobqueue.heartbeat(connection, [claimed.token], lease_seconds=50)
+        jobqueue.reap(connection, max_attempts=5, retry_seconds=1)
+    held = "SELECT lease_until - now() BETWEEN '45s' AND '50s' FROM semantic.job WHERE state = 'processing'"
+    assert rows(articles, held) == [(True,)]
+    with articles.begin() as connection:
+        jobqueue.release(connection, claimed, [job.key for job in claimed.jobs], delay_seconds=0)
+    sync(articles)
+    assert truth(articles) == CLEAN
+    assert rows(articles, "SELECT max(now() - embedded_at) < '60s' FROM article_semantic_receipt") == [(True,)]
+
+
+def test_a_row_that_fails_1000_times_is_never_dropped_and_never_in_the_way(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'poison', NULL, 'en')")
+    generation = generation_of(articles)
+    with articles.connect() as connection:
+        for _ in range(1000):
+            claimed = jobqueue.claim(connection, generation.id, rows=10, lease_seconds=60)
+            [job] = claimed.jobs
+            jobqueue.fail(connection, claimed, job, error="no", max_attempts=2000, retry_seconds=1)
+            connection.execute(sa.text("UPDATE semantic.job SET available_at = now()"))  # time passes
+            connection.commit()
+    assert rows(articles, "SELECT key, state, attempts, error FROM semantic.job") == [("1", "pending", 1000, "no")]
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(2, 50) i")
+    sync(articles, lambda *_, **__: Fragile(32), max_attempts=1001)
+    assert rows(articles, "SELECT key, state, attempts FROM semantic.job") == [("1", "failed", 1001)]
+    assert truth(articles).missing == {"1"}
+
+
+class Fragile(HashedEncoder):
+    """Fails on any batch that has the word poison in it."""
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("the encoder choked")
+        return super().encode_documents(texts)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has it."""
+
+
+@pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
+def test_an_encoder_that_runs_out_of_memory_is_given_less_down_to_the_row_that_is_too_much(
+    articles: sa.Engine, error: type[Exception]
+) -> None:
+    class Small(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            if sum(map(len, texts)) > 100:
+                raise error
+            return super().encode_documents(texts)
+
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+    execute(articles, "UPDATE article SET body = repeat('x', 200) WHERE id = 20")
+    done = sync(articles, lambda *_, **__: Small(32), max_attempts=1)
+    assert (done.rows, done.rows_failed) == (49, 1)
+    [(key, state, said)] = rows(articles, "SELECT key, state, error FROM semantic.job")
+    assert (key, state, said.partition(":")[0]) == ("20", "failed", error.__name__)
+    assert truth(articles).missing == {"20"}
+
+
+def test_text_beyond_the_encoders_limit_is_cut_so_that_all_of_it_is_read(articles: sa.Engine) -> None:
+    execute(
+        articles, "INSERT INTO article SELECT 1, NULL, string_agg('w' || i, ' '), 'en' FROM generate_series(1, 999) i"
+    )
+    read: list[str] = []
+
+    class Reads(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            read.extend(word for text in texts for word in text.split()[: self.max_tokens])
+            return super().encode_documents(texts)
+
+    sync(articles, lambda *_, **__: Reads(32))
+    assert read == [f"w{number}" for number in range(1, 1000)]
+    assert rows(articles, "SELECT DISTINCT truncated FROM article_semantic") == [(False,)]
+
+
+@pytest.mark.parametrize("text", ["a\\0b", "a\\x00b", "a\\u0000b", "a\u2400b", "\\N", "\\."])
+def test_text_that_looks_like_a_nul_or_the_end_of_a_copy_is_stored_as_it_is(articles: sa.Engine, text: str) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, :text, NULL, 'en')", text=text)
+    sync(articles)
+    assert rows(articles, "SELECT content FROM article_semantic") == [(text,)]
+    assert truth(articles) == CLEAN
+
+
+@pytest.mark.parametrize(
+    "held", ["SELECT FROM article WHERE id = 7 FOR UPDATE", "UPDATE article SET title = 'x' WHERE id = 7"]
+)
+def test_a_transaction_that_does_not_end_holds_up_its_own_row_only(articles: sa.Engine, held: str) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 30) i")
+    stop, synced = threading.Event(), threading.Semaphore(0)
+    worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.release())
+
+    def wait_for(count: int) -> None:
+        while rows(articles, "SELECT count(*) FROM article_semantic") != [(count,)]:
+            assert synced.acquire(timeout=20)
+
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    with articles.connect() as application:
+        application.execute(sa.text(held))
+        thread.start()
+        wait_for(29)
+        execute(articles, "INSERT INTO article VALUES (100, 'later', NULL, 'en')")
+        wait_for(30)
+        assert truth(articles).missing == {"7"}
+        application.commit()
+    wait_for(31)
+    stop.set()
+    thread.join(20)
+    assert truth(articles) == CLEAN
+    assert jobs(articles) == set()
