@@ -47,7 +47,13 @@ class Queue:
         """Claims, ends and replaces so many jobs."""
         started = time.perf_counter()
         with self.connection.begin():
-            claim = jobqueue.claim(self.connection, GENERATION, rows=rows, lease_seconds=LEASE_SECONDS)
+            claim = jobqueue.claim(
+                self.connection,
+                GENERATION,
+                rows=rows,
+                lease_seconds=LEASE_SECONDS,
+                priority=jobqueue.BACKFILL,
+            )
             self.statement.append(time.perf_counter() - started)
         self.committed.append(time.perf_counter() - started)
         if len(claim.jobs) != rows:

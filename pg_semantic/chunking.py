@@ -63,9 +63,10 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: Ruler) -> list[l
     if recipe is None:
         whole = zip(stripped, counts, strict=True)
         return [[Chunk(text, n, truncated=n > ruler.max_tokens)] if text else [] for text, n in whole]
-    cutter = _Cutter(recipe, ruler)
+    limit = _limit(recipe, ruler)
+    cutter = _Cutter(recipe, ruler) if max(counts, default=0) > limit else None
     return [
-        [] if not text else cutter.cut(text) if count > cutter.limit else [Chunk(text, count, truncated=False)]
+        [] if not text else cutter.cut(text) if cutter and count > limit else [Chunk(text, count, truncated=False)]
         for text, count in zip(stripped, counts, strict=True)
     ]
 

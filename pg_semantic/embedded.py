@@ -46,6 +46,9 @@ def _handle(folder: Path, *, run: bool, version: int = VERSION) -> "PostgresServ
     made_by = folder / "PG_VERSION"
     version = int(made_by.read_text()) if made_by.exists() else version
     try:
-        return postgres_server.get_server(folder, cleanup_mode=None, start=run, postgres_version=version)
+        server = postgres_server.get_server(folder, cleanup_mode=None, start=False, postgres_version=version)
+        if run:
+            server.start()  # also one that this process started and that has died since
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         raise errors.DatabaseError(f"The embedded server in {folder} does not start: {error}") from error
+    return server

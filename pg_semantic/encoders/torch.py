@@ -30,6 +30,7 @@ class TorchEncoder:
         self.dimensions = int(transformer.get_embedding_dimension())
         self.max_tokens = int(transformer.max_seq_length or _NO_LIMIT)
         self._tokenizer = _unlimited(transformer.tokenizer)
+        self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
         self.fingerprint = _fingerprint(transformer, digest=digest, vocabulary=self._tokenizer.get_vocab())
 
     @classmethod
@@ -74,8 +75,11 @@ class TorchEncoder:
         """As `base.Encoder.splitter`."""
         from semantic_text_splitter import TextSplitter
 
-        capacity = max_tokens - self.count_tokens([""])[0]
-        return TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap=overlap_tokens).chunks
+        if (max_tokens, overlap_tokens) not in self._splitters:  # making one takes 50 ms
+            capacity = max_tokens - self.count_tokens([""])[0]
+            made = TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap=overlap_tokens)
+            self._splitters[max_tokens, overlap_tokens] = made.chunks
+        return self._splitters[max_tokens, overlap_tokens]
 
     def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimensions), np.float32)

@@ -85,6 +85,17 @@ SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source 
 -- Ends a build of the vector index of a chunk table, whichever connection it runs on.
 SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass(:chunks)
 
+-- name: give_way
+-- Ends a build of the vector index of a chunk table that somebody waits for, to lock or to empty the table: the wait
+-- may be a circle, through a transaction that the build waits for.
+SELECT pg_cancel_backend(build.pid)
+FROM pg_stat_progress_create_index AS build
+WHERE build.relid = to_regclass(:chunks)
+  AND EXISTS (
+      SELECT FROM pg_locks AS wanted
+      WHERE wanted.relation = build.relid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
+  )
+
 -- name: vector_index_state
 -- Whether an index of that name is there, usable, and being built right now.
 SELECT index.indisvalid AS valid,

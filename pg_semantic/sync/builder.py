@@ -1,7 +1,12 @@
-"""Building vector indexes beside the sync: on a thread of its own, one at a time, ended when the worker ends."""
+"""Building vector indexes beside the sync: on a thread of its own, one at a time, ended when the worker ends.
+
+A second thread watches a build and ends it when an application waits for the table, as TRUNCATE and ALTER TABLE do:
+the build itself waits for transactions that are older, and these may be waiting for the application.
+"""
 
 import contextlib
 import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import sqlalchemy as sa
@@ -13,9 +18,11 @@ from pg_semantic.sync import vectorindex
 
 log = logging.getLogger("pg_semantic.worker")
 
-_CANCEL_SECONDS = 0.2
+_WATCH_SECONDS = 0.1
+_AGAIN_SECONDS = 5.0  # after a build that was not finished
 _ADVICE = {
-    "57014": "it was cancelled, by the worker's end or by statement_timeout: ALTER ROLE ... SET statement_timeout = 0"
+    "57014": "it gave way to somebody who needed the table, or the role has a short statement_timeout "
+    "(ALTER ROLE ... SET statement_timeout = 0)",
 }
 
 
@@ -25,9 +32,12 @@ class Builder:
     def __init__(self, engine: sa.Engine, *, backlog: int) -> None:
         self._engine = engine
         self._backlog = backlog
-        self._thread = ThreadPoolExecutor(1)
+        self._threads = ThreadPoolExecutor(2)
         self._building: Future[None] | None = None
+        self._watching: Future[None] | None = None
         self._chunks = ""
+        self._not_before = 0.0
+        self._closing = False
         self._ready: set[int] = set()
 
     def tend(self, generation_id: int, tables: Tables) -> bool:
@@ -43,17 +53,16 @@ class Builder:
                 self._ready.add(generation_id)
                 return True
             waiting = jobqueue.waiting(connection, generation_id, limit=self._backlog + 1)
-        if waiting <= self._backlog:
+        if waiting <= self._backlog and time.monotonic() >= self._not_before:
             self._chunks = database.qualified_name(tables.chunks.schema, tables.chunks.name)
-            self._building = self._thread.submit(self._build, tables)
+            self._building = self._threads.submit(self._build, tables)
+            self._watching = self._threads.submit(self._watch, self._building)
         return False
 
     def close(self) -> None:
         """Ends a build that is running; what it leaves is dropped when the next is begun."""
-        while self._building is not None and not wait([self._building], _CANCEL_SECONDS).done:
-            with contextlib.suppress(exc.DBAPIError), self._engine.begin() as connection:
-                connection.execute(sql.statement("registry", "cancel_build"), {"chunks": self._chunks})
-        self._thread.shutdown()
+        self._closing = True
+        self._threads.shutdown()
 
     def _build(self, tables: Tables) -> None:
         name = tables.spec.name
@@ -62,6 +71,16 @@ class Builder:
             with contextlib.closing(self._engine.connect()) as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 vectorindex.ensure(connection, tables)
-        except exc.DBAPIError as error:  # the sync goes on without; the next tend tries again
+        except exc.DBAPIError as error:  # the sync goes on without; a later tend tries again
+            self._not_before = time.monotonic() + _AGAIN_SECONDS
             said = _ADVICE.get(database.sqlstate(error) or "", type(error.orig).__name__)
-            log.warning("%s: the vector index was not built: %s", name, said, extra={"event": "vector_index_failed"})
+            fields = {"event": "vector_index_failed", "index": name}
+            log.warning("%s: the vector index was not built: %s", name, said, extra=fields)
+
+    def _watch(self, building: Future[None]) -> None:
+        while not wait([building], _WATCH_SECONDS).done:
+            ending = (
+                sql.statement("registry", "cancel_build") if self._closing else sql.statement("registry", "give_way")
+            )
+            with contextlib.suppress(exc.DBAPIError), self._engine.begin() as connection:
+                connection.execute(ending, {"chunks": self._chunks})

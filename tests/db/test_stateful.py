@@ -19,7 +19,7 @@ from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
 from pg_semantic.sync import encode, source, store
 from pg_semantic.sync.batch import Batch
-from pg_semantic.sync.worker import Progress
+from pg_semantic.sync.pipeline import Progress
 from tests.db.library import execute, generation_of, sync
 
 
@@ -271,8 +271,7 @@ class Machine(RuleBasedStateMachine):
     def _read(self, hand: Hand, claim: Claim, *, breaks: bool) -> None:
         stored = {content for (content,) in self._seen("SELECT content FROM note_semantic")}
         self.encoder.given.clear()
-        with self.engine.begin() as connection:
-            hand.batch = source.read(connection, TABLES, claim, ruler=self.encoder)
+        hand.batch = source.read(self.engine, TABLES, claim, ruler=self.encoder)
         encode.encode(hand.batch, self.encoder)
         assert len(self.encoder.given) == len(set(self.encoder.given)), "a text was encoded twice"
         assert stored.isdisjoint(self.encoder.given), "a text was encoded that has a vector"
