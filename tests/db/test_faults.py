@@ -122,16 +122,18 @@ def test_a_transaction_that_does_not_end_holds_up_its_own_row_only(articles: sa.
             assert synced.acquire(timeout=20)
 
     thread = threading.Thread(target=worker.run, args=(stop,))
-    with articles.connect() as application:
-        application.execute(sa.text(held))
-        thread.start()
-        wait_for(29)
-        execute(articles, "INSERT INTO article VALUES (100, 'later', NULL, 'en')")
-        wait_for(30)
-        assert truth(articles).missing == {"7"}
-        application.commit()
-    wait_for(31)
-    stop.set()
-    thread.join(20)
+    try:
+        with articles.connect() as application:
+            application.execute(sa.text(held))
+            thread.start()
+            wait_for(29)
+            execute(articles, "INSERT INTO article VALUES (100, 'later', NULL, 'en')")
+            wait_for(30)
+            assert truth(articles).missing == {"7"}
+            application.commit()
+        wait_for(31)
+    finally:
+        stop.set()
+        thread.join(20)
     assert truth(articles) == CLEAN
     assert jobs(articles) == set()
