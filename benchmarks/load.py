@@ -28,7 +28,7 @@ INSERT INTO note (body) VALUES ('seen');
 def measure(postgres: server.Server, engine: sa.Engine, *, table: str, seconds: float) -> dict[str, object]:
     """Runs the load on a table that has rows."""
     server.execute(engine, "CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)")
-    server.execute(engine, "TRUNCATE semantic.job", "VACUUM ANALYZE")
+    server.execute(engine, "TRUNCATE semantic.job, semantic.mark", "VACUUM ANALYZE")
     server.execute(engine, "UPDATE semantic.generation SET backfilled_at = now()")
     alone, polled = [], []
     for _ in range(ROUNDS):

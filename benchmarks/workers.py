@@ -44,9 +44,12 @@ def running(engine: sa.Engine, dsn: str, log: Path | None = None, **changed: obj
 
 
 def backlog(engine: sa.Engine) -> int:
-    """Jobs that are pending or being worked on, of all generations; counts them all."""
+    """Marks, and jobs that are pending or being worked on, of all generations; counts them all."""
     with engine.connect() as connection:
-        return int(connection.scalar(sa.text("SELECT count(*) FROM semantic.job WHERE state <> 'failed'")) or 0)
+        count = (
+            "SELECT (SELECT count(*) FROM semantic.job WHERE state <> 'failed') + (SELECT count(*) FROM semantic.mark)"
+        )
+        return int(connection.scalar(sa.text(count)) or 0)
 
 
 def wait_until_drained(engine: sa.Engine, *, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:

@@ -125,7 +125,9 @@ def _copy(engine: sa.Engine, connection: psycopg.Connection, *, rounds: int) -> 
     taken: dict[str, list[float]] = {WITH: [], WITHOUT: []}
     for number in range(rounds):
         for table in (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH):
-            server.execute(engine, f"TRUNCATE {table}, semantic.job RESTART IDENTITY CASCADE", "CHECKPOINT")
+            server.execute(
+                engine, f"TRUNCATE {table}, semantic.job, semantic.mark RESTART IDENTITY CASCADE", "CHECKPOINT"
+            )
             taken[table].append(moments.taken(functools.partial(_copy_into, connection, table, data)))
     with_capture, without = (statistics.median(taken[table]) for table in (WITH, WITHOUT))
     print(f"COPY of {COPIED} rows: {without * 1e3:.0f} ms, with capture {with_capture * 1e3:.0f} ms")
@@ -144,7 +146,7 @@ def _copy_into(connection: psycopg.Connection, table: str, data: bytes) -> None:
 
 def _statements(engine: sa.Engine, statements: Statements) -> dict[str, object]:
     """Ratios as in life, and those of the work alone."""
-    server.execute(engine, "TRUNCATE semantic.job", "VACUUM ANALYZE", "CHECKPOINT")
+    server.execute(engine, "TRUNCATE semantic.job, semantic.mark", "VACUUM ANALYZE", "CHECKPOINT")
     kinds = {"update_untouched_ratio": _UNTOUCHED, "insert_ratio": _INSERT, "update_text_ratio": _EDIT}
     result: dict[str, object] = {name: statements.ratio(kind) for name, kind in kinds.items()}
     statements.connection.execute("SET synchronous_commit = off")

@@ -1,4 +1,4 @@
-"""The Python face of ``sql/jobs.sql``: claim, hold, complete, release, fail. docs/queue.md draws the states."""
+"""The Python face of ``sql/jobs.sql``: fold, claim, hold, complete, release, fail. docs/queue.md draws the states."""
 
 import uuid
 from collections.abc import Sequence
@@ -45,8 +45,13 @@ class Failure:
     error: str
 
 
+def fold(connection: sa.Connection, *, marks: int = 5_000) -> None:
+    """Turns up to so many marks, of whatever generation, into jobs."""
+    connection.execute(sql.statement("jobs", "fold"), {"marks": marks})
+
+
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:
-    """Which of these generations have jobs to claim, of which priority; costs the same however many wait."""
+    """Which of these generations have jobs to claim or marks to fold; costs the same however many wait."""
     found = connection.execute(sql.statement("jobs", "ready"), {"generations": list(generation_ids)})
     return [Ready(row.id, row.priority) for row in found]
 
@@ -144,9 +149,9 @@ def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) 
     connection.execute(sql.statement("jobs", "enqueue"), {"generation": generation_id, "keys": list(keys)})
 
 
-def marking(keys: Sequence[str], *, source: str, name: str) -> sa.TextClause:
-    """The statement that marks rows of the semantic index ``name`` of a source table as a change of text would."""
-    return sql.statement("jobs", "mark").bindparams(source=source, name=name, keys=list(keys))
+def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:
+    """The statement that makes jobs for rows that are to be looked at again; it voids claims on them."""
+    return sql.statement("jobs", "requeue").bindparams(generation=generation_id, keys=list(keys))
 
 
 def retry(connection: sa.Connection, generation_id: int, keys: Sequence[str] | None = None) -> list[str]:

@@ -1,11 +1,20 @@
-"""What operators need: functions that mark rows and hang capture on partitions, and the view ``index_status``."""
+"""Marks: capture appends, workers fold. And what operators need: capture on partitions, the view ``index_status``."""
 
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
-COLUMNS = (
+TABLES = (
+    # Appended to and never updated, so that a writer waits for nobody and meets no conflict at any isolation level.
+    # No index: workers take what is there.
+    """
+    CREATE TABLE semantic.mark (
+        generation_id integer NOT NULL,
+        key text COLLATE "C" NOT NULL,
+        marked_at timestamptz NOT NULL DEFAULT now()
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
+    """,
     """
     ALTER TABLE semantic.worker
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
@@ -32,29 +41,15 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # A newer change voids a claim: the worker that holds it writes nothing, and the row can be taken again at once.
     """
     CREATE FUNCTION semantic.mark_v1(relation regclass, index_name text, keys text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     BEGIN
-        INSERT INTO semantic.job AS job (generation_id, key)
+        INSERT INTO semantic.mark (generation_id, key)
         SELECT generation.id, marked.key
         FROM unnest(semantic.generations_of_v1(relation, index_name)) AS generation (id)
-        CROSS JOIN unnest(keys) AS marked (key)
-        ON CONFLICT (generation_id, key) DO UPDATE
-        SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
-            priority = 0, attempts = 0, error = NULL, available_at = least(job.available_at, now());
-    END
-    $body$
-    """,
-    """
-    CREATE FUNCTION semantic.forget_v1(relation regclass, index_name text, keys text[]) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $body$
-    BEGIN
-        DELETE FROM semantic.job
-        WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name)) AND key = ANY (keys);
+        CROSS JOIN unnest(keys) AS marked (key);
     END
     $body$
     """,
@@ -81,6 +76,7 @@ FUNCTIONS = (
             PERFORM semantic.restart_backfill_v1(relation, index_name);
         ELSE
             DELETE FROM semantic.job WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name));
+            DELETE FROM semantic.mark WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name));
         END IF;
     END
     $body$
@@ -181,10 +177,10 @@ VIEW = """
         semantic.truncated_rows_v1(generation.receipts) AS truncated,
         semantic.bytes_v1(semantic_index.source) + pg_relation_size(generation.receipts)
             + pg_relation_size(generation.chunks) AS bytes,
-        jobs.pending,
+        jobs.pending + marks.pending AS pending,
         jobs.processing,
         jobs.failed,
-        jobs.oldest_pending_seconds,
+        extract(epoch FROM now() - least(jobs.oldest, marks.oldest))::double precision AS oldest_pending_seconds,
         (
             SELECT count(DISTINCT relation)
             FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture')
@@ -206,24 +202,28 @@ VIEW = """
             count(*) FILTER (WHERE state = 'pending') AS pending,
             count(*) FILTER (WHERE state = 'processing') AS processing,
             count(*) FILTER (WHERE state = 'failed') AS failed,
-            extract(epoch FROM now() - min(dirty_at) FILTER (WHERE state <> 'failed'))::double precision
-                AS oldest_pending_seconds
+            min(dirty_at) FILTER (WHERE state <> 'failed') AS oldest
         FROM semantic.job
         WHERE job.generation_id = generation.id
     ) AS jobs
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS pending, min(marked_at) AS oldest
+        FROM semantic.mark
+        WHERE mark.generation_id = generation.id
+    ) AS marks
 """
 
 COMMENT = """
     COMMENT ON VIEW semantic.index_status IS
     'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
-    'counting would scan the tables; jobs are counted. Workers and rows_per_second are of all indexes together.'
+    'counting would scan the tables; jobs and marks are counted. Workers and rows_per_second are of all indexes.'
 """
 
 GRANTS = ("GRANT SELECT ON semantic.index_status TO PUBLIC",)
 
 
 def upgrade() -> None:
-    for statement in (*COLUMNS, *FUNCTIONS, VIEW, COMMENT, *GRANTS):
+    for statement in (*TABLES, *FUNCTIONS, VIEW, COMMENT, *GRANTS):
         op.execute(statement)
 
 
@@ -231,7 +231,8 @@ def downgrade() -> None:
     op.execute("DROP VIEW semantic.index_status")
     op.execute(
         "DROP FUNCTION semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, semantic.capture_v1, "
-        "semantic.uncaptured_v1, semantic.truncated_v1, semantic.restart_backfill_v1, semantic.forget_v1, "
+        "semantic.uncaptured_v1, semantic.truncated_v1, semantic.restart_backfill_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
+    op.execute("DROP TABLE semantic.mark")
     op.execute("ALTER TABLE semantic.worker DROP COLUMN rows_synced, DROP COLUMN rows_per_second")

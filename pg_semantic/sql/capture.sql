@@ -32,11 +32,7 @@ BEGIN
     END;
     IF TG_OP = 'TRUNCATE' THEN
         PERFORM semantic.truncated_v1(TG_RELID, $name);
-    ELSIF marked = '{}' THEN
-        RETURN NULL;
-    ELSIF TG_OP = 'DELETE' THEN
-        PERFORM semantic.forget_v1(TG_RELID, $name, marked);
-    ELSE
+    ELSIF marked <> '{}' THEN
         PERFORM semantic.mark_v1(TG_RELID, $name, marked);
     END IF;
     RETURN NULL;

@@ -1,8 +1,43 @@
--- The job table's life, one statement a transition; docs/queue.md draws the states.
+-- The life of marks and jobs, one statement a transition; docs/queue.md draws the states.
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
 
+-- name: fold
+-- Marks become jobs: a new one, or a new version of the one that is there. A new version voids a claim, so the worker that
+-- holds it writes nothing and the row can be taken again at once. Marks whose job is being written are left for the next
+-- time; marks of what was dropped are only deleted.
+WITH picked AS MATERIALIZED (
+    SELECT ctid AS place, generation_id, key FROM semantic.mark LIMIT :marks FOR UPDATE SKIP LOCKED
+),
+free AS MATERIALIZED (
+    SELECT job.generation_id, job.key
+    FROM semantic.job
+    JOIN (SELECT DISTINCT generation_id, key FROM picked) AS marked
+      ON job.generation_id = marked.generation_id AND job.key = marked.key
+    ORDER BY job.generation_id, job.key
+    FOR UPDATE OF job SKIP LOCKED
+),
+taken AS (
+    DELETE FROM semantic.mark
+    USING picked
+    WHERE mark.ctid = picked.place
+      AND ((picked.generation_id, picked.key) IN (SELECT generation_id, key FROM free)
+           OR NOT EXISTS (
+               SELECT FROM semantic.job WHERE job.generation_id = picked.generation_id AND job.key = picked.key
+           ))
+    RETURNING mark.generation_id, mark.key, mark.marked_at
+)
+INSERT INTO semantic.job AS job (generation_id, key, dirty_at)
+SELECT generation_id, key, min(marked_at)
+FROM taken
+WHERE EXISTS (SELECT FROM semantic.generation WHERE generation.id = generation_id)
+GROUP BY generation_id, key
+ORDER BY generation_id, key
+ON CONFLICT (generation_id, key) DO UPDATE
+SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
+    priority = 0, attempts = 0, error = NULL, available_at = least(job.available_at, now())
+
 -- name: ready
--- Of these generations, which have jobs to claim, of which priority. Two probes of the pending index for each.
+-- Of these generations, which have jobs to claim, of which priority; marks are edits. Two probes of an index for each.
 SELECT generation.id, kind.priority
 FROM unnest(CAST(:generations AS integer[])) AS generation (id)
 CROSS JOIN (VALUES (CAST(0 AS smallint)), (CAST(1 AS smallint))) AS kind (priority)
@@ -10,6 +45,7 @@ WHERE EXISTS (
     SELECT FROM semantic.job
     WHERE generation_id = generation.id AND priority = kind.priority AND state = 'pending' AND available_at <= now()
 )
+OR kind.priority = 0 AND EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
 
 -- name: claim
 -- Takes the next pending jobs of a generation and priority, oldest first. A job that has been tried before is
@@ -132,9 +168,15 @@ FROM unnest(CAST(:keys AS text[])) AS marked (key)
 ORDER BY marked.key
 ON CONFLICT (generation_id, key) DO NOTHING
 
--- name: mark
--- Marks rows as a change of their text would: a new job, or a new version of the one that is there.
-SELECT semantic.mark_v1(CAST(:source AS regclass), :name, CAST(:keys AS text[]))
+-- name: requeue
+-- Jobs for rows that are to be looked at again, as folding a mark makes them: who is at such a row writes nothing.
+INSERT INTO semantic.job AS job (generation_id, key)
+SELECT :generation, wanted.key
+FROM unnest(CAST(:keys AS text[])) AS wanted (key)
+ORDER BY wanted.key
+ON CONFLICT (generation_id, key) DO UPDATE
+SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
+    attempts = 0, error = NULL, available_at = least(job.available_at, now())
 
 -- name: retry
 -- Takes parked jobs back into the queue, all of a generation or those of some keys, as if they had never been tried.
@@ -145,10 +187,12 @@ WHERE generation_id = :generation AND state = 'failed'
 RETURNING key
 
 -- name: waiting
--- Counts the jobs not parked of a generation, up to a limit so that a long queue costs no more than a short one.
+-- Counts the jobs not parked and the marks of a generation, up to a limit so that a long queue costs no more than a
+-- short one.
 SELECT count(*) FROM (
-    SELECT FROM semantic.job
-    WHERE generation_id = :generation AND state <> 'failed'
+    SELECT FROM semantic.job WHERE generation_id = :generation AND state <> 'failed'
+    UNION ALL
+    SELECT FROM semantic.mark WHERE generation_id = :generation
     LIMIT :limit
 ) AS bounded
 

@@ -26,8 +26,10 @@ class InHand:
         self._left: dict[uuid.UUID, list[str]] = {}
 
     def take(self, of: Ready, rows: int) -> Claim | None:
-        """Claims jobs of a generation and priority, if there still are any."""
+        """Claims jobs of a generation and priority, if there still are any; edits are first made of marks."""
         with transaction.begin(self._engine) as connection:
+            if of.priority == jobqueue.EDIT:
+                jobqueue.fold(connection)
             claim = jobqueue.claim(
                 connection,
                 of.generation_id,

@@ -61,8 +61,7 @@ def mending(findings: Sequence[Finding], generation: Generation, tables: Tables)
     rewritten = [finding.key for finding in findings if finding.kind in _REWRITTEN]
     orphans = [finding.key for finding in findings if finding.kind == "orphan"]
     if marked:
-        source = database.qualified_name(tables.source.schema, tables.source.name)
-        yield jobqueue.marking(marked, source=source, name=generation.name)
+        yield jobqueue.requeueing(generation.id, marked)
     if rewritten:
         yield _delete(tables.receipts, rewritten, key=tables.receipt_key, where=sa.true())
         yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=verify.damaged(tables))

@@ -28,6 +28,7 @@ _PATIENCE_SECONDS = 30.0
 _JOBS = sa.table(
     "job", sa.column("generation_id"), sa.column("key", sa.Text), sa.column("state", sa.Text), schema="semantic"
 )
+_MARKS = sa.table("mark", sa.column("generation_id"), sa.column("key", sa.Text), schema="semantic")
 _GENERATIONS = sa.table("generation", sa.column("id"), sa.column("backfilled_at"), schema="semantic")
 
 
@@ -184,8 +185,10 @@ def _compared(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]
         (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
     )
     same_job = sa.and_(_JOBS.c.generation_id == generation_id, _JOBS.c.key == key)
+    marked = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key == key)
+    job = sa.case((marked, "pending"), else_=_JOBS.c.state)
     return (
-        sa.select(key.label("key"), fault.label("fault"), _JOBS.c.state.label("job"))
+        sa.select(key.label("key"), fault.label("fault"), job.label("job"))
         .select_from(tables.source)
         .outerjoin(tables.receipts, sa.and_(*map(operator.eq, tables.receipt_key, tables.source_key)))
         .outerjoin(_JOBS, same_job)

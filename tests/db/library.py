@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import SemanticIndex, encoders, hashing, schema
+from pg_semantic import SemanticIndex, encoders, hashing, jobqueue, schema
 from pg_semantic import registry as known_indexes
 from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
@@ -56,8 +56,14 @@ def rows(engine: sa.Engine, statement: str, **binds: Any) -> list[tuple[Any, ...
 
 
 def jobs(engine: sa.Engine) -> set[str]:
-    """Keys of rows that have a job."""
-    return {key for (key,) in rows(engine, "SELECT key FROM semantic.job")}
+    """Keys of rows that are marked or have a job."""
+    return {key for (key,) in rows(engine, "SELECT key FROM semantic.mark UNION SELECT key FROM semantic.job")}
+
+
+def fold(engine: sa.Engine) -> None:
+    """Makes jobs of all marks, as a worker does before it claims."""
+    with engine.begin() as connection:
+        jobqueue.fold(connection)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pg_semantic import inspection
 from pg_semantic.sync import repair, verify
 from pg_semantic.sync.verify import Report
 from tests.db import test_protocol as steps
-from tests.db.library import CLEAN, Article, execute, generation_of, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
 
 NAME = "public.article_semantic"
 
@@ -92,12 +92,13 @@ def test_rows_that_wait_for_a_worker_are_no_fault(synced: sa.Engine) -> None:
 
 def test_rows_that_backfill_has_not_come_to_are_no_fault(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
-    execute(articles, "DELETE FROM semantic.job")
+    execute(articles, "DELETE FROM semantic.mark")
     assert (verified(articles).clean, verified(articles).waiting) == (True, 1)
 
 
 def test_a_parked_row_is_a_fault_that_repair_leaves_to_retry(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
+    fold(synced)
     execute(synced, "UPDATE semantic.job SET state = 'failed'")
     assert (verified(synced).clean, verified(synced).keys) == (False, {"failed": ["1"]})
     repaired(synced)
