@@ -1,10 +1,12 @@
 import json
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_semantic import keys
+from pg_semantic.spec import KeyColumn
 from tests.unit.statement_text import binds, text
 
 _TABLE = sa.table("part", sa.column("maker", sa.Uuid), sa.column("number", sa.Integer))
@@ -48,3 +50,34 @@ def test_no_wanted_key_makes_a_table_of_no_rows() -> None:
 def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves() -> None:
     found = keys.found(keys.wanted(['["acme", "1"]'], 2), [_MAKER, _NUMBER])
     assert text(found) == "part.maker = CAST(anon_1.part_0 AS UUID) AND part.number = CAST(anon_1.part_1 AS INTEGER)"
+
+
+@pytest.mark.parametrize(
+    ("type_name", "function"),
+    [
+        ("smallint", "int2send"),
+        ("integer", "int4send"),
+        ("bigint", "int8send"),
+        ("uuid", "uuid_send"),
+        ("text", "textsend"),
+        ("varchar(20)", "varcharsend"),
+        ("character varying(20)", "varcharsend"),
+        ("char(3)", "bpcharsend"),
+        ("character(3)", "bpcharsend"),
+        ("bytea", "byteasend"),
+        ("date", "date_send"),
+        ("numeric", "numeric_send"),
+        ("numeric(10, 2)", "numeric_send"),
+        ("NUMERIC(10,2)", "numeric_send"),
+        ("timestamp", "timestamp_send"),
+        ("timestamp(3)", "timestamp_send"),
+        ("timestamp without time zone", "timestamp_send"),
+        ("timestamp(3) without time zone", "timestamp_send"),
+        ("timestamp with time zone", "timestamptz_send"),
+        ("timestamp(6) with time zone", "timestamptz_send"),
+        ("TIMESTAMP(6) WITH TIME ZONE", "timestamptz_send"),
+    ],
+)
+def test_a_key_of_every_type_travels_as_the_bytes_of_its_send_function(type_name: str, function: str) -> None:
+    KeyColumn("number", type_name)  # the type is one that a key may have
+    assert text(keys.wire(_NUMBER, type_name)) == f"{function}(part.number)"

@@ -1,0 +1,57 @@
+"""How the write stage divides a batch into transactions."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_semantic.chunking import Chunk
+from pg_semantic.jobqueue import Job
+from pg_semantic.sync import store
+from pg_semantic.sync.batch import Row
+
+
+def row_of(number: int, new: int) -> Row:
+    """A row with so many new chunks."""
+    chunks = tuple((ordinal, Chunk("tea", 1, truncated=False)) for ordinal in range(new))
+    return Row(Job(str(number), 1), (b"",), b"", new=chunks, kept=frozenset(), truncated=False)
+
+
+def rows_of(*new: int) -> list[Row]:
+    return [row_of(number, count) for number, count in enumerate(new)]
+
+
+def sizes(*new: int, write_chunks: int) -> list[list[int]]:
+    return [[len(row.new) for row in share] for share in store._shares(rows_of(*new), write_chunks)]
+
+
+_rows = st.lists(st.integers(0, 100), max_size=50).map(lambda counts: rows_of(*counts))
+_limits = st.integers(1, 120)
+
+
+@given(_rows, _limits)
+def test_every_row_is_in_one_share_in_the_order_given(rows: list[Row], write_chunks: int) -> None:
+    assert [row for share in store._shares(rows, write_chunks) for row in share] == rows
+
+
+@given(_rows, _limits)
+def test_a_share_has_at_most_so_many_chunks_or_one_row(rows: list[Row], write_chunks: int) -> None:
+    shares = list(store._shares(rows, write_chunks))
+    assert all(share for share in shares)
+    assert all(len(share) == 1 or sum(len(row.new) for row in share) <= write_chunks for share in shares)
+
+
+@given(_rows, _limits)
+def test_a_share_has_at_most_so_many_rows(rows: list[Row], write_chunks: int) -> None:
+    assert all(len(share) <= write_chunks for share in store._shares(rows, write_chunks))
+
+
+def test_rows_are_written_together_while_there_is_room() -> None:
+    assert sizes(1, 1, 1, 1, 1, write_chunks=4) == [[1, 1], [1, 1], [1]]  # a receipt counts as much as a chunk
+    assert sizes(3, 3, write_chunks=100) == [[3, 3]]
+
+
+def test_a_row_of_many_chunks_has_a_transaction_of_its_own() -> None:
+    assert sizes(1, 50, 1, write_chunks=10) == [[1], [50], [1]]
+
+
+def test_no_rows_make_no_transaction() -> None:
+    assert sizes(write_chunks=10) == []
