@@ -87,7 +87,9 @@ def test_what_is_unchanged_is_kept_whole(stored: list[Stored]) -> None:
     contents = {hashing.content_hash(chunk): chunk for chunk in "abcdefgh"}
     stored = [one for one in stored if one.content_hash in contents]
     chunks = [Chunk(contents[one.content_hash], 1, truncated=one.truncated) for one in stored]
-    assert placing.place(chunks, stored) == ((), {one.ordinal for one in stored})
+    new, kept = placing.place(chunks, stored)
+    assert new == ()
+    assert kept == {one.ordinal for one in stored}
 
 
 def test_a_first_writing_leaves_gaps() -> None:
@@ -149,7 +151,7 @@ def test_insertions_at_one_place_halve_the_room_until_the_row_is_numbered_anew()
 
 
 @pytest.mark.parametrize("at", ["start", "end"])
-def test_a_text_that_grows_at_an_end_is_never_numbered_anew(at: str) -> None:
+def test_a_text_that_grows_at_an_end_leaves_gaps_and_is_never_numbered_anew(at: str) -> None:
     chunks = distinct(3)
     stored = written(chunks)
     for number in range(50):
@@ -157,6 +159,7 @@ def test_a_text_that_grows_at_an_end_is_never_numbered_anew(at: str) -> None:
         chunks = [*more, *chunks] if at == "start" else [*chunks, *more]
         before, stored = stored, written(chunks, stored)
         assert set(before) < set(stored)
+        assert {later.ordinal - one.ordinal for one, later in pairwise(stored)} == {STEP}
 
 
 def test_a_thousand_equal_chunks_are_kept_and_one_more_is_one_new() -> None:
