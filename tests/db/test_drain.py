@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from tests.db.library import CLEAN, execute, rows, sync, truth
 
 FOREVER = 10_000.0
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 30
 INTERRUPTED = 130
 
 JOBS = "SELECT state, claim IS NULL, lease_until IS NULL, attempts, count(*) FROM semantic.job GROUP BY 1, 2, 3, 4"
@@ -176,3 +176,37 @@ def test_a_process_whose_jobs_are_locked_ends_all_the_same(thirty: sa.Engine, ds
         other.rollback()
     assert code == INTERRUPTED
     assert "leases" in log
+
+
+def test_rows_that_are_being_claimed_when_the_worker_gives_up_are_given_back_too(thirty: sa.Engine, dsn: str) -> None:
+    with held_worker(dsn, drain_seconds=0.0) as worker:
+        worker.encoding()  # another thread claims the next batch about now
+        worker.tell(signal.SIGTERM)
+        assert worker.ended()[0] == INTERRUPTED
+    assert rows(thirty, JOBS) == [(*UNTOUCHED, 30)]
+
+
+def test_a_worker_that_gives_up_signs_out(thirty: sa.Engine, dsn: str) -> None:
+    with held_worker(dsn, drain_seconds=0.1) as worker:
+        worker.encoding()
+        next_is_claimed(thirty)
+        worker.tell(signal.SIGTERM)
+        assert worker.ended()[0] == INTERRUPTED
+    assert rows(thirty, "SELECT count(*) FROM semantic.worker") == [(0,)]
+
+
+def test_a_process_ends_though_the_server_has_frozen(thirty: sa.Engine, dsn: str) -> None:
+    ours = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    thirty.dispose()
+    with held_worker(dsn, drain_seconds=0.1) as worker:
+        worker.encoding()
+        next_is_claimed(thirty)
+        servers = [pid for (pid,) in rows(thirty, ours)]
+        for pid in servers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            worker.tell(signal.SIGTERM)
+            assert worker.ended()[0] == INTERRUPTED
+        finally:
+            for pid in servers:
+                os.kill(pid, signal.SIGCONT)

@@ -168,3 +168,15 @@ def test_a_thousand_equal_chunks_are_kept_and_one_more_is_one_new() -> None:
     assert new_contents(named(*["same"] * 1001), stored) == ["same"]
     assert new_contents(named(*["same"] * 999), stored) == []
     assert new_contents(named(*["same"] * 1000, "other"), stored) == ["other"]
+
+
+def test_a_chunk_put_before_a_thousand_equal_ones_moves_none_of_them() -> None:
+    stored = written(named(*["same"] * 1000))
+    assert new_contents(named("other", *["same"] * 1000), stored) == ["other"]
+
+
+def test_a_text_that_loses_its_beginning_as_its_end_grows_keeps_to_numbers_that_postgres_has() -> None:
+    largest = 2**31 - 1
+    chunks = distinct(3)
+    stored = as_stored(chunks[:2], [largest - STEP, largest])
+    assert all(abs(one.ordinal) <= largest for one in written(chunks[1:], stored))
