@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from typing import Annotated
 
@@ -10,11 +11,11 @@ import typer
 
 from pg_semantic import errors, settings
 from pg_semantic.cli import logs, options, output, progress
-from pg_semantic.settings import Settings
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 
 _INTERRUPTED = 130
+_GIVE_BACK_SECONDS = 5.0
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -43,35 +44,51 @@ def worker(
     stop = threading.Event()
     with options.engine(dsn) as engine, progress.bar(engine, shown=once and not json) as advance:
         working = Worker(engine, configured, on_progress=advance)
-        _obey_signals(working, stop, configured)
+        _obey_signals(working, stop, configured.drain_seconds)
         done = working.run(stop, once=once)
     if once and stop.is_set():
         raise typer.Exit(_INTERRUPTED)
     _print(done, json=json)
 
 
-def _obey_signals(working: Worker, stop: threading.Event, configured: Settings) -> None:
-    def ask(*_: object) -> None:
-        if stop.is_set():
-            threading.Thread(target=_give_up, args=(working,), daemon=True).start()
-            return
-        stop.set()
-        late = threading.Timer(configured.drain_seconds, _give_up, args=(working,))
-        late.daemon = True
-        late.start()
-
+def _obey_signals(working: Worker, stop: threading.Event, drain_seconds: float) -> None:
+    """Has signals obeyed on a thread of its own: a handler would interrupt whatever the main thread holds."""
+    signals, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
+    signal.set_wakeup_fd(wakeup.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
+        signal.signal(number, lambda *_: wakeup)  # does nothing, and keeps the socket open
+    threading.Thread(target=_obey, args=(signals, working, stop, drain_seconds), daemon=True).start()
+
+
+def _obey(signals: socket.socket, working: Worker, stop: threading.Event, drain_seconds: float) -> None:
+    _await(signals)
+    stop.set()
+    late = threading.Timer(drain_seconds, _give_up, args=(working,))
+    late.daemon = True
+    late.start()
+    _await(signals)
+    _give_up(working)
+
+
+def _await(signals: socket.socket) -> None:
+    signals.recv(1)
 
 
 def _give_up(working: Worker) -> None:
     """Ends the process with work in hand, which an encoder can not be made to leave."""
     log.warning("stopped before all in hand was finished: the rest is given back", extra={"event": "abandoned"})
+    giving_back = threading.Thread(target=_give_back, args=(working,), daemon=True)
+    giving_back.start()
+    giving_back.join(_GIVE_BACK_SECONDS)
+    os._exit(_INTERRUPTED)
+
+
+def _give_back(working: Worker) -> None:
     try:
         working.abandon()
     except errors.DatabaseError:
         log.warning("the database does not answer: others take the rest when the leases end")
-    os._exit(_INTERRUPTED)
 
 
 def _print(done: Progress, *, json: bool) -> None:

@@ -20,6 +20,8 @@ class InHand:
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self.locks = threading.Lock()
+        self._taking = threading.Lock()
+        self._closed = False
         self._engine = engine
         self._settings = settings
         self._claims: dict[uuid.UUID, Claim] = {}
@@ -27,20 +29,22 @@ class InHand:
 
     def take(self, of: Ready, rows: int) -> Claim | None:
         """Claims jobs of a generation and priority, if there still are any; edits are first made of marks."""
-        with transaction.begin(self._engine) as connection:
-            if of.priority == jobqueue.EDIT:
-                jobqueue.fold(connection)
-            claim = jobqueue.claim(
-                connection,
-                of.generation_id,
-                rows=rows,
-                lease_seconds=self._settings.lease_seconds,
-                priority=of.priority,
-            )
-        if not claim.jobs:
-            return None
-        self._claims[claim.token] = claim
-        return claim
+        with self._taking:
+            if self._closed:
+                return None
+            with transaction.begin(self._engine) as connection:
+                if of.priority == jobqueue.EDIT:
+                    jobqueue.fold(connection)
+                claim = self._claim(connection, of, rows)
+            if claim.jobs:
+                self._claims[claim.token] = claim
+        return claim if claim.jobs else None
+
+    def close(self) -> None:
+        """Releases every claim and takes no more."""
+        self._closed = True
+        with self._taking:
+            self.give_back_all()
 
     def finish(self, claim: Claim) -> None:
         """Forgets a claim whose jobs were all ended."""
@@ -66,6 +70,10 @@ class InHand:
         """Releases every claim at once: the worker stops, or comes back after it had lost the database."""
         for claim in list(self._claims.values()):
             self.give_back(claim, at_once=True)
+
+    def _claim(self, connection: sa.Connection, of: Ready, rows: int) -> Claim:
+        lease = self._settings.lease_seconds
+        return jobqueue.claim(connection, of.generation_id, rows=rows, lease_seconds=lease, priority=of.priority)
 
     def beat(self) -> None:
         """Extends the leases of all claims in hand."""

@@ -12,6 +12,7 @@ from pg_semantic import hashing
 from pg_semantic.chunking import Chunk
 
 STEP = 1000
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,26 @@ def place(chunks: Sequence[Chunk], stored: Sequence[Stored]) -> tuple[tuple[tupl
     """New chunks with their ordinals, and the ordinals of stored ones (given in order) that are kept."""
     before = [(known.content_hash, known.truncated) for known in stored]
     after = [(hashing.content_hash(chunk.content), chunk.truncated) for chunk in chunks]
-    kept = {
-        block.b + step: stored[block.a + step].ordinal
-        for block in SequenceMatcher(None, before, after).get_matching_blocks()
-        for step in range(block.size)
-    }
+    kept = {number: stored[match].ordinal for match, number in _matches(before, after)}
     ordinals = _ordinals(len(chunks), kept)
     if ordinals is None:  # no room: numbered anew
         ordinals = [number * STEP for number in range(len(chunks))]
         kept = {number: ordinal for number, ordinal in kept.items() if ordinals[number] == ordinal}
     new = tuple((ordinals[number], chunk) for number, chunk in enumerate(chunks) if number not in kept)
     return new, frozenset(kept.values())
+
+
+def _matches(before: Sequence[object], after: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """Places of equal elements, in order in both; what both begin and end with is matched first, which is most."""
+    shorter = min(len(before), len(after))
+    head = next((number for number in range(shorter) if before[number] != after[number]), shorter)
+    rest = shorter - head
+    tail = next((number for number in range(rest) if before[-1 - number] != after[-1 - number]), rest)
+    yield from ((number, number) for number in range(head))
+    middle = SequenceMatcher(None, before[head : len(before) - tail], after[head : len(after) - tail])
+    for block in middle.get_matching_blocks():
+        yield from ((head + block.a + step, head + block.b + step) for step in range(block.size))
+    yield from ((len(before) - tail + number, len(after) - tail + number) for number in range(tail))
 
 
 def _ordinals(count: int, kept: dict[int, int]) -> list[int] | None:
@@ -50,7 +60,8 @@ def _ordinals(count: int, kept: dict[int, int]) -> list[int] | None:
             return None
         ordinals += [*_between(low, ordinal, gap), ordinal]
     first = ordinals[-1] + STEP if ordinals else 0
-    return ordinals + [first + STEP * step for step in range(count - len(ordinals))]
+    ordinals += [first + STEP * step for step in range(count - len(ordinals))]
+    return ordinals if all(abs(ordinal) <= _LARGEST for ordinal in ordinals) else None
 
 
 def _between(low: int, high: int, count: int) -> Iterator[int]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from pg_semantic import database, keys, schema, sql
@@ -169,7 +170,11 @@ def _out_of_date(generation_id: int, tables: Tables, part: Range) -> sa.Select[A
     ).label("kind")
     counted = sa.func.count().label("rows")
     return sa.select(
-        kind, counted, sa.func.array_agg(compared.c.key).filter(kind.element.is_not(None)).label("keys")
+        kind,
+        counted,
+        sa.func.array_agg(aggregate_order_by(compared.c.key, compared.c.key))
+        .filter(kind.element.is_not(None))
+        .label("keys"),
     ).group_by(kind)
 
 
@@ -218,6 +223,7 @@ def _orphans(tables: Tables, table: sa.Table, part: Range) -> sa.Select[Any]:
     """Keys in the chunk table that have no row, or those in the receipt table that are not found there."""
     key = [table.c[column.name] for column in tables.spec.key]
     orphans = sa.select(keys.as_text(key).label("key")).where(part.of(key), without_row(tables, key)).distinct()
+    orphans = orphans.order_by("key")
     if table is tables.receipts:
         orphans = orphans.where(~sa.exists().where(*map(operator.eq, tables.chunk_key, key)))
     return orphans

@@ -44,6 +44,7 @@ class Worker:
     ) -> None:
         self._engine = engine
         self._settings = settings
+        self._id: int | None = None
         self._roster = Roster(engine, settings, load=load)
         self._in_hand = InHand(engine, settings)
         self._pipeline = Pipeline(engine, settings, roster=self._roster, in_hand=self._in_hand, on_progress=on_progress)
@@ -70,7 +71,8 @@ class Worker:
     def abandon(self) -> None:
         """Gives back what is in hand without finishing it: what `run` still writes after this has no effect."""
         with database.translated():
-            self._in_hand.give_back_all()
+            self._in_hand.close()
+            self._sign_out()
 
     def _worked_to_the_end(self, stop: threading.Event, *, once: bool) -> bool:
         """Whether the work is at its end, and not only the connection to the database."""
@@ -88,8 +90,8 @@ class Worker:
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
         builder = Builder(self._engine, backlog=self._settings.vector_index_backlog)
-        with self._signed_in() as worker_id, ThreadPoolExecutor(1) as threads:
-            beating = threads.submit(self._beat, worker_id, done)
+        with self._signed_in(), ThreadPoolExecutor(1) as threads:
+            beating = threads.submit(self._beat, done)
             try:
                 self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beating))
                 self._in_hand.give_back_all()
@@ -114,12 +116,12 @@ class Worker:
         with self._engine.connect():
             log.info("the database is back", extra={"event": "reconnected"})
 
-    def _beat(self, worker_id: int, done: threading.Event) -> None:
+    def _beat(self, done: threading.Event) -> None:
         seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
         rows, at = self.progress.rows, time.monotonic()
         while not done.wait(seconds):
             now, count = time.monotonic(), self.progress.rows
-            binds = {"id": worker_id, "rows": count, "rate": (count - rows) / (now - at)}
+            binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
             rows, at = count, now
             with transaction.begin(self._engine) as connection:
                 connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
@@ -127,18 +129,23 @@ class Worker:
             self._in_hand.reap()
 
     @contextlib.contextmanager
-    def _signed_in(self) -> Iterator[int]:
+    def _signed_in(self) -> Iterator[None]:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
-            worker_id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
+            self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
         self._in_hand.give_back_all()  # of before the database was lost
         self._in_hand.reap()
         try:
-            yield worker_id
+            yield
         finally:
-            with contextlib.suppress(exc.DBAPIError), self._engine.begin() as connection:
-                connection.execute(sql.statement("registry", "stop_worker"), {"id": worker_id})
+            with contextlib.suppress(exc.DBAPIError):
+                self._sign_out()
+
+    def _sign_out(self) -> None:
+        if self._id is not None:
+            with transaction.begin(self._engine) as connection:
+                connection.execute(sql.statement("registry", "stop_worker"), {"id": self._id})
 
 
 def _raise_from(thread: Future[None]) -> None:

@@ -5,40 +5,45 @@ on standard input; ``told`` when a signal was obeyed.
 """
 
 import os
-import select
-import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from unittest import mock
 
 from pg_semantic import cli
+from pg_semantic.cli import worker
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 
 STDIN, STDOUT = 0, 1
-_LOOK_SECONDS = 0.05  # as an encoder does, it comes back to Python now and then, where signals are seen
 
 _encode = HashedEncoder.encode_documents
-_signal = signal.signal
+_await = worker._await
 
 
 def _held(encoder: HashedEncoder, texts: Sequence[str]) -> Vectors:
     os.write(STDOUT, b"encoding %d\n" % len(texts))
-    while not select.select([STDIN], [], [], _LOOK_SECONDS)[0]:
-        pass
     os.read(STDIN, 1)
     return _encode(encoder, texts)
 
 
-def _announced(number: int, handler: Callable[..., object]) -> object:
-    def obey(*arguments: object) -> None:
-        handler(*arguments)
-        os.write(STDOUT, b"told\n")
+class _Announced:
+    """Waits for a signal; when it is asked to again, the one before was obeyed."""
 
-    return _signal(number, obey)
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, signals: socket.socket) -> None:
+        if self._told:
+            os.write(STDOUT, b"told\n")
+        self._told = True
+        _await(signals)
 
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["worker"]
-    with mock.patch.object(HashedEncoder, "encode_documents", _held), mock.patch.object(signal, "signal", _announced):
+    with (
+        mock.patch.object(HashedEncoder, "encode_documents", _held),
+        mock.patch.object(worker, "_await", _Announced()),
+    ):
         cli.run()

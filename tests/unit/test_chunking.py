@@ -45,7 +45,7 @@ def test_without_overlap_every_word_is_kept_once_and_in_order(text: str, max_tok
 @given(_texts, _recipes)
 def test_with_overlap_no_word_is_lost(text: str, recipe: Chunking) -> None:
     kept = {word for content in contents(text, recipe) for word in content.split()}
-    assert kept == set(text.split())
+    assert set(text.split()) <= kept  # an overlap may begin within a word
 
 
 @given(_texts | st.text(), _recipes)

@@ -80,4 +80,4 @@ def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves()
 )
 def test_a_key_of_every_type_travels_as_the_bytes_of_its_send_function(type_name: str, function: str) -> None:
     KeyColumn("number", type_name)  # the type is one that a key may have
-    assert text(keys.wire(_NUMBER, type_name)) == f"{function}(part.number)"
+    assert text(keys.wire(_NUMBER, type_name)) == f"{function}(CAST(part.number AS INTEGER))"

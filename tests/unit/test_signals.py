@@ -6,10 +6,9 @@ import sys
 SCRIPT = """
 import os, signal, threading
 from pg_semantic.cli import worker
-from pg_semantic.settings import Settings
 
 stop = threading.Event()
-worker._obey_signals(None, stop, Settings(drain_seconds=10_000))
+worker._obey_signals(None, stop, 10_000)
 with stop._cond:  # where an idle worker is when it begins and ends to wait for work
     os.kill(os.getpid(), signal.SIGTERM)
 print(stop.wait(60), flush=True)
