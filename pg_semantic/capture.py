@@ -142,7 +142,13 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
         deleted=_fill("deleted", **fragments),
     )
     quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
-    return _fill("function", function=_function(compiler, step), body=quoted)
+    settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
+    return _fill("function", function=_function(compiler, step), settings=settings, body=quoted)
+
+
+def _is_written_by_settings(key_type: str) -> bool:
+    """Whether the text of such a key depends on settings of the session."""
+    return key_type.lower().startswith(("date", "timestamp", "bytea"))
 
 
 @compiles(CancelBuild, "postgresql")

@@ -2,14 +2,14 @@
 
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
--- The settings pin how key values are written as text.
 CREATE OR REPLACE FUNCTION $function() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET datestyle = 'ISO'
-SET timezone = 'UTC'
-SET bytea_output = 'hex'
+SET search_path = pg_catalog, pg_temp $settings
 AS $body
+
+-- name: settings
+-- How dates, times and bytes in keys are written as text; left out for other keys, since each costs every statement.
+SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex'
 
 -- name: body
 -- Which rows changed is found out in a block of its own: when a column is not there any more, the writer's statement
@@ -23,6 +23,9 @@ BEGIN
             marked := ARRAY($inserted);
         ELSIF TG_OP = 'UPDATE' THEN
             marked := ARRAY($updated);
+            IF array_position(marked, NULL) IS NOT NULL THEN
+                marked := ARRAY($inserted);
+            END IF;
         ELSIF TG_OP = 'DELETE' THEN
             marked := ARRAY($deleted);
         END IF;
@@ -47,15 +50,12 @@ SELECT $new_key FROM new_rows
 SELECT $old_key FROM old_rows
 
 -- name: updated
--- Keys of rows whose text changed; of all rows if any came to have a new key, since chunks have moved with the keys.
--- Keys that only trade places within one statement can not be: a key that a foreign key refers to is checked row by row.
-SELECT compared.key
-                FROM (
-                    SELECT $new_key AS key, ($new_text) IS DISTINCT FROM ($old_text) AS changed,
-                           bool_or($no_old_row) OVER () AS moved
-                    FROM new_rows LEFT JOIN old_rows ON $same_key
-                ) AS compared
-                WHERE compared.changed OR compared.moved
+-- Keys of rows whose text changed, and NULL for a row that came to have a new key: then all rows are marked, since
+-- chunks have moved with the keys. Keys that only trade places within one statement can not be: a key that a foreign key
+-- refers to is checked row by row.
+SELECT CASE WHEN $no_old_row THEN NULL ELSE $new_key END
+                FROM new_rows LEFT JOIN old_rows ON $same_key
+                WHERE $no_old_row OR ($new_text) IS DISTINCT FROM ($old_text)
 
 -- name: cancel_build
 -- The first step of a drop: ends a build of the vector index, with which the drop might wait in a circle.

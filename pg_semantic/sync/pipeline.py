@@ -4,12 +4,13 @@ One thread reads the next batch and one writes the last while the caller's encod
 so a failure in any of them reaches the caller of `run`, and no stage is ever more than a batch ahead.
 """
 
+import contextlib
 import functools
 import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -61,13 +62,14 @@ class Pipeline:
         self._roster = roster
         self._in_hand = in_hand
         self._on_progress = on_progress
+        self._watch: sa.Connection
         self._rota = Rota()
         self._memory = Memory()
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
     def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
         """Works until ``stop`` is set, or with ``once`` until no job waits; ``check`` is called between batches."""
-        with ThreadPoolExecutor(2) as threads:
+        with self._watching(), ThreadPoolExecutor(2) as threads:
             writing: Future[None] | None = None
             reading = threads.submit(self._read, builder)
             while not stop.is_set():
@@ -88,6 +90,12 @@ class Pipeline:
             _finished(writing)
             reading.result()
 
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Keeps a connection for the poll, which is to cost next to nothing."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as self._watch:
+            yield
+
     def _read(self, builder: Builder) -> Batch | None:
         """The next batch, of the generation whose turn it is."""
         self._in_hand.give_back_left()
@@ -97,8 +105,7 @@ class Pipeline:
                 self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, number, served.tables))
-        with self._engine.connect() as connection:
-            waiting = jobqueue.ready(connection, list(self._roster.served))
+        waiting = jobqueue.ready(self._watch, list(self._roster.served))
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
