@@ -9,7 +9,7 @@ be there. Leases last a second, so that the work of the dead is soon taken up.
 
 The last line is JSON: committed ``edits``, kills, and what is wrong; besides, how often writers lost their connection,
 what the server refused them, and the exit codes of workers that were not killed. The exit code is 0 only if nothing is
-missing, stale, orphaned or failed after two kills of the server at least and some of workers. If something is, the
+missing, stale, orphaned or failed, and `verify` says the same, after two kills of the server at least and some of workers. If something is, the
 server's data and the workers' logs are kept, and their folder is printed.
 """
 
@@ -34,6 +34,8 @@ import sqlalchemy as sa
 
 from benchmarks import server, storm, truth, workers
 from benchmarks.truth import Truth
+from pg_semantic import registry
+from pg_semantic.sync import verify
 
 WORKERS = 3
 WRITERS = 4
@@ -90,7 +92,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="pg_semantic-chaos-"))
     with server.running(folder) as postgres:
         result = _run(postgres, random.Random(given.seed), seconds=given.seconds)  # noqa: S311
-    clean = not any(result[name] for name in ("missing", "stale", "orphans", "failed", "left"))
+    clean = not any(result[name] for name in ("missing", "stale", "orphans", "failed", "unverified", "left"))
     if clean:
         shutil.rmtree(folder)
     else:
@@ -184,8 +186,12 @@ def _wrong(engine: sa.Engine) -> dict[str, int]:
         failed = connection.execute(sa.text("SELECT * FROM semantic.job WHERE state = 'failed'")).all()
     for job in failed:
         print(f"failed: {job}")
+    with engine.connect() as connection:
+        known = registry.generations(connection)
+    reports = [verify.verify(engine, generation) for generation in known]
+    print("\n".join(f"verify: {report}" for report in reports))
     counts = {name: sum(len(getattr(each, name)) for each in found) for name in ("missing", "stale", "orphans")}
-    return counts | {"failed": len(failed)}
+    return counts | {"failed": len(failed), "unverified": sum(not report.clean for report in reports)}
 
 
 if __name__ == "__main__":

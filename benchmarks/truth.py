@@ -15,8 +15,8 @@ from pg_semantic import BoundIndex, chunking, encoders, hashing
 _BLANK = " \t\n\r\f\v"
 _STORED = {"halfvec": np.float16, "vector": np.float32}
 
-Piece = tuple[int, str, bytes, bytes]
-"""Of a chunk: ordinal, content, hash, and the vector's bytes as rounded for storage."""
+Piece = tuple[str, bytes, bytes]
+"""Of a chunk, in the order of its row's: content, hash, and the vector's bytes as rounded for storage."""
 
 
 @dataclass(slots=True)
@@ -61,13 +61,11 @@ def _text(columns: list[str | None]) -> str:
 
 def _stored(connection: sa.Connection, index: BoundIndex[Any]) -> dict[Any, list[Piece]]:
     chunks, key = index.tables.chunks.c, index.spec.key[0].name
-    columns = (chunks[key], chunks.ordinal, chunks.content, chunks.content_hash, chunks.vector)
+    columns = (chunks[key], chunks.content, chunks.content_hash, chunks.vector)
     found: dict[Any, list[Piece]] = {}
-    for row, ordinal, content, digest, vector in connection.execute(
-        sa.select(*columns).order_by(chunks[key], chunks.ordinal)
-    ):
+    for row, content, digest, vector in connection.execute(sa.select(*columns).order_by(chunks[key], chunks.ordinal)):
         numbers = np.asarray(vector, np.float32).astype(_STORED[index.spec.storage])
-        found.setdefault(row, []).append((ordinal, content, bytes(digest), numbers.tobytes()))
+        found.setdefault(row, []).append((content, bytes(digest), numbers.tobytes()))
     return found
 
 
@@ -78,7 +76,7 @@ def _expected(index: BoundIndex[Any], texts: dict[Any, str]) -> dict[Any, list[P
         contents = [piece.content for piece in pieces]
         vectors = encoder.encode_documents(contents).astype(_STORED[index.spec.storage])
         expected[row] = [
-            (ordinal, content, hashing.content_hash(content), vector.tobytes())
-            for ordinal, (content, vector) in enumerate(zip(contents, vectors, strict=True))
+            (content, hashing.content_hash(content), vector.tobytes())
+            for content, vector in zip(contents, vectors, strict=True)
         ]
     return expected

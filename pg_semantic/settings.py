@@ -44,9 +44,12 @@ class Settings(pydantic_settings.BaseSettings):
     write_chunks: Annotated[
         int, Field(ge=1, description="Chunks per write transaction: the longest that an edit of their rows can wait.")
     ] = 64
-    poll_seconds: Annotated[float, Field(gt=0, description="How often an idle worker looks for jobs, in seconds.")] = (
-        0.01
-    )
+    poll_seconds: Annotated[
+        float,
+        Field(
+            gt=0, description="How often a worker looks for jobs, in seconds; five times as long after ten quiet ones."
+        ),
+    ] = 0.01
     lease_seconds: Annotated[
         float,
         Field(

@@ -34,6 +34,9 @@ R = TypeVar("R")
 
 log = logging.getLogger("pg_semantic.worker")
 
+_QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
+_QUIET_FACTOR = 5
+
 
 @dataclass(slots=True)
 class Progress:
@@ -63,6 +66,7 @@ class Pipeline:
         self._in_hand = in_hand
         self._on_progress = on_progress
         self._watch: sa.Connection
+        self._worked_at = time.monotonic()
         self._rota = Rota()
         self._memory = Memory()
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
@@ -80,7 +84,7 @@ class Pipeline:
                     writing = None
                     if once and self._drained(builder):
                         return
-                    stop.wait(self._settings.poll_seconds)
+                    stop.wait(self._pause())
                     reading = threads.submit(self._read, builder)
                     continue
                 reading = threads.submit(self._read, builder)
@@ -127,11 +131,17 @@ class Pipeline:
         pace.learn_length(len(batch.rows), batch.characters)
         return batch
 
+    def _pause(self) -> float:
+        """Seconds until jobs are looked for again."""
+        quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
+        return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
+
     def _encode(self, batch: Batch) -> None:
         self._memory.lend(batch)
         started = time.monotonic()
         characters = encode.encode(batch, self._roster.encoder(batch.tables.spec.encoder.id))
-        self._paces[batch.claim.generation_id].learn_speed(characters, time.monotonic() - started)
+        self._worked_at = time.monotonic()
+        self._paces[batch.claim.generation_id].learn_speed(characters, self._worked_at - started)
         self._memory.keep(batch)
 
     def _write(self, batch: Batch) -> None:
