@@ -9,8 +9,8 @@ be there. Leases last a second, so that the work of the dead is soon taken up.
 
 The last line is JSON: committed ``edits``, kills, and what is wrong; besides, how often writers lost their connection,
 what the server refused them, and the exit codes of workers that were not killed. The exit code is 0 only if nothing is
-missing, stale, orphaned or failed, and `verify` says the same, after two kills of the server at least and some of workers. If something is, the
-server's data and the workers' logs are kept, and their folder is printed.
+missing, stale, orphaned or failed, and `verify` says the same, after two kills of the server at least and some of
+workers. If something is, the server's data and the workers' logs are kept, and their folder is printed.
 """
 
 import argparse

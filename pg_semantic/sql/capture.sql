@@ -1,4 +1,4 @@
--- Capture: what turns a change of text into a job. Templates: `capture.py` fills in quoted identifiers.
+-- Capture: what appends a mark for a change of text. Templates: `capture.py` fills in quoted identifiers.
 
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
