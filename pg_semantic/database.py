@@ -25,7 +25,8 @@ _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: 
 
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 
-_READ_ONLY = "25006"  # a server that was the primary, or never was
+# A server that is not the primary any more; one that closes connections that were idle in a transaction.
+_GONE = {"25006", "25P03", "25P04"}
 
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
@@ -45,7 +46,12 @@ def connect(dsn: str | None) -> sa.Engine:
     can not be read and `errors.DatabaseError` for a server that does not answer.
     """
     # No server-side prepared statements: behind a transaction pooler the next one may meet another server connection.
-    engine = sa.create_engine(_url(dsn), pool_pre_ping=True, connect_args={"prepare_threshold": None})
+    engine = sa.create_engine(
+        _url(dsn),
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",  # whatever the database's default: claims count on seeing what is committed
+        connect_args={"prepare_threshold": None},
+    )
     with translated(), engine.connect() as connection:
         if connection.dialect.server_version_info < MINIMUM_POSTGRES:  # type: ignore[operator]
             raise errors.NotInstalled("This server is too old: pg_semantic needs PostgreSQL 15 or later.")
@@ -98,7 +104,7 @@ def is_connection_lost(error: exc.DBAPIError) -> bool:
     state = sqlstate(error)
     if state is None:
         return isinstance(error, exc.OperationalError | exc.InterfaceError)
-    return state.startswith(("08", "57P")) or state == _READ_ONLY
+    return state.startswith(("08", "57P")) or state in _GONE
 
 
 def translate(error: exc.DBAPIError) -> errors.PgSemanticError:

@@ -9,19 +9,20 @@ import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue, sql
 from pg_semantic.schema import Tables
-from pg_semantic.sync import vectorindex
+from pg_semantic.sync import transaction, vectorindex
 
 log = logging.getLogger("pg_semantic.worker")
 
 _WATCH_SECONDS = 0.1
 _AGAIN_SECONDS = 5.0  # after a build that was not finished
 _ADVICE = {
-    "57014": "it gave way to somebody who needed the table, or the role has a short statement_timeout "
+    "57014": "it gave way to somebody who needed the table, or, behind a pooler, the role has a short statement_timeout "
     "(ALTER ROLE ... SET statement_timeout = 0)",
 }
 
@@ -46,14 +47,16 @@ class Builder:
             return True
         if self._building is not None and not self._building.done():
             return False
-        with self._engine.connect() as connection:
+        if time.monotonic() < self._not_before:
+            return True
+        with transaction.begin(self._engine) as connection:
             if not vectorindex.has_vectors(connection, tables):
                 return True
             if vectorindex.state(connection, tables) == "ready":
                 self._ready.add(generation_id)
                 return True
             waiting = jobqueue.waiting(connection, generation_id, limit=self._backlog + 1)
-        if waiting <= self._backlog and time.monotonic() >= self._not_before:
+        if waiting <= self._backlog:
             self._chunks = database.qualified_name(tables.chunks.schema, tables.chunks.name)
             self._building = self._threads.submit(self._build, tables)
             self._watching = self._threads.submit(self._watch, self._building)
@@ -70,6 +73,9 @@ class Builder:
         try:
             with contextlib.closing(self._engine.connect()) as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
+                if _is_ours_alone(connection):
+                    connection.detach()  # what is set here ends with it
+                    connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
                 vectorindex.ensure(connection, tables)
         except exc.DBAPIError as error:  # the sync goes on without; a later tend tries again
             self._not_before = time.monotonic() + _AGAIN_SECONDS
@@ -84,3 +90,10 @@ class Builder:
             )
             with contextlib.suppress(exc.DBAPIError), self._engine.begin() as connection:
                 connection.execute(ending, {"chunks": self._chunks})
+
+
+def _is_ours_alone(connection: sa.Connection) -> bool:
+    """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
+    driver = connection.connection.driver_connection
+    greeted_by = driver.info.backend_pid if isinstance(driver, psycopg.Connection) else None
+    return connection.scalar(sa.select(sa.func.pg_backend_pid())) == greeted_by

@@ -11,6 +11,7 @@ from pg_semantic import chunking, errors, registry, schema
 from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
+from pg_semantic.sync import transaction
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -48,7 +49,7 @@ class Roster:
         """
         if not at_once and time.monotonic() < self._refresh_at:
             return False
-        with self._engine.connect() as connection:
+        with transaction.begin(self._engine) as connection:
             known = registry.generations(connection)
         self._names = {generation.id: generation.qualified_name for generation in known}
         for dropped in self.refused.keys() - self._names.keys():
@@ -94,7 +95,7 @@ class Roster:
         encoder = self._encoders.get(spec.id) or self._load(
             spec.reference, dimensions=spec.dimensions, settings=self._settings
         )
-        with self._engine.begin() as connection:
+        with transaction.begin(self._engine) as connection:
             registry.pin_encoder(connection, spec.id, fingerprint=encoder.fingerprint, max_tokens=encoder.max_tokens)
         self._encoders[spec.id] = encoder
         return encoder

@@ -22,7 +22,8 @@ _SETTINGS = {
 }
 _BEGIN = sa.select(*(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()))  # noqa: FBT003 - local
 
-_BUSY = {"55P03", "40P01", "23505"}  # lock not available, deadlock detected, written by another worker just now
+# Lock not available, deadlock detected, could not serialize, written by another worker just now.
+_BUSY = {"55P03", "40P01", "40001", "23505"}
 
 
 @contextlib.contextmanager

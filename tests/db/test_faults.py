@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import jobqueue
+from pg_semantic import database, jobqueue
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
@@ -140,3 +140,31 @@ def test_a_transaction_that_does_not_end_holds_up_its_own_row_only(articles: sa.
     sync(articles)
     assert truth(articles) == CLEAN
     assert jobs(articles) == set()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "statement_timeout = '30ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '100ms'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_isolation = 'repeatable read'",
+        "search_path = ''",
+        "datestyle = 'German'",
+    ],
+)
+def test_settings_of_the_database_do_not_keep_a_worker_from_its_work(
+    articles: sa.Engine, dsn: str, setting: str
+) -> None:
+    execute(articles, "INSERT INTO article SELECT i, md5(i::text), NULL, 'en' FROM generate_series(1, 3000) i")
+    execute(articles, f"ALTER DATABASE {articles.url.database} SET {setting}")
+    engine = database.connect(dsn)
+    sync(engine)
+    engine.dispose()
+    execute(articles, f"ALTER DATABASE {articles.url.database} RESET ALL")
+    articles.dispose()
+    assert truth(articles) == CLEAN
+    assert jobs(articles) == set()
+    built = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'article_semantic_vector_idx'::regclass"
+    assert rows(articles, built) == [(True,)]
