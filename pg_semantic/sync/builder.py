@@ -22,8 +22,8 @@ log = logging.getLogger("pg_semantic.worker")
 _WATCH_SECONDS = 0.1
 _AGAIN_SECONDS = 5.0  # after a build that was not finished
 _ADVICE = {
-    "57014": "it gave way to somebody who needed the table, or, behind a pooler, the role has a short statement_timeout "
-    "(ALTER ROLE ... SET statement_timeout = 0)",
+    "57014": "it gave way to somebody who needed the table, or, behind a pooler, the role has a short "
+    "statement_timeout (ALTER ROLE ... SET statement_timeout = 0)",
 }
 
 

@@ -150,7 +150,6 @@ def test_a_transaction_that_does_not_end_holds_up_its_own_row_only(articles: sa.
         "idle_in_transaction_session_timeout = '100ms'",
         "default_transaction_isolation = 'serializable'",
         "default_transaction_isolation = 'repeatable read'",
-        "search_path = ''",
         "datestyle = 'German'",
     ],
 )
