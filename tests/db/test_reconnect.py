@@ -1,19 +1,21 @@
 """A worker outlives the connections that it has: a restart, a failover, a pooler that closes."""
 
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, errors
+from pg_semantic import database, embedded, errors, history
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
-from tests.db.library import CLEAN, execute, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
 
 _END_ALL = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -111,3 +113,26 @@ def test_with_once_a_database_that_goes_away_is_an_error(articles: sa.Engine, ds
     with pytest.raises(errors.DatabaseError, match="does not answer"):
         sync(engine, lambda *_, **__: Ending(32))
     engine.dispose()
+
+
+def test_a_worker_outlives_a_restart_of_postgres() -> None:
+    with tempfile.TemporaryDirectory(prefix="pg_semantic-") as folder:  # not under pytest's, which others may not enter
+        data = Path(folder) / "data"
+        dsn = embedded.start(data)
+        engine = database.connect(dsn)
+        history.upgrade(engine)
+        Base.metadata.create_all(engine)
+        synced = threading.Event()
+        with working(dsn, HashedEncoder(32), synced) as done:
+            execute(engine, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+            assert synced.wait(20)
+            engine.dispose()
+            embedded.stop(data)
+            embedded.start(data)
+            synced.clear()
+            execute(engine, "INSERT INTO article VALUES (2, 'two', NULL, 'en')")
+            assert synced.wait(20)
+        assert done[0].rows == 2
+        assert truth(engine) == CLEAN
+        engine.dispose()
+        embedded.stop(data)

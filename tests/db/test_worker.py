@@ -196,3 +196,22 @@ def test_an_index_that_is_dropped_and_made_anew_has_its_encoder_recorded_again(a
     stop.set()
     thread.join(20)
     assert rows(articles, "SELECT fingerprint FROM semantic.encoder") == [(HashedEncoder(32).fingerprint,)]
+
+
+def test_a_build_of_a_vector_index_gives_way_to_an_application_that_empties_the_table(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+    stop = threading.Event()
+    worker = Worker(articles, Settings(poll_seconds=0.01))
+    with articles.connect().execution_options(isolation_level="REPEATABLE READ") as old:
+        old.execute(sa.text("SELECT count(*) FROM pg_class"))  # a concurrent build waits for older snapshots
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for old snapshots%'"
+        while rows(articles, waiting) == [(0,)]:
+            assert thread.is_alive()
+        execute(articles, "TRUNCATE article CASCADE")
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        old.rollback()
+    assert truth(articles) == CLEAN
