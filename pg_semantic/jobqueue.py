@@ -26,6 +26,7 @@ class Claim:
     generation_id: int
     token: uuid.UUID
     jobs: tuple[Job, ...]
+    priority: int = EDIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def claim(
         "lease": lease_seconds,
     }
     found = connection.execute(sql.statement("jobs", "claim"), binds)
-    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found))
+    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), priority)
 
 
 def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[str]:

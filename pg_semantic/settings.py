@@ -37,10 +37,8 @@ class Settings(pydantic_settings.BaseSettings):
     batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once.")] = 256
     batch_seconds: Annotated[
         float,
-        Field(
-            gt=0, description="About how long a batch is encoded: what an edit waits for while a backlog is worked on."
-        ),
-    ] = 0.2
+        Field(gt=0, description="About how long a batch is encoded, in seconds; edits are let pass every 0.2 s."),
+    ] = 2.0
     write_chunks: Annotated[
         int, Field(ge=1, description="Chunks per write transaction: the longest that an edit of their rows can wait.")
     ] = 64

@@ -13,15 +13,32 @@ from pg_semantic.sync.batch import Batch
 _STORED: dict[Storage, type[np.floating[Any]]] = {"halfvec": np.float16, "vector": np.float32}
 
 
-def encode(batch: Batch, encoder: Encoder) -> int:
-    """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on; returns characters read."""
-    texts = list(batch.missing().items())
-    _encode(batch, encoder, texts)
-    return sum(len(text) for _, text in texts)
+Texts = Sequence[tuple[bytes, str]]
 
 
-def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) -> None:
-    """Encodes all at once; on failure each half by itself, down to the texts that fail alone."""
+def encode(batch: Batch, encoder: Encoder) -> None:
+    """Encodes all that a batch lacks."""
+    encode_slice(batch, encoder, list(batch.missing().items()))
+
+
+def slices(batch: Batch, characters: int) -> Sequence[Texts]:
+    """What a batch lacks, by content hash, in slices of about so many characters, texts of like length together."""
+    found: list[list[tuple[bytes, str]]] = []
+    room = 0
+    for digest, text in sorted(batch.missing().items(), key=lambda item: -len(item[1])):
+        if room < len(text):
+            found.append([])
+            room = characters
+        found[-1].append((digest, text))
+        room -= len(text)
+    return found
+
+
+def encode_slice(batch: Batch, encoder: Encoder, texts: Texts) -> None:
+    """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on.
+
+    Encodes all at once; on failure each half by itself, down to the texts that fail alone.
+    """
     if not texts:
         return
     try:
@@ -29,8 +46,8 @@ def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) 
     except Exception as error:  # noqa: BLE001 - whatever an encoder raises, its batch mates go on
         half = len(texts) // 2
         if half:
-            _encode(batch, encoder, texts[:half])
-            _encode(batch, encoder, texts[half:])
+            encode_slice(batch, encoder, texts[:half])
+            encode_slice(batch, encoder, texts[half:])
         else:
             batch.broken[texts[0][0]] = f"{type(error).__name__}: {error}"
         return

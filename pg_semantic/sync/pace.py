@@ -1,25 +1,36 @@
-"""How much to take on at once: batches that an encoder needs about the same time for, so that edits never wait long."""
+"""How much to take on at once: batches and slices that an encoder needs about the same time for."""
 
 from dataclasses import dataclass
 
 from pg_semantic.sync.source import MOST_CHARACTERS
 
 _FEWEST_CHARACTERS = 1_000  # less says little of an encoder's speed
-_FASTER_AT_MOST = 4  # times as much as the batch before
+_FASTER_AT_MOST = 4  # times as fast as was thought before
 _SMOOTHING = 0.3
+_SLICE_SECONDS = 0.2
 
 
 @dataclass(slots=True)
 class Pace:
-    """The pace of one generation: characters for a batch, and how long its rows are on average."""
+    """The pace of one generation: characters a second, and how long its rows are on average."""
 
     batch_seconds: float
-    characters: int = 4 * _FEWEST_CHARACTERS
+    speed: float = 20_000.0
     characters_per_row: float = 100.0
 
-    def rows(self, most: int) -> int:
-        """Rows to claim for the next batch."""
-        return max(1, min(most, round(self.characters / self.characters_per_row)))
+    @property
+    def characters(self) -> int:
+        """Characters for a batch."""
+        return round(min(max(self.speed * self.batch_seconds, _FEWEST_CHARACTERS), MOST_CHARACTERS))
+
+    @property
+    def slice_characters(self) -> int:
+        """Characters to encode before looking whether there is something more urgent."""
+        return round(max(self.speed * _SLICE_SECONDS, _FEWEST_CHARACTERS))
+
+    def rows(self, characters: int, *, most: int) -> int:
+        """Rows to claim for so many characters."""
+        return max(1, min(most, round(characters / self.characters_per_row)))
 
     def learn_length(self, rows: int, characters: int) -> None:
         """Takes in how long the rows of a batch were."""
@@ -29,5 +40,5 @@ class Pace:
     def learn_speed(self, characters: int, seconds: float) -> None:
         """Takes in how long so much text was encoded."""
         if seconds > 0 and (characters >= _FEWEST_CHARACTERS or seconds > self.batch_seconds):
-            fitting = min(characters * self.batch_seconds / seconds, _FASTER_AT_MOST * self.characters)
-            self.characters = round(min(max(fitting, _FEWEST_CHARACTERS), MOST_CHARACTERS))
+            slowest = _FEWEST_CHARACTERS / self.batch_seconds
+            self.speed = max(slowest, min(characters / seconds, _FASTER_AT_MOST * self.speed))

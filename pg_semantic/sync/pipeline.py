@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue
+from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, transaction
@@ -65,7 +66,10 @@ class Pipeline:
         self._roster = roster
         self._in_hand = in_hand
         self._on_progress = on_progress
-        self._watch: sa.Connection
+        self._reporting = threading.Lock()
+        self._reading: Future[Batch | None]
+        self._watch: sa.Connection  # of the reading thread
+        self._lookout: sa.Connection  # of the thread that encodes
         self._worked_at = time.monotonic()
         self._rota = Rota()
         self._memory = Memory()
@@ -75,29 +79,34 @@ class Pipeline:
         """Works until ``stop`` is set, or with ``once`` until no job waits; ``check`` is called between batches."""
         with self._watching(), ThreadPoolExecutor(2) as threads:
             writing: Future[None] | None = None
-            reading = threads.submit(self._read, builder)
+
+            def read_on() -> Future[Batch | None]:
+                return threads.submit(self._read, builder)
+
+            self._reading = read_on()
             while not stop.is_set():
                 check()
-                batch = reading.result()
+                batch = self._reading.result()
                 if batch is None:
                     _finished(writing)
                     writing = None
                     if once and self._drained(builder):
                         return
                     stop.wait(self._pause())
-                    reading = threads.submit(self._read, builder)
+                    self._reading = read_on()
                     continue
-                reading = threads.submit(self._read, builder)
-                self._encode(batch)
+                self._reading = read_on()
+                self._encode(batch, read_on)
                 _finished(writing)
                 writing = threads.submit(self._write, batch)
             _finished(writing)
-            reading.result()
+            self._reading.result()
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
-        """Keeps a connection for the poll, which is to cost next to nothing."""
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as self._watch:
+        """Keeps connections for the poll, which is to cost next to nothing."""
+        engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as self._watch, engine.connect() as self._lookout:
             yield
 
     def _read(self, builder: Builder) -> Batch | None:
@@ -113,15 +122,18 @@ class Pipeline:
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
-        return self._guarded(turn.generation_id, functools.partial(self._claim, turn))
+        return self._taken(turn, self._paces[turn.generation_id].characters)
 
-    def _claim(self, turn: Ready) -> Batch | None:
+    def _taken(self, turn: Ready, characters: int) -> Batch | None:
+        return self._guarded(turn.generation_id, functools.partial(self._take, turn, characters))
+
+    def _take(self, turn: Ready, characters: int) -> Batch | None:
         served, pace = self._roster.served[turn.generation_id], self._paces[turn.generation_id]
-        claim = self._in_hand.take(turn, pace.rows(self._settings.batch_rows))
+        claim = self._in_hand.take(turn, pace.rows(characters, most=self._settings.batch_rows))
         if claim is None:
             return None
         try:
-            batch = source.read(self._engine, served.tables, claim, ruler=served.encoder, characters=pace.characters)
+            batch = source.read(self._engine, served.tables, claim, ruler=served.encoder, characters=characters)
         except exc.DBAPIError as error:
             if not database.is_connection_lost(error):
                 self._in_hand.give_back(claim)
@@ -136,13 +148,44 @@ class Pipeline:
         quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
         return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
 
-    def _encode(self, batch: Batch) -> None:
+    def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> None:
         self._memory.lend(batch)
-        started = time.monotonic()
-        characters = encode.encode(batch, self._roster.encoder(batch.tables.spec.encoder.id))
-        self._worked_at = time.monotonic()
-        self._paces[batch.claim.generation_id].learn_speed(characters, self._worked_at - started)
+        pace, encoder = self._paces[batch.claim.generation_id], self._encoder(batch)
+        characters, seconds = 0, 0.0
+        for number, texts in enumerate(encode.slices(batch, pace.slice_characters)):
+            if number:
+                self._let_pass(batch, read_on)
+            started = time.monotonic()
+            encode.encode_slice(batch, encoder, texts)
+            self._worked_at = time.monotonic()
+            characters, seconds = characters + sum(len(text) for _, text in texts), seconds + self._worked_at - started
+        pace.learn_speed(characters, seconds)
         self._memory.keep(batch)
+
+    def _let_pass(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> None:
+        """Sees to edits that came while a long batch is encoded, whether or not they have been read ahead."""
+        edits = self._reading.result() if self._reading.done() else None
+        if edits is not None and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch):
+            self._reading = read_on()
+        else:
+            edits = self._look_out(batch)
+        if edits is not None:
+            self._memory.lend(edits)
+            encode.encode(edits, self._encoder(edits))
+            self._memory.keep(edits)
+            self._write(edits)
+
+    def _look_out(self, batch: Batch) -> Batch | None:
+        """A slice of edits that are more urgent than the batch in hand."""
+        ready = jobqueue.ready(self._lookout, list(self._roster.served))
+        urgent = [one for one in ready if _is_urgent(one, batch)]
+        if not urgent:
+            return None
+        turn = self._rota.pick(urgent)
+        return self._taken(turn, self._paces[turn.generation_id].slice_characters)
+
+    def _encoder(self, batch: Batch) -> Encoder:
+        return self._roster.encoder(batch.tables.spec.encoder.id)
 
     def _write(self, batch: Batch) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)
@@ -155,6 +198,11 @@ class Pipeline:
         self._report(batch, rows)
 
     def _report(self, batch: Batch, rows: int) -> None:
+        with self._reporting:
+            self._count(batch, rows)
+            self._on_progress(self.progress)
+
+    def _count(self, batch: Batch, rows: int) -> None:
         name = batch.tables.spec.name
         self.progress.rows += rows
         self.progress.chunks_encoded += batch.encoded
@@ -166,7 +214,6 @@ class Pipeline:
                 log.warning("%s: row %s failed: %s", name, row.job.key, kind, extra=fields)
         counts = {"event": "synced", "index": name, "rows": rows, "chunks_encoded": batch.encoded}
         log.info("%s: %d rows, %d chunks encoded", name, rows, batch.encoded, extra=counts)
-        self._on_progress(self.progress)
 
     def _guarded(self, generation_id: int, step: Callable[[], R]) -> R | None:
         """Takes a step; when the database refuses it, its index is left alone for a while and the others go on."""
@@ -190,6 +237,12 @@ class Pipeline:
         with self._engine.connect() as connection:
             waiting = jobqueue.waiting(connection, generation.id, limit=1)
         return generation.backfilled and not waiting and builder.tend(generation.id, served.tables)
+
+
+def _is_urgent(one: Ready, batch: Batch) -> bool:
+    """Whether something goes before the rest of a batch: edits before backfill, and before edits of another index."""
+    before = batch.claim.priority != jobqueue.EDIT or one.generation_id != batch.claim.generation_id
+    return one.priority == jobqueue.EDIT and before
 
 
 def _finished(stage: Future[None] | None) -> None:

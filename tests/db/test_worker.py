@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from pg_semantic.settings import Settings
 from pg_semantic.sync import source
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
-from tests.db.library import CLEAN, Article, Base, execute, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, Base, execute, fold, jobs, rows, sync, truth
 
 COMMAND = (sys.executable, "-m", "pg_semantic.cli")
 
@@ -214,4 +214,40 @@ def test_a_build_of_a_vector_index_gives_way_to_an_application_that_empties_the_
         thread.join(20)
         assert not thread.is_alive()
         old.rollback()
+    assert truth(articles) == CLEAN
+
+
+class Slow(HashedEncoder):
+    """Notes what it was given, and has an edit come while the first of it is encoded."""
+
+    def __init__(self, edit: Callable[[], None]) -> None:
+        super().__init__(32)
+        self._edit = edit
+        self.given: list[list[str]] = []
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        self.given.append(list(texts))
+        if len(self.given) == 1:
+            self._edit()
+        return super().encode_documents(texts)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_an_edit_passes_the_backlog_that_is_being_encoded(articles: sa.Engine, other: bool) -> None:
+    execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    with articles.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(articles, spec)
+    sync(articles)
+    body = "SELECT i, 'title ' || i, repeat('word' || i || ' ', 100), 'en' FROM generate_series(1, 200) i"
+    execute(articles, f"INSERT INTO article {body}")
+    if not other:  # as backfill
+        fold(articles)
+        execute(articles, "UPDATE semantic.job SET priority = 1")
+    edit = "INSERT INTO note VALUES (1, 'urgent')" if other else "INSERT INTO article VALUES (0, 'urgent', NULL, 'en')"
+    encoder = Slow(lambda: execute(articles, edit))
+    sync(articles, lambda *_, **__: encoder, batch_rows=200)
+    order = [text for texts in encoder.given for text in texts]
+    assert len(encoder.given[0]) < 50
+    assert order.index("urgent") <= len(encoder.given[0]) + len(encoder.given[1])
     assert truth(articles) == CLEAN

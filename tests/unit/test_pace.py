@@ -80,7 +80,7 @@ def test_a_claim_is_of_one_row_at_least_and_of_the_setting_at_most(most: int, le
     pace = Pace(BATCH_SECONDS)
     for rows, characters in lengths:
         pace.learn_length(rows, characters)
-        assert 1 <= pace.rows(most) <= most
+        assert 1 <= pace.rows(pace.characters, most=most) <= most
 
 
 @given(st.integers(1, 100_000))
@@ -88,7 +88,9 @@ def test_rows_of_one_length_come_to_fill_a_batch(length: int) -> None:
     pace = after(8, speed=500_000)
     for _ in range(50):
         pace.learn_length(10, 10 * length)
-    assert pace.rows(10_000) == pytest.approx(min(10_000, max(1, pace.characters / length)), abs=1, rel=0.05)
+    assert pace.rows(pace.characters, most=10_000) == pytest.approx(
+        min(10_000, max(1, pace.characters / length)), abs=1, rel=0.05
+    )
 
 
 def test_a_claim_without_rows_teaches_no_length() -> None:
