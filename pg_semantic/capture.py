@@ -133,6 +133,7 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
         "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
         "old_text": render(old_text),
         "new_text": render(new_text),
+        "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
     }
     body = _fill(
         "body",
@@ -144,6 +145,14 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
     settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
     return _fill("function", function=_function(compiler, step), settings=settings, body=quoted)
+
+
+def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
+    """For keys whose equal values may be written in several ways, the rest of a condition."""
+    exact = ("smallint", "integer", "bigint", "uuid", "date", "timestamp", "bytea")
+    if all(column.type.lower().startswith(exact) for column in spec.key):
+        return ""
+    return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
 
 
 def _is_written_by_settings(key_type: str) -> bool:

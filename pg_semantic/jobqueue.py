@@ -46,9 +46,9 @@ class Failure:
     error: str
 
 
-def fold(connection: sa.Connection, *, marks: int = 5_000) -> None:
-    """Turns up to so many marks, of whatever generation, into jobs."""
-    connection.execute(sql.statement("jobs", "fold"), {"marks": marks})
+def fold(connection: sa.Connection, generation_id: int, *, marks: int = 5_000) -> None:
+    """Turns up to so many marks of a generation into jobs."""
+    connection.execute(sql.statement("jobs", "fold"), {"generation": generation_id, "marks": marks})
 
 
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:

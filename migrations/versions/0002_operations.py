@@ -7,14 +7,15 @@ down_revision = "0001"
 
 TABLES = (
     # Appended to and never updated, so that a writer waits for nobody and meets no conflict at any isolation level.
-    # No index: workers take what is there.
+    # A key of NULL says that every row is to be looked at again. No index has the key, whose length it would limit.
     """
     CREATE TABLE semantic.mark (
         generation_id integer NOT NULL,
-        key text COLLATE "C" NOT NULL,
+        key text COLLATE "C",
         marked_at timestamptz NOT NULL DEFAULT now()
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
     """,
+    "CREATE INDEX mark_generation_idx ON semantic.mark (generation_id)",
     """
     ALTER TABLE semantic.worker
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
@@ -50,34 +51,6 @@ FUNCTIONS = (
         SELECT generation.id, marked.key
         FROM unnest(semantic.generations_of_v1(relation, index_name)) AS generation (id)
         CROSS JOIN unnest(keys) AS marked (key);
-    END
-    $body$
-    """,
-    # Every row is looked at again; one whose receipt is right is not encoded. Changes nothing when it is so already.
-    """
-    CREATE FUNCTION semantic.restart_backfill_v1(relation regclass, index_name text) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $body$
-    BEGIN
-        UPDATE semantic.generation
-        SET backfill_after = NULL, backfilled_at = NULL
-        WHERE id = ANY (semantic.generations_of_v1(relation, index_name))
-          AND (backfilled_at IS NOT NULL OR backfill_after IS NOT NULL);
-    END
-    $body$
-    """,
-    # TRUNCATE of one partition empties the chunk table for all of them, since CASCADE knows no rows.
-    """
-    CREATE FUNCTION semantic.truncated_v1(relation regclass, index_name text) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $body$
-    BEGIN
-        IF EXISTS (SELECT FROM pg_partition_ancestors(relation) WHERE relid <> relation) THEN
-            PERFORM semantic.restart_backfill_v1(relation, index_name);
-        ELSE
-            DELETE FROM semantic.job WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name));
-            DELETE FROM semantic.mark WHERE generation_id = ANY (semantic.generations_of_v1(relation, index_name));
-        END IF;
     END
     $body$
     """,
@@ -150,13 +123,14 @@ FUNCTIONS = (
           AND relkind <> 'p' AND reltuples >= 0
     $body$
     """,
-    # Of the table's own file, with all partitions; without TOAST and indexes.
+    # What the planner believes of the table's own file, with all partitions; without TOAST and indexes. Locks nothing.
     """
     CREATE FUNCTION semantic.bytes_v1(relation regclass) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT sum(pg_relation_size(relid))::bigint
-        FROM (SELECT relation AS relid UNION SELECT relid FROM pg_partition_tree(relation)) AS part
+        SELECT sum(relpages)::bigint * current_setting('block_size')::bigint
+        FROM pg_class
+        WHERE oid IN (SELECT relation UNION SELECT relid FROM pg_partition_tree(relation))
     $body$
     """,
 )
@@ -175,8 +149,8 @@ VIEW = """
         semantic.rows_estimate_v1(generation.receipts) AS synced_estimate,
         semantic.rows_estimate_v1(generation.chunks) AS chunks_estimate,
         semantic.truncated_rows_v1(generation.receipts) AS truncated,
-        semantic.bytes_v1(semantic_index.source) + pg_relation_size(generation.receipts)
-            + pg_relation_size(generation.chunks) AS bytes,
+        semantic.bytes_v1(semantic_index.source) + semantic.bytes_v1(generation.receipts)
+            + semantic.bytes_v1(generation.chunks) AS bytes,
         jobs.pending + marks.pending AS pending,
         jobs.processing,
         jobs.failed,
@@ -231,7 +205,7 @@ def downgrade() -> None:
     op.execute("DROP VIEW semantic.index_status")
     op.execute(
         "DROP FUNCTION semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, semantic.capture_v1, "
-        "semantic.uncaptured_v1, semantic.truncated_v1, semantic.restart_backfill_v1, "
+        "semantic.uncaptured_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
     op.execute("DROP TABLE semantic.mark")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pg_semantic.cli import output
 from pg_semantic.registry import Generation
 from pg_semantic.sync import pipeline as sync
-from pg_semantic.sync import status
+from pg_semantic.sync import status, transaction
 from pg_semantic.sync.verify import Page
 
 _COUNT_LIMIT = 10_000_000
@@ -37,7 +37,7 @@ def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress],
             now = time.monotonic()
             if not total or now - counted > _COUNT_SECONDS:
                 counted = now
-                with engine.connect() as connection:
+                with transaction.unless_busy(), transaction.begin(engine) as connection:
                     total = done.rows + status.remaining(connection, limit=_COUNT_LIMIT)
             display.update(task, completed=done.rows, total=max(total, done.rows), rate=done.rows / (now - started))
 
@@ -49,6 +49,8 @@ def pages(engine: sa.Engine, generations: Sequence[Generation], *, shown: bool) 
     """Shows a bar over the rows of these semantic indexes; call what it yields with each page."""
     columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
-        total = status.rows_estimate(engine, [generation.id for generation in generations])
+        total = 0
+        with transaction.unless_busy():
+            total = status.rows_estimate(engine, [generation.id for generation in generations])
         task = display.add_task("rows", total=total or None)
         yield lambda page: display.advance(task, page.rows)

@@ -6,6 +6,7 @@ import typer
 
 from pg_semantic import database, jobqueue, registry
 from pg_semantic.cli import options, output
+from pg_semantic.sync import transaction
 
 
 def retry(
@@ -20,10 +21,13 @@ def retry(
 
     Examples: `pg-semantic retry article_semantic`, `pg-semantic retry article_semantic --key 42 --key 43`
     """
-    with options.engine(dsn) as engine, database.translated(), engine.begin() as connection:
+    with options.engine(dsn) as engine, database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
         retried = jobqueue.retry(connection, registry.find(connection, index).id, key)
+    others = sorted(set(key or ()) - set(retried))
     if json:
-        output.as_json({"retried": retried})
+        output.as_json({"retried": retried, "not_parked": others})
     else:
         output.say(f"{len(retried)} rows are in the queue again.")
+        if others:
+            output.say(output.escaped(f"Not parked: {', '.join(others)}"))

@@ -7,8 +7,10 @@ import typer
 from pg_semantic import database
 from pg_semantic.cli import options, output
 from pg_semantic.sync import status as sync
+from pg_semantic.sync import transaction
 from pg_semantic.sync.status import IndexStatus, Status
 
+_PATIENCE = "30min"  # --exact scans
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw")
 
 
@@ -28,7 +30,11 @@ def status(
 
     Examples: `pg-semantic status --json`, `pg-semantic status --exact`
     """
-    with options.engine(dsn) as engine, engine.connect() as connection, database.translated():
+    with (
+        database.translated(),
+        options.engine(dsn) as engine,
+        transaction.begin(engine, statement_timeout=_PATIENCE) as connection,
+    ):
         database.require_installed(connection)
         found = sync.read(connection, exact=exact)
     if json:

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import sqlalchemy as sa
 import typer
+from sqlalchemy import exc
 
 from pg_semantic import database, registry
 from pg_semantic.cli import options, output, progress
 from pg_semantic.registry import Generation
 from pg_semantic.sync import repair as repairing
+from pg_semantic.sync import transaction
 from pg_semantic.sync import verify as verifying
 from pg_semantic.sync.verify import Report
 
@@ -52,6 +54,7 @@ def repair(
     """Mend what `pg-semantic verify` finds: mark rows for the worker, delete orphans, hang missing triggers.
 
     It works in pages of a thousand rows, beside writers and workers. Failed rows are left for `pg-semantic retry`.
+    --dry-run exits as `verify` does, with 1 when there is something to mend.
 
     Examples: `pg-semantic repair --dry-run`, `pg-semantic repair article_semantic`
     """
@@ -64,17 +67,38 @@ def repair(
     if not json:
         marked = sum(r.missing + r.stale + r.damaged + r.wrong_encoder for r in reports)
         output.say(f"{marked} rows marked for the worker, {sum(r.orphan for r in reports)} orphans deleted.")
+        if any(report.failed for report in reports):
+            output.say("Rows that failed are left as they are: `pg-semantic retry`.")
+    if any(report.trouble for report in reports):
+        raise typer.Exit(_UNCLEAN)
 
 
 def _go_through(
     engine: sa.Engine, names: list[str] | None, *, keys: int, shown: bool, step: Callable[..., Report]
 ) -> list[Report]:
     with database.translated():
-        with engine.connect() as connection:
+        with transaction.begin(engine) as connection:
             database.require_installed(connection)
             chosen = list(_chosen(connection, names))
         with progress.pages(engine, chosen, shown=shown) as advance:
-            return [step(engine, generation, keys_shown=keys, on_page=advance) for generation in chosen]
+            return [_step(step, engine, generation, keys=keys, advance=advance) for generation in chosen]
+
+
+def _step(
+    step: Callable[..., Report],
+    engine: sa.Engine,
+    generation: Generation,
+    *,
+    keys: int,
+    advance: Callable[[verifying.Page], None],
+) -> Report:
+    """One index; trouble with it, as a column that is gone, is its own and keeps no other from being looked at."""
+    try:
+        return step(engine, generation, keys_shown=keys, on_page=advance)
+    except exc.DBAPIError as error:
+        if database.is_connection_lost(error):
+            raise
+        return Report(generation.qualified_name, trouble=str(database.translate(error)))
 
 
 def _chosen(connection: sa.Connection, names: list[str] | None) -> Iterator[Generation]:
@@ -107,5 +131,7 @@ def _print(reports: list[Report], *, json: bool) -> None:
     for report in reports:
         for kind, keys in report.keys.items():
             output.say(output.escaped(f"{report.index}, {kind}: {', '.join(keys)}"))
+        if report.trouble:
+            output.say(output.escaped(f"{report.index}: {report.trouble}"))
         if report.uncaptured:
             output.say(output.escaped(f"{report.index}, uncaptured: {', '.join(report.uncaptured)}"))

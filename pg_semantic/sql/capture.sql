@@ -13,7 +13,8 @@ SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex'
 
 -- name: body
 -- Which rows changed is found out in a block of its own: when a column is not there any more, the writer's statement
--- still succeeds, and all rows are looked at again once the index fits its table.
+-- still succeeds, and all rows are looked at again once the index fits its table: that is what a mark of NULL says.
+-- So does TRUNCATE: of a partition it empties the chunk table for all, since CASCADE knows no rows.
 #variable_conflict use_column
 DECLARE
     marked text[];
@@ -30,12 +31,12 @@ BEGIN
             marked := ARRAY($deleted);
         END IF;
     EXCEPTION WHEN undefined_column THEN
-        PERFORM semantic.restart_backfill_v1(TG_RELID, $name);
-        RETURN NULL;
+        marked := ARRAY[NULL];
     END;
     IF TG_OP = 'TRUNCATE' THEN
-        PERFORM semantic.truncated_v1(TG_RELID, $name);
-    ELSIF marked <> '{}' THEN
+        marked := ARRAY[NULL];
+    END IF;
+    IF marked <> '{}' THEN
         PERFORM semantic.mark_v1(TG_RELID, $name, marked);
     END IF;
     RETURN NULL;
@@ -52,10 +53,10 @@ SELECT $old_key FROM old_rows
 -- name: updated
 -- Keys of rows whose text changed, and NULL for a row that came to have a new key: then all rows are marked, since
 -- chunks have moved with the keys. Keys that only trade places within one statement can not be: a key that a foreign key
--- refers to is checked row by row.
+-- refers to is checked row by row. A key may be equal and yet be written otherwise, as 1.0 and 1.00.
 SELECT CASE WHEN $no_old_row THEN NULL ELSE $new_key END
                 FROM new_rows LEFT JOIN old_rows ON $same_key
-                WHERE $no_old_row OR ($new_text) IS DISTINCT FROM ($old_text)
+                WHERE $no_old_row OR ($new_text) IS DISTINCT FROM ($old_text) $or_other_key
 
 -- name: cancel_build
 -- The first step of a drop: ends a build of the vector index, with which the drop might wait in a circle.

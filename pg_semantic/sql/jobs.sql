@@ -2,36 +2,45 @@
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
 
 -- name: fold
--- Marks become jobs: a new one, or a new version of the one that is there. A new version voids a claim, so the worker that
--- holds it writes nothing and the row can be taken again at once. Marks whose job is being written are left for the next
--- time; marks of what was dropped are only deleted.
+-- Marks of a generation become jobs: a new one, or a new version of the one that is there. A new version voids a claim, so
+-- the worker that holds it writes nothing and the row can be taken again at once. Marks whose job is being written are
+-- left for the next time; a mark of NULL starts the backfill again; a key too long for the job table's index is dropped.
 WITH picked AS MATERIALIZED (
-    SELECT ctid AS place, generation_id, key FROM semantic.mark LIMIT :marks FOR UPDATE SKIP LOCKED
+    SELECT ctid AS place, key
+    FROM semantic.mark
+    WHERE generation_id = :generation
+    LIMIT :marks
+    FOR UPDATE SKIP LOCKED
 ),
-free AS MATERIALIZED (
-    SELECT job.generation_id, job.key
-    FROM semantic.job
-    JOIN (SELECT DISTINCT generation_id, key FROM picked) AS marked
-      ON job.generation_id = marked.generation_id AND job.key = marked.key
-    ORDER BY job.generation_id, job.key
-    FOR UPDATE OF job SKIP LOCKED
+known AS MATERIALIZED (
+    SELECT marked.key, free.locked,
+           (SELECT true FROM semantic.job WHERE job.generation_id = :generation AND job.key = marked.key) AS there
+    FROM (SELECT DISTINCT key FROM picked WHERE key IS NOT NULL ORDER BY key) AS marked
+    LEFT JOIN LATERAL (
+        SELECT true AS locked
+        FROM semantic.job
+        WHERE job.generation_id = :generation AND job.key = marked.key
+        FOR UPDATE SKIP LOCKED
+    ) AS free ON true
 ),
 taken AS (
     DELETE FROM semantic.mark
     USING picked
     WHERE mark.ctid = picked.place
-      AND ((picked.generation_id, picked.key) IN (SELECT generation_id, key FROM free)
-           OR NOT EXISTS (
-               SELECT FROM semantic.job WHERE job.generation_id = picked.generation_id AND job.key = picked.key
-           ))
-    RETURNING mark.generation_id, mark.key, mark.marked_at
+      AND (picked.key IS NULL OR picked.key IN (SELECT key FROM known WHERE locked OR there IS NULL))
+    RETURNING mark.key, mark.marked_at
+),
+restarted AS (
+    UPDATE semantic.generation
+    SET backfill_after = NULL, backfilled_at = NULL
+    WHERE id = :generation AND EXISTS (SELECT FROM taken WHERE key IS NULL)
 )
 INSERT INTO semantic.job AS job (generation_id, key, dirty_at)
-SELECT generation_id, key, min(marked_at)
+SELECT :generation, key, min(marked_at)
 FROM taken
-WHERE EXISTS (SELECT FROM semantic.generation WHERE generation.id = generation_id)
-GROUP BY generation_id, key
-ORDER BY generation_id, key
+WHERE octet_length(key) <= 2600
+GROUP BY key
+ORDER BY key
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
     priority = 0, attempts = 0, error = NULL, available_at = least(job.available_at, now())
@@ -161,18 +170,22 @@ FROM lost
 WHERE job.generation_id = lost.generation_id AND job.key = lost.key
 
 -- name: enqueue
--- Marks rows that have no job yet, behind all edits.
-INSERT INTO semantic.job (generation_id, key, priority)
-SELECT :generation, marked.key, 1
-FROM unnest(CAST(:keys AS text[])) AS marked (key)
-ORDER BY marked.key
-ON CONFLICT (generation_id, key) DO NOTHING
+-- Jobs for rows that have none yet, behind all edits. A claim is voided: what its worker read may not be so any more.
+INSERT INTO semantic.job AS job (generation_id, key, priority)
+SELECT :generation, wanted.key, 1
+FROM unnest(CAST(:keys AS text[])) AS wanted (key)
+WHERE octet_length(wanted.key) <= 2600
+ORDER BY wanted.key
+ON CONFLICT (generation_id, key) DO UPDATE
+SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL
+WHERE job.state = 'processing'
 
 -- name: requeue
 -- Jobs for rows that are to be looked at again, as folding a mark makes them: who is at such a row writes nothing.
 INSERT INTO semantic.job AS job (generation_id, key)
 SELECT :generation, wanted.key
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
+WHERE octet_length(wanted.key) <= 2600
 ORDER BY wanted.key
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,

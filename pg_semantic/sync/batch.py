@@ -9,6 +9,7 @@ from pg_semantic import hashing
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
+from pg_semantic.sync.placing import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +17,14 @@ class Row:
     """A claimed row whose text was read.
 
     ``identity`` has the key columns in the binary form of COPY. ``new`` are the chunks to be written, with their
-    ordinals; ``kept`` the ordinals of stored chunks that are right where they are; all others are to go.
+    ordinals; ``kept`` the stored chunks that are right where they are; all others are to go.
     """
 
     job: Job
     identity: tuple[bytes, ...]
     source_hash: bytes
     new: tuple[tuple[int, Chunk], ...]
-    kept: frozenset[int]
+    kept: tuple[Stored, ...]
     truncated: bool
 
     @property

@@ -88,7 +88,7 @@ class Builder:
             ending = (
                 sql.statement("registry", "cancel_build") if self._closing else sql.statement("registry", "give_way")
             )
-            with contextlib.suppress(exc.DBAPIError), self._engine.begin() as connection:
+            with contextlib.suppress(exc.DBAPIError), transaction.begin(self._engine) as connection:
                 connection.execute(ending, {"chunks": self._chunks})
 
 

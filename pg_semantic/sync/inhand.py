@@ -21,6 +21,7 @@ class InHand:
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self.locks = threading.Lock()
         self._taking = threading.Lock()
+        self._giving = threading.RLock()
         self._closed = False
         self._engine = engine
         self._settings = settings
@@ -34,7 +35,7 @@ class InHand:
                 return None
             with transaction.begin(self._engine) as connection:
                 if of.priority == jobqueue.EDIT:
-                    jobqueue.fold(connection)
+                    jobqueue.fold(connection, of.generation_id)
                 claim = self._claim(connection, of, rows)
             if claim.jobs:
                 self._claims[claim.token] = claim
@@ -51,20 +52,22 @@ class InHand:
         self._claims.pop(claim.token, None)
 
     def give_back(self, claim: Claim, keys: Sequence[str] | None = None, *, at_once: bool = False) -> None:
-        """Releases what is left of a claim; what a writer has locked is tried again at the next `give_back_left`."""
+        """Releases what is left of a claim; what another worker has locked waits for the next `give_back_left`."""
         wanted = [job.key for job in claim.jobs] if keys is None else keys
-        self._left[claim.token] = list(wanted)  # also when the release fails
-        locked = store.give_back(self._engine, claim, wanted, at_once=at_once)
-        if locked:
-            self._left[claim.token] = locked
-        else:
-            self._left.pop(claim.token, None)
-            self.finish(claim)
+        with self._giving:
+            self._left[claim.token] = list(wanted)  # also when the release fails
+            locked = store.give_back(self._engine, claim, wanted, at_once=at_once)
+            if locked:
+                self._left[claim.token] = locked
+            else:
+                self._left.pop(claim.token, None)
+                self.finish(claim)
 
     def give_back_left(self) -> None:
-        """Tries again to release what writers had locked."""
-        for token, keys in list(self._left.items()):
-            self.give_back(self._claims[token], keys)
+        """Tries again to release what others had locked."""
+        with self._giving:
+            for token, keys in list(self._left.items()):
+                self.give_back(self._claims[token], keys)
 
     def give_back_all(self) -> None:
         """Releases every claim at once: the worker stops, or comes back after it had lost the database."""

@@ -37,6 +37,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
 _QUIET_FACTOR = 5
+_QUERY_CANCELED = "57014"
 
 
 @dataclass(slots=True)
@@ -118,11 +119,20 @@ class Pipeline:
                 self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, number, served.tables))
-        waiting = jobqueue.ready(self._watch, list(self._roster.served))
+        waiting = self._ready(self._watch)
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
         return self._taken(turn, self._paces[turn.generation_id].characters)
+
+    def _ready(self, connection: sa.Connection) -> list[Ready]:
+        """What can be claimed; nothing for now if the server had no time to say."""
+        try:
+            return jobqueue.ready(connection, list(self._roster.served))
+        except exc.DBAPIError as error:
+            if database.sqlstate(error) != _QUERY_CANCELED:
+                raise
+            return []
 
     def _taken(self, turn: Ready, characters: int) -> Batch | None:
         return self._guarded(turn.generation_id, functools.partial(self._take, turn, characters))
@@ -140,7 +150,7 @@ class Pipeline:
             raise
         if batch.later:
             store.give_back(self._engine, claim, batch.later, at_once=True)
-        pace.learn_length(len(batch.rows), batch.characters)
+        pace.learn_length(len(batch.claim.jobs), batch.characters)
         return batch
 
     def _pause(self) -> float:
@@ -177,8 +187,7 @@ class Pipeline:
 
     def _look_out(self, batch: Batch) -> Batch | None:
         """A slice of edits that are more urgent than the batch in hand."""
-        ready = jobqueue.ready(self._lookout, list(self._roster.served))
-        urgent = [one for one in ready if _is_urgent(one, batch)]
+        urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, batch)]
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
@@ -234,7 +243,7 @@ class Pipeline:
 
     def _is_done(self, served: Served, builder: Builder) -> bool:
         generation = served.generation
-        with self._engine.connect() as connection:
+        with transaction.begin(self._engine) as connection:
             waiting = jobqueue.waiting(connection, generation.id, limit=1)
         return generation.backfilled and not waiting and builder.tend(generation.id, served.tables)
 

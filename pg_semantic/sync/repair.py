@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pg_semantic import capture, database, jobqueue, keys, schema
+from pg_semantic import capture, jobqueue, keys, schema
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.sync import transaction, verify
@@ -49,7 +49,7 @@ def repair(
 
 
 def _hang(engine: sa.Engine, tables: Tables) -> None:
-    with database.translated(), transaction.begin(engine) as connection:
+    with transaction.begin(engine) as connection:
         connection.execute(_LOCK_TIMEOUT)
         for step in capture.hang(tables.spec, source=tables.source, chunks=tables.chunks, receipts=tables.receipts):
             connection.execute(step)

@@ -88,7 +88,8 @@ def _share(changed: list[_Changed], characters: int) -> tuple[list[_Changed], se
 
 
 def _placed(row: _Changed, chunks: Sequence[Chunk], stored: Sequence[Stored]) -> Row:
-    new, kept = placing.place(chunks, stored)
+    new, ordinals = placing.place(chunks, stored)
+    kept = tuple(known for known in stored if known.ordinal in ordinals)
     return Row(row.job, row.identity, row.source_hash, new, kept, truncated=any(chunk.truncated for chunk in chunks))
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pg_semantic import database, jobqueue, registry, schema, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import vectorindex
+from pg_semantic.sync import transaction, vectorindex
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
@@ -83,7 +83,7 @@ def remaining(connection: sa.Connection, *, limit: int) -> int:
 
 def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
     """Source rows of these generations as the planner believes."""
-    with engine.connect() as connection:
+    with transaction.begin(engine) as connection:
         rows = connection.execute(sql.statement("registry", "index_status"))
         return sum(row.rows_estimate or 0 for row in rows if row.generation_id in generation_ids)
 

@@ -94,11 +94,12 @@ def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) ->
     there = _lock_sources(connection, batch.tables, sorted(held))
     if not there:
         return 0
-    rows = [row for row in rows if row.job.key in there]
+    changed = _without_what_was_kept(connection, batch.tables, rows)
+    rows = [row for row in rows if row.job.key in there - changed]
     _delete_changed(connection, batch.tables, rows)
     _copy_new(connection, batch, rows)
     _sign_receipts(connection, batch.tables, rows)
-    jobqueue.complete(connection, batch.claim, sorted(there))
+    jobqueue.complete(connection, batch.claim, sorted(there - changed))
     return len(rows)
 
 
@@ -112,9 +113,31 @@ def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[
     return set(connection.scalars(statement))
 
 
+def _without_what_was_kept(connection: sa.Connection, tables: Tables, rows: Sequence[Row]) -> set[str]:
+    """Keys of rows whose kept chunks are not all there any more: the row was deleted and came back, or keys moved."""
+    kept = [(row.job.key, stored) for row in rows for stored in row.kept]
+    if not kept:
+        return set()
+    pairs = keys.wanted(
+        [key for key, _ in kept],
+        len(tables.spec.key),
+        ordinal=_array(sa.Integer, [stored.ordinal for _, stored in kept]),
+        content_hash=_array(sa.LargeBinary, [stored.content_hash for _, stored in kept]),
+    )
+    chunks = tables.chunks.c
+    same = sa.and_(chunks.ordinal == pairs.c.ordinal, chunks.content_hash == pairs.c.content_hash)
+    statement = (
+        sa.select(pairs.c.key, sa.func.count().label("chunks"))
+        .join_from(pairs, tables.chunks, sa.and_(keys.found(pairs, tables.chunk_key), same))
+        .group_by(pairs.c.key)
+    )
+    found = {row.key: row.chunks for row in connection.execute(statement)}
+    return {row.job.key for row in rows if found.get(row.job.key, 0) < len(row.kept)}
+
+
 def _delete_changed(connection: sa.Connection, tables: Tables, rows: Sequence[Row]) -> None:
     """Deletes stored chunks that are not kept."""
-    kept = [(row.job.key, ordinal) for row in rows for ordinal in row.kept]
+    kept = [(row.job.key, stored.ordinal) for row in rows for stored in row.kept]
     wanted = keys.wanted([row.job.key for row in rows], len(tables.spec.key))
     ordinals = _array(sa.Integer, [ordinal for _, ordinal in kept])
     keep = keys.wanted([key for key, _ in kept], len(tables.spec.key), ordinal=ordinals)

@@ -50,7 +50,8 @@ class Finding:
 class Report:
     """What was found out about one semantic index; ``keys`` has the first few keys of each kind.
 
-    ``uncaptured`` are the tables, the source or partitions of it, on which triggers are missing or disabled.
+    ``uncaptured`` are the tables, the source or partitions of it, on which triggers are missing or disabled;
+    ``trouble`` is why the index could not be looked at.
     """
 
     index: str
@@ -63,13 +64,14 @@ class Report:
     failed: int = 0
     waiting: int = 0
     uncaptured: list[str] = field(default_factory=list)
+    trouble: str | None = None
     keys: dict[Kind, list[str]] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
         """Whether every row is true to its text or waits for a worker."""
         found = (self.missing, self.stale, self.damaged, self.wrong_encoder, self.orphan, self.failed)
-        return not any(found) and not self.uncaptured
+        return not any(found) and not self.uncaptured and self.trouble is None
 
     def add(self, finding: Finding, *, keys_shown: int) -> None:
         """Counts a finding."""
@@ -160,12 +162,14 @@ def without_row(tables: Tables, key: Sequence[sa.ColumnElement[Any]]) -> sa.Colu
 def _out_of_date(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]:
     """Rows of a range by kind; a kind of NULL is that of rows that are right."""
     compared = _compared(generation_id, tables, part).subquery("compared")
-    backfilling = sa.select(_GENERATIONS.c.backfilled_at.is_(None)).where(_GENERATIONS.c.id == generation_id)
+    restarts = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key.is_(None))
+    unfinished = sa.or_(_GENERATIONS.c.backfilled_at.is_(None), restarts)
+    backfilling = sa.select(unfinished).where(_GENERATIONS.c.id == generation_id)
     kind = sa.case(
         (compared.c.fault.is_(None), sa.null()),
         (compared.c.job == "failed", "failed"),
         (compared.c.job.is_not(None), "waiting"),
-        (sa.and_(compared.c.fault == "missing", backfilling.scalar_subquery()), "waiting"),
+        (sa.and_(compared.c.fault.in_(["missing", "stale"]), backfilling.scalar_subquery()), "waiting"),
         else_=compared.c.fault,
     ).label("kind")
     counted = sa.func.count().label("rows")

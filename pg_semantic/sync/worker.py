@@ -123,10 +123,11 @@ class Worker:
             now, count = time.monotonic(), self.progress.rows
             binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
             rows, at = count, now
-            with transaction.begin(self._engine) as connection:
-                connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
-            self._in_hand.beat()
-            self._in_hand.reap()
+            with transaction.unless_busy():
+                with transaction.begin(self._engine) as connection:
+                    connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
+                self._in_hand.beat()
+                self._in_hand.reap()
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:

@@ -63,7 +63,8 @@ def jobs(engine: sa.Engine) -> set[str]:
 def fold(engine: sa.Engine) -> None:
     """Makes jobs of all marks, as a worker does before it claims."""
     with engine.begin() as connection:
-        jobqueue.fold(connection)
+        for generation in known_indexes.generations(connection):
+            jobqueue.fold(connection, generation.id)
 
 
 @dataclass(frozen=True)

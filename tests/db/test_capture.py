@@ -99,6 +99,7 @@ def test_deleted_rows_lose_chunks_receipts_and_jobs(synced: sa.Engine) -> None:
 def test_truncate_cascade_leaves_nothing(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET body = 'new'")
     execute(synced, "TRUNCATE article CASCADE")
+    assert sync(synced).chunks_encoded == 0
     assert jobs(synced) == set()
     assert rows(synced, "SELECT count(*) FROM article_semantic") == [(0,)]
 

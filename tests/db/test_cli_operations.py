@@ -29,6 +29,7 @@ REPORT_KEYS = {
     "failed",
     "waiting",
     "uncaptured",
+    "trouble",
     "keys",
 }
 INDEX_KEYS = {
@@ -121,6 +122,7 @@ def test_verify_of_what_is_clean_exits_with_0(synced: sa.Engine, dsn: str) -> No
     assert report.keys() == REPORT_KEYS
     assert report == dict.fromkeys(REPORT_KEYS, 0) | {"index": "public." + INDEX, "rows": 5} | {
         "uncaptured": [],
+        "trouble": None,
         "keys": {},
     }
     table = shell.ok("verify", INDEX, dsn=dsn)
@@ -234,10 +236,16 @@ def test_parked_rows_are_a_fault_that_repair_leaves_to_retry(parked: sa.Engine, 
 
 
 def test_rows_are_retried_by_key_or_all_and_then_synced(parked: sa.Engine, dsn: str) -> None:
-    assert shell.parsed("retry", INDEX, "--key", "2", "--key", "99", dsn=dsn) == {"retried": ["2"]}
+    assert shell.parsed("retry", INDEX, "--key", "2", "--key", "99", dsn=dsn) == {
+        "retried": ["2"],
+        "not_parked": ["99"],
+    }
     waiting = rows(parked, "SELECT key, attempts, error FROM semantic.job WHERE state = 'pending'")
     assert waiting == [("2", 0, None)]
-    assert shell.parsed("retry", INDEX, "--key", "2", dsn=dsn) == {"retried": []}  # it is in the queue already
+    assert shell.parsed("retry", INDEX, "--key", "2", dsn=dsn) == {
+        "retried": [],
+        "not_parked": ["2"],
+    }  # it is in the queue already
     assert shell.ok("retry", INDEX, dsn=dsn).strip() == "2 rows are in the queue again."
     sync(parked)
     assert reported("verify", dsn=dsn, code=0)["failed"] == 0
@@ -296,3 +304,10 @@ def test_who_may_look_at_the_view_sees_no_row_and_no_job(parked: sa.Engine, stra
     for relation in ("article", "article_semantic", "article_semantic_receipt", "semantic.job", "semantic.worker"):
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             rows(stranger, f"SELECT * FROM {relation}")
+
+
+def test_trouble_with_one_index_is_said_and_the_others_are_verified(parked: sa.Engine, dsn: str) -> None:
+    execute(parked, "ALTER TABLE article RENAME COLUMN body TO main")
+    report = reported("verify", dsn=dsn, code=1)
+    assert "Rename the column back" in report["trouble"]
+    assert "Rename the column back" in shell.run("verify", dsn=dsn).stdout.replace("\n", " ")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from pg_semantic import jobqueue, sql
 from pg_semantic.jobqueue import Ready
-from tests.db.library import execute, rows
+from tests.db.library import execute, generation_of, rows
 
 GENERATION = 7
 
@@ -160,4 +160,24 @@ def test_a_claim_reads_the_pending_index_however_many_jobs_there_are(engine: sa.
         plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'claim').text}"), binds))
     assert "job_pending_idx" in plan
     assert "Sort Key: job" not in plan
+    assert "Seq Scan on job" not in plan
+
+
+def test_marks_of_one_generation_do_not_wait_for_those_of_another(articles: sa.Engine) -> None:
+    live = generation_of(articles).id
+    execute(articles, "INSERT INTO semantic.mark SELECT 999, i::text FROM generate_series(1, 20000) i")
+    execute(articles, "INSERT INTO semantic.mark VALUES (:live, 'edit')", live=live)
+    with articles.begin() as connection:
+        jobqueue.fold(connection, live)
+        assert [job.key for job in jobqueue.claim(connection, live, rows=10, lease_seconds=60).jobs] == ["edit"]
+
+
+def test_folding_looks_up_the_jobs_of_its_marks_alone(engine: sa.Engine) -> None:
+    enqueue(engine, 20_000)
+    execute(engine, "INSERT INTO semantic.mark SELECT 7, i::text FROM generate_series(1, 5000) i")
+    execute(engine, "ANALYZE semantic.job, semantic.mark")
+    binds = {"generation": GENERATION, "marks": 5000}
+    with engine.connect() as connection:
+        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'fold').text}"), binds))
+    assert "job_pkey" in plan
     assert "Seq Scan on job" not in plan

@@ -3,10 +3,10 @@
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import jobqueue
+from pg_semantic import inspection, jobqueue
 from pg_semantic.jobqueue import Claim
 from pg_semantic.settings import Settings
-from pg_semantic.sync import encode, source, store
+from pg_semantic.sync import backfill, encode, source, store, verify
 from pg_semantic.sync.batch import Batch
 from tests.db.library import CLEAN, Article, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
@@ -22,7 +22,7 @@ def one(articles: sa.Engine) -> sa.Engine:
 
 def claim(engine: sa.Engine) -> Claim:
     with engine.begin() as connection:
-        jobqueue.fold(connection)
+        jobqueue.fold(connection, generation_of(engine).id)
         return jobqueue.claim(connection, generation_of(engine).id, rows=100, lease_seconds=60)
 
 
@@ -225,3 +225,83 @@ def test_no_lock_is_held_while_encoding(one: sa.Engine) -> None:
         connection.execute(sa.text("SET LOCAL lock_timeout = '10ms'"))
         connection.execute(sa.text("UPDATE article SET title = 'second', id = 5"))
         connection.execute(sa.text("DELETE FROM article"))
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        [
+            "DELETE FROM article WHERE id = 1",
+            "INSERT INTO article SELECT 1, title, body, lang FROM article WHERE id = 3",
+        ],
+        [
+            "UPDATE article SET id = 2 WHERE id = 1",
+            "INSERT INTO article SELECT 1, title, body, lang FROM article WHERE id = 2",
+        ],
+        ["UPDATE article SET id = 2 WHERE id = 1", "UPDATE article SET id = 1 WHERE id = 4"],
+        ["TRUNCATE article_semantic, article_semantic_receipt"],
+    ],
+)
+def test_a_row_whose_kept_chunks_are_gone_when_it_is_written_is_made_anew(
+    articles: sa.Engine, meanwhile: list[str]
+) -> None:
+    def body(edited: str) -> str:
+        return "\n\n".join(f"{name} " * 150 for name in ("ant", "bee", edited, "dog"))
+
+    insert = "INSERT INTO article VALUES (:id, NULL, :body, 'en')"
+    execute(articles, insert, id=1, body=body("cat"))
+    sync(articles)
+    execute(articles, "UPDATE article SET body = :body", body=body("cow"))
+    batch = read(articles, claim(articles))
+    assert batch.rows[0].kept
+    execute(articles, "ALTER TABLE article DISABLE TRIGGER USER")
+    execute(articles, insert, id=3, body=body("cow"))
+    execute(articles, insert, id=4, body=body("cow") + "elk")
+    execute(articles, "ALTER TABLE article ENABLE TRIGGER USER")
+    with articles.begin() as connection:
+        for statement in meanwhile:
+            connection.execute(sa.text(statement))
+    assert write(articles, batch) == 0
+    execute(articles, "INSERT INTO semantic.mark SELECT id, NULL FROM semantic.generation")
+    sync(articles)
+    assert verify.verify(articles, generation_of(articles)).clean
+
+
+def test_a_row_that_is_to_be_looked_at_again_is_not_ended_by_what_was_read_before(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    sync(articles)
+    execute(articles, "UPDATE article SET title = 'two'")
+    execute(articles, "UPDATE article SET title = 'one'")
+    batch = read(articles, claim(articles))
+    assert batch.idle_jobs
+    execute(articles, "TRUNCATE article_semantic, article_semantic_receipt")
+    execute(articles, "INSERT INTO semantic.mark SELECT id, NULL FROM semantic.generation")
+    fold(articles)
+    backfill.advance(articles, TABLES, generation_of(articles).id)
+    write(articles, batch)
+    sync(articles)
+    assert truth(articles) == CLEAN
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_an_application_with_a_snapshot_may_truncate_beside_a_worker(one: sa.Engine, level: str) -> None:
+    with one.connect().execution_options(isolation_level=level) as connection:
+        connection.execute(sa.text("SELECT FROM pg_class"))
+        assert write(one, read(one, claim(one))) == 1
+        connection.execute(sa.text("TRUNCATE article CASCADE"))
+        connection.commit()
+    sync(one)
+    assert truth(one) == CLEAN
+    assert jobs(one) == set()
+
+
+def test_a_key_too_long_for_a_job_holds_up_no_other_and_is_reported(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE note (k text PRIMARY KEY, words text)")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+    long = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 82) i)"
+    execute(engine, f"INSERT INTO note VALUES ({long}, 'long'), ('short', 'short')")
+    assert sync(engine).rows == 1
+    report = verify.verify(engine, generation_of(engine, "note_semantic"))
+    assert (report.missing, report.clean) == (1, False)

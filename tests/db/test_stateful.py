@@ -266,7 +266,7 @@ class Machine(RuleBasedStateMachine):
 
     def _claim(self, hand: Hand) -> None:
         with self.engine.begin() as connection:
-            jobqueue.fold(connection)
+            jobqueue.fold(connection, self.place.generation_id)
             claim = jobqueue.claim(connection, self.place.generation_id, rows=2, lease_seconds=60)
         hand.claim = claim if claim.jobs else None
 

@@ -178,3 +178,15 @@ def test_a_table_that_is_locked_for_a_moment_is_waited_for(synced: sa.Engine) ->
         other.rollback()
         thread.join(30)
     assert reports[0].clean
+
+
+def test_a_key_that_is_written_otherwise_raises_no_false_alarm(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE note (k numeric PRIMARY KEY, words text)")
+    execute(engine, "INSERT INTO note VALUES (1.0, 'first')")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+    sync(engine)
+    execute(engine, "UPDATE note SET words = 'second'")
+    execute(engine, "UPDATE note SET k = 1.00")
+    assert verify.verify(engine, generation_of(engine, "note_semantic")).clean

@@ -251,3 +251,23 @@ def test_an_edit_passes_the_backlog_that_is_being_encoded(articles: sa.Engine, o
     assert len(encoder.given[0]) < 50
     assert order.index("urgent") <= len(encoder.given[0]) + len(encoder.given[1])
     assert truth(articles) == CLEAN
+
+
+def test_a_table_that_somebody_has_locked_keeps_no_other_index_waiting(articles: sa.Engine) -> None:
+    execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    with articles.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(articles, spec)
+    stop, synced = threading.Event(), threading.Event()
+    worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.set())
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    with articles.connect() as other:
+        other.execute(sa.text("TRUNCATE article CASCADE"))
+        thread.start()
+        execute(articles, "INSERT INTO note VALUES (1, 'one')")
+        assert synced.wait(20)
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        other.rollback()
+    assert rows(articles, "SELECT content FROM note_semantic") == [("one",)]

@@ -56,7 +56,7 @@ def batch_of(*texts: str) -> Batch:
             (job.key.encode(),),
             hashing.content_hash(text),
             new=((0, Chunk(text, 1, truncated=False)),),
-            kept=frozenset(),
+            kept=(),
             truncated=False,
         )
         for job, text in zip(jobs, texts, strict=True)
