@@ -76,7 +76,7 @@ def claim(
 def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[str]:
     """Keys of those jobs that are as they were claimed, locked until the transaction ends.
 
-    A key that is missing has a newer version, was taken from us, or is locked by a writer.
+    A key that is missing has a newer version, was taken from us, or is locked by another worker.
     """
     return set(
         connection.scalars(
@@ -99,7 +99,7 @@ def complete(connection: sa.Connection, claimed: Claim, keys: Sequence[str]) -> 
 def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> list[str]:
     """Gives jobs back, to be claimed again after the delay; those that are not ours any more stay as they are.
 
-    Returns the keys that a writer has locked: try these again, since they are ours still if the writer rolls back.
+    Returns the keys that somebody has locked: try these again, since they may be ours still when they are let go.
     """
     binds = {
         "generation": claimed.generation_id,

@@ -98,7 +98,7 @@ WHERE generation_id = :generation AND key = ANY (CAST(:keys AS text[]))
 
 -- name: release
 -- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt. Returns the keys
--- that a writer has locked: they are the claim's still if the writer rolls back.
+-- that somebody has locked: they may be the claim's still when they are let go.
 WITH mine AS MATERIALIZED (
     SELECT key
     FROM semantic.job
@@ -121,7 +121,7 @@ WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys A
 
 -- name: fail
 -- Records a failure: tried again later with back-off and jitter, parked as failed after the last attempt. One that a
--- writer has locked is left: its text is changing.
+-- somebody has locked is left to its lease.
 WITH mine AS MATERIALIZED (
     SELECT key
     FROM semantic.job

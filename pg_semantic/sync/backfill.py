@@ -9,13 +9,13 @@ from pg_semantic import jobqueue, keys, sql
 from pg_semantic.schema import Tables
 from pg_semantic.sync import transaction
 
-PAGE_ROWS = 2_000  # an edit of a row of the page waits for its transaction
+PAGE_ROWS = 2_000
 
 
 def advance(engine: sa.Engine, tables: Tables, generation_id: int) -> bool:
     """Enqueues the next page in key order; returns whether all is enqueued.
 
-    Gives way to writers: a page that would wait for one is tried again at the next call.
+    Waits for nobody: a page of a table that is locked is tried again at the next call.
     """
     try:
         with transaction.begin(engine) as connection:

@@ -2,7 +2,7 @@
 
 The order is what makes a stale vector impossible: (1) lock the jobs that are still as claimed, so that no newer
 version can slip in before commit; (2) lock the source rows against deletion; (3) write; (4) end the jobs. Nothing is
-waited for: a job or a row that a writer has locked is left for later.
+waited for: a job or a row that is locked is left for later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def _shares(rows: Sequence[Row], write_chunks: int) -> Iterator[Sequence[Row]]:
 
 
 def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once: bool = False) -> list[str]:
-    """Releases what is left of a claim; returns the keys that a writer has locked, to be given back later."""
+    """Releases what is left of a claim; returns the keys that are locked, to be given back later."""
     with transaction.begin(engine) as connection:
         return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
 

@@ -52,6 +52,7 @@ STATEMENTS = {
     "insert": ["INSERT INTO note VALUES (:key, :text, 'en')"],
     "delete": ["DELETE FROM note WHERE id = :key"],
     "replace": ["DELETE FROM note WHERE id = :key", "INSERT INTO note VALUES (:key, :text, 'en')"],
+    "put back": ["WITH gone AS (DELETE FROM note WHERE id = :key RETURNING *) INSERT INTO note SELECT * FROM gone"],
     "change key": ["UPDATE note SET id = :other WHERE id = :key"],
     "change key and text": ["UPDATE note SET id = :other, text = :text WHERE id = :key"],
     "move along": ["UPDATE note SET id = id - 1 WHERE id > :key"],
@@ -65,7 +66,7 @@ STATEMENTS = {
 workers = st.sampled_from(WORKERS)
 keys = st.integers(1, 3)
 texts = st.lists(st.sampled_from(PARAGRAPHS), max_size=3).map("\n\n".join) | st.none()
-names = st.sampled_from([*STATEMENTS, *["edit", "replace"] * 2])
+names = st.sampled_from([*STATEMENTS, *["edit", "replace", "put back"] * 2])
 rarely = st.sampled_from([False] * 4 + [True])
 
 # The steps of the machine: how often each is taken, its method and what is drawn for that.
