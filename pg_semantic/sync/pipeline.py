@@ -112,7 +112,8 @@ class Pipeline:
 
     def _read(self, builder: Builder) -> Batch | None:
         """The next batch, of the generation whose turn it is."""
-        self._in_hand.give_back_left()
+        with transaction.unless_busy():
+            self._in_hand.give_back_left()
         refreshed = self._roster.refresh()
         for number, served in self._roster.served.items():
             if not served.generation.backfilled:
@@ -138,18 +139,21 @@ class Pipeline:
         return self._guarded(turn.generation_id, functools.partial(self._take, turn, characters))
 
     def _take(self, turn: Ready, characters: int) -> Batch | None:
-        served, pace = self._roster.served[turn.generation_id], self._paces[turn.generation_id]
+        served, pace = self._roster.served.get(turn.generation_id), self._paces[turn.generation_id]
+        if served is None:  # dropped, or refused by the other thread, a moment ago
+            return None
         claim = self._in_hand.take(turn, pace.rows(characters, most=self._settings.batch_rows))
         if claim is None:
             return None
         try:
             batch = source.read(self._engine, served.tables, claim, ruler=served.encoder, characters=characters)
+            if batch.later:
+                store.give_back(self._engine, claim, batch.later, at_once=True)
         except exc.DBAPIError as error:
             if not database.is_connection_lost(error):
-                self._in_hand.give_back(claim)
+                with transaction.unless_busy():
+                    self._in_hand.give_back(claim)
             raise
-        if batch.later:
-            store.give_back(self._engine, claim, batch.later, at_once=True)
         pace.learn_length(len(batch.claim.jobs), batch.characters)
         return batch
 
@@ -201,7 +205,8 @@ class Pipeline:
         with self._in_hand.locks:
             rows = self._guarded(batch.claim.generation_id, write) or 0
         if rows < len(batch.claim.jobs):
-            self._in_hand.give_back(batch.claim)
+            with transaction.unless_busy():
+                self._in_hand.give_back(batch.claim)
         else:
             self._in_hand.finish(batch.claim)
         self._report(batch, rows)
