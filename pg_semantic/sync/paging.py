@@ -33,8 +33,7 @@ def ranges(engine: sa.Engine, columns: Sequence[sa.ColumnElement[Any]], *, rows:
     while True:
         rest = Range(after, None)
         last = sa.select(keys.as_text(columns)).where(rest.of(columns)).order_by(*columns).offset(rows - 1).limit(1)
-        with transaction.begin(engine) as connection:
-            upto: str | None = connection.scalar(last)
+        upto: str | None = next((key for (key,) in transaction.patiently(engine, last)), None)
         yield Range(after, upto)
         if upto is None:
             return

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pg_semantic import capture, jobqueue, keys, schema
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
-from pg_semantic.sync import transaction, verify
+from pg_semantic.sync import comparison, transaction, verify
 from pg_semantic.sync.verify import Finding, Page, Report
 
 Key = Sequence[sa.ColumnElement[Any]]
@@ -40,7 +40,7 @@ def repair(
     if report.uncaptured:
         _hang(engine, tables)  # first, so that nothing slips by while rows are looked at
     for page in verify.pages(engine, generation.id, tables):
-        verify.patiently(engine, *mending(page.findings, generation, tables))
+        transaction.patiently(engine, *mending(page.findings, generation, tables))
         report.rows += page.rows
         for finding in page.findings:
             report.add(finding, keys_shown=keys_shown)
@@ -64,10 +64,10 @@ def mending(findings: Sequence[Finding], generation: Generation, tables: Tables)
         yield jobqueue.requeueing(generation.id, marked)
     if rewritten:
         yield _delete(tables.receipts, rewritten, key=tables.receipt_key, where=sa.true())
-        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=verify.damaged(tables))
+        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=comparison.damaged(tables))
     if orphans:
         for table, key in ((tables.receipts, tables.receipt_key), (tables.chunks, tables.chunk_key)):
-            yield _delete(table, orphans, key=key, where=verify.without_row(tables, key))
+            yield _delete(table, orphans, key=key, where=comparison.without_row(tables, key))
 
 
 def _delete(table: sa.Table, row_keys: Sequence[str], *, key: Key, where: sa.ColumnElement[bool]) -> sa.Delete:

@@ -5,8 +5,10 @@ They are local to the transaction, since behind a transaction pooler the next on
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
+import tenacity
 from sqlalchemy import exc
 
 from pg_semantic import database
@@ -22,6 +24,7 @@ _SETTINGS = {
 _TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
 _BEGIN = sa.select(_TIMEOUT, *(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()))  # noqa: FBT003
 
+_PATIENCE_SECONDS = 30.0
 # Lock not available, deadlock detected, could not serialize, written by another worker just now.
 _BUSY = {"55P03", "40P01", "40001", "23505"}
 
@@ -47,3 +50,19 @@ def unless_busy() -> Iterator[None]:
 def is_busy(error: exc.DBAPIError) -> bool:
     """Whether what was asked for is locked by somebody else, as by TRUNCATE or ALTER TABLE: try again later."""
     return database.sqlstate(error) in _BUSY
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: isinstance(error, exc.DBAPIError) and is_busy(error)),
+    wait=tenacity.wait_random_exponential(0.05, 1.0),
+    stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
+    reraise=True,
+)
+def patiently(engine: sa.Engine, *statements: sa.Executable) -> list[Any]:
+    """Runs statements in one transaction, again when a table was locked; gives the rows of the last that has any."""
+    found: list[Any] = []
+    with begin(engine) as connection:
+        for statement in statements:
+            result = connection.execute(statement)
+            found = list(result) if result.returns_rows else found
+    return found

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import inspection
-from pg_semantic.sync import repair, verify
+from pg_semantic.sync import repair, transaction, verify
 from pg_semantic.sync.verify import Report
 from tests.db import test_protocol as steps
 from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
@@ -156,7 +156,7 @@ def test_what_is_repaired_while_a_worker_is_at_it_is_not_written_over(synced: sa
     execute(synced, "UPDATE article_semantic SET content = 'forged' WHERE id = 2")
     tables = Article.semantic.tables
     finding = verify.Finding("damaged", "2")
-    verify.patiently(synced, *repair.mending([finding], generation_of(synced), tables))
+    transaction.patiently(synced, *repair.mending([finding], generation_of(synced), tables))
     assert steps.write(synced, batch) == 0
     sync(synced)
     assert verified(synced).clean

@@ -1,0 +1,106 @@
+"""The statements that compare what is stored with what the rows say now, for `verify` and `repair`."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.selectable import LateralFromClause
+
+from pg_semantic import keys, schema
+from pg_semantic.schema import Tables
+from pg_semantic.sync.paging import Range
+
+_JOBS = sa.table(
+    "job", sa.column("generation_id"), sa.column("key", sa.Text), sa.column("state", sa.Text), schema="semantic"
+)
+_MARKS = sa.table("mark", sa.column("generation_id"), sa.column("key", sa.Text), schema="semantic")
+_GENERATIONS = sa.table("generation", sa.column("id"), sa.column("backfilled_at"), schema="semantic")
+
+
+def damaged(tables: Tables) -> sa.ColumnElement[bool]:
+    """The condition that a chunk is not what its provenance says."""
+    chunks = tables.chunks.c
+    return sa.or_(
+        chunks.encoder_id != tables.spec.encoder.id, schema.source_hash(chunks.content) != chunks.content_hash
+    )
+
+
+def without_row(tables: Tables, key: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
+    """The condition that a key of the chunk or receipt table is of no row."""
+    return ~sa.exists().where(*(a == b for a, b in zip(tables.source_key, key, strict=True)))
+
+
+def out_of_date(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]:
+    """Rows of a range by kind; a kind of NULL is that of rows that are right."""
+    compared = _compared(generation_id, tables, part).subquery("compared")
+    restarts = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key.is_(None))
+    unfinished = sa.or_(_GENERATIONS.c.backfilled_at.is_(None), restarts)
+    backfilling = sa.select(unfinished).where(_GENERATIONS.c.id == generation_id)
+    kind = sa.case(
+        (compared.c.fault.is_(None), sa.null()),
+        (compared.c.job == "failed", "failed"),
+        (compared.c.job.is_not(None), "waiting"),
+        (sa.and_(compared.c.fault.in_(["missing", "stale"]), backfilling.scalar_subquery()), "waiting"),
+        else_=compared.c.fault,
+    ).label("kind")
+    counted = sa.func.count().label("rows")
+    return sa.select(
+        kind,
+        counted,
+        sa.func.array_agg(aggregate_order_by(compared.c.key, compared.c.key))
+        .filter(kind.element.is_not(None))
+        .label("keys"),
+    ).group_by(kind)
+
+
+def _compared(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]:
+    """Every row of a range with what is wrong with it, or NULL, and the state of its job."""
+    receipt, key = tables.receipts.c, keys.as_text(tables.source_key)
+    digest = schema.source_hash(text := schema.text_of(tables.spec, tables.source))
+    stored = _stored(tables)
+    fault = sa.case(
+        (sa.and_(receipt.source_hash.is_(None), text != ""), "missing"),
+        (receipt.source_hash != digest, "stale"),
+        (stored.c.foreign_encoder, "wrong_encoder"),
+        (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
+    )
+    same_job = sa.and_(_JOBS.c.generation_id == generation_id, _JOBS.c.key == key)
+    marked = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key == key)
+    job = sa.case((marked, "pending"), else_=_JOBS.c.state)
+    return (
+        sa.select(key.label("key"), fault.label("fault"), job.label("job"))
+        .select_from(tables.source)
+        .outerjoin(tables.receipts, sa.and_(*map(operator.eq, tables.receipt_key, tables.source_key)))
+        .outerjoin(_JOBS, same_job)
+        .join(stored, sa.true())
+        .where(part.of(tables.source_key))
+    )
+
+
+def _stored(tables: Tables) -> LateralFromClause:
+    """What is stored of a row: how many chunks, and whether any is not what it says."""
+    chunks = tables.chunks.c
+    altered = schema.source_hash(chunks.content) != chunks.content_hash
+    foreign = chunks.encoder_id != tables.spec.encoder.id
+    return (
+        sa.select(
+            sa.func.count().label("chunks"),
+            sa.func.coalesce(sa.func.bool_or(altered), sa.false()).label("altered"),
+            sa.func.coalesce(sa.func.bool_or(foreign), sa.false()).label("foreign_encoder"),
+        )
+        .where(*map(operator.eq, tables.chunk_key, tables.source_key))
+        .correlate(tables.source)
+        .lateral("stored")
+    )
+
+
+def orphans(tables: Tables, table: sa.Table, part: Range) -> sa.Select[Any]:
+    """Keys in the chunk table that have no row, or those in the receipt table that are not found there."""
+    key = [table.c[column.name] for column in tables.spec.key]
+    found = sa.select(keys.as_text(key).label("key")).where(part.of(key), without_row(tables, key)).distinct()
+    found = found.order_by("key")
+    if table is tables.receipts:
+        found = found.where(~sa.exists().where(*map(operator.eq, tables.chunk_key, key)))
+    return found
