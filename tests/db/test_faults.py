@@ -99,7 +99,7 @@ def test_text_beyond_the_encoders_limit_is_cut_so_that_all_of_it_is_read(article
             return super().encode_documents(texts)
 
     sync(articles, lambda *_, **__: Reads(32))
-    assert read == [f"w{number}" for number in range(1, 1000)]
+    assert sorted(read) == sorted(f"w{number}" for number in range(1, 1000))
     assert rows(articles, "SELECT DISTINCT truncated FROM article_semantic") == [(False,)]
 
 
