@@ -48,7 +48,6 @@ def connect(dsn: str | None) -> sa.Engine:
     # No server-side prepared statements: behind a transaction pooler the next one may meet another server connection.
     engine = sa.create_engine(
         _url(dsn),
-        pool_pre_ping=True,
         isolation_level="READ COMMITTED",  # whatever the database's default: claims count on seeing what is committed
         connect_args={"prepare_threshold": None},
     )

@@ -45,9 +45,9 @@ class Settings(pydantic_settings.BaseSettings):
     poll_seconds: Annotated[
         float,
         Field(
-            gt=0, description="How often a worker looks for jobs, in seconds; five times as long after ten quiet ones."
+            gt=0, description="How often a worker looks for jobs, in seconds; ten times as long after ten quiet ones."
         ),
-    ] = 0.01
+    ] = 0.005
     lease_seconds: Annotated[
         float,
         Field(

@@ -36,7 +36,7 @@ R = TypeVar("R")
 log = logging.getLogger("pg_semantic.worker")
 
 _QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
-_QUIET_FACTOR = 5
+_QUIET_FACTOR = 10
 _QUERY_CANCELED = "57014"
 
 

@@ -27,12 +27,13 @@ MOST_CHARACTERS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
-    """A row as it was read; its text differs from what its receipt says."""
+    """A row as it was read; its text differs from what its receipt says, if it was synced before."""
 
     job: Job
     identity: tuple[bytes, ...]
     text: str
     source_hash: bytes
+    synced: bool
 
 
 def read(engine: sa.Engine, tables: Tables, claim: Claim, *, ruler: Ruler, characters: int = MOST_CHARACTERS) -> Batch:
@@ -47,8 +48,9 @@ def read(engine: sa.Engine, tables: Tables, claim: Claim, *, ruler: Ruler, chara
     batch = Batch(tables, claim, [], characters=sum(len(row.text) for row in changed), later=sorted(later))
     if changed:
         chunked = chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
+        synced = [row.job.key for row in changed if row.synced]
         with transaction.begin(engine) as connection:
-            stored = _stored(connection, tables, [row.job.key for row in changed])
+            stored = _stored(connection, tables, synced) if synced else defaultdict(list)
             for row, chunks in zip(changed, chunked, strict=True):
                 batch.rows.append(_placed(row, chunks, stored[row.job.key]))
             batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
@@ -63,16 +65,16 @@ def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_C
     key = zip(tables.source_key, tables.spec.key, strict=True)
     sent = [keys.wire(column, known.type).label(None) for column, known in key]
     statement = (
-        sa.select(wanted.c.key, text, digest, *sent)
+        sa.select(wanted.c.key, text, digest, tables.receipts.c.source_hash.is_not(None), *sent)
         .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))
         .outerjoin(tables.receipts, same_row)
         .where(tables.receipts.c.source_hash.is_distinct_from(digest.element))
     )
     jobs = {job.key: job for job in claim.jobs}
     found: dict[tuple[bytes, ...], _Changed] = {}
-    for key, text, source_hash, *identity in connection.execute(statement):
+    for key, text, source_hash, synced, *identity in connection.execute(statement):
         # two keys may be of one row, where texts that differ are equal: 1.0 and 1.00, or a collation that ignores case
-        found.setdefault(tuple(identity), _Changed(jobs[key], tuple(identity), text, source_hash))
+        found.setdefault(tuple(identity), _Changed(jobs[key], tuple(identity), text, source_hash, synced))
     return list(found.values())
 
 
