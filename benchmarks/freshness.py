@@ -2,8 +2,8 @@
 
     make bench-freshness
 
-A row is inserted and committed; then another connection asks every four milliseconds whether its chunk is there, which is
-when a search would find it. The time runs from the commit's return and has all in it: polling, claim, reading, the
+A row is inserted and committed; then another connection asks every four milliseconds whether its chunk is there, which
+is when a search would find it. The time runs from the commit's return and has all in it: polling, claim, reading, the
 encoder, the write and its flush to disk. The worker is a process of its own with its default settings; the rows are the
 tldr pages of at most 300 characters, each encoded for the first time. Pauses between rows are random, so that they are
 not in step with the worker's polls.

@@ -172,7 +172,9 @@ class Pipeline:
             started = time.monotonic()
             encode.encode_slice(batch, encoder, texts)
             self._worked_at = time.monotonic()
-            characters, seconds = characters + sum(len(text) for _, text in texts), seconds + self._worked_at - started
+            read, took = sum(len(text) for _, text in texts), self._worked_at - started
+            pace.learn_slice(read, took)
+            characters, seconds = characters + read, seconds + took
         pace.learn_speed(characters, seconds)
         self._memory.keep(batch)
 
