@@ -98,12 +98,12 @@ class Statements:
 def main() -> None:
     """Prints the figures, the last line as JSON."""
     options = argparse.ArgumentParser(description="What capture and workers cost the application that writes.")
-    options.add_argument("--copies", type=int, default=7, help="COPYs of each table")
-    options.add_argument("--statements", type=int, default=2000, help="single-row statements of each kind and table")
+    options.add_argument("--copies", type=int, default=5, help="COPYs of each table")
+    options.add_argument("--statements", type=int, default=1000, help="single-row statements of each kind and table")
     options.add_argument(
-        "--wait-seconds", type=float, default=20, help="how long writers and worker are in each other's way"
+        "--wait-seconds", type=float, default=15, help="how long writers and worker are in each other's way"
     )
-    options.add_argument("--load-seconds", type=float, default=6, help="length of a round of the write load")
+    options.add_argument("--load-seconds", type=float, default=3, help="length of a round of the write load")
     given = options.parse_args()
     result: dict[str, object] = {}
     with server.running() as postgres:
