@@ -1,7 +1,7 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 check format bench-scifact bench-queue bench-writes \
-	bench-freshness chaos clean
+	bench-freshness bench-encode chaos clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -47,6 +47,9 @@ bench-writes: install  ## what capture and workers cost the application that wri
 
 bench-freshness: install  ## from commit to searchable, with the real encoder, idle and in a backfill
 	$(VENV)/bin/python -m benchmarks.freshness
+
+bench-encode: install  ## encoding speed against sentence-transformers' defaults and against the machine's peak
+	$(VENV)/bin/python -m benchmarks.encode
 
 chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
 	$(VENV)/bin/python -m benchmarks.chaos

@@ -1,6 +1,7 @@
 """Everything an operator may change: one typed object, read from the environment here and nowhere else."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
@@ -31,9 +32,24 @@ class Settings(pydantic_settings.BaseSettings):
         str | None,
         Field(description="Torch device of the encoder (cpu, cuda:1, mps); the fastest at hand when not set."),
     ] = None
+    backend: Annotated[
+        Literal["auto", "torch", "openvino"],
+        Field(description="What computes the encoder: torch, openvino, or the fastest that passes the self-check."),
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Field(description="Arithmetic of the encoder; auto is 16 bits where the hardware has them."),
+    ] = "auto"
     token_budget: Annotated[
-        int, Field(ge=1, description="Tokens that the encoder reads at once, padding included.")
-    ] = 2048
+        int | None,
+        Field(
+            ge=1, description="Tokens that the encoder reads at once, padding included; tuned by a probe when not set."
+        ),
+    ] = None
+    cache_folder: Annotated[
+        Path | None,
+        Field(description="Where converted encoders are kept; the user's cache folder when not set."),
+    ] = None
     batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once.")] = 256
     batch_seconds: Annotated[
         float,

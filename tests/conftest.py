@@ -11,8 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import database, embedded, history
+from tests import documents
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the network
+os.environ["PG_SEMANTIC_CACHE_FOLDER"] = str(documents.ROOT / ".pytest_cache" / "encoders")
 
 _TEMPLATE = "template_pg_semantic"
 _VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))

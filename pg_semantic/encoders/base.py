@@ -1,6 +1,7 @@
 """What an encoder is to the rest of the package."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -8,6 +9,17 @@ from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]
 """Vectors of texts, shape (texts, dimensions), one row a text in the order given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What computes the transformer, and in which precision."""
+
+    name: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.precision}"
 
 
 class Encoder(Protocol):

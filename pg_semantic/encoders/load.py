@@ -33,15 +33,10 @@ def _load(reference: str, dimensions: int | None, *, settings: "Settings") -> En
         if not known:
             raise errors.EncoderError(f"{reference!r}: a hashed encoder is hashed:N with N dimensions, as hashed:64.")
         return HashedEncoder(known)
-    from pg_semantic.encoders.torch import TorchEncoder  # loads torch only when there are weights to load
+    from pg_semantic.encoders import backends  # loads torch only when there are weights to load
 
-    return TorchEncoder.load(
-        weights.folder(reference, settings.encoder_paths),
-        reference=reference,
-        dimensions=dimensions,
-        device=settings.device,
-        token_budget=settings.token_budget,
-    )
+    folder = weights.folder(reference, settings.encoder_paths)
+    return backends.load(folder, reference=reference, dimensions=dimensions, settings=settings)
 
 
 def _environment() -> "Settings":

@@ -1,128 +1,55 @@
-"""The sentence-transformers back end: any bi-encoder, on a CPU or a GPU."""
+"""The torch back end: precision by what the device is good at, results in 32 bits."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
+import torch
+from torch import nn
 
-from pg_semantic import errors
-from pg_semantic.encoders import weights
-from pg_semantic.encoders.base import Vectors
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-    from tokenizers import Tokenizer
-
-_NO_LIMIT = 1_000_000_000
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_FLOAT16_CAPABILITY = (7, 0)  # tensor cores; bfloat16 from (8, 0)
+_BFLOAT16_CAPABILITY = (8, 0)
 
 
-class TorchEncoder:
-    """A `SentenceTransformer`, fed with batches of like length that fill a token budget."""
-
-    def __init__(self, transformer: "SentenceTransformer", *, reference: str, digest: str, token_budget: int) -> None:
-        self.reference = reference
-        self._transformer = transformer
-        self._token_budget = token_budget
-        self._document_prompt = transformer.prompts.get("document") or ""
-        self.dimensions = int(transformer.get_embedding_dimension())
-        self.max_tokens = int(transformer.max_seq_length or _NO_LIMIT)
-        self._tokenizer = _unlimited(transformer.tokenizer)
-        self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
-        self.fingerprint = _fingerprint(transformer, digest=digest, vocabulary=self._tokenizer.get_vocab())
-
-    @classmethod
-    def load(
-        cls, folder: Path, *, reference: str, dimensions: int | None, device: str | None, token_budget: int
-    ) -> "TorchEncoder":
-        """Loads a folder of safetensors weights; fewer ``dimensions`` than the encoder has truncate its vectors."""
-        digest = weights.digest(folder)
-        try:
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging
-        except ImportError as error:
-            raise weights.missing_extra(reference) from error
-        logging.disable_progress_bar()
-        try:
-            transformer = SentenceTransformer(
-                str(folder),
-                device=device,
-                truncate_dim=dimensions,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be loaded: {error}") from error
-        return cls(transformer, reference=reference, digest=digest, token_budget=token_budget)
-
-    def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`."""
-        return self._encode(self._transformer.encode_document, texts)
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_queries`."""
-        return self._encode(self._transformer.encode_query, texts)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As `base.Encoder.count_tokens`."""
-        prompted = [self._document_prompt + text for text in texts]
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(prompted)]
-
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """As `base.Encoder.splitter`."""
-        from semantic_text_splitter import TextSplitter
-
-        if (max_tokens, overlap_tokens) not in self._splitters:  # making one takes 50 ms
-            capacity = max_tokens - self.count_tokens([""])[0]
-            made = TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap=overlap_tokens)
-            self._splitters[max_tokens, overlap_tokens] = made.chunks
-        return self._splitters[max_tokens, overlap_tokens]
-
-    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
-        vectors = np.empty((len(texts), self.dimensions), np.float32)
-        for batch in _batches(self.count_tokens(texts), limit=self.max_tokens, budget=self._token_budget):
-            vectors[batch] = encode([texts[number] for number in batch], batch_size=len(batch), show_progress_bar=False)
-        return vectors
-
-
-def _batches(counts: Sequence[int], *, limit: int, budget: int) -> Iterator[list[int]]:
-    """Numbers of texts, longest first, in batches whose padded size stays within the budget."""
-    batch: list[int] = []
-    width = 0
-    for number in sorted(range(len(counts)), key=lambda number: -counts[number]):
-        width = width if batch else max(1, min(limit, counts[number]))
-        if batch and (len(batch) + 1) * width > budget:
-            yield batch
-            batch, width = [], max(1, min(limit, counts[number]))
-        batch.append(number)
-    if batch:
-        yield batch
-
-
-def _unlimited(tokenizer: object) -> "Tokenizer":
-    """A copy of the fast tokenizer that neither truncates nor pads, so that it counts."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise errors.EncoderError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
+def precision_of(device: str) -> str:
+    """The fastest precision of a device that keeps an encoder's accuracy."""
+    kind = torch.device(device)
+    if kind.type == "cuda":
+        capability = torch.cuda.get_device_capability(kind)
+        return (
+            "bfloat16"
+            if capability >= _BFLOAT16_CAPABILITY
+            else "float16"
+            if capability >= _FLOAT16_CAPABILITY
+            else "float32"
         )
-    copy: Tokenizer = type(backend).from_str(backend.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
+    if kind.type == "cpu" and _has_bfloat16():
+        return "bfloat16"
+    return "float32"
 
 
-def _fingerprint(transformer: "SentenceTransformer", *, digest: str, vocabulary: dict[str, int]) -> str:
-    identity = {
-        "weights": digest,
-        "vocabulary": hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest(),
-        "modules": [[type(module).__name__, getattr(module, "pooling_mode", None)] for module in transformer],
-        "prompts": transformer.prompts,
-        "max_tokens": transformer.max_seq_length,
-        "dimensions": transformer.get_embedding_dimension(),
-        "precision": "float",
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+def _has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; emulated it is slower than float32."""
+    ask: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # of newer releases
+    known = ask()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+
+
+class Halved(nn.Module):
+    """Stands in for a transformer: computes in 16 bits what pooling and normalisation then get in 32."""
+
+    def __init__(self, inner: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.config = inner.config
+        self.inner = copy.deepcopy(inner).to(_HALF[precision])
+
+    def forward(self, **features: Any) -> dict[str, Any]:
+        """The transformer's outputs by name."""
+        return {name: _float(value) for name, value in self.inner(**features).items()}
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    return tuple(map(_float, value)) if isinstance(value, tuple) else value

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pydantic
 import pytest
@@ -10,7 +11,10 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "dsn": ("postgresql://app@localhost/shop", pydantic.SecretStr("postgresql://app@localhost/shop")),
     "encoder_paths": ('{"org/name": "/weights"}', {"org/name": "/weights"}),
     "device": ("cuda:1", "cuda:1"),
+    "backend": ("openvino", "openvino"),
+    "precision": ("float32", "float32"),
     "token_budget": ("4096", 4096),
+    "cache_folder": ("/var/cache/encoders", Path("/var/cache/encoders")),
     "batch_rows": ("10", 10),
     "batch_seconds": ("0.5", 0.5),
     "write_chunks": ("5", 5),

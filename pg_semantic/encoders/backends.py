@@ -1,0 +1,152 @@
+"""From a folder of weights to the fastest encoder that gives the vectors of the reference.
+
+The reference is sentence-transformers in 32 bits. A back end that disagrees with it on the self-check, or fails, is
+not used, and the log says so; one that was asked for by a setting is an error instead.
+"""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from pg_semantic import errors
+from pg_semantic.encoders import selfcheck, weights
+from pg_semantic.encoders.base import Backend
+from pg_semantic.encoders.budget import Budget
+from pg_semantic.encoders.transformer import TransformerEncoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from pg_semantic.settings import Settings
+
+log = logging.getLogger("pg_semantic.encoders")
+
+
+PLAIN = Backend("torch", "float32")
+
+
+def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Settings") -> TransformerEncoder:
+    """Loads a folder of safetensors weights; fewer ``dimensions`` than the encoder has truncate its vectors.
+
+    Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
+    """
+    digest = weights.digest(folder)
+    whole = _open(folder, reference=reference, dimensions=dimensions, device=settings.device)
+    fitting = _Fitting(whole, reference=reference, digest=digest, settings=settings)
+    troubles = []
+    for backend in candidates(fitting.device, settings, has_openvino=_has_openvino()):
+        started = time.monotonic()
+        try:
+            encoder = fitting.fit(backend)
+        except Exception as error:  # noqa: BLE001 - whatever a conversion raises, the next back end is tried
+            log.warning("%s: %s is not used: %s", reference, backend, error)
+            troubles.append(f"{backend}: {error}")
+        else:
+            log.info("%s: %s, ready in %.1f s", reference, backend, time.monotonic() - started)
+            return encoder
+    raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be used ({'; '.join(troubles)}).")
+
+
+def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list[Backend]:
+    """The back ends to try on a kind of device, the fastest first: all, or those that the settings leave.
+
+    Raises `errors.SettingsError` for what can not be, and `errors.MissingExtra` for what is not installed.
+    """
+    if device == "cpu" and settings.precision == "float16":
+        raise errors.SettingsError("PG_SEMANTIC_PRECISION=float16 is a hundred times slower than float32 on a CPU.")
+    if settings.backend == "openvino":
+        if device != "cpu":
+            raise errors.SettingsError(f"PG_SEMANTIC_BACKEND=openvino computes on the CPU, not on {device}.")
+        if not has_openvino:
+            raise errors.MissingExtra("OpenVINO is not installed: pip install 'pg-semantic-index[cpu]'.")
+    names = [settings.backend] if settings.backend != "auto" else ["openvino", "torch"]
+    names = [name for name in names if name == "torch" or (device == "cpu" and has_openvino)]
+    found = [Backend(name, _precision(name, device, settings)) for name in names]
+    if settings.backend == settings.precision == "auto":
+        found.append(PLAIN)
+    return list(dict.fromkeys(found))
+
+
+def _precision(name: str, device: str, settings: "Settings") -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    from pg_semantic.encoders import openvino, torch
+
+    return openvino.precision_of_cpu() if name == "openvino" else torch.precision_of(settings.device or device)
+
+
+def _has_openvino() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _open(folder: Path, *, reference: str, dimensions: int | None, device: str | None) -> "SentenceTransformer":
+    try:
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+    except ImportError as error:
+        raise weights.missing_extra(reference) from error
+    transformers_logging.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            str(folder),
+            device=device,
+            truncate_dim=dimensions,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "dtype": "float32"},
+        ).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be loaded: {error}") from error
+
+
+class _Fitting:
+    """Tries back ends on the transformers inside a `SentenceTransformer`; a router may have several."""
+
+    def __init__(self, whole: "SentenceTransformer", *, reference: str, digest: str, settings: "Settings") -> None:
+        from sentence_transformers.base.modules import Transformer
+
+        self.device = whole.device.type
+        self._whole = whole
+        self._identity = {"reference": reference, "digest": digest}
+        self._settings = settings
+        self._expected = selfcheck.reference(whole)
+        self._modules = [module for module in whole.modules() if isinstance(module, Transformer)]
+        self._originals = [module.model for module in self._modules]
+
+    def fit(self, backend: Backend) -> TransformerEncoder:
+        """The encoder with this back end. Raises whatever goes wrong, and ValueError when its vectors are others."""
+        for number, (module, original) in enumerate(zip(self._modules, self._originals, strict=True)):
+            module.model = original
+            if backend != PLAIN:
+                module.model = self._stand_in(module, backend, number=number)
+        budget = Budget(self._settings.token_budget)
+        encoder = TransformerEncoder(self._whole, **self._identity, backend=backend, budget=budget)
+        cosine = selfcheck.least_cosine(encoder, self._expected)
+        if cosine < selfcheck.LEAST_COSINE:
+            raise ValueError(f"its vectors differ from the reference's (cosine {cosine:.5f})")
+        return encoder
+
+    def _stand_in(self, module: Any, backend: Backend, *, number: int) -> Any:
+        from pg_semantic.encoders import openvino, torch
+
+        if backend.name == "torch":
+            return torch.Halved(module.model, backend.precision)
+        return openvino.Compiled(module, precision=backend.precision, cached=self._cached(module, number=number))
+
+    def _cached(self, module: Any, *, number: int) -> Path:
+        """Where the converted transformer is kept, by all that decides what it is."""
+        import transformers
+
+        from pg_semantic.encoders import openvino
+
+        parts = [self._identity["digest"], module.config.to_json_string(), number]
+        parts += [openvino.version(), transformers.__version__]
+        name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+        folder = self._settings.cache_folder or platformdirs.user_cache_path("pg_semantic")
+        return folder / "openvino" / name / "transformer.xml"

@@ -1,0 +1,187 @@
+"""Texts as an encoder reads them: counted and tokenised once, then padded batch by batch.
+
+Tokenising goes through the fast tokenizer itself, several times as quick as the whole of an encoder's preprocessing,
+once the two were seen to give the same tensors; an encoder for which they do not is fed by its own preprocessing.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pg_semantic import errors
+from pg_semantic.encoders import selfcheck
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+NO_LIMIT = 1_000_000_000
+_MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
+_TENSORS = {"input_ids", "attention_mask", "token_type_ids"}
+
+Ids = NDArray[np.int32]
+
+
+class Tokenized(Protocol):
+    """Texts ready to be batched."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many tokens each text is read as; in an order like that of their lengths is enough."""
+        ...
+
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """What the encoder reads for some of the texts, padded to the longest of them."""
+        ...
+
+
+class Tokens:
+    """The tokenizer of an encoder's documents. May be shared between threads."""
+
+    def __init__(self, transformer: "SentenceTransformer") -> None:
+        self.limit = int(transformer.max_seq_length or NO_LIMIT)
+        self.prompt = prompt(transformer, "document", "passage", "corpus")
+        self.tokenizer = _copy(transformer.tokenizer)
+        self._truncating = _copy(transformer.tokenizer)
+        if self.limit < NO_LIMIT:
+            self._truncating.enable_truncation(self.limit)
+        self._transformer = transformer
+        self._padding = _Padding(transformer.tokenizer)
+        self._remembered = _Remembered()
+        self._is_exact = self._agrees()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each document, special tokens and prompt included, were there no limit."""
+        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in texts])
+        counts = [len(encoding.ids) for encoding in encodings]
+        if self._is_exact:
+            short = zip(texts, counts, encodings, strict=True)
+            self._remembered.put({text: _ids(encoding) for text, count, encoding in short if count <= self.limit})
+        return counts
+
+    def read(self, texts: Sequence[str]) -> Tokenized:
+        """Documents, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
+        if not self._is_exact:
+            return Unread(self._transformer, texts, prompt=self.prompt, task="document")
+        known = [self._remembered.pop(text) for text in texts]
+        unknown = [self.prompt + text for text, ids in zip(texts, known, strict=True) if ids is None]
+        fresh = iter(self._truncating.encode_batch_fast(unknown))
+        return _Read([_ids(next(fresh)) if ids is None else ids for ids in known], self._padding, extras=self._extras)
+
+    def _agrees(self) -> bool:
+        """Whether the quick way gives the very tensors that the encoder's own preprocessing does."""
+        texts = list(selfcheck.TEXTS)
+        theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task="document")
+        tensors = {name: value for name, value in theirs.items() if hasattr(value, "shape")}
+        self._extras = {name: value for name, value in theirs.items() if name not in tensors}
+        if not {"input_ids", "attention_mask"} <= tensors.keys() <= _TENSORS:
+            return False
+        self._padding.has_types = "token_type_ids" in tensors
+        ids = [_ids(encoding) for encoding in self._truncating.encode_batch_fast([self.prompt + t for t in texts])]
+        ours = _Read(ids, self._padding, extras={}).features(range(len(texts)))
+        return all(tensors[name].equal(ours[name]) for name in tensors)
+
+
+class Unread:
+    """Texts for an encoder's own preprocessing; counted by their characters, which is enough to sort by."""
+
+    def __init__(self, transformer: "SentenceTransformer", texts: Sequence[str], *, prompt: str, task: str) -> None:
+        self._transformer = transformer
+        self._texts = texts
+        self._how = {"prompt": prompt or None, "task": task}
+        self.counts = [1 + len(prompt + text) // 4 for text in texts]
+
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """As `Tokenized.features`."""
+        features: dict[str, Any] = self._transformer.preprocess([self._texts[n] for n in numbers], **self._how)
+        return features
+
+
+class _Padding:
+    """How an encoder pads."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.token = int(tokenizer.pad_token_id or 0)
+        self.left = tokenizer.padding_side == "left"
+        self.has_types = False
+
+
+class _Read:
+    """Token ids, to be padded."""
+
+    def __init__(self, ids: Sequence[Ids], padding: _Padding, *, extras: dict[str, Any]) -> None:
+        self._ids = ids
+        self._padding = padding
+        self._extras = extras
+        self.counts = [len(one) for one in ids]
+
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """As `Tokenized.features`."""
+        import torch
+
+        width = max(self.counts[number] for number in numbers)
+        ids = np.full((len(numbers), width), self._padding.token, np.int64)
+        mask = np.zeros_like(ids)
+        for row, number in enumerate(numbers):
+            count = self.counts[number]
+            place = slice(width - count, width) if self._padding.left else slice(0, count)
+            ids[row, place], mask[row, place] = self._ids[number], 1
+        arrays = {"input_ids": ids, "attention_mask": mask}
+        if self._padding.has_types:
+            arrays["token_type_ids"] = np.zeros_like(ids)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | self._extras
+
+
+class _Remembered:
+    """Token ids of texts that were counted and will be encoded in a moment; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, Ids] = {}
+        self._total = 0
+        self._lock = threading.Lock()
+
+    def put(self, ids: dict[str, Ids]) -> None:
+        """Remembers token ids by text."""
+        with self._lock:
+            for text, one in ids.items():
+                self._drop(text)
+                self._ids[text] = one
+                self._total += len(one)
+            while self._total > _MOST_REMEMBERED:
+                self._drop(next(iter(self._ids)))
+
+    def pop(self, text: str) -> Ids | None:
+        """Token ids of a text, which are forgotten by it."""
+        with self._lock:
+            return self._drop(text)
+
+    def _drop(self, text: str) -> Ids | None:
+        ids = self._ids.pop(text, None)
+        self._total -= 0 if ids is None else len(ids)
+        return ids
+
+
+def prompt(transformer: "SentenceTransformer", *names: str) -> str:
+    """The prompt that sentence-transformers puts before a text: the first of the names, or else the default one."""
+    known = (name for name in (*names, transformer.default_prompt_name) if name in transformer.prompts)
+    return transformer.prompts.get(next(known, None)) or ""
+
+
+def _ids(encoding: Any) -> Ids:
+    return np.array(encoding.ids, np.int32)
+
+
+def _copy(tokenizer: object) -> "Tokenizer":
+    """A copy of the fast tokenizer that neither truncates nor pads."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise errors.EncoderError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
+        )
+    copy: Tokenizer = type(backend).from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy

@@ -1,0 +1,148 @@
+"""A `SentenceTransformer` as an encoder: any bi-encoder, whatever computes its transformer."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pg_semantic.encoders import selfcheck, tokens
+from pg_semantic.encoders.base import Backend, Vectors
+from pg_semantic.encoders.budget import Budget
+from pg_semantic.encoders.tokens import Tokenized, Tokens
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+_CPU_BUDGETS = (512, 1024, 2048, 4096)
+_DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
+_ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
+
+
+class TransformerEncoder:
+    """Feeds a `SentenceTransformer` with batches of like length that fill a token budget.
+
+    Prompts, pooling, dense layers and normalisation are those of its own modules.
+    """
+
+    def __init__(
+        self, transformer: "SentenceTransformer", *, reference: str, digest: str, backend: Backend, budget: Budget
+    ) -> None:
+        self.reference = reference
+        self.backend = backend
+        self.budget = budget
+        self.dimensions = int(transformer.get_embedding_dimension())
+        self._transformer = transformer.eval()
+        self._tokens = Tokens(transformer)
+        self._query_prompt = tokens.prompt(transformer, "query")
+        self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
+        self.max_tokens = self._tokens.limit
+        self.fingerprint = _fingerprint(transformer, digest=digest, vocabulary=self._tokens.tokenizer.get_vocab())
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
+        read = self._tokens.read(texts)
+        if not self.budget.is_tuned and sum(read.counts) > self.budget.tokens:
+            self.budget.tune(self._probe, _CPU_BUDGETS if self._device.type == "cpu" else _DEVICE_BUDGETS)
+        return self._encode(read, task="document")
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_queries`."""
+        return self._encode(
+            tokens.Unread(self._transformer, texts, prompt=self._query_prompt, task="query"), task="query"
+        )
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As `base.Encoder.count_tokens`."""
+        return self._tokens.count(texts)
+
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
+        """As `base.Encoder.splitter`."""
+        from semantic_text_splitter import TextSplitter
+
+        if (max_tokens, overlap_tokens) not in self._splitters:  # making one takes 50 ms
+            capacity = max_tokens - self.count_tokens([""])[0]
+            made = TextSplitter.from_huggingface_tokenizer(self._tokens.tokenizer, capacity, overlap=overlap_tokens)
+            self._splitters[max_tokens, overlap_tokens] = made.chunks
+        return self._splitters[max_tokens, overlap_tokens]
+
+    @property
+    def _device(self) -> "torch.device":
+        device: torch.device = self._transformer.device
+        return device
+
+    def _encode(self, read: Tokenized, *, task: str) -> Vectors:
+        vectors = np.empty((len(read.counts), self.dimensions), np.float32)
+        for numbers, made in self._computed(read, range(len(read.counts)), task=task):
+            vectors[numbers] = made.float().cpu().numpy()
+        return vectors
+
+    def _computed(
+        self, read: Tokenized, numbers: Sequence[int], *, task: str
+    ) -> list[tuple[list[int], "torch.Tensor"]]:
+        """Vectors by batch, on the device: it is not waited for before all batches are on their way."""
+        computed = []
+        for batch in self.budget.batches(read.counts, numbers):
+            try:
+                computed.append((batch, self._forward(read.features(batch), task=task)))
+            except (MemoryError, RuntimeError) as error:
+                if len(batch) == 1 or not _is_out_of_memory(error):
+                    raise
+                self._free()
+                self.budget.shrink(len(batch) * max(read.counts[number] for number in batch))
+                computed += self._computed(read, batch, task=task)
+        return computed
+
+    def _forward(self, features: dict[str, Any], *, task: str) -> "torch.Tensor":
+        import torch
+
+        with torch.inference_mode():
+            placed = {name: self._placed(value) for name, value in features.items()}
+            vectors: torch.Tensor = self._transformer(placed, task=task)["sentence_embedding"]
+        return vectors[:, : self.dimensions]
+
+    def _placed(self, value: Any) -> Any:
+        """A tensor on the encoder's device, copied there without waiting."""
+        if not hasattr(value, "pin_memory"):
+            return value
+        return (
+            value.pin_memory().to(self._device, non_blocking=True)
+            if self._device.type == "cuda"
+            else value.to(self._device)
+        )
+
+    def _free(self) -> None:
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _probe(self, size: int) -> None:
+        text = selfcheck.TEXTS[-3]
+        rows = max(1, size // self.count_tokens([text])[0])
+        self._encode(self._tokens.read([text] * rows), task="document")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
+
+
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str, vocabulary: dict[str, int]) -> str:
+    """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
+    modules = [
+        [type(module).__name__, getattr(module, "pooling_mode", None), getattr(module, "include_prompt", None)]
+        for module in transformer.modules()
+        if type(module).__module__.startswith("sentence_transformers.")
+    ]
+    identity = {
+        "weights": digest,
+        "vocabulary": hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest(),
+        "modules": modules[1:],
+        "prompts": transformer.prompts,
+        "max_tokens": transformer.max_seq_length,
+        "dimensions": transformer.get_embedding_dimension(),
+        "precision": "float",
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
