@@ -1,10 +1,10 @@
 """Cutting a row's text into chunks that fit an encoder; no database, no encoder of its own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from pg_semantic import errors
+from pg_semantic import errors, hashing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ class Chunk:
     content: str
     token_count: int
     truncated: bool
+    content_hash: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content_hash", hashing.content_hash(self.content))
 
 
 def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: Ruler) -> list[list[Chunk]]:

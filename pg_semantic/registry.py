@@ -2,11 +2,15 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from pg_semantic import database, errors, sql
 from pg_semantic.spec import IndexSpec
+
+if TYPE_CHECKING:
+    from pg_semantic.encoders import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +81,20 @@ def encoder_of(connection: sa.Connection, chunks: sa.Table) -> KnownEncoder:
     return KnownEncoder(row.reference, row.dimensions, row.fingerprint)
 
 
-def pin_encoder(connection: sa.Connection, encoder_id: int, *, fingerprint: str, max_tokens: int) -> None:
-    """Records the fingerprint of an encoder, or compares it with the recorded one.
+def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") -> None:
+    """Records which encoder was loaded, or compares it with the recorded one.
 
     Raises `errors.EncoderMismatch` when another fingerprint is on record, and `errors.IndexNotFound` when no semantic
     index has the encoder any more.
     """
-    connection.execute(
-        sql.statement("registry", "pin_encoder"),
-        {"id": encoder_id, "fingerprint": fingerprint, "max_tokens": max_tokens},
-    )
-    recorded = connection.scalar(sql.statement("registry", "fingerprint"), {"id": encoder_id})
+    loaded = {"id": encoder_id, "fingerprint": encoder.fingerprint, "revision": encoder.revision}
+    connection.execute(sql.statement("registry", "pin_encoder"), loaded | {"max_tokens": encoder.max_tokens})
+    recorded = connection.execute(sql.statement("registry", "pinned_encoder"), {"id": encoder_id}).one_or_none()
     if recorded is None:
         raise errors.IndexNotFound("The semantic index was dropped a moment ago.")
-    if recorded != fingerprint:
+    if recorded.fingerprint != encoder.fingerprint:
         raise errors.EncoderMismatch(
-            f"The stored vectors were made by the encoder with fingerprint {recorded}, the one loaded here has "
-            f"{fingerprint}: load the same weights, prompts and limits, or make the index anew."
+            f"The stored vectors were made by {recorded.reference!r}, {recorded.revision} (fingerprint "
+            f"{recorded.fingerprint}); loaded here is {encoder.revision} (fingerprint {encoder.fingerprint}): load "
+            "the same weights, prompts and limits, or make the index anew."
         )

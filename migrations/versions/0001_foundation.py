@@ -12,6 +12,7 @@ TABLES = (
         reference text NOT NULL,
         dimensions integer NOT NULL CHECK (dimensions > 0),
         fingerprint text,
+        revision text,
         max_tokens integer,
         first_loaded_at timestamptz,
         UNIQUE (reference, dimensions)

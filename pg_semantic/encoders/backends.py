@@ -17,6 +17,7 @@ from pg_semantic.encoders import selfcheck, weights
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.budget import Budget
 from pg_semantic.encoders.transformer import TransformerEncoder
+from pg_semantic.encoders.weights import Identity
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,9 +35,9 @@ def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Set
 
     Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
     """
-    digest = weights.digest(folder)
+    identity = weights.identify(reference, folder)
     whole = _open(folder, reference=reference, dimensions=dimensions, device=settings.device)
-    fitting = _Fitting(whole, reference=reference, digest=digest, settings=settings)
+    fitting = _Fitting(whole, identity=identity, settings=settings)
     troubles = []
     for backend in candidates(fitting.device, settings, has_openvino=_has_openvino()):
         started = time.monotonic()
@@ -108,12 +109,12 @@ def _open(folder: Path, *, reference: str, dimensions: int | None, device: str |
 class _Fitting:
     """Tries back ends on the transformers inside a `SentenceTransformer`; a router may have several."""
 
-    def __init__(self, whole: "SentenceTransformer", *, reference: str, digest: str, settings: "Settings") -> None:
+    def __init__(self, whole: "SentenceTransformer", *, identity: Identity, settings: "Settings") -> None:
         from sentence_transformers.base.modules import Transformer
 
         self.device = whole.device.type
         self._whole = whole
-        self._identity = {"reference": reference, "digest": digest}
+        self._identity = identity
         self._settings = settings
         self._expected = selfcheck.reference(whole)
         self._modules = [module for module in whole.modules() if isinstance(module, Transformer)]
@@ -126,7 +127,7 @@ class _Fitting:
             if backend != PLAIN:
                 module.model = self._stand_in(module, backend, number=number)
         budget = Budget(self._settings.token_budget)
-        encoder = TransformerEncoder(self._whole, **self._identity, backend=backend, budget=budget)
+        encoder = TransformerEncoder(self._whole, identity=self._identity, backend=backend, budget=budget)
         cosine = selfcheck.least_cosine(encoder, self._expected)
         if cosine < selfcheck.LEAST_COSINE:
             raise ValueError(f"its vectors differ from the reference's (cosine {cosine:.5f})")
@@ -145,7 +146,7 @@ class _Fitting:
 
         from pg_semantic.encoders import openvino
 
-        parts = [self._identity["digest"], module.config.to_json_string(), number]
+        parts = [self._identity.digest, module.config.to_json_string(), number]
         parts += [openvino.version(), transformers.__version__]
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
         folder = self._settings.cache_folder or platformdirs.user_cache_path("pg_semantic")

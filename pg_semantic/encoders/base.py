@@ -31,6 +31,11 @@ class Encoder(Protocol):
         ...
 
     @property
+    def revision(self) -> str:
+        """Which of those that have the name it is, for messages."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of all that decides its vectors: weights, vocabulary, prompts, limits, dimensions.
 

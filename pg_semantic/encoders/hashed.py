@@ -25,6 +25,11 @@ class HashedEncoder:
         return f"hashed:{self.dimensions}"
 
     @property
+    def revision(self) -> str:
+        """As `base.Encoder.revision`."""
+        return f"reading {self.max_tokens} words"
+
+    @property
     def fingerprint(self) -> str:
         """As `base.Encoder.fingerprint`."""
         return hashlib.sha256(f"{self.reference}:{self.max_tokens}:1".encode()).hexdigest()

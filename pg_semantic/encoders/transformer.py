@@ -11,6 +11,7 @@ from pg_semantic.encoders import selfcheck, tokens
 from pg_semantic.encoders.base import Backend, Vectors
 from pg_semantic.encoders.budget import Budget
 from pg_semantic.encoders.tokens import Tokenized, Tokens
+from pg_semantic.encoders.weights import Identity
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +29,10 @@ class TransformerEncoder:
     """
 
     def __init__(
-        self, transformer: "SentenceTransformer", *, reference: str, digest: str, backend: Backend, budget: Budget
+        self, transformer: "SentenceTransformer", *, identity: Identity, backend: Backend, budget: Budget
     ) -> None:
-        self.reference = reference
+        self.reference = identity.reference
+        self.revision = identity.revision
         self.backend = backend
         self.budget = budget
         self.dimensions = int(transformer.get_embedding_dimension())
@@ -39,7 +41,9 @@ class TransformerEncoder:
         self._query_prompt = tokens.prompt(transformer, "query")
         self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
         self.max_tokens = self._tokens.limit
-        self.fingerprint = _fingerprint(transformer, digest=digest, vocabulary=self._tokens.tokenizer.get_vocab())
+        self.fingerprint = _fingerprint(
+            transformer, digest=identity.digest, vocabulary=self._tokens.tokenizer.get_vocab()
+        )
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""

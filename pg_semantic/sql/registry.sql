@@ -34,12 +34,12 @@ WHERE generation.chunks = to_regclass(:chunks)
 -- name: pin_encoder
 -- The first worker to load an encoder records what it loaded; later ones compare.
 UPDATE semantic.encoder
-SET fingerprint = :fingerprint, max_tokens = :max_tokens, first_loaded_at = now()
+SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now()
 WHERE id = :id AND fingerprint IS NULL
 
--- name: fingerprint
+-- name: pinned_encoder
 -- What was recorded for an encoder.
-SELECT fingerprint FROM semantic.encoder WHERE id = :id
+SELECT reference, revision, fingerprint FROM semantic.encoder WHERE id = :id
 
 -- name: lock_backfill
 -- Takes the backfill of a generation, or nothing when another worker has it or it is done.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pg_semantic import hashing
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
@@ -59,10 +58,10 @@ class Batch:
 
     def missing(self) -> dict[bytes, str]:
         """Texts that have no vector yet, once each, by content hash."""
-        texts = {hashing.content_hash(c.content): c.content for row in self.rows for _, c in row.new}
+        texts = {c.content_hash: c.content for row in self.rows for _, c in row.new}
         return {digest: text for digest, text in texts.items() if digest not in self.vectors}
 
     def failure(self, row: Row) -> str | None:
         """Why a chunk of the row could not be encoded, if one could not."""
-        hashes = (hashing.content_hash(chunk.content) for _, chunk in row.new)
+        hashes = (chunk.content_hash for _, chunk in row.new)
         return next((self.broken[digest] for digest in hashes if digest in self.broken), None)

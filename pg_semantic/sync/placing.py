@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from pg_semantic import hashing
 from pg_semantic.chunking import Chunk
 
 STEP = 1000
@@ -27,7 +26,7 @@ class Stored:
 def place(chunks: Sequence[Chunk], stored: Sequence[Stored]) -> tuple[tuple[tuple[int, Chunk], ...], frozenset[int]]:
     """New chunks with their ordinals, and the ordinals of stored ones (given in order) that are kept."""
     before = [(known.content_hash, known.truncated) for known in stored]
-    after = [(hashing.content_hash(chunk.content), chunk.truncated) for chunk in chunks]
+    after = [(chunk.content_hash, chunk.truncated) for chunk in chunks]
     kept = {number: stored[match].ordinal for match, number in _matches(before, after)}
     ordinals = _ordinals(len(chunks), kept)
     if ordinals is None:  # no room: numbered anew

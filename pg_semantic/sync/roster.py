@@ -96,6 +96,6 @@ class Roster:
             spec.reference, dimensions=spec.dimensions, settings=self._settings
         )
         with transaction.begin(self._engine) as connection:
-            registry.pin_encoder(connection, spec.id, fingerprint=encoder.fingerprint, max_tokens=encoder.max_tokens)
+            registry.pin_encoder(connection, spec.id, encoder)
         self._encoders[spec.id] = encoder
         return encoder

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import database, hashing, jobqueue, keys
+from pg_semantic import database, jobqueue, keys
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
@@ -171,15 +171,14 @@ def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> N
 def _records(batch: Batch, rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
     spec = batch.tables.spec
     new: list[tuple[Row, int, Chunk]] = [(row, *piece) for row in rows for piece in row.new]
-    digests = [hashing.content_hash(chunk.content) for _, _, chunk in new]
-    wire = to_wire([batch.vectors[digest] for digest in digests], spec.storage)
-    for (row, ordinal, chunk), digest, vector in zip(new, digests, wire, strict=True):
+    wire = to_wire([batch.vectors[chunk.content_hash] for _, _, chunk in new], spec.storage)
+    for (row, ordinal, chunk), vector in zip(new, wire, strict=True):
         yield (
             *row.identity,
             ordinal,
             chunk.content,
             vector,
-            digest,
+            chunk.content_hash,
             spec.encoder.id,
             chunk.token_count,
             chunk.truncated,

@@ -1,0 +1,141 @@
+"""From nothing to searchable: the worker against its bare encoder, and against the script one would write by hand.
+
+    make bench-sync
+
+10,000 short rows (tldr pages, then lines of them) and 1,000 long ones (the longest abstracts of SciFact). Timed are
+
+* the **bare encoder** on the very chunks, all at once: half of them before the worker and half after it, since a
+  machine's speed changes;
+* the **worker**, from its sign-in until every row is synced and the HNSW index is built;
+* a **script** on the same chunks: `SentenceTransformer.encode` with its defaults, COPY, CREATE INDEX.
+
+Loading the encoder is in none of them. ``pipeline_efficiency`` is the worker's chunks a second over the bare encoder's,
+``ratio_vs_script`` the script's time over the worker's. Memory is the peak of worker processes: with the real encoder,
+and with the hashed one at 10,000 and at 100,000 rows.
+"""
+
+import argparse
+import functools
+import gzip
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import psycopg
+import sqlalchemy as sa
+from sentence_transformers import SentenceTransformer
+from sqlalchemy import orm
+from sqlalchemy.orm import Mapped, mapped_column
+
+from benchmarks import corpus, footprint, scifact, server
+from pg_semantic import SemanticIndex, encoders, settings
+from pg_semantic.chunking import Chunking, chunk
+from pg_semantic.encoders import Encoder, weights
+from pg_semantic.sync.worker import Worker
+
+SHORT, LONG = 10_000, 1_000
+
+
+class Base(orm.DeclarativeBase):
+    """The table."""
+
+
+class Article(Base):
+    """A text, short or long."""
+
+    __tablename__ = "article"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str]
+
+    semantic = SemanticIndex("text", encoder=scifact.ENCODER)
+
+
+def main() -> None:
+    """Prints the figures, the last line as JSON."""
+    options = argparse.ArgumentParser(description="The worker against its encoder and against a script.")
+    options.add_argument("--share", type=float, default=1.0, help="part of the rows, for a quick look")
+    share = options.parse_args().share
+    texts = [*_short(int(SHORT * share)), *_long(int(LONG * share))]
+    with server.running() as postgres:
+        figures = _speeds(postgres, texts) | footprint.measure(postgres, texts, share=share)
+    print(json.dumps(figures))
+
+
+def _short(count: int) -> Iterator[str]:
+    lines = itertools.islice(corpus.lines(), 20_000)
+    return itertools.islice(dict.fromkeys(itertools.chain(corpus.pages(), lines)), count)
+
+
+def _long(count: int) -> list[str]:
+    with gzip.open(scifact.DATA / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        abstracts = [f"{record['title']}\n\n{record['text']}" for record in map(json.loads, lines)]
+    return sorted(abstracts, key=len)[-count:]
+
+
+def _speeds(postgres: server.Server, texts: Sequence[str]) -> dict[str, object]:
+    encoder = encoders.load(scifact.ENCODER)
+    chunks = [piece.content for pieces in chunk(texts, Chunking(), encoder) for piece in pieces]
+    encoder.encode_documents(chunks[:200])  # so that it is warm, and its budget tuned
+    bare = _seconds(lambda: encoder.encode_documents(chunks[::2]))
+    synced = _sync(postgres, texts, encoder)
+    bare += _seconds(lambda: encoder.encode_documents(chunks[1::2]))
+    script = _script(postgres, chunks)
+    print(f"{len(chunks)} chunks: bare encoder {bare:.1f} s, worker {synced:.1f} s, script {script:.1f} s")
+    return {
+        "pipeline_efficiency": round(bare / synced, 3),
+        "ratio_vs_script": round(script / synced, 2),
+        "chunks": len(chunks),
+        "chunks_per_s": round(len(chunks) / synced, 1),
+        "encoder_chunks_per_s": round(len(chunks) / bare, 1),
+        "script_chunks_per_s": round(len(chunks) / script, 1),
+    }
+
+
+def _sync(postgres: server.Server, texts: Sequence[str], encoder: Encoder) -> float:
+    engine = postgres.create("worker")
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(Article), [{"id": number, "text": text} for number, text in enumerate(texts)])
+    worker = Worker(engine, settings.load(), load=lambda *_, **__: encoder)
+    seconds = _seconds(functools.partial(worker.run, threading.Event(), once=True))
+    with engine.connect() as connection:
+        index = Article.semantic.tables.spec.vector_index_name
+        built = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
+        if not connection.scalar(sa.text(built), {"name": index}):
+            raise RuntimeError("The vector index was not built.")
+    engine.dispose()
+    return seconds
+
+
+def _script(postgres: server.Server, chunks: Sequence[str]) -> float:
+    """What one would write: encode all, COPY, CREATE INDEX."""
+    transformer = SentenceTransformer(str(weights.folder(scifact.ENCODER, settings.load().encoder_paths)))
+    engine = postgres.create("script")
+    server.execute(engine, "CREATE TABLE chunk (id int PRIMARY KEY, content text, vector halfvec(384))")
+
+    def run() -> None:
+        vectors = transformer.encode(list(chunks)).tolist()
+        with engine.begin() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's driver
+            with driver.cursor().copy("COPY chunk FROM STDIN") as copy:
+                for record in zip(itertools.count(), chunks, map(str, vectors), strict=False):
+                    copy.write_row(record)
+        server.execute(engine, "CREATE INDEX ON chunk USING hnsw (vector halfvec_cosine_ops)")
+
+    seconds = _seconds(run)
+    engine.dispose()
+    return seconds
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
