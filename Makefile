@@ -1,7 +1,7 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 check format bench-scifact bench-queue bench-writes \
-	bench-freshness bench-encode bench-sync chaos clean
+	bench-freshness bench-encode bench-gpu bench-sync chaos clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,6 +50,9 @@ bench-freshness: install  ## from commit to searchable, with the real encoder, i
 
 bench-encode: install  ## encoding speed against sentence-transformers' defaults and against the machine's peak
 	$(VENV)/bin/python -m benchmarks.encode
+
+bench-gpu: install  ## encoding speed on a CUDA device
+	$(VENV)/bin/python -m benchmarks.gpu
 
 bench-sync: install  ## from nothing to searchable: the worker against its encoder and against a script, and its memory
 	$(VENV)/bin/python -m benchmarks.sync
