@@ -80,15 +80,17 @@ def test_nothing_is_asked_for_no_texts(server: Server) -> None:
 
 def test_as_many_requests_as_allowed_are_under_way_and_never_more_whoever_asks(server: Server) -> None:
     encoder = load(server, remote_batch=1, remote_concurrency=3)
-    three = threading.Barrier(3, timeout=20)
+    three, crowded = threading.Barrier(3, timeout=20), threading.Event()
 
-    def only_together(request: Request) -> None:
+    def only_together(_: Request) -> None:
+        if server.most_at_once > 3:
+            crowded.set()
         three.wait()
+        crowded.wait(0.2)  # time for a fourth to come
 
     server.rule = only_together
     with ThreadPoolExecutor(2) as threads:
-        for _ in threads.map(encoder.encode_documents, [TEXTS[:6], TEXTS[:6]]):
-            pass
+        list(threads.map(encoder.encode_documents, [TEXTS[:3], TEXTS[:3]]))
     assert server.most_at_once == 3
 
 
@@ -125,6 +127,7 @@ def test_an_answer_that_takes_too_long_is_asked_for_again(server: Server) -> Non
     encoder, never = load(server, remote_timeout_seconds=0.3), threading.Event()
     server.next.append(Reply(after=never))
     np.testing.assert_array_equal(encoder.encode_documents(["tea"]), server.encoder.encode_documents(["tea"]))
+    assert len(server.requests) == 1 + 2
     never.set()
 
 
