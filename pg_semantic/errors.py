@@ -8,8 +8,9 @@
     ├── DatabaseError           the server refused, or can not be reached
     │   └── NotInstalled        pgvector or the pg_semantic schema is missing or too old
     ├── IndexNotFound           no semantic index of that name in this database
-    ├── EncoderError            an encoder that can not be loaded
-    │   └── EncoderMismatch     not the encoder, or not the dimensions, that the vectors were made with
+    ├── EncoderError            an encoder that can not be loaded, or that fails on a text
+    │   ├── EncoderMismatch     not the encoder, or not the dimensions, that the vectors were made with
+    │   └── EncoderUnavailable  a remote encoder that can not be used for now, whatever the text
     ├── MissingExtra            an optional dependency is not installed
     └── QueryError              a search that can not be answered as asked
 
@@ -42,11 +43,15 @@ class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it repo
 
 
 class EncoderError(PgSemanticError):
-    """The encoder can not be loaded."""
+    """The encoder can not be loaded, or failed on a text."""
 
 
 class EncoderMismatch(EncoderError):  # noqa: N818 - reads as the state it reports
     """The encoder is not the one that the stored vectors were made with."""
+
+
+class EncoderUnavailable(EncoderError):  # noqa: N818 - reads as the state it reports
+    """The server of a remote encoder can not be reached, is overloaded, or lets nobody in: no text is to blame."""
 
 
 class MissingExtra(PgSemanticError):  # noqa: N818 - reads as the state it reports

@@ -11,6 +11,37 @@ from pydantic import Field
 from pg_semantic import errors
 
 _FIELD = re.compile(r'field "(\w+)"')
+_KNOWN_MAX_TOKENS = 512  # what BERT and most encoders made of it read; servers seldom say
+
+
+class Endpoint(pydantic.BaseModel):
+    """Where a remote encoder is served, and what is known of it here."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str
+    """Base of the API, as ``http://host:8080/v1``."""
+    model: str | None = Field(default=None, min_length=1)
+    """The name that the server knows the encoder by; by default the reference."""
+    query_prompt: str = ""
+    document_prompt: str = ""
+    max_tokens: int = Field(default=_KNOWN_MAX_TOKENS, ge=8)
+    """The longest text that the server reads whole, special tokens and prompt included."""
+    tokenizer: str | None = None
+    """A folder, a ``tokenizer.json`` or a hub name, to count tokens by; without one they are estimated."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _of_a_url(cls, given: object) -> object:
+        return {"url": given} if isinstance(given, str) else given
+
+    @pydantic.field_validator("url")
+    @classmethod
+    def _is_plain(cls, url: str) -> str:
+        parts = pydantic.HttpUrl(url)
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("give a URL without user, password, query or fragment; the key is a setting of its own")
+        return url.rstrip("/")
 
 
 class Settings(pydantic_settings.BaseSettings):
@@ -28,6 +59,23 @@ class Settings(pydantic_settings.BaseSettings):
         dict[str, str],
         Field(description='Where encoders are on this machine, as JSON: {"org/name": "/folder"}.'),
     ] = {}
+    encoder_urls: Annotated[
+        dict[str, Endpoint],
+        Field(description='Encoders that a server runs, as JSON: {"org/name": "http://host/v1"}.'),
+    ] = {}
+    remote_api_key: Annotated[
+        pydantic.SecretStr | None, Field(description="The key that is sent to the servers of encoder_urls.")
+    ] = None
+    remote_batch: Annotated[int, Field(ge=1, le=2048, description="Texts in one request to a remote encoder.")] = 32
+    remote_concurrency: Annotated[
+        int, Field(ge=1, le=256, description="Requests to one remote encoder at once, of one process.")
+    ] = 4
+    remote_timeout_seconds: Annotated[
+        float, Field(gt=0, description="How long a remote encoder is given to answer a request, in seconds.")
+    ] = 60.0
+    remote_retries: Annotated[
+        int, Field(ge=0, le=100, description="How often a request to a remote encoder is tried again, with back-off.")
+    ] = 5
     device: Annotated[
         str | None,
         Field(description="Torch device of the encoder (cpu, cuda:1, mps); the fastest at hand when not set."),

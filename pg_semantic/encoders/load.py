@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def load(reference: str, *, dimensions: int | None = None, settings: "Settings | None" = None) -> Encoder:
-    """Loads an encoder; ``hashed:N`` needs no weights.
+    """Loads an encoder; ``hashed:N`` needs no weights, and one with a URL in the settings is asked for a vector.
 
     ``dimensions`` truncates the vectors of an encoder that was trained for it (Matryoshka) and is otherwise a check.
     Settings are by default those of the environment. Raises `errors.EncoderError` when it is nowhere to be found,
-    `errors.EncoderMismatch` when its vectors have other dimensions, `errors.MissingExtra` without the ``encode`` extra.
+    `errors.EncoderUnavailable` when its server can not be used, `errors.EncoderMismatch` when its vectors have other
+    dimensions, `errors.MissingExtra` without the ``encode`` or ``remote`` extra.
     """
     encoder = _load(reference, dimensions, settings=settings or _environment())
     if dimensions is not None and encoder.dimensions != dimensions:
@@ -28,6 +29,10 @@ def load(reference: str, *, dimensions: int | None = None, settings: "Settings |
 
 
 def _load(reference: str, dimensions: int | None, *, settings: "Settings") -> Encoder:
+    if reference in settings.encoder_urls:
+        from pg_semantic.encoders.remote import RemoteEncoder  # loads pydantic and the client library
+
+        return RemoteEncoder.load(reference, dimensions=dimensions, settings=settings)
     if reference.startswith("hashed:"):
         known = catalog.dimensions(reference)
         if not known:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.encoders import Encoder
 from pg_semantic.spec import Storage
 from pg_semantic.sync.batch import Batch
@@ -37,12 +38,15 @@ def slices(batch: Batch, characters: int) -> Sequence[Texts]:
 def encode_slice(batch: Batch, encoder: Encoder, texts: Texts) -> None:
     """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on.
 
-    Encodes all at once; on failure each half by itself, down to the texts that fail alone.
+    Encodes all at once; on failure each half by itself, down to the texts that fail alone. Raises
+    `errors.EncoderUnavailable` and `errors.EncoderMismatch`, for which no text is to blame.
     """
     if not texts:
         return
     try:
         vectors = encoder.encode_documents([text for _, text in texts])
+    except (errors.EncoderUnavailable, errors.EncoderMismatch):
+        raise
     except Exception as error:  # noqa: BLE001 - whatever an encoder raises, its batch mates go on
         half = len(texts) // 2
         if half:

@@ -18,8 +18,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, jobqueue
-from pg_semantic.encoders import Encoder
+from pg_semantic import database, errors, jobqueue
 from pg_semantic.jobqueue import Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, transaction
@@ -97,9 +96,9 @@ class Pipeline:
                     self._reading = read_on()
                     continue
                 self._reading = read_on()
-                self._encode(batch, read_on)
+                encoded = self._encode(batch, read_on)
                 _finished(writing)
-                writing = threads.submit(self._write, batch)
+                writing = threads.submit(self._write, batch) if encoded else None
             _finished(writing)
             self._reading.result()
 
@@ -162,21 +161,42 @@ class Pipeline:
         quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
         return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
 
-    def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> None:
+    def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> bool:
+        """Whether all of a batch could be put to its encoder."""
         self._memory.lend(batch)
-        pace, encoder = self._paces[batch.claim.generation_id], self._encoder(batch)
+        pace = self._paces[batch.claim.generation_id]
         characters, seconds = 0, 0.0
         for number, texts in enumerate(encode.slices(batch, pace.slice_characters)):
             if number:
                 self._let_pass(batch, read_on)
             started = time.monotonic()
-            encode.encode_slice(batch, encoder, texts)
+            if not self._encode_slice(batch, texts):
+                return False
             self._worked_at = time.monotonic()
             read, took = sum(len(text) for _, text in texts), self._worked_at - started
             pace.learn_slice(read, took)
             characters, seconds = characters + read, seconds + took
         pace.learn_speed(characters, seconds)
-        self._memory.keep(batch)
+        return True
+
+    def _encode_slice(self, batch: Batch, texts: encode.Texts) -> bool:
+        """Whether the encoder could be used; if not, the batch is given back and tried again later, as if never taken.
+
+        What it was asked for until then is remembered.
+        """
+        if not self._roster.is_left_alone(batch.claim.generation_id):
+            encoder_id = batch.tables.spec.encoder.id
+            try:
+                encode.encode_slice(batch, self._roster.encoder(encoder_id), texts)
+            except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:
+                self._roster.refuse_encoder(encoder_id, error)
+            else:
+                return True
+            finally:
+                self._memory.keep(batch)
+        with transaction.unless_busy():
+            self._in_hand.give_back(batch.claim)
+        return False
 
     def _let_pass(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> None:
         """Sees to edits that came while a long batch is encoded, whether or not they have been read ahead."""
@@ -187,9 +207,8 @@ class Pipeline:
             edits = self._look_out(batch)
         if edits is not None:
             self._memory.lend(edits)
-            encode.encode(edits, self._encoder(edits))
-            self._memory.keep(edits)
-            self._write(edits)
+            if self._encode_slice(edits, list(edits.missing().items())):
+                self._write(edits)
 
     def _look_out(self, batch: Batch) -> Batch | None:
         """A slice of edits that are more urgent than the batch in hand."""
@@ -198,9 +217,6 @@ class Pipeline:
             return None
         turn = self._rota.pick(urgent)
         return self._taken(turn, self._paces[turn.generation_id].slice_characters)
-
-    def _encoder(self, batch: Batch) -> Encoder:
-        return self._roster.encoder(batch.tables.spec.encoder.id)
 
     def _write(self, batch: Batch) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)

@@ -67,12 +67,22 @@ class Roster:
         self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
         self._refresh_at = 0.0
 
+    def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
+        """Leaves alone every generation of an encoder that can not be used, so that each need not find out."""
+        for number, served in list(self.served.items()):
+            if served.generation.spec.encoder.id == encoder_id:
+                self.refuse(number, error)
+
+    def is_left_alone(self, generation_id: int) -> bool:
+        """Whether a generation was refused a short while ago."""
+        return self._retry_at.get(generation_id, 0) > time.monotonic()
+
     def encoder(self, encoder_id: int) -> Encoder:
         """The encoder of a generation that is, or was just, served."""
         return self._encoders[encoder_id]
 
     def _serve(self, generation: Generation) -> Served | None:
-        if self._retry_at.get(generation.id, 0) > time.monotonic():
+        if self.is_left_alone(generation.id):
             return None
         before = self.served.get(generation.id)
         if before is not None and before.generation == generation:

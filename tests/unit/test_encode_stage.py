@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic import hashing, schema
+from pg_semantic import errors, hashing, schema
 from pg_semantic.chunking import Chunk
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
@@ -86,6 +86,20 @@ def test_a_text_that_breaks_the_encoder_breaks_no_other(texts: list[tuple[str, b
     assert batch.vectors.keys() == hashes(*good)
     assert batch.broken.keys() == hashes(*bad)
     assert batch.encoded == len(good)
+
+
+@pytest.mark.parametrize("error", [errors.EncoderUnavailable, errors.EncoderMismatch])
+def test_an_encoder_that_can_not_be_used_is_asked_once_and_breaks_no_text(error: type[Exception]) -> None:
+    class Away(Fussy):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            self.given.append(list(texts))
+            raise error("away")
+
+    encoder, batch = Away(), batch_of("tea", "coffee")
+    with pytest.raises(error, match="away"):
+        encode.encode(batch, encoder)
+    assert encoder.given == [["tea", "coffee"]]
+    assert batch.broken == {}
 
 
 def test_a_row_whose_text_breaks_the_encoder_says_why() -> None:

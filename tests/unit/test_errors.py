@@ -21,8 +21,9 @@ def drawn() -> dict[str, str]:
 
 
 def test_there_are_at_most_ten_errors_under_one_base() -> None:
-    assert len(classes()) <= 10
-    assert all(issubclass(error, errors.PgSemanticError) for error in classes())
+    below = [error for error in classes() if error is not errors.PgSemanticError]
+    assert len(below) <= 10
+    assert all(issubclass(error, errors.PgSemanticError) for error in below)
 
 
 def test_the_docstring_draws_the_tree_as_it_is() -> None:

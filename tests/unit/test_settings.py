@@ -5,11 +5,18 @@ import pydantic
 import pytest
 
 from pg_semantic import errors, settings
-from pg_semantic.settings import Settings
+from pg_semantic.settings import Endpoint, Settings
+from tests import documents
 
 IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "dsn": ("postgresql://app@localhost/shop", pydantic.SecretStr("postgresql://app@localhost/shop")),
     "encoder_paths": ('{"org/name": "/weights"}', {"org/name": "/weights"}),
+    "encoder_urls": ('{"org/name": "http://host:8080/v1"}', {"org/name": Endpoint(url="http://host:8080/v1")}),
+    "remote_api_key": ("hunter2", pydantic.SecretStr("hunter2")),
+    "remote_batch": ("8", 8),
+    "remote_concurrency": ("2", 2),
+    "remote_timeout_seconds": ("2.5", 2.5),
+    "remote_retries": ("0", 0),
     "device": ("cuda:1", "cuda:1"),
     "backend": ("openvino", "openvino"),
     "precision": ("float32", "float32"),
@@ -56,6 +63,18 @@ def test_every_setting_says_what_it_is(name: str) -> None:
     [
         ("encoder_paths", "[1]"),
         ("encoder_paths", "{not json"),
+        ("encoder_urls", '{"org/name": "host/v1"}'),
+        ("encoder_urls", '{"org/name": "ftp://host/v1"}'),
+        ("encoder_urls", '{"org/name": "file:///etc/passwd"}'),
+        ("encoder_urls", '{"org/name": "http://user:password@host/v1"}'),
+        ("encoder_urls", '{"org/name": "http://host/v1?key=secret"}'),
+        ("encoder_urls", '{"org/name": {"model": "other"}}'),
+        ("encoder_urls", '{"org/name": {"url": "http://host/v1", "speed": 1}}'),
+        ("encoder_urls", '{"org/name": {"url": "http://host/v1", "max_tokens": 0}}'),
+        ("remote_batch", "0"),
+        ("remote_concurrency", "0"),
+        ("remote_timeout_seconds", "0"),
+        ("remote_retries", "-1"),
         ("token_budget", "0"),
         ("token_budget", "many"),
         ("batch_rows", "10001"),
@@ -88,8 +107,39 @@ def test_a_password_is_shown_nowhere() -> None:
     assert "hunter2" not in f"{loaded!r} {loaded} {loaded.model_dump()} {loaded.model_dump_json()}"
 
 
-def test_a_value_that_is_refused_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PG_SEMANTIC_TOKEN_BUDGET", "hunter2")
+def test_a_key_is_shown_nowhere() -> None:
+    loaded = settings.load(remote_api_key="hunter2")
+    assert "hunter2" not in f"{loaded!r} {loaded} {loaded.model_dump()} {loaded.model_dump_json()}"
+
+
+def test_an_endpoint_is_given_as_a_url_or_with_what_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "PG_SEMANTIC_ENCODER_URLS",
+        '{"a": "http://host/v1/", "b": {"url": "https://host/v1", "model": "c", "query_prompt": "query: "}}',
+    )
+    assert settings.load().encoder_urls == {
+        "a": Endpoint(url="http://host/v1"),
+        "b": Endpoint(url="https://host/v1", model="c", query_prompt="query: "),
+    }
+
+
+def test_the_endpoint_in_the_documents_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    [shown] = [text for text in documents.blocks(documents.ROOT / "docs" / "encoders.md", "json") if '"url"' in text]
+    monkeypatch.setenv("PG_SEMANTIC_ENCODER_URLS", shown)
+    [endpoint] = settings.load().encoder_urls.values()
+    assert endpoint.model_fields_set == Endpoint.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("token_budget", "hunter2"),
+        ("encoder_urls", '{"org/name": "http://user:hunter2@host/v1"}'),
+        ("encoder_urls", '{"org/name": "hunter2"}'),
+    ],
+)
+def test_a_value_that_is_refused_is_not_repeated(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.variable(name), text)
     with pytest.raises(errors.SettingsError) as refusal:
         settings.load()
     assert "hunter2" not in f"{refusal.value} {refusal.value.__cause__}"
