@@ -53,6 +53,10 @@ class Encoder(Protocol):
         """The longest text that it reads whole, special tokens and document prompt included."""
         ...
 
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Numbers of documents, in the batches that it reads at once when they are encoded together."""
+        ...
+
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """Vectors of texts to be found."""
         ...
@@ -68,3 +72,8 @@ class Encoder(Protocol):
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """A function that cuts a text into pieces of at most ``max_tokens``, counted as `count_tokens` does."""
         ...
+
+
+def batched(texts: int, most: int) -> list[list[int]]:
+    """The numbers of so many texts in order, at most so many a batch."""
+    return [list(range(start, min(start + most, texts))) for start in range(0, texts, most)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from pg_semantic import errors
 from pg_semantic.encoders import answer as answers
-from pg_semantic.encoders.base import Vectors
+from pg_semantic.encoders.base import Vectors, batched
 from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
 from pg_semantic.settings import Endpoint, Settings, variable
 
@@ -44,6 +44,7 @@ class RemoteEncoder:
         self.fingerprint = _fingerprint(server, dimensions)
         self._server = server
         self._batch = batch
+        self._concurrency = concurrency
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="remote-encoder")
         self._ruler = (
             TokenizerRuler.load(endpoint.tokenizer, prompt=endpoint.document_prompt)
@@ -64,6 +65,10 @@ class RemoteEncoder:
         server.look_up_fingerprint()
         return cls(server, dimensions=found, batch=settings.remote_batch, concurrency=settings.remote_concurrency)
 
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `base.Encoder.batches`: as many as are asked for at once."""
+        return batched(len(texts), self._batch * self._concurrency)
+
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`."""
         return self._encode(texts, self._server.endpoint.document_prompt)
@@ -82,7 +87,7 @@ class RemoteEncoder:
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
         prompted = [prompt + text for text in texts]
-        parts = [prompted[start : start + self._batch] for start in range(0, len(prompted), self._batch)]
+        parts = [[prompted[number] for number in part] for part in batched(len(prompted), self._batch)]
         if not parts:
             return np.empty((0, self.dimensions), np.float32)
         asked = [self._threads.submit(self._server.encode, part, dimensions=self.dimensions) for part in parts]

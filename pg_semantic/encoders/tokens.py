@@ -55,12 +55,15 @@ class Tokens:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each document, special tokens and prompt included, were there no limit."""
-        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in texts])
-        counts = [len(encoding.ids) for encoding in encodings]
-        if self._is_exact:
-            short = zip(texts, counts, encodings, strict=True)
-            self._remembered.put({text: _ids(encoding) for text, count, encoding in short if count <= self.limit})
-        return counts
+        known = self._remembered.counts(texts)
+        unknown = [text for text in dict.fromkeys(texts) if text not in known]
+        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in unknown])
+        for text, encoding in zip(unknown, encodings, strict=True):
+            ids = _ids(encoding)
+            known[text] = len(ids)
+            if self._is_exact and len(ids) <= self.limit:
+                self._remembered.put(text, ids)
+        return [known[text] for text in texts]
 
     def read(self, texts: Sequence[str]) -> Tokenized:
         """Documents, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
@@ -143,15 +146,19 @@ class _Remembered:
         self._total = 0
         self._lock = threading.Lock()
 
-    def put(self, ids: dict[str, Ids]) -> None:
-        """Remembers token ids by text."""
+    def put(self, text: str, ids: Ids) -> None:
+        """Remembers the token ids of a text."""
         with self._lock:
-            for text, one in ids.items():
-                self._drop(text)
-                self._ids[text] = one
-                self._total += len(one)
+            self._drop(text)
+            self._ids[text] = ids
+            self._total += len(ids)
             while self._total > _MOST_REMEMBERED:
                 self._drop(next(iter(self._ids)))
+
+    def counts(self, texts: Sequence[str]) -> dict[str, int]:
+        """How many tokens those of the texts have that are remembered."""
+        with self._lock:
+            return {text: len(self._ids[text]) for text in texts if text in self._ids}
 
     def pop(self, text: str) -> Ids | None:
         """Token ids of a text, which are forgotten by it."""

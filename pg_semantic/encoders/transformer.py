@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic.encoders import selfcheck, tokens
-from pg_semantic.encoders.base import Backend, Vectors
+from pg_semantic.encoders.base import Backend, Vectors, batched
 from pg_semantic.encoders.budget import Budget
 from pg_semantic.encoders.tokens import Tokenized, Tokens
 from pg_semantic.encoders.weights import Identity
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
+_DEVICE_BATCHES = 8
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
 
@@ -45,12 +46,21 @@ class TransformerEncoder:
             transformer, digest=identity.digest, vocabulary=self._tokens.tokenizer.get_vocab()
         )
 
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `base.Encoder.batches`; the first call with much text tunes the budget, which takes a second or two.
+
+        On a device they are several of its own, as it is slow to be told of one at a time.
+        """
+        counts = [min(count, self.max_tokens) for count in self.count_tokens(texts)]
+        if not self.budget.is_tuned and sum(counts) > self.budget.tokens:
+            self.budget.tune(self._probe, _DEVICE_BUDGETS if self._is_device else _CPU_BUDGETS)
+        found = list(self.budget.batches(counts, range(len(texts))))
+        together = batched(len(found), _DEVICE_BATCHES if self._is_device else 1)
+        return [[number for one in several for number in found[one]] for several in together]
+
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
-        read = self._tokens.read(texts)
-        if not self.budget.is_tuned and sum(read.counts) > self.budget.tokens:
-            self.budget.tune(self._probe, _CPU_BUDGETS if self._device.type == "cpu" else _DEVICE_BUDGETS)
-        return self._encode(read, task="document")
+        """As `base.Encoder.encode_documents`."""
+        return self._encode(self._tokens.read(texts), task="document")
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_queries`."""
@@ -71,6 +81,10 @@ class TransformerEncoder:
             made = TextSplitter.from_huggingface_tokenizer(self._tokens.tokenizer, capacity, overlap=overlap_tokens)
             self._splitters[max_tokens, overlap_tokens] = made.chunks
         return self._splitters[max_tokens, overlap_tokens]
+
+    @property
+    def _is_device(self) -> bool:
+        return self._device.type != "cpu"
 
     @property
     def _device(self) -> "torch.device":

@@ -1,13 +1,13 @@
 """The encode stage: every text of a batch that has no vector gets one, and a text that breaks the encoder is alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.encoders import Encoder
+from pg_semantic.encoders import Encoder, Vectors
 from pg_semantic.spec import Storage
 from pg_semantic.sync.batch import Batch
 
@@ -22,17 +22,11 @@ def encode(batch: Batch, encoder: Encoder) -> None:
     encode_slice(batch, encoder, list(batch.missing().items()))
 
 
-def slices(batch: Batch, characters: int) -> Sequence[Texts]:
-    """What a batch lacks, by content hash, in slices of about so many characters, texts of like length together."""
-    found: list[list[tuple[bytes, str]]] = []
-    room = 0
-    for digest, text in sorted(batch.missing().items(), key=lambda item: -len(item[1])):
-        if room < len(text):
-            found.append([])
-            room = characters
-        found[-1].append((digest, text))
-        room -= len(text)
-    return found
+def slices(batch: Batch, encoder: Encoder) -> Iterator[Texts]:
+    """What a batch lacks, by content hash, in slices that the encoder reads at once."""
+    texts = list(batch.missing().items())
+    for numbers in encoder.batches([text for _, text in texts]):
+        yield [texts[number] for number in numbers]
 
 
 def encode_slice(batch: Batch, encoder: Encoder, texts: Texts) -> None:
@@ -55,16 +49,17 @@ def encode_slice(batch: Batch, encoder: Encoder, texts: Texts) -> None:
         else:
             batch.broken[texts[0][0]] = f"{type(error).__name__}: {error}"
         return
-    for (digest, _), vector in zip(texts, vectors, strict=True):
-        if _storable(vector, batch.tables.spec.storage):
+    storable = _are_storable(vectors, batch.tables.spec.storage)
+    for (digest, _), vector, is_storable in zip(texts, vectors, storable, strict=True):
+        if is_storable:
             batch.vectors[digest] = vector
             batch.encoded += 1
         else:
             batch.broken[digest] = "the encoder returned a vector of zeros, NaN, infinity or beyond the storage type"
 
 
-def _storable(vector: NDArray[np.float32], storage: Storage) -> bool:
-    """Whether a vector, once rounded to the storage type, still has a direction."""
+def _are_storable(vectors: Vectors, storage: Storage) -> NDArray[np.bool_]:
+    """Whether each vector, once rounded to the storage type, still has a direction."""
     with np.errstate(over="ignore"):
-        stored = vector.astype(_STORED[storage])
-    return bool(np.isfinite(stored).all() and stored.any())
+        stored = np.asarray(vectors).astype(_STORED[storage])
+    return np.logical_and(np.isfinite(stored).all(axis=1), stored.any(axis=1))

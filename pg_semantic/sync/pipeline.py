@@ -164,19 +164,18 @@ class Pipeline:
     def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> bool:
         """Whether all of a batch could be put to its encoder."""
         self._memory.lend(batch)
-        pace = self._paces[batch.claim.generation_id]
+        encoder = self._roster.encoder(batch.tables.spec.encoder.id)
         characters, seconds = 0, 0.0
-        for number, texts in enumerate(encode.slices(batch, pace.slice_characters)):
+        for number, texts in enumerate(encode.slices(batch, encoder)):
             if number:
                 self._let_pass(batch, read_on)
             started = time.monotonic()
             if not self._encode_slice(batch, texts):
                 return False
             self._worked_at = time.monotonic()
-            read, took = sum(len(text) for _, text in texts), self._worked_at - started
-            pace.learn_slice(read, took)
-            characters, seconds = characters + read, seconds + took
-        pace.learn_speed(characters, seconds)
+            characters += sum(len(text) for _, text in texts)
+            seconds += self._worked_at - started
+        self._paces[batch.claim.generation_id].learn_speed(characters, seconds)
         return True
 
     def _encode_slice(self, batch: Batch, texts: encode.Texts) -> bool:

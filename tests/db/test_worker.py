@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from pg_semantic import database, errors, inspection
 from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.base import batched
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import source
@@ -224,6 +225,9 @@ class Slow(HashedEncoder):
         super().__init__(32)
         self._edit = edit
         self.given: list[list[str]] = []
+
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        return batched(len(texts), 40)
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         self.given.append(list(texts))
