@@ -26,7 +26,7 @@ quiet_environment = shell.quiet_environment  # a fixture of that module for this
 
 @contextlib.contextmanager
 def supervised(dsn: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """Starts two workers under one; all have ended after the block."""
+    """Starts two workers under one; none is left after the block."""
     command = [sys.executable, "-m", "pg_semantic.cli", "worker", "--devices", "cpu,cpu", *arguments]
     given = {"PG_SEMANTIC_DSN": dsn, "PG_SEMANTIC_LEASE_SECONDS": "6"}
     with subprocess.Popen(command, env=os.environ | given, stdout=subprocess.PIPE, text=True) as process:
@@ -34,8 +34,15 @@ def supervised(dsn: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
             yield process
         finally:
             process.kill()
-            if process.stdout and not process.stdout.closed:
-                process.stdout.read()
+            end_workers(dsn)
+
+
+def end_workers(dsn: str) -> None:
+    """Kills the workers of a database that have outlived their supervisor, as they do when a test fails."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get("PG_SEMANTIC_DSN") == dsn:
+                process.kill()
 
 
 def signed_in(
