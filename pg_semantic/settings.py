@@ -98,10 +98,13 @@ class Settings(pydantic_settings.BaseSettings):
         Path | None,
         Field(description="Where converted encoders are kept; the user's cache folder when not set."),
     ] = None
-    batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once.")] = 256
+    batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once, at most.")] = 2000
     batch_seconds: Annotated[
         float,
-        Field(gt=0, description="About how long a batch is encoded, in seconds; edits are let pass every 0.2 s."),
+        Field(
+            gt=0,
+            description="About how long a batch of edits is encoded, in seconds; one of backfill four times as long.",
+        ),
     ] = 2.0
     write_chunks: Annotated[
         int, Field(ge=1, description="Chunks per write transaction: the longest that an edit of their rows can wait.")

@@ -10,12 +10,15 @@ from typing import Annotated
 import typer
 
 from pg_semantic import errors, settings
+from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
+from pg_semantic.sync import signals
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 
 _INTERRUPTED = 130
 _GIVE_BACK_SECONDS = 5.0
+_STDIN = 0
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -25,26 +28,43 @@ def worker(
     device: Annotated[
         str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest at hand.")
     ] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Rows to claim at once, at most.", show_default="256")] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="One worker process for each of: cuda:0,cuda:1, or all of this machine's.")
+    ] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows to claim at once, at most.", show_default="2000")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log with --once too.")] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Encode rows whose text changed, for every semantic index in the database, until told to stop.
 
     SIGTERM or Ctrl-C finishes the rows in hand and exits; rows not finished in PG_SEMANTIC_DRAIN_SECONDS, or at a
     second signal, are given back at once. When the database goes away the worker waits for it, except with --once.
-    Any number of workers may run.
+    Any number of workers may run; --devices starts several, and starts again those that die.
 
-    Examples: `pg-semantic worker --dsn postgresql://app@localhost/shop`, `pg-semantic worker --once --json`
+    Examples: `pg-semantic worker --dsn postgresql://app@localhost/shop`, `pg-semantic worker --once --json`,
+    `pg-semantic worker --devices all`
     """
+    if device and devices:
+        raise typer.BadParameter("give --device or --devices, not both", param_hint="--devices")
     configured = settings.load(device=device, batch_rows=batch_rows, log_format=log_format)
     logs.configure(style=configured.log_format, level=logging.WARNING if once and not verbose else logging.INFO)
+    if devices is not None:
+        given = {"--batch-rows": batch_rows, "--log-format": log_format, "--verbose": verbose, "--json": json}
+        names = several.listed(devices)
+        raise typer.Exit(several.run(names, given | {"--once": once}, once=once, dsn=dsn))
+    _work(configured, once=once, json=json, dsn=dsn, supervised=supervised)
+
+
+def _work(configured: settings.Settings, *, once: bool, json: bool, dsn: str | None, supervised: bool) -> None:
     stop = threading.Event()
-    with options.engine(dsn) as engine, progress.bar(engine, shown=once and not json) as advance:
+    with options.engine(dsn) as engine, progress.bar(engine, shown=once and not (json or supervised)) as advance:
         working = Worker(engine, configured, on_progress=advance)
         _obey_signals(working, stop, configured.drain_seconds)
+        if supervised:
+            threading.Thread(target=_stop_with_supervisor, daemon=True).start()
         done = working.run(stop, once=once)
     if once and stop.is_set():
         raise typer.Exit(_INTERRUPTED)
@@ -53,26 +73,29 @@ def worker(
 
 def _obey_signals(working: Worker, stop: threading.Event, drain_seconds: float) -> None:
     """Has signals obeyed on a thread of its own: a handler would interrupt whatever the main thread holds."""
-    signals, wakeup = socket.socketpair()
-    wakeup.setblocking(False)
-    signal.set_wakeup_fd(wakeup.fileno())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: wakeup)  # does nothing, and keeps the socket open
-    threading.Thread(target=_obey, args=(signals, working, stop, drain_seconds), daemon=True).start()
+    heard = signals.listen(signal.SIGTERM, signal.SIGINT)
+    threading.Thread(target=_obey, args=(heard, working, stop, drain_seconds), daemon=True).start()
 
 
-def _obey(signals: socket.socket, working: Worker, stop: threading.Event, drain_seconds: float) -> None:
-    _await(signals)
+def _stop_with_supervisor() -> None:
+    """Standard input is a pipe that only the supervisor holds; it closes when that ends, however it ends."""
+    while os.read(_STDIN, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _obey(heard: socket.socket, working: Worker, stop: threading.Event, drain_seconds: float) -> None:
+    _await(heard)
     stop.set()
     late = threading.Timer(drain_seconds, _give_up, args=(working,))
     late.daemon = True
     late.start()
-    _await(signals)
+    _await(heard)
     _give_up(working)
 
 
-def _await(signals: socket.socket) -> None:
-    signals.recv(1)
+def _await(heard: socket.socket) -> None:
+    heard.recv(1)
 
 
 def _give_up(working: Worker) -> None:

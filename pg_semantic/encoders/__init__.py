@@ -2,5 +2,6 @@
 
 from pg_semantic.encoders.base import Encoder, Vectors
 from pg_semantic.encoders.load import load
+from pg_semantic.encoders.queries import QueryEncoder
 
-__all__ = ["Encoder", "Vectors", "load"]
+__all__ = ["Encoder", "QueryEncoder", "Vectors", "load"]

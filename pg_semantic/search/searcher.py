@@ -1,7 +1,5 @@
 """Text in, hits out: `Searcher` for a Session, `AsyncSearcher` for an AsyncSession."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,7 +11,7 @@ from sqlalchemy import orm
 
 from pg_semantic import database, errors, registry
 from pg_semantic.declare import BoundIndex
-from pg_semantic.encoders import Encoder
+from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.search import statements
 
 if TYPE_CHECKING:
@@ -48,11 +46,13 @@ class _Request(Generic[T]):
 
 
 class Searcher:
-    """Searches by text: encodes it with ``encoder`` and ranks rows. May be shared between threads."""
+    """Searches by text: encodes it with ``encoder`` and ranks rows. Make one a process, for all of its threads.
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        self._encoding = threading.Lock()
+    Searchers that are to share an encoder are given one `QueryEncoder` of it.
+    """
+
+    def __init__(self, encoder: Encoder | QueryEncoder) -> None:
+        self.encoder = encoder if isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
 
     def search(  # noqa: PLR0913 - what a search can be told
         self,
@@ -68,18 +68,12 @@ class Searcher:
         """The rows nearest in meaning to a text, best first: ``limit`` of them whenever that many match ``where``.
 
         ``exact`` computes every distance instead of walking the vector index; so does a search that came out short.
-        Raises `errors.QueryError` for an empty text, `errors.IndexNotFound` when the index has not been created, and
-        `errors.EncoderMismatch` when its vectors were made by another encoder.
+        Raises `errors.QueryError` for an empty text and when too many queries wait for the encoder,
+        `errors.IndexNotFound` when the index has not been created, and `errors.EncoderMismatch` when its vectors were
+        made by another encoder.
         """
         request = _Request(index, limit, offset, where, exact)
-        return self._find(session, request, self._vector(text))
-
-    def _vector(self, text: str) -> NDArray[np.float32]:
-        if not text.strip():
-            raise errors.QueryError("The query is empty: give a text to search for.")
-        with self._encoding:
-            vector: NDArray[np.float32] = self.encoder.encode_queries([text])[0]
-        return vector
+        return self._find(session, request, self.encoder.encode(_not_empty(text)))
 
     def _find(self, session: orm.Session, request: _Request[T], vector: NDArray[np.float32]) -> list[Hit[T]]:
         with database.translated():
@@ -92,9 +86,12 @@ class Searcher:
 
 
 class AsyncSearcher:
-    """As `Searcher`, for an AsyncSession; encoding happens on a thread, never on the event loop."""
+    """As `Searcher`, for an AsyncSession; encoding happens on a thread, never on the event loop.
 
-    def __init__(self, encoder: Encoder) -> None:
+    Make one a process, for all of its tasks.
+    """
+
+    def __init__(self, encoder: Encoder | QueryEncoder) -> None:
         self._searcher = Searcher(encoder)
 
     async def search(  # noqa: PLR0913 - as above
@@ -110,8 +107,14 @@ class AsyncSearcher:
     ) -> list[Hit[T]]:
         """As `Searcher.search`."""
         request = _Request(index, limit, offset, where, exact)
-        vector = await asyncio.to_thread(self._searcher._vector, text)  # noqa: SLF001 - the pair is one
-        return await session.run_sync(self._searcher._find, request, vector)  # noqa: SLF001
+        vector = await self._searcher.encoder.encode_async(_not_empty(text))
+        return await session.run_sync(self._searcher._find, request, vector)  # noqa: SLF001 - the pair is one
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise errors.QueryError("The query is empty: give a text to search for.")
+    return text
 
 
 def _run(
@@ -130,7 +133,7 @@ def _run(
     return sorted(hits, key=lambda hit: (-hit.score, sa.inspect(hit.entity).identity))
 
 
-def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: Encoder) -> None:
+def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: QueryEncoder) -> None:
     known = registry.encoder_of(session.connection(), index.tables.chunks)
     same = known.dimensions == encoder.dimensions and known.fingerprint in {None, encoder.fingerprint}
     if not same:

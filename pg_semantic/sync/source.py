@@ -21,8 +21,8 @@ from pg_semantic.sync import placing, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
-# About fifty thousand tokens: more is not taken on at once, whatever the encoder's speed.
-MOST_CHARACTERS = 200_000
+# About half a million tokens: more is not taken on at once, whatever the encoder's speed.
+MOST_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)

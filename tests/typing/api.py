@@ -5,6 +5,7 @@ from typing import assert_type
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -77,6 +78,14 @@ def a_search_gives_hits(session: Session, encoder: Encoder) -> None:
     hits = Searcher(encoder).search(session, Article.semantic, "tea", limit=5, where=[Article.id > 7], exact=True)
     assert_type(hits, list[Hit[Article]])
     hit_has_typed_parts(hits[0])
+
+
+async def an_encoder_is_shared_by_searchers(encoder: Encoder) -> None:
+    with encoders.QueryEncoder(encoder, batch=8, waiting=100, remembered=0) as queries:
+        assert_type(queries.encode("tea"), NDArray[np.float32])
+        assert_type(await queries.encode_async("tea"), NDArray[np.float32])
+        assert_type(Searcher(queries).encoder, encoders.QueryEncoder)
+        AsyncSearcher(queries)
 
 
 async def a_search_in_an_async_session_gives_the_same(session: AsyncSession, encoder: Encoder) -> None:
