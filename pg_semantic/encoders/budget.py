@@ -20,6 +20,7 @@ class Budget:
     def __init__(self, tokens: int | None) -> None:
         self.tokens = tokens or FIRST
         self.is_tuned = tokens is not None
+        self._has_shrunk = False
 
     def batches(self, counts: Sequence[int], numbers: Sequence[int]) -> Iterator[list[int]]:
         """The numbers of texts in batches, longest first, whose padded size stays within the budget."""
@@ -37,7 +38,7 @@ class Budget:
     def shrink(self, tokens: int) -> None:
         """Keeps to half of what was too much."""
         self.tokens = max(1, tokens // 2)
-        self.is_tuned = True
+        self.is_tuned = self._has_shrunk = True
         log.warning("out of memory at %d tokens: the budget is %d from now on", tokens, self.tokens)
 
     def tune(self, encode: Callable[[int], None], sizes: Sequence[int]) -> None:
@@ -49,7 +50,7 @@ class Budget:
             if rates and time.monotonic() - started > _PROBE_SECONDS:
                 break
             rates[size] = size / _quickest(encode, size)
-        if self.tokens == FIRST:  # has not shrunk meanwhile
+        if not self._has_shrunk:
             self.tokens = min(size for size, rate in rates.items() if rate >= _LIKE_THE_BEST * max(rates.values()))
         log.info("token budget %d, of %s", self.tokens, ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items()))
 

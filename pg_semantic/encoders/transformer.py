@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
+_OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
 
 
@@ -39,7 +40,7 @@ class TransformerEncoder:
         self._query_prompt = tokens.prompt(transformer, "query")
         self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
         self.max_tokens = self._tokens.limit
-        self.fingerprint = _fingerprint(transformer, digest=digest, vocabulary=self._tokens.tokenizer.get_vocab())
+        self.fingerprint = _fingerprint(transformer, digest=digest)
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
@@ -85,15 +86,23 @@ class TransformerEncoder:
         """Vectors by batch, on the device: it is not waited for before all batches are on their way."""
         computed = []
         for batch in self.budget.batches(read.counts, numbers):
-            try:
-                computed.append((batch, self._forward(read.features(batch), task=task)))
-            except (MemoryError, RuntimeError) as error:
-                if len(batch) == 1 or not _is_out_of_memory(error):
-                    raise
-                self._free()
-                self.budget.shrink(len(batch) * max(read.counts[number] for number in batch))
-                computed += self._computed(read, batch, task=task)
+            made = self._forward_if_it_fits(read, batch, task=task)
+            if made is not None:
+                computed.append((batch, made))
+                continue
+            self._free()
+            self.budget.shrink(len(batch) * max(read.counts[number] for number in batch))
+            computed += self._computed(read, batch, task=task)
         return computed
+
+    def _forward_if_it_fits(self, read: Tokenized, batch: Sequence[int], *, task: str) -> "torch.Tensor | None":
+        """None when memory ended; the error, whose frames hold on to the memory, is then forgotten."""
+        try:
+            return self._forward(read.features(batch), task=task)
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+            return None
 
     def _forward(self, features: dict[str, Any], *, task: str) -> "torch.Tensor":
         import torch
@@ -126,23 +135,34 @@ class TransformerEncoder:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
 
 
-def _fingerprint(transformer: "SentenceTransformer", *, digest: str, vocabulary: dict[str, int]) -> str:
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str) -> str:
     """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
     modules = [
-        [type(module).__name__, getattr(module, "pooling_mode", None), getattr(module, "include_prompt", None)]
+        [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
         for module in transformer.modules()
         if type(module).__module__.startswith("sentence_transformers.")
     ]
     identity = {
         "weights": digest,
-        "vocabulary": hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest(),
+        "vocabularies": [tokens.vocabulary(transformer, task) for task in tokens.TASKS],
+        "samples": [tokens.sample(transformer, task) for task in tokens.TASKS],
         "modules": modules[1:],
         "prompts": transformer.prompts,
-        "max_tokens": transformer.max_seq_length,
+        "default_prompt": transformer.default_prompt_name,
+        "max_tokens": [tokens.limit(transformer, task) for task in tokens.TASKS],
         "dimensions": transformer.get_embedding_dimension(),
         "precision": "float",
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _name(option: object) -> object:
+    """An option as it is written down; a function by the name of its class."""
+    return type(option).__name__ if callable(option) else option
