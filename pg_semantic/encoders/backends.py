@@ -88,6 +88,7 @@ def _has_openvino() -> bool:
 
 def _open(folder: Path, *, reference: str, dimensions: int | None, device: str | None) -> "SentenceTransformer":
     try:
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
@@ -102,7 +103,7 @@ def _open(folder: Path, *, reference: str, dimensions: int | None, device: str |
             local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
         ).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be loaded: {error}") from error
 
 
@@ -122,6 +123,8 @@ class _Fitting:
 
     def fit(self, backend: Backend) -> TransformerEncoder:
         """The encoder with this back end. Raises whatever goes wrong, and ValueError when its vectors are others."""
+        if backend != PLAIN and not self._modules:
+            raise ValueError("it has no transformer")
         for number, (module, original) in enumerate(zip(self._modules, self._originals, strict=True)):
             module.model = original
             if backend != PLAIN:
@@ -147,7 +150,7 @@ class _Fitting:
         from pg_semantic.encoders import openvino
 
         parts = [self._identity.digest, module.config.to_json_string(), number]
-        parts += [openvino.version(), transformers.__version__]
+        parts += [openvino.version(), transformers.__version__, openvino.RECIPE]
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
         folder = self._settings.cache_folder or platformdirs.user_cache_path("pg_semantic")
         return folder / "openvino" / name / "transformer.xml"

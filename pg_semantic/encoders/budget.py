@@ -1,6 +1,5 @@
 """How much an encoder reads at once: batches of like length within a token budget that fits the machine."""
 
-import itertools
 import logging
 import math
 import time
@@ -10,7 +9,7 @@ log = logging.getLogger("pg_semantic.encoders")
 
 FIRST = 2048
 _LIKE_THE_BEST = 0.97  # a smaller budget that is as fast as this is taken
-_TRIES = 3
+_ROUNDS = 3
 _PROBE_SECONDS = 3.0
 
 
@@ -20,6 +19,7 @@ class Budget:
     def __init__(self, tokens: int | None) -> None:
         self.tokens = tokens or FIRST
         self.is_tuned = tokens is not None
+        self._has_shrunk = False
 
     def batches(self, counts: Sequence[int], numbers: Sequence[int]) -> Iterator[list[int]]:
         """The numbers of texts in batches, longest first, whose padded size stays within the budget."""
@@ -37,27 +37,29 @@ class Budget:
     def shrink(self, tokens: int) -> None:
         """Keeps to half of what was too much."""
         self.tokens = max(1, tokens // 2)
-        self.is_tuned = True
+        self.is_tuned = self._has_shrunk = True
         log.warning("out of memory at %d tokens: the budget is %d from now on", tokens, self.tokens)
 
     def tune(self, encode: Callable[[int], None], sizes: Sequence[int]) -> None:
-        """Takes the smallest of the sizes that is as fast as any; ``encode`` is to encode so many tokens."""
+        """Takes the smallest of the sizes that is about as fast as any; ``encode`` is to encode so many tokens.
+
+        In rounds, as the speed of a machine changes; ended after a few seconds, or when memory ends.
+        """
         self.is_tuned = True
-        started = time.monotonic()
-        rates: dict[int, float] = {}
-        for size in sizes:
-            if rates and time.monotonic() - started > _PROBE_SECONDS:
+        quickest = dict.fromkeys(sizes, math.inf)
+        ends = time.monotonic() + _PROBE_SECONDS
+        for size in list(sizes) * _ROUNDS:
+            self.tokens = size
+            quickest[size] = min(quickest[size], _seconds(encode, size))
+            if self._has_shrunk or time.monotonic() > ends:
                 break
-            rates[size] = size / _quickest(encode, size)
-        if self.tokens == FIRST:  # has not shrunk meanwhile
-            self.tokens = min(size for size, rate in rates.items() if rate >= _LIKE_THE_BEST * max(rates.values()))
+        fitting = {size: seconds for size, seconds in quickest.items() if size <= self.tokens or not self._has_shrunk}
+        rates = {size: size / seconds for size, seconds in fitting.items()} or {self.tokens: 0.0}
+        self.tokens = min(size for size, rate in rates.items() if rate >= _LIKE_THE_BEST * max(rates.values()))
         log.info("token budget %d, of %s", self.tokens, ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items()))
 
 
-def _quickest(encode: Callable[[int], None], size: int) -> float:
-    moments = []
-    for _ in range(_TRIES):
-        moments.append(time.perf_counter())
-        encode(size)
-    moments.append(time.perf_counter())
-    return max(min(after - before for before, after in itertools.pairwise(moments)), math.ulp(1.0))
+def _seconds(encode: Callable[[int], None], size: int) -> float:
+    started = time.perf_counter()
+    encode(size)
+    return max(time.perf_counter() - started, math.ulp(1.0))

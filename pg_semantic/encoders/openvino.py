@@ -4,6 +4,7 @@ Only the transformer: pooling, dense layers and normalisation stay sentence-tran
 """
 
 import contextlib
+import logging
 import sys
 import tempfile
 import warnings
@@ -14,10 +15,17 @@ from typing import Any
 import torch
 from sentence_transformers.base.modules import Transformer
 from torch import nn
-from transformers.utils import logging
+from torch.overrides import TorchFunctionMode
+from transformers.utils import logging as transformers_logging
+
+RECIPE = 2
+"""Of the conversion below; another one makes other files."""
 
 _SAMPLE = ["a short text", "a rather longer text, so that the other one is padded"]
 _HINT = {"bfloat16": "bf16", "float32": "f32"}
+_MASKED = torch.finfo(torch.bfloat16).min  # not float32's, which is infinite in 16 bits
+
+log = logging.getLogger("pg_semantic.encoders")
 
 
 class Compiled(nn.Module):
@@ -30,10 +38,11 @@ class Compiled(nn.Module):
         self._path = _output_path(module)
         sample = _sample(module)
         self._names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
-        if not cached.exists():
+        compiled = _compiled(cached, precision) if cached.exists() else None
+        if compiled is None:
             _convert(_Traced(module.model, sample, self._path), sample, target=cached)
-        hints = {"INFERENCE_PRECISION_HINT": _HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self._request = openvino.Core().compile_model(cached, "CPU", hints).create_infer_request()
+            compiled = openvino.Core().compile_model(cached, "CPU", _hints(precision))
+        self._request = compiled.create_infer_request()
 
     def forward(self, **features: Any) -> Any:
         """The transformer's output where sentence-transformers looks for it."""
@@ -54,6 +63,36 @@ def precision_of_cpu() -> str:
 def version() -> str:
     """The release, on which what is converted depends. Raises ImportError where OpenVINO is not installed."""
     return str(_import().get_version())
+
+
+def _hints(precision: str) -> dict[str, str]:
+    return {"INFERENCE_PRECISION_HINT": _HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
+
+
+def _compiled(cached: Path, precision: str) -> Any:
+    """What was converted before; None when its files are damaged."""
+    try:
+        return _import().Core().compile_model(cached, "CPU", _hints(precision))
+    except RuntimeError as error:
+        log.warning("%s is damaged and is made once more: %s", cached, str(error).strip().splitlines()[-1])
+        return None
+
+
+class _FiniteMasks(TorchFunctionMode):
+    """Attention masks as numbers to be added, none of them infinite.
+
+    Padding on the left, and windows within padding, leave rows of which everything is masked. torch makes zeros of
+    these and OpenVINO makes NaN, which the next layer spreads.
+    """
+
+    def __torch_function__(  # noqa: PLR0917 - torch calls it so
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        mask = given.get("attn_mask")
+        if function is nn.functional.scaled_dot_product_attention and mask is not None and mask.dtype == torch.bool:
+            given["attn_mask"] = torch.where(mask, 0.0, _MASKED)
+        return function(*args, **given)
 
 
 class _Recorder(nn.Module):
@@ -109,14 +148,14 @@ def _sample(module: Transformer) -> dict[str, Any]:
 def _convert(traced: _Traced, sample: dict[str, Any], *, target: Path) -> None:
     openvino = _import()
     example = tuple(value.clone() for value in sample.values() if isinstance(value, torch.Tensor))
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _FiniteMasks():
             warnings.simplefilter("ignore")  # of tracing: the self-check tells whether it went well
             converted = openvino.convert_model(traced, example_input=example)
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
     if len(converted.inputs) != len(example):
         raise ValueError(f"{len(converted.inputs)} of {len(example)} inputs were left by the conversion")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@ Tokenising goes through the fast tokenizer itself, several times as quick as the
 once the two were seen to give the same tensors; an encoder for which they do not is fed by its own preprocessing.
 """
 
+import hashlib
+import json
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 NO_LIMIT = 1_000_000_000
+TASKS = ("document", "query")
+_PROMPTS = {"document": ("document", "passage", "corpus"), "query": ("query",)}
 _MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
 _TENSORS = {"input_ids", "attention_mask", "token_type_ids"}
 
@@ -42,14 +46,16 @@ class Tokens:
     """The tokenizer of an encoder's documents. May be shared between threads."""
 
     def __init__(self, transformer: "SentenceTransformer") -> None:
-        self.limit = int(transformer.max_seq_length or NO_LIMIT)
-        self.prompt = prompt(transformer, "document", "passage", "corpus")
-        self.tokenizer = _copy(transformer.tokenizer)
-        self._truncating = _copy(transformer.tokenizer)
+        tokenizer = _input_module(transformer, "document").tokenizer
+        self.limit = limit(transformer, "document")
+        self.prompt = prompt(transformer, "document")
+        self.tokenizer = _copy(tokenizer)
+        self._has_special = not _is_bare(tokenizer)
+        self._truncating = _copy(tokenizer)
         if self.limit < NO_LIMIT:
             self._truncating.enable_truncation(self.limit)
         self._transformer = transformer
-        self._padding = _Padding(transformer.tokenizer)
+        self._padding = _Padding(tokenizer)
         self._remembered = _Remembered()
         self._is_exact = self._agrees()
 
@@ -57,7 +63,8 @@ class Tokens:
         """Tokens of each document, special tokens and prompt included, were there no limit."""
         known = self._remembered.counts(texts)
         unknown = [text for text in dict.fromkeys(texts) if text not in known]
-        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in unknown])
+        prompted = [self.prompt + text for text in unknown]
+        encodings = self.tokenizer.encode_batch_fast(prompted, add_special_tokens=self._has_special)
         for text, encoding in zip(unknown, encodings, strict=True):
             ids = _ids(encoding)
             known[text] = len(ids)
@@ -107,8 +114,8 @@ class _Padding:
     """How an encoder pads."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self.token = int(tokenizer.pad_token_id or 0)
-        self.left = tokenizer.padding_side == "left"
+        self.token = int(getattr(tokenizer, "pad_token_id", None) or 0)
+        self.left = getattr(tokenizer, "padding_side", None) == "left"
         self.has_types = False
 
 
@@ -171,19 +178,47 @@ class _Remembered:
         return ids
 
 
-def prompt(transformer: "SentenceTransformer", *names: str) -> str:
-    """The prompt that sentence-transformers puts before a text: the first of the names, or else the default one."""
-    known = (name for name in (*names, transformer.default_prompt_name) if name in transformer.prompts)
+def prompt(transformer: "SentenceTransformer", task: str) -> str:
+    """The prompt that sentence-transformers puts before a text: the first of the task's names, or the default one."""
+    known = (name for name in (*_PROMPTS[task], transformer.default_prompt_name) if name in transformer.prompts)
     return transformer.prompts.get(next(known, None)) or ""
+
+
+def limit(transformer: "SentenceTransformer", task: str) -> int:
+    """The most tokens that are read of a text; `NO_LIMIT` when all are."""
+    longest = getattr(_input_module(transformer, task), "max_seq_length", None)
+    return int(min(longest or NO_LIMIT, NO_LIMIT))
+
+
+def vocabulary(transformer: "SentenceTransformer", task: str) -> str:
+    """Hexadecimal SHA-256 of the tokens and their ids."""
+    known = _copy(_input_module(transformer, task).tokenizer).get_vocab()
+    return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
+
+
+def sample(transformer: "SentenceTransformer", task: str) -> str:
+    """Hexadecimal SHA-256 of what the texts of the self-check are read as: a tokenizer is more than its vocabulary."""
+    read = Unread(transformer, selfcheck.TEXTS, prompt=prompt(transformer, task), task=task)
+    ids = read.features(range(len(selfcheck.TEXTS)))["input_ids"]
+    return hashlib.sha256(json.dumps(ids.tolist()).encode()).hexdigest()
+
+
+def _input_module(transformer: "SentenceTransformer", task: str) -> Any:
+    """The module that reads the texts of a task; a router has one a route."""
+    first = transformer[0]
+    routes = getattr(first, "sub_modules", None)
+    if routes is None:
+        return first
+    return routes[task if task in routes else first.default_route][0]
 
 
 def _ids(encoding: Any) -> Ids:
     return np.array(encoding.ids, np.int32)
 
 
-def _copy(tokenizer: object) -> "Tokenizer":
+def _copy(tokenizer: Any) -> "Tokenizer":
     """A copy of the fast tokenizer that neither truncates nor pads."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend = tokenizer if _is_bare(tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise errors.EncoderError(
             f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
@@ -192,3 +227,10 @@ def _copy(tokenizer: object) -> "Tokenizer":
     copy.no_truncation()
     copy.no_padding()
     return copy
+
+
+def _is_bare(tokenizer: object) -> bool:
+    """Whether it is a fast tokenizer itself, as a table of words has; such a table reads no special tokens."""
+    import tokenizers
+
+    return isinstance(tokenizer, tokenizers.Tokenizer)

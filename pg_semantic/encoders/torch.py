@@ -42,7 +42,9 @@ class Halved(nn.Module):
     def __init__(self, inner: nn.Module, precision: str) -> None:
         super().__init__()
         self.config = inner.config
-        self.inner = copy.deepcopy(inner).to(_HALF[precision])
+        self.inner = copy.deepcopy(inner)
+        for parameter in self.inner.parameters():  # and no buffers: rotary frequencies in 16 bits are too coarse
+            parameter.data = parameter.data.to(_HALF[precision])
 
     def forward(self, **features: Any) -> dict[str, Any]:
         """The transformer's outputs by name."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
 _DEVICE_BATCHES = 8
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
+_OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
 
 
@@ -42,25 +43,21 @@ class TransformerEncoder:
         self._query_prompt = tokens.prompt(transformer, "query")
         self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
         self.max_tokens = self._tokens.limit
-        self.fingerprint = _fingerprint(
-            transformer, digest=identity.digest, vocabulary=self._tokens.tokenizer.get_vocab()
-        )
+        self.fingerprint = _fingerprint(transformer, digest=identity.digest)
 
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `base.Encoder.batches`; the first call with much text tunes the budget, which takes a second or two.
-
-        On a device they are several of its own, as it is slow to be told of one at a time.
-        """
+        """As `base.Encoder.batches`; on a device several of its own, as it is slow to be told of one at a time."""
         counts = [min(count, self.max_tokens) for count in self.count_tokens(texts)]
-        if not self.budget.is_tuned and sum(counts) > self.budget.tokens:
-            self.budget.tune(self._probe, _DEVICE_BUDGETS if self._is_device else _CPU_BUDGETS)
+        self._tune(counts)
         found = list(self.budget.batches(counts, range(len(texts))))
         together = batched(len(found), _DEVICE_BATCHES if self._is_device else 1)
         return [[number for one in several for number in found[one]] for several in together]
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`."""
-        return self._encode(self._tokens.read(texts), task="document")
+        """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
+        read = self._tokens.read(texts)
+        self._tune(read.counts)
+        return self._encode(read, task="document")
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_queries`."""
@@ -103,15 +100,23 @@ class TransformerEncoder:
         """Vectors by batch, on the device: it is not waited for before all batches are on their way."""
         computed = []
         for batch in self.budget.batches(read.counts, numbers):
-            try:
-                computed.append((batch, self._forward(read.features(batch), task=task)))
-            except (MemoryError, RuntimeError) as error:
-                if len(batch) == 1 or not _is_out_of_memory(error):
-                    raise
-                self._free()
-                self.budget.shrink(len(batch) * max(read.counts[number] for number in batch))
-                computed += self._computed(read, batch, task=task)
+            made = self._forward_if_it_fits(read, batch, task=task)
+            if made is not None:
+                computed.append((batch, made))
+                continue
+            self._free()
+            self.budget.shrink(len(batch) * max(read.counts[number] for number in batch))
+            computed += self._computed(read, batch, task=task)
         return computed
+
+    def _forward_if_it_fits(self, read: Tokenized, batch: Sequence[int], *, task: str) -> "torch.Tensor | None":
+        """None when memory ended; the error, whose frames hold on to the memory, is then forgotten."""
+        try:
+            return self._forward(read.features(batch), task=task)
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+            return None
 
     def _forward(self, features: dict[str, Any], *, task: str) -> "torch.Tensor":
         import torch
@@ -137,6 +142,10 @@ class TransformerEncoder:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _tune(self, counts: Sequence[int]) -> None:
+        if not self.budget.is_tuned and sum(counts) > self.budget.tokens:
+            self.budget.tune(self._probe, _DEVICE_BUDGETS if self._is_device else _CPU_BUDGETS)
+
     def _probe(self, size: int) -> None:
         text = selfcheck.TEXTS[-3]
         rows = max(1, size // self.count_tokens([text])[0])
@@ -144,23 +153,34 @@ class TransformerEncoder:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
 
 
-def _fingerprint(transformer: "SentenceTransformer", *, digest: str, vocabulary: dict[str, int]) -> str:
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str) -> str:
     """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
     modules = [
-        [type(module).__name__, getattr(module, "pooling_mode", None), getattr(module, "include_prompt", None)]
+        [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
         for module in transformer.modules()
         if type(module).__module__.startswith("sentence_transformers.")
     ]
     identity = {
         "weights": digest,
-        "vocabulary": hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest(),
+        "vocabularies": [tokens.vocabulary(transformer, task) for task in tokens.TASKS],
+        "samples": [tokens.sample(transformer, task) for task in tokens.TASKS],
         "modules": modules[1:],
         "prompts": transformer.prompts,
-        "max_tokens": transformer.max_seq_length,
+        "default_prompt": transformer.default_prompt_name,
+        "max_tokens": [tokens.limit(transformer, task) for task in tokens.TASKS],
         "dimensions": transformer.get_embedding_dimension(),
         "precision": "float",
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _name(option: object) -> object:
+    """An option as it is written down; a function by the name of its class."""
+    return type(option).__name__ if callable(option) else option

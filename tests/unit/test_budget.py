@@ -1,8 +1,10 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pg_semantic.encoders import budget as budgets
 from pg_semantic.encoders.budget import Budget
 
 _counts = st.lists(st.integers(0, 600), max_size=80)
@@ -45,3 +47,62 @@ def test_after_memory_ended_batches_are_half_as_large_as_what_was_too_much() -> 
     budget.shrink(600)
     assert budget.tokens == 300
     assert budget.is_tuned
+
+
+class Machine:
+    """Encodes at a speed for each size, in tokens a second, by a clock of its own."""
+
+    def __init__(self, speeds: dict[int, float]) -> None:
+        self.budget = Budget(None)
+        self.probed: list[tuple[int, int]] = []
+        self._speeds = speeds
+        self._now = 0.0
+
+    def encode(self, size: int) -> None:
+        self.probed.append((size, self.budget.tokens))
+        self._now += size / self._speeds[size]
+
+    def perf_counter(self) -> float:
+        return self._now
+
+    monotonic = perf_counter
+
+
+@pytest.mark.parametrize(
+    ("speeds", "chosen"),
+    [
+        ({512: 10_000, 1024: 14_000, 2048: 15_000, 4096: 14_900}, 2048),
+        ({512: 10_000, 1024: 14_900, 2048: 15_000, 4096: 15_000}, 1024),
+        ({512: 10_000, 1024: 14_000, 2048: 15_000, 4096: 20_000}, 4096),
+    ],
+)
+def test_the_smallest_size_that_is_about_as_fast_as_any_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float], chosen: int
+) -> None:
+    machine = Machine(speeds)
+    monkeypatch.setattr(budgets, "time", machine)
+    machine.budget.tune(machine.encode, list(speeds))
+    assert machine.budget.tokens == chosen
+    assert all(size == in_force for size, in_force in machine.probed)
+
+
+def test_a_slow_encoder_is_not_probed_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine({512: 100, 1024: 100, 2048: 100})
+    monkeypatch.setattr(budgets, "time", machine)
+    machine.budget.tune(machine.encode, [512, 1024, 2048])
+    assert machine.probed == [(512, 512)]
+    assert machine.budget.tokens == 512
+
+
+def test_a_probe_ends_when_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine({512: 10_000, 1024: 20_000, 2048: 40_000})
+    monkeypatch.setattr(budgets, "time", machine)
+
+    def encode(size: int) -> None:
+        machine.encode(size)
+        if size > 512:
+            machine.budget.shrink(size)
+
+    machine.budget.tune(encode, [512, 1024, 2048])
+    assert [size for size, _ in machine.probed] == [512, 1024]
+    assert machine.budget.tokens == 512
