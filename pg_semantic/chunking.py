@@ -6,6 +6,8 @@ from typing import Protocol
 
 from pg_semantic import errors, hashing
 
+_CHARACTERS_OF_A_LONG_TOKEN = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
@@ -106,22 +108,25 @@ class _Cutter:
         self._split_beside_head = ruler.splitter(max_tokens=beside, overlap_tokens=min(overlap, beside - overhead - 1))
 
     def cut(self, text: str) -> list[Chunk]:
-        pieces = self._with_head(text, self._split(text))
+        pieces = self._with_head(text) or self._split(text)
         counts = self._ruler.count_tokens(pieces)
         return [Chunk(piece, n, truncated=n > self._ruler.max_tokens) for piece, n in zip(pieces, counts, strict=True)]
 
-    def _with_head(self, text: str, pieces: list[str]) -> list[str]:
-        """Keeps a short beginning, as a title is, together with what follows it.
+    def _with_head(self, text: str) -> list[str] | None:
+        """Keeps a short beginning, as a title is, together with what follows it; None for a text that has none.
 
         A splitter that respects paragraphs leaves a title alone whenever the paragraph after it fills a chunk, and
-        the vector of two words comes near to everything.
+        the vector of two words comes near to everything. Where a chunk ends is decided by the text near it, so that
+        the beginning of a long text is enough to look at.
         """
-        head, rest = pieces[0], text[len(pieces[0]) :]
+        window = self.limit * _CHARACTERS_OF_A_LONG_TOKEN
+        head = self._split(text[:window])[0]
+        rest = text[len(head) :]
         if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
-            return pieces
-        beside, *others = self._split_beside_head(rest)
+            return None
+        beside, *others = self._split_beside_head(rest[:window])
         first = text[: text.index(beside, len(head)) + len(beside)]
         if not others or self._ruler.count_tokens([first])[0] > self.limit:
-            return pieces
+            return None
         next_start = text.index(others[0], len(head)) if self._overlaps else len(first)
         return [first, *self._split(text[next_start:])]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
+from pg_semantic.encoders.splitting import TokenSplitter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,10 +53,7 @@ class TokenizerRuler:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        from semantic_text_splitter import TextSplitter
-
-        capacity = max_tokens - self.count_tokens([""])[0]
-        return TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap=overlap_tokens).chunks
+        return TokenSplitter(self._tokenizer, self.count_tokens, max_tokens=max_tokens, overlap=overlap_tokens)
 
 
 class EstimatedRuler:

@@ -10,6 +10,7 @@ import numpy as np
 from pg_semantic.encoders import selfcheck, tokens
 from pg_semantic.encoders.base import Backend, Vectors, batched
 from pg_semantic.encoders.budget import Budget
+from pg_semantic.encoders.splitting import TokenSplitter
 from pg_semantic.encoders.tokens import Tokenized, Tokens
 from pg_semantic.encoders.weights import Identity
 
@@ -41,7 +42,6 @@ class TransformerEncoder:
         self._transformer = transformer.eval()
         self._tokens = Tokens(transformer)
         self._query_prompt = tokens.prompt(transformer, "query")
-        self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
         self.max_tokens = self._tokens.limit
         self.fingerprint = _fingerprint(transformer, digest=identity.digest)
 
@@ -71,13 +71,7 @@ class TransformerEncoder:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        from semantic_text_splitter import TextSplitter
-
-        if (max_tokens, overlap_tokens) not in self._splitters:  # making one takes 50 ms
-            capacity = max_tokens - self.count_tokens([""])[0]
-            made = TextSplitter.from_huggingface_tokenizer(self._tokens.tokenizer, capacity, overlap=overlap_tokens)
-            self._splitters[max_tokens, overlap_tokens] = made.chunks
-        return self._splitters[max_tokens, overlap_tokens]
+        return TokenSplitter(self._tokens.tokenizer, self.count_tokens, max_tokens=max_tokens, overlap=overlap_tokens)
 
     @property
     def _is_device(self) -> bool:
