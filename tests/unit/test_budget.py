@@ -45,3 +45,10 @@ def test_after_memory_ended_batches_are_half_as_large_as_what_was_too_much() -> 
     budget.shrink(600)
     assert budget.tokens == 300
     assert budget.is_tuned
+
+
+def test_a_probe_keeps_to_what_it_learnt_of_memory() -> None:
+    """The budget after memory ended at 4,096 tokens is also the one that a probe begins with."""
+    budget = Budget(None)
+    budget.tune(lambda size: budget.shrink(size) if size == 4096 else None, [512, 4096])
+    assert budget.tokens == 2048
