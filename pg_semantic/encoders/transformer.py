@@ -34,13 +34,16 @@ class TransformerEncoder:
         self.reference = reference
         self.backend = backend
         self.budget = budget
+        self.least_cosine: float | None = None
         self.dimensions = int(transformer.get_embedding_dimension())
         self._transformer = transformer.eval()
         self._tokens = Tokens(transformer)
         self._query_prompt = tokens.prompt(transformer, "query")
         self._splitters: dict[tuple[int, int], Callable[[str], list[str]]] = {}
         self.max_tokens = self._tokens.limit
-        self.fingerprint = _fingerprint(transformer, digest=digest)
+        self.fingerprint = _fingerprint(
+            transformer, digest=digest, precision="int8" if backend.precision == "int8" else "float"
+        )
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
@@ -142,7 +145,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
 
 
-def _fingerprint(transformer: "SentenceTransformer", *, digest: str) -> str:
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str, precision: str) -> str:
     """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
     modules = [
         [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
@@ -158,7 +161,7 @@ def _fingerprint(transformer: "SentenceTransformer", *, digest: str) -> str:
         "default_prompt": transformer.default_prompt_name,
         "max_tokens": [tokens.limit(transformer, task) for task in tokens.TASKS],
         "dimensions": transformer.get_embedding_dimension(),
-        "precision": "float",
+        "precision": precision,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
