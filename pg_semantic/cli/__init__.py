@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pg_semantic import errors
-from pg_semantic.cli import database, demo, index, retry, search, settings, status, verify, worker
+from pg_semantic.cli import database, demo, encoder, index, retry, search, settings, status, verify, worker
 
 app = typer.Typer(
     name="pg-semantic",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(database.app, name="db")
 app.add_typer(index.app, name="index")
+app.add_typer(encoder.app, name="encoder")
 for command, function in (
     ("worker", worker.worker),
     ("search", search.search),

@@ -28,6 +28,7 @@ log = logging.getLogger("pg_semantic.encoders")
 
 
 PLAIN = Backend("torch", "float32")
+INT8 = Backend("openvino", "int8")
 
 
 def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Settings") -> TransformerEncoder:
@@ -36,10 +37,15 @@ def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Set
     Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
     """
     identity = weights.identify(reference, folder)
-    whole = _open(folder, reference=reference, dimensions=dimensions, device=settings.device)
-    fitting = _Fitting(whole, identity=identity, settings=settings)
+    is_quantised = weights.is_quantised(folder)
+    if is_quantised:
+        check_int8(settings, has_openvino=has_openvino())
+    whole = open_whole(
+        folder, reference=reference, dimensions=dimensions, device="cpu" if is_quantised else settings.device
+    )
+    fitting = _Fitting(whole, folder, identity=identity, settings=settings)
     troubles = []
-    for backend in candidates(fitting.device, settings, has_openvino=_has_openvino()):
+    for backend in [INT8] if is_quantised else candidates(fitting.device, settings, has_openvino=has_openvino()):
         started = time.monotonic()
         try:
             encoder = fitting.fit(backend)
@@ -72,6 +78,22 @@ def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list
     return list(dict.fromkeys(found))
 
 
+def check_int8(settings: "Settings", *, has_openvino: bool) -> None:
+    """Raises when the settings or what is installed leave no way to compute a quantised encoder."""
+    if not has_openvino:
+        raise errors.MissingExtra("A quantised encoder needs OpenVINO: pip install 'pg-semantic-index[cpu]'.")
+    for name, value, fitting in (
+        ("BACKEND", settings.backend, ("auto", "openvino")),
+        ("PRECISION", settings.precision, ("auto",)),
+        ("DEVICE", settings.device, (None, "cpu")),
+    ):
+        if value not in fitting:
+            raise errors.SettingsError(
+                f"PG_SEMANTIC_{name}={value} does not fit a quantised encoder, which OpenVINO computes in int8 on the "
+                f"CPU: leave it out, or take the encoder that was quantised."
+            )
+
+
 def _precision(name: str, device: str, settings: "Settings") -> str:
     if settings.precision != "auto":
         return settings.precision
@@ -80,13 +102,15 @@ def _precision(name: str, device: str, settings: "Settings") -> str:
     return openvino.precision_of_cpu() if name == "openvino" else torch.precision_of(settings.device or device)
 
 
-def _has_openvino() -> bool:
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
     import importlib.util
 
     return importlib.util.find_spec("openvino") is not None
 
 
-def _open(folder: Path, *, reference: str, dimensions: int | None, device: str | None) -> "SentenceTransformer":
+def open_whole(folder: Path, *, reference: str, dimensions: int | None, device: str | None) -> "SentenceTransformer":
+    """The encoder as sentence-transformers loads it, in 32 bits. Raises `errors.EncoderError` when it can not."""
     try:
         from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
@@ -107,18 +131,24 @@ def _open(folder: Path, *, reference: str, dimensions: int | None, device: str |
         raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be loaded: {error}") from error
 
 
+def transformers_of(whole: "SentenceTransformer") -> list[Any]:
+    """The modules with a transformer; a router may have several."""
+    from sentence_transformers.base.modules import Transformer
+
+    return [module for module in whole.modules() if isinstance(module, Transformer)]
+
+
 class _Fitting:
-    """Tries back ends on the transformers inside a `SentenceTransformer`; a router may have several."""
+    """Tries back ends on the transformers inside a `SentenceTransformer`."""
 
-    def __init__(self, whole: "SentenceTransformer", *, identity: Identity, settings: "Settings") -> None:
-        from sentence_transformers.base.modules import Transformer
-
+    def __init__(self, whole: "SentenceTransformer", folder: Path, *, identity: Identity, settings: "Settings") -> None:
         self.device = whole.device.type
         self._whole = whole
+        self._folder = folder
         self._identity = identity
         self._settings = settings
         self._expected = selfcheck.reference(whole)
-        self._modules = [module for module in whole.modules() if isinstance(module, Transformer)]
+        self._modules = transformers_of(whole)
         self._originals = [module.model for module in self._modules]
 
     def fit(self, backend: Backend) -> TransformerEncoder:
@@ -132,8 +162,9 @@ class _Fitting:
         budget = Budget(self._settings.token_budget)
         encoder = TransformerEncoder(self._whole, identity=self._identity, backend=backend, budget=budget)
         cosine = selfcheck.least_cosine(encoder, self._expected)
-        if cosine < selfcheck.LEAST_COSINE:
+        if cosine < (selfcheck.LEAST_COSINE_INT8 if backend == INT8 else selfcheck.LEAST_COSINE):
             raise ValueError(f"its vectors differ from the reference's (cosine {cosine:.5f})")
+        encoder.least_cosine = cosine
         return encoder
 
     def _stand_in(self, module: Any, backend: Backend, *, number: int) -> Any:
@@ -141,7 +172,9 @@ class _Fitting:
 
         if backend.name == "torch":
             return torch.Halved(module.model, backend.precision)
-        return openvino.Compiled(module, precision=backend.precision, cached=self._cached(module, number=number))
+        if backend == INT8:  # the rest stays in 32 bits: 16 are hardly faster, and not on all machines
+            return openvino.Compiled(module, precision="float32", converted=weights.quantised(self._folder, number))
+        return openvino.cached(module, precision=backend.precision, at=self._cached(module, number=number))
 
     def _cached(self, module: Any, *, number: int) -> Path:
         """Where the converted transformer is kept, by all that decides what it is."""

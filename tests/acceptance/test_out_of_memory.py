@@ -1,6 +1,5 @@
 """An encoder whose memory ends goes on in smaller batches, down to a single text."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,12 +81,3 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(made: Callable[[str], P
     with pytest.raises(RuntimeError, match="shapes do not match"):
         encoder.encode_documents(TEXTS)
     assert encoder.budget.tokens == 4096
-
-
-def test_what_the_probe_learns_of_memory_is_kept(made: Callable[[str], Path], caplog: pytest.LogCaptureFixture) -> None:
-    """At 4,096 tokens memory ends, and half of that is also the budget that a tuning begins with."""
-    caplog.set_level(logging.INFO, "pg_semantic.encoders")
-    encoder = _encoder(made("bert"), room=2500)
-    encoder.encode_documents(TEXTS * 20)
-    assert "token budget" in caplog.text
-    assert encoder.budget.tokens <= 2048

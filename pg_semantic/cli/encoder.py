@@ -1,0 +1,70 @@
+"""``pg-semantic encoder``: look at an encoder, or make one that computes in int8."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pg_semantic import encoders, settings
+from pg_semantic.cli import options, output
+from pg_semantic.demo import corpus
+from pg_semantic.encoders import facts
+
+app = typer.Typer(help="Look at encoders, and make smaller ones.", no_args_is_help=True)
+
+_SAMPLE = 64
+
+Reference = Annotated[str, typer.Argument(help="A hub name, a folder, or hashed:N.")]
+
+
+@app.command(epilog="Example: pg-semantic encoder show sentence-transformers/all-MiniLM-L6-v2")
+def show(reference: Reference, json: options.Json = False) -> None:
+    """Load an encoder and show what computes it here, how fast, and its fingerprint."""
+    found = facts.of(encoders.load(reference), list(itertools.islice(_pages(), _SAMPLE)))
+    if json:
+        output.as_json(found)
+        return
+    rows = [(name.replace("_", " "), value) for name, value in dataclasses.asdict(found).items()]
+    output.table(("fact", "value"), [(name, _shown(value)) for name, value in rows])
+
+
+@app.command(
+    epilog="Example: pg-semantic encoder quantize sentence-transformers/all-MiniLM-L6-v2 ./minilm-int8 "
+    "--texts sample.txt"
+)
+def quantize(
+    reference: Annotated[str, typer.Argument(help="The encoder to start from: a hub name or a folder.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the new encoder; must be empty or not there.")],
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Texts like yours, one a line, to calibrate on. Default: tldr pages."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many of the texts are used.", min=1)] = 300,
+) -> None:
+    """Make an encoder that computes in int8. It is another encoder: an index has to be built anew with it."""
+    from pg_semantic.encoders import quantize as quantizing  # loads torch
+
+    given = _lines(texts) if texts else list(_pages())
+    made = quantizing.quantize(reference, folder, texts=given, samples=samples, settings=settings.load())
+    output.say(
+        f"{output.escaped(folder)} is calibrated on {made.texts} texts; on {made.compared_texts} others its vectors "
+        f"have a cosine of {made.mean_cosine:.4f} to those in 32 bits, at least {made.least_cosine:.4f}."
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} can not be read: {error}", param_hint="--texts") from error
+
+
+def _pages() -> Iterator[str]:
+    return (f"{page.title}\n\n{page.text}" for page in corpus.pages())
+
+
+def _shown(value: object) -> object:
+    return f"{value:.5f}" if isinstance(value, float) and value <= 1 else value
