@@ -103,9 +103,9 @@ class Settings(pydantic_settings.BaseSettings):
         float,
         Field(
             gt=0,
-            description="About how long a batch of edits is encoded, in seconds; one of backfill four times as long.",
+            description="About how long a batch is encoded, in seconds; edits are let pass.",
         ),
-    ] = 2.0
+    ] = 8.0
     write_chunks: Annotated[
         int, Field(ge=1, description="Chunks per write transaction: the longest that an edit of their rows can wait.")
     ] = 64

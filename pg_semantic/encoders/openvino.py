@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from sentence_transformers.base.modules import Transformer
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers.utils import logging as transformers_logging
+
+from pg_semantic.encoders import streams
 
 RECIPE = 2
 """Of the conversion below; another one makes other files."""
@@ -36,17 +39,34 @@ class Compiled(nn.Module):
         self.config = module.model.config
         self._path = _output_path(module)
         self._names = list(tensors(_sample(module)))
-        hints = {"INFERENCE_PRECISION_HINT": _HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self._request = import_().Core().compile_model(converted, "CPU", hints).create_infer_request()
+        self._converted = converted
+        self._precision = precision
+        self._request = self._compile("LATENCY").create_infer_request()
+        self._compiling = threading.Lock()
+        self._shared: Any = None
+        self._of_thread = threading.local()
 
     def forward(self, **features: Any) -> Any:
         """The transformer's output where sentence-transformers looks for it."""
         given = [features[name].numpy() for name in self._names]
-        [made] = self._request.infer(dict(enumerate(given))).values()
+        request = self._request_of_thread() if streams.is_one() else self._request
+        [made] = request.infer(dict(enumerate(given))).values()
         output: Any = torch.from_numpy(made)
         for key in reversed(self._path):
             output = {key: output}
         return output
+
+    def _request_of_thread(self) -> Any:
+        """A request of the calling thread's own, on a share of the cores; made when it is first needed."""
+        if not hasattr(self._of_thread, "request"):
+            with self._compiling:
+                self._shared = self._shared or self._compile("THROUGHPUT")
+            self._of_thread.request = self._shared.create_infer_request()
+        return self._of_thread.request
+
+    def _compile(self, hint: str) -> Any:
+        hints = {"INFERENCE_PRECISION_HINT": _HINT[self._precision], "PERFORMANCE_HINT": hint}
+        return import_().Core().compile_model(self._converted, "CPU", hints)
 
 
 def cached(module: Transformer, *, precision: str, at: Path) -> Compiled:

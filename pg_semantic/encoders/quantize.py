@@ -141,5 +141,5 @@ def _import() -> Any:
             import nncf
     except ImportError as error:
         raise errors.MissingExtra("Quantising needs NNCF: pip install 'pg-semantic-index[int8]'.") from error
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function quietens the handlers of everybody
     return nncf

@@ -1,5 +1,6 @@
 """A `SentenceTransformer` as an encoder: any bi-encoder, whatever computes its transformer."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pg_semantic.encoders import selfcheck, tokens
 from pg_semantic.encoders.base import Backend, Vectors, batched
 from pg_semantic.encoders.budget import Budget
 from pg_semantic.encoders.splitting import TokenSplitter
+from pg_semantic.encoders.streams import Streams
 from pg_semantic.encoders.tokens import Tokenized, Tokens
 from pg_semantic.encoders.weights import Identity
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
 _DEVICE_BATCHES = 8
+_EACH = 2  # batches for each stream, so that none waits long for the others
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
 _OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
@@ -38,6 +41,7 @@ class TransformerEncoder:
         self.revision = identity.revision
         self.backend = backend
         self.budget = budget
+        self._streams = Streams() if backend.name == "openvino" else None
         self.least_cosine: float | None = None
         self.dimensions = int(transformer.get_embedding_dimension())
         self._transformer = transformer.eval()
@@ -53,7 +57,7 @@ class TransformerEncoder:
         counts = [min(count, self.max_tokens) for count in self.count_tokens(texts)]
         self._tune(counts)
         found = list(self.budget.batches(counts, range(len(texts))))
-        together = batched(len(found), _DEVICE_BATCHES if self._is_device else 1)
+        together = batched(len(found), _DEVICE_BATCHES if self._is_device else self._at_once * _EACH)
         return [[number for one in several for number in found[one]] for several in together]
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
@@ -81,6 +85,10 @@ class TransformerEncoder:
         return self._device.type != "cpu"
 
     @property
+    def _at_once(self) -> int:
+        return self._streams.count if self._streams else 1
+
+    @property
     def _device(self) -> "torch.device":
         device: torch.device = self._transformer.device
         return device
@@ -95,9 +103,12 @@ class TransformerEncoder:
         self, read: Tokenized, numbers: Sequence[int], *, task: str
     ) -> list[tuple[list[int], "torch.Tensor"]]:
         """Vectors by batch, on the device: it is not waited for before all batches are on their way."""
+        batches = list(self.budget.batches(read.counts, numbers))
+        run = self._streams.map if self._streams and len(batches) > 1 else map
         computed = []
-        for batch in self.budget.batches(read.counts, numbers):
-            made = self._forward_if_it_fits(read, batch, task=task)
+        for batch, made in zip(
+            batches, run(functools.partial(self._forward_if_it_fits, read, task=task), batches), strict=True
+        ):
             if made is not None:
                 computed.append((batch, made))
                 continue
@@ -145,7 +156,7 @@ class TransformerEncoder:
 
     def _probe(self, size: int) -> None:
         text = selfcheck.TEXTS[-3]
-        rows = max(1, size // self.count_tokens([text])[0])
+        rows = max(1, size // self.count_tokens([text])[0]) * self._at_once
         self._encode(self._tokens.read([text] * rows), task="document")
 
 

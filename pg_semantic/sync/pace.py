@@ -8,7 +8,6 @@ _FEWEST_CHARACTERS = 1_000  # less says little of an encoder's speed
 _FASTER_AT_MOST = 4  # times as fast as was thought before
 _SMOOTHING = 0.3
 _SLICE_SECONDS = 0.2
-_NOT_URGENT = 4
 
 
 @dataclass(slots=True)
@@ -19,9 +18,10 @@ class Pace:
     speed: float = 20_000.0
     characters_per_row: float = 100.0
 
-    def characters(self, *, urgent: bool = True) -> int:
-        """Characters for a batch; what is not urgent comes in larger ones, which are padded less."""
-        return self._in(self.batch_seconds * (1 if urgent else _NOT_URGENT))
+    @property
+    def characters(self) -> int:
+        """Characters for a batch."""
+        return self._in(self.batch_seconds)
 
     @property
     def slice_characters(self) -> int:

@@ -123,7 +123,7 @@ class Pipeline:
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
-        return self._taken(turn, self._paces[turn.generation_id].characters(urgent=turn.priority == jobqueue.EDIT))
+        return self._taken(turn, self._paces[turn.generation_id].characters)
 
     def _ready(self, connection: sa.Connection) -> list[Ready]:
         """What can be claimed; nothing for now if the server had no time to say."""

@@ -16,13 +16,13 @@ def after(batches: int, *, speed: float) -> Pace:
     """A pace after so many full batches of an encoder that reads so many characters a second."""
     pace = Pace(BATCH_SECONDS)
     for _ in range(batches):
-        pace.learn_speed(pace.characters(), pace.characters() / speed)
+        pace.learn_speed(pace.characters, pace.characters / speed)
     return pace
 
 
 @given(st.floats(FEWEST_CHARACTERS / BATCH_SECONDS, MOST_CHARACTERS / BATCH_SECONDS))
 def test_a_constant_speed_is_met_within_a_few_batches(speed: float) -> None:
-    assert after(5, speed=speed).characters() / speed == pytest.approx(BATCH_SECONDS, rel=0.01)
+    assert after(5, speed=speed).characters / speed == pytest.approx(BATCH_SECONDS, rel=0.01)
 
 
 @given(_lessons, st.floats(FEWEST_CHARACTERS / BATCH_SECONDS, MOST_CHARACTERS / BATCH_SECONDS))
@@ -31,8 +31,8 @@ def test_whatever_went_before_a_constant_speed_is_met(lessons: list[tuple[int, f
     for characters, seconds in lessons:
         pace.learn_speed(characters, seconds)
     for _ in range(6):
-        pace.learn_speed(pace.characters(), pace.characters() / speed)
-    assert pace.characters() / speed == pytest.approx(BATCH_SECONDS, rel=0.01)
+        pace.learn_speed(pace.characters, pace.characters / speed)
+    assert pace.characters / speed == pytest.approx(BATCH_SECONDS, rel=0.01)
 
 
 @given(_lessons)
@@ -40,37 +40,37 @@ def test_a_batch_is_never_beyond_its_bounds(lessons: list[tuple[int, float]]) ->
     pace = Pace(BATCH_SECONDS)
     for characters, seconds in lessons:
         pace.learn_speed(characters, seconds)
-        assert FEWEST_CHARACTERS <= pace.characters() <= MOST_CHARACTERS
+        assert FEWEST_CHARACTERS <= pace.characters <= MOST_CHARACTERS
 
 
 @given(_lessons)
 def test_one_lucky_batch_makes_the_next_four_times_as_large_at_most(lessons: list[tuple[int, float]]) -> None:
     pace = Pace(BATCH_SECONDS)
     for characters, seconds in lessons:
-        before = pace.characters()
+        before = pace.characters
         pace.learn_speed(characters, seconds)
-        assert pace.characters() <= 4 * before
+        assert pace.characters <= 4 * before
 
 
 @given(st.integers(0, FEWEST_CHARACTERS - 1), st.floats(0, BATCH_SECONDS))
 def test_a_small_batch_teaches_nothing(characters: int, seconds: float) -> None:
     pace = after(3, speed=50_000)
-    learnt = pace.characters()
+    learnt = pace.characters
     pace.learn_speed(characters, seconds)
-    assert pace.characters() == learnt
+    assert pace.characters == learnt
 
 
 def test_a_small_batch_that_took_too_long_does_teach() -> None:
     pace = after(3, speed=50_000)
     pace.learn_speed(10, 60.0)
-    assert pace.characters() == FEWEST_CHARACTERS
+    assert pace.characters == FEWEST_CHARACTERS
 
 
 def test_a_batch_whose_vectors_were_all_known_teaches_nothing() -> None:
     pace = after(3, speed=50_000)
-    learnt = pace.characters()
+    learnt = pace.characters
     pace.learn_speed(0, 0.0)
-    assert pace.characters() == learnt
+    assert pace.characters == learnt
 
 
 @given(
@@ -80,7 +80,7 @@ def test_a_claim_is_of_one_row_at_least_and_of_the_setting_at_most(most: int, le
     pace = Pace(BATCH_SECONDS)
     for rows, characters in lengths:
         pace.learn_length(rows, characters)
-        assert 1 <= pace.rows(pace.characters(), most=most) <= most
+        assert 1 <= pace.rows(pace.characters, most=most) <= most
 
 
 @given(st.integers(1, 100_000))
@@ -88,8 +88,8 @@ def test_rows_of_one_length_come_to_fill_a_batch(length: int) -> None:
     pace = after(8, speed=500_000)
     for _ in range(50):
         pace.learn_length(10, 10 * length)
-    assert pace.rows(pace.characters(), most=10_000) == pytest.approx(
-        min(10_000, max(1, pace.characters() / length)), abs=1, rel=0.05
+    assert pace.rows(pace.characters, most=10_000) == pytest.approx(
+        min(10_000, max(1, pace.characters / length)), abs=1, rel=0.05
     )
 
 
