@@ -7,7 +7,8 @@
 * the **bare encoder** on the very chunks, all at once: half of them before the worker and half after it, since a
   machine's speed changes;
 * the **worker**, from its sign-in until every row is synced and the HNSW index is built;
-* a **script** on the same chunks: `SentenceTransformer.encode` with its defaults, COPY, CREATE INDEX.
+* a **script** on the same chunks, as a process of its own: `SentenceTransformer.encode` with its defaults, COPY, CREATE
+  INDEX.
 
 Loading the encoder is in none of them. ``pipeline_efficiency`` is the worker's chunks a second over the bare encoder's,
 ``ratio_vs_script`` the script's time over the worker's. Memory is the peak of worker processes: with the real encoder,
@@ -19,20 +20,20 @@ import functools
 import gzip
 import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import psycopg
 import sqlalchemy as sa
-from sentence_transformers import SentenceTransformer
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import corpus, footprint, scifact, server
 from pg_semantic import SemanticIndex, encoders, settings
 from pg_semantic.chunking import Chunking, chunk
-from pg_semantic.encoders import Encoder, weights
+from pg_semantic.encoders import Encoder
 from pg_semantic.sync.worker import Worker
 
 SHORT, LONG = 10_000, 1_000
@@ -80,9 +81,11 @@ def _speeds(postgres: server.Server, texts: Sequence[str]) -> dict[str, object]:
     chunks = [piece.content for pieces in chunk(texts, Chunking(), encoder) for piece in pieces]
     encoder.encode_documents(chunks[:200])  # so that it is warm, and its budget tuned
     bare = _seconds(lambda: encoder.encode_documents(chunks[::2]))
-    synced = _sync(postgres, texts, encoder)
+    engine = postgres.create("worker")
+    synced = _sync(engine, texts, encoder)
     bare += _seconds(lambda: encoder.encode_documents(chunks[1::2]))
-    script = _script(postgres, chunks)
+    script = _script(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    engine.dispose()
     print(f"{len(chunks)} chunks: bare encoder {bare:.1f} s, worker {synced:.1f} s, script {script:.1f} s")
     return {
         "pipeline_efficiency": round(bare / synced, 3),
@@ -94,8 +97,7 @@ def _speeds(postgres: server.Server, texts: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _sync(postgres: server.Server, texts: Sequence[str], encoder: Encoder) -> float:
-    engine = postgres.create("worker")
+def _sync(engine: sa.Engine, texts: Sequence[str], encoder: Encoder) -> float:
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(sa.insert(Article), [{"id": number, "text": text} for number, text in enumerate(texts)])
@@ -106,29 +108,12 @@ def _sync(postgres: server.Server, texts: Sequence[str], encoder: Encoder) -> fl
         built = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
         if not connection.scalar(sa.text(built), {"name": index}):
             raise RuntimeError("The vector index was not built.")
-    engine.dispose()
     return seconds
 
 
-def _script(postgres: server.Server, chunks: Sequence[str]) -> float:
-    """What one would write: encode all, COPY, CREATE INDEX."""
-    transformer = SentenceTransformer(str(weights.folder(scifact.ENCODER, settings.load().encoder_paths)))
-    engine = postgres.create("script")
-    server.execute(engine, "CREATE TABLE chunk (id int PRIMARY KEY, content text, vector halfvec(384))")
-
-    def run() -> None:
-        vectors = transformer.encode(list(chunks)).tolist()
-        with engine.begin() as connection:
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's driver
-            with driver.cursor().copy("COPY chunk FROM STDIN") as copy:
-                for record in zip(itertools.count(), chunks, map(str, vectors), strict=False):
-                    copy.write_row(record)
-        server.execute(engine, "CREATE INDEX ON chunk USING hnsw (vector halfvec_cosine_ops)")
-
-    seconds = _seconds(run)
-    engine.dispose()
-    return seconds
+def _script(dsn: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.script", dsn]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def _seconds(work: Callable[[], object]) -> float:
