@@ -44,7 +44,8 @@ class Halved(nn.Module):
         self.config = inner.config
         self.inner = copy.deepcopy(inner)
         for parameter in self.inner.parameters():  # and no buffers: rotary frequencies in 16 bits are too coarse
-            parameter.data = parameter.data.to(_HALF[precision])
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(_HALF[precision])
 
     def forward(self, **features: Any) -> dict[str, Any]:
         """The transformer's outputs by name."""

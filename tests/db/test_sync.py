@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Chunking, SemanticIndex, encoders, errors, inspection, schema
+from pg_semantic import Chunking, Searcher, SemanticIndex, encoders, errors, inspection, schema
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.sync import backfill, status
@@ -124,18 +125,21 @@ class Fragile(HashedEncoder):
 
 
 def test_a_row_that_breaks_the_encoder_is_parked_alone_with_its_error(articles: sa.Engine) -> None:
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 100) i")
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 256) i")
     execute(articles, "UPDATE article SET body = 'poison' WHERE id = 42")
     done = sync(articles, lambda *_, **__: Fragile(32), max_attempts=1)
-    assert (done.rows, done.rows_failed) == (99, 1)
+    assert (done.rows, done.rows_failed) == (255, 1)
     assert rows(articles, "SELECT key, state, error FROM semantic.job") == [
         ("42", "failed", "RuntimeError: the encoder choked")
     ]
     assert truth(articles).missing == {"42"}
     with articles.connect() as connection:
         [index] = status.read(connection, exact=True).indexes
-    assert (index.rows, index.synced, index.failed) == (100, 99, 1)
+    assert (index.rows, index.synced, index.failed) == (256, 255, 1)
     assert [(failure.key, failure.attempts) for failure in index.failures] == [("42", 1)]
+    with orm.Session(articles) as session:
+        hits = Searcher(encoder()).search(session, Article.semantic, "title", limit=300)
+    assert {hit.entity.id for hit in hits} == set(range(1, 257)) - {42}
 
 
 def test_a_parked_row_is_taken_again_when_its_text_changes(articles: sa.Engine) -> None:
