@@ -70,7 +70,7 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=8_192)
 def _direction(word: str, dimensions: int) -> Vectors:
     seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8])
     vector = np.random.Generator(np.random.PCG64(seed)).standard_normal(dimensions, dtype=np.float32)

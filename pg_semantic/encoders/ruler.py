@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
-from pg_semantic.encoders.splitting import TokenSplitter
+from pg_semantic.encoders.splitting import Splitters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,6 +23,7 @@ class TokenizerRuler:
     def __init__(self, tokenizer: "Tokenizer", *, prompt: str) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
+        self._splitters = Splitters(tokenizer, self.count_tokens)
 
     @classmethod
     def load(cls, place: str, *, prompt: str) -> "TokenizerRuler":
@@ -53,7 +54,7 @@ class TokenizerRuler:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        return TokenSplitter(self._tokenizer, self.count_tokens, max_tokens=max_tokens, overlap=overlap_tokens)
+        return self._splitters.make(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
 
 class EstimatedRuler:

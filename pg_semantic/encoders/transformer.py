@@ -11,7 +11,7 @@ import numpy as np
 from pg_semantic.encoders import selfcheck, tokens
 from pg_semantic.encoders.base import Backend, Vectors, batched
 from pg_semantic.encoders.budget import Budget
-from pg_semantic.encoders.splitting import TokenSplitter
+from pg_semantic.encoders.splitting import Splitters
 from pg_semantic.encoders.streams import Streams
 from pg_semantic.encoders.tokens import Tokenized, Tokens
 from pg_semantic.encoders.weights import Identity
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
-_DEVICE_BATCHES = 8
-_EACH = 2  # batches for each stream, so that none waits long for the others
+_SECONDS = 0.4
+_SEVERAL = 2  # batches for each stream while their speed is not known
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
 _OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
@@ -47,18 +47,20 @@ class TransformerEncoder:
         self._transformer = transformer.eval()
         self._tokens = Tokens(transformer)
         self._query_prompt = tokens.prompt(transformer, "query")
+        self._splitters = Splitters(self._tokens.tokenizer, self.count_tokens)
         self.max_tokens = self._tokens.limit
         self.fingerprint = _fingerprint(
             transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
         )
 
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `base.Encoder.batches`; on a device several of its own, as it is slow to be told of one at a time."""
+        """As `base.Encoder.batches`: several of its own, for about `_SECONDS`, as it is slow to be told of each."""
         counts = [min(count, self.max_tokens) for count in self.count_tokens(texts)]
         self._tune(counts)
         found = list(self.budget.batches(counts, range(len(texts))))
-        together = batched(len(found), _DEVICE_BATCHES if self._is_device else self._at_once * _EACH)
-        return [[number for one in several for number in found[one]] for several in together]
+        several = self.budget.at_once(_SECONDS, otherwise=_SEVERAL * self._at_once)
+        even = max(self._at_once, several - several % self._at_once)
+        return [[number for one in together for number in found[one]] for together in batched(len(found), even)]
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
@@ -78,7 +80,7 @@ class TransformerEncoder:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        return TokenSplitter(self._tokens.tokenizer, self.count_tokens, max_tokens=max_tokens, overlap=overlap_tokens)
+        return self._splitters.make(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     @property
     def _is_device(self) -> bool:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from pg_semantic.sync.batch import Batch
 
-_BYTES = 32_000_000  # for each encoder
+_BYTES = 16_000_000  # for each encoder
 _FLOAT_BYTES = 4
+_OBJECT_BYTES = 400  # of the array, the hash and the place in a dictionary
 
 
 class Memory:
@@ -29,5 +30,5 @@ class Memory:
         encoder = batch.tables.spec.encoder
         known = self._vectors.setdefault(encoder.id, {})
         known.update(batch.vectors)
-        for digest in list(known)[: -(_BYTES // (_FLOAT_BYTES * encoder.dimensions))]:
+        for digest in list(known)[: -(_BYTES // (_FLOAT_BYTES * encoder.dimensions + _OBJECT_BYTES))]:
             del known[digest]

@@ -10,7 +10,7 @@ from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.memory import Memory
 
-REMEMBERED_BYTES = 32_000_000
+REMEMBERED_BYTES = 16_000_000
 
 
 def tables_of(reference: str, dimensions: int, *, name: str = "article_semantic") -> schema.Tables:
@@ -93,7 +93,7 @@ def test_only_texts_of_the_batch_are_lent() -> None:
 
 
 def test_the_oldest_are_forgotten_beyond_the_size_and_no_others() -> None:
-    memory, room = Memory(), REMEMBERED_BYTES // (4 * 4000)
+    memory, room = Memory(), REMEMBERED_BYTES // (4 * 4000 + 400)
     texts = [f"text {number}" for number in range(room + 3)]
     memory.keep(encoded(LARGE, *texts[:room]))
     assert lent(memory, LARGE, *texts[:room]) == set(texts[:room])
@@ -102,14 +102,14 @@ def test_the_oldest_are_forgotten_beyond_the_size_and_no_others() -> None:
 
 
 def test_a_batch_beyond_the_size_leaves_its_last_vectors() -> None:
-    memory, room = Memory(), REMEMBERED_BYTES // (4 * 4000)
+    memory, room = Memory(), REMEMBERED_BYTES // (4 * 4000 + 400)
     texts = [f"text {number}" for number in range(2 * room)]
     memory.keep(encoded(LARGE, *texts))
     assert lent(memory, LARGE, *texts) == set(texts[room:])
 
 
 def test_the_room_of_one_encoder_is_not_that_of_another() -> None:
-    memory, room = Memory(), REMEMBERED_BYTES // (4 * 4000)
+    memory, room = Memory(), REMEMBERED_BYTES // (4 * 4000 + 400)
     memory.keep(encoded(SMALL, "tea"))
     memory.keep(encoded(LARGE, *(f"text {number}" for number in range(room + 1))))
     assert lent(memory, SMALL, "tea") == {"tea"}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pg_semantic.encoders.splitting import TokenSplitter
+from pg_semantic.encoders.splitting import Splitters, TokenSplitter
 
 _WORDS = ["tea", "coffee", "a", "longer", "word", ".", ",", "[UNK]"]
 _texts = st.lists(st.sampled_from([*_WORDS, ". ", "\n", "\n\n", " "]), max_size=200).map(" ".join).map(str.strip)
@@ -34,7 +34,7 @@ def _splitter(tokenizer: Tokenizer, max_tokens: int, overlap: int = 0) -> TokenS
     def count(texts: Sequence[str]) -> list[int]:
         return [2 + len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
 
-    return TokenSplitter(tokenizer, count, max_tokens=max_tokens, overlap=overlap)
+    return Splitters(tokenizer, count).make(max_tokens=max_tokens, overlap_tokens=overlap)
 
 
 @given(_texts, st.integers(4, 40), st.booleans())
@@ -48,5 +48,5 @@ def test_a_text_is_cut_as_if_each_piece_were_tokenised(text: str, max_tokens: in
 def test_no_piece_is_longer_than_it_may_be(tokenizer: Tokenizer, text: str, max_tokens: int) -> None:
     splitter = _splitter(tokenizer, max_tokens)
     pieces = splitter(text)
-    assert all(count <= max_tokens for count in splitter._count(pieces))
+    assert all(count <= max_tokens for count in splitter._of.count(pieces))
     assert "".join("".join(pieces).split()) == "".join(text.split())
