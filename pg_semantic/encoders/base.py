@@ -23,7 +23,7 @@ class Backend:
 
 
 class Encoder(Protocol):
-    """A bi-encoder. Not safe to share between threads unless it says so; also a `chunking.Ruler`."""
+    """A bi-encoder; also a `chunking.Ruler`. Safe to share between threads: a worker calls it from several."""
 
     @property
     def reference(self) -> str:
@@ -53,10 +53,6 @@ class Encoder(Protocol):
         """The longest text that it reads whole, special tokens and document prompt included."""
         ...
 
-    def batches(self, texts: Sequence[str]) -> list[list[int]]:
-        """Numbers of documents, in the batches that it reads at once when they are encoded together."""
-        ...
-
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """Vectors of texts to be found."""
         ...
@@ -72,8 +68,3 @@ class Encoder(Protocol):
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """A function that cuts a text into pieces of at most ``max_tokens``, counted as `count_tokens` does."""
         ...
-
-
-def batched(texts: int, most: int) -> list[list[int]]:
-    """The numbers of so many texts in order, at most so many a batch."""
-    return [list(range(start, min(start + most, texts))) for start in range(0, texts, most)]

@@ -19,7 +19,6 @@ class Budget:
     def __init__(self, tokens: int | None) -> None:
         self.tokens = tokens or FIRST
         self.is_tuned = tokens is not None
-        self._rate: float | None = None
         self._has_shrunk = False
 
     def batches(self, counts: Sequence[int], numbers: Sequence[int]) -> Iterator[list[int]]:
@@ -34,10 +33,6 @@ class Budget:
             batch.append(number)
         if batch:
             yield batch
-
-    def at_once(self, seconds: float, *, otherwise: int) -> int:
-        """How many batches are encoded in so many seconds, one at least; ``otherwise`` while that is not known."""
-        return max(1, int(seconds * self._rate / self.tokens)) if self._rate else otherwise
 
     def shrink(self, tokens: int) -> None:
         """Keeps to half of what was too much."""
@@ -61,7 +56,6 @@ class Budget:
         fitting = {size: seconds for size, seconds in quickest.items() if size <= self.tokens or not self._has_shrunk}
         rates = {size: size / seconds for size, seconds in fitting.items()} or {self.tokens: 0.0}
         self.tokens = min(size for size, rate in rates.items() if rate >= _LIKE_THE_BEST * max(rates.values()))
-        self._rate = rates[self.tokens]
         log.info("token budget %d, of %s", self.tokens, ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items()))
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pg_semantic.encoders.base import Vectors, batched
+from pg_semantic.encoders.base import Vectors
 
-_BATCH = 256
 _WORD = re.compile(r"\w+")
 
 
@@ -34,10 +33,6 @@ class HashedEncoder:
     def fingerprint(self) -> str:
         """As `base.Encoder.fingerprint`."""
         return hashlib.sha256(f"{self.reference}:{self.max_tokens}:1".encode()).hexdigest()
-
-    def batches(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `base.Encoder.batches`."""
-        return batched(len(texts), _BATCH)
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`."""

@@ -42,6 +42,7 @@ class Compiled(nn.Module):
         self._converted = converted
         self._precision = precision
         self._request = self._compile("LATENCY").create_infer_request()
+        self._in_use = threading.Lock()
         self._compiling = threading.Lock()
         self._shared: Any = None
         self._of_thread = threading.local()
@@ -49,12 +50,17 @@ class Compiled(nn.Module):
     def forward(self, **features: Any) -> Any:
         """The transformer's output where sentence-transformers looks for it."""
         given = [features[name].numpy() for name in self._names]
-        request = self._request_of_thread() if streams.is_one() else self._request
-        [made] = request.infer(dict(enumerate(given))).values()
+        [made] = self._infer(dict(enumerate(given))).values()
         output: Any = torch.from_numpy(made)
         for key in reversed(self._path):
             output = {key: output}
         return output
+
+    def _infer(self, given: dict[int, Any]) -> Any:
+        if streams.is_one():
+            return self._request_of_thread().infer(given)
+        with self._in_use:
+            return self._request.infer(given)
 
     def _request_of_thread(self) -> Any:
         """A request of the calling thread's own, on a share of the cores; made when it is first needed."""

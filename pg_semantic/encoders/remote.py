@@ -13,7 +13,7 @@ import numpy as np
 
 from pg_semantic import errors
 from pg_semantic.encoders import answer as answers
-from pg_semantic.encoders.base import Vectors, batched
+from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
 from pg_semantic.settings import Endpoint, Settings, variable
 
@@ -65,10 +65,6 @@ class RemoteEncoder:
         server.look_up_fingerprint()
         return cls(server, dimensions=found, batch=settings.remote_batch, concurrency=settings.remote_concurrency)
 
-    def batches(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `base.Encoder.batches`: as many as are asked for at once."""
-        return batched(len(texts), self._batch * self._concurrency)
-
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`."""
         return self._encode(texts, self._server.endpoint.document_prompt)
@@ -87,16 +83,20 @@ class RemoteEncoder:
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
         prompted = [prompt + text for text in texts]
-        parts = [[prompted[number] for number in part] for part in batched(len(prompted), self._batch)]
-        if not parts:
-            return np.empty((0, self.dimensions), np.float32)
+        parts = [prompted[start : start + self._batch] for start in range(0, len(prompted), self._batch)]
+        answered = [np.empty((0, self.dimensions), np.float32)]
+        for start in range(0, len(parts), self._concurrency):  # no more, so that other calls have their turn
+            answered += self._ask_for(parts[start : start + self._concurrency])
+        return np.concatenate(answered)
+
+    def _ask_for(self, parts: Sequence[Sequence[str]]) -> list[Vectors]:
         asked = [self._threads.submit(self._server.encode, part, dimensions=self.dimensions) for part in parts]
         try:
             wait(asked, return_when=FIRST_EXCEPTION)
         finally:
             for request in asked:  # those after a failed one, which is met first below
                 request.cancel()
-        return np.concatenate([request.result() for request in asked])
+        return [request.result() for request in asked]
 
 
 class _Server:

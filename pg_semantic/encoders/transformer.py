@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic.encoders import selfcheck, tokens
-from pg_semantic.encoders.base import Backend, Vectors, batched
+from pg_semantic.encoders.base import Backend, Vectors
 from pg_semantic.encoders.budget import Budget
 from pg_semantic.encoders.splitting import Splitters
 from pg_semantic.encoders.streams import Streams
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
-_SECONDS = 0.4
-_SEVERAL = 2  # batches for each stream while their speed is not known
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
 _OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
@@ -53,15 +51,6 @@ class TransformerEncoder:
             transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
         )
 
-    def batches(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `base.Encoder.batches`: several of its own, for about `_SECONDS`, as it is slow to be told of each."""
-        counts = [min(count, self.max_tokens) for count in self.count_tokens(texts)]
-        self._tune(counts)
-        found = list(self.budget.batches(counts, range(len(texts))))
-        several = self.budget.at_once(_SECONDS, otherwise=_SEVERAL * self._at_once)
-        even = max(self._at_once, several - several % self._at_once)
-        return [[number for one in together for number in found[one]] for together in batched(len(found), even)]
-
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
         read = self._tokens.read(texts)
@@ -85,10 +74,6 @@ class TransformerEncoder:
     @property
     def _is_device(self) -> bool:
         return self._device.type != "cpu"
-
-    @property
-    def _at_once(self) -> int:
-        return self._streams.count if self._streams else 1
 
     @property
     def _device(self) -> "torch.device":
@@ -158,7 +143,7 @@ class TransformerEncoder:
 
     def _probe(self, size: int) -> None:
         text = selfcheck.TEXTS[-3]
-        rows = max(1, size // self.count_tokens([text])[0]) * self._at_once
+        rows = max(1, size // self.count_tokens([text])[0]) * (self._streams.count if self._streams else 1)
         self._encode(self._tokens.read([text] * rows), task="document")
 
 

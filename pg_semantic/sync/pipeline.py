@@ -1,7 +1,8 @@
 """Read, encode, write: claims jobs of every generation in turn and overlaps the three stages.
 
-One thread reads the next batch and one writes the last while the caller's encodes. A stage hands on through a future,
-so a failure in any of them reaches the caller of `run`, and no stage is ever more than a batch ahead.
+One thread reads the next batch, one encodes, and one writes the last, while the caller's looks out for edits to put
+before them. A stage hands on through a future, so a failure in any of them reaches the caller of `run`, and no stage is
+ever more than a batch ahead.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue
+from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, transaction
@@ -36,6 +38,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
 _QUIET_FACTOR = 10
+_LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded
 _QUERY_CANCELED = "57014"
 
 
@@ -67,9 +70,10 @@ class Pipeline:
         self._in_hand = in_hand
         self._on_progress = on_progress
         self._reporting = threading.Lock()
+        self._threads: ThreadPoolExecutor  # one reads, one encodes, one writes
         self._reading: Future[Batch | None]
         self._watch: sa.Connection  # of the reading thread
-        self._lookout: sa.Connection  # of the thread that encodes
+        self._lookout: sa.Connection  # of the thread that waits for the encoder
         self._worked_at = time.monotonic()
         self._rota = Rota()
         self._memory = Memory()
@@ -77,7 +81,8 @@ class Pipeline:
 
     def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
         """Works until ``stop`` is set, or with ``once`` until no job waits; ``check`` is called between batches."""
-        with self._watching(), ThreadPoolExecutor(2) as threads:
+        with self._watching(), ThreadPoolExecutor(3) as self._threads:
+            threads = self._threads
             writing: Future[None] | None = None
 
             def read_on() -> Future[Batch | None]:
@@ -162,33 +167,32 @@ class Pipeline:
         return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
 
     def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> bool:
-        """Whether all of a batch could be put to its encoder."""
+        """Whether the encoder could be used; edits that come meanwhile are seen to beside it."""
         self._memory.lend(batch)
-        encoder = self._roster.encoder(batch.tables.spec.encoder.id)
-        characters, seconds = 0, 0.0
-        for number, texts in enumerate(encode.slices(batch, encoder)):
-            if number:
-                self._let_pass(batch, read_on)
-            started = time.monotonic()
-            if not self._encode_slice(batch, texts):
-                return False
-            self._worked_at = time.monotonic()
-            characters += sum(len(text) for _, text in texts)
-            seconds += self._worked_at - started
-        self._paces[batch.claim.generation_id].learn_speed(characters, seconds)
-        return True
+        characters = sum(len(text) for text in batch.missing().values())
+        started = time.monotonic()
 
-    def _encode_slice(self, batch: Batch, texts: encode.Texts) -> bool:
+        def beside() -> None:
+            encoding = self._threads.submit(encode.encode, batch, self._encoder(batch))
+            while not wait([encoding], _LOOK_SECONDS).done:
+                self._let_pass(batch, read_on)
+            encoding.result()
+
+        encoded = self._settled(batch, beside)
+        self._worked_at = time.monotonic()
+        self._paces[batch.claim.generation_id].learn_speed(characters, self._worked_at - started)
+        return encoded
+
+    def _settled(self, batch: Batch, fill: Callable[[], None]) -> bool:
         """Whether the encoder could be used; if not, the batch is given back and tried again later, as if never taken.
 
-        What it was asked for until then is remembered.
+        What was encoded until then is remembered.
         """
         if not self._roster.is_left_alone(batch.claim.generation_id):
-            encoder_id = batch.tables.spec.encoder.id
             try:
-                encode.encode_slice(batch, self._roster.encoder(encoder_id), texts)
+                fill()
             except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:
-                self._roster.refuse_encoder(encoder_id, error)
+                self._roster.refuse_encoder(batch.tables.spec.encoder.id, error)
             else:
                 return True
             finally:
@@ -206,8 +210,11 @@ class Pipeline:
             edits = self._look_out(batch)
         if edits is not None:
             self._memory.lend(edits)
-            if self._encode_slice(edits, list(edits.missing().items())):
+            if self._settled(edits, functools.partial(encode.encode, edits, self._encoder(edits))):
                 self._write(edits)
+
+    def _encoder(self, batch: Batch) -> Encoder:
+        return self._roster.encoder(batch.tables.spec.encoder.id)
 
     def _look_out(self, batch: Batch) -> Batch | None:
         """A slice of edits that are more urgent than the batch in hand."""

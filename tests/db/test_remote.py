@@ -32,13 +32,13 @@ def remote(service: Server) -> dict[str, Any]:
     return {"encoder_urls": {ENCODER: service.url}, "remote_retries": 1, "remote_batch": 4}
 
 
-def note(engine: sa.Engine, encoder: EncoderSpec) -> None:
+def note(engine: sa.Engine, encoder: EncoderSpec, table: str = "note") -> None:
     """Another table with a semantic index."""
-    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    execute(engine, f"CREATE TABLE {table} (id integer PRIMARY KEY, words text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=encoder)
+        spec = inspection.describe(connection, table, columns=("words",), encoder=encoder)
     inspection.create(engine, spec)
-    execute(engine, "INSERT INTO note VALUES (1, 'one')")
+    execute(engine, f"INSERT INTO {table} VALUES (1, 'one')")
 
 
 def articles_of(engine: sa.Engine, count: int) -> None:
@@ -130,14 +130,16 @@ def test_a_worker_goes_on_with_other_indexes_in_an_outage_and_catches_up_by_itse
     assert rows(articles, "SELECT count(*) FROM semantic.job") == [(0,)]
 
 
-def test_an_outage_is_found_out_once_for_all_indexes_of_an_encoder(articles: sa.Engine, service: Server) -> None:
-    note(articles, Article.semantic.spec.encoder)
+def test_an_outage_is_found_out_for_all_indexes_of_an_encoder(articles: sa.Engine, service: Server) -> None:
+    """By the batch in hand, and perhaps by one beside it: not by each index."""
+    for number in range(6):
+        note(articles, Article.semantic.spec.encoder, f"note{number}")
     articles_of(articles, 1)
     answers = iter([None])
     service.rule = lambda _: next(answers, OUTAGE)
     with pytest.raises(errors.EncoderUnavailable):
         sync(articles, **remote(service))
-    assert len(service.requests) == 1 + 2  # loaded; asked, and asked again
+    assert len(service.requests) <= 1 + 2 * 2  # loaded; asked, and asked again
 
 
 def test_what_was_encoded_before_an_outage_is_not_asked_for_again(

@@ -98,7 +98,7 @@ def test_an_encoder_that_can_not_be_used_is_asked_once_and_breaks_no_text(error:
     encoder, batch = Away(), batch_of("tea", "coffee")
     with pytest.raises(error, match="away"):
         encode.encode(batch, encoder)
-    assert encoder.given == [["tea", "coffee"]]
+    assert encoder.given == [["coffee", "tea"]]
     assert batch.broken == {}
 
 
@@ -132,7 +132,7 @@ def test_one_number_that_is_not_finite_spoils_a_vector() -> None:
 def test_equal_texts_are_encoded_once() -> None:
     encoder, batch = Fussy(), batch_of("tea", "tea", "coffee")
     encode.encode(batch, encoder)
-    assert encoder.given == [["tea", "coffee"]]
+    assert encoder.given == [["coffee", "tea"]]
 
 
 def test_a_text_whose_vector_is_known_is_not_encoded() -> None:
