@@ -1,4 +1,4 @@
-"""How much to take on at once: batches and slices that an encoder needs about the same time for."""
+"""How much to take on at once: batches that an encoder needs about the same time for."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pg_semantic.sync.source import MOST_CHARACTERS
 _FEWEST_CHARACTERS = 1_000  # less says little of an encoder's speed
 _FASTER_AT_MOST = 4  # times as fast as was thought before
 _SMOOTHING = 0.3
-_SLICE_SECONDS = 0.2
+_EDIT_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -24,9 +24,9 @@ class Pace:
         return self._in(self.batch_seconds)
 
     @property
-    def slice_characters(self) -> int:
+    def edit_characters(self) -> int:
         """Characters of edits that are seen to before a batch in hand goes on."""
-        return self._in(_SLICE_SECONDS)
+        return self._in(_EDIT_SECONDS)
 
     def rows(self, characters: int, *, most: int) -> int:
         """Rows to claim for so many characters."""

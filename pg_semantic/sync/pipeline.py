@@ -217,12 +217,12 @@ class Pipeline:
         return self._roster.encoder(batch.tables.spec.encoder.id)
 
     def _look_out(self, batch: Batch) -> Batch | None:
-        """A slice of edits that are more urgent than the batch in hand."""
+        """Some edits that are more urgent than the batch in hand."""
         urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, batch)]
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
-        return self._taken(turn, self._paces[turn.generation_id].slice_characters)
+        return self._taken(turn, self._paces[turn.generation_id].edit_characters)
 
     def _write(self, batch: Batch) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)

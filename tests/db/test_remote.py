@@ -12,7 +12,7 @@ from pg_semantic import encoders, errors, inspection
 from pg_semantic.search import Searcher
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import roster
+from pg_semantic.sync import encode, roster
 from pg_semantic.sync.worker import Worker
 from tests import openai_server
 from tests.db.library import CLEAN, ENCODER, Article, execute, jobs, rows, sync, truth
@@ -146,19 +146,20 @@ def test_what_was_encoded_before_an_outage_is_not_asked_for_again(
     articles: sa.Engine, service: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roster, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(encode, "_TOGETHER", 4)
     articles_of(articles, 9)
     execute(articles, "UPDATE article SET body = repeat('word' || id || ' ', 250)")
     asked: list[str] = []
-    stop, faults = threading.Event(), iter([None, None, OUTAGE, OUTAGE])  # loaded, first slice, second slice
+    stop, faults = threading.Event(), iter([None, None, OUTAGE, OUTAGE])  # loaded, first part, second part
 
-    def second_slice_fails(request: openai_server.Request) -> Reply | None:
+    def second_part_fails(request: openai_server.Request) -> Reply | None:
         reply = next(faults, None)
         if reply is None:
             asked.extend(request.texts)
         return reply
 
-    service.rule = second_slice_fails
-    settings = Settings(poll_seconds=0.01, **remote(service) | {"remote_batch": 1000})  # a request a slice
+    service.rule = second_part_fails
+    settings = Settings(poll_seconds=0.01, **remote(service) | {"remote_batch": 1000})  # a request a part
     synced = threading.Event()
     worker = Worker(articles, settings, on_progress=lambda done: synced.set() if done.rows == 9 else None)
     thread = threading.Thread(target=worker.run, args=(stop,))

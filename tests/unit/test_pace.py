@@ -101,6 +101,6 @@ def test_a_claim_without_rows_teaches_no_length() -> None:
 
 
 @given(st.floats(10_000, 500_000))
-def test_a_slice_of_edits_takes_about_a_fifth_of_a_second(speed: float) -> None:
+def test_edits_beside_a_batch_take_about_a_fifth_of_a_second(speed: float) -> None:
     pace = after(10, speed=speed)
-    assert 0.15 <= pace.slice_characters / speed <= 0.25
+    assert 0.15 <= pace.edit_characters / speed <= 0.25
