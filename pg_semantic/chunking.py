@@ -124,9 +124,11 @@ class _Cutter:
         rest = text[len(head) :]
         if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
             return None
-        beside, *others = self._split_beside_head(rest[:window])
+        beside, *others = self._split_beside_head(rest[:window]) or [""]
+        if not others:
+            return None
         first = text[: text.index(beside, len(head)) + len(beside)]
-        if not others or self._ruler.count_tokens([first])[0] > self.limit:
+        if self._ruler.count_tokens([first])[0] > self.limit:
             return None
         next_start = text.index(others[0], len(head)) if self._overlaps else len(first)
         return [first, *self._split(text[next_start:])]

@@ -4,6 +4,7 @@ The reference is sentence-transformers in 32 bits. A back end that disagrees wit
 not used, and the log says so; one that was asked for by a setting is an error instead.
 """
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -45,12 +46,13 @@ def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Set
     )
     fitting = _Fitting(whole, folder, identity=identity, settings=settings)
     troubles = []
-    for backend in [INT8] if is_quantised else candidates(fitting.device, settings, has_openvino=has_openvino()):
+    for backend in fitting.candidates(is_quantised=is_quantised):
         started = time.monotonic()
         try:
             encoder = fitting.fit(backend)
         except Exception as error:  # noqa: BLE001 - whatever a conversion raises, the next back end is tried
             log.warning("%s: %s is not used: %s", reference, backend, error)
+            fitting.forget(backend)
             troubles.append(f"{backend}: {error}")
         else:
             log.info("%s: %s, ready in %.1f s", reference, backend, time.monotonic() - started)
@@ -73,8 +75,8 @@ def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list
     names = [settings.backend] if settings.backend != "auto" else ["openvino", "torch"]
     names = [name for name in names if name == "torch" or (device == "cpu" and has_openvino)]
     found = [Backend(name, _precision(name, device, settings)) for name in names]
-    if settings.backend == settings.precision == "auto":
-        found.append(PLAIN)
+    if settings.precision == "auto":
+        found += [Backend(name, "float32") for name in names]
     return list(dict.fromkeys(found))
 
 
@@ -151,10 +153,14 @@ class _Fitting:
         self._modules = transformers_of(whole)
         self._originals = [module.model for module in self._modules]
 
+    def candidates(self, *, is_quantised: bool) -> list[Backend]:
+        """The back ends to try; a table of words has nothing that another could compute."""
+        if not self._modules:
+            return [PLAIN]
+        return [INT8] if is_quantised else candidates(self.device, self._settings, has_openvino=has_openvino())
+
     def fit(self, backend: Backend) -> TransformerEncoder:
         """The encoder with this back end. Raises whatever goes wrong, and ValueError when its vectors are others."""
-        if backend != PLAIN and not self._modules:
-            raise ValueError("it has no transformer")
         for number, (module, original) in enumerate(zip(self._modules, self._originals, strict=True)):
             module.model = original
             if backend != PLAIN:
@@ -166,6 +172,14 @@ class _Fitting:
             raise ValueError(f"its vectors differ from the reference's (cosine {cosine:.5f})")
         encoder.least_cosine = cosine
         return encoder
+
+    def forget(self, backend: Backend) -> None:
+        """Has what was converted made anew the next time: its file may have been damaged."""
+        if backend.name == "openvino" and backend != INT8:
+            for number, module in enumerate(self._modules):
+                module.model = self._originals[number]
+                with contextlib.suppress(OSError):
+                    self._cached(module, number=number).unlink(missing_ok=True)
 
     def _stand_in(self, module: Any, backend: Backend, *, number: int) -> Any:
         from pg_semantic.encoders import openvino, torch
@@ -186,4 +200,4 @@ class _Fitting:
         parts += [openvino.version(), transformers.__version__, openvino.RECIPE]
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
         folder = self._settings.cache_folder or platformdirs.user_cache_path("pg_semantic")
-        return folder / "openvino" / name / "transformer.xml"
+        return folder.expanduser() / "openvino" / name / "transformer.xml"

@@ -36,7 +36,7 @@ class Budget:
 
     def shrink(self, tokens: int) -> None:
         """Keeps to half of what was too much."""
-        self.tokens = max(1, tokens // 2)
+        self.tokens = max(1, min(self.tokens, tokens // 2))
         self.is_tuned = self._has_shrunk = True
         log.warning("out of memory at %d tokens: the budget is %d from now on", tokens, self.tokens)
 

@@ -19,7 +19,15 @@ def load(reference: str, *, dimensions: int | None = None, settings: "Settings |
     `errors.EncoderUnavailable` when its server can not be used, `errors.EncoderMismatch` when its vectors have other
     dimensions, `errors.MissingExtra` without the ``encode`` or ``remote`` extra.
     """
-    encoder = _load(reference, dimensions, settings=settings or _environment())
+    try:
+        encoder = _load(reference, dimensions, settings=settings or _environment())
+    except errors.PgSemanticError:
+        raise
+    except Exception as error:
+        raise errors.EncoderError(
+            f"Encoder {reference!r} can not be loaded ({type(error).__name__}: {error}). See the setting device, and "
+            "whether its files are whole."
+        ) from error
     if dimensions is not None and encoder.dimensions != dimensions:
         raise errors.EncoderMismatch(
             f"Encoder {reference!r} makes vectors of {encoder.dimensions} dimensions, not {dimensions}: "

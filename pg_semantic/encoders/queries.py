@@ -1,7 +1,6 @@
 """An encoder for the queries of many callers at once: `QueryEncoder`. What its thread does is in `owner`."""
 
 import asyncio
-import os
 import weakref
 from concurrent.futures import Future
 from types import TracebackType
@@ -9,8 +8,10 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.encoders.base import Encoder
 from pg_semantic.encoders.owner import Owner
+from pg_semantic.encoders.process import PerProcess
 
 
 class QueryEncoder:
@@ -26,9 +27,10 @@ class QueryEncoder:
     """
 
     def __init__(self, encoder: Encoder, *, batch: int = 32, waiting: int = 1000, remembered: int = 1024) -> None:
+        if min(batch, waiting) < 1 or remembered < 0:
+            raise errors.QueryError("QueryEncoder: batch and waiting are 1 or more, remembered 0 or more.")
         self._encoder = encoder
-        self._limits = {"batch": batch, "waiting": waiting, "remembered": remembered}
-        self._owners: dict[int, Owner] = {}
+        self._owners = PerProcess(lambda: Owner(encoder, batch=batch, waiting=waiting, remembered=remembered))
         weakref.finalize(self, _dismiss, self._owners)
 
     @property
@@ -56,7 +58,7 @@ class QueryEncoder:
 
     def close(self) -> None:
         """Answers what waits, and ends the thread; a later query is refused with `errors.QueryError`."""
-        self._owner().close()
+        self._owners.get().close()
 
     def __enter__(self) -> "QueryEncoder":
         return self
@@ -67,15 +69,9 @@ class QueryEncoder:
         self.close()
 
     def _ask(self, text: str) -> Future[NDArray[np.float32]]:
-        return self._owner().ask(text)
-
-    def _owner(self) -> Owner:
-        """This process's: one that was inherited by fork has no thread, and its lock may be held by nobody."""
-        process = os.getpid()
-        known = self._owners.get(process)
-        return known or self._owners.setdefault(process, Owner(self._encoder, **self._limits))  # setdefault is atomic
+        return self._owners.get().ask(text)
 
 
-def _dismiss(owners: dict[int, Owner]) -> None:
-    if owner := owners.get(os.getpid()):
+def _dismiss(owners: PerProcess[Owner]) -> None:
+    if owner := owners.made:
         owner.dismiss()

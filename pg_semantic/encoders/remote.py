@@ -3,6 +3,7 @@
 What a server says is never repeated in an error: it may quote the text.
 """
 
+import functools
 import hashlib
 import json
 import weakref
@@ -14,6 +15,7 @@ import numpy as np
 from pg_semantic import errors
 from pg_semantic.encoders import answer as answers
 from pg_semantic.encoders.base import Vectors
+from pg_semantic.encoders.process import PerProcess
 from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
 from pg_semantic.settings import Endpoint, Settings, variable
 
@@ -45,7 +47,7 @@ class RemoteEncoder:
         self._server = server
         self._batch = batch
         self._concurrency = concurrency
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="remote-encoder")
+        self._threads = PerProcess(lambda: ThreadPoolExecutor(concurrency, thread_name_prefix="remote-encoder"))
         self._ruler = (
             TokenizerRuler.load(endpoint.tokenizer, prompt=endpoint.document_prompt)
             if endpoint.tokenizer
@@ -90,7 +92,7 @@ class RemoteEncoder:
         return np.concatenate(answered)
 
     def _ask_for(self, parts: Sequence[Sequence[str]]) -> list[Vectors]:
-        asked = [self._threads.submit(self._server.encode, part, dimensions=self.dimensions) for part in parts]
+        asked = [self._threads.get().submit(self._server.encode, part, dimensions=self.dimensions) for part in parts]
         try:
             wait(asked, return_when=FIRST_EXCEPTION)
         finally:
@@ -115,19 +117,23 @@ class _Server:
         self._timeout_seconds = settings.remote_timeout_seconds
         self._most_retries = settings.remote_retries
         self._retries = min(self._most_retries, _PROBE_RETRIES)
-        self._client = _client(self.endpoint, settings)
+        self._clients = PerProcess(functools.partial(_client, self.endpoint, settings))
         self._headers = _headers(settings)
-        weakref.finalize(self, self._client.close)
+        weakref.finalize(self, _close, self._clients)
 
     def encode(self, texts: Sequence[str], *, dimensions: int | None = None) -> Vectors:
         """Vectors of the texts of one request."""
         try:
-            answer = self._ask(texts, retries=self._retries)
+            found = self._vectors(texts, dimensions=dimensions, retries=self._retries)
         except openai.OpenAIError as error:
             trouble = self._translated(error)
+        except errors.EncoderMismatch:
+            raise
+        except (errors.EncoderError, ValueError) as error:  # what can not be read
+            trouble = self._unreadable(error)
         else:
             self._retries = self._most_retries
-            return answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
+            return found
         if isinstance(trouble, errors.EncoderUnavailable):
             self._retries = 0
         raise trouble  # out here, where what the server said is no part of it
@@ -145,25 +151,31 @@ class _Server:
     def look_up_fingerprint(self) -> None:
         """Takes the fingerprint from the server's list, where our own service has it; others have none, or no list."""
         try:
-            client = self._client.with_options(max_retries=self._retries)
+            client = self._clients.get().with_options(max_retries=self._retries)
             answer = client.get("/models", cast_to=object, options={"headers": self._headers})
         except openai.APIStatusError as error:
             trouble = self._translated(error) if error.status_code in _OVERLOADED else None
         except openai.APIConnectionError as error:
             trouble = self._translated(error)
+        except ValueError:  # no list
+            return
         else:
             self.fingerprint = answers.fingerprint(answer, name=self.name)
             return
         if trouble is not None:  # not knowing is not the same as there being none
             raise trouble
 
-    def _ask(self, texts: Sequence[str], *, retries: int) -> object:
-        return self._client.with_options(max_retries=retries).embeddings.create(
-            input=list(texts),
-            model=self.name,
-            encoding_format="base64",
-            dimensions=openai.omit if self.narrowed_to is None else self.narrowed_to,
-            extra_headers=self._headers,
+    def _ask(self, texts: Sequence[str], *, retries: int, plain: bool = False) -> object:
+        return (
+            self._clients.get()
+            .with_options(max_retries=retries)
+            .embeddings.create(
+                input=list(texts),
+                model=self.name,
+                encoding_format="base64",
+                dimensions=openai.omit if plain or self.narrowed_to is None else self.narrowed_to,
+                extra_headers=self._headers,
+            )
         )
 
     def _translated(self, error: openai.OpenAIError) -> errors.EncoderError:
@@ -189,7 +201,7 @@ class _Server:
                 f"{said}: it has no encoder {self.name!r}, or its API is elsewhere (the URL ends in /v1 as a rule). "
                 f"Mend {variable('encoder_urls')}."
             )
-        if status in _REFUSED_TEXT:
+        if status in _REFUSED_TEXT and self._is_well():
             return errors.EncoderError(f"{said}: it refuses the text, or its length.")
         if status in _OVERLOADED or not self._is_well():
             return errors.EncoderUnavailable(f"{said}: it has too much to do, or trouble of its own; try again later.")
@@ -198,10 +210,23 @@ class _Server:
     def _is_well(self) -> bool:
         """Whether it encodes a text that is known to be good: some servers answer 500 to a text they choke on."""
         try:
-            self._ask([_PROBE], retries=0)
-        except openai.OpenAIError:
+            answers.vectors(
+                self._ask([_PROBE], retries=0, plain=True), texts=1, dimensions=None, reference=self.reference
+            )
+        except (openai.OpenAIError, errors.EncoderError, ValueError):
             return False
         return True
+
+    def _vectors(self, texts: Sequence[str], *, dimensions: int | None, retries: int) -> Vectors:
+        answer = self._ask(texts, retries=retries)
+        return answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
+
+    def _unreadable(self, error: Exception) -> errors.EncoderError:
+        """Of an answer that can not be read: no text is to blame when it is the same for one that is good."""
+        said = str(error) if isinstance(error, errors.EncoderError) else "gave an answer that can not be read"
+        if self._is_well():
+            return errors.EncoderError(f"The server of encoder {self.reference!r}: {said}")
+        return errors.EncoderUnavailable(f"The server of encoder {self.reference!r} at {self.endpoint.url}: {said}")
 
 
 def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
@@ -209,10 +234,15 @@ def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
     key, seconds = settings.remote_api_key, settings.remote_timeout_seconds
     return openai.OpenAI(
         base_url=endpoint.url,
-        api_key=key.get_secret_value() if key else "none",
+        api_key=key.get_secret_value().strip() if key else "none",
         admin_api_key="",
         timeout=openai.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
     )
+
+
+def _close(clients: PerProcess[openai.OpenAI]) -> None:
+    if client := clients.made:
+        client.close()
 
 
 def _headers(settings: Settings) -> dict[str, openai.Omit]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from pg_semantic.encoders.process import PerProcess
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,12 +23,13 @@ class Streams:
     """Threads, one for each core."""
 
     def __init__(self) -> None:
-        self.count = min(os.cpu_count() or 1, _MOST)
-        self._threads = ThreadPoolExecutor(self.count, "encoder", initializer=_mark)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.count = min(cores, _MOST)
+        self._threads = PerProcess(lambda: ThreadPoolExecutor(self.count, "encoder", initializer=_mark))
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Results in order."""
-        return self._threads.map(work, items)
+        return self._threads.get().map(work, items)
 
 
 def is_one() -> bool:

@@ -24,6 +24,8 @@ NO_LIMIT = 1_000_000_000
 TASKS = ("document", "query")
 _PROMPTS = {"document": ("document", "passage", "corpus"), "query": ("query",)}
 _MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
+_LONGEST_TRIED = 8192  # tokens; longer ones would take seconds
+_ENTRY = 64  # what a text takes that is remembered, in tokens
 _TENSORS = {"input_ids", "attention_mask", "token_type_ids"}
 
 Ids = NDArray[np.int32]
@@ -83,7 +85,9 @@ class Tokens:
 
     def _agrees(self) -> bool:
         """Whether the quick way gives the very tensors that the encoder's own preprocessing does."""
-        texts = list(selfcheck.TEXTS)
+        texts = [*selfcheck.TEXTS, " ".join(getattr(self._padding.of, "all_special_tokens", []))]
+        if self.limit <= _LONGEST_TRIED:
+            texts.append("one more than it reads " * self.limit)
         theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task="document")
         tensors = {name: value for name, value in theirs.items() if hasattr(value, "shape")}
         self._extras = {name: value for name, value in theirs.items() if name not in tensors}
@@ -114,6 +118,7 @@ class _Padding:
     """How an encoder pads."""
 
     def __init__(self, tokenizer: Any) -> None:
+        self.of = tokenizer
         self.token = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self.left = getattr(tokenizer, "padding_side", None) == "left"
         self.has_types = False
@@ -158,7 +163,7 @@ class _Remembered:
         with self._lock:
             self._drop(text)
             self._ids[text] = ids
-            self._total += len(ids)
+            self._total += len(ids) + _ENTRY
             while self._total > _MOST_REMEMBERED:
                 self._drop(next(iter(self._ids)))
 
@@ -174,7 +179,7 @@ class _Remembered:
 
     def _drop(self, text: str) -> Ids | None:
         ids = self._ids.pop(text, None)
-        self._total -= 0 if ids is None else len(ids)
+        self._total -= 0 if ids is None else len(ids) + _ENTRY
         return ids
 
 
@@ -224,6 +229,7 @@ def _copy(tokenizer: Any) -> "Tokenizer":
             f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
         )
     copy: Tokenizer = type(backend).from_str(backend.to_str())
+    copy.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
     copy.no_truncation()
     copy.no_padding()
     return copy

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,17 @@ NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
 """What an encoder's folder is loaded from, at any depth."""
 
 INT8_FOLDER = "openvino_int8"
+
+_OF_NO_ACCOUNT = {
+    "_name_or_path",
+    "_attn_implementation",
+    "architectures",
+    "dtype",
+    "gradient_checkpointing",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ def quantised(weights: Path, number: int) -> Path:
 
 
 def digest(weights: Path) -> str:
-    """Hexadecimal SHA-256 over the safetensors files of a folder and what is quantised; reads all of them."""
+    """Hexadecimal SHA-256 over weights and architecture of a folder and what is quantised; reads all of it."""
     files = sorted(weights.rglob("*.safetensors"))
     if not files:
         raise errors.EncoderError(f"{weights} has no safetensors weights; other formats are not loaded.")
@@ -78,7 +90,15 @@ def digest(weights: Path) -> str:
     for file in files + quantised:
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
+    for file in sorted(weights.rglob("config.json")):
+        total.update(_architecture(json.loads(file.read_text("utf-8"))).encode())
     return total.hexdigest()
+
+
+def _architecture(config: dict[str, object]) -> str:
+    """What of a transformer's configuration decides its vectors; nothing of other configurations."""
+    kept = {name: value for name, value in config.items() if name not in _OF_NO_ACCOUNT}
+    return json.dumps(kept, sort_keys=True) if "model_type" in config else ""
 
 
 def _from_hub(reference: str) -> Path:

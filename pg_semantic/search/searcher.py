@@ -114,6 +114,10 @@ class AsyncSearcher:
 def _not_empty(text: str) -> str:
     if not text.strip():
         raise errors.QueryError("The query is empty: give a text to search for.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise errors.QueryError("The query has half of a surrogate pair: it is not text that can be encoded.") from None
     return text
 
 

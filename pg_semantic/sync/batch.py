@@ -38,7 +38,7 @@ class Batch:
 
     ``later`` has the keys of rows that were claimed and are too much for one batch; ``characters`` is how much text
     the others have. ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be
-    encoded.
+    encoded, ``uncut`` the key of a row to why it could not be cut.
     """
 
     tables: Tables
@@ -48,6 +48,7 @@ class Batch:
     later: list[str] = field(default_factory=list)
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     broken: dict[bytes, str] = field(default_factory=dict)
+    uncut: dict[str, str] = field(default_factory=dict)
     encoded: int = 0
 
     @property
@@ -62,6 +63,8 @@ class Batch:
         return {digest: text for digest, text in texts.items() if digest not in self.vectors}
 
     def failure(self, row: Row) -> str | None:
-        """Why a chunk of the row could not be encoded, if one could not."""
+        """Why the row could not be cut, or a chunk of it not be encoded, if that is so."""
+        if row.job.key in self.uncut:
+            return self.uncut[row.job.key]
         hashes = (chunk.content_hash for _, chunk in row.new)
         return next((self.broken[digest] for digest in hashes if digest in self.broken), None)

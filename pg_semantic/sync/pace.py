@@ -15,7 +15,7 @@ class Pace:
     """The pace of one generation: characters a second, and how long its rows are on average."""
 
     batch_seconds: float
-    speed: float = 20_000.0
+    speed: float = 5_000.0
     characters_per_row: float = 100.0
 
     @property

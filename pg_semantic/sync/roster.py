@@ -93,7 +93,7 @@ class Roster:
             chunking.require_room(generation.spec.chunking, encoder)
         except errors.IndexNotFound:
             return None  # dropped since the registry was read
-        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError) as error:
+        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError, errors.SettingsError) as error:
             self.refuse(generation.id, error)
             return None
         if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread

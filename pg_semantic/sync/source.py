@@ -47,14 +47,26 @@ def read(engine: sa.Engine, tables: Tables, claim: Claim, *, ruler: Ruler, chara
     claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in later))
     batch = Batch(tables, claim, [], characters=sum(len(row.text) for row in changed), later=sorted(later))
     if changed:
-        chunked = chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
+        chunked = _chunked(changed, tables, ruler)
         synced = [row.job.key for row in changed if row.synced]
         with transaction.begin(engine) as connection:
             stored = _stored(connection, tables, synced) if synced else defaultdict(list)
             for row, chunks in zip(changed, chunked, strict=True):
                 batch.rows.append(_placed(row, chunks, stored[row.job.key]))
+                if isinstance(chunks, str):
+                    batch.uncut[row.job.key] = chunks
             batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
     return batch
+
+
+def _chunked(changed: Sequence[_Changed], tables: Tables, ruler: Ruler) -> Sequence[Sequence[Chunk] | str]:
+    """The chunks of each row, or why it can not be cut: on failure each is cut by itself."""
+    try:
+        return chunking.chunk([row.text for row in changed], tables.spec.chunking, ruler)
+    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises, the other rows go on
+        if len(changed) == 1:
+            return [f"{type(error).__name__}: {error}"]
+        return [chunks for row in changed for chunks in _chunked([row], tables, ruler)]
 
 
 def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_Changed]:
@@ -89,7 +101,9 @@ def _share(changed: list[_Changed], characters: int) -> tuple[list[_Changed], se
     return changed[:taken], {row.job.key for row in changed[taken:]}
 
 
-def _placed(row: _Changed, chunks: Sequence[Chunk], stored: Sequence[Stored]) -> Row:
+def _placed(row: _Changed, chunks: Sequence[Chunk] | str, stored: Sequence[Stored]) -> Row:
+    if isinstance(chunks, str):
+        return Row(row.job, row.identity, row.source_hash, (), (), truncated=False)
     new, ordinals = placing.place(chunks, stored)
     kept = tuple(known for known in stored if known.ordinal in ordinals)
     return Row(row.job, row.identity, row.source_hash, new, kept, truncated=any(chunk.truncated for chunk in chunks))

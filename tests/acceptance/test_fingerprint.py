@@ -83,9 +83,17 @@ def _other_activation(folder: Path) -> None:
     _edit(folder / "2_Dense" / "config.json", lambda config: config.update(activation_function=name))
 
 
+def _config(**changed: object) -> Callable[[Path], None]:
+    return lambda folder: _edit(folder / "config.json", lambda config: config.update(changed))
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
+        ("bert", _config(hidden_act="relu")),
+        ("bert", _config(num_attention_heads=1)),
+        ("bert", _config(layer_norm_eps=0.1)),
+        ("bert", _config(num_hidden_layers=1)),
         ("bert", _other_weights),
         ("bert", _other_pooling),
         ("prompts", _other_prompts),
@@ -105,6 +113,14 @@ def test_what_decides_a_vector_changes_the_fingerprint(
     assert _fingerprint(folder) == _fingerprint(made(name))
     change(folder)
     assert _fingerprint(folder) != _fingerprint(made(name))
+
+
+def test_what_no_vector_depends_on_leaves_the_fingerprint(
+    made: Callable[[str], Path], copied: Callable[[str], Path]
+) -> None:
+    folder = copied("bert")
+    _config(transformers_version="1.0", torch_dtype="bfloat16", _name_or_path="elsewhere")(folder)
+    assert _fingerprint(folder) == _fingerprint(made("bert"))
 
 
 def test_fewer_dimensions_change_the_fingerprint(made: Callable[[str], Path]) -> None:

@@ -142,6 +142,26 @@ def test_a_row_that_breaks_the_encoder_is_parked_alone_with_its_error(articles: 
     assert {hit.entity.id for hit in hits} == set(range(1, 257)) - {42}
 
 
+class Uncountable(HashedEncoder):
+    """Fails to count the tokens of any text that has the word poison in it."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        if any("poison" in text for text in texts):
+            raise ValueError("the tokenizer choked")
+        return super().count_tokens(texts)
+
+
+def test_a_row_that_can_not_be_cut_is_parked_alone_and_its_chunks_stay(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 20) i")
+    sync(articles)
+    execute(articles, "UPDATE article SET title = 'other ' || id")
+    execute(articles, "UPDATE article SET body = 'poison' WHERE id = 7")
+    done = sync(articles, lambda *_, **__: Uncountable(32), max_attempts=1)
+    assert (done.rows, done.rows_failed) == (19, 1)
+    assert rows(articles, "SELECT key, error FROM semantic.job") == [("7", "ValueError: the tokenizer choked")]
+    assert rows(articles, "SELECT content FROM article_semantic WHERE id = 7") == [("title 7",)]
+
+
 def test_a_parked_row_is_taken_again_when_its_text_changes(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
     execute(

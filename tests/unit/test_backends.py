@@ -18,7 +18,7 @@ def _names(device: str = "cpu", *, has_openvino: bool = True, **given: object) -
 
 
 def test_on_a_cpu_openvino_is_tried_first_and_the_reference_last() -> None:
-    assert _names() == ["openvino in bfloat16", "torch in bfloat16", "torch in float32"]
+    assert _names() == ["openvino in bfloat16", "torch in bfloat16", "openvino in float32", "torch in float32"]
 
 
 def test_without_openvino_torch_is_tried() -> None:
@@ -32,7 +32,7 @@ def test_a_cpu_without_the_instructions_computes_in_float32(monkeypatch: pytest.
 
 
 def test_what_the_settings_name_is_all_that_is_tried() -> None:
-    assert _names(backend="torch") == ["torch in bfloat16"]
+    assert _names(backend="torch") == ["torch in bfloat16", "torch in float32"]
     assert _names(backend="torch", precision="float32") == ["torch in float32"]
     assert _names(backend="openvino", precision="float32") == ["openvino in float32"]
     assert _names(precision="float32") == ["openvino in float32", "torch in float32"]

@@ -106,3 +106,10 @@ def test_a_probe_ends_when_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.budget.tune(encode, [512, 1024, 2048])
     assert [size for size, _ in machine.probed] == [512, 1024]
     assert machine.budget.tokens == 512
+
+
+def test_memory_that_ends_once_more_never_gives_a_larger_budget() -> None:
+    budget = Budget(4096)
+    budget.shrink(2048)
+    budget.shrink(4096)
+    assert budget.tokens == 1024

@@ -80,6 +80,12 @@ def test_a_short_title_stays_with_what_follows_it() -> None:
     assert first.startswith("Tea\n\nwater")
 
 
+@given(st.text("a \n", max_size=6), st.integers(0, 2000), st.text("ab. \n", max_size=900))
+def test_a_run_of_blanks_breaks_nothing(head: str, blanks: int, rest: str) -> None:
+    text = head + "\n" * blanks + rest
+    assert "".join("".join(contents(text, Chunking(max_tokens=16))).split()) == "".join(text.split())
+
+
 def test_overlap_repeats_the_end_of_a_chunk_at_the_start_of_the_next() -> None:
     numbers = [f"n{number}" for number in range(40)]
     chunks = contents(" ".join(numbers), Chunking(max_tokens=10, overlap_tokens=3))
