@@ -164,6 +164,16 @@ def test_an_outage_takes_the_time_of_all_retries_only_once(server: Server) -> No
     assert requests_of_a_call() == 4
 
 
+@pytest.mark.parametrize(
+    "reply", [Reply(400, headers=AT_ONCE), Reply(200, "under maintenance"), Reply(200, {"data": 1})]
+)
+def test_a_server_that_answers_no_text_is_unavailable(server: Server, reply: Reply) -> None:
+    encoder = load(server, remote_retries=1)
+    server.rule = lambda _: reply
+    with pytest.raises(errors.EncoderUnavailable):
+        encoder.encode_documents(["tea"])
+
+
 @pytest.mark.parametrize("status", [400, 413, 422, 424, 500])
 def test_a_text_that_the_server_chokes_on_is_an_error_of_that_text(server: Server, status: int) -> None:
     encoder = load(server, remote_retries=1)
