@@ -41,7 +41,8 @@ def test_twenty_workers_at_once_do_each_row_once_and_build_one_vector_index(room
     execute(roomy, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 400) i")
     done = work(roomy, HashedEncoder(32))
     assert sum(progress.rows for progress in done) == 400
-    assert sum(progress.chunks_encoded for progress in done) == 400
+    # A batch whose rows were busy when they were to be written is encoded again, by whoever takes it then.
+    assert 400 <= sum(progress.chunks_encoded for progress in done) < 440
     assert truth(roomy) == CLEAN
     assert jobs(roomy) == set()
     assert rows(roomy, "SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text LIKE '%vector_idx%'") == [

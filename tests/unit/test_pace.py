@@ -49,7 +49,7 @@ def test_one_lucky_batch_makes_the_next_four_times_as_large_at_most(lessons: lis
     for characters, seconds in lessons:
         before = pace.characters
         pace.learn_speed(characters, seconds)
-        assert pace.characters <= 4 * before
+        assert pace.characters <= 4 * (before + 0.5) + 0.5  # both are rounded
 
 
 @given(st.integers(0, FEWEST_CHARACTERS - 1), st.floats(0, BATCH_SECONDS))
