@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def one_line(text: str, *, width: int) -> str:
 
 def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None:
     """JSON on standard output; dataclasses become objects."""
-    print(json.dumps(value, default=_plain, ensure_ascii=False))  # noqa: T201 - rich would wrap it
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")  # one write: workers share the pipe
+    sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
