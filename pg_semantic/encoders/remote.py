@@ -201,10 +201,10 @@ class _Server:
                 f"{said}: it has no encoder {self.name!r}, or its API is elsewhere (the URL ends in /v1 as a rule). "
                 f"Mend {variable('encoder_urls')}."
             )
-        if status in _REFUSED_TEXT and self._is_well():
-            return errors.EncoderError(f"{said}: it refuses the text, or its length.")
         if status in _OVERLOADED or not self._is_well():
             return errors.EncoderUnavailable(f"{said}: it has too much to do, or trouble of its own; try again later.")
+        if status in _REFUSED_TEXT:
+            return errors.EncoderError(f"{said}: it refuses the text, or its length.")
         return errors.EncoderError(f"{said} to this text and goes on answering to others.")
 
     def _is_well(self) -> bool:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Splitters:
     """Makes functions that cut texts, for one tokenizer; ``count`` counts tokens as its encoder reads them.
 
-    A text is tokenised once, whichever parts of it are then cut, and pieces are measured by the tokens that begin in
-    them: several times as fast as to tokenise each piece that is tried.
+    A text is tokenised once, and its pieces are measured by the tokens that begin in them: several times as fast as to
+    tokenise each piece that is tried. A part of the last text is not tokenised again.
     """
 
     def __init__(self, tokenizer: "Tokenizer", count: Callable[[Sequence[str]], list[int]]) -> None:

@@ -71,7 +71,7 @@ def missing_extra(reference: str) -> errors.MissingExtra:
 
 
 def is_quantised(weights: Path) -> bool:
-    """Whether `quantise` made the folder."""
+    """Whether `quantize.quantize` made the folder."""
     return (weights / INT8_FOLDER).is_dir()
 
 

@@ -25,7 +25,7 @@ class Pace:
 
     @property
     def edit_characters(self) -> int:
-        """Characters of edits that are seen to before a batch in hand goes on."""
+        """Characters of edits that are seen to at a time beside a batch in hand."""
         return self._in(_EDIT_SECONDS)
 
     def rows(self, characters: int, *, most: int) -> int:
