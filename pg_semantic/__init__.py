@@ -4,7 +4,7 @@ from pg_semantic import encoders, errors, search
 from pg_semantic.chunking import Chunking
 from pg_semantic.declare import BoundIndex, SemanticIndex
 from pg_semantic.search import AsyncSearcher, Hit, Searcher
-from pg_semantic.spec import Hnsw
+from pg_semantic.spec import Hnsw, Lexical
 
 __all__ = [
     "AsyncSearcher",
@@ -12,6 +12,7 @@ __all__ = [
     "Chunking",
     "Hit",
     "Hnsw",
+    "Lexical",
     "Searcher",
     "SemanticIndex",
     "encoders",

@@ -32,11 +32,11 @@ class CreateFunction(_Step):
 
 
 class CancelBuild(_Step):
-    """Ends a build of the vector index, before the chunk table is dropped."""
+    """Ends builds of late indexes, before the tables are dropped."""
 
 
 class Lock(_Step):
-    """LOCK TABLE of the chunk table, before it is dropped."""
+    """LOCK TABLE of the chunk and receipt tables, before they are dropped."""
 
 
 class DropFunction(_Step):
@@ -108,7 +108,7 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
             f"({stored.encoder.dimensions} dimensions): {way_out}"
         )
-    for name in ("key", "columns", "chunking", "storage", "hnsw"):
+    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "
@@ -162,12 +162,13 @@ def _is_written_by_settings(key_type: str) -> bool:
 
 @compiles(CancelBuild, "postgresql")
 def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks))
+    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts))
 
 
 @compiles(Lock, "postgresql")
 def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("lock", chunks=compiler.preparer.format_table(step.chunks))
+    format_table = compiler.preparer.format_table
+    return _fill("lock", chunks=format_table(step.chunks), receipts=format_table(step.receipts))
 
 
 @compiles(DropFunction, "postgresql")

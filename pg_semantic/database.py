@@ -33,6 +33,8 @@ _NOT_THERE = {"42P01", "3F000"}
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
+    "42704": "The server does not know something that is asked for: {said}. A text search configuration (\\dF in psql "
+    "lists them) that is not in pg_catalog needs the name of its schema before it.",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop the "
     "semantic index and create it anew.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",

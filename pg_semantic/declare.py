@@ -1,6 +1,6 @@
 """`SemanticIndex` on a mapped class: from the declaration to the spec, the tables and the mapped class `Chunk`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -8,9 +8,9 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 
-from pg_semantic import errors, keys, schema
+from pg_semantic import errors, keys, likeness, nearness, schema
 from pg_semantic.chunking import Chunking
-from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Storage
+from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
 T = TypeVar("T")
 
@@ -54,6 +54,29 @@ class BoundIndex(Generic[T]):
         """Its name: that of the chunk table."""
         return self.tables.spec.name
 
+    def distance(self, vector: nearness.Vector) -> sa.ColumnElement[float]:
+        """The cosine distance, 0 to 2, of a row's nearest chunk, as a column of any statement on the mapped class.
+
+        NULL for a row that has no vectors. It is computed for every row that the statement looks at, and no index
+        serves it: to find the nearest rows of many, `search.knn` is the statement.
+        """
+        return nearness.of_row(self.tables, nearness.query(self.spec, vector))
+
+    def similar_to(self, *, positive: Sequence[Any], negative: Sequence[Any] = ()) -> likeness.Examples:
+        """More like this: a query for `search.knn` and `Searcher` in place of a vector; the examples are not found.
+
+        An example is a key (a tuple where the key has several columns), an instance, or a vector (an array or a list).
+        """
+        return likeness.Examples(self.tables, tuple(positive), tuple(negative))
+
+    def of(self, alias: type[T]) -> "BoundIndex[T]":
+        """The same index for an alias of the class, as ``Article.semantic.of(aliased(Article))``, to join it twice."""
+        chunk = orm.aliased(self.Chunk)
+        # An alias has the columns of a table, which is all that statements ask of these three.
+        source, chunks = (cast("sa.Table", sa.inspect(one).selectable) for one in (alias, chunk))
+        receipts = cast("sa.Table", self.tables.receipts.alias())
+        return BoundIndex(alias, schema.Tables(self.spec, source, chunks, receipts), chunk)
+
 
 class SemanticIndex:
     """Declares, in the body of a mapped class, that rows are searchable by the meaning of these text columns.
@@ -69,14 +92,15 @@ class SemanticIndex:
 
     ``columns`` are attribute names; a row's text is those that are not blank, a blank line between two. ``encoder``
     is a hub name, a folder, or ``hashed:N``. ``dimensions`` is needed for an encoder that the catalog does not know.
-    ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``name`` is that of the chunk
+    ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how the words of
+    rows are indexed for BM25, which suits English by default; None leaves that out. ``name`` is that of the chunk
     table, by default the table's name and the attribute's (``article_semantic``).
 
     On the class, ``Article.semantic`` is a `BoundIndex`. Raises `errors.DeclarationError` as the class is mapped
     when a column is unknown or not text, when there is no primary key, or when a name is taken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what can be declared
         self,
         *columns: str,
         encoder: str,
@@ -84,6 +108,7 @@ class SemanticIndex:
         chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
         storage: Storage = "halfvec",
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
+        lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
         name: str | None = None,
     ) -> None:
         self._columns = columns
@@ -91,6 +116,7 @@ class SemanticIndex:
         self._chunking = chunking
         self._storage: Storage = storage
         self._hnsw = hnsw
+        self._lexical = lexical
         self._name = name
         self._attribute = ""
 
@@ -143,6 +169,7 @@ class SemanticIndex:
             chunking=self._chunking,
             storage=self._storage,
             hnsw=self._hnsw,
+            lexical=self._lexical,
         )
 
 

@@ -6,19 +6,20 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from pg_semantic import database, errors, keys, registry, schema
 from pg_semantic.chunking import Chunking
-from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
+from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn, Lexical
 
 # Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
 
 
-def describe(
+def describe(  # noqa: PLR0913 - what can be declared
     connection: sa.Connection,
     table: str,
     *,
     columns: tuple[str, ...],
     encoder: EncoderSpec,
     chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
+    lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
     name: str | None = None,
 ) -> IndexSpec:
     """The spec of a semantic index on ``table``, which may be qualified with a schema.
@@ -41,6 +42,7 @@ def describe(
         columns=columns,
         encoder=encoder,
         chunking=chunking,
+        lexical=lexical,
     )
 
 

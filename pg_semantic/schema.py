@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from pgvector.sqlalchemy import HALFVEC, VECTOR
+from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.types import UserDefinedType
 
 from pg_semantic import capture
 from pg_semantic.spec import IndexSpec
+
+# A lexeme's place in a sparse vector is a hash of it; see `semantic.place_v1`.
+PLACES = 1_000_000_000
 
 _BLANK = " \t\n\r\f\v"
 
@@ -58,6 +62,11 @@ class Tables:
     def vector_index(self) -> sa.Index:
         """The HNSW index of the chunk table."""
         return next(index for index in self.chunks.indexes if index.name == self.spec.vector_index_name)
+
+    @property
+    def lexical_index(self) -> sa.Index:
+        """The GIN index of the receipt table; there is none without `IndexSpec.lexical`."""
+        return next(index for index in self.receipts.indexes if index.name == self.spec.lexical_index_name)
 
 
 def build(spec: IndexSpec, source: sa.Table | None = None) -> Tables:
@@ -121,16 +130,36 @@ def _receipts(spec: IndexSpec, source: sa.Table) -> sa.Table:
         sa.Column("chunk_count", sa.Integer, nullable=False),
         sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+        *_lexical_columns(spec),
         _to_source(spec, source),
         schema=source.schema,
-        comment="One row per synced row: the hash of the text that its chunks were made of",
+        comment="One row per synced row: the hash of the text that its chunks were made of, and the text's lexemes",
     )
+    if spec.lexical is not None:
+        sa.Index(
+            spec.lexical_index_name,
+            receipts.c.lexemes,
+            postgresql_using="gin",
+            postgresql_with={"fastupdate": "off"},  # a list of what is pending would be read by every search
+            postgresql_concurrently=True,
+        ).ddl_if(callable_=_built_by_the_worker)
     sa.Index(
         f"{spec.name}_truncated_idx",
         *(receipts.c[column.name] for column in spec.key),
         postgresql_where=receipts.c.truncated,
     )
     return receipts
+
+
+def _lexical_columns(spec: IndexSpec) -> list[sa.Column[Any]]:
+    """What BM25 needs of a row: its lexemes, their weights, and the average length that the weights are for."""
+    if spec.lexical is None:
+        return []
+    return [
+        sa.Column("lexemes", TSVECTOR, nullable=False),
+        sa.Column("weights", SPARSEVEC(PLACES), nullable=False),
+        sa.Column("weights_length", sa.Double, nullable=False),
+    ]
 
 
 def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:

@@ -137,6 +137,12 @@ class Settings(pydantic_settings.BaseSettings):
         Literal["text", "json"],
         Field(description="How the worker logs: lines for a person, or one JSON object a line."),
     ] = "text"
+    statistics_drift: Annotated[
+        float, Field(gt=0, description="Share of rows that change before the statistics of BM25 are counted anew.")
+    ] = 0.1
+    statistics_seconds: Annotated[
+        float, Field(gt=0, description="Age at which they are counted anew if any row changed, in seconds.")
+    ] = 3600.0
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")
     ] = 1000

@@ -26,6 +26,9 @@ CHUNK_COLUMNS = (
     "truncated",
     "embedded_at",
     "chunk_count",
+    "lexemes",
+    "weights",
+    "weights_length",
 )
 
 # Key types whose text form reads back as the same value whatever the session's settings.
@@ -98,6 +101,25 @@ class Hnsw:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Lexical:
+    """How the text of rows is indexed by its words, for BM25.
+
+    ``config`` is a text search configuration of Postgres (``simple`` suits any language), with its schema where that is
+    not pg_catalog. ``k1`` says how much a word that is repeated counts, ``b`` how much a long text is held against it; both as in Lucene.
+    """
+
+    config: str = "english"
+    k1: float = 1.2
+    b: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not self.config.strip():
+            raise errors.DeclarationError("Lexical(config=''): name a text search configuration, as 'english'.")
+        if not (0 <= self.k1 <= 100 and 0 <= self.b <= 1):  # noqa: PLR2004 - beyond, a score says nothing
+            raise errors.DeclarationError(f"Lexical(k1={self.k1}, b={self.b}): k1 is 0 to 100, b is 0 to 1.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSpec:
     """A semantic index as data; frozen, and the same on the Python and the database side.
@@ -114,6 +136,7 @@ class IndexSpec:
     chunking: Chunking | None = field(default_factory=Chunking)
     storage: Storage = "halfvec"
     hnsw: Hnsw = field(default_factory=Hnsw)
+    lexical: Lexical | None = field(default_factory=Lexical)
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -156,6 +179,11 @@ class IndexSpec:
         return f"{self.name}_vector_idx"
 
     @property
+    def lexical_index_name(self) -> str:
+        """Name of the GIN index on the lexemes."""
+        return f"{self.name}_lexemes_idx"
+
+    @property
     def capture_name(self) -> str:
         """Name of the trigger function, and the stem of the triggers' names."""
         return f"{self.name}_capture"
@@ -177,4 +205,5 @@ class IndexSpec:
             chunking=Chunking(**data["chunking"]) if data["chunking"] else None,
             storage=data["storage"],
             hnsw=Hnsw(**data["hnsw"]),
+            lexical=Lexical(**data["lexical"]) if data["lexical"] else None,
         )

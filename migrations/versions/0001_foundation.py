@@ -97,6 +97,7 @@ FUNCTIONS = (
             RAISE EXCEPTION 'table % and its semantic index % would be in different schemas', index_source, index_chunks
             USING ERRCODE = 'invalid_schema_definition', HINT = 'State the schema of the table.';
         END IF;
+        PERFORM CAST(index_spec #>> '{lexical,config}' AS regconfig);  -- an error, now, if there is none
         INSERT INTO semantic.encoder (id, reference, dimensions)
         VALUES (
             index_encoder_id,

@@ -7,7 +7,7 @@ import typer
 from pg_semantic import catalog, encoders, inspection, registry
 from pg_semantic.chunking import Chunking
 from pg_semantic.cli import options, output
-from pg_semantic.spec import EncoderSpec
+from pg_semantic.spec import EncoderSpec, Lexical
 
 app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_args_is_help=True)
 
@@ -25,6 +25,9 @@ def create(
     max_tokens: Annotated[int | None, typer.Option(help="Longest chunk. Default: the encoder's limit.")] = None,
     overlap_tokens: Annotated[int, typer.Option(help="Tokens that a chunk repeats of the one before.")] = 0,
     chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Cut long texts, or truncate.")] = True,
+    lexical: Annotated[
+        str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
+    ] = Lexical().config,
     dsn: options.Dsn = None,
 ) -> None:
     """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
@@ -38,6 +41,7 @@ def create(
                 columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
                 encoder=EncoderSpec(encoder, known),
                 chunking=recipe,
+                lexical=None if lexical == "none" else Lexical(lexical),
                 name=name,
             )
         inspection.create(engine, spec)

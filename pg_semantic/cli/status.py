@@ -11,7 +11,7 @@ from pg_semantic.sync import transaction
 from pg_semantic.sync.status import IndexStatus, Status
 
 _PATIENCE = "30min"  # --exact scans
-_COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw")
+_COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 
 def status(
@@ -70,6 +70,7 @@ def _row(index: IndexStatus) -> tuple[object, ...]:
         _seconds(index.oldest_seconds),
         _seconds(index.eta_seconds),
         index.vector_index,
+        index.lexical_index or "none",
     )
 
 

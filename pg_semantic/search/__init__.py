@@ -1,6 +1,23 @@
 """Ranking rows by meaning: statements that compose as any `Select`, and searchers that take text."""
 
-from pg_semantic.search.searcher import AsyncSearcher, Hit, Searcher
-from pg_semantic.search.statements import exact, knn
+from pg_semantic.search.completion import exactly
+from pg_semantic.search.fusion import Convex, Rrf, hybrid
+from pg_semantic.search.hits import Hit, Passage
+from pg_semantic.search.request import Options
+from pg_semantic.search.searcher import AsyncSearcher, Searcher
+from pg_semantic.search.statements import exact, knn, lexical
 
-__all__ = ["AsyncSearcher", "Hit", "Searcher", "exact", "knn"]
+__all__ = [
+    "AsyncSearcher",
+    "Convex",
+    "Hit",
+    "Options",
+    "Passage",
+    "Rrf",
+    "Searcher",
+    "exact",
+    "exactly",
+    "hybrid",
+    "knn",
+    "lexical",
+]

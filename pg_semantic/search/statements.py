@@ -1,128 +1,150 @@
 """Search as SQL: pure functions that return a `Select` and never execute it.
 
-Both shapes rank each row by its best chunk, within the one query level where a caller's ``where()`` and joins land,
-so filters apply before the limit. `knn` walks the vector index; `exact` computes every distance.
+Each ranks rows within the one query level where a caller's ``where()`` and joins land, so filters apply before the
+limit: `knn` by the best chunk, found through the vector index, `exact` by the best chunk, every distance computed, and
+`lexical` by BM25.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from pg_semantic import errors, schema
+from pg_semantic import bm25, errors, nearness
+from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
+from pg_semantic.likeness import Examples
+from pg_semantic.nearness import Order, Vector
+from pg_semantic.schema import Tables
+from pg_semantic.search import completion, page
 
 T = TypeVar("T")
 
 _SORTS_FURTHER = (17,)
 
-# pgvector's limit; what a scan looks at beyond limit + offset makes up for chunks of the same row and for recall.
-_MAX_EF_SEARCH = 1000
-_MIN_EF_SEARCH = 100
-_EF_SEARCH_FACTOR = 2
-_MOST_ROWS = 1_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class Ranked(Generic[T]):
-    """A statement, and the columns of the best chunk that can be added to it."""
+    """A statement whose rows are in order, the score that they are in order of, and the best chunk's ordinal."""
 
     statement: "sa.Select[T, float]"
-    content: sa.ColumnElement[str]
-    ordinal: sa.ColumnElement[int]
+    score: sa.ColumnElement[float]
+    ordinal: sa.ColumnElement[int] | None = None
 
 
-def knn(
-    index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int = 10, offset: int = 0
-) -> "sa.Select[T, float]":
+def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0) -> "sa.Select[T, float]":
     """The rows nearest to a vector by cosine, best first, with their scores, found through the vector index.
 
     The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key, before
     PostgreSQL 17 by nothing. The statement brings its own index settings, for the transaction that it runs in:
-    ``hnsw.ef_search`` to suit limit and offset, and iterative scan, so that a filter does not starve the result. Under
-    a filter that matches almost nothing far away from the vector, the scan may still end early
-    (``hnsw.max_scan_tuples``): `exact` does not.
+    ``hnsw.ef_search`` to suit limit and offset, and iterative scan, so that a filter does not starve the result. What a
+    Session or AsyncSession gets fewer rows for than ``limit`` it runs again, exactly: so a result is short only when
+    there are no more rows. A Core connection does not, nor is a part of a larger statement completed.
 
     Raises `errors.QueryError` for a vector of other dimensions, of zeros, or not finite.
     """
-    return ranked_knn(index, vector, limit=limit, offset=offset).statement
+    ranked = ranked_knn(index, vector, limit=limit, offset=offset)
+    return ranked.statement.options(completion.Complete(limit))
 
 
 def exact(
-    index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int = 10, offset: int = 0
+    index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0
 ) -> "sa.Select[T, float]":
     """As `knn`, computing every distance: no approximation, and time in proportion to the rows that match."""
     return ranked_exact(index, vector, limit=limit, offset=offset).statement
 
 
-def ranked_knn(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int) -> Ranked[T]:
-    """As `knn`, with the chunk's columns at hand."""
+def lexical(
+    index: BoundIndex[T], text: str, *, match: Match = "any", limit: int = 10, offset: int = 0
+) -> "sa.Select[T, float]":
+    """The rows that match a text's words, best first, with their BM25 scores; equal scores are ordered by key.
+
+    ``match`` says which rows match: those with ``any`` of the words, with ``all`` of them, with the ``phrase``, or by
+    the rules of search engines (``websearch``: quotes, ``or``, ``-``). Words are what the index's text search
+    configuration makes of them; of a text with more than a hundred different ones the hundred rarest count. A text of
+    stop words alone matches nothing. The score is 0 or more, its scale that of the corpus; the statistics it needs are
+    the worker's, of the last time it counted.
+
+    Raises `errors.QueryError` for an empty text, and `errors.DeclarationError` for an index without ``lexical``.
+    """
+    return ranked_lexical(index, text, match=match, limit=limit, offset=offset).statement
+
+
+def ranked_knn(
+    index: BoundIndex[T], vector: Vector | Examples, *, limit: int, offset: int, order: Order = "strict_order"
+) -> Ranked[T]:
+    """As `knn`; with ``relaxed_order`` more of the nearest are found, and are not quite in order."""
+    page.check(limit=limit, offset=offset)
     tables, chunks = index.tables, index.tables.chunks.c
-    query = _query(index, vector)
-    aimed = _aimed(query, wanted=limit + offset)
+    query = asked(index, vector)
+    aimed = nearness.aimed(query, wanted=limit + offset, order=order)
+    score = 1 - nearness.distance(chunks.vector, query)
     statement = (
-        sa.select(index.entity, (1 - _distance(chunks.vector, query)).label("score"))
+        sa.select(index.entity, score.label("score"))
         .join(tables.chunks, _same_row(tables.chunk_key, tables.source_key))
-        .where(_is_best_chunk(tables, query))
-        .order_by(_distance(chunks.vector, aimed), *(_tie_break(column) for column in tables.source_key))
+        .where(_is_best_chunk(tables, query), *_wanted(vector))
+        .order_by(nearness.Nearest(chunks.vector, query, aimed), *(_tie_break(column) for column in tables.source_key))
     )
-    return Ranked(_cut(statement, limit, offset=offset), chunks.content, chunks.ordinal)
+    return Ranked(page.cut(statement, limit=limit, offset=offset), score, chunks.ordinal)
 
 
-def ranked_exact(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any], *, limit: int, offset: int) -> Ranked[T]:
-    """As `exact`, with the chunk's columns at hand."""
+def ranked_exact(index: BoundIndex[T], vector: Vector | Examples, *, limit: int, offset: int) -> Ranked[T]:
+    """As `exact`, with the chunk's ordinal at hand."""
     tables = index.tables
     chunks = tables.chunks.alias()
-    distance = _computed_distance(chunks.c.vector, _query(index, vector)).label("distance")
+    distance = nearness.computed_distance(chunks.c.vector, asked(index, vector)).label("distance")
     chunk_key = [chunks.c[column.name] for column in tables.source_key]
     best = (
-        sa.select(distance, chunks.c.content, chunks.c.ordinal)
+        sa.select(distance, chunks.c.ordinal)
         .where(_same_row(chunk_key, tables.source_key))
         .order_by(distance, chunks.c.ordinal)
         .limit(1)
         .lateral()
     )
+    score = 1 - best.c.distance
     statement = (
-        sa.select(index.entity, (1 - best.c.distance).label("score"))
+        sa.select(index.entity, score.label("score"))
         .join(best, sa.true())
+        .where(*_wanted(vector))
         .order_by(best.c.distance, *tables.source_key)
     )
-    return Ranked(_cut(statement, limit, offset=offset), best.c.content, best.c.ordinal)
+    return Ranked(page.cut(statement, limit=limit, offset=offset), score, best.c.ordinal)
 
 
-def _query(index: BoundIndex[T], vector: Sequence[float] | NDArray[Any]) -> sa.ColumnElement[Any]:
-    numbers = np.asarray(vector, np.float32)
-    dimensions = index.spec.encoder.dimensions
-    if numbers.shape != (dimensions,):
-        raise errors.QueryError(
-            f"The query vector has shape {numbers.shape}; {index.name!r} takes ({dimensions},), as made by "
-            f"encoder {index.spec.encoder.reference!r}."
+def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int, offset: int) -> Ranked[T]:
+    """As `lexical`."""
+    tables, receipts = index.tables, index.tables.receipts.c
+    if index.spec.lexical is None:
+        raise errors.DeclarationError(
+            f"Semantic index {index.name!r} was declared with lexical=None, so it has no BM25: declare it with "
+            "lexical=Lexical(...), or search by vector alone."
         )
-    if not np.isfinite(numbers).all() or not numbers.any():
-        raise errors.QueryError("The query vector must be finite and not all zeros.")
-    kind = schema.vector_type(index.spec)
-    return sa.cast(sa.bindparam("query_vector", numbers.tolist(), type_=kind, unique=True), kind)
+    query = bm25.query(tables, index.spec.lexical, page.text(text), match=match)
+    score = bm25.score(receipts.weights, query)
+    statement = (
+        sa.select(index.entity, score.label("score"))
+        .join(tables.receipts, _same_row(tables.receipt_key, tables.source_key))
+        .where(bm25.matches(receipts.lexemes, query))
+        .order_by(sa.desc("score"), *tables.source_key)
+    )
+    return Ranked(page.cut(statement, limit=limit, offset=offset), score)
 
 
-def _aimed(query: sa.ColumnElement[Any], *, wanted: int) -> sa.ScalarSelect[Any]:
-    """The query vector as a scalar subquery that sets the scan's settings when it is computed.
-
-    It is computed once, before the index scan that takes its value begins. So the settings need no statement of
-    their own, no event hook and no round trip, hold in AUTOCOMMIT, and end with the transaction.
-    """
-    ef_search = min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, wanted * _EF_SEARCH_FACTOR))
-    settings = {"hnsw.ef_search": str(ef_search), "hnsw.iterative_scan": "strict_order"}
-    done = (sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None) for name, value in settings.items())
-    return sa.select(sa.case((sa.and_(*done), query))).scalar_subquery()
+def asked(index: BoundIndex[Any], vector: Vector | Examples) -> sa.ColumnElement[Any]:
+    """The query vector as SQL."""
+    return vector.query() if isinstance(vector, Examples) else nearness.query(index.spec, vector)
 
 
-def _is_best_chunk(tables: schema.Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSelect[bool]:
+def _wanted(vector: Vector | Examples) -> list[sa.ColumnElement[bool]]:
+    """What rows have to be beside near: no examples; none at all when no example has a vector."""
+    return [vector.query().is_not(None), vector.is_other()] if isinstance(vector, Examples) else []
+
+
+def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSelect[bool]:
     """Whether a chunk is its row's nearest; one that lies as near and stands earlier wins.
 
     It is a boolean subquery, not a comparison with one, so that the planner expects it to let half of the rows
@@ -133,7 +155,7 @@ def _is_best_chunk(tables: schema.Tables, query: sa.ColumnElement[Any]) -> sa.Sc
     return (
         sa.select(other.c.ordinal == tables.chunks.c.ordinal)
         .where(_same_row(other_key, tables.chunk_key))
-        .order_by(_computed_distance(other.c.vector, query), other.c.ordinal)
+        .order_by(nearness.computed_distance(other.c.vector, query), other.c.ordinal)
         .limit(1)
         .correlate(tables.chunks)
         .scalar_subquery()
@@ -158,25 +180,5 @@ def _render_tie_break(element: _tie_break, compiler: SQLCompiler, **options: Any
     return compiler.process(element.clauses, **options)
 
 
-def _distance(vector: sa.ColumnElement[Any], query: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
-    """Cosine distance, 0 to 2, in the form that the vector index serves."""
-    return vector.op("<=>", return_type=sa.Float())(query)
-
-
-def _computed_distance(vector: sa.ColumnElement[Any], query: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
-    """The same in a form that the vector index can not serve, so that every distance is computed."""
-    return _distance(vector, query) + sa.literal_column("0")
-
-
 def _same_row(a: Sequence[sa.ColumnElement[Any]], b: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     return sa.and_(*(left == right for left, right in zip(a, b, strict=True)))
-
-
-def _cut(statement: "sa.Select[T, float]", limit: int, *, offset: int) -> "sa.Select[T, float]":
-    if limit < 1 or offset < 0 or limit + offset > _MOST_ROWS:
-        raise errors.QueryError(
-            f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more, and both together "
-            f"{_MOST_ROWS} at most."
-        )
-    cut = statement.limit(limit)
-    return cut.offset(offset) if offset else cut

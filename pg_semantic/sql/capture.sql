@@ -59,15 +59,15 @@ SELECT CASE WHEN $no_old_row THEN NULL ELSE $new_key END
                 WHERE $no_old_row OR ($new_text) IS DISTINCT FROM ($old_text) $or_other_key
 
 -- name: cancel_build
--- The first step of a drop: ends a build of the vector index, with which the drop might wait in a circle.
+-- The first step of a drop: ends builds of late indexes, with which the drop might wait in a circle.
 SELECT pg_cancel_backend(build.pid)
 FROM pg_stat_progress_create_index AS build
 JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-WHERE build.relid = $chunks AND pg_has_role(builder.usesysid, 'USAGE')
+WHERE build.relid IN ($chunks, $receipts) AND pg_has_role(builder.usesysid, 'USAGE')
 
 -- name: lock
--- The second: keeps another build from being begun, and workers from the table.
-LOCK TABLE $chunks IN ACCESS EXCLUSIVE MODE
+-- The second: keeps another build from being begun, and workers from the tables.
+LOCK TABLE $chunks, $receipts IN ACCESS EXCLUSIVE MODE
 
 -- name: drop_function
 -- Takes the triggers with it.

@@ -82,21 +82,23 @@ SELECT * FROM semantic.index_status
 SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
 
 -- name: cancel_build
--- Ends a build of the vector index of a chunk table, whichever connection it runs on.
-SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass(:chunks)
+-- Ends builds of the late indexes of a semantic index, whichever connection they run on.
+SELECT pg_cancel_backend(pid)
+FROM pg_stat_progress_create_index
+WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts))
 
 -- name: give_way
--- Ends a build of the vector index of a chunk table that somebody waits for, to lock or to empty the table: the wait
--- may be a circle, through a transaction that the build waits for.
+-- Ends builds of late indexes on a table that somebody waits for, to lock or to empty it: the wait may be a circle,
+-- through a transaction that the build waits for.
 SELECT pg_cancel_backend(build.pid)
 FROM pg_stat_progress_create_index AS build
-WHERE build.relid = to_regclass(:chunks)
+WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts))
   AND EXISTS (
       SELECT FROM pg_locks AS wanted
       WHERE wanted.relation = build.relid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
   )
 
--- name: vector_index_state
+-- name: index_state
 -- Whether an index of that name is there, usable, and being built right now.
 SELECT index.indisvalid AS valid,
        EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.index_relid = index.indexrelid) AS building

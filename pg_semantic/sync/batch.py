@@ -13,7 +13,7 @@ from pg_semantic.sync.placing import Stored
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A claimed row whose text was read.
+    """A claimed row whose text was read: that which ``source_hash`` is of.
 
     ``identity`` has the key columns in the binary form of COPY. ``new`` are the chunks to be written, with their
     ordinals; ``kept`` the stored chunks that are right where they are; all others are to go.
@@ -21,6 +21,7 @@ class Row:
 
     job: Job
     identity: tuple[bytes, ...]
+    text: str
     source_hash: bytes
     new: tuple[tuple[int, Chunk], ...]
     kept: tuple[Stored, ...]

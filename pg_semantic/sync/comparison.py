@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from pg_semantic import keys, schema
+from pg_semantic import bm25, keys, schema
 from pg_semantic.schema import Tables
 from pg_semantic.sync.paging import Range
 
@@ -65,6 +65,7 @@ def _compared(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]
         (receipt.source_hash != digest, "stale"),
         (stored.c.foreign_encoder, "wrong_encoder"),
         (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
+        *([(receipt.lexemes != bm25.lexemes(lexical, text), "damaged")] if (lexical := tables.spec.lexical) else []),
     )
     same_job = sa.and_(_JOBS.c.generation_id == generation_id, _JOBS.c.key == key)
     marked = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key == key)

@@ -274,7 +274,7 @@ class Pipeline:
         generation = served.generation
         with transaction.begin(self._engine) as connection:
             waiting = jobqueue.waiting(connection, generation.id, limit=1)
-        return generation.backfilled and not waiting and builder.tend(generation.id, served.tables)
+        return generation.backfilled and not waiting and builder.tend(generation.id, served.tables, draining=True)
 
 
 def _is_urgent(one: Ready, batch: Batch) -> bool:

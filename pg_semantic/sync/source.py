@@ -103,10 +103,11 @@ def _share(changed: list[_Changed], characters: int) -> tuple[list[_Changed], se
 
 def _placed(row: _Changed, chunks: Sequence[Chunk] | str, stored: Sequence[Stored]) -> Row:
     if isinstance(chunks, str):
-        return Row(row.job, row.identity, row.source_hash, (), (), truncated=False)
+        return Row(row.job, row.identity, row.text, row.source_hash, (), (), truncated=False)
     new, ordinals = placing.place(chunks, stored)
     kept = tuple(known for known in stored if known.ordinal in ordinals)
-    return Row(row.job, row.identity, row.source_hash, new, kept, truncated=any(chunk.truncated for chunk in chunks))
+    truncated = any(chunk.truncated for chunk in chunks)
+    return Row(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated)
 
 
 def _stored(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> dict[str, list[Stored]]:

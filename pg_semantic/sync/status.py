@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pg_semantic import database, jobqueue, registry, schema, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import transaction, vectorindex
+from pg_semantic.sync import indexes, transaction
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
@@ -26,7 +26,8 @@ class IndexStatus:
     None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
     None for a role that may not look. ``oldest_seconds`` is the age of the oldest change that waits; ``eta_seconds``
     when workers will be through at their present pace. ``failures`` has the newest ten parked jobs. ``uncaptured``
-    counts tables without working triggers. ``vector_index`` is one of `vectorindex.State`.
+    counts tables without working triggers. ``vector_index`` and ``lexical_index`` are one of `indexes.State`; the
+    latter is None for a semantic index without BM25.
     """
 
     name: str
@@ -47,7 +48,8 @@ class IndexStatus:
     oldest_seconds: float | None
     eta_seconds: float | None
     uncaptured: int
-    vector_index: vectorindex.State
+    vector_index: indexes.State
+    lexical_index: indexes.State | None
     failures: list[jobqueue.Failure]
 
 
@@ -91,7 +93,7 @@ def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
 def _estimated(
     connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, eta: float | None
 ) -> IndexStatus:
-    spec = generation.spec
+    spec, tables = generation.spec, schema.build(generation.spec)
     return IndexStatus(
         name=generation.name,
         table=f"{spec.schema}.{spec.table}",
@@ -111,7 +113,8 @@ def _estimated(
         oldest_seconds=row.oldest_pending_seconds,
         eta_seconds=eta if row.pending + row.processing else None,
         uncaptured=row.uncaptured,
-        vector_index=vectorindex.state(connection, schema.build(spec)),
+        vector_index=indexes.state(connection, tables.vector_index),
+        lexical_index=indexes.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
     )
 

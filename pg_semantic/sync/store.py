@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import database, jobqueue, keys
+from pg_semantic import bm25, database, jobqueue, keys
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
@@ -201,12 +201,22 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Row
         source_hash=_array(sa.LargeBinary, [row.source_hash for row in rows]),
         chunk_count=_array(sa.Integer, [row.chunk_count for row in rows]),
         truncated=_array(sa.Boolean, [row.truncated for row in rows]),
+        text=_array(sa.Text, [row.text if tables.spec.lexical else "" for row in rows]),
     )
     key = [column.name for column in tables.receipt_key]
-    said = ["source_hash", "chunk_count", "truncated"]
-    receipts = postgresql.insert(tables.receipts).from_select(
-        [*key, *said], sa.select(*keys.values(signed, tables.receipt_key), *(signed.c[name] for name in said))
-    )
+    said: dict[str, sa.ColumnElement[Any]] = {
+        name: signed.c[name] for name in ("source_hash", "chunk_count", "truncated")
+    }
+    found = sa.select(*keys.values(signed, tables.receipt_key)).select_from(signed)
+    if lexical := tables.spec.lexical:
+        # OFFSET keeps the planner from writing the lexemes' expression wherever they are used
+        analysed = sa.select(bm25.lexemes(lexical, signed.c.text).label("lexemes")).correlate(signed).offset(0).lateral()
+        length = bm25.weights_length(tables)
+        found = found.join(analysed, sa.true())
+        said["lexemes"] = analysed.c.lexemes
+        said["weights"] = bm25.weights(lexical, analysed.c.lexemes, length)
+        said["weights_length"] = length
+    receipts = postgresql.insert(tables.receipts).from_select([*key, *said], found.add_columns(*said.values()))
     changes = {name: receipts.excluded[name] for name in said} | {"embedded_at": sa.func.now()}
     connection.execute(receipts.on_conflict_do_update(index_elements=key, set_=changes))
 

@@ -89,7 +89,7 @@ class Worker:
 
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
-        builder = Builder(self._engine, backlog=self._settings.vector_index_backlog)
+        builder = Builder(self._engine, self._settings)
         with self._signed_in(), ThreadPoolExecutor(1) as threads:
             beating = threads.submit(self._beat, done)
             try:

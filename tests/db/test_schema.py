@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from pg_semantic import SemanticIndex, database, errors, history, inspection, schema
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import vectorindex
+from pg_semantic.sync import indexes
 from pg_semantic.sync.worker import Worker
 from tests.db.library import Article, Base, execute, generation_of, rows, sync
 
@@ -195,14 +195,14 @@ def test_a_vector_index_whose_build_was_cut_short_is_built_anew(articles: sa.Eng
     assert vector_index(articles) == "ready"
 
 
-def vector_index(engine: sa.Engine) -> vectorindex.State:
+def vector_index(engine: sa.Engine) -> indexes.State:
     with engine.connect() as connection:
-        return vectorindex.state(connection, schema.build(generation_of(engine).spec))
+        return indexes.state(connection, schema.build(generation_of(engine).spec).vector_index)
 
 
 def test_while_many_jobs_wait_the_vector_index_is_not_there(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 300) i")
-    seen: list[vectorindex.State] = []
+    seen: list[indexes.State] = []
 
     settings = Settings(batch_rows=100, vector_index_backlog=0)
     worker = Worker(articles, settings, on_progress=lambda _: seen.append(vector_index(articles)))

@@ -31,6 +31,8 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "lease_seconds": ("30", 30.0),
     "max_attempts": ("3", 3),
     "retry_seconds": ("2.5", 2.5),
+    "statistics_drift": ("0.5", 0.5),
+    "statistics_seconds": ("60", 60.0),
     "vector_index_backlog": ("0", 0),
 }
 

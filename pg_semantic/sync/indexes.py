@@ -1,4 +1,4 @@
-"""The vector index: built once, concurrently, when the bulk of the vectors is there."""
+"""Indexes that are built once, concurrently, when the bulk of the rows is there: on the vectors and on the lexemes."""
 
 from typing import Literal
 
@@ -17,22 +17,29 @@ State = Literal["missing", "broken", "building", "ready"]
 _TAKEN = {"42P07", "23505", "40P01"}
 
 
-def ensure(connection: sa.Connection, tables: Tables) -> None:
-    """Builds the HNSW index unless it is there or being built, on a connection in AUTOCOMMIT.
+def of(tables: Tables) -> list[sa.Index]:
+    """The indexes that are built late, in the order in which they are."""
+    lexical = [tables.lexical_index] if tables.spec.lexical else []
+    return [*lexical, tables.vector_index]
+
+
+def ensure(connection: sa.Connection, index: sa.Index) -> None:
+    """Builds an index unless it is there or being built, on a connection in AUTOCOMMIT.
 
     A build that was cut short is dropped and begun again. Takes minutes on millions of vectors; writes go on.
     """
-    found = state(connection, tables)
+    found = state(connection, index)
     if found in {"ready", "building"}:
         return
     if found == "broken":
-        connection.execute(DropIndex(tables.vector_index, if_exists=True))
+        connection.execute(DropIndex(index, if_exists=True))
     try:
-        connection.execute(CreateIndex(tables.vector_index, if_not_exists=True))
+        connection.execute(CreateIndex(index, if_not_exists=True))
     except exc.DBAPIError as error:
         if database.sqlstate(error) not in _TAKEN:
             raise
-    connection.execute(_Analyze(tables.chunks))
+    if index.table is not None:
+        connection.execute(_Analyze(index.table))
 
 
 def has_vectors(connection: sa.Connection, tables: Tables) -> bool:
@@ -40,10 +47,11 @@ def has_vectors(connection: sa.Connection, tables: Tables) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().select_from(tables.chunks))))
 
 
-def state(connection: sa.Connection, tables: Tables) -> State:
-    """Whether the HNSW index is there and usable; ``broken`` is one whose build was cut short."""
-    name = database.qualified_name(tables.chunks.schema, tables.spec.vector_index_name)
-    row = connection.execute(sql.statement("registry", "vector_index_state"), {"name": name}).one_or_none()
+def state(connection: sa.Connection, index: sa.Index) -> State:
+    """Whether an index is there and usable; ``broken`` is one whose build was cut short."""
+    schema = index.table.schema if index.table is not None else None
+    name = database.qualified_name(schema, str(index.name))
+    row = connection.execute(sql.statement("registry", "index_state"), {"name": name}).one_or_none()
     if row is None:
         return "missing"
     if row.valid:
@@ -52,7 +60,7 @@ def state(connection: sa.Connection, tables: Tables) -> State:
 
 
 class _Analyze(ExecutableDDLElement):
-    """ANALYZE, so that the planner knows of the vectors that have come."""
+    """ANALYZE, so that the planner knows of the rows that have come."""
 
     def __init__(self, table: sa.Table) -> None:
         self.table = table

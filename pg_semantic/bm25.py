@@ -1,0 +1,79 @@
+"""BM25 in stock Postgres: the SQL expressions of its two sides, which migration 0003 has the functions for.
+
+A row's score is the inner product of two sparse vectors: the weights of its lexemes, stored beside them, and the
+inverse document frequencies of the query's, computed as the statement runs. With N rows, n of them having the lexeme,
+f its frequency in a row of length L (in lexemes, stop words left out) and A the average length::
+
+    ln(1 + (N - n + 0.5) / (n + 0.5)) * f * (k1 + 1) / (f + k1 * (1 - b + b * L / A))
+
+That is the formula of Robertson and Zaragoza (2009) with Lucene's inverse document frequency, which is never negative.
+"""
+
+from typing import Literal
+
+import sqlalchemy as sa
+from pgvector.sqlalchemy import SPARSEVEC
+from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY, TSVECTOR
+
+from pg_semantic import database, schema
+from pg_semantic.schema import Tables
+from pg_semantic.spec import Lexical
+
+Match = Literal["any", "all", "phrase", "websearch"]
+
+# Until there are statistics; about the length of an abstract.
+_LENGTH_AT_FIRST = 100.0
+
+_GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts"), schema="semantic")
+_LEXICON = sa.table("lexicon", sa.column("generation_id"), sa.column("weights_length", sa.Double), schema="semantic")
+
+
+def lexemes(lexical: Lexical, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """The lexemes of a text with their places; of a text with more than a megabyte of them, those it begins with."""
+    return sa.func.semantic.lexemes_v1(_config(lexical), text, type_=TSVECTOR)
+
+
+def weights(
+    lexical: Lexical, of: sa.ColumnElement[str], average_length: sa.ColumnElement[float]
+) -> sa.ColumnElement[str]:
+    """The weights of a row's lexemes, a sparse vector."""
+    parameters = (sa.cast(number, sa.Double) for number in (lexical.k1, lexical.b))
+    return sa.func.semantic.bm25_weights_v1(of, average_length, *parameters, type_=SPARSEVEC(schema.PLACES))
+
+
+def weights_length(tables: Tables) -> sa.ColumnElement[float]:
+    """The average length that weights are computed with at this time."""
+    known = (
+        sa.select(_LEXICON.c.weights_length)
+        .join(_GENERATION, _GENERATION.c.id == _LEXICON.c.generation_id)
+        .where(_GENERATION.c.receipts == _receipts(tables))
+        .scalar_subquery()
+    )
+    return sa.func.coalesce(known, sa.cast(_LENGTH_AT_FIRST, sa.Double), type_=sa.Double)
+
+
+def query(tables: Tables, lexical: Lexical, text: str, *, match: Match) -> sa.CTE:
+    """One row: what a row's lexemes have to match, and the weights of the query's."""
+    asked = sa.func.semantic.bm25_query_v1(
+        _receipts(tables), _config(lexical), sa.cast(sa.literal(text), sa.Text), sa.cast(sa.literal(match), sa.Text)
+    ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(schema.PLACES)))
+    # a materialised one is computed once, however many places of the statement refer to it
+    return sa.select(asked.c.matching, asked.c.weights).cte().prefix_with("MATERIALIZED")
+
+
+def matches(of: sa.ColumnElement[str], asked: sa.CTE) -> sa.ColumnElement[bool]:
+    """Whether a row's lexemes match; the index on them serves it."""
+    return of.bool_op("@@")(sa.select(asked.c.matching).scalar_subquery())
+
+
+def score(of: sa.ColumnElement[str], asked: sa.CTE) -> sa.ColumnElement[float]:
+    """The BM25 score of a row's weights; pgvector's operator gives it with a minus, so that less is better."""
+    return -of.op("<#>", return_type=sa.Double())(sa.select(asked.c.weights).scalar_subquery())
+
+
+def _config(lexical: Lexical) -> sa.ColumnElement[str]:
+    return sa.cast(sa.bindparam(None, lexical.config, sa.Text, literal_execute=True), REGCONFIG)
+
+
+def _receipts(tables: Tables) -> sa.ColumnElement[str]:
+    return sa.func.to_regclass(database.qualified_name(tables.spec.schema, tables.spec.receipts_name))

@@ -1,0 +1,91 @@
+"""More like this: a query made of rows and vectors that the result is to be like, and of others that it is not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic import errors, nearness
+from pg_semantic.schema import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """A query by examples, each a key, an instance, or a vector; `BoundIndex.similar_to` makes it.
+
+    The query vector is twice the mean of the positive ones less the mean of the negative ones, as Qdrant's
+    recommendations have it. A row counts with the mean of its chunks, at length 1; one without vectors does not count.
+    """
+
+    tables: Tables
+    positive: tuple[Any, ...]
+    negative: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.positive:
+            raise errors.QueryError("similar_to(positive=[]): give one example or more.")
+        for example in (*self.positive, *self.negative):
+            if not _is_vector(example):
+                _key(example, self.tables)
+
+    def query(self) -> sa.ColumnElement[Any]:
+        """The query vector as SQL; NULL when no positive example has a vector."""
+        like = self._mean(self.positive)
+        if not self.negative:
+            return like
+        unlike = self._mean(self.negative)
+        away = like.op("+")(like).op("-")(unlike)
+        return sa.func.coalesce(away, like, type_=like.type)
+
+    def is_other(self) -> sa.ColumnElement[bool]:
+        """The condition that a row is none of the examples."""
+        return ~_is_one_of(self.tables.source_key, self._keys((*self.positive, *self.negative)))
+
+    def _keys(self, examples: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return [_key(example, self.tables) for example in examples if not _is_vector(example)]
+
+    def _mean(self, examples: Sequence[Any]) -> sa.ColumnElement[Any]:
+        chunks = self.tables.chunks.alias()
+        kind = chunks.c.vector.type
+        key = [chunks.c[column.name] for column in self.tables.spec.key]
+        of_rows = (
+            sa.select(sa.func.l2_normalize(sa.func.avg(chunks.c.vector), type_=kind).label("vector"))
+            .where(_is_one_of(key, self._keys(examples)))
+            .group_by(*key)
+        )
+        given = [
+            sa.select(sa.func.l2_normalize(nearness.query(self.tables.spec, example), type_=kind).label("vector"))
+            for example in examples
+            if _is_vector(example)
+        ]
+        all_of_them = sa.union_all(of_rows, *given).subquery()
+        return sa.select(sa.func.avg(all_of_them.c.vector, type_=kind)).scalar_subquery()
+
+
+def _is_vector(example: object) -> bool:
+    return isinstance(example, np.ndarray | list)
+
+
+def _key(example: Any, tables: Tables) -> tuple[Any, ...]:  # noqa: ANN401 - a key may be anything
+    state = sa.inspect(example, raiseerr=False)
+    if isinstance(state, orm.InstanceState):
+        if state.identity is None:
+            raise errors.QueryError(f"{example!r} has not been flushed, so it has no key to look for.")
+        key = tuple(state.identity)
+    else:
+        key = example if isinstance(example, tuple) else (example,)
+    if len(key) != len(tables.spec.key):
+        names = ", ".join(column.name for column in tables.spec.key)
+        raise errors.QueryError(f"The example {example!r} is no key of {tables.source.name!r}: give ({names}).")
+    return key
+
+
+def _is_one_of(key: Sequence[sa.ColumnElement[Any]], wanted: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:
+    if not wanted:
+        return sa.false()
+    if len(key) == 1:
+        return key[0].in_([value for (value,) in wanted])
+    return sa.tuple_(*key).in_(wanted)

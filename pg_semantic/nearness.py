@@ -1,0 +1,117 @@
+"""How near a row's text is to a query vector, as SQL: the distance of chunks, and the settings of the scan for them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from pg_semantic import errors, schema
+from pg_semantic.schema import Tables
+from pg_semantic.spec import IndexSpec
+
+Vector: TypeAlias = Sequence[float] | NDArray[Any]
+Order: TypeAlias = Literal["strict_order", "relaxed_order"]
+
+# pgvector's limit; what a scan looks at beyond limit + offset makes up for chunks of the same row and for recall.
+_MAX_EF_SEARCH = 1000
+_MIN_EF_SEARCH = 100
+_EF_SEARCH_FACTOR = 2
+# So many chunks are looked at before a scan gives up; pgvector's own 20,000 ends it when a filter lets few through.
+_MAX_SCAN_TUPLES = 1_000_000
+_SCAN_MEM_MULTIPLIER = 32  # of work_mem
+
+
+def query(spec: IndexSpec, vector: Vector) -> sa.ColumnElement[Any]:
+    """A query vector as SQL; raises `errors.QueryError` when it is of other dimensions, of zeros, or not finite."""
+    try:
+        numbers = np.asarray(vector, np.float32)
+    except (TypeError, ValueError) as error:
+        raise errors.QueryError(f"The query vector can not be read as numbers: {error}.") from None
+    dimensions = spec.encoder.dimensions
+    if numbers.shape != (dimensions,):
+        raise errors.QueryError(
+            f"The query vector has shape {numbers.shape}; {spec.name!r} takes ({dimensions},), as made by "
+            f"encoder {spec.encoder.reference!r}."
+        )
+    if not np.isfinite(numbers).all() or not numbers.any():
+        raise errors.QueryError("The query vector must be finite and not all zeros.")
+    kind = schema.vector_type(spec)
+    return sa.cast(sa.bindparam("query_vector", numbers.tolist(), type_=kind, unique=True), kind)
+
+
+def distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+    """Cosine distance, 0 to 2, in the form that the vector index serves."""
+    return vector.op("<=>", return_type=sa.Float())(asked)
+
+
+def computed_distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+    """The same in a form that the vector index can not serve, so that every distance is computed."""
+    return distance(vector, asked) + sa.literal_column("0")
+
+
+def of_row(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+    """The distance of a row's nearest chunk, NULL for a row that has none; correlated with the source."""
+    chunks = tables.chunks.alias()
+    same_row = (chunks.c[column.name] == column for column in tables.source_key)
+    nearest = sa.select(sa.func.min(distance(chunks.c.vector, asked), type_=sa.Float)).where(*same_row)
+    return nearest.correlate(tables.source).scalar_subquery()
+
+
+def aimed(asked: sa.ColumnElement[Any], *, wanted: int, order: Order) -> sa.ScalarSelect[Any]:
+    """The query vector as a scalar subquery that sets the scan's settings when it is computed.
+
+    It is computed once, before the index scan that takes its value begins. So the settings need no statement of
+    their own, no event hook and no round trip, hold in AUTOCOMMIT, and end with the transaction.
+    """
+    done = (
+        sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None)
+        for name, value in scan_settings(wanted, order=order).items()
+    )
+    return sa.select(sa.case((sa.and_(*done), asked))).scalar_subquery()
+
+
+def scan_settings(wanted: int, *, order: Order) -> Mapping[str, str]:
+    """The settings of pgvector for a scan that is to give so many rows, however few a filter lets through."""
+    ef_search = min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, wanted * _EF_SEARCH_FACTOR))
+    return {
+        "hnsw.ef_search": str(ef_search),
+        "hnsw.iterative_scan": order,
+        "hnsw.max_scan_tuples": str(_MAX_SCAN_TUPLES),
+        "hnsw.scan_mem_multiplier": str(_SCAN_MEM_MULTIPLIER),
+    }
+
+
+class Nearest(sa.ColumnElement[float]):
+    """The distance to order by: served by the vector index, or computed for every chunk if ``exact``."""
+
+    __visit_name__ = "nearest"
+    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy has it
+        ("vector", visitors.InternalTraversal.dp_clauseelement),
+        ("asked", visitors.InternalTraversal.dp_clauseelement),
+        ("aimed", visitors.InternalTraversal.dp_clauseelement),
+        ("exact", visitors.InternalTraversal.dp_boolean),
+    ]
+    inherit_cache = True
+    type = sa.Float()
+
+    def __init__(
+        self, vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any], aimed: sa.ColumnElement[Any]
+    ) -> None:
+        self.vector, self.asked, self.aimed = vector, asked, aimed
+        self.exact = False
+
+    @property
+    def _from_objects(self) -> list[sa.FromClause]:
+        return self.vector._from_objects  # noqa: SLF001 - what any element says of itself
+
+
+@compiles(Nearest)
+def _nearest(element: Nearest, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    if element.exact:
+        return compiler.process(computed_distance(element.vector, element.asked), **options)
+    return compiler.process(distance(element.vector, element.aimed), **options)

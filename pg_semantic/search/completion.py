@@ -1,0 +1,54 @@
+"""No result comes out short: what a scan of the vector index ended too early for is computed exactly instead.
+
+A scan that follows a graph can miss rows, above all behind a filter that lets few through. So a statement of `knn` that
+gives a Session fewer rows than asked for is run once more, with every distance computed; that costs little, since few
+rows match. The Session is listened to from the first such statement on.
+"""
+
+import contextlib
+from typing import Any, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc, orm
+from sqlalchemy.sql import visitors
+
+from pg_semantic.nearness import Nearest
+
+S = TypeVar("S", bound=sa.Executable)
+
+
+class Complete(orm.UserDefinedOption):
+    """Marks a statement whose result is to have ``limit`` rows if there are as many."""
+
+    propagate_to_loaders = False
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(payload=limit)
+        self.limit = limit
+        if not event.contains(orm.Session, "do_orm_execute", _execute):
+            event.listen(orm.Session, "do_orm_execute", _execute)
+
+
+def exactly(statement: S) -> S:
+    """The statement with every distance computed where it would walk the vector index."""
+    return cast("S", visitors.cloned_traverse(cast("Any", statement), {}, {"nearest": _compute}))
+
+
+def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of Nearest
+    if isinstance(element, Nearest):
+        element.exact = True
+
+
+def _execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
+    limits = [option.limit for option in state.user_defined_options if isinstance(option, Complete)]
+    if not state.is_select or not limits or state.is_relationship_load or state.is_column_load:
+        return None
+    if "yield_per" in state.execution_options or not isinstance(state.statement, sa.Select):
+        return None
+    found = state.invoke_statement()
+    with contextlib.suppress(exc.InvalidRequestError):  # rows that have to be made unique first can not be kept
+        kept = found.freeze()
+        if len(list(kept.data)) >= limits[-1]:
+            return kept()
+        return state.invoke_statement(statement=exactly(state.statement))
+    return found

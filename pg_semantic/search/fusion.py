@@ -1,0 +1,143 @@
+"""One ranking of two: reciprocal ranks or a convex combination of scores, in one statement and so of one snapshot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+
+from pg_semantic import errors
+from pg_semantic.bm25 import Match
+from pg_semantic.declare import BoundIndex
+from pg_semantic.likeness import Examples
+from pg_semantic.nearness import Vector
+from pg_semantic.search import legs, page
+from pg_semantic.search.legs import Leg, Where
+
+T = TypeVar("T")
+
+_LEAST_DEPTH = 100
+
+
+def _require_weights(dense: float, lexical: float) -> None:
+    weights = (dense, lexical)
+    if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise errors.QueryError(
+            f"Weights dense={dense}, lexical={lexical}: they are 0 or more, and one is more than 0."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rrf:
+    """Reciprocal rank fusion (Cormack et al. 2009): the sum over the legs of weight / (k + rank), ranks from 1.
+
+    A leg of weight 0 is not heard. The score has no meaning beyond its order.
+    """
+
+    k: int = 60
+    dense: float = 1.0
+    lexical: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise errors.QueryError(f"Rrf(k={self.k}): give 0 or more; 60 is usual.")
+        _require_weights(self.dense, self.lexical)
+
+    def share(self, leg: Leg) -> sa.ColumnElement[float]:
+        """What a leg adds to the score of a row that is in it."""
+        return _weight(self, leg) / (sa.cast(self.k, sa.Double) + leg.rows.c.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Convex:
+    """A weighted mean of the legs' scores (Bruch et al. 2022), each put on a scale of 0 to 1.
+
+    0 is the least that a leg's score can be (a cosine of -1, a BM25 of 0), 1 the best of this query; a row that a leg
+    did not find has 0 there. Weights count in proportion.
+    """
+
+    dense: float = 0.5
+    lexical: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_weights(self.dense, self.lexical)
+
+    def share(self, leg: Leg) -> sa.ColumnElement[float]:
+        """What a leg adds to the score of a row that is in it."""
+        best = sa.select(sa.func.max(leg.rows.c.value)).scalar_subquery()
+        scaled = (leg.rows.c.value - leg.lowest) / sa.func.nullif(best - leg.lowest, 0.0)
+        return _weight(self, leg) / (self.dense + self.lexical) * scaled
+
+
+Fusion: TypeAlias = Rrf | Convex
+
+
+def hybrid(  # noqa: PLR0913 - what a search can be told
+    index: BoundIndex[T],
+    vector: Vector | Examples,
+    text: str,
+    *,
+    limit: int = 10,
+    offset: int = 0,
+    where: Where = (),
+    fusion: Fusion = Rrf(),
+    match: Match = "any",
+    depth: int | None = None,
+) -> "sa.Select[T, float]":
+    """The rows that are best by meaning and by words together, best first, with their fused scores.
+
+    ``where`` are filters, which both legs apply before they rank; what is added to the statement itself comes after the
+    limit. A filter on another table is an EXISTS, as in ``Article.author.has(Author.name == "Ada")``. ``depth`` is
+    how many rows each leg gives, by default a hundred and at least ``limit + offset``. Equal scores are ordered by key.
+
+    Raises what `statements.knn` and `statements.lexical` raise.
+    """
+    far = reach(limit=limit, offset=offset, depth=depth)
+    dense = legs.dense(index, vector, where=where, depth=far, exact=False)
+    lexical = legs.lexical(index, text, where=where, depth=far, match=match)
+    found = page.cut(fused((dense, lexical), fusion), limit=limit, offset=offset).subquery()
+    return rows_of(index, found)
+
+
+def reach(*, limit: int, offset: int, depth: int | None) -> int:
+    """How many rows a leg gives; doubled from step to step, so that the pages of one ranking fit each other."""
+    page.check(limit=limit, offset=offset)
+    if depth is not None:
+        if depth < 1:
+            raise errors.QueryError(f"depth={depth}: give 1 or more rows for each leg.")
+        return max(depth, limit + offset)
+    far = _LEAST_DEPTH
+    while far < limit + offset:
+        far *= 2
+    return far
+
+
+def fused(found: Sequence[Leg], fusion: Fusion) -> "sa.Select[*tuple[Any, ...]]":
+    """Every row of the legs with its score, best first: key columns, ``score``, and each leg's value under its name."""
+    first, *others = found
+    key = first.key
+    joined: sa.FromClause = first.rows
+    for leg in others:
+        same = sa.and_(*(a == b for a, b in zip(key, leg.key, strict=True)))
+        joined = joined.outerjoin(leg.rows, same, full=True)
+        key = [sa.func.coalesce(a, b) for a, b in zip(key, leg.key, strict=True)]
+    score: sa.ColumnElement[float] = first.rows.c.value
+    if others:
+        score = sum((sa.func.coalesce(fusion.share(leg), 0.0) for leg in found), start=sa.cast(0.0, sa.Double))
+    named = [column.label(f"key_{number}") for number, column in enumerate(key)]
+    values = [leg.rows.c.value.label(leg.name) for leg in found]
+    rows = sa.select(*named, score.label("score"), *values).select_from(joined)
+    return rows.order_by(sa.desc("score"), *named)
+
+
+def rows_of(index: BoundIndex[T], found: sa.FromClause) -> "sa.Select[T, float]":
+    """The rows of the keys that were found, in the order of their scores."""
+    key = [found.c[f"key_{number}"] for number in range(len(index.spec.key))]
+    same = sa.and_(*(a == b for a, b in zip(index.tables.source_key, key, strict=True)))
+    score: sa.ColumnElement[float] = found.c.score
+    return sa.select(index.entity, score).join(found, same).order_by(score.desc(), *key)
+
+
+def _weight(fusion: Fusion, leg: Leg) -> sa.ColumnElement[float]:
+    weight: float = getattr(fusion, leg.name)
+    return sa.cast(weight, sa.Double)

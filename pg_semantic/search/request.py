@@ -1,0 +1,113 @@
+"""What one search asks for, as data; the statement that answers it, and its rows as hits. Executes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from pg_semantic import errors
+from pg_semantic.bm25 import Match
+from pg_semantic.declare import BoundIndex
+from pg_semantic.likeness import Examples
+from pg_semantic.search import fusion, hits, legs, page
+from pg_semantic.search.fusion import Fusion, Rrf
+from pg_semantic.search.hits import Hit
+from pg_semantic.search.legs import Leg, Where
+
+T = TypeVar("T")
+
+Mode = Literal["dense", "lexical", "hybrid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a search goes about it.
+
+    ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows each gives (by default a hundred and at least
+    ``limit + offset``). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on
+    the scale of the mode. ``passages`` is how many of its best chunks a hit has.
+    """
+
+    fusion: Fusion = Rrf()  # noqa: RUF009 - frozen
+    match: Match = "any"
+    depth: int | None = None
+    min_score: float | None = None
+    passages: int = 1
+
+    def __post_init__(self) -> None:
+        if self.passages < 1:
+            raise errors.QueryError(f"Options(passages={self.passages}): give 1 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """One search."""
+
+    index: BoundIndex[T]
+    query: str | Examples
+    limit: int
+    offset: int
+    where: Where
+    mode: Mode
+    exact: bool
+    options: Options
+
+    def __post_init__(self) -> None:
+        page.check(limit=self.limit, offset=self.offset)
+        if isinstance(self.query, str):
+            page.text(self.query)
+        elif self.mode != "dense":
+            raise errors.QueryError(f"mode={self.mode!r} needs a text; examples are searched for with mode='dense'.")
+
+    @property
+    def text(self) -> str:
+        """The text that is asked with; only examples have none."""
+        return self.query if isinstance(self.query, str) else ""
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether the text has to be encoded."""
+        return self.mode != "lexical" and isinstance(self.query, str)
+
+    @property
+    def depth(self) -> int:
+        """How many rows each leg gives."""
+        if self.mode == "hybrid":
+            return fusion.reach(limit=self.limit, offset=self.offset, depth=self.options.depth)
+        return self.limit + self.offset
+
+    def is_short(self, found: Sequence[sa.Row[Any]]) -> bool:
+        """Whether the scan of the vector index may have ended before all rows were found."""
+        if self.mode == "lexical" or self.exact:
+            return False
+        return len(found) < self.limit or found[0]._mapping["scanned"] < self.depth  # noqa: SLF001 - public in all but name
+
+
+def statement(asked: Request[T], vector: NDArray[np.float32] | None, *, exact: bool) -> "sa.Select[*tuple[Any, ...]]":
+    """The one statement that answers a request."""
+    index, options = asked.index, asked.options
+    found: list[Leg] = []
+    if asked.mode == "lexical":
+        relevance = hits.by_words(index, asked.text)
+    else:
+        query = asked.query if vector is None else vector
+        assert not isinstance(query, str)  # noqa: S101 - a text has been encoded
+        relevance = hits.by_meaning(index, query)
+        found.append(legs.dense(index, query, where=asked.where, depth=asked.depth, exact=exact))
+    if asked.mode != "dense":
+        match = options.match
+        found.append(legs.lexical(index, asked.text, where=asked.where, depth=asked.depth, match=match))
+    best = page.cut(fusion.fused(found, options.fusion), limit=asked.limit, offset=asked.offset)
+    scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
+    return hits.statement(
+        index, best.add_columns(scanned).subquery(), relevance, passages=options.passages, vectors=False
+    )
+
+
+def hits_of(asked: Request[T], found: Sequence[sa.Row[Any]]) -> list[Hit[T]]:
+    """The rows of the statement as hits."""
+    least = asked.options.min_score
+    return [hit for hit in hits.read(found) if least is None or hit.score >= least]

@@ -1,0 +1,40 @@
+-- The statistics of terms that BM25 needs: how many rows there are, how long they are, how many have a term.
+
+-- name: lock
+-- Whether this transaction is the one that counts; the first number is of our own choosing.
+SELECT pg_try_advisory_xact_lock(723628195, :generation)
+
+-- name: state
+-- When statistics were refreshed, of how many rows, and how long ago.
+SELECT row_count, refreshed_at, CAST(extract(epoch FROM now() - refreshed_at) AS double precision) AS seconds
+FROM semantic.lexicon
+WHERE generation_id = :generation
+
+-- name: refresh
+-- Counts every lexeme, and writes the counts that have changed; weights move to the new average length when it is
+-- further from theirs than the tolerance, a share.
+WITH counted AS MATERIALIZED (
+    SELECT word, ndoc, nentry
+    FROM ts_stat(format('SELECT lexemes FROM %s', CAST(to_regclass(:receipts) AS text)))
+),
+gone AS (
+    DELETE FROM semantic.term
+    WHERE generation_id = :generation
+      AND NOT EXISTS (SELECT FROM counted WHERE counted.word = term.lexeme AND counted.ndoc > 1)
+),
+written AS (
+    INSERT INTO semantic.term AS term (generation_id, lexeme, row_count)
+    SELECT :generation, word, ndoc FROM counted WHERE ndoc > 1
+    ON CONFLICT (generation_id, lexeme) DO UPDATE SET row_count = excluded.row_count
+    WHERE term.row_count <> excluded.row_count
+)
+INSERT INTO semantic.lexicon AS lexicon (generation_id, row_count, average_length, weights_length)
+SELECT :generation, :rows, measured.average, measured.average
+FROM (SELECT coalesce(sum(nentry), 0) / CAST(greatest(:rows, 1) AS double precision) AS average FROM counted) AS measured
+WHERE measured.average > 0
+ON CONFLICT (generation_id) DO UPDATE
+SET row_count = excluded.row_count, average_length = excluded.average_length, refreshed_at = now(),
+    weights_length = CASE
+        WHEN abs(excluded.average_length / lexicon.weights_length - 1) > :tolerance THEN excluded.average_length
+        ELSE lexicon.weights_length
+    END
