@@ -76,4 +76,5 @@ def _config(lexical: Lexical) -> sa.ColumnElement[str]:
 
 
 def _receipts(tables: Tables) -> sa.ColumnElement[str]:
-    return sa.func.to_regclass(database.qualified_name(tables.spec.schema, tables.spec.receipts_name))
+    name = database.qualified_name(tables.spec.schema, tables.spec.receipts_name)
+    return sa.func.to_regclass(sa.literal(name, sa.Text))
