@@ -84,7 +84,7 @@ async def an_encoder_is_shared_by_searchers(encoder: Encoder) -> None:
     with encoders.QueryEncoder(encoder, batch=8, waiting=100, remembered=0) as queries:
         assert_type(queries.encode("tea"), NDArray[np.float32])
         assert_type(await queries.encode_async("tea"), NDArray[np.float32])
-        assert_type(Searcher(queries).encoder, encoders.QueryEncoder)
+        assert_type(Searcher(queries).encoder, encoders.QueryEncoder | None)
         AsyncSearcher(queries)
 
 
