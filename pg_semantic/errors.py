@@ -10,7 +10,7 @@
     ├── IndexNotFound           no semantic index of that name in this database
     ├── EncoderError            an encoder that can not be loaded, or that fails on a text
     │   ├── EncoderMismatch     not the encoder, or not the dimensions, that the vectors were made with
-    │   └── EncoderUnavailable  a remote encoder that can not be used for now, whatever the text
+    │   └── EncoderUnavailable  an encoder that can not be used for now, whatever the text: overloaded, or out of reach
     ├── MissingExtra            an optional dependency is not installed
     └── QueryError              a search that can not be answered as asked
 
@@ -51,7 +51,7 @@ class EncoderMismatch(EncoderError):  # noqa: N818 - reads as the state it repor
 
 
 class EncoderUnavailable(EncoderError):  # noqa: N818 - reads as the state it reports
-    """The server of a remote encoder can not be reached, is overloaded, or lets nobody in: no text is to blame."""
+    """Too many queries wait, or a remote encoder's server can not be reached or lets nobody in: no text is to blame."""
 
 
 class MissingExtra(PgSemanticError):  # noqa: N818 - reads as the state it reports

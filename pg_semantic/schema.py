@@ -87,7 +87,9 @@ def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
 
 
 def is_text(of: sa.types.TypeEngine[Any]) -> bool:
-    """Whether a column of this type can be a text column of a semantic index."""
+    """Whether a column of this type can be a text column of a semantic index, decorated or not."""
+    if isinstance(of, sa.types.TypeDecorator):
+        return is_text(of.impl_instance)
     return isinstance(of, sa.String) and not isinstance(of, sa.Enum)
 
 

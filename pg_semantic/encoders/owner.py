@@ -66,7 +66,7 @@ class Owner:
         if len(self._waiting) >= self._most_waiting:
             self._drop_cancelled()
         if len(self._waiting) >= self._most_waiting:
-            raise errors.QueryError(
+            raise errors.EncoderUnavailable(
                 f"Encoder {self._encoder.reference!r} is overloaded: {len(self._waiting)} queries wait for it. Try "
                 "again in a moment; if it goes on, run more processes, or give the encoder a faster device."
             )

@@ -19,8 +19,8 @@ class QueryEncoder:
 
     Queries that come in while the encoder is busy are its next batch, of at most ``batch``; none waits for company.
     Equal texts are encoded once, and the vectors of the last ``remembered`` texts are kept. When ``waiting`` texts wait
-    already, one more is refused with `errors.QueryError`. A query whose task was cancelled is not encoded; one that
-    the encoder fails on gets its error and leaves the others alone.
+    already, one more is refused with `errors.EncoderUnavailable`. A query whose task was cancelled is not encoded; one
+    that the encoder fails on gets its error and leaves the others alone.
 
     Make one for an encoder and share it. Its thread starts with the first query, and anew in a process that was forked
     off; it ends when this is closed or forgotten. Vectors are shared between callers, and therefore read-only.

@@ -1,18 +1,19 @@
 """The public types, pinned: mypy checks this file and nothing runs it."""
 
 from collections.abc import Mapping, Sequence
-from typing import assert_type
+from typing import Literal, assert_type
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
 from pg_semantic import AsyncSearcher, BoundIndex, Chunking, Hit, Hnsw, Searcher, SemanticIndex, encoders, search
 from pg_semantic.declare import Chunk
 from pg_semantic.encoders import Encoder, Vectors
+from pg_semantic.search import Convex, Options, Passage, Rrf
 
 
 class Base(DeclarativeBase): ...
@@ -74,6 +75,44 @@ def a_statement_selects_rows_and_scores(session: Session, vector: list[float]) -
         assert_type(score, float)
 
 
+def words_and_both_together_rank_with_the_same_types(session: Session, vector: list[float]) -> None:
+    assert_type(search.lexical(Article.semantic, "tea", match="phrase", limit=5), sa.Select[Article, float])
+    for fusion in (Rrf(k=10, dense=0.5), Convex(lexical=0.3)):
+        statement = search.hybrid(Article.semantic, vector, "tea", where=[Article.id > 7], fusion=fusion, depth=200)
+        assert_type(statement, sa.Select[Article, float])
+        assert_type(search.exactly(statement), sa.Select[Article, float])
+        for article, score in session.execute(statement):
+            assert_type(article, Article)
+            assert_type(score, float)
+
+
+def rows_are_a_query_too(session: Session, article: Article, vector: list[float]) -> None:
+    like = Article.semantic.similar_to(positive=[article, 7], negative=[vector])
+    assert_type(search.knn(Article.semantic, like), sa.Select[Article, float])
+    assert_type(search.exact(Article.semantic, like), sa.Select[Article, float])
+    assert_type(Searcher().search(session, Article.semantic, like), list[Hit[Article]])
+
+
+def distance_is_a_column_of_any_statement(session: Session, vector: list[float]) -> None:
+    distance = Article.semantic.distance(vector)
+    assert_type(distance, sa.ColumnElement[float])
+    assert_type(sa.select(Article.id, distance).order_by(distance), sa.Select[int, float])
+    assert_type(session.scalars(sa.select(Article).where(distance < 0.4)).all(), Sequence[Article])
+
+
+def an_alias_has_the_index_too(session: Session, vector: list[float]) -> None:
+    other = aliased(Article)
+    assert_type(Article.semantic.of(other), BoundIndex[Article])
+    assert_type(search.knn(Article.semantic.of(other), vector).where(other.id > 7), sa.Select[Article, float])
+    assert_type(Searcher().search(session, Article.semantic.of(other), "tea", mode="lexical"), list[Hit[Article]])
+
+
+def each_mode_gives_hits(session: Session, encoder: Encoder, mode: Literal["dense", "lexical", "hybrid"]) -> None:
+    options = Options(fusion=Convex(), match="all", depth=50, min_score=0.1, passages=3)
+    hits = Searcher(encoder).search(session, Article.semantic, "tea", mode=mode, options=options)
+    assert_type(hits, list[Hit[Article]])
+
+
 def a_search_gives_hits(session: Session, encoder: Encoder) -> None:
     hits = Searcher(encoder).search(session, Article.semantic, "tea", limit=5, where=[Article.id > 7], exact=True)
     assert_type(hits, list[Hit[Article]])
@@ -89,7 +128,19 @@ async def an_encoder_is_shared_by_searchers(encoder: Encoder) -> None:
 
 
 async def a_search_in_an_async_session_gives_the_same(session: AsyncSession, encoder: Encoder) -> None:
-    assert_type(await AsyncSearcher(encoder).search(session, Note.semantic, "tea"), list[Hit[Note]])
+    searcher = AsyncSearcher(encoder)
+    assert_type(await searcher.search(session, Note.semantic, "tea"), list[Hit[Note]])
+    assert_type(await searcher.search(session, Note.semantic, "tea", mode="hybrid"), list[Hit[Note]])
+    like = Note.semantic.similar_to(positive=[7])
+    assert_type(await searcher.search(session, Note.semantic, like, options=Options(passages=2)), list[Hit[Note]])
+
+
+async def a_statement_in_an_async_session_has_the_same_rows(session: AsyncSession, vector: list[float]) -> None:
+    statement = search.hybrid(Note.semantic, vector, "tea")
+    assert_type((await session.execute(statement)).all(), Sequence[Row[Note, float]])
+    async for note, score in await session.stream(statement):
+        assert_type(note, Note)
+        assert_type(score, float)
 
 
 def hit_has_typed_parts(hit: Hit[Article]) -> None:
@@ -97,4 +148,5 @@ def hit_has_typed_parts(hit: Hit[Article]) -> None:
     assert_type(hit.score, float)
     assert_type(hit.scores, Mapping[str, float])
     assert_type(hit.passage, str)
+    assert_type(hit.passages, tuple[Passage, ...])
     assert_type(hit.ordinal, int)

@@ -34,6 +34,22 @@ def test_a_declaration_becomes_a_spec() -> None:
     assert Part.semantic.name == "part_semantic"
 
 
+def test_a_column_may_be_of_a_type_that_decorates_text() -> None:
+    class Folded(sa.TypeDecorator[str]):
+        impl = sa.String
+        cache_ok = True
+
+    class Base(DeclarativeBase): ...
+
+    class Note(Base):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str] = mapped_column(Folded(200))
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    assert Note.semantic.spec.columns == ("body",)
+
+
 def test_the_tables_stand_beside_the_source_in_its_metadata() -> None:
     class Base(DeclarativeBase): ...
 

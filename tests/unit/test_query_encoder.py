@@ -228,7 +228,7 @@ def test_more_queries_than_may_wait_are_refused_and_those_that_wait_are_answered
         with QueryEncoder(held, waiting=2) as queries:
             first = await busy(queries, held)
             tasks = await asked(queries, ["a", "b"])
-            with pytest.raises(errors.QueryError, match=r"'hashed:8' is overloaded: 2 queries wait.*Try again"):
+            with pytest.raises(errors.EncoderUnavailable, match=r"'hashed:8' is overloaded: 2 queries wait.*Try again"):
                 await queries.encode_async("c")
             [same] = await asked(queries, ["a"])  # costs the encoder nothing
             held.let_go()
