@@ -98,8 +98,8 @@ def test_a_table_without_a_mapped_class_is_made_searchable_from_the_shell(notes:
 
 def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
     assert "not there" in ok("db", "current", dsn=bare_dsn)
-    assert "0002" in ok("db", "upgrade", dsn=bare_dsn)
-    assert parsed("db", "current", dsn=bare_dsn) == {"revision": "0002"}
+    assert "0003" in ok("db", "upgrade", dsn=bare_dsn)
+    assert parsed("db", "current", dsn=bare_dsn) == {"revision": "0003"}
 
 
 def test_dropping_asks_first(notes: sa.Engine, dsn: str) -> None:
