@@ -4,17 +4,20 @@ from pg_semantic.search.completion import exactly
 from pg_semantic.search.fusion import Convex, Rrf, hybrid
 from pg_semantic.search.hits import Hit, Passage
 from pg_semantic.search.plan import Plan, explain
+from pg_semantic.search.recall import ClassRecall, Report, recall
 from pg_semantic.search.request import Options
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
 from pg_semantic.search.statements import exact, knn, lexical
 
 __all__ = [
     "AsyncSearcher",
+    "ClassRecall",
     "Convex",
     "Hit",
     "Options",
     "Passage",
     "Plan",
+    "Report",
     "Rrf",
     "Searcher",
     "exact",
@@ -23,4 +26,5 @@ __all__ = [
     "hybrid",
     "knn",
     "lexical",
+    "recall",
 ]
