@@ -1,6 +1,6 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-16 check format bench-scifact bench-queue bench-writes \
+.PHONY: help install demo test test-16 check format bench-scifact bench-bm25 bench-search bench-queue bench-writes \
 	bench-freshness bench-encode bench-gpu bench-sync chaos clean
 
 PYTHON ?= python3
@@ -38,6 +38,12 @@ format: install  ## format the code and mend what ruff can
 
 bench-scifact: install  ## relevance on SciFact: nDCG@10, exact and through the vector index
 	$(VENV)/bin/python -m benchmarks.scifact
+
+bench-bm25: install  ## BM25 against ts_rank_cd on 82,928 abstracts
+	$(VENV)/bin/python -m benchmarks.bm25
+
+bench-search: install  ## what our statement costs against one by hand, and searches by text from end to end
+	$(VENV)/bin/python -m benchmarks.search
 
 bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
 	$(VENV)/bin/python -m benchmarks.queue

@@ -106,7 +106,8 @@ class Lexical:
     """How the text of rows is indexed by its words, for BM25.
 
     ``config`` is a text search configuration of Postgres (``simple`` suits any language), with its schema where that is
-    not pg_catalog. ``k1`` says how much a word that is repeated counts, ``b`` how much a long text is held against it; both as in Lucene.
+    not pg_catalog. ``k1`` says how much a word that is repeated counts, ``b`` how much a long text is held against it;
+    both as in Lucene.
     """
 
     config: str = "english"

@@ -3,6 +3,7 @@
 from pg_semantic.search.completion import exactly
 from pg_semantic.search.fusion import Convex, Rrf, hybrid
 from pg_semantic.search.hits import Hit, Passage
+from pg_semantic.search.plan import Plan, explain
 from pg_semantic.search.request import Options
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
 from pg_semantic.search.statements import exact, knn, lexical
@@ -13,10 +14,12 @@ __all__ = [
     "Hit",
     "Options",
     "Passage",
+    "Plan",
     "Rrf",
     "Searcher",
     "exact",
     "exactly",
+    "explain",
     "hybrid",
     "knn",
     "lexical",

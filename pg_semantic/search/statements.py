@@ -29,18 +29,18 @@ _SORTS_FURTHER = (17,)
 
 @dataclass(frozen=True, slots=True)
 class Ranked(Generic[T]):
-    """A statement whose rows are in order, the score that they are in order of, and the best chunk's ordinal."""
+    """A statement whose rows are in order, and the score that they are in order of."""
 
     statement: "sa.Select[T, float]"
     score: sa.ColumnElement[float]
-    ordinal: sa.ColumnElement[int] | None = None
 
 
 def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0) -> "sa.Select[T, float]":
     """The rows nearest to a vector by cosine, best first, with their scores, found through the vector index.
 
     The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key, before
-    PostgreSQL 17 by nothing. The statement brings its own index settings, for the transaction that it runs in:
+    PostgreSQL 17 by nothing. The order is that of the vector index, whose distances are rounded: with 16-bit vectors,
+    scores that differ by less than 0.001 may stand the other way round. The statement brings its own index settings, for the transaction that it runs in:
     ``hnsw.ef_search`` to suit limit and offset, and iterative scan, so that a filter does not starve the result. What a
     Session or AsyncSession gets fewer rows for than ``limit`` it runs again, exactly: so a result is short only when
     there are no more rows. A Core connection does not, nor is a part of a larger statement completed.
@@ -89,22 +89,16 @@ def ranked_knn(
         .where(_is_best_chunk(tables, query), *_wanted(vector))
         .order_by(nearness.Nearest(chunks.vector, query, aimed), *(_tie_break(column) for column in tables.source_key))
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), score, chunks.ordinal)
+    return Ranked(page.cut(statement, limit=limit, offset=offset), score)
 
 
 def ranked_exact(index: BoundIndex[T], vector: Vector | Examples, *, limit: int, offset: int) -> Ranked[T]:
-    """As `exact`, with the chunk's ordinal at hand."""
+    """As `exact`."""
     tables = index.tables
     chunks = tables.chunks.alias()
     distance = nearness.computed_distance(chunks.c.vector, asked(index, vector)).label("distance")
     chunk_key = [chunks.c[column.name] for column in tables.source_key]
-    best = (
-        sa.select(distance, chunks.c.ordinal)
-        .where(_same_row(chunk_key, tables.source_key))
-        .order_by(distance, chunks.c.ordinal)
-        .limit(1)
-        .lateral()
-    )
+    best = sa.select(distance).where(_same_row(chunk_key, tables.source_key)).order_by(distance).limit(1).lateral()
     score = 1 - best.c.distance
     statement = (
         sa.select(index.entity, score.label("score"))
@@ -112,7 +106,7 @@ def ranked_exact(index: BoundIndex[T], vector: Vector | Examples, *, limit: int,
         .where(*_wanted(vector))
         .order_by(best.c.distance, *tables.source_key)
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), score, best.c.ordinal)
+    return Ranked(page.cut(statement, limit=limit, offset=offset), score)
 
 
 def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int, offset: int) -> Ranked[T]:

@@ -30,8 +30,9 @@ written AS (
 )
 INSERT INTO semantic.lexicon AS lexicon (generation_id, row_count, average_length, weights_length)
 SELECT :generation, :rows, measured.average, measured.average
-FROM (SELECT coalesce(sum(nentry), 0) / CAST(greatest(:rows, 1) AS double precision) AS average FROM counted) AS measured
-WHERE measured.average > 0
+FROM (
+    SELECT greatest(1, sum(nentry) / CAST(greatest(:rows, 1) AS double precision)) AS average FROM counted
+) AS measured
 ON CONFLICT (generation_id) DO UPDATE
 SET row_count = excluded.row_count, average_length = excluded.average_length, refreshed_at = now(),
     weights_length = CASE

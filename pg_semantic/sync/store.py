@@ -19,7 +19,7 @@ from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
-from pg_semantic.spec import Storage
+from pg_semantic.spec import Lexical, Storage
 from pg_semantic.sync import transaction
 from pg_semantic.sync.batch import Batch, Row
 
@@ -209,16 +209,20 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Row
     }
     found = sa.select(*keys.values(signed, tables.receipt_key)).select_from(signed)
     if lexical := tables.spec.lexical:
-        # OFFSET keeps the planner from writing the lexemes' expression wherever they are used
-        analysed = sa.select(bm25.lexemes(lexical, signed.c.text).label("lexemes")).correlate(signed).offset(0).lateral()
-        length = bm25.weights_length(tables)
-        found = found.join(analysed, sa.true())
-        said["lexemes"] = analysed.c.lexemes
-        said["weights"] = bm25.weights(lexical, analysed.c.lexemes, length)
+        lexemes, length = _lexemes(lexical, signed), bm25.weights_length(tables)
+        found = found.join(lexemes, sa.true())
+        said["lexemes"] = lexemes.c.lexemes
+        said["weights"] = bm25.weights(lexical, lexemes.c.lexemes, length)
         said["weights_length"] = length
     receipts = postgresql.insert(tables.receipts).from_select([*key, *said], found.add_columns(*said.values()))
     changes = {name: receipts.excluded[name] for name in said} | {"embedded_at": sa.func.now()}
     connection.execute(receipts.on_conflict_do_update(index_elements=key, set_=changes))
+
+
+def _lexemes(lexical: Lexical, signed: sa.TableValuedAlias) -> sa.FromClause:
+    """The lexemes of each text, once: OFFSET keeps the planner from writing their expression wherever they are used."""
+    lexemes = bm25.lexemes(lexical, signed.c.text).label("lexemes")
+    return sa.select(lexemes).correlate(signed).offset(0).lateral()
 
 
 def _array(of: type[sa.types.TypeEngine[Any]], values: Sequence[Any]) -> sa.BindParameter[Any]:

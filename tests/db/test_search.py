@@ -11,8 +11,19 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from pg_semantic import AsyncSearcher, Searcher, database, declare, encoders, errors, inspection, registry, search
-from pg_semantic.search import statements
+from pg_semantic import (
+    AsyncSearcher,
+    Searcher,
+    database,
+    declare,
+    encoders,
+    errors,
+    inspection,
+    nearness,
+    registry,
+    search,
+)
+from pg_semantic.search import Options
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
 
@@ -116,13 +127,34 @@ def test_the_vector_index_gives_a_row_of_several_chunks_once(session: Session) -
     assert len({row.id for row in near} & {row.id for row in exact}) >= 48
 
 
-def test_a_search_whose_scan_ends_early_is_completed(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "_MIN_EF_SEARCH", 10)
-    monkeypatch.setattr(statements, "_EF_SEARCH_FACTOR", 0)
-    session.execute(sa.text("SET LOCAL hnsw.max_scan_tuples = 1"))
-    few = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
-    assert len(session.execute(search.knn(Article.semantic, vector("anchor"), limit=8).where(few)).all()) < 8
-    assert len(Searcher(encoder()).search(session, Article.semantic, "anchor", limit=8, where=[few])) == 8
+@pytest.fixture
+def gives_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scans of the vector index that end after a few chunks."""
+    monkeypatch.setattr(nearness, "_MIN_EF_SEARCH", 10)
+    monkeypatch.setattr(nearness, "_EF_SEARCH_FACTOR", 0)
+    monkeypatch.setattr(nearness, "_MAX_SCAN_TUPLES", 1)
+
+
+FEW = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
+
+
+@pytest.mark.usefixtures("gives_up_at_once")
+def test_what_a_session_would_get_too_few_of_is_completed(session: Session) -> None:
+    statement = search.knn(Article.semantic, vector("anchor"), limit=8).where(FEW)
+    exact = search.exact(Article.semantic, vector("anchor"), limit=8).where(FEW)
+    assert len(session.connection().execute(statement).all()) < 8
+    assert session.scalars(statement).all() == session.scalars(exact).all()
+    assert len(session.execute(statement.options(orm.defer(Article.body))).all()) == 8
+    assert len(session.scalars(statement.with_only_columns(Article.id)).all()) == 8
+    assert len(Searcher(encoder()).search(session, Article.semantic, "anchor", limit=8, where=[FEW])) == 8
+
+
+@pytest.mark.usefixtures("gives_up_at_once")
+def test_the_dense_leg_of_a_hybrid_search_is_completed(session: Session) -> None:
+    hits = Searcher(encoder()).search(
+        session, Article.semantic, "zebra anchor", limit=8, where=[FEW], mode="hybrid", options=Options(depth=8)
+    )
+    assert len([hit for hit in hits if "dense" in hit.scores]) == 8
 
 
 def test_the_statement_composes_with_filters_joins_options_and_columns(session: Session) -> None:

@@ -54,6 +54,7 @@ def batch_of(*texts: str) -> Batch:
         Row(
             job,
             (job.key.encode(),),
+            text,
             hashing.content_hash(text),
             new=((0, Chunk(text, 1, truncated=False)),),
             kept=(),

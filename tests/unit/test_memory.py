@@ -32,7 +32,7 @@ def batch_of(tables: schema.Tables, *texts: str) -> Batch:
     """A batch of one row with a new chunk for each text."""
     job = Job("1", 1)
     chunks = tuple((number, Chunk(text, 1, truncated=False)) for number, text in enumerate(texts))
-    row = Row(job, (b"1",), b"", new=chunks, kept=(), truncated=False)
+    row = Row(job, (b"1",), "", b"", new=chunks, kept=(), truncated=False)
     return Batch(tables, Claim(1, uuid.UUID(int=0), (job,)), [row])
 
 

@@ -23,15 +23,18 @@ _HEAVY = {
 }
 
 
-@pytest.mark.parametrize("module", ["pg_semantic", "pg_semantic.encoders", "pg_semantic.search"])
+@pytest.mark.parametrize(
+    "module", ["pg_semantic", "pg_semantic.encoders", "pg_semantic.rerankers", "pg_semantic.search"]
+)
 def test_the_public_names_are_sorted_and_there(module: str) -> None:
     package = importlib.import_module(module)
     assert package.__all__ == sorted(package.__all__)
     assert all(hasattr(package, name) for name in package.__all__)
 
 
-def test_the_package_is_imported_without_what_only_workers_and_commands_need() -> None:
-    program = "import sys, pg_semantic; print(*{name.partition('.')[0] for name in sys.modules})"
+@pytest.mark.parametrize("module", ["pg_semantic", "pg_semantic.rerankers"])
+def test_the_package_is_imported_without_what_only_workers_and_commands_need(module: str) -> None:
+    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     assert "pg_semantic" in loaded

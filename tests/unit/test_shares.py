@@ -12,7 +12,7 @@ from pg_semantic.sync.batch import Row
 def row_of(number: int, new: int) -> Row:
     """A row with so many new chunks."""
     chunks = tuple((ordinal, Chunk("tea", 1, truncated=False)) for ordinal in range(new))
-    return Row(Job(str(number), 1), (b"",), b"", new=chunks, kept=(), truncated=False)
+    return Row(Job(str(number), 1), (b"",), "", b"", new=chunks, kept=(), truncated=False)
 
 
 def rows_of(*new: int) -> list[Row]:

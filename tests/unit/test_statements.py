@@ -7,8 +7,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import SemanticIndex, errors, search
-from pg_semantic.search import statements
-from pg_semantic.search.statements import Ranked
 from tests.unit.statement_text import binds, one_line, text
 
 VECTOR = [1.0, 0.0, 0.0]
@@ -53,7 +51,9 @@ KNN = one_line("""
         LIMIT %(param_2)s::INTEGER)
     ORDER BY article_semantic.vector <=> (SELECT CASE
         WHEN (set_config(%(set_config_1)s::VARCHAR, %(set_config_2)s::VARCHAR, true) IS NOT NULL
-            AND set_config(%(set_config_3)s::VARCHAR, %(set_config_4)s::VARCHAR, true) IS NOT NULL)
+            AND set_config(%(set_config_3)s::VARCHAR, %(set_config_4)s::VARCHAR, true) IS NOT NULL
+            AND set_config(%(set_config_5)s::VARCHAR, %(set_config_6)s::VARCHAR, true) IS NOT NULL
+            AND set_config(%(set_config_7)s::VARCHAR, %(set_config_8)s::VARCHAR, true) IS NOT NULL)
         THEN CAST(%(query_vector_1)s AS HALFVEC(3)) END AS anon_2), article.id
     LIMIT %(param_3)s::INTEGER
 """)
@@ -61,11 +61,10 @@ KNN = one_line("""
 EXACT = one_line("""
     SELECT article.id, article.author_id, article.body, %(distance_1)s::INTEGER - anon_1.distance AS score
     FROM article JOIN LATERAL (
-        SELECT (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0 AS distance,
-            article_semantic_1.content AS content, article_semantic_1.ordinal AS ordinal
+        SELECT (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0 AS distance
         FROM article_semantic AS article_semantic_1
         WHERE article_semantic_1.id = article.id
-        ORDER BY distance, article_semantic_1.ordinal
+        ORDER BY distance
         LIMIT %(param_1)s::INTEGER) AS anon_1 ON true
     ORDER BY anon_1.distance, article.id
     LIMIT %(param_2)s::INTEGER
@@ -129,11 +128,9 @@ def test_a_vector_is_never_among_what_is_selected(build: Build) -> None:
     assert [column.name for column in statement.selected_columns] == ["id", "author_id", "body", "score"]
 
 
-@pytest.mark.parametrize("build", [statements.ranked_knn, statements.ranked_exact])
-def test_the_passage_can_be_added(build: Callable[..., Ranked[Article]]) -> None:
-    ranked = build(Article.semantic, VECTOR, limit=1, offset=0)
-    added = ranked.statement.add_columns(ranked.content, ranked.ordinal)
-    assert [column.name for column in added.selected_columns][-3:] == ["score", "content", "ordinal"]
+def test_columns_of_the_best_chunk_can_be_added() -> None:
+    added = search.knn(Article.semantic, VECTOR).add_columns(Article.semantic.Chunk.content)
+    assert text(added).replace(", article_semantic.content", "") == KNN
 
 
 @pytest.mark.parametrize("build", [search.knn, search.exact])
