@@ -30,7 +30,7 @@ _LEXICON = sa.table("lexicon", sa.column("generation_id"), sa.column("weights_le
 
 def lexemes(lexical: Lexical, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """The lexemes of a text with their places; of a text with more than a megabyte of them, those it begins with."""
-    return sa.func.semantic.lexemes_v1(_config(lexical), text, type_=TSVECTOR)
+    return sa.func.semantic.lexemes_v1(config(lexical), text, type_=TSVECTOR)
 
 
 def weights(
@@ -55,7 +55,7 @@ def weights_length(tables: Tables) -> sa.ColumnElement[float]:
 def query(tables: Tables, lexical: Lexical, text: str, *, match: Match) -> sa.CTE:
     """One row: what a row's lexemes have to match, and the weights of the query's."""
     asked = sa.func.semantic.bm25_query_v1(
-        _receipts(tables), _config(lexical), sa.cast(sa.literal(text), sa.Text), sa.cast(sa.literal(match), sa.Text)
+        _receipts(tables), config(lexical), sa.cast(sa.literal(text), sa.Text), sa.cast(sa.literal(match), sa.Text)
     ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(schema.PLACES)))
     # a materialised one is computed once, however many places of the statement refer to it
     return sa.select(asked.c.matching, asked.c.weights).cte().prefix_with("MATERIALIZED")
@@ -71,7 +71,8 @@ def score(of: sa.ColumnElement[str], asked: sa.CTE) -> sa.ColumnElement[float]:
     return -of.op("<#>", return_type=sa.Double())(sa.select(asked.c.weights).scalar_subquery())
 
 
-def _config(lexical: Lexical) -> sa.ColumnElement[str]:
+def config(lexical: Lexical) -> sa.ColumnElement[str]:
+    """The text search configuration, a literal, so that the planner knows it."""
     return sa.cast(sa.bindparam(None, lexical.config, sa.Text, literal_execute=True), REGCONFIG)
 
 

@@ -21,8 +21,9 @@ from pg_semantic.rerankers.base import Reranker, Scores, ScoreType
 class SharedReranker:
     """Scores for any number of threads and tasks with a reranker that one thread alone calls, in order of asking.
 
-    When ``waiting`` searches wait already, one more is refused with `errors.QueryError`. A search whose time ran out or
-    whose task was cancelled is not begun; one that was begun is given up after at most ``at_once`` more passages.
+    When ``waiting`` searches wait already, one more is refused with `errors.EncoderUnavailable`. A search whose time
+    ran out or whose task was cancelled is not begun; one that was begun is given up after at most ``at_once`` more
+    passages.
 
     Make one for a reranker and share it. Its thread starts with the first search, and anew in a process that was
     forked off; it ends when this is closed or forgotten.
@@ -47,8 +48,8 @@ class SharedReranker:
     def score(self, query: str, passages: Sequence[str], *, seconds: float | None = None) -> Scores | None:
         """As `Reranker.score`; None when it took longer than ``seconds``, waiting for others included.
 
-        Raises `errors.QueryError` when ``seconds`` are not more than 0 or too many searches wait, and what the
-        reranker raises.
+        Raises `errors.QueryError` when ``seconds`` are not more than 0, `errors.EncoderUnavailable` when too many
+        searches wait, and what the reranker raises.
         """
         asked = self._ask(query, passages, seconds=seconds)
         try:
@@ -112,7 +113,7 @@ class _Line:
 
     def ask(self, query: str, passages: list[str]) -> _Asked:
         if not self._places.acquire(blocking=False):
-            raise errors.QueryError(
+            raise errors.EncoderUnavailable(
                 f"Reranker {self._reranker.reference!r} is overloaded: {self._waiting} searches wait for it. Try again "
                 "in a moment; if it goes on, rerank fewer passages, run more processes, or give it a faster device."
             )

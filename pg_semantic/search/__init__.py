@@ -4,19 +4,24 @@ from pg_semantic.search.completion import exactly
 from pg_semantic.search.fusion import Convex, Rrf, hybrid
 from pg_semantic.search.hits import Hit, Passage
 from pg_semantic.search.plan import Plan, explain
+from pg_semantic.search.refine import Diverse, Rerank
 from pg_semantic.search.request import Options
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
+from pg_semantic.search.snippets import Snippet
 from pg_semantic.search.statements import exact, knn, lexical
 
 __all__ = [
     "AsyncSearcher",
     "Convex",
+    "Diverse",
     "Hit",
     "Options",
     "Passage",
     "Plan",
+    "Rerank",
     "Rrf",
     "Searcher",
+    "Snippet",
     "exact",
     "exactly",
     "explain",

@@ -13,7 +13,9 @@ from pg_semantic import bm25, nearness
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
 from pg_semantic.nearness import Vector
-from pg_semantic.search import fusion, statements
+from pg_semantic.search import fusion, snippets, statements
+from pg_semantic.search.snippets import Snippet
+from pg_semantic.spec import Lexical
 
 T = TypeVar("T")
 
@@ -32,13 +34,15 @@ class Hit(Generic[T]):
 
     ``score`` is what the hits are ordered by, higher is better; ``scores`` has the raw value of each stage that
     found the row: ``dense`` (cosine similarity, -1 to 1), ``lexical`` (BM25, 0 or more), ``fused``, and ``rerank`` (as
-    `Reranker.score_type` says). ``passages`` are its best chunks, best first.
+    `Reranker.score_type` says). ``passages`` are its best chunks, best first; ``snippet`` is the part of the best one
+    that has the words of the query, when that was asked for.
     """
 
     entity: T
     score: float
     scores: Mapping[str, float]
     passages: tuple[Passage, ...]
+    snippet: Snippet | None = None
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -52,20 +56,32 @@ class Hit(Generic[T]):
         return self.passages[0].ordinal if self.passages else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is read of a hit beside its row: how many passages, its vector, a headline for the words of a text."""
+
+    passages: int = 1
+    vectors: bool = False
+    headline: str | None = None
+
+
 def statement(
-    index: BoundIndex[T], found: sa.FromClause, relevance: sa.ColumnElement[float], *, passages: int, vectors: bool
+    index: BoundIndex[T], found: sa.FromClause, relevance: sa.ColumnElement[float], *, extras: Extras
 ) -> "sa.Select[*tuple[Any, ...]]":
     """The rows that were found, with their values and their best passages; ``relevance`` is of a chunk of the index."""
     chunks = index.tables.chunks.c
     best_first = (sa.desc(relevance), chunks.ordinal)
     key = [found.c[f"key_{number}"] for number in range(len(index.spec.key))]
     best = sa.select(
-        _in_order(chunks.content, best_first)[1:passages].label("contents"),
-        _in_order(chunks.ordinal, best_first)[1:passages].label("ordinals"),
-        *([_in_order(chunks.vector, best_first)[1].label("vector")] if vectors else []),
+        _in_order(chunks.content, best_first)[1 : extras.passages].label("contents"),
+        _in_order(chunks.ordinal, best_first)[1 : extras.passages].label("ordinals"),
+        *([_in_order(chunks.vector, best_first)[1].label("vector")] if extras.vectors else []),
     ).where(*(a == b for a, b in zip(index.tables.chunk_key, key, strict=True)))
     lateral = best.correlate(found).lateral()
     values = [column for column in found.c if not column.name.startswith("key_") and column.name != "score"]
+    if extras.headline is not None:
+        config = bm25.config(index.spec.lexical or Lexical("simple"))
+        values.append(snippets.headline(config, lateral.c.contents[1], extras.headline).label("headline"))
     return fusion.rows_of(index, found).add_columns(*values, *lateral.c).join(lateral, sa.true())
 
 
@@ -86,9 +102,8 @@ def by_words(index: BoundIndex[T], text: str) -> sa.ColumnElement[float]:
 
 
 def read(rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[Hit[Any]]:
-    """The hits of a result, best first and by key where scores are equal."""
-    hits = [_hit(row) for row in rows]
-    return sorted(hits, key=lambda hit: (-hit.score, sa.inspect(hit.entity).identity))
+    """The hits of a result, in its order."""
+    return [_hit(row) for row in rows]
 
 
 def _hit(row: sa.Row[*tuple[Any, ...]]) -> Hit[Any]:
@@ -98,7 +113,8 @@ def _hit(row: sa.Row[*tuple[Any, ...]]) -> Hit[Any]:
         scores["fused"] = found["score"]
     pieces = zip(found["contents"] or (), found["ordinals"] or (), strict=True)
     vector = np.asarray(found["vector"], np.float32) if found.get("vector") is not None else None
-    return Hit(row[0], found["score"], scores, tuple(Passage(*piece) for piece in pieces), vector)
+    snippet = snippets.parse(found["headline"]) if found.get("headline") is not None else None
+    return Hit(row[0], found["score"], scores, tuple(Passage(*piece) for piece in pieces), snippet, vector)
 
 
 def _in_order(column: sa.ColumnElement[Any], order: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:

@@ -12,10 +12,12 @@ from pg_semantic import errors
 from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
-from pg_semantic.search import fusion, hits, legs, page
+from pg_semantic.rerankers import Scores
+from pg_semantic.search import fusion, hits, legs, page, refine
 from pg_semantic.search.fusion import Fusion, Rrf
-from pg_semantic.search.hits import Hit
+from pg_semantic.search.hits import Extras, Hit
 from pg_semantic.search.legs import Leg, Where
+from pg_semantic.search.refine import Diverse, Rerank
 
 T = TypeVar("T")
 
@@ -28,7 +30,8 @@ class Options:
 
     ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows each gives (by default a hundred and at least
     ``limit + offset``). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on
-    the scale of the mode. ``passages`` is how many of its best chunks a hit has.
+    the scale of what they are ordered by. ``passages`` is how many of its best chunks a hit has, ``snippets`` whether
+    it has the part of the best one that has the query's words. ``rerank`` and ``diverse`` come after the first ranking.
     """
 
     fusion: Fusion = Rrf()  # noqa: RUF009 - frozen
@@ -36,6 +39,9 @@ class Options:
     depth: int | None = None
     min_score: float | None = None
     passages: int = 1
+    snippets: bool = False
+    rerank: Rerank | None = None
+    diverse: Diverse | None = None
 
     def __post_init__(self) -> None:
         if self.passages < 1:
@@ -61,6 +67,8 @@ class Request(Generic[T]):
             page.text(self.query)
         elif self.mode != "dense":
             raise errors.QueryError(f"mode={self.mode!r} needs a text; examples are searched for with mode='dense'.")
+        elif self.options.rerank or self.options.snippets:
+            raise errors.QueryError("Reranking and snippets need a text; the query is of examples.")
 
     @property
     def text(self) -> str:
@@ -76,14 +84,25 @@ class Request(Generic[T]):
     def depth(self) -> int:
         """How many rows each leg gives."""
         if self.mode == "hybrid":
-            return fusion.reach(limit=self.limit, offset=self.offset, depth=self.options.depth)
-        return self.limit + self.offset
+            return fusion.reach(limit=self.first, offset=self.skipped, depth=self.options.depth)
+        return self.first + self.skipped
+
+    @property
+    def first(self) -> int:
+        """How many hits the statement gives: the page, or what the steps after it choose the page from."""
+        deeper = [step.depth for step in (self.options.rerank, self.options.diverse) if step]
+        return max(*deeper, self.limit + self.offset) if deeper else self.limit
+
+    @property
+    def skipped(self) -> int:
+        """How many rows the statement leaves out before its first."""
+        return 0 if self.options.rerank or self.options.diverse else self.offset
 
     def is_short(self, found: Sequence[sa.Row[Any]]) -> bool:
         """Whether the scan of the vector index may have ended before all rows were found."""
         if self.mode == "lexical" or self.exact:
             return False
-        return len(found) < self.limit or found[0]._mapping["scanned"] < self.depth  # noqa: SLF001 - public in all but name
+        return len(found) < self.first or found[0]._mapping["scanned"] < self.depth  # noqa: SLF001 - public in all but name
 
 
 def statement(asked: Request[T], vector: NDArray[np.float32] | None, *, exact: bool) -> "sa.Select[*tuple[Any, ...]]":
@@ -100,14 +119,18 @@ def statement(asked: Request[T], vector: NDArray[np.float32] | None, *, exact: b
     if asked.mode != "dense":
         match = options.match
         found.append(legs.lexical(index, asked.text, where=asked.where, depth=asked.depth, match=match))
-    best = page.cut(fusion.fused(found, options.fusion), limit=asked.limit, offset=asked.offset)
+    best = page.cut(fusion.fused(found, options.fusion), limit=asked.first, offset=asked.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
-    return hits.statement(
-        index, best.add_columns(scanned).subquery(), relevance, passages=options.passages, vectors=False
-    )
+    extras = Extras(options.passages, bool(options.diverse), asked.text if options.snippets else None)
+    return hits.statement(index, best.add_columns(scanned).subquery(), relevance, extras=extras)
 
 
-def hits_of(asked: Request[T], found: Sequence[sa.Row[Any]]) -> list[Hit[T]]:
-    """The rows of the statement as hits."""
-    least = asked.options.min_score
-    return [hit for hit in hits.read(found) if least is None or hit.score >= least]
+def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
+    """What the search answers, of hits that a reranker may have scored."""
+    options, wanted = asked.options, asked.limit + asked.offset
+    found = refine.rescored(found, scores)
+    if options.diverse:
+        found = refine.diverse(found, options.diverse, limit=wanted)
+    if options.rerank or options.diverse:
+        found = found[asked.offset : wanted]
+    return [hit for hit in found if options.min_score is None or hit.score >= options.min_score]

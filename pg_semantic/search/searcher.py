@@ -13,7 +13,7 @@ from pg_semantic import database, errors, registry
 from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.likeness import Examples
-from pg_semantic.search import request
+from pg_semantic.search import hits, refine, request
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
@@ -59,7 +59,11 @@ class Searcher:
         """
         asked = Request(index, query, limit, offset, where, mode, exact, options)
         vector = self._encoder().encode(asked.text) if asked.needs_encoder else None
-        return self._find(session, asked, vector)
+        found, scores, rerank = self._find(session, asked, vector), None, asked.options.rerank
+        if rerank and found:
+            passages = [hit.passage for hit in found]
+            scores = rerank.reranker.score(asked.text, passages, seconds=rerank.seconds)
+        return request.page_of(asked, found, scores)
 
     def _find(self, session: orm.Session, asked: Request[T], vector: NDArray[np.float32] | None) -> list[Hit[T]]:
         with database.translated():
@@ -68,7 +72,7 @@ class Searcher:
             found = session.execute(request.statement(asked, vector, exact=asked.exact)).all()
             if asked.is_short(found):
                 found = session.execute(request.statement(asked, vector, exact=True)).all()
-        return request.hits_of(asked, found)
+        return refine.in_order(hits.read(found))
 
     def _encoder(self) -> QueryEncoder:
         if self.encoder is None:
@@ -102,7 +106,12 @@ class AsyncSearcher:
         asked = Request(index, query, limit, offset, where, mode, exact, options)
         searcher = self._searcher
         vector = await searcher._encoder().encode_async(asked.text) if asked.needs_encoder else None  # noqa: SLF001
-        return await session.run_sync(searcher._find, asked, vector)  # noqa: SLF001 - the pair is one
+        found = await session.run_sync(searcher._find, asked, vector)  # noqa: SLF001 - the pair is one
+        scores, rerank = None, asked.options.rerank
+        if rerank and found:
+            passages = [hit.passage for hit in found]
+            scores = await rerank.reranker.score_async(asked.text, passages, seconds=rerank.seconds)
+        return request.page_of(asked, found, scores)
 
 
 def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: QueryEncoder) -> None:

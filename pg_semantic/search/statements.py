@@ -40,10 +40,12 @@ def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, off
 
     The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key, before
     PostgreSQL 17 by nothing. The order is that of the vector index, whose distances are rounded: with 16-bit vectors,
-    scores that differ by less than 0.001 may stand the other way round. The statement brings its own index settings, for the transaction that it runs in:
-    ``hnsw.ef_search`` to suit limit and offset, and iterative scan, so that a filter does not starve the result. What a
-    Session or AsyncSession gets fewer rows for than ``limit`` it runs again, exactly: so a result is short only when
-    there are no more rows. A Core connection does not, nor is a part of a larger statement completed.
+    scores that differ by less than 0.001 may stand the other way round.
+
+    The statement brings its own index settings, for the transaction that it runs in: ``hnsw.ef_search`` to suit limit
+    and offset, and iterative scan, so that a filter does not starve the result. What a Session or AsyncSession gets
+    fewer rows for than ``limit`` it runs again, exactly: so a result is short only when there are no more rows. A Core
+    connection does not, nor is a part of a larger statement completed.
 
     Raises `errors.QueryError` for a vector of other dimensions, of zeros, or not finite.
     """

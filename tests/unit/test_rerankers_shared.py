@@ -193,7 +193,7 @@ def test_more_searches_than_may_wait_are_refused_and_those_that_wait_are_answere
         with SharedReranker(held, waiting=2) as shared:
             tasks = [asyncio.create_task(shared.score_async(query, ["a"])) for query in "abc"]
             await asyncio.to_thread(held.begun)
-            with pytest.raises(errors.QueryError, match=r"'held' is overloaded: 2 searches wait.*Try again"):
+            with pytest.raises(errors.EncoderUnavailable, match=r"'held' is overloaded: 2 searches wait.*Try again"):
                 await shared.score_async("d", ["a"])
             tasks.pop().cancel()
             await asyncio.sleep(0)

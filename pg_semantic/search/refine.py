@@ -1,0 +1,83 @@
+"""What is done to hits after SQL: scored again by a reranker, chosen to be unlike each other, cut to the page."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import sqlalchemy as sa
+
+from pg_semantic import errors
+from pg_semantic.rerankers import Scores, SharedReranker
+from pg_semantic.search import diversity
+from pg_semantic.search.hits import Hit
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rerank:
+    """Has a cross-encoder score the best ``depth`` hits again, by their best passage, and orders them by that.
+
+    At least the page that is asked for is scored. When it takes longer than ``seconds``, waiting for other searches
+    included, the hits are as they were before, and have no score ``rerank``. Deeper is slower, and not always better:
+    measure.
+    """
+
+    reranker: SharedReranker
+    depth: int = 50
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= 1000:  # noqa: PLR2004 - beyond, a search takes minutes
+            raise errors.QueryError(f"Rerank(depth={self.depth}): give 1 to 1000 hits.")
+        if self.seconds is not None and not self.seconds > 0:
+            raise errors.QueryError(f"Rerank(seconds={self.seconds}): give more than 0, or None for no limit.")
+
+
+@dataclass(frozen=True, slots=True)
+class Diverse:
+    """Chooses hits among the best ``depth`` that are relevant and unlike each other: Maximal Marginal Relevance.
+
+    ``relevance`` of 1 is the order by score, 0 variety above all. A hit keeps its score; the order is the choice's.
+    """
+
+    relevance: float = 0.7
+    depth: int = 50
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.relevance <= 1:
+            raise errors.QueryError(f"Diverse(relevance={self.relevance}): give 0 (variety) to 1 (score alone).")
+        if not 1 <= self.depth <= 1000:  # noqa: PLR2004 - as above
+            raise errors.QueryError(f"Diverse(depth={self.depth}): give 1 to 1000 hits.")
+
+
+def in_order(hits: Sequence[Hit[T]]) -> list[Hit[T]]:
+    """Hits by score, best first, and by key where scores are equal."""
+    return sorted(hits, key=lambda hit: (-hit.score, sa.inspect(hit.entity).identity))
+
+
+def rescored(hits: Sequence[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
+    """Hits with the reranker's scores, in their order; as they were when there are none."""
+    if scores is None:
+        return list(hits)
+    pairs = zip(hits, map(float, scores), strict=True)
+    return in_order(
+        [dataclasses.replace(hit, score=score, scores={**hit.scores, "rerank": score}) for hit, score in pairs]
+    )
+
+
+def diverse(hits: Sequence[Hit[T]], how: Diverse, *, limit: int) -> list[Hit[T]]:
+    """As many hits as ``limit``, in the order of being chosen; they were read with their vectors."""
+    if not hits:
+        return []
+    vectors = np.stack([_vector(hit) for hit in hits])
+    chosen = diversity.mmr([hit.score for hit in hits], vectors, limit=limit, relevance=how.relevance)
+    return [hits[number] for number in chosen]
+
+
+def _vector(hit: Hit[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if hit.vector is None:
+        raise errors.QueryError("A hit was read without the vector that choosing needs.")
+    return hit.vector
