@@ -66,6 +66,7 @@ def filled(server: sa.URL, template: str) -> Iterator[sa.Engine]:
                 session.add(Article(id=number, title=" ".join(random.choice(WORDS, 3)), body=body, lang=lang))
             session.commit()
         sync(engine)
+        execute(engine, "ANALYZE")  # now, so that no plan changes on the way
         yield engine
         engine.dispose()
 
@@ -143,6 +144,7 @@ def statements() -> dict[str, "sa.Select[Article, float]"]:
     vector = encoder().encode_queries([TEXT])[0]
     return {
         "knn": search.knn(Article.semantic, vector).where(Article.lang == "half"),
+        "short": search.knn(Article.semantic, vector).where(Article.lang == "rare"),
         "exact": search.exact(Article.semantic, vector).where(Article.lang == "half"),
         "lexical": search.lexical(Article.semantic, TEXT, match="phrase"),
         "hybrid": search.hybrid(Article.semantic, vector, TEXT, where=[Article.lang == "half"]),
@@ -168,6 +170,32 @@ def test_a_statement_gives_an_async_session_the_same_rows_at_once_and_in_a_strea
 
     assert expected
     assert run(url, found) == (expected, expected)
+
+
+def test_a_stream_gives_rows_a_few_at_a_time(filled: sa.Engine, url: sa.URL) -> None:
+    statement = statements()["knn"].execution_options(yield_per=3)
+    with Session(filled) as session:
+        expected = [article.id for article in session.scalars(statement)]
+
+    async def found(engine: AsyncEngine) -> list[list[int]]:
+        async with AsyncSession(engine) as session:
+            rows = await session.stream_scalars(statement)
+            return [[article.id for article in part] async for part in rows.partitions()]
+
+    assert run(url, found) == [expected[:3], expected[3:6], expected[6:9], expected[9:]]
+
+
+@pytest.mark.parametrize("which", statements())
+def test_a_statement_is_explained_in_an_async_session(filled: sa.Engine, url: sa.URL, which: str) -> None:
+    statement = statements()[which]
+    with Session(filled) as session:
+        expected = search.explain(session, statement)
+
+    async def explained(engine: AsyncEngine) -> search.Plan:
+        async with AsyncSession(engine) as session:
+            return await session.run_sync(search.explain, statement)
+
+    assert run(url, explained) == expected
 
 
 def test_the_event_loop_goes_on_while_the_encoder_works(url: sa.URL) -> None:
