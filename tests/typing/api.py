@@ -158,13 +158,6 @@ async def a_search_in_an_async_session_gives_the_same(session: AsyncSession, enc
     assert_type(await searcher.search(session, Note.semantic, like, options=Options(passages=2)), list[Hit[Note]])
 
 
-def a_statement_is_explained(session: Session, vector: list[float]) -> None:
-    plan = search.explain(session, search.knn(Article.semantic, vector), analyze=True)
-    assert_type(plan, search.Plan)
-    assert_type(plan.uses_vector_index, bool)
-    assert_type(plan.reasons, tuple[str, ...])
-
-
 async def a_statement_in_an_async_session_has_the_same_rows(session: AsyncSession, vector: list[float]) -> None:
     statement = search.hybrid(Note.semantic, vector, "tea")
     assert_type((await session.execute(statement)).all(), Sequence[Row[Note, float]])
