@@ -67,7 +67,7 @@ class SharedReranker:
             return scores.result() if scores.done() else None
         finally:
             asked.give_up()
-            scores.cancel()  # the event loop may be closed before the thread is done
+            scores.cancel()  # what comes of it later, an error too, is nobody's
 
     def close(self) -> None:
         """Answers what waits, and ends the thread; a later search is refused with `errors.QueryError`."""
@@ -94,12 +94,14 @@ class _Asked:
     """Scores that were asked for; the thread looks between batches whether somebody still waits for them."""
 
     scores: Future[Scores]
+    passages: list[str]
     given_up: threading.Event
 
     def give_up(self) -> None:
         """Nobody waits any more; of no account when the scores were made."""
         self.given_up.set()
-        self.scores.cancel()
+        if self.scores.cancel():
+            self.passages.clear()  # it stands in the thread's queue until that comes to it
 
 
 class _Line:
@@ -125,7 +127,7 @@ class _Line:
             self._places.release()
             raise errors.QueryError("The reranker was closed: make another one for further searches.") from None
         scores.add_done_callback(lambda _: self._places.release())
-        return _Asked(scores, given_up)
+        return _Asked(scores, passages, given_up)
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -87,10 +87,14 @@ def _any_lexeme(config_expression: sa.ColumnElement[Any], query_text: str) -> sa
         sa.column("lexeme", sa.Text), sa.column("positions", sa.ARRAY(sa.SmallInteger))
     )
     first = sa.select(lexemes.c.lexeme).order_by(lexemes.c.positions[1]).limit(_MOST_LEXEMES).subquery()
-    escaped = sa.func.replace(sa.func.replace(first.c.lexeme, "\\", "\\\\"), "'", "''")
-    quoted = sa.func.concat("'", escaped, "'", type_=sa.Text)
-    joined = sa.select(sa.func.string_agg(quoted, " | ")).scalar_subquery()
+    joined = sa.select(sa.func.string_agg(_in_quotes(first.c.lexeme), " | ")).scalar_subquery()
     return sa.cast(sa.func.coalesce(joined, _IN_NO_TEXT), postgresql.TSQUERY)
+
+
+def _in_quotes(lexeme: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """A lexeme as a tsquery reads it, whatever a parser or dictionary put into it."""
+    escaped = sa.func.replace(sa.func.replace(lexeme, "\\", "\\\\"), "'", "''")
+    return sa.func.concat("'", escaped, "'", type_=sa.Text)
 
 
 def _storable(text: str) -> str:

@@ -49,6 +49,7 @@ def test_words_are_marked_in_whatever_form_they_stand(snippet: Make) -> None:
 
 def test_any_word_of_the_query_will_do(snippet: Make) -> None:
     assert marked(snippet(FERRY, "zeppelin over the pier")) == ["pier"]
+    assert marked(snippet("Nothing of note. " * 200 + FERRY, "zeppelin over the pier")) == ["pier"]
 
 
 def test_the_best_pieces_of_a_long_text_are_shown(snippet: Make) -> None:
@@ -127,6 +128,13 @@ def test_a_lexeme_with_a_quote_or_a_backslash_is_found(connection: sa.Connection
     assert connection.scalars(sa.select(words.op("@@")(query))).one()
 
 
+@pytest.mark.parametrize("lexeme", ["a'b\\c", "\\", "'", "\\'", "a & b | !c:*", "🚢"])
+def test_whatever_a_dictionary_makes_of_a_word_is_quoted(connection: sa.Connection, lexeme: str) -> None:
+    query = sa.cast(snippets._in_quotes(sa.literal(lexeme, sa.Text)), postgresql.TSQUERY)
+    words = sa.func.array_to_tsvector(postgresql.array([lexeme]), type_=postgresql.TSVECTOR)
+    assert connection.scalars(sa.select(words.op("@@")(query))).one()
+
+
 def test_a_column_of_configurations_and_of_contents_will_do(connection: sa.Connection) -> None:
     rows = sa.values(sa.column("config", sa.Text), sa.column("content", sa.Text), name="row").data(
         [("english", "the ferries left"), ("german", "die Fähren fuhren"), ("english", None)]
@@ -146,6 +154,10 @@ def test_a_tag_that_is_not_a_name_is_refused(tag: str) -> None:
 
 def test_another_tag_may_be_asked_for() -> None:
     assert Snippet("a ferry left", ((2, 7),)).html("b") == "a <b>ferry</b> left"
+
+
+def test_a_marked_word_is_escaped_too() -> None:
+    assert Snippet("a <i>, b", ((2, 5), (7, 8))).html() == "a <mark>&lt;i&gt;</mark>, <mark>b</mark>"
 
 
 @pytest.mark.parametrize("cut", ["a \ue000ferry", "a ferry\ue001", "a \ue000\ue001ferry"])

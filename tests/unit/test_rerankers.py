@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def test_many_threads_get_the_scores_of_their_own_query(
         made = list(threads.map(lambda query: reranker.score(query, passages), queries))
     for query, scores in zip(queries, made, strict=True):
         np.testing.assert_allclose(scores, predicted(reference, query, passages), rtol=0, atol=1e-5)
+
+
+def test_threads_take_turns_with_the_cross_encoder(
+    reference: CrossEncoder, reranker: CrossEncoderReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = threading.Lock()
+
+    def predict(pairs: list[tuple[str, str]], **_: object) -> list[float]:
+        assert inside.acquire(blocking=False)
+        threading.Event().wait(0.001)  # lets others in, if they can
+        inside.release()
+        return [0.5] * len(pairs)
+
+    monkeypatch.setattr(reference, "predict", predict)
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda query: reranker.score(query, ["candle"]), cross_encoders.WORDS * 4))
+    assert [scores.tolist() for scores in made] == [[0.5]] * 40
 
 
 def test_a_folder_is_loaded_by_its_name_or_by_one_from_the_settings(

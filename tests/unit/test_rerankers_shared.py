@@ -112,9 +112,10 @@ def test_many_tasks_get_their_own_scores(free: Held) -> None:
 
 
 def test_when_the_time_runs_out_there_are_no_scores_and_the_next_search_gets_its_own(held: Held) -> None:
-    with SharedReranker(held) as shared:
+    with SharedReranker(held, waiting=1) as shared:
         assert shared.score("slow", ["slow"], seconds=MOMENT_SECONDS) is None
-        assert shared.score("behind it", ["tea"], seconds=MOMENT_SECONDS) is None
+        for _ in range(3):  # none is left waiting
+            assert shared.score("behind it", ["tea"], seconds=MOMENT_SECONDS) is None
         held.free.set()
         assert numbers(shared.score("tea", ["tea"], seconds=PATIENCE_SECONDS)) == [1]
     assert held.asked() == ["slow", "tea"]
@@ -165,6 +166,18 @@ def test_an_event_loop_may_end_before_a_search_that_ran_out_of_time(
         for query in ("tea", "bad"):
             assert asyncio.run(shared.score_async(query, ["tea"], seconds=MOMENT_SECONDS)) is None
         held.free.set()
+    gc.collect()
+    assert caplog.records == []
+
+
+def test_an_error_after_the_time_ran_out_is_nobodys(held: Held, caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> None:
+        with SharedReranker(held) as shared:
+            assert await shared.score_async("bad", ["tea"], seconds=MOMENT_SECONDS) is None
+            held.free.set()
+            await shared.score_async("tea", ["tea"])
+
+    asyncio.run(ask())
     gc.collect()
     assert caplog.records == []
 
