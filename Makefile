@@ -1,6 +1,7 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-16 check format bench-scifact bench-bm25 bench-search bench-queue bench-writes \
+.PHONY: help install demo test test-16 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
+	bench-queue bench-writes \
 	bench-freshness bench-encode bench-gpu bench-sync chaos clean
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## create .venv with the package, its extras and the tools
 
@@ -25,6 +26,15 @@ test: install  ## run the tests, on an embedded Postgres
 
 test-16: install  ## run the database tests on PostgreSQL 16
 	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python -m pytest tests/db
+
+test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQLAlchemy 2.0
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/sqlalchemy-20 'sqlalchemy==2.0.*'
+	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -c \
+		"import sqlalchemy; assert sqlalchemy.__version__.startswith('2.0')"
+	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -m pytest tests/unit/test_declare.py \
+		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_plan.py \
+		tests/db/test_recall.py
 
 check: install  ## formatting, lint, layers, types
 	$(VENV)/bin/ruff format --check .

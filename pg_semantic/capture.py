@@ -58,7 +58,8 @@ class Unregister(_Step):
 def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.Table) -> None:
     """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
     tables = (source, chunks, receipts)
-    event.listen(chunks, "before_create", _require_installed)
+    for table in (receipts, chunks):
+        event.listen(table, "before_create", _require_installed)
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in (*hang(spec, source=source, chunks=chunks, receipts=receipts), Register(spec, tables)):
         event.listen(chunks, "after_create", step)

@@ -10,7 +10,20 @@ import typer
 from rich.console import Console
 
 from pg_semantic import errors
-from pg_semantic.cli import database, demo, encoder, index, retry, search, settings, status, verify, worker
+from pg_semantic.cli import (
+    database,
+    demo,
+    encoder,
+    explain,
+    index,
+    recall,
+    retry,
+    search,
+    settings,
+    status,
+    verify,
+    worker,
+)
 
 app = typer.Typer(
     name="pg-semantic",
@@ -27,6 +40,8 @@ app.add_typer(encoder.app, name="encoder")
 for command, function in (
     ("worker", worker.worker),
     ("search", search.search),
+    ("explain", explain.explain),
+    ("recall", recall.recall),
     ("status", status.status),
     ("verify", verify.verify),
     ("repair", verify.repair),

@@ -1,4 +1,4 @@
-"""The progress bar of a worker that drains the queue: rows done, rows a second, time left."""
+"""Progress bars of what takes long: how much is done, and the time left."""
 
 import contextlib
 import time
@@ -54,3 +54,12 @@ def pages(engine: sa.Engine, generations: Sequence[Generation], *, shown: bool) 
             total = status.rows_estimate(engine, [generation.id for generation in generations])
         task = display.add_task("rows", total=total or None)
         yield lambda page: display.advance(task, page.rows)
+
+
+@contextlib.contextmanager
+def queries(count: int, *, shown: bool) -> Iterator[Callable[[], None]]:
+    """Shows a bar over so many queries; call what it yields after each."""
+    columns = (TextColumn("queries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
+        task = display.add_task("queries", total=count)
+        yield lambda: display.advance(task)

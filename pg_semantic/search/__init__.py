@@ -4,6 +4,7 @@ from pg_semantic.search.completion import exactly
 from pg_semantic.search.fusion import Convex, Rrf, hybrid
 from pg_semantic.search.hits import Hit, Passage
 from pg_semantic.search.plan import Plan, explain
+from pg_semantic.search.recall import ClassRecall, Report, recall
 from pg_semantic.search.refine import Diverse, Rerank
 from pg_semantic.search.request import Options
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
@@ -12,12 +13,14 @@ from pg_semantic.search.statements import exact, knn, lexical
 
 __all__ = [
     "AsyncSearcher",
+    "ClassRecall",
     "Convex",
     "Diverse",
     "Hit",
     "Options",
     "Passage",
     "Plan",
+    "Report",
     "Rerank",
     "Rrf",
     "Searcher",
@@ -28,4 +31,5 @@ __all__ = [
     "hybrid",
     "knn",
     "lexical",
+    "recall",
 ]

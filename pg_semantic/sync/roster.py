@@ -105,7 +105,11 @@ class Roster:
         encoder = self._encoders.get(spec.id) or self._load(
             spec.reference, dimensions=spec.dimensions, settings=self._settings
         )
-        with transaction.begin(self._engine) as connection:
-            registry.pin_encoder(connection, spec.id, encoder)
+        self._pin(spec.id, encoder)
         self._encoders[spec.id] = encoder
         return encoder
+
+    @transaction.retried
+    def _pin(self, encoder_id: int, encoder: Encoder) -> None:
+        with transaction.begin(self._engine) as connection:
+            registry.pin_encoder(connection, encoder_id, encoder)

@@ -52,12 +52,16 @@ def is_busy(error: exc.DBAPIError) -> bool:
     return database.sqlstate(error) in _BUSY
 
 
-@tenacity.retry(
+retried = tenacity.retry(
     retry=tenacity.retry_if_exception(lambda error: isinstance(error, exc.DBAPIError) and is_busy(error)),
     wait=tenacity.wait_random_exponential(0.05, 1.0),
     stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
     reraise=True,
 )
+"""Decorates what is a transaction of its own, to be begun again when something in it was locked."""
+
+
+@retried
 def patiently(engine: sa.Engine, *statements: sa.Executable) -> list[Any]:
     """Runs statements in one transaction, again when a table was locked; gives the rows of the last that has any."""
     found: list[Any] = []

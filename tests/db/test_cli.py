@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import cli
+from pg_semantic import cli, nearness
 from pg_semantic.cli import output
 from tests.db.library import execute, rows
 
@@ -96,10 +96,42 @@ def test_a_table_without_a_mapped_class_is_made_searchable_from_the_shell(notes:
     assert rows(notes, "SELECT count(*) FROM note") == [(3,)]
 
 
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_a_search_is_explained_from_the_shell(notes: sa.Engine, dsn: str, mode: str) -> None:
+    ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    ok("worker", "--once", dsn=dsn)
+    execute(notes, "INSERT INTO note SELECT i, 'a [fish]', i FROM generate_series(4, 300) AS i")
+    execute(notes, "ANALYZE")
+    arguments = ("explain", "note_semantic", "green pear", "--mode", mode)
+    plan = parsed(*arguments, "--analyze", dsn=dsn)
+    assert "actual ms" in plan["text"]
+    assert all(reason in " ".join(ok(*arguments, dsn=dsn).split()) for reason in plan["reasons"])
+    assert plan["reasons"] != []
+    exact = parsed(*arguments, "--exact", dsn=dsn)
+    assert any("by design" in reason for reason in exact["reasons"]) == (mode != "lexical")
+
+
+def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    assert "has no vectors" in error("recall", "note_semantic", dsn=dsn)
+    execute(notes, "INSERT INTO note SELECT i, 'fish ' || i, i FROM generate_series(4, 900) AS i")
+    ok("worker", "--once", dsn=dsn)
+    execute(notes, "ANALYZE")
+    arguments = ("recall", "note_semantic", "--sample", "5", "--limit", "3", "--min", "0.5")
+    report = parsed(*arguments, dsn=dsn)
+    [measured] = report["classes"]
+    assert (report["limit"], measured["queries"], measured["uses_vector_index"]) == (3, 5, True)
+    assert "recall@3" in ok(*arguments, dsn=dsn)
+    monkeypatch.setattr(nearness, "scan_settings", lambda *_, **__: {"hnsw.ef_search": "1"})
+    done = run(*arguments, dsn=dsn)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "less than 0.5" in done.stdout
+
+
 def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
     assert "not there" in ok("db", "current", dsn=bare_dsn)
-    assert "0002" in ok("db", "upgrade", dsn=bare_dsn)
-    assert parsed("db", "current", dsn=bare_dsn) == {"revision": "0002"}
+    assert "0003" in ok("db", "upgrade", dsn=bare_dsn)
+    assert parsed("db", "current", dsn=bare_dsn) == {"revision": "0003"}
 
 
 def test_dropping_asks_first(notes: sa.Engine, dsn: str) -> None:
@@ -177,7 +209,7 @@ def test_wrong_usage_exits_with_2() -> None:
 
 
 COMMANDS = ("", "db", "db upgrade", "db current", "db stop", "index", "index create", "index list", "index drop",
-            "worker", "search", "status", "settings", "demo")  # fmt: skip
+            "worker", "search", "explain", "recall", "status", "settings", "demo")  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

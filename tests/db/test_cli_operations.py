@@ -52,6 +52,7 @@ INDEX_KEYS = {
     "eta_seconds",
     "uncaptured",
     "vector_index",
+    "lexical_index",
     "failures",
 }
 

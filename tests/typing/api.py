@@ -113,6 +113,29 @@ def each_mode_gives_hits(session: Session, encoder: Encoder, mode: Literal["dens
     assert_type(hits, list[Hit[Article]])
 
 
+def a_statement_is_explained(session: Session, connection: sa.Connection, vector: list[float]) -> None:
+    plan = search.explain(session, search.knn(Article.semantic, vector).where(Article.id > 7))
+    assert_type(plan, search.Plan)
+    assert_type(search.explain(connection, sa.select(Article.id), analyze=True), search.Plan)
+    assert_type(plan.uses_vector_index, bool)
+    assert_type(plan.reasons, tuple[str, ...])
+
+
+def recall_is_measured(session: Session, vector: list[float]) -> None:
+    where = {"all": (), "late": [Article.id > 7]}
+    report = search.recall(session, Article.semantic, sample=50, limit=5, where=where, seed=1)
+    assert_type(report, search.Report)
+    assert_type(search.recall(session, Article.semantic, queries=[vector, np.array(vector)]), search.Report)
+    assert_type(report.classes, tuple[search.ClassRecall, ...])
+    assert_type(report.worst.recall, float)
+    report.require(0.95)
+
+
+async def an_async_session_does_both(session: AsyncSession, vector: list[float]) -> None:
+    assert_type(await session.run_sync(search.explain, search.knn(Article.semantic, vector)), search.Plan)
+    assert_type(await session.run_sync(search.recall, Article.semantic, sample=50), search.Report)
+
+
 def a_search_gives_hits(session: Session, encoder: Encoder) -> None:
     hits = Searcher(encoder).search(session, Article.semantic, "tea", limit=5, where=[Article.id > 7], exact=True)
     assert_type(hits, list[Hit[Article]])

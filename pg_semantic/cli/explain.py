@@ -1,0 +1,69 @@
+"""``pg-semantic explain``: how the server would answer a search, and whether through the indexes."""
+
+from typing import Annotated, Any, assert_never
+
+import sqlalchemy as sa
+import typer
+from numpy.typing import NDArray
+from sqlalchemy import orm
+
+from pg_semantic import declare, encoders, registry
+from pg_semantic import search as searching
+from pg_semantic.cli import options, output
+from pg_semantic.declare import BoundIndex
+from pg_semantic.search import Plan
+from pg_semantic.search.request import Mode
+from pg_semantic.spec import IndexSpec
+
+
+def explain(
+    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    mode: Annotated[Mode, typer.Option(help="Rank by meaning, by words, or by both.")] = "dense",
+    limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, no vector index.")] = False,
+    analyze: Annotated[bool, typer.Option("--analyze", help="Run the search too, and show the times.")] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Show the plan of a search, whether it uses the vector index, and if not, why and what to do.
+
+    Examples: `pg-semantic explain article_semantic "log in again"`,
+    `pg-semantic explain article_semantic "log in again" --mode hybrid --analyze`
+    """
+    with options.engine(dsn) as engine, orm.Session(engine) as session:
+        spec = registry.find(session.connection(), index).spec
+        statement = _statement(declare.bind(spec), text, mode=mode, limit=limit)
+        if exact:
+            statement = searching.exactly(statement)
+        plan = searching.explain(session, statement, analyze=analyze)
+    if json:
+        output.as_json(plan)
+    else:
+        _print(plan)
+
+
+def _statement(index: BoundIndex[Any], text: str, *, mode: Mode, limit: int) -> "sa.Select[*tuple[Any, ...]]":
+    match mode:
+        case "dense":
+            return searching.knn(index, _vector(index.spec, text), limit=limit)
+        case "lexical":
+            return searching.lexical(index, text, limit=limit)
+        case "hybrid":
+            return searching.hybrid(index, _vector(index.spec, text), text, limit=limit)
+        case _:
+            assert_never(mode)
+
+
+def _vector(spec: IndexSpec, text: str) -> NDArray[Any]:
+    encoder = encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
+    vector: NDArray[Any] = encoder.encode_queries([text])[0]
+    return vector
+
+
+def _print(plan: Plan) -> None:
+    output.console.print(str(plan), markup=False, soft_wrap=True)
+    used = {"vector index": plan.uses_vector_index, "index on words": plan.uses_lexical_index}
+    output.table(("index", "used"), [(name, "yes" if is_used else "no") for name, is_used in used.items()])
+    for sentence in (*plan.reasons, *plan.notes):
+        output.say(output.escaped(sentence))

@@ -1,0 +1,59 @@
+"""``pg-semantic recall``: how much of what computing every distance finds the vector index finds too."""
+
+from typing import Annotated
+
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import declare, registry
+from pg_semantic import search as searching
+from pg_semantic.cli import options, output, progress
+from pg_semantic.search import ClassRecall, Report
+
+_TOO_LOW = 1
+_COLUMNS = ("filter", "queries", "recall", "from", "to", "short", "completed", "ms", "exact ms", "index")
+
+
+def recall(
+    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    sample: Annotated[int, typer.Option(help="How many stored vectors to ask with.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="How many rows a search gives.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Another number picks other vectors.")] = 0,
+    least: Annotated[
+        float | None, typer.Option("--min", help="Exit with 1 if recall is less than this.", min=0, max=1)
+    ] = None,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Compare searches through the vector index with exact ones, and exit with 1 if recall is below --min.
+
+    recall: the mean share of the exact result that is found; from, to: its 95 % interval. short: walks of the index
+    that gave too few rows. completed: searches that are run again, exactly, for having given fewer than --limit. ms:
+    the medians. index: whether the planner uses the vector index at all.
+
+    Asks with vectors of random chunks; changes nothing.
+
+    Examples: `pg-semantic recall article_semantic`, `pg-semantic recall article_semantic --sample 200 --min 0.95`
+    """
+    with options.engine(dsn) as engine, orm.Session(engine) as session:
+        bound = declare.bind(registry.find(session.connection(), index).spec)
+        with progress.queries(sample, shown=not json) as advance:
+            report = searching.recall(session, bound, sample=sample, limit=limit, seed=seed, on_query=advance)
+    if json:
+        output.as_json(report)
+    else:
+        _print(report)
+    if least is not None and report.worst.recall < least:
+        if not json:
+            output.say(f"Recall@{limit} is {report.worst.recall:.3f}, less than {least}.")
+        raise typer.Exit(_TOO_LOW)
+
+
+def _print(report: Report) -> None:
+    output.table(_COLUMNS, [_row(one) for one in report.classes], title=f"{report.index}, recall@{report.limit}")
+
+
+def _row(one: ClassRecall) -> tuple[object, ...]:
+    walked = "used" if one.uses_vector_index else "not used"
+    shares = (one.recall, one.low, one.high)
+    return (one.name, one.queries, *shares, one.short, one.completed, one.walk_ms, one.exact_ms, walked)
