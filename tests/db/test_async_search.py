@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from pg_semantic import AsyncSearcher, Searcher, database, errors, search
+from pg_semantic import AsyncSearcher, Searcher, database, errors, nearness, search
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.search import Convex, Hit, Options
+from pg_semantic.rerankers import Scores, ScoreType, SharedReranker
+from pg_semantic.search import Convex, Diverse, Hit, Options, Rerank
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, sync
 
@@ -35,6 +36,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "lexical": {"mode": "lexical", "options": Options(match="all")},
     "hybrid": {"mode": "hybrid", "where": [Article.lang == "half", Article.id.in_(range(150))]},
     "convex": {"mode": "hybrid", "options": Options(fusion=Convex(dense=0.7), match="websearch", passages=2)},
+    "diverse": {"mode": "hybrid", "options": Options(diverse=Diverse(relevance=0.3), snippets=True)},
     "filtered": {"where": [Article.lang == "rare", Article.title.is_not(None)], "limit": 50},
 }
 
@@ -50,6 +52,21 @@ class Held(HashedEncoder):
         self.begun.set()
         assert self.free.wait(PATIENCE_SECONDS)
         return super().encode_queries(texts)
+
+
+class HeldReranker:
+    """Prefers short passages, once it is let go."""
+
+    reference = "held"
+    score_type: ScoreType = "logit"
+
+    def __init__(self) -> None:
+        self.begun, self.free = threading.Event(), threading.Event()
+
+    def score(self, query: str, passages: Sequence[str]) -> Scores:  # noqa: ARG002 - a Reranker
+        self.begun.set()
+        assert self.free.wait(PATIENCE_SECONDS)
+        return np.array([-len(passage) for passage in passages], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +130,7 @@ def checked_out(engine: AsyncEngine) -> int:
 
 
 def facts(hits: list[Hit[Article]]) -> list[tuple[Any, ...]]:
-    return [(hit.entity.id, hit.score, hit.scores, hit.passages) for hit in hits]
+    return [(hit.entity.id, hit.score, hit.scores, hit.passages, hit.snippet) for hit in hits]
 
 
 @pytest.mark.parametrize("which", SEARCHES)
@@ -185,6 +202,27 @@ def test_a_stream_gives_rows_a_few_at_a_time(filled: sa.Engine, url: sa.URL) -> 
     assert run(url, found) == [expected[:3], expected[3:6], expected[6:9], expected[9:]]
 
 
+def test_what_an_async_session_would_get_too_few_of_is_completed(
+    filled: sa.Engine, url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_MIN_EF_SEARCH", 10), ("_EF_SEARCH_FACTOR", 0), ("_MAX_SCAN_TUPLES", 1)):
+        monkeypatch.setattr(nearness, name, value)
+    few = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
+    statement = search.knn(Article.semantic, encoder().encode_queries([TEXT])[0], limit=8).where(few)
+
+    async def found(engine: AsyncEngine) -> tuple[int, int, int]:
+        async with AsyncSession(engine) as session:
+            await session.execute(sa.text("SET LOCAL enable_seqscan = off"))
+            connection = await session.connection()
+            bare = len((await connection.execute(statement)).all())
+            streamed = [article.id async for article in await session.stream_scalars(statement)]
+            return bare, len((await session.execute(statement)).all()), len(streamed)
+
+    bare, *complete = run(url, found)
+    assert bare < 8
+    assert complete == [8, 8]
+
+
 @pytest.mark.parametrize("which", statements())
 def test_a_statement_is_explained_in_an_async_session(filled: sa.Engine, url: sa.URL, which: str) -> None:
     statement = statements()[which]
@@ -211,6 +249,23 @@ def test_the_event_loop_goes_on_while_the_encoder_works(url: sa.URL) -> None:
         return await searching
 
     assert len(run(url, found)) == 10
+
+
+def test_the_event_loop_goes_on_while_the_reranker_works(url: sa.URL) -> None:
+    held = HeldReranker()
+    options = Options(rerank=Rerank(SharedReranker(held), depth=20))
+
+    async def found(engine: AsyncEngine) -> list[Hit[Article]]:
+        searching = asyncio.create_task(find(engine, AsyncSearcher(encoder()), options=options))
+        await asyncio.to_thread(held.begun.wait, PATIENCE_SECONDS)
+        assert await turn() == TICKS
+        assert not searching.done()
+        held.free.set()
+        return await searching
+
+    hits = run(url, found)
+    assert len(hits) == 10
+    assert [hit.score for hit in hits] == sorted((-len(hit.passage) for hit in hits), reverse=True)
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 from pg_semantic import AsyncSearcher, BoundIndex, Chunking, Hit, Hnsw, Searcher, SemanticIndex, encoders, search
 from pg_semantic.declare import Chunk
 from pg_semantic.encoders import Encoder, Vectors
-from pg_semantic.search import Convex, Options, Passage, Rrf
+from pg_semantic.rerankers import Reranker, SharedReranker
+from pg_semantic.search import Convex, Diverse, Options, Passage, Rerank, Rrf, Snippet
 
 
 class Base(DeclarativeBase): ...
@@ -134,6 +135,15 @@ def recall_is_measured(session: Session, vector: list[float]) -> None:
 async def an_async_session_does_both(session: AsyncSession, vector: list[float]) -> None:
     assert_type(await session.run_sync(search.explain, search.knn(Article.semantic, vector)), search.Plan)
     assert_type(await session.run_sync(search.recall, Article.semantic, sample=50), search.Report)
+
+
+async def hits_are_reranked_chosen_and_shown(session: AsyncSession, encoder: Encoder, reranker: Reranker) -> None:
+    shared = SharedReranker(reranker, waiting=10)
+    options = Options(rerank=Rerank(shared, depth=20, seconds=0.5), diverse=Diverse(relevance=0.5), snippets=True)
+    hits = await AsyncSearcher(encoder).search(session, Article.semantic, "tea", options=options)
+    assert_type(hits, list[Hit[Article]])
+    assert_type(hits[0].snippet, Snippet | None)
+    assert_type(hits[0].vector, NDArray[np.float32] | None)
 
 
 def a_search_gives_hits(session: Session, encoder: Encoder) -> None:
