@@ -120,14 +120,14 @@ def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int,
             "lexical=Lexical(...), or search by vector alone."
         )
     query = bm25.query(tables, index.spec.lexical, page.text(text), match=match)
-    score = bm25.score(receipts.weights, query)
+    score = bm25.score(receipts.weights, query).label("score")
     statement = (
-        sa.select(index.entity, score.label("score"))
+        sa.select(index.entity, score)
         .join(tables.receipts, _same_row(tables.receipt_key, tables.source_key))
         .where(bm25.matches(receipts.lexemes, query))
-        .order_by(sa.desc("score"), *tables.source_key)
+        .order_by(score.desc(), *tables.source_key)
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), score)
+    return Ranked(page.cut(statement, limit=limit, offset=offset), score.element)
 
 
 def asked(index: BoundIndex[Any], vector: Vector | Examples) -> sa.ColumnElement[Any]:

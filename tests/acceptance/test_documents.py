@@ -1,6 +1,7 @@
 """What the documents say is so: their examples run, their commands parse, their tables are complete."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +9,39 @@ import pytest
 import sqlalchemy as sa
 import typer
 
-from pg_semantic import cli
+from pg_semantic import cli, encoders
 from pg_semantic import settings as configured
+from pg_semantic.encoders import Encoder
 from tests import documents
 from tests.db.library import sync
 
 PLACEHOLDER = "postgresql+psycopg://app@localhost/shop"
 
 
+@pytest.fixture(scope="module")
+def loaded() -> Callable[..., Encoder]:
+    """Loads an encoder once, for all workers of this module."""
+    known: dict[str, Encoder] = {}
+
+    def load(reference: str, **how: Any) -> Encoder:
+        if reference not in known:
+            known[reference] = encoders.load(reference, **how)
+        return known[reference]
+
+    return load
+
+
 @pytest.mark.weights
-@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md", "docs/search.md"])
 def test_the_examples_of_a_document_run_one_after_the_other(
-    engine: sa.Engine, name: str, capsys: pytest.CaptureFixture[str]
+    engine: sa.Engine, name: str, capsys: pytest.CaptureFixture[str], loaded: Callable[..., Encoder]
 ) -> None:
     url = engine.url.render_as_string(hide_password=False)
     namespace: dict[str, Any] = {"__name__": "example"}
     for block in documents.blocks(documents.ROOT / name, "python"):
         exec(compile(block.replace(PLACEHOLDER, url), name, "exec"), namespace)  # noqa: S102
         if "engine" in namespace:
-            sync(engine)
+            sync(engine, load=loaded)
     namespace["engine"].dispose()
     if name == "README.md":
         assert "Password help" in capsys.readouterr().out
