@@ -40,7 +40,7 @@ def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of Nearest
 
 
 def _execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
-    limits = [option.limit for option in state.user_defined_options if isinstance(option, Complete)]
+    limits = [option.limit for option in _options(state.statement) if isinstance(option, Complete)]
     if not state.is_select or not limits or state.is_relationship_load or state.is_column_load:
         return None
     if "yield_per" in state.execution_options or not isinstance(state.statement, sa.Select):
@@ -52,3 +52,9 @@ def _execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
             return kept()
         return state.invoke_statement(statement=exactly(state.statement))
     return found
+
+
+def _options(statement: Any) -> list[object]:  # noqa: ANN401 - whatever is executed
+    """The options of a statement, with those from before `with_only_columns`, which SQLAlchemy 2.0 does not list."""
+    earlier = getattr(statement, "_memoized_select_entities", ())
+    return [option for one in (*earlier, statement) for option in getattr(one, "_with_options", ())]

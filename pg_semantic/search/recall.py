@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -22,7 +22,7 @@ from pg_semantic.search.legs import Where
 from pg_semantic.search.statements import Ranked
 
 T = TypeVar("T")
-Condition = sa.ColumnElement[bool]
+Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
 _SAME_SCORE = 1e-6
 _NORMAL_QUANTILE = 1.959964  # of 97.5 %: leaves 5 % outside an interval
@@ -83,7 +83,7 @@ class _Query:
     """A vector to ask with, and the condition that leaves out the row it was taken from."""
 
     vector: Vector
-    others: Condition
+    others: sa.ColumnElement[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +134,9 @@ def recall(  # noqa: PLR0913 - what can be told
         asked = _given(queries) if queries is not None else _picked(connection, index, sample=sample, seed=seed)
         if not asked:
             raise errors.QueryError(f"There is nothing to measure: {index.name!r} has no vectors, or sample is 0.")
-        measured = []
-        for name, conditions in (where or {"all": ()}).items():
-            pairs = [_pair(index, query, conditions, limit=limit) for query in asked]
-            answers = [answer for pair in pairs if (answer := _answer(connection, pair, on_query)).exact]
-            if not answers:
-                raise errors.QueryError(f"No row with vectors matches the filters of class {name!r}.")
-            walks = plan.explain(connection, pairs[0][0]).uses_vector_index
-            measured.append(_measured(name, answers, limit=limit, walks=walks))
-    return Report(index.name, limit, tuple(measured))
+        ask = _Ask(connection, index, asked, limit, on_query)
+        classes = tuple(ask.behind(name, conditions) for name, conditions in (where or {"all": ()}).items())
+    return Report(index.name, limit, classes)
 
 
 def interval(mean: float, count: int) -> tuple[float, float]:
@@ -173,31 +167,45 @@ def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int, s
     ]
 
 
-def _pair(
-    index: BoundIndex[T], query: _Query, where: Where, *, limit: int
-) -> "tuple[sa.Select[*tuple[Any, ...]], sa.Select[*tuple[Any, ...]]]":
+def _pair(index: BoundIndex[T], query: _Query, where: Where, *, limit: int) -> tuple[Statement, Statement]:
     """The statement of `search.knn` and that of `search.exact`, both giving scores alone."""
     walking = statements.ranked_knn(index, query.vector, limit=limit, offset=0)
     exact = statements.ranked_exact(index, query.vector, limit=limit, offset=0)
     return _scores(walking, query, where), _scores(exact, query, where)
 
 
-def _scores(ranked: Ranked[Any], query: _Query, where: Where) -> "sa.Select[*tuple[Any, ...]]":
+def _scores(ranked: Ranked[Any], query: _Query, where: Where) -> Statement:
     only = ranked.statement.with_only_columns(ranked.score.label("score"), maintain_column_froms=True)
     return only.where(query.others, *where)
 
 
-def _answer(
-    connection: sa.Connection,
-    pair: "tuple[sa.Select[*tuple[Any, ...]], sa.Select[*tuple[Any, ...]]]",
-    on_query: Callable[[], object],
-) -> _Answer:
-    (walked, walk_ms), (exact, exact_ms) = (_timed(connection, statement) for statement in pair)
-    on_query()
-    return _Answer(walked, exact, walk_ms, exact_ms)
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """Asks all queries in both ways."""
+
+    connection: sa.Connection
+    index: BoundIndex[Any]
+    queries: Sequence[_Query]
+    limit: int
+    on_query: Callable[[], object]
+
+    def behind(self, name: str, where: Where) -> ClassRecall:
+        """What is found behind these filters."""
+        pairs = [_pair(self.index, query, where, limit=self.limit) for query in self.queries]
+        answers = [answer for pair in pairs if (answer := self._answer(*pair)).exact]
+        if not answers:
+            raise errors.QueryError(f"No row with vectors matches the filters of class {name!r}.")
+        walks = plan.explain(self.connection, pairs[0][0]).uses_vector_index
+        return _measured(name, answers, limit=self.limit, walks=walks)
+
+    def _answer(self, walking: Statement, computing: Statement) -> _Answer:
+        walked, walk_ms = _timed(self.connection, walking)
+        exact, exact_ms = _timed(self.connection, computing)
+        self.on_query()
+        return _Answer(walked, exact, walk_ms, exact_ms)
 
 
-def _timed(connection: sa.Connection, statement: "sa.Select[*tuple[Any, ...]]") -> tuple[Sequence[float], float]:
+def _timed(connection: sa.Connection, statement: Statement) -> tuple[Sequence[float], float]:
     began = time.perf_counter()
     scores = connection.scalars(statement).all()
     return scores, (time.perf_counter() - began) * 1000

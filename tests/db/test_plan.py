@@ -68,6 +68,7 @@ WALKING: dict[str, Made] = {
     "a filter of a session setting": lambda: knn().where(Article.lang == sa.func.current_setting("app.lang", True)),
     "an alias": of_alias,
     "only one column": lambda: knn().with_only_columns(Article.id),
+    "only the vectors": lambda: knn().with_only_columns(Article.semantic.Chunk.vector),
     "a CTE": lambda: sa.select(sa.func.count()).select_from(knn().with_only_columns(Article.id).cte()),
     "a subquery": lambda: sa.select(knn().with_only_columns(Article.id, Article.lang).subquery()),
     "another search in an IN": of_two_searches,

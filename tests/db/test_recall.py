@@ -148,9 +148,10 @@ def test_an_alias_a_connection_and_an_index_of_no_class_are_measured_alike(
         assert without_times(search.recall(connection, bound, sample=5)) == expected
 
 
-def test_an_async_session_measures_the_same(many_articles: sa.Engine, session: Session) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_an_async_session_measures_the_same(many_articles: sa.Engine, session: Session, driver: str) -> None:
     async def measured() -> search.Report:
-        engine = create_async_engine(many_articles.url)
+        engine = create_async_engine(many_articles.url.set(drivername=f"postgresql+{driver}"))
         async with AsyncSession(engine) as opened:
             report = await opened.run_sync(search.recall, Article.semantic, sample=5)
         await engine.dispose()
