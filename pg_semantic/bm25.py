@@ -9,13 +9,13 @@ f its frequency in a row of length L (in lexemes, stop words left out) and A the
 That is the formula of Robertson and Zaragoza (2009) with Lucene's inverse document frequency, which is never negative.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY, TSVECTOR
 
-from pg_semantic import database, schema
+from pg_semantic import database, errors, schema
 from pg_semantic.schema import Tables
 from pg_semantic.spec import Lexical
 
@@ -54,6 +54,8 @@ def weights_length(tables: Tables) -> sa.ColumnElement[float]:
 
 def query(tables: Tables, lexical: Lexical, text: str, *, match: Match) -> sa.CTE:
     """One row: what a row's lexemes have to match, and the weights of the query's."""
+    if match not in get_args(Match):
+        raise errors.QueryError(f"match={match!r} is unknown: give one of {', '.join(get_args(Match))}.")
     asked = sa.func.semantic.bm25_query_v1(
         _receipts(tables), config(lexical), sa.cast(sa.literal(text), sa.Text), sa.cast(sa.literal(match), sa.Text)
     ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(schema.PLACES)))

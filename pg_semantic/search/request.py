@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import sqlalchemy as sa
@@ -63,6 +63,8 @@ class Request(Generic[T]):
 
     def __post_init__(self) -> None:
         page.check(limit=self.limit, offset=self.offset)
+        if self.mode not in get_args(Mode):
+            raise errors.QueryError(f"mode={self.mode!r} is unknown: give one of {', '.join(get_args(Mode))}.")
         if isinstance(self.query, str):
             page.text(self.query)
         elif self.mode != "dense":

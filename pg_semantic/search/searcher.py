@@ -3,6 +3,7 @@
 Both are thin: what is asked for is a `Request`, the statement and the reading of its rows are the same for both.
 """
 
+import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -53,9 +54,9 @@ class Searcher:
         text, or ``index.similar_to(...)`` for rows like others. ``exact`` computes every distance instead of walking
         the vector index; so does a search that came out short. `Options` has the rest.
 
-        Raises `errors.QueryError` for an empty text and when too many queries wait for the encoder,
-        `errors.IndexNotFound` when the index has not been created, and `errors.EncoderMismatch` when its vectors were
-        made by another encoder.
+        Raises `errors.QueryError` for a text that can not be searched for, `errors.EncoderUnavailable` when too many
+        queries wait for the encoder or too many searches for the reranker, `errors.IndexNotFound` when the index has
+        not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
         asked = Request(index, query, limit, offset, where, mode, exact, options)
         vector = self._encoder().encode(asked.text) if asked.needs_encoder else None
@@ -111,6 +112,8 @@ class AsyncSearcher:
         if rerank and found:
             passages = [hit.passage for hit in found]
             scores = await rerank.reranker.score_async(asked.text, passages, seconds=rerank.seconds)
+        if options.diverse:  # half a second for a thousand hits
+            return await asyncio.to_thread(request.page_of, asked, found, scores)
         return request.page_of(asked, found, scores)
 
 

@@ -272,6 +272,7 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
         (lambda: Convex(dense=-1), "dense=-1"),
         (lambda: Diverse(relevance=2), "relevance=2"),
         (lambda: Lexical(k1=-1), "k1=-1"),
+        (lambda: search.lexical(Note.semantic, "tea", match="every"), "any, all, phrase, websearch"),  # type: ignore[arg-type]
         (lambda: Note.semantic.similar_to(positive=[]), "one example or more"),
         (lambda: Note.semantic.similar_to(positive=[(1, 2)]), r"give \(id\)"),
         (lambda: Note.semantic.similar_to(positive=[Note(text="new")]), "not been flushed"),
@@ -280,6 +281,11 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
 def test_what_makes_no_sense_is_refused(options: Any, complaint: str) -> None:
     with pytest.raises((errors.QueryError, errors.DeclarationError), match=complaint):
         options()
+
+
+def test_an_unknown_mode_is_refused(session: Session) -> None:
+    with pytest.raises(errors.QueryError, match="dense, lexical, hybrid"):
+        found(session, "tea", mode="semantic")
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
