@@ -112,11 +112,16 @@ def _ts_rank_cd(text: str) -> "sa.Select[Abstract, float]":
     receipts, asked = Abstract.semantic.tables.receipts.c, _asked(text)
     matching = sa.select(asked.c.matching).scalar_subquery()
     score = sa.func.ts_rank_cd(receipts.lexemes, matching, type_=sa.Float).label("score")
-    return (
-        sa.select(Abstract, score)
-        .join(Abstract.semantic.tables.receipts, receipts.id == Abstract.id)
+    matches = (
+        sa.select(receipts.id, score)
         .where(bm25.matches(receipts.lexemes, asked))
-        .order_by(score.desc(), Abstract.id)
+        .order_by(score.desc(), receipts.id)
+        .subquery()
+    )
+    return (
+        sa.select(Abstract, matches.c.score)
+        .join(matches, matches.c.id == Abstract.id)
+        .order_by(matches.c.score.desc(), matches.c.id)
         .limit(LIMIT)
     )
 

@@ -120,14 +120,22 @@ def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int,
             "lexical=Lexical(...), or search by vector alone."
         )
     query = bm25.query(tables, index.spec.lexical, page.text(text), match=match)
+    # Sorted before they are joined with the source: the planner would look up the row of every match, to show ten.
     score = bm25.score(receipts.weights, query).label("score")
-    statement = (
-        sa.select(index.entity, score)
-        .join(tables.receipts, _same_row(tables.receipt_key, tables.source_key))
+    matches = (
+        sa.select(*tables.receipt_key, score)
         .where(bm25.matches(receipts.lexemes, query))
-        .order_by(score.desc(), *tables.source_key)
+        .order_by(score.desc(), *tables.receipt_key)
+        .subquery()
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), score.element)
+    key = [matches.c[column.name] for column in tables.source_key]
+    found: sa.ColumnElement[float] = matches.c.score
+    statement = (
+        sa.select(index.entity, found.label("score"))
+        .join(matches, _same_row(key, tables.source_key))
+        .order_by(found.desc(), *key)
+    )
+    return Ranked(page.cut(statement, limit=limit, offset=offset), found)
 
 
 def asked(index: BoundIndex[Any], vector: Vector | Examples) -> sa.ColumnElement[Any]:
