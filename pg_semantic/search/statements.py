@@ -125,7 +125,7 @@ def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int,
         sa.select(index.entity, score)
         .join(tables.receipts, _same_row(tables.receipt_key, tables.source_key))
         .where(bm25.matches(receipts.lexemes, query))
-        .order_by(score.desc(), *tables.source_key)
+        .order_by(score.element.desc(), *tables.source_key)  # by its name it could be a column of the table
     )
     return Ranked(page.cut(statement, limit=limit, offset=offset), score.element)
 

@@ -187,6 +187,41 @@ def test_an_index_is_joined_twice_by_an_alias(session: Session) -> None:
     assert [row.id for row, _ in by_words] == [2, 1]
 
 
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_a_searcher_takes_an_alias_and_a_session_of_many_engines(filled: sa.Engine, mode: Any) -> None:
+    other = orm.aliased(Note)
+    index, where = Note.semantic.of(other), [other.lang == "en"]
+    with Session(binds={Base: filled}) as session:
+        hits = Searcher(encoder()).search(session, index, "harbour", mode=mode, where=where)
+        plain = Searcher(encoder()).search(session, Note.semantic, "harbour", mode=mode, where=[Note.lang == "en"])
+    assert [hit.entity.id for hit in hits] == [hit.entity.id for hit in plain]
+    assert hits
+
+
+class Scored(Base):
+    __tablename__ = "scored"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    score: Mapped[int]
+
+    semantic = SemanticIndex("text", encoder="hashed:32")
+
+
+def test_a_table_may_have_a_column_that_is_called_score(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all([Scored(id=1, text="tea", score=9), Scored(id=2, text="tea, tea and tea", score=1)])
+        session.commit()
+        sync(engine)
+        vector = encoder().encode_queries(["tea"])[0]
+        statements = (search.lexical(Scored.semantic, "tea"), search.hybrid(Scored.semantic, vector, "tea"))
+        for statement in (*statements, search.knn(Scored.semantic, vector), search.exact(Scored.semantic, vector)):
+            scores = [(score, row.score) for row, score in session.execute(statement)]
+            assert len(scores) == 2
+            assert scores[0][0] >= scores[1][0]
+            assert {stored for _, stored in scores} == {9, 1}
+
+
 class ByLength:
     """A reranker that takes the shortest passage for the best; with a gate it waits until that opens."""
 
