@@ -136,8 +136,8 @@ def asked(index: BoundIndex[Any], vector: Vector | Examples) -> sa.ColumnElement
 
 
 def _wanted(vector: Vector | Examples) -> list[sa.ColumnElement[bool]]:
-    """What rows have to be beside near: no examples; none at all when no example has a vector."""
-    return [vector.query().is_not(None), vector.is_other()] if isinstance(vector, Examples) else []
+    """What rows have to be beside near: no examples; none at all when no example has a vector, or they cancel out."""
+    return [vector.points_somewhere(), vector.is_other()] if isinstance(vector, Examples) else []
 
 
 def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSelect[bool]:

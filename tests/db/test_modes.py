@@ -161,6 +161,18 @@ def test_rows_like_others_are_found_and_the_examples_are_not(session: Session) -
     assert found(session, Note.semantic.similar_to(positive=[999])) == []
 
 
+def test_examples_that_cancel_out_or_are_of_another_table_find_nothing(session: Session) -> None:
+    vector = encoder().encode_queries(["harbour"])[0]
+    nowhere = Note.semantic.similar_to(positive=[vector, -vector])
+    assert found(session, nowhere) == []
+    assert session.execute(search.knn(Note.semantic, nowhere)).all() == []
+    with pytest.raises(errors.QueryError, match="is no row of 'note'"):
+        Note.semantic.similar_to(positive=[session.get_one(Plain, 1)])
+    other = Note.semantic.of(orm.aliased(Note))
+    like = other.similar_to(positive=[session.get_one(Note, 3)])
+    assert len(session.execute(search.knn(other, like, limit=2)).all()) == 2
+
+
 def test_a_row_is_ranked_by_its_distance_in_any_statement(session: Session) -> None:
     vector = encoder().encode_queries(["harbour"])[0]
     distance = Note.semantic.distance(vector)
