@@ -372,6 +372,12 @@ def test_no_text_breaks_a_search_or_out_of_it(filled: sa.Engine, match: Any) -> 
     assert rows(filled, "SELECT count(*) FROM note") == [(len(TEXTS),)]
 
 
+def test_a_phrase_too_long_for_the_server_is_said_to_be_so(session: Session) -> None:
+    text = " ".join(f"a{number}-b{number}" for number in range(6_500))  # three lexemes each
+    with pytest.raises(errors.DatabaseError, match="ask with a part of the text"):
+        found(session, text, mode="lexical", options=Options(match="phrase"))
+
+
 def test_words_follow_an_edit_and_a_delete(engine: sa.Engine) -> None:
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO note VALUES (1, 'a lantern', 'en'), (2, 'an anchor', 'en')")
