@@ -40,6 +40,10 @@ class Examples:
         away = like.op("+")(like).op("-")(unlike)
         return sa.func.coalesce(away, like, type_=like.type)
 
+    def points_somewhere(self) -> sa.ColumnElement[bool]:
+        """The condition that there is a query vector and that it is not of zeros, which is near to nothing."""
+        return self.query().op("<#>", return_type=sa.Double())(self.query()) < 0  # less the square of its length
+
     def is_other(self) -> sa.ColumnElement[bool]:
         """The condition that a row is none of the examples."""
         return ~_is_one_of(self.tables.source_key, self._keys((*self.positive, *self.negative)))
@@ -74,6 +78,8 @@ def _key(example: Any, tables: Tables) -> tuple[Any, ...]:  # noqa: ANN401 - a k
     if isinstance(state, orm.InstanceState):
         if state.identity is None:
             raise errors.QueryError(f"{example!r} has not been flushed, so it has no key to look for.")
+        if getattr(tables.source, "element", tables.source) not in state.mapper.tables:  # an alias is of an element
+            raise errors.QueryError(f"The example {example!r} is no row of {tables.spec.table!r}.")
         key = tuple(state.identity)
     else:
         key = example if isinstance(example, tuple) else (example,)

@@ -68,14 +68,14 @@ def find(connection: sa.Connection, name: str) -> Generation:
     raise errors.IndexNotFound(f"No semantic index {name!r} in this database. There are: {names}.")
 
 
-def encoder_of(connection: sa.Connection, chunks: sa.Table) -> KnownEncoder:
-    """The encoder that made the vectors of a chunk table."""
-    name = database.qualified_name(chunks.schema, chunks.name)
+def encoder_of(connection: sa.Connection, spec: IndexSpec) -> KnownEncoder:
+    """The encoder that made the vectors of a semantic index."""
+    name = database.qualified_name(spec.schema, spec.name)
     with database.translated():
         row = connection.execute(sql.statement("registry", "encoder_of"), {"chunks": name}).one_or_none()
     if row is None:
         raise errors.IndexNotFound(
-            f"Semantic index {chunks.fullname!r} has not been created in this database: "
+            f"Semantic index {name!r} has not been created in this database: "
             "metadata.create_all(engine), or `pg-semantic index create`."
         )
     return KnownEncoder(row.reference, row.dimensions, row.fingerprint)

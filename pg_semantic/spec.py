@@ -206,5 +206,5 @@ class IndexSpec:
             chunking=Chunking(**data["chunking"]) if data["chunking"] else None,
             storage=data["storage"],
             hnsw=Hnsw(**data["hnsw"]),
-            lexical=Lexical(**data["lexical"]) if data["lexical"] else None,
+            lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # an index older than BM25 has none
         )

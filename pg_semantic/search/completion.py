@@ -5,11 +5,10 @@ gives a Session fewer rows than asked for is run once more, with every distance 
 rows match. The Session is listened to from the first such statement on.
 """
 
-import contextlib
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc, orm
+from sqlalchemy import event, orm
 from sqlalchemy.sql import visitors
 
 from pg_semantic.nearness import Nearest
@@ -46,12 +45,22 @@ def _execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
     if "yield_per" in state.execution_options or not isinstance(state.statement, sa.Select):
         return None
     found = state.invoke_statement()
-    with contextlib.suppress(exc.InvalidRequestError):  # rows that have to be made unique first can not be kept
-        kept = found.freeze()
-        if len(list(kept.data)) >= limits[-1]:
-            return kept()
-        return state.invoke_statement(statement=exactly(state.statement))
-    return found
+    joined = _has_collections(found)
+    kept = found.unique().freeze() if joined else found.freeze()
+    rows, counted = (kept().unique(), kept().unique()) if joined else (kept(), kept())
+    if len(counted.all()) >= (_limit(state.statement) or limits[-1]):
+        return rows
+    return state.invoke_statement(statement=exactly(state.statement))
+
+
+def _has_collections(found: sa.Result[Any]) -> bool:
+    """Whether a joined eager load of a collection gives more rows than there are: such a result is made unique."""
+    return getattr(found, "_unique_filter_state", None) is not None
+
+
+def _limit(statement: Any) -> int | None:  # noqa: ANN401 - a Select
+    """The limit that a statement has at last, which may be another than `knn` was given."""
+    return getattr(statement._limit_clause, "effective_value", None)  # noqa: SLF001 - public in a Query alone
 
 
 def _options(statement: Any) -> list[object]:  # noqa: ANN401 - whatever is executed

@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
@@ -118,7 +119,8 @@ class AsyncSearcher:
 
 
 def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: QueryEncoder) -> None:
-    known = registry.encoder_of(session.connection(), index.tables.chunks)
+    connection = session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
+    known = registry.encoder_of(connection, index.spec)
     same = known.dimensions == encoder.dimensions and known.fingerprint in {None, encoder.fingerprint}
     if not same:
         raise errors.EncoderMismatch(

@@ -121,15 +121,16 @@ def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int,
         )
     query = bm25.query(tables, index.spec.lexical, page.text(text), match=match)
     # Sorted before they are joined with the source: the planner would look up the row of every match, to show ten.
-    score = bm25.score(receipts.weights, query).label("score")
+    value = bm25.score(receipts.weights, query).label("value")
+    own_key = [column.label(f"key_{number}") for number, column in enumerate(tables.receipt_key)]
     matches = (
-        sa.select(*tables.receipt_key, score)
+        sa.select(*own_key, value)
         .where(bm25.matches(receipts.lexemes, query))
-        .order_by(score.desc(), *tables.receipt_key)
+        .order_by(value.desc(), *tables.receipt_key)
         .subquery()
     )
-    key = [matches.c[column.name] for column in tables.source_key]
-    found: sa.ColumnElement[float] = matches.c.score
+    key = [matches.c[column.name] for column in own_key]
+    found: sa.ColumnElement[float] = matches.c.value
     statement = (
         sa.select(index.entity, found.label("score"))
         .join(matches, _same_row(key, tables.source_key))
@@ -144,8 +145,8 @@ def asked(index: BoundIndex[Any], vector: Vector | Examples) -> sa.ColumnElement
 
 
 def _wanted(vector: Vector | Examples) -> list[sa.ColumnElement[bool]]:
-    """What rows have to be beside near: no examples; none at all when no example has a vector."""
-    return [vector.query().is_not(None), vector.is_other()] if isinstance(vector, Examples) else []
+    """What rows have to be beside near: no examples; none at all when no example has a vector, or they cancel out."""
+    return [vector.points_somewhere(), vector.is_other()] if isinstance(vector, Examples) else []
 
 
 def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSelect[bool]:

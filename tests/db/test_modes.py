@@ -161,6 +161,18 @@ def test_rows_like_others_are_found_and_the_examples_are_not(session: Session) -
     assert found(session, Note.semantic.similar_to(positive=[999])) == []
 
 
+def test_examples_that_cancel_out_or_are_of_another_table_find_nothing(session: Session) -> None:
+    vector = encoder().encode_queries(["harbour"])[0]
+    nowhere = Note.semantic.similar_to(positive=[vector, -vector])
+    assert found(session, nowhere) == []
+    assert session.execute(search.knn(Note.semantic, nowhere)).all() == []
+    with pytest.raises(errors.QueryError, match="is no row of 'note'"):
+        Note.semantic.similar_to(positive=[session.get_one(Plain, 1)])
+    other = Note.semantic.of(orm.aliased(Note))
+    like = other.similar_to(positive=[session.get_one(Note, 3)])
+    assert len(session.execute(search.knn(other, like, limit=2)).all()) == 2
+
+
 def test_a_row_is_ranked_by_its_distance_in_any_statement(session: Session) -> None:
     vector = encoder().encode_queries(["harbour"])[0]
     distance = Note.semantic.distance(vector)
@@ -185,6 +197,41 @@ def test_an_index_is_joined_twice_by_an_alias(session: Session) -> None:
         assert -1 <= score <= 1
     by_words = session.execute(search.lexical(Note.semantic.of(other), "candles")).all()
     assert [row.id for row, _ in by_words] == [2, 1]
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_a_searcher_takes_an_alias_and_a_session_of_many_engines(filled: sa.Engine, mode: Any) -> None:
+    other = orm.aliased(Note)
+    index, where = Note.semantic.of(other), [other.lang == "en"]
+    with Session(binds={Base: filled}) as session:
+        hits = Searcher(encoder()).search(session, index, "harbour", mode=mode, where=where)
+        plain = Searcher(encoder()).search(session, Note.semantic, "harbour", mode=mode, where=[Note.lang == "en"])
+    assert [hit.entity.id for hit in hits] == [hit.entity.id for hit in plain]
+    assert hits
+
+
+class Scored(Base):
+    __tablename__ = "scored"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    score: Mapped[int]
+
+    semantic = SemanticIndex("text", encoder="hashed:32")
+
+
+def test_a_table_may_have_a_column_that_is_called_score(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all([Scored(id=1, text="tea", score=9), Scored(id=2, text="tea, tea and tea", score=1)])
+        session.commit()
+        sync(engine)
+        vector = encoder().encode_queries(["tea"])[0]
+        statements = (search.lexical(Scored.semantic, "tea"), search.hybrid(Scored.semantic, vector, "tea"))
+        for statement in (*statements, search.knn(Scored.semantic, vector), search.exact(Scored.semantic, vector)):
+            scores = [(score, row.score) for row, score in session.execute(statement)]
+            assert len(scores) == 2
+            assert scores[0][0] >= scores[1][0]
+            assert {stored for _, stored in scores} == {9, 1}
 
 
 class ByLength:
@@ -323,6 +370,12 @@ def test_no_text_breaks_a_search_or_out_of_it(filled: sa.Engine, match: Any) -> 
                 how = Options(match=match, snippets=True)
                 assert len(found(session, text, mode=mode, options=how)) <= len(TEXTS)
     assert rows(filled, "SELECT count(*) FROM note") == [(len(TEXTS),)]
+
+
+def test_a_phrase_too_long_for_the_server_is_said_to_be_so(session: Session) -> None:
+    text = " ".join(f"a{number}-b{number}" for number in range(6_500))  # three lexemes each
+    with pytest.raises(errors.DatabaseError, match="ask with a part of the text"):
+        found(session, text, mode="lexical", options=Options(match="phrase"))
 
 
 def test_words_follow_an_edit_and_a_delete(engine: sa.Engine) -> None:

@@ -150,6 +150,14 @@ def test_what_a_session_would_get_too_few_of_is_completed(session: Session) -> N
 
 
 @pytest.mark.usefixtures("gives_up_at_once")
+def test_a_limit_that_was_changed_is_the_one_to_reach(session: Session) -> None:
+    statement = search.knn(Article.semantic, vector("anchor"), limit=1).where(FEW)
+    walked = len(session.connection().execute(statement.limit(8)).all())
+    assert 1 <= walked < 8
+    assert len(session.execute(statement.limit(8)).all()) == 8
+
+
+@pytest.mark.usefixtures("gives_up_at_once")
 def test_the_dense_leg_of_a_hybrid_search_is_completed(session: Session) -> None:
     hits = Searcher(encoder()).search(
         session, Article.semantic, "zebra anchor", limit=8, where=[FEW], mode="hybrid", options=Options(depth=8)

@@ -53,6 +53,12 @@ def test_a_spec_survives_the_round_trip_through_json(spec: IndexSpec) -> None:
     assert IndexSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
+def test_the_spec_of_an_index_that_is_older_than_bm25_has_no_words() -> None:
+    before = declare().to_json()
+    del before["lexical"]
+    assert IndexSpec.from_json(before).lexical is None
+
+
 @pytest.mark.parametrize(
     ("declaration", "advice"),
     [

@@ -1,0 +1,78 @@
+"""A collection that is loaded with a joined eager load comes with every row that a search finds."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from pg_semantic import SemanticIndex, database, nearness, search
+from tests.conftest import copy_of
+from tests.db.library import encoder, sync
+
+ROWS, TAGS = 300, 20
+
+
+class Base(orm.DeclarativeBase): ...
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    note_id: Mapped[int] = mapped_column(sa.ForeignKey("note.id"))
+
+
+class Note(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    tags: Mapped[list[Tag]] = orm.relationship()
+
+    semantic = SemanticIndex("text", encoder="hashed:32", lexical=None)
+
+
+@pytest.fixture(scope="module")
+def filled(server: sa.URL, template: str) -> Iterator[sa.Engine]:
+    """Notes of twenty tags each."""
+    with copy_of(server, template) as dsn:
+        engine = database.connect(dsn)
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all(Note(id=n, text=f"anchor {n}", tags=[Tag() for _ in range(TAGS)]) for n in range(ROWS))
+            session.commit()
+        sync(engine)
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture
+def session(filled: sa.Engine) -> Iterator[Session]:
+    """A session in which a search walks the vector index, whatever it costs."""
+    with Session(filled) as opened:
+        opened.execute(sa.text("SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off"))
+        yield opened
+
+
+def nearest(limit: int, condition: sa.ColumnElement[bool]) -> "sa.Select[Note, float]":
+    vector = encoder().encode_queries(["anchor 3"])[0]
+    return search.knn(Note.semantic, vector, limit=limit).where(condition)
+
+
+def test_a_joined_eager_load_of_a_collection_loses_no_row(session: Session) -> None:
+    statement = nearest(8, sa.true())
+    plain = [row.id for row, _ in session.execute(statement)]
+    session.expunge_all()
+    joined = session.execute(statement.options(orm.joinedload(Note.tags))).unique().all()
+    assert [row.id for row, _ in joined] == plain
+    assert [len(row.tags) for row, _ in joined] == [TAGS] * 8
+
+
+def test_rows_are_counted_and_not_what_they_were_joined_with(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_MIN_EF_SEARCH": 10, "_EF_SEARCH_FACTOR": 0, "_MAX_SCAN_TUPLES": 1}.items():
+        monkeypatch.setattr(nearness, name, value)  # scans that end after a few chunks
+    statement = nearest(20, Note.id % 10 == 0)
+    assert 1 <= len(session.connection().execute(statement).all()) < 20
+    for eager in (statement, statement.with_only_columns(Note)):
+        found = session.execute(eager.options(orm.joinedload(Note.tags))).unique().all()
+        assert len(found) == 20
