@@ -24,6 +24,9 @@ Match = Literal["any", "all", "phrase", "websearch"]
 # Until there are statistics; about the length of an abstract.
 _LENGTH_AT_FIRST = 100.0
 
+# Longer ones keep a server busy for seconds, or are beyond its stack.
+_MOST_CHARACTERS_IN_ORDER = 10_000
+
 _GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts"), schema="semantic")
 _LEXICON = sa.table("lexicon", sa.column("generation_id"), sa.column("weights_length", sa.Double), schema="semantic")
 
@@ -56,6 +59,11 @@ def query(tables: Tables, lexical: Lexical, text: str, *, match: Match) -> sa.CT
     """One row: what a row's lexemes have to match, and the weights of the query's."""
     if match not in get_args(Match):
         raise errors.QueryError(f"match={match!r} is unknown: give one of {', '.join(get_args(Match))}.")
+    if match in {"phrase", "websearch"} and len(text) > _MOST_CHARACTERS_IN_ORDER:
+        raise errors.QueryError(
+            f"match={match!r} takes at most {_MOST_CHARACTERS_IN_ORDER} characters, not {len(text)}: ask with a part "
+            "of the text, or with match='any'."
+        )
     asked = sa.func.semantic.bm25_query_v1(
         _receipts(tables), config(lexical), sa.cast(sa.literal(text), sa.Text), sa.cast(sa.literal(match), sa.Text)
     ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(schema.PLACES)))

@@ -37,7 +37,6 @@ _ADVICE = {
     "lists them) that is not in pg_catalog needs the name of its schema before it.",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop the "
     "semantic index and create it anew.",
-    "54001": "The query is too long for the server ({said}): ask with a part of the text, or with match='any'.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",
 }
 

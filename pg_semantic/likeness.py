@@ -52,11 +52,14 @@ class Examples:
         return [_key(example, self.tables) for example in examples if not _is_vector(example)]
 
     def _mean(self, examples: Sequence[Any]) -> sa.ColumnElement[Any]:
-        chunks = self.tables.chunks.alias()
+        chunks, table = self.tables.chunks.alias(), self.tables.source
+        source = getattr(table, "element", table).alias()  # so that row-level security holds for examples too
         kind = chunks.c.vector.type
         key = [chunks.c[column.name] for column in self.tables.spec.key]
+        same_row = sa.and_(*(column == source.c[column.name] for column in key))
         of_rows = (
             sa.select(sa.func.l2_normalize(sa.func.avg(chunks.c.vector), type_=kind).label("vector"))
+            .join_from(chunks, source, same_row)
             .where(_is_one_of(key, self._keys(examples)))
             .group_by(*key)
         )

@@ -7,8 +7,10 @@ import typer
 from sqlalchemy import orm
 
 from pg_semantic import declare, encoders, registry
+from pg_semantic.bm25 import Match
 from pg_semantic.cli import options, output
-from pg_semantic.search import Hit, Searcher
+from pg_semantic.search import Hit, Options, Searcher
+from pg_semantic.search.request import Mode
 from pg_semantic.spec import IndexSpec
 
 _PASSAGE_WIDTH = 200
@@ -19,18 +21,31 @@ def search(
     text: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
     limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
     offset: Annotated[int, typer.Option(help="How many to skip.", min=0)] = 0,
+    mode: Annotated[Mode, typer.Option(help="By meaning, by words (BM25), or by both.")] = "dense",
+    match: Annotated[Match, typer.Option(help="Which rows match by words.")] = "any",
     exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, no vector index.")] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Find the rows nearest in meaning to a text; the table shows how passages begin, --json all of them.
 
-    Example: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`
+    Examples: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`,
+    `pg-semantic search article_semantic "error E1047" --mode hybrid`
     """
     with options.engine(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
-        encoder = encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
-        found = Searcher(encoder).search(session, declare.bind(spec), text, limit=limit, offset=offset, exact=exact)
+        lexical = mode == "lexical"
+        encoder = None if lexical else encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
+        found = Searcher(encoder).search(
+            session,
+            declare.bind(spec),
+            text,
+            limit=limit,
+            offset=offset,
+            mode=mode,
+            exact=exact,
+            options=Options(match=match),
+        )
         _print(found, spec, json=json)
 
 
@@ -48,4 +63,4 @@ def _print(hits: Sequence[Hit[Any]], spec: IndexSpec, *, json: bool) -> None:
 
 def _as_object(hit: Hit[Any], key: list[str]) -> dict[str, Any]:
     identity = {name: getattr(hit.entity, name) for name in key}
-    return {"key": identity, "score": hit.score, "passage": hit.passage, "ordinal": hit.ordinal}
+    return {"key": identity, "score": hit.score, "scores": hit.scores, "passage": hit.passage, "ordinal": hit.ordinal}

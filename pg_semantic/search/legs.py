@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
+from pg_semantic import errors
 from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
@@ -53,8 +54,14 @@ def lexical(index: BoundIndex[T], text: str, *, where: Where, depth: int, match:
 def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
     key = [column.label(f"key_{number}") for number, column in enumerate(index.tables.source_key)]
     columns = ranked.statement.with_only_columns(*key, ranked.score.label("score"), maintain_column_froms=True)
-    found = columns.where(*where).subquery()
+    found = columns.where(*_conditions(where)).subquery()
     in_order = (found.c.score.desc(), *(found.c[column.name] for column in key))
     rank = sa.func.row_number().over(order_by=in_order)
     statement = sa.select(*(found.c[column.name] for column in key), found.c.score.label("value"), rank.label("rank"))
     return statement.cte().prefix_with("MATERIALIZED")
+
+
+def _conditions(where: Any) -> Where:  # noqa: ANN401 - a condition alone is easily given
+    if isinstance(where, list | tuple):
+        return where
+    raise errors.QueryError(f"where={where!r}: give a list of conditions, as where=[Article.lang == 'en'].")

@@ -30,6 +30,8 @@ class Rerank:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.reranker, SharedReranker):
+            raise errors.QueryError("Rerank(...) takes a SharedReranker: make one of the reranker, for all searches.")
         if not 1 <= self.depth <= 1000:  # noqa: PLR2004 - beyond, a search takes minutes
             raise errors.QueryError(f"Rerank(depth={self.depth}): give 1 to 1000 hits.")
         if self.seconds is not None and not self.seconds > 0:

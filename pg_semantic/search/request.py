@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.sql.base import ExecutableOption
 
 from pg_semantic import errors
 from pg_semantic.bm25 import Match
@@ -32,6 +33,7 @@ class Options:
     ``limit + offset``). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on
     the scale of what they are ordered by. ``passages`` is how many of its best chunks a hit has, ``snippets`` whether
     it has the part of the best one that has the query's words. ``rerank`` and ``diverse`` come after the first ranking.
+    ``load`` are options of the ORM for the entities, as ``selectinload(Article.tags)``.
     """
 
     fusion: Fusion = Rrf()  # noqa: RUF009 - frozen
@@ -42,6 +44,7 @@ class Options:
     snippets: bool = False
     rerank: Rerank | None = None
     diverse: Diverse | None = None
+    load: Sequence[ExecutableOption] = ()
 
     def __post_init__(self) -> None:
         if self.passages < 1:
@@ -124,7 +127,8 @@ def statement(asked: Request[T], vector: NDArray[np.float32] | None, *, exact: b
     best = page.cut(fusion.fused(found, options.fusion), limit=asked.first, offset=asked.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
     extras = Extras(options.passages, bool(options.diverse), asked.text if options.snippets else None)
-    return hits.statement(index, best.add_columns(scanned).subquery(), relevance, extras=extras)
+    found_rows = best.add_columns(scanned).subquery()
+    return hits.statement(index, found_rows, relevance, extras=extras).options(*options.load)
 
 
 def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:

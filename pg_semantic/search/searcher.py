@@ -4,7 +4,8 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+import weakref
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from pg_semantic import database, errors, registry
 from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.likeness import Examples
+from pg_semantic.registry import KnownEncoder
 from pg_semantic.search import hits, refine, request
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 T = TypeVar("T")
+Vector: TypeAlias = NDArray[np.float32]
+Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
 
 class Searcher:
@@ -60,25 +64,31 @@ class Searcher:
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
         asked = Request(index, query, limit, offset, where, mode, exact, options)
-        vector = self._encoder().encode(asked.text) if asked.needs_encoder else None
-        found, scores, rerank = self._find(session, asked, vector), None, asked.options.rerank
+        vector = self._encoder_for(asked).encode(asked.text) if asked.needs_encoder else None
+        statement = request.statement(asked, vector, exact=asked.exact)
+        found, scores, rerank = self._find(session, asked, vector=vector, statement=statement), None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
             scores = rerank.reranker.score(asked.text, passages, seconds=rerank.seconds)
         return request.page_of(asked, found, scores)
 
-    def _find(self, session: orm.Session, asked: Request[T], vector: NDArray[np.float32] | None) -> list[Hit[T]]:
+    def _find(
+        self, session: orm.Session, asked: Request[T], *, vector: Vector | None, statement: Statement
+    ) -> list[Hit[T]]:
         with database.translated():
             if asked.needs_encoder:
-                _require_same_encoder(session, asked.index, self._encoder())
-            found = session.execute(request.statement(asked, vector, exact=asked.exact)).all()
+                _require_same_encoder(session, asked.index, self._encoder_for(asked))
+            found = session.execute(statement).all()
             if asked.is_short(found):
                 found = session.execute(request.statement(asked, vector, exact=True)).all()
         return refine.in_order(hits.read(found))
 
-    def _encoder(self) -> QueryEncoder:
+    def _encoder_for(self, asked: Request[Any]) -> QueryEncoder:
         if self.encoder is None:
             raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
+        known = asked.index.spec.encoder
+        if self.encoder.dimensions != known.dimensions:
+            raise _mismatch(asked.index, KnownEncoder(known.reference, known.dimensions, None), self.encoder)
         return self.encoder
 
 
@@ -90,6 +100,8 @@ class AsyncSearcher:
 
     def __init__(self, encoder: Encoder | QueryEncoder | None = None) -> None:
         self._searcher = Searcher(encoder)
+        # Queries are encoded in batches; that statements are built in turns lets the event loop go on in between.
+        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
     async def search(  # noqa: PLR0913 - as above
         self,
@@ -107,9 +119,13 @@ class AsyncSearcher:
         """As `Searcher.search`."""
         asked = Request(index, query, limit, offset, where, mode, exact, options)
         searcher = self._searcher
-        vector = await searcher._encoder().encode_async(asked.text) if asked.needs_encoder else None  # noqa: SLF001
-        found = await session.run_sync(searcher._find, asked, vector)  # noqa: SLF001 - the pair is one
-        scores, rerank = None, asked.options.rerank
+        encoder = searcher._encoder_for(asked) if asked.needs_encoder else None  # noqa: SLF001 - the pair is one
+        vector = await encoder.encode_async(asked.text) if encoder else None
+        async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            statement = request.statement(asked, vector, exact=asked.exact)
+        find = searcher._find  # noqa: SLF001 - the pair is one
+        found = await session.run_sync(find, asked, vector=vector, statement=statement)
+        scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
             scores = await rerank.reranker.score_async(asked.text, passages, seconds=rerank.seconds)
@@ -121,14 +137,17 @@ class AsyncSearcher:
 def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: QueryEncoder) -> None:
     connection = session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
     known = registry.encoder_of(connection, index.spec)
-    same = known.dimensions == encoder.dimensions and known.fingerprint in {None, encoder.fingerprint}
-    if not same:
-        raise errors.EncoderMismatch(
-            f"Semantic index {index.name!r} has vectors of {known.reference!r} ({known.dimensions} dimensions, "
-            f"fingerprint {_short(known.fingerprint)}); the searcher has {encoder.reference!r} "
-            f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
-            "Search with the same encoder."
-        )
+    if known.dimensions != encoder.dimensions or known.fingerprint not in {None, encoder.fingerprint}:
+        raise _mismatch(index, known, encoder)
+
+
+def _mismatch(index: BoundIndex[Any], known: KnownEncoder, encoder: QueryEncoder) -> errors.EncoderMismatch:
+    return errors.EncoderMismatch(
+        f"Semantic index {index.name!r} has vectors of {known.reference!r} ({known.dimensions} dimensions, "
+        f"fingerprint {_short(known.fingerprint)}); the searcher has {encoder.reference!r} "
+        f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
+        "Search with the same encoder."
+    )
 
 
 def _short(fingerprint: str | None) -> str:

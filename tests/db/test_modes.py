@@ -319,6 +319,7 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
         (lambda: Convex(dense=-1), "dense=-1"),
         (lambda: Diverse(relevance=2), "relevance=2"),
         (lambda: Lexical(k1=-1), "k1=-1"),
+        (lambda: Rerank(ByLength()), "takes a SharedReranker"),  # type: ignore[arg-type]
         (lambda: search.lexical(Note.semantic, "tea", match="every"), "any, all, phrase, websearch"),  # type: ignore[arg-type]
         (lambda: Note.semantic.similar_to(positive=[]), "one example or more"),
         (lambda: Note.semantic.similar_to(positive=[(1, 2)]), r"give \(id\)"),
@@ -328,6 +329,16 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
 def test_what_makes_no_sense_is_refused(options: Any, complaint: str) -> None:
     with pytest.raises((errors.QueryError, errors.DeclarationError), match=complaint):
         options()
+
+
+def test_conditions_are_given_in_a_list(session: Session) -> None:
+    with pytest.raises(errors.QueryError, match="a list of conditions"):
+        found(session, "tea", where=Note.lang == "de")
+
+
+def test_entities_are_loaded_with_options_of_the_orm(session: Session) -> None:
+    [hit] = hits(session, "harbour", limit=1, options=Options(load=[orm.defer(Note.lang)]))
+    assert "lang" in sa.inspect(hit.entity).unloaded
 
 
 def test_an_unknown_mode_is_refused(session: Session) -> None:
@@ -368,14 +379,20 @@ def test_no_text_breaks_a_search_or_out_of_it(filled: sa.Engine, match: Any) -> 
         for text in HOSTILE:
             for mode in ("lexical", "hybrid"):
                 how = Options(match=match, snippets=True)
-                assert len(found(session, text, mode=mode, options=how)) <= len(TEXTS)
+                try:
+                    assert len(found(session, text, mode=mode, options=how)) <= len(TEXTS)
+                except errors.QueryError as error:
+                    assert "takes at most 10000 characters" in str(error)  # noqa: PT017 - of two texts
+                    assert len(text) > 10_000
     assert rows(filled, "SELECT count(*) FROM note") == [(len(TEXTS),)]
 
 
 def test_a_phrase_too_long_for_the_server_is_said_to_be_so(session: Session) -> None:
     text = " ".join(f"a{number}-b{number}" for number in range(6_500))  # three lexemes each
-    with pytest.raises(errors.DatabaseError, match="ask with a part of the text"):
+    with pytest.raises(errors.QueryError, match="ask with a part of the text"):
         found(session, text, mode="lexical", options=Options(match="phrase"))
+    longest = text[:10_000].rpartition(" ")[0]
+    assert found(session, longest, mode="lexical", options=Options(match="phrase")) == []
 
 
 def test_words_follow_an_edit_and_a_delete(engine: sa.Engine) -> None:
