@@ -39,6 +39,8 @@ def main() -> None:
         engine = postgres.create("search")
         _fill(engine)
         encoder = encoders.load(Page.semantic.spec.encoder.reference)
+        gc.collect()
+        gc.freeze()  # as a service does once all is loaded
         figures = _overhead(engine, encoder) | _texts(engine, encoder) | asyncio.run(_tasks(engine, encoder))
         engine.dispose()
     print(json.dumps(figures))
@@ -138,8 +140,6 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
             lags.append(time.perf_counter() - started - 0.001)
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))  # connections, caches of statements
-    gc.collect()
-    gc.freeze()  # as a service does once it is warm
     seconds.clear()
     watching = asyncio.create_task(watch())
     await asyncio.gather(*(client() for _ in range(CLIENTS)))

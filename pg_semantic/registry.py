@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pg_semantic.encoders import Encoder
 
 
+_GENERATION = sa.table("generation", sa.column("encoder_id"), sa.column("chunks"), schema="semantic")
+_ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text), schema="semantic")
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One built copy of a semantic index; the spec has the names that its tables have now."""
@@ -79,6 +83,14 @@ def encoder_of(connection: sa.Connection, spec: IndexSpec) -> KnownEncoder:
             "metadata.create_all(engine), or `pg-semantic index create`."
         )
     return KnownEncoder(row.reference, row.dimensions, row.fingerprint)
+
+
+def fingerprint_of(spec: IndexSpec) -> sa.ScalarSelect[str | None]:
+    """The fingerprint of the encoder that made an index's vectors, as a column for the statement of a search."""
+    chunks = sa.func.to_regclass(sa.literal(database.qualified_name(spec.schema, spec.name), sa.Text))
+    same_encoder = _ENCODER.c.id == _GENERATION.c.encoder_id
+    known = sa.select(_ENCODER.c.fingerprint).join(_GENERATION, same_encoder).where(_GENERATION.c.chunks == chunks)
+    return known.scalar_subquery()
 
 
 def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") -> None:

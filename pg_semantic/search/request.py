@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.sql.base import ExecutableOption
 
-from pg_semantic import errors
+from pg_semantic import errors, registry
 from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
@@ -127,7 +127,8 @@ def statement(asked: Request[T], vector: NDArray[np.float32] | None, *, exact: b
     best = page.cut(fusion.fused(found, options.fusion), limit=asked.first, offset=asked.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
     extras = Extras(options.passages, bool(options.diverse), asked.text if options.snippets else None)
-    found_rows = best.add_columns(scanned).subquery()
+    fingerprint = registry.fingerprint_of(index.spec).label("fingerprint")
+    found_rows = best.add_columns(scanned, fingerprint).subquery()
     return hits.statement(index, found_rows, relevance, extras=extras).options(*options.load)
 
 

@@ -5,6 +5,7 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 
 import asyncio
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -39,6 +40,7 @@ class Searcher:
 
     def __init__(self, encoder: Encoder | QueryEncoder | None = None) -> None:
         self.encoder = encoder if encoder is None or isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
+        self._seen: weakref.WeakKeyDictionary[sa.Engine, set[str]] = weakref.WeakKeyDictionary()
 
     def search(  # noqa: PLR0913 - what a search can be told
         self,
@@ -77,11 +79,25 @@ class Searcher:
     ) -> list[Hit[T]]:
         with database.translated():
             if asked.needs_encoder:
-                _require_same_encoder(session, asked.index, self._encoder_for(asked))
+                self._check_once(session, asked)
             found = session.execute(statement).all()
             if asked.is_short(found):
                 found = session.execute(request.statement(asked, vector, exact=True)).all()
+            if asked.needs_encoder and not self._is_of_our_encoder(found):
+                _require_same_encoder(session, asked.index, self._encoder_for(asked))
         return refine.in_order(hits.read(found))
+
+    def _check_once(self, session: orm.Session, asked: Request[T]) -> None:
+        """Looks for the index and its encoder at the first search; later ones learn that with their rows."""
+        bind = session.get_bind(sa.inspect(asked.index.entity, raiseerr=True).mapper)
+        seen = self._seen.setdefault(bind.engine, set())
+        if asked.index.name not in seen:
+            _require_same_encoder(session, asked.index, self._encoder_for(asked))
+            seen.add(asked.index.name)
+
+    def _is_of_our_encoder(self, found: Sequence[sa.Row[Any]]) -> bool:
+        known = found[0]._mapping["fingerprint"] if found else None  # noqa: SLF001 - public in all but name
+        return bool(found) and (known is None or (self.encoder is not None and known == self.encoder.fingerprint))
 
     def _encoder_for(self, asked: Request[Any]) -> QueryEncoder:
         if self.encoder is None:
@@ -123,6 +139,7 @@ class AsyncSearcher:
         vector = await encoder.encode_async(asked.text) if encoder else None
         async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             statement = request.statement(asked, vector, exact=asked.exact)
+            await asyncio.sleep(0)
         find = searcher._find  # noqa: SLF001 - the pair is one
         found = await session.run_sync(find, asked, vector=vector, statement=statement)
         scores, rerank = None, options.rerank
