@@ -98,6 +98,8 @@ def test_a_search_gives_as_many_rows_as_there_are_and_the_nearest_of_them(
     library: Library, way: str, share: str
 ) -> None:
     matching = SHARES[share] * ROWS // OWNERS
+    # There a plan that computes distances and one that walks the index leave scores that are nearly equal as they come.
+    before_17 = (library.engine.dialect.server_version_info or (0,)) < (17,)
     recalls: dict[int, list[float]] = defaultdict(list)
     with orm.Session(library.engine) as session:
         if "security" in way:
@@ -115,7 +117,12 @@ def test_a_search_gives_as_many_rows_as_there_are_and_the_nearest_of_them(
                 assert len(page) == min(limit, max(0, matching - offset))
                 assert len({key for _, key in whole}) == len(whole) == min(limit + offset, matching)
                 assert all(a[0] > b[0] - ROUNDING for a, b in itertools.pairwise(whole))
-                assert page == whole[offset:] == ranking(search.knn, limit, offset)
+                again = ranking(search.knn, limit, offset)
+                assert page == again or before_17
+                assert [score for score, _ in page] == pytest.approx([score for score, _ in again], abs=ROUNDING)
+                assert [score for score, _ in page] == pytest.approx(
+                    [score for score, _ in whole[offset:]], abs=ROUNDING
+                )
                 last = truth[: limit + offset][-1][0]
                 recalls[limit + offset].append(float(np.mean([score >= last - 1e-6 for score, _ in whole])))
     assert min(map(np.mean, recalls.values())) >= 0.95, {k: np.mean(found) for k, found in recalls.items()}
