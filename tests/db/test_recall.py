@@ -75,7 +75,7 @@ def test_rows_that_are_not_there_are_no_miss(session: Session) -> None:
 
 
 def test_rows_of_one_score_stand_for_each_other(articles: sa.Engine) -> None:
-    execute(articles, "INSERT INTO article SELECT i, 'violin ' || i % 3, NULL, 'en' FROM generate_series(1, 3000) i")
+    execute(articles, "INSERT INTO article SELECT i, 'violin ' || i % 300, NULL, 'en' FROM generate_series(1, 3000) i")
     sync(articles)
     execute(articles, "ANALYZE")
     with Session(articles) as session:
