@@ -17,7 +17,6 @@ from pg_semantic.search import statements
 Step: TypeAlias = Mapping[str, Any]
 
 _DISTANCE = "<=>"
-_SORTS_FURTHER = (17,)
 _SOUND_PGVECTOR = (0, 8, 4)
 # `search.knn` lets the planner expect half of all chunks where there is no filter; fewer than that is a filter's doing.
 _SHARE_WITHOUT_FILTER = 0.4
@@ -128,7 +127,7 @@ def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
     if tuple(int(part) for part in version.split(".")) < _SOUND_PGVECTOR:
         names = ", ".join(str(index.name) for index in subject.vector_indexes)
         yield _OLD_PGVECTOR.format(version=version, index=names)
-    if _version(connection) < _SORTS_FURTHER:
+    if _version(connection) < statements.SORTS_FURTHER:
         yield _TIES
 
 
@@ -157,7 +156,7 @@ def _of_walk(connection: sa.Connection, walk: Walk) -> list[str]:
         _ORDERED: walk.place > 0,
         _NO_LIMIT: select._limit_clause is None and select._fetch_clause is None,  # noqa: SLF001
         _GROUPED: bool(select._group_by_clauses),  # noqa: SLF001
-        _ORDERED_FURTHER: bool(further) and _version(connection) < _SORTS_FURTHER,
+        _ORDERED_FURTHER: bool(further) and _version(connection) < statements.SORTS_FURTHER,
     }
     return [reason for reason, holds in told.items() if holds]
 

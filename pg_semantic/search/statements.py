@@ -24,7 +24,7 @@ from pg_semantic.search import completion, page
 
 T = TypeVar("T")
 
-_SORTS_FURTHER = (17,)
+SORTS_FURTHER = (17,)  # the PostgreSQL that sorts what an index gives in order by more
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class _tie_break(FunctionElement[Any]):  # noqa: N801 - a function of SQL, writt
 @compiles(_tie_break)
 def _render_tie_break(element: _tie_break, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
     version = getattr(compiler.dialect, "server_version_info", None)
-    if version is not None and version < _SORTS_FURTHER:
+    if version is not None and version < SORTS_FURTHER:
         return "CAST(NULL AS integer)"
     return compiler.process(element.clauses, **options)
 
