@@ -22,6 +22,7 @@ from pg_semantic.search import hits, refine, request
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
+from pg_semantic.spec import IndexSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,7 +41,7 @@ class Searcher:
 
     def __init__(self, encoder: Encoder | QueryEncoder | None = None) -> None:
         self.encoder = encoder if encoder is None or isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
-        self._seen: weakref.WeakKeyDictionary[sa.Engine, set[str]] = weakref.WeakKeyDictionary()
+        self._seen: weakref.WeakKeyDictionary[sa.Engine, set[IndexSpec]] = weakref.WeakKeyDictionary()
 
     def search(  # noqa: PLR0913 - what a search can be told
         self,
@@ -91,9 +92,9 @@ class Searcher:
         """Looks for the index and its encoder at the first search; later ones learn that with their rows."""
         bind = session.get_bind(sa.inspect(asked.index.entity, raiseerr=True).mapper)
         seen = self._seen.setdefault(bind.engine, set())
-        if asked.index.name not in seen:
+        if asked.index.spec not in seen:
             _require_same_encoder(session, asked.index, self._encoder_for(asked))
-            seen.add(asked.index.name)
+            seen.add(asked.index.spec)
 
     def _is_of_our_encoder(self, found: Sequence[sa.Row[Any]]) -> bool:
         known = found[0]._mapping["fingerprint"] if found else None  # noqa: SLF001 - public in all but name
