@@ -100,7 +100,7 @@ def _asked(text: str) -> sa.CTE:
     lexical = Abstract.semantic.spec.lexical
     if lexical is None:
         raise RuntimeError("The index has no BM25.")
-    return bm25.query(Abstract.semantic.tables, lexical, text, match="any")
+    return bm25.query(Abstract.semantic.tables, lexical, sa.literal(text), match="any")
 
 
 def _candidates(text: str) -> "sa.Select[int]":

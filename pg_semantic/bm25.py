@@ -55,8 +55,8 @@ def weights_length(tables: Tables) -> sa.ColumnElement[float]:
     return sa.func.coalesce(known, sa.cast(_LENGTH_AT_FIRST, sa.Double), type_=sa.Double)
 
 
-def query(tables: Tables, lexical: Lexical, text: str, *, match: Match) -> sa.CTE:
-    """One row: what a row's lexemes have to match, and the weights of the query's."""
+def check(text: str, match: Match) -> None:
+    """Raises `errors.QueryError` for a way to match that there is not, or that is not for so long a text."""
     if match not in get_args(Match):
         raise errors.QueryError(f"match={match!r} is unknown: give one of {', '.join(get_args(Match))}.")
     if match in {"phrase", "websearch"} and len(text) > _MOST_CHARACTERS_IN_ORDER:
@@ -64,8 +64,12 @@ def query(tables: Tables, lexical: Lexical, text: str, *, match: Match) -> sa.CT
             f"match={match!r} takes at most {_MOST_CHARACTERS_IN_ORDER} characters, not {len(text)}: ask with a part "
             "of the text, or with match='any'."
         )
+
+
+def query(tables: Tables, lexical: Lexical, text: sa.ColumnElement[str], *, match: Match) -> sa.CTE:
+    """One row: what a row's lexemes have to match, and the weights of the query's."""
     asked = sa.func.semantic.bm25_query_v1(
-        _receipts(tables), config(lexical), sa.cast(sa.literal(text), sa.Text), sa.cast(sa.literal(match), sa.Text)
+        _receipts(tables), config(lexical), sa.cast(text, sa.Text), sa.cast(sa.literal(match), sa.Text)
     ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(schema.PLACES)))
     # a materialised one is computed once, however many places of the statement refer to it
     return sa.select(asked.c.matching, asked.c.weights).cte().prefix_with("MATERIALIZED")

@@ -27,21 +27,33 @@ _SCAN_MEM_MULTIPLIER = 32  # of work_mem
 
 
 def query(spec: IndexSpec, vector: Vector) -> sa.ColumnElement[Any]:
-    """A query vector as SQL; raises `errors.QueryError` when it is of other dimensions, of zeros, or not finite."""
+    """A query vector as SQL. Raises what `numbers` raises."""
+    kind = schema.vector_type(spec)
+    return sa.cast(sa.bindparam("query_vector", numbers(spec, vector), type_=kind, unique=True), kind)
+
+
+def parameter(spec: IndexSpec, name: str) -> sa.ColumnElement[Any]:
+    """A query vector as SQL, given to a statement by name as it is executed: the `numbers` of one."""
+    kind = schema.vector_type(spec)
+    return sa.cast(sa.bindparam(name, type_=kind), kind)
+
+
+def numbers(spec: IndexSpec, vector: Vector) -> list[float]:
+    """A query vector as it is sent; raises `errors.QueryError` for other dimensions, zeros, and what is not finite."""
     try:
-        numbers = np.asarray(vector, np.float32)
+        given = np.asarray(vector, np.float32)
     except (TypeError, ValueError) as error:
         raise errors.QueryError(f"The query vector can not be read as numbers: {error}.") from None
     dimensions = spec.encoder.dimensions
-    if numbers.shape != (dimensions,):
+    if given.shape != (dimensions,):
         raise errors.QueryError(
-            f"The query vector has shape {numbers.shape}; {spec.name!r} takes ({dimensions},), as made by "
+            f"The query vector has shape {given.shape}; {spec.name!r} takes ({dimensions},), as made by "
             f"encoder {spec.encoder.reference!r}."
         )
-    if not np.isfinite(numbers).all() or not numbers.any():
+    if not np.isfinite(given).all() or not given.any():
         raise errors.QueryError("The query vector must be finite and not all zeros.")
-    kind = schema.vector_type(spec)
-    return sa.cast(sa.bindparam("query_vector", numbers.tolist(), type_=kind, unique=True), kind)
+    found: list[float] = given.tolist()
+    return found
 
 
 def distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:

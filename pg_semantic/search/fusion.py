@@ -11,7 +11,7 @@ from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
 from pg_semantic.nearness import Vector
-from pg_semantic.search import legs, page
+from pg_semantic.search import legs, page, statements
 from pg_semantic.search.legs import Leg, Where
 
 T = TypeVar("T")
@@ -93,8 +93,9 @@ def hybrid(  # noqa: PLR0913 - what a search can be told
     Raises what `statements.knn` and `statements.lexical` raise.
     """
     far = reach(limit=limit, offset=offset, depth=depth)
-    dense = legs.dense(index, vector, where=where, depth=far, exact=False)
-    lexical = legs.lexical(index, text, where=where, depth=far, match=match)
+    filters, words = legs.conditions(where), statements.words(text, match)
+    dense = legs.dense(index, vector, where=filters, depth=far, exact=False)
+    lexical = legs.lexical(index, words, where=filters, depth=far, match=match)
     found = page.cut(fused((dense, lexical), fusion), limit=limit, offset=offset).subquery()
     return rows_of(index, found)
 

@@ -11,10 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from pg_semantic import bm25, nearness
 from pg_semantic.declare import BoundIndex
-from pg_semantic.likeness import Examples
-from pg_semantic.nearness import Vector
 from pg_semantic.search import fusion, snippets, statements
 from pg_semantic.search.snippets import Snippet
+from pg_semantic.search.statements import Asked
 from pg_semantic.spec import Lexical
 
 T = TypeVar("T")
@@ -58,15 +57,20 @@ class Hit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What is read of a hit beside its row: how many passages, its vector, a headline for the words of a text."""
+    """What is read of a hit beside its row: how many passages, its vector, a headline for the query's words."""
 
     passages: int = 1
     vectors: bool = False
-    headline: str | None = None
+    headline: bool = False
 
 
 def statement(
-    index: BoundIndex[T], found: sa.FromClause, relevance: sa.ColumnElement[float], *, extras: Extras
+    index: BoundIndex[T],
+    found: sa.FromClause,
+    relevance: sa.ColumnElement[float],
+    *,
+    text: sa.ColumnElement[str],
+    extras: Extras,
 ) -> "sa.Select[*tuple[Any, ...]]":
     """The rows that were found, with their values and their best passages; ``relevance`` is of a chunk of the index."""
     chunks = index.tables.chunks.c
@@ -79,19 +83,19 @@ def statement(
     ).where(*(a == b for a, b in zip(index.tables.chunk_key, key, strict=True)))
     lateral = best.correlate(found).lateral()
     values = [column for column in found.c if not column.name.startswith("key_") and column.name != "score"]
-    if extras.headline is not None:
+    if extras.headline:
         config = bm25.config(index.spec.lexical or Lexical("simple"))
-        values.append(snippets.headline(config, lateral.c.contents[1], extras.headline).label("headline"))
+        values.append(snippets.headline(config, lateral.c.contents[1], text).label("headline"))
     return fusion.rows_of(index, found).add_columns(*values, *lateral.c).join(lateral, sa.true())
 
 
-def by_meaning(index: BoundIndex[T], vector: Vector | Examples) -> sa.ColumnElement[float]:
+def by_meaning(index: BoundIndex[T], vector: Asked) -> sa.ColumnElement[float]:
     """How near a chunk is to a vector."""
     asked = statements.asked(index, vector)
     return -nearness.computed_distance(index.tables.chunks.c.vector, asked)
 
 
-def by_words(index: BoundIndex[T], text: str) -> sa.ColumnElement[float]:
+def by_words(index: BoundIndex[T], text: sa.ColumnElement[str]) -> sa.ColumnElement[float]:
     """How well a chunk matches a query's words: BM25 among the rows' lexemes."""
     lexical = index.spec.lexical
     if lexical is None:

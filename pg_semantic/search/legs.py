@@ -13,10 +13,8 @@ import sqlalchemy as sa
 from pg_semantic import errors
 from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
-from pg_semantic.likeness import Examples
-from pg_semantic.nearness import Vector
 from pg_semantic.search import statements
-from pg_semantic.search.statements import Ranked
+from pg_semantic.search.statements import Asked, Ranked
 
 T = TypeVar("T")
 Where: TypeAlias = Sequence[sa.ColumnExpressionArgument[bool]]
@@ -36,7 +34,7 @@ class Leg:
         return [column for column in self.rows.c if column.name.startswith("key_")]
 
 
-def dense(index: BoundIndex[T], vector: Vector | Examples, *, where: Where, depth: int, exact: bool) -> Leg:
+def dense(index: BoundIndex[T], vector: Asked, *, where: Where, depth: int, exact: bool) -> Leg:
     """Rows by the cosine similarity of their best chunk, through the vector index unless ``exact``."""
     if exact:
         ranked = statements.ranked_exact(index, vector, limit=depth, offset=0)
@@ -45,7 +43,7 @@ def dense(index: BoundIndex[T], vector: Vector | Examples, *, where: Where, dept
     return Leg("dense", _rows(index, ranked, where), lowest=-1.0)
 
 
-def lexical(index: BoundIndex[T], text: str, *, where: Where, depth: int, match: Match) -> Leg:
+def lexical(index: BoundIndex[T], text: sa.ColumnElement[str], *, where: Where, depth: int, match: Match) -> Leg:
     """Rows by BM25."""
     ranked = statements.ranked_lexical(index, text, match=match, limit=depth, offset=0)
     return Leg("lexical", _rows(index, ranked, where), lowest=0.0)
@@ -54,14 +52,15 @@ def lexical(index: BoundIndex[T], text: str, *, where: Where, depth: int, match:
 def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
     key = [column.label(f"key_{number}") for number, column in enumerate(index.tables.source_key)]
     columns = ranked.statement.with_only_columns(*key, ranked.score.label("score"), maintain_column_froms=True)
-    found = columns.where(*_conditions(where)).subquery()
+    found = columns.where(*where).subquery()
     in_order = (found.c.score.desc(), *(found.c[column.name] for column in key))
     rank = sa.func.row_number().over(order_by=in_order)
     statement = sa.select(*(found.c[column.name] for column in key), found.c.score.label("value"), rank.label("rank"))
     return statement.cte().prefix_with("MATERIALIZED")
 
 
-def _conditions(where: Any) -> Where:  # noqa: ANN401 - a condition alone is easily given
+def conditions(where: Any) -> Where:  # noqa: ANN401 - a condition alone is easily given
+    """The filters as they were given; raises `errors.QueryError` for what is no list of them."""
     if isinstance(where, list | tuple):
         return where
     raise errors.QueryError(f"where={where!r}: give a list of conditions, as where=[Article.lang == 'en'].")

@@ -1,4 +1,7 @@
-"""What one search asks for, as data; the statement that answers it, and its rows as hits. Executes nothing."""
+"""What one search asks for, as data; the statement that answers it, and its rows as hits. Executes nothing.
+
+The query is a parameter of the statement, so that searches of one `Shape` are one statement, built and compiled once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.sql.base import ExecutableOption
 
-from pg_semantic import errors, registry
+from pg_semantic import bm25, errors, nearness, registry
 from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
@@ -23,6 +26,8 @@ from pg_semantic.search.refine import Diverse, Rerank
 T = TypeVar("T")
 
 Mode = Literal["dense", "lexical", "hybrid"]
+
+_VECTOR, _TEXT = "semantic_query_vector", "semantic_query_text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,21 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape(Generic[T]):
+    """What a search is beside its query, its filters and what the ORM loads."""
+
+    index: BoundIndex[T]
+    mode: Mode
+    exact: bool
+    first: int
+    skipped: int
+    depth: int
+    fusion: Fusion
+    match: Match
+    extras: Extras
+
+
+@dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
     """One search."""
 
@@ -68,8 +88,9 @@ class Request(Generic[T]):
         page.check(limit=self.limit, offset=self.offset)
         if self.mode not in get_args(Mode):
             raise errors.QueryError(f"mode={self.mode!r} is unknown: give one of {', '.join(get_args(Mode))}.")
+        legs.conditions(self.where)
         if isinstance(self.query, str):
-            page.text(self.query)
+            bm25.check(page.text(self.query), self.options.match)
         elif self.mode != "dense":
             raise errors.QueryError(f"mode={self.mode!r} needs a text; examples are searched for with mode='dense'.")
         elif self.options.rerank or self.options.snippets:
@@ -103,6 +124,27 @@ class Request(Generic[T]):
         """How many rows the statement leaves out before its first."""
         return 0 if self.options.rerank or self.options.diverse else self.offset
 
+    @property
+    def examples(self) -> Examples | None:
+        """The query, when it is of examples."""
+        return None if isinstance(self.query, str) else self.query
+
+    def shape(self, *, exact: bool) -> Shape[T]:
+        """What this search has in common with others."""
+        options = self.options
+        extras = Extras(options.passages, bool(options.diverse), options.snippets)
+        numbers = (self.first, self.skipped, self.depth)
+        return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, extras)
+
+    def values(self, vector: NDArray[np.float32] | None) -> dict[str, object]:
+        """The parameters of the statement."""
+        values: dict[str, object] = {}
+        if vector is not None:
+            values[_VECTOR] = nearness.numbers(self.index.spec, vector)
+        if self.mode != "dense" or self.options.snippets:
+            values[_TEXT] = self.text
+        return values
+
     def is_short(self, found: Sequence[sa.Row[Any]]) -> bool:
         """Whether the scan of the vector index may have ended before all rows were found."""
         if self.mode == "lexical" or self.exact:
@@ -110,26 +152,23 @@ class Request(Generic[T]):
         return len(found) < self.first or found[0]._mapping["scanned"] < self.depth  # noqa: SLF001 - public in all but name
 
 
-def statement(asked: Request[T], vector: NDArray[np.float32] | None, *, exact: bool) -> "sa.Select[*tuple[Any, ...]]":
-    """The one statement that answers a request."""
-    index, options = asked.index, asked.options
+def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
+    """The one statement that answers a search, with what `Request.values` gives for parameters."""
+    index, text = shape.index, sa.bindparam(_TEXT, type_=sa.Text)
     found: list[Leg] = []
-    if asked.mode == "lexical":
-        relevance = hits.by_words(index, asked.text)
+    if shape.mode == "lexical":
+        relevance = hits.by_words(index, text)
     else:
-        query = asked.query if vector is None else vector
-        assert not isinstance(query, str)  # noqa: S101 - a text has been encoded
+        query = examples or nearness.parameter(index.spec, _VECTOR)
         relevance = hits.by_meaning(index, query)
-        found.append(legs.dense(index, query, where=asked.where, depth=asked.depth, exact=exact))
-    if asked.mode != "dense":
-        match = options.match
-        found.append(legs.lexical(index, asked.text, where=asked.where, depth=asked.depth, match=match))
-    best = page.cut(fusion.fused(found, options.fusion), limit=asked.first, offset=asked.skipped)
+        found.append(legs.dense(index, query, where=where, depth=shape.depth, exact=shape.exact))
+    if shape.mode != "dense":
+        found.append(legs.lexical(index, text, where=where, depth=shape.depth, match=shape.match))
+    best = page.cut(fusion.fused(found, shape.fusion), limit=shape.first, offset=shape.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
-    extras = Extras(options.passages, bool(options.diverse), asked.text if options.snippets else None)
     fingerprint = registry.fingerprint_of(index.spec).label("fingerprint")
     found_rows = best.add_columns(scanned, fingerprint).subquery()
-    return hits.statement(index, found_rows, relevance, extras=extras).options(*options.load)
+    return hits.statement(index, found_rows, relevance, text=text, extras=shape.extras)
 
 
 def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:

@@ -4,6 +4,7 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 """
 
 import asyncio
+import functools
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -31,6 +32,8 @@ T = TypeVar("T")
 Vector: TypeAlias = NDArray[np.float32]
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
+_KEPT = 128  # statements, by their shapes
+
 
 class Searcher:
     """Searches by text: encodes it with ``encoder`` and ranks rows. Make one a process, for all of its threads.
@@ -42,6 +45,7 @@ class Searcher:
     def __init__(self, encoder: Encoder | QueryEncoder | None = None) -> None:
         self.encoder = encoder if encoder is None or isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
         self._seen: weakref.WeakKeyDictionary[sa.Engine, set[IndexSpec]] = weakref.WeakKeyDictionary()
+        self._of_shape = functools.lru_cache(_KEPT)(request.statement)
 
     def search(  # noqa: PLR0913 - what a search can be told
         self,
@@ -68,8 +72,8 @@ class Searcher:
         """
         asked = Request(index, query, limit, offset, where, mode, exact, options)
         vector = self._encoder_for(asked).encode(asked.text) if asked.needs_encoder else None
-        statement = request.statement(asked, vector, exact=asked.exact)
-        found, scores, rerank = self._find(session, asked, vector=vector, statement=statement), None, options.rerank
+        found = self._find(session, asked, vector=vector, statement=self._statement(asked, exact=asked.exact))
+        scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
             scores = rerank.reranker.score(asked.text, passages, seconds=rerank.seconds)
@@ -78,15 +82,24 @@ class Searcher:
     def _find(
         self, session: orm.Session, asked: Request[T], *, vector: Vector | None, statement: Statement
     ) -> list[Hit[T]]:
+        values = asked.values(vector)
         with database.translated():
             if asked.needs_encoder:
                 self._check_once(session, asked)
-            found = session.execute(statement).all()
+            found = session.execute(statement, values).all()
             if asked.is_short(found):
-                found = session.execute(request.statement(asked, vector, exact=True)).all()
+                found = session.execute(self._statement(asked, exact=True), values).all()
             if asked.needs_encoder and not self._is_of_our_encoder(found):
                 _require_same_encoder(session, asked.index, self._encoder_for(asked))
         return refine.in_order(hits.read(found))
+
+    def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
+        shape = asked.shape(exact=exact)
+        if asked.where or asked.examples:
+            statement = request.statement(shape, where=asked.where, examples=asked.examples)
+        else:
+            statement = self._of_shape(shape)
+        return statement.options(*asked.options.load) if asked.options.load else statement
 
     def _check_once(self, session: orm.Session, asked: Request[T]) -> None:
         """Looks for the index and its encoder at the first search; later ones learn that with their rows."""
@@ -139,7 +152,7 @@ class AsyncSearcher:
         encoder = searcher._encoder_for(asked) if asked.needs_encoder else None  # noqa: SLF001 - the pair is one
         vector = await encoder.encode_async(asked.text) if encoder else None
         async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            statement = request.statement(asked, vector, exact=asked.exact)
+            statement = searcher._statement(asked, exact=asked.exact)  # noqa: SLF001 - the pair is one
             await asyncio.sleep(0)
         find = searcher._find  # noqa: SLF001 - the pair is one
         found = await session.run_sync(find, asked, vector=vector, statement=statement)

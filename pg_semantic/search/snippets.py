@@ -20,7 +20,6 @@ _MARKED = f'StartSel="{_START}", StopSel="{_STOP}"'
 _PIECES = f'{_MARKED}, MaxFragments=2, MinWords=15, MaxWords=35, ShortWord=2, FragmentDelimiter=" … "'
 _WHOLE = f"{_MARKED}, HighlightAll=true"
 _SHORT = 240  # characters; no longer than what is shown of a long content
-_MOST_CHARACTERS = 100_000  # of a query
 _MOST_LEXEMES = 64
 _IN_NO_TEXT = f"'{_LESS_THAN}'"  # a lexeme; a query of none makes the server write a notice
 _TAG = re.compile(r"[a-z][a-z0-9-]*")
@@ -51,7 +50,7 @@ class Snippet:
 
 
 def headline(
-    config_expression: sa.ColumnElement[Any], content: sa.ColumnElement[str], query_text: str
+    config_expression: sa.ColumnElement[Any], content: sa.ColumnElement[str], query_text: sa.ColumnElement[str]
 ) -> sa.ColumnElement[str]:
     """The best one or two pieces of ``content`` for a query, for `parse` to read; without its words, the beginning.
 
@@ -80,9 +79,9 @@ def parse(headline: str) -> Snippet:
     return Snippet(text, tuple(marks))
 
 
-def _any_lexeme(config_expression: sa.ColumnElement[Any], query_text: str) -> sa.ColumnElement[Any]:
+def _any_lexeme(config_expression: sa.ColumnElement[Any], query_text: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
     """The tsquery of a text in which any one lexeme is enough: its first ones, each in quotes."""
-    words = sa.func.to_tsvector(config_expression, _storable(query_text), type_=postgresql.TSVECTOR)
+    words = sa.func.to_tsvector(config_expression, query_text, type_=postgresql.TSVECTOR)
     lexemes = sa.func.unnest(words).table_valued(
         sa.column("lexeme", sa.Text), sa.column("positions", sa.ARRAY(sa.SmallInteger))
     )
@@ -95,8 +94,3 @@ def _in_quotes(lexeme: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """A lexeme as a tsquery reads it, whatever a parser or dictionary put into it."""
     escaped = sa.func.replace(sa.func.replace(lexeme, "\\", "\\\\"), "'", "''")
     return sa.func.concat("'", escaped, "'", type_=sa.Text)
-
-
-def _storable(text: str) -> str:
-    """A text without what Postgres has no way to store: NUL, and halves of surrogate pairs."""
-    return text[:_MOST_CHARACTERS].replace("\x00", " ").encode("utf-8", "ignore").decode()

@@ -7,7 +7,7 @@ limit: `knn` by the best chunk, found through the vector index, `exact` by the b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
@@ -23,6 +23,7 @@ from pg_semantic.schema import Tables
 from pg_semantic.search import completion, page
 
 T = TypeVar("T")
+Asked: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last for a query vector as SQL
 
 SORTS_FURTHER = (17,)  # the PostgreSQL that sorts what an index gives in order by more
 
@@ -73,11 +74,11 @@ def lexical(
 
     Raises `errors.QueryError` for an empty text, and `errors.DeclarationError` for an index without ``lexical``.
     """
-    return ranked_lexical(index, text, match=match, limit=limit, offset=offset).statement
+    return ranked_lexical(index, words(text, match), match=match, limit=limit, offset=offset).statement
 
 
 def ranked_knn(
-    index: BoundIndex[T], vector: Vector | Examples, *, limit: int, offset: int, order: Order = "strict_order"
+    index: BoundIndex[T], vector: Asked, *, limit: int, offset: int, order: Order = "strict_order"
 ) -> Ranked[T]:
     """As `knn`; with ``relaxed_order`` more of the nearest are found, and are not quite in order."""
     page.check(limit=limit, offset=offset)
@@ -94,7 +95,7 @@ def ranked_knn(
     return Ranked(page.cut(statement, limit=limit, offset=offset), score)
 
 
-def ranked_exact(index: BoundIndex[T], vector: Vector | Examples, *, limit: int, offset: int) -> Ranked[T]:
+def ranked_exact(index: BoundIndex[T], vector: Asked, *, limit: int, offset: int) -> Ranked[T]:
     """As `exact`."""
     tables = index.tables
     chunks = tables.chunks.alias()
@@ -111,7 +112,9 @@ def ranked_exact(index: BoundIndex[T], vector: Vector | Examples, *, limit: int,
     return Ranked(page.cut(statement, limit=limit, offset=offset), score)
 
 
-def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int, offset: int) -> Ranked[T]:
+def ranked_lexical(
+    index: BoundIndex[T], text: sa.ColumnElement[str], *, match: Match, limit: int, offset: int
+) -> Ranked[T]:
     """As `lexical`."""
     tables, receipts = index.tables, index.tables.receipts.c
     if index.spec.lexical is None:
@@ -119,7 +122,7 @@ def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int,
             f"Semantic index {index.name!r} was declared with lexical=None, so it has no BM25: declare it with "
             "lexical=Lexical(...), or search by vector alone."
         )
-    query = bm25.query(tables, index.spec.lexical, page.text(text), match=match)
+    query = bm25.query(tables, index.spec.lexical, text, match=match)
     # Sorted before they are joined with the source: the planner would look up the row of every match, to show ten.
     value = bm25.score(receipts.weights, query).label("value")
     own_key = [column.label(f"key_{number}") for number, column in enumerate(tables.receipt_key)]
@@ -139,12 +142,20 @@ def ranked_lexical(index: BoundIndex[T], text: str, *, match: Match, limit: int,
     return Ranked(page.cut(statement, limit=limit, offset=offset), found)
 
 
-def asked(index: BoundIndex[Any], vector: Vector | Examples) -> sa.ColumnElement[Any]:
+def asked(index: BoundIndex[Any], vector: Asked) -> sa.ColumnElement[Any]:
     """The query vector as SQL."""
+    if isinstance(vector, sa.ColumnElement):
+        return vector
     return vector.query() if isinstance(vector, Examples) else nearness.query(index.spec, vector)
 
 
-def _wanted(vector: Vector | Examples) -> list[sa.ColumnElement[bool]]:
+def words(text: str, match: Match) -> sa.ColumnElement[str]:
+    """The text of a query as SQL; raises `errors.QueryError` for one that can not be searched for."""
+    bm25.check(page.text(text), match)
+    return sa.literal(text, sa.Text)
+
+
+def _wanted(vector: Asked) -> list[sa.ColumnElement[bool]]:
     """What rows have to be beside near: no examples; none at all when no example has a vector, or they cancel out."""
     return [vector.points_somewhere(), vector.is_other()] if isinstance(vector, Examples) else []
 

@@ -78,6 +78,26 @@ def hits(session: Session, query: Any, **how: Any) -> list[Hit[Note]]:
     return Searcher(encoder()).search(session, Note.semantic, query, **how)
 
 
+EVERY_WAY: list[dict[str, Any]] = [
+    {"mode": mode, "limit": limit, "offset": offset, "where": where, "options": options, "exact": exact}
+    for mode in ("dense", "lexical", "hybrid")
+    for limit, offset in ((1, 0), (3, 0), (3, 1))
+    for where in ((), [Note.lang == "en"], [Note.lang == "de"])
+    for options in (Options(), Options(passages=2, snippets=True), Options(match="all"), Options(fusion=Rrf(k=1)))
+    for exact in (False, True)
+]
+
+
+def test_a_searcher_answers_as_if_it_had_never_been_asked_before(session: Session) -> None:
+    texts, one = ("candles", "candles in the harbour"), Searcher(encoder())
+    for text in texts:
+        for how in EVERY_WAY:
+            again = one.search(session, Note.semantic, text, **how)
+            assert again == Searcher(encoder()).search(session, Note.semantic, text, **how), (text, how)
+    other = orm.aliased(Note)
+    assert one.search(session, Note.semantic.of(other), "candles") == one.search(session, Note.semantic, "candles")
+
+
 @pytest.mark.parametrize(
     ("text", "match", "expected"),
     [
