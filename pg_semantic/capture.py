@@ -61,15 +61,24 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     for table in (receipts, chunks):
         event.listen(table, "before_create", _require_installed)
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
-    for step in (*hang(spec, source=source, chunks=chunks, receipts=receipts), Register(spec, tables)):
+    for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
-    for kind in (CancelBuild, Lock, DropFunction, Unregister):
-        event.listen(chunks, "before_drop", kind(spec, tables))
+    for step in dropped(spec, tables):
+        event.listen(chunks, "before_drop", step)
 
 
-def hang(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.Table) -> list[ExecutableDDLElement]:
+def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
+    """What follows the creation of the tables: source, chunks and receipts."""
+    return [*hang(spec, tables), Register(spec, tables)]
+
+
+def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
+    """What goes before the tables are dropped."""
+    return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
+
+
+def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
-    tables = (source, chunks, receipts)
     return [CreateFunction(spec, tables), Hang(spec, tables)]
 
 

@@ -68,6 +68,11 @@ class Tables:
         """The GIN index of the receipt table; there is none without `IndexSpec.lexical`."""
         return next(index for index in self.receipts.indexes if index.name == self.spec.lexical_index_name)
 
+    @property
+    def late_indexes(self) -> list[sa.Index]:
+        """The indexes that a worker builds once the bulk of the rows is there, in the order in which it does."""
+        return [*([self.lexical_index] if self.spec.lexical else []), self.vector_index]
+
 
 def build(spec: IndexSpec, source: sa.Table | None = None) -> Tables:
     """The tables of a semantic index, in the source's MetaData; a source that has no mapped class is made up."""

@@ -87,7 +87,7 @@ class Builder:
         """The indexes that are not there yet and can be built."""
         if generation_id in self._ready or not indexes.has_vectors(connection, tables):
             return []
-        missing = [index for index in indexes.of(tables) if indexes.state(connection, index) != "ready"]
+        missing = [index for index in tables.late_indexes if indexes.state(connection, index) != "ready"]
         if not missing:
             self._ready.add(generation_id)
         return missing

@@ -17,12 +17,6 @@ State = Literal["missing", "broken", "building", "ready"]
 _TAKEN = {"42P07", "23505", "40P01"}
 
 
-def of(tables: Tables) -> list[sa.Index]:
-    """The indexes that are built late, in the order in which they are."""
-    lexical = [tables.lexical_index] if tables.spec.lexical else []
-    return [*lexical, tables.vector_index]
-
-
 def ensure(connection: sa.Connection, index: sa.Index) -> None:
     """Builds an index unless it is there or being built, on a connection in AUTOCOMMIT.
 

@@ -51,7 +51,7 @@ def repair(
 def _hang(engine: sa.Engine, tables: Tables) -> None:
     with transaction.begin(engine) as connection:
         connection.execute(_LOCK_TIMEOUT)
-        for step in capture.hang(tables.spec, source=tables.source, chunks=tables.chunks, receipts=tables.receipts):
+        for step in capture.hang(tables.spec, (tables.source, tables.chunks, tables.receipts)):
             connection.execute(step)
 
 

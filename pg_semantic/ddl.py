@@ -1,0 +1,55 @@
+"""The life of a semantic index as statements: for a connection, for a migration, and to be printed. Executes nothing.
+
+``create`` and ``drop`` make and remove it; ``begin`` builds another copy of it beside the live one, as a changed
+declaration asks for, and ``withdraw`` takes that back. All of them start from specs alone.
+"""
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDLElement, SetTableComment
+
+from pg_semantic import capture, schema
+from pg_semantic.schema import Tables
+from pg_semantic.spec import IndexSpec
+
+
+def create(spec: IndexSpec) -> list[ExecutableDDLElement]:
+    """What makes a semantic index: its tables, its triggers on the source, and its entry in the registry."""
+    tables = schema.build(spec)
+    return [*_create_tables(tables), *capture.created(spec, _of(tables))]
+
+
+def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
+    """What removes a semantic index, all copies of it; the source is left as it is."""
+    tables = schema.build(spec)
+    return [*capture.dropped(spec, _of(tables)), DropTable(tables.chunks), DropTable(tables.receipts)]
+
+
+def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
+    """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says."""
+    raise NotImplementedError
+
+
+def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
+    """What takes `begin` back: the copy ``next`` is dropped; when it is live by now, the one before is live again.
+
+    In the database this is an error when the index is live as ``target`` says and the copy before was dropped.
+    """
+    raise NotImplementedError
+
+
+def _of(tables: Tables) -> tuple[sa.Table, sa.Table, sa.Table]:
+    return tables.source, tables.chunks, tables.receipts
+
+
+def _create_tables(tables: Tables) -> Iterator[ExecutableDDLElement]:
+    for table in (tables.receipts, tables.chunks):
+        yield CreateTable(table)
+        yield from (CreateIndex(index) for index in _built_at_once(tables, table))
+        yield SetTableComment(table)
+
+
+def _built_at_once(tables: Tables, table: sa.Table) -> list[sa.Index]:
+    late = tables.late_indexes
+    return sorted((index for index in table.indexes if index not in late), key=lambda index: str(index.name))
