@@ -27,7 +27,7 @@ _LENGTH_AT_FIRST = 100.0
 # Longer ones keep a server busy for seconds, or are beyond its stack.
 _MOST_CHARACTERS_IN_ORDER = 10_000
 
-_GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts"), schema="semantic")
+_GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts", sa.Text), schema="semantic")
 _LEXICON = sa.table("lexicon", sa.column("generation_id"), sa.column("weights_length", sa.Double), schema="semantic")
 
 
@@ -91,5 +91,7 @@ def config(lexical: Lexical) -> sa.ColumnElement[str]:
 
 
 def _receipts(tables: Tables) -> sa.ColumnElement[str]:
+    if tables.generation is not None:
+        return sa.select(_GENERATION.c.receipts).where(_GENERATION.c.id == tables.generation).scalar_subquery()
     name = database.qualified_name(tables.spec.schema, tables.spec.receipts_name)
     return sa.func.to_regclass(sa.literal(name, sa.Text))

@@ -28,7 +28,11 @@ class _Step(ExecutableDDLElement):
 
 
 class CreateFunction(_Step):
-    """CREATE FUNCTION of the function that marks changed rows."""
+    """CREATE FUNCTION of the function that marks changed rows, whose text is made of these columns."""
+
+    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], columns: Sequence[str] | None = None) -> None:
+        super().__init__(spec, tables)
+        self.columns = spec.columns if columns is None else columns
 
 
 class CancelBuild(_Step):
@@ -52,7 +56,23 @@ class Register(_Step):
 
 
 class Unregister(_Step):
-    """Removes it from the registry."""
+    """Removes it from the registry, and drops its other copies."""
+
+
+class _Change(_Step):
+    """A statement about a copy that is made as ``spec`` says, beside a live one that is as ``was`` says."""
+
+    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], *, was: IndexSpec, columns: Sequence[str]) -> None:
+        super().__init__(spec, tables)
+        self.was, self.columns = was, columns
+
+
+class Begin(_Change):
+    """Records the copy ``next``, whose tables have been created."""
+
+
+class Withdraw(_Change):
+    """Drops that copy; when it is live by now, the one before is live again."""
 
 
 def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.Table) -> None:
@@ -77,9 +97,14 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
     return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
 
 
-def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
-    """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
-    return [CreateFunction(spec, tables), Hang(spec, tables)]
+def hang(
+    spec: IndexSpec, tables: Sequence[sa.Table], columns: Sequence[str] | None = None
+) -> list[ExecutableDDLElement]:
+    """The statements that hang capture on the source and its partitions; they leave alone what hangs already.
+
+    ``columns`` are those that make up the text of any generation, by default of this one.
+    """
+    return [CreateFunction(spec, tables, columns), Hang(spec, tables)]
 
 
 def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
@@ -132,7 +157,7 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
     old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
     old_text, new_text = (
-        sa.tuple_(*(sa.cast(rows.c[name], sa.Text).collate("C") for name in spec.columns)) for rows in (old, new)
+        sa.tuple_(*(sa.cast(rows.c[name], sa.Text).collate("C") for name in step.columns)) for rows in (old, new)
     )
     render = _renderer(compiler)
     fragments = {
@@ -207,6 +232,32 @@ def _register(step: Register, compiler: DDLCompiler, **_: object) -> str:
         encoder_id=str(step.spec.encoder.id),
         spec=_literal(compiler, json.dumps(step.spec.to_json())),
     )
+
+
+@compiles(Begin, "postgresql")
+def _begin(step: Begin, compiler: DDLCompiler, **_: object) -> str:
+    return _fill(
+        "begin",
+        chunks=_regclass(compiler, step.chunks),
+        receipts=_regclass(compiler, step.receipts),
+        encoder_id=str(step.spec.encoder.id),
+        **_change(step, compiler),
+    )
+
+
+@compiles(Withdraw, "postgresql")
+def _withdraw(step: Withdraw, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("withdraw", **_change(step, compiler))
+
+
+def _change(step: _Change, compiler: DDLCompiler) -> dict[str, str]:
+    return {
+        "name": _literal(compiler, step.spec.name),
+        "source": _regclass(compiler, step.source),
+        "target": _literal(compiler, json.dumps(step.spec.to_json())),
+        "was": _literal(compiler, json.dumps(step.was.to_json())),
+        "captured": f"ARRAY[{', '.join(_literal(compiler, name) for name in step.columns)}]",
+    }
 
 
 @compiles(Unregister, "postgresql")

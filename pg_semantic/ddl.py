@@ -4,12 +4,12 @@
 declaration asks for, and ``withdraw`` takes that back. All of them start from specs alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDLElement, SetTableComment
 
-from pg_semantic import capture, schema
+from pg_semantic import capture, errors, schema
 from pg_semantic.schema import Tables
 from pg_semantic.spec import IndexSpec
 
@@ -27,8 +27,18 @@ def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
 
 
 def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
-    """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says."""
-    raise NotImplementedError
+    """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says.
+
+    In the database this is an error when the live copy is otherwise, or there is a copy ``next`` already.
+    """
+    _require_alike(target, was)
+    tables = schema.build(target, role="next")
+    columns = tuple(dict.fromkeys((*was.columns, *target.columns)))
+    return [
+        *_create_tables(tables),
+        capture.Begin(target, _of(tables), was=was, columns=columns),
+        capture.CreateFunction(was, _of(tables), columns),
+    ]
 
 
 def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
@@ -36,7 +46,26 @@ def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
 
     In the database this is an error when the index is live as ``target`` says and the copy before was dropped.
     """
-    raise NotImplementedError
+    _require_alike(target, was)
+    tables = schema.build(was)
+    return [
+        capture.Withdraw(target, _of(tables), was=was, columns=was.columns),
+        capture.CreateFunction(was, _of(tables)),
+    ]
+
+
+def hang(spec: IndexSpec, columns: Sequence[str]) -> list[ExecutableDDLElement]:
+    """What has rows marked when one of these columns changes; what hangs already is left alone."""
+    return capture.hang(spec, _of(schema.build(spec)), columns)
+
+
+def _require_alike(target: IndexSpec, was: IndexSpec) -> None:
+    for name in ("name", "schema", "table", "key"):
+        if getattr(target, name) != getattr(was, name):
+            raise errors.DeclarationError(
+                f"Semantic index {was.name!r}: its {name} can not be changed from {getattr(was, name)!r} to "
+                f"{getattr(target, name)!r}; drop the index and create it anew."
+            )
 
 
 def _of(tables: Tables) -> tuple[sa.Table, sa.Table, sa.Table]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pg_semantic import database, errors, sql
+from pg_semantic import database, errors, schema, sql
+from pg_semantic.schema import Role, Tables
 from pg_semantic.spec import IndexSpec
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One built copy of a semantic index; the spec has the names that its tables have now."""
+    """One built copy of a semantic index; the spec has the names that the source and the index have now."""
 
     id: int
     name: str
-    role: str
+    role: Role
     spec: IndexSpec
     backfilled: bool
     fingerprint: str | None
@@ -32,6 +33,21 @@ class Generation:
     def qualified_name(self) -> str:
         """The semantic index's name with its schema, which is unique in a database."""
         return f"{self.spec.schema}.{self.name}"
+
+    @property
+    def title(self) -> str:
+        """What it is called among all generations of a database: the role is left out where it is live."""
+        return self.qualified_name if self.role == "live" else f"{self.qualified_name} ({self.role})"
+
+    @property
+    def tables(self) -> Tables:
+        """What its rows are read and written by: names that stay with it, whatever its role becomes."""
+        return schema.exposed(self.spec, self.id)
+
+    @property
+    def stored(self) -> Tables:
+        """Its tables by the names that they have in this role, to build indexes on and to measure."""
+        return schema.build(self.spec, role=self.role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,18 @@ def find(connection: sa.Connection, name: str) -> Generation:
     if matches:
         raise errors.IndexNotFound(f"{name!r} is the name of several semantic indexes: say which of {names}.")
     raise errors.IndexNotFound(f"No semantic index {name!r} in this database. There are: {names}.")
+
+
+def columns_of(connection: sa.Connection, generation: Generation) -> tuple[str, ...]:
+    """The columns that make up the text of a row in any generation of the same index."""
+    same = [one for one in generations(connection) if one.qualified_name == generation.qualified_name]
+    return tuple(dict.fromkeys(column for one in same for column in one.spec.columns))
+
+
+def chunk_table(connection: sa.Connection, generation_id: int) -> str:
+    """The name that the chunk table of a generation has at this moment, quoted; a lock on it makes it last."""
+    found: str = connection.scalar(sql.statement("registry", "chunk_table"), {"generation": generation_id})
+    return found
 
 
 def encoder_of(connection: sa.Connection, spec: IndexSpec) -> KnownEncoder:

@@ -5,7 +5,7 @@ vector index is the exception: it is declared here and built by the worker, once
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
@@ -14,6 +14,9 @@ from sqlalchemy.types import UserDefinedType
 
 from pg_semantic import capture
 from pg_semantic.spec import IndexSpec
+
+# A copy of a semantic index; see docs/generations.md.
+Role = Literal["live", "next", "previous"]
 
 # A lexeme's place in a sparse vector is a hash of it; see `semantic.place_v1`.
 PLACES = 1_000_000_000
@@ -36,12 +39,17 @@ class KeyType(UserDefinedType[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of one generation of a semantic index."""
+    """The tables of one generation of a semantic index.
+
+    With a ``generation``, chunks and receipts are the views whose names stay with it; without, they are the tables, by
+    the names that their role has.
+    """
 
     spec: IndexSpec
     source: sa.Table
     chunks: sa.Table
     receipts: sa.Table
+    generation: int | None = None
 
     @property
     def source_key(self) -> list[sa.Column[Any]]:
@@ -61,12 +69,12 @@ class Tables:
     @property
     def vector_index(self) -> sa.Index:
         """The HNSW index of the chunk table."""
-        return next(index for index in self.chunks.indexes if index.name == self.spec.vector_index_name)
+        return next(index for index in self.chunks.indexes if index.name == f"{self.chunks.name}_vector_idx")
 
     @property
     def lexical_index(self) -> sa.Index:
         """The GIN index of the receipt table; there is none without `IndexSpec.lexical`."""
-        return next(index for index in self.receipts.indexes if index.name == self.spec.lexical_index_name)
+        return next(index for index in self.receipts.indexes if index.name == f"{self.chunks.name}_lexemes_idx")
 
     @property
     def late_indexes(self) -> list[sa.Index]:
@@ -74,15 +82,32 @@ class Tables:
         return [*([self.lexical_index] if self.spec.lexical else []), self.vector_index]
 
 
-def build(spec: IndexSpec, source: sa.Table | None = None) -> Tables:
+def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live") -> Tables:
     """The tables of a semantic index, in the source's MetaData; a source that has no mapped class is made up."""
     if source is None:
         source = _source(spec)
-    receipts = _receipts(spec, source)
-    chunks = _chunks(spec, source)
+    name = name_of(spec, role)
+    receipts = _receipts(spec, source, name=name)
+    chunks = _chunks(spec, source, name=name)
     chunks.add_is_dependent_on(receipts)
-    capture.attach(spec, source=source, chunks=chunks, receipts=receipts)
+    if role == "live":
+        capture.attach(spec, source=source, chunks=chunks, receipts=receipts)
     return Tables(spec, source, chunks, receipts)
+
+
+def exposed(spec: IndexSpec, generation: int) -> Tables:
+    """The views of a generation, whose names stay with it when its role changes."""
+    source = _source(spec)
+    chunks, receipts = (
+        sa.Table(f"{kind}_{generation}", sa.MetaData(), *_key_columns(spec, source), *columns, schema="semantic")
+        for kind, columns in (("chunks", _chunk_columns(spec)), ("receipts", _receipt_columns(spec)))
+    )
+    return Tables(spec, source, chunks, receipts, generation)
+
+
+def name_of(spec: IndexSpec, role: Role) -> str:
+    """Name of the chunk table of a generation, with which the names of its other tables and indexes begin."""
+    return spec.name if role == "live" else f"{spec.name}__{role}"
 
 
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
@@ -128,52 +153,52 @@ def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(names, columns, ondelete="CASCADE", onupdate="CASCADE")
 
 
-def _receipts(spec: IndexSpec, source: sa.Table) -> sa.Table:
+def _receipts(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
     receipts = sa.Table(
-        spec.receipts_name,
+        f"{name}_receipt",
         source.metadata,
         *_key_columns(spec, source),
-        sa.Column("source_hash", sa.LargeBinary, nullable=False),
-        sa.Column("chunk_count", sa.Integer, nullable=False),
-        sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
-        sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
-        *_lexical_columns(spec),
+        *_receipt_columns(spec),
         _to_source(spec, source),
         schema=source.schema,
         comment="One row per synced row: the hash of the text that its chunks were made of, and the text's lexemes",
     )
     if spec.lexical is not None:
         sa.Index(
-            spec.lexical_index_name,
+            f"{name}_lexemes_idx",
             receipts.c.lexemes,
             postgresql_using="gin",
             postgresql_with={"fastupdate": "off"},  # a list of what is pending would be read by every search
             postgresql_concurrently=True,
         ).ddl_if(callable_=_built_by_the_worker)
     sa.Index(
-        f"{spec.name}_truncated_idx",
+        f"{name}_truncated_idx",
         *(receipts.c[column.name] for column in spec.key),
         postgresql_where=receipts.c.truncated,
     )
     return receipts
 
 
-def _lexical_columns(spec: IndexSpec) -> list[sa.Column[Any]]:
-    """What BM25 needs of a row: its lexemes, their weights, and the average length that the weights are for."""
+def _receipt_columns(spec: IndexSpec) -> list[sa.Column[Any]]:
+    """What a receipt says; for BM25 a row's lexemes, their weights, and the average length that the weights are for."""
+    columns: list[sa.Column[Any]] = [
+        sa.Column("source_hash", sa.LargeBinary, nullable=False),
+        sa.Column("chunk_count", sa.Integer, nullable=False),
+        sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
+        sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    ]
     if spec.lexical is None:
-        return []
+        return columns
     return [
+        *columns,
         sa.Column("lexemes", TSVECTOR, nullable=False),
         sa.Column("weights", SPARSEVEC(PLACES), nullable=False),
         sa.Column("weights_length", sa.Double, nullable=False),
     ]
 
 
-def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:
-    chunks = sa.Table(
-        spec.name,
-        source.metadata,
-        *_key_columns(spec, source),
+def _chunk_columns(spec: IndexSpec) -> list[sa.Column[Any]]:
+    return [
         sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("content", sa.Text, nullable=False),
         sa.Column("vector", vector_type(spec), nullable=False),
@@ -182,14 +207,23 @@ def _chunks(spec: IndexSpec, source: sa.Table) -> sa.Table:
         sa.Column("token_count", sa.Integer, nullable=False),
         sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    ]
+
+
+def _chunks(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
+    chunks = sa.Table(
+        name,
+        source.metadata,
+        *_key_columns(spec, source),
+        *_chunk_columns(spec),
         _to_source(spec, source),
-        sa.CheckConstraint(f"encoder_id = {spec.encoder.id:d}", name=f"{spec.name}_encoder"),
-        sa.Index(f"{spec.name}_content_idx", "content_hash"),
+        sa.CheckConstraint(f"encoder_id = {spec.encoder.id:d}", name=f"{name}_encoder"),
+        sa.Index(f"{name}_content_idx", "content_hash"),
         schema=source.schema,
         comment=f"Chunks and vectors of {source.fullname}, made by {spec.encoder.reference}",
     )
     sa.Index(
-        spec.vector_index_name,
+        f"{name}_vector_idx",
         chunks.c.vector,
         postgresql_using="hnsw",
         postgresql_with={"m": spec.hnsw.m, "ef_construction": spec.hnsw.ef_construction},

@@ -39,7 +39,7 @@ _KEY_TYPE = re.compile(
     re.IGNORECASE,
 )
 _IDENTIFIER_BYTES = 63
-_LONGEST_SUFFIX = len("_capture_truncate")
+_LONGEST_SUFFIX = len("__previous_truncated_idx")
 
 
 @dataclass(frozen=True, slots=True)

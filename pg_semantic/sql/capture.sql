@@ -79,8 +79,16 @@ SELECT semantic.capture_v1($source, CAST($function_name AS regproc), $stem)
 
 -- name: register
 -- Records a semantic index and its first generation.
-SELECT semantic.register_index_v1($name, $source, $chunks, $receipts, $encoder_id, $spec)
+SELECT semantic.register_index_v2($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
 -- name: unregister
 -- Forgets a semantic index, its generations and their jobs.
-SELECT semantic.unregister_index_v1($chunks)
+SELECT semantic.unregister_index_v2($chunks)
+
+-- name: begin
+-- Records the copy `next` of a semantic index.
+SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $target, $was, $captured)
+
+-- name: withdraw
+-- Takes the copy back, whatever has become of it.
+SELECT semantic.withdraw_generation_v1($name, $source, $target, $was, $captured)

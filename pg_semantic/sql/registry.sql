@@ -17,6 +17,10 @@ JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 JOIN pg_class AS chunks ON chunks.oid = generation.chunks
 ORDER BY semantic_index.id, generation.id
 
+-- name: chunk_table
+-- The chunk table of a generation.
+SELECT CAST(chunks AS text) FROM semantic.generation WHERE id = :generation
+
 -- name: encoder_of
 -- The encoder that made the vectors of a chunk table.
 SELECT encoder.reference, encoder.dimensions, encoder.fingerprint

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue, sql
+from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.sync import indexes, lexicon, transaction
@@ -44,7 +45,7 @@ class Builder:
         self._ready: set[int] = set()
         self._look_at: dict[int, float] = {}
 
-    def tend(self, generation_id: int, tables: Tables, *, draining: bool = False) -> bool:
+    def tend(self, generation: Generation, *, draining: bool = False) -> bool:
         """Starts building when it is time to; returns whether nothing is left to be built at this time.
 
         ``draining`` is when nothing waits any more: then statistics are made to fit what is there.
@@ -53,18 +54,19 @@ class Builder:
             return False
         if time.monotonic() < self._not_before:
             return True
-        if generation_id in self._ready and not self._is_time_to_look(generation_id, draining=draining):
+        if generation.id in self._ready and not self._is_time_to_look(generation.id, draining=draining):
             return True
+        stored = generation.stored
         with transaction.begin(self._engine) as connection:
-            outdated = self._is_outdated(connection, generation_id, tables, draining=draining)
-            missing = self._missing(connection, generation_id, tables)
-            few = not missing or self._few_wait(connection, generation_id)
+            outdated = self._is_outdated(connection, generation, draining=draining)
+            missing = self._missing(connection, generation.id, stored)
+            few = not missing or self._few_wait(connection, generation.id)
         if not outdated and (not missing or not few):
             return not missing
-        for name, table in (("chunks", tables.chunks), ("receipts", tables.receipts)):
+        for name, table in (("chunks", stored.chunks), ("receipts", stored.receipts)):
             self._relations[name] = database.qualified_name(table.schema, table.name)
-        counted = generation_id if outdated else None
-        self._building = self._threads.submit(self._build, tables, missing if few else [], counted)
+        wanted = missing if few else []
+        self._building = self._threads.submit(self._build, generation, wanted, count=outdated)
         self._watching = self._threads.submit(self._watch, self._building)
         return False
 
@@ -73,11 +75,11 @@ class Builder:
         self._closing = True
         self._threads.shutdown()
 
-    def _is_outdated(self, connection: sa.Connection, generation_id: int, tables: Tables, *, draining: bool) -> bool:
-        if tables.spec.lexical is None or not self._is_time_to_look(generation_id, draining=draining):
+    def _is_outdated(self, connection: sa.Connection, generation: Generation, *, draining: bool) -> bool:
+        if generation.spec.lexical is None or not self._is_time_to_look(generation.id, draining=draining):
             return False
-        self._look_at[generation_id] = time.monotonic() + _STATISTICS_SECONDS
-        known = lexicon.statistics(connection, generation_id, tables)
+        self._look_at[generation.id] = time.monotonic() + _STATISTICS_SECONDS
+        known = lexicon.statistics(connection, generation)
         return known.is_due(self._settings, draining=draining)
 
     def _is_time_to_look(self, generation_id: int, *, draining: bool) -> bool:
@@ -96,12 +98,12 @@ class Builder:
         backlog = self._settings.vector_index_backlog
         return jobqueue.waiting(connection, generation_id, limit=backlog + 1) <= backlog
 
-    def _build(self, tables: Tables, missing: list[sa.Index], counted: int | None) -> None:
-        name = tables.spec.name
+    def _build(self, generation: Generation, missing: list[sa.Index], *, count: bool) -> None:
+        name = generation.title
         try:
-            if counted is not None:
+            if count:
                 log.info("%s: counting terms", name, extra={"event": "statistics_begun", "index": name})
-                lexicon.refresh(self._engine, counted, tables)
+                lexicon.refresh(self._engine, generation)
             for index in missing:
                 log.info("%s: building %s", name, index.name, extra={"event": "index_begun", "index": name})
                 self._build_index(index)

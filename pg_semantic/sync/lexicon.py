@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from pg_semantic import bm25, database, sql
+from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Lexical
@@ -40,10 +41,10 @@ class Statistics:
         return self.changed >= drift * self.rows or self.seconds > settings.statistics_seconds
 
 
-def statistics(connection: sa.Connection, generation_id: int, tables: Tables) -> Statistics:
+def statistics(connection: sa.Connection, generation: Generation) -> Statistics:
     """How old the statistics are, in rows and in time; reads the receipts, not their lexemes."""
-    known = connection.execute(sql.statement("lexicon", "state"), {"generation": generation_id}).one_or_none()
-    receipts = tables.receipts.c
+    known = connection.execute(sql.statement("lexicon", "state"), {"generation": generation.id}).one_or_none()
+    receipts = generation.tables.receipts.c
     synced, newer = connection.execute(
         sa.select(
             sa.func.count().filter(receipts.chunk_count > 0),
@@ -54,25 +55,26 @@ def statistics(connection: sa.Connection, generation_id: int, tables: Tables) ->
     return Statistics(synced, newer + gone, known.seconds if known else None)
 
 
-def refresh(engine: sa.Engine, generation_id: int, tables: Tables) -> None:
+def refresh(engine: sa.Engine, generation: Generation) -> None:
     """Counts rows and terms, then writes weights anew where the average length has moved too far.
 
     Before the index on the lexemes is built, weights are exact. Does nothing when another worker is at it.
     """
-    if tables.spec.lexical is None:
+    if generation.spec.lexical is None:
         return
+    tables = generation.tables
     with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
-        if not connection.scalar(sql.statement("lexicon", "lock"), {"generation": generation_id}):
+        if not connection.scalar(sql.statement("lexicon", "lock"), {"generation": generation.id}):
             return
-        built = indexes.state(connection, tables.lexical_index) == "ready"
+        built = indexes.state(connection, generation.stored.lexical_index) == "ready"
         binds = {
-            "generation": generation_id,
+            "generation": generation.id,
             "receipts": database.qualified_name(tables.receipts.schema, tables.receipts.name),
             "rows": connection.scalar(sa.select(sa.func.count()).where(tables.receipts.c.chunk_count > 0)),
             "tolerance": _TOLERANCE if built else 0.0,
         }
         connection.execute(sql.statement("lexicon", "refresh"), binds)
-    _reweigh(engine, tables, tables.spec.lexical)
+    _reweigh(engine, tables, generation.spec.lexical)
 
 
 def _reweigh(engine: sa.Engine, tables: Tables, lexical: Lexical) -> None:

@@ -123,7 +123,7 @@ class Pipeline:
             if not served.generation.backfilled:
                 self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
             elif refreshed:
-                self._guarded(number, functools.partial(builder.tend, number, served.tables))
+                self._guarded(number, functools.partial(builder.tend, served.generation))
         waiting = self._ready(self._watch)
         if not waiting:
             return None
@@ -150,7 +150,14 @@ class Pipeline:
         if claim is None:
             return None
         try:
-            batch = source.read(self._engine, served.tables, claim, ruler=served.encoder, characters=characters)
+            batch = source.read(
+                self._engine,
+                served.tables,
+                claim,
+                ruler=served.encoder,
+                characters=characters,
+                sisters=self._roster.sisters(served),
+            )
             if batch.later:
                 store.give_back(self._engine, claim, batch.later, at_once=True)
         except exc.DBAPIError as error:
@@ -274,7 +281,7 @@ class Pipeline:
         generation = served.generation
         with transaction.begin(self._engine) as connection:
             waiting = jobqueue.waiting(connection, generation.id, limit=1)
-        return generation.backfilled and not waiting and builder.tend(generation.id, served.tables, draining=True)
+        return generation.backfilled and not waiting and builder.tend(generation, draining=True)
 
 
 def _is_urgent(one: Ready, batch: Batch) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pg_semantic import capture, jobqueue, keys, schema
+from pg_semantic import ddl, jobqueue, keys, registry
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.sync import comparison, transaction, verify
@@ -35,10 +35,10 @@ def repair(
     Parked rows are left alone: they are for `jobqueue.retry`. Raises `errors.DatabaseError` when triggers are missing
     and their table can not be locked in three seconds.
     """
-    tables = schema.build(generation.spec)
-    report = Report(generation.qualified_name, uncaptured=verify.uncaptured(engine, tables))
+    tables = generation.tables
+    report = Report(generation.title, uncaptured=verify.uncaptured(engine, tables))
     if report.uncaptured:
-        _hang(engine, tables)  # first, so that nothing slips by while rows are looked at
+        _hang(engine, generation)  # first, so that nothing slips by while rows are looked at
     for page in verify.pages(engine, generation.id, tables):
         transaction.patiently(engine, *mending(page.findings, generation, tables))
         report.rows += page.rows
@@ -48,10 +48,10 @@ def repair(
     return report
 
 
-def _hang(engine: sa.Engine, tables: Tables) -> None:
+def _hang(engine: sa.Engine, generation: Generation) -> None:
     with transaction.begin(engine) as connection:
         connection.execute(_LOCK_TIMEOUT)
-        for step in capture.hang(tables.spec, (tables.source, tables.chunks, tables.receipts)):
+        for step in ddl.hang(generation.spec, registry.columns_of(connection, generation)):
             connection.execute(step)
 
 

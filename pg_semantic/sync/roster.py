@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pg_semantic import chunking, errors, registry, schema
+from pg_semantic import chunking, errors, registry
 from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
+from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.sync import transaction
 
@@ -24,8 +25,14 @@ class Served:
     """A generation with what is needed to work on it."""
 
     generation: Generation
-    tables: schema.Tables
+    tables: Tables
     encoder: Encoder
+
+    def has_vectors_for(self, other: "Served") -> bool:
+        """Whether the other generation of the same semantic index needs the very vectors that this one has."""
+        one, two = self.generation, other.generation
+        same = one.spec.encoder == two.spec.encoder and one.spec.storage == two.spec.storage
+        return same and one.id != two.id and one.qualified_name == two.qualified_name
 
 
 class Roster:
@@ -51,13 +58,17 @@ class Roster:
             return False
         with transaction.begin(self._engine) as connection:
             known = registry.generations(connection)
-        self._names = {generation.id: generation.qualified_name for generation in known}
+        self._names = {generation.id: generation.title for generation in known}
         for dropped in self.refused.keys() - self._names.keys():
             del self.refused[dropped]
         served = {generation.id: self._serve(generation) for generation in known}
         self.served = {number: ready for number, ready in served.items() if ready is not None}
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
         return True
+
+    def sisters(self, served: Served) -> list[Tables]:
+        """Where vectors may be found that a generation needs: other generations of the same index."""
+        return [one.tables for one in list(self.served.values()) if one.has_vectors_for(served)]
 
     def refuse(self, generation_id: int, error: errors.PgSemanticError) -> None:
         """Leaves a generation alone for a while, so that its trouble is not that of the others."""
@@ -98,7 +109,7 @@ class Roster:
             return None
         if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread
             del self.refused[generation.id]
-        return Served(generation, schema.build(generation.spec), encoder)
+        return Served(generation, generation.tables, encoder)
 
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder

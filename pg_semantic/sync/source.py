@@ -36,10 +36,19 @@ class _Changed:
     synced: bool
 
 
-def read(engine: sa.Engine, tables: Tables, claim: Claim, *, ruler: Ruler, characters: int = MOST_CHARACTERS) -> Batch:
+def read(
+    engine: sa.Engine,
+    tables: Tables,
+    claim: Claim,
+    *,
+    ruler: Ruler,
+    characters: int = MOST_CHARACTERS,
+    sisters: Sequence[Tables] = (),
+) -> Batch:
     """Reads the claimed rows, cuts their text into chunks and compares these with what is stored.
 
-    Rows beyond ``characters`` of text are left for later; one is always taken.
+    Rows beyond ``characters`` of text are left for later; one is always taken. Vectors of ``sisters``, generations with
+    the same encoder, are used again.
     """
     with transaction.begin(engine) as connection:
         changed = _changed(connection, tables, claim)
@@ -55,7 +64,8 @@ def read(engine: sa.Engine, tables: Tables, claim: Claim, *, ruler: Ruler, chara
                 batch.rows.append(_placed(row, chunks, stored[row.job.key]))
                 if isinstance(chunks, str):
                     batch.uncut[row.job.key] = chunks
-            batch.vectors.update(_reusable(connection, tables, list(batch.missing())))
+            for known in (tables, *sisters):
+                batch.vectors.update(_reusable(connection, known, list(batch.missing())))
     return batch
 
 

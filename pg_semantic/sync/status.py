@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pg_semantic import database, jobqueue, registry, schema, sql
+from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.registry import Generation
 from pg_semantic.sync import indexes, transaction
 
@@ -93,7 +93,7 @@ def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
 def _estimated(
     connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, eta: float | None
 ) -> IndexStatus:
-    spec, tables = generation.spec, schema.build(generation.spec)
+    spec, tables = generation.spec, generation.stored
     return IndexStatus(
         name=generation.name,
         table=f"{spec.schema}.{spec.table}",
@@ -120,7 +120,7 @@ def _estimated(
 
 
 def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
-    tables = schema.build(generation.spec)
+    tables = generation.tables
     counts = {"rows": tables.source, "synced": tables.receipts, "chunks": tables.chunks}
     counted = {name: connection.scalar(sa.select(sa.func.count()).select_from(table)) for name, table in counts.items()}
     return {**counted, "exact": True}

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import bm25, database, jobqueue, keys
+from pg_semantic import bm25, database, jobqueue, keys, registry
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
@@ -150,12 +150,15 @@ def _delete_changed(connection: sa.Connection, tables: Tables, rows: Sequence[Ro
 
 
 def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> None:
-    """COPYs new chunks in binary; keys and vectors travel as the bytes that their types' receive functions read."""
+    """COPYs new chunks in binary; keys and vectors travel as the bytes that their types' receive functions read.
+
+    It takes no view: the name of the table is asked for, and it can not change any more, since chunks were deleted.
+    """
     spec = batch.tables.spec
     names = [column.name for column in spec.key]
     names += ["ordinal", "content", "vector", "content_hash", "encoder_id", "token_count", "truncated"]
     types = ["bytea"] * len(spec.key) + ["int4", "text", "bytea", "bytea", "int8", "int4", "bool"]
-    table = database.qualified_name(batch.tables.chunks.schema, batch.tables.chunks.name)
+    table = registry.chunk_table(connection, batch.claim.generation_id)
     target = f"{table} ({', '.join(database.qualified_name(None, name) for name in names)})"
     driver: Any = connection.connection.driver_connection
     statement = f"COPY {target} FROM STDIN (FORMAT binary)"

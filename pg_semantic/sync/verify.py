@@ -10,7 +10,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from pg_semantic import database, schema, sql
+from pg_semantic import database, sql
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.sync import comparison, paging, transaction
@@ -87,8 +87,8 @@ def verify(
 
     Reads all of the source's text inside the database; a page is a statement of its own, so vacuum is not held up.
     """
-    tables = schema.build(generation.spec)
-    report = Report(generation.qualified_name, uncaptured=uncaptured(engine, tables))
+    tables = generation.tables
+    report = Report(generation.title, uncaptured=uncaptured(engine, tables))
     for page in pages(engine, generation.id, tables):
         report.rows += page.rows
         for finding in page.findings:

@@ -48,7 +48,7 @@ def test_dropping_the_index_leaves_nothing_of_it(engine: sa.Engine) -> None:
 
 def test_a_table_dropped_without_a_word_does_not_stand_in_the_way_of_its_successor(articles: sa.Engine) -> None:
     sync(articles)
-    execute(articles, "DROP TABLE article, article_semantic, article_semantic_receipt")
+    execute(articles, "DROP TABLE article, article_semantic, article_semantic_receipt CASCADE")
     execute(articles, "DROP FUNCTION article_semantic_capture")
     assert sync(articles).rows == 0
     Base.metadata.create_all(articles)

@@ -68,11 +68,11 @@ def test_edits_inserts_and_deletes_count_as_changes(engine: sa.Engine) -> None:
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO scroll SELECT i, 'tea' FROM generate_series(1, 10) AS i")
     sync(engine)
-    generation = generation_of(engine, "scroll_semantic").id
+    generation = generation_of(engine, "scroll_semantic")
 
     def changed() -> int:
         with engine.connect() as connection:
-            return lexicon.statistics(connection, generation, Scroll.semantic.tables).changed
+            return lexicon.statistics(connection, generation).changed
 
     assert changed() == 0
     execute(engine, "DELETE FROM scroll WHERE id > 8")
