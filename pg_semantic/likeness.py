@@ -31,6 +31,11 @@ class Examples:
             if not _is_vector(example):
                 _key(example, self.tables)
 
+    @property
+    def has_vectors(self) -> bool:
+        """Whether an example is a vector, which is of an encoder that nobody knows."""
+        return any(map(_is_vector, (*self.positive, *self.negative)))
+
     def query(self) -> sa.ColumnElement[Any]:
         """The query vector as SQL; NULL when no positive example has a vector."""
         like = self._mean(self.positive)

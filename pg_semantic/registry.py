@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from pg_semantic.encoders import Encoder
 
 
-_GENERATION = sa.table("generation", sa.column("encoder_id"), sa.column("chunks"), schema="semantic")
+_GENERATION = sa.table(
+    "generation",
+    sa.column("id", sa.Integer),
+    sa.column("index_id"),
+    sa.column("role", sa.Text),
+    sa.column("encoder_id"),
+    schema="semantic",
+)
 _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text), schema="semantic")
 
 
@@ -50,30 +57,10 @@ class Generation:
         return schema.build(self.spec, role=self.role)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEncoder:
-    """An encoder as recorded; the fingerprint is None until a worker has loaded it."""
-
-    reference: str
-    dimensions: int
-    fingerprint: str | None
-
-
 def generations(connection: sa.Connection) -> list[Generation]:
     """Every generation in the database, oldest index first."""
     with database.translated():
-        rows = connection.execute(sql.statement("registry", "generations"))
-        return [
-            Generation(
-                id=row.id,
-                name=row.name,
-                role=row.role,
-                spec=dataclasses.replace(IndexSpec.from_json(row.spec), schema=row.schema, table=row.table),
-                backfilled=row.backfilled,
-                fingerprint=row.fingerprint,
-            )
-            for row in rows
-        ]
+        return [_generation(row) for row in connection.execute(sql.statement("registry", "generations"))]
 
 
 def find(connection: sa.Connection, name: str) -> Generation:
@@ -100,25 +87,42 @@ def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     return found
 
 
-def encoder_of(connection: sa.Connection, spec: IndexSpec) -> KnownEncoder:
-    """The encoder that made the vectors of a semantic index."""
+def live(connection: sa.Connection, spec: IndexSpec) -> Generation:
+    """The live generation of a semantic index that is declared; raises `errors.IndexNotFound`."""
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated():
-        row = connection.execute(sql.statement("registry", "encoder_of"), {"chunks": name}).one_or_none()
+        row = connection.execute(sql.statement("registry", "live"), {"chunks": name}).one_or_none()
     if row is None:
         raise errors.IndexNotFound(
             f"Semantic index {name!r} has not been created in this database: "
             "metadata.create_all(engine), or `pg-semantic index create`."
         )
-    return KnownEncoder(row.reference, row.dimensions, row.fingerprint)
+    return _generation(row)
 
 
-def fingerprint_of(spec: IndexSpec) -> sa.ScalarSelect[str | None]:
-    """The fingerprint of the encoder that made an index's vectors, as a column for the statement of a search."""
-    chunks = sa.func.to_regclass(sa.literal(database.qualified_name(spec.schema, spec.name), sa.Text))
+def fingerprint_of(generation_id: int) -> sa.ScalarSelect[str | None]:
+    """The fingerprint of the encoder that made a generation's vectors, as a column for the statement of a search."""
     same_encoder = _ENCODER.c.id == _GENERATION.c.encoder_id
-    known = sa.select(_ENCODER.c.fingerprint).join(_GENERATION, same_encoder).where(_GENERATION.c.chunks == chunks)
-    return known.scalar_subquery()
+    known = sa.select(_ENCODER.c.fingerprint).join(_GENERATION, same_encoder)
+    return known.where(_GENERATION.c.id == generation_id).scalar_subquery()
+
+
+def live_beside(generation_id: int) -> sa.ScalarSelect[int]:
+    """The live generation of the index that a generation is of, as a column for the statement of a search."""
+    live, asked = _GENERATION.alias("live"), _GENERATION.alias("asked")
+    same_index = sa.and_(live.c.index_id == asked.c.index_id, live.c.role == "live")
+    return sa.select(live.c.id).join(asked, same_index).where(asked.c.id == generation_id).scalar_subquery()
+
+
+def _generation(row: sa.Row[Any]) -> Generation:
+    return Generation(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        spec=dataclasses.replace(IndexSpec.from_json(row.spec), schema=row.schema, table=row.table),
+        backfilled=row.backfilled,
+        fingerprint=row.fingerprint,
+    )
 
 
 def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") -> None:

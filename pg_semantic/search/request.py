@@ -3,6 +3,7 @@
 The query is a parameter of the statement, so that searches of one `Shape` are one statement, built and compiled once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -124,6 +125,18 @@ class Request(Generic[T]):
         """How many rows the statement leaves out before its first."""
         return 0 if self.options.rerank or self.options.diverse else self.offset
 
+    def of(self, index: BoundIndex[T]) -> "Request[T]":
+        """The same of another generation of the index."""
+        query = self.query
+        if not isinstance(query, str):
+            if query.has_vectors and index.spec.encoder != self.index.spec.encoder:
+                raise errors.EncoderMismatch(
+                    f"Semantic index {index.name!r} has vectors of {index.spec.encoder.reference!r}, and the examples "
+                    f"are vectors of {self.index.spec.encoder.reference!r}: give rows as examples, or their keys."
+                )
+            query = dataclasses.replace(query, tables=index.tables)
+        return dataclasses.replace(self, index=index, query=query)
+
     @property
     def examples(self) -> Examples | None:
         """The query, when it is of examples."""
@@ -166,9 +179,15 @@ def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None =
         found.append(legs.lexical(index, text, where=where, depth=shape.depth, match=shape.match))
     best = page.cut(fusion.fused(found, shape.fusion), limit=shape.first, offset=shape.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
-    fingerprint = registry.fingerprint_of(index.spec).label("fingerprint")
-    found_rows = best.add_columns(scanned, fingerprint).subquery()
+    found_rows = best.add_columns(scanned, *_markers(index)).subquery()
     return hits.statement(index, found_rows, relevance, text=text, extras=shape.extras)
+
+
+def _markers(index: BoundIndex[Any]) -> list[sa.ColumnElement[Any]]:
+    """What every row says of the generation that was asked: which one is live now, and whose vectors were compared."""
+    asked = index.tables.generation
+    assert asked is not None  # noqa: S101 - a searcher asks a generation
+    return [registry.live_beside(asked).label("live"), registry.fingerprint_of(asked).label("fingerprint")]
 
 
 def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:

@@ -4,6 +4,7 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 """
 
 import asyncio
+import dataclasses
 import functools
 import weakref
 from collections.abc import Sequence
@@ -14,16 +15,15 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors, registry
+from pg_semantic import database, errors
 from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.likeness import Examples
-from pg_semantic.registry import KnownEncoder
-from pg_semantic.search import hits, refine, request
+from pg_semantic.search import following, hits, refine, request
+from pg_semantic.search.following import Following, Serving
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
-from pg_semantic.spec import IndexSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,18 +33,21 @@ Vector: TypeAlias = NDArray[np.float32]
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
 _KEPT = 128  # statements, by their shapes
+_TURNS = 3  # at a search, while the index is switched to and fro
 
 
 class Searcher:
     """Searches by text: encodes it with ``encoder`` and ranks rows. Make one a process, for all of its threads.
 
     Searchers that are to share an encoder are given one `QueryEncoder` of it. One without an encoder searches by words,
-    and by examples.
+    and by examples. An index that has vectors of another encoder, since it was switched to that or is not yet, is
+    searched with that encoder, which is loaded by its name; while a switch is followed, searches go on as before it.
+    Without ``follow`` such an index is refused.
     """
 
-    def __init__(self, encoder: Encoder | QueryEncoder | None = None) -> None:
+    def __init__(self, encoder: Encoder | QueryEncoder | None = None, *, follow: bool = True) -> None:
         self.encoder = encoder if encoder is None or isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
-        self._seen: weakref.WeakKeyDictionary[sa.Engine, set[IndexSpec]] = weakref.WeakKeyDictionary()
+        self._following = Following(self.encoder, follow=follow)
         self._of_shape = functools.lru_cache(_KEPT)(request.statement)
 
     def search(  # noqa: PLR0913 - what a search can be told
@@ -70,28 +73,69 @@ class Searcher:
         queries wait for the encoder or too many searches for the reranker, `errors.IndexNotFound` when the index has
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
-        asked = Request(index, query, limit, offset, where, mode, exact, options)
-        vector = self._encoder_for(asked).encode(asked.text) if asked.needs_encoder else None
-        found = self._find(session, asked, vector=vector, statement=self._statement(asked, exact=asked.exact))
+        wanted = Request(index, query, limit, offset, where, mode, exact, options)
+        found = list[Hit[T]]()
+        for _ in range(_TURNS):
+            serving = self._serving(session, wanted)
+            vector = serving.encoder.encode(wanted.text) if serving.encoder else None
+            statement = self._statement(wanted.of(serving.bound(index)), exact=exact)
+            found, again = self._find(session, wanted, serving, vector=vector, statement=statement)
+            if not again:
+                break
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
-            scores = rerank.reranker.score(asked.text, passages, seconds=rerank.seconds)
-        return request.page_of(asked, found, scores)
+            scores = rerank.reranker.score(wanted.text, passages, seconds=rerank.seconds)
+        return request.page_of(wanted, found, scores)
+
+    def _serving(self, session: orm.Session, wanted: Request[Any]) -> Serving:
+        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        serving = self._following.current(engine, wanted.index, encodes=encodes)
+        if serving is None:
+            if encodes:
+                self._own_encoder().encode(wanted.text)  # remembered, so that no connection waits for the encoder
+            live = following.look(session, wanted.index)
+            serving = self._following.adopt(engine, wanted.index, live, encodes=encodes)
+        return serving
+
+    def _own_encoder(self) -> QueryEncoder:
+        if self.encoder is None:
+            raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
+        return self.encoder
 
     def _find(
-        self, session: orm.Session, asked: Request[T], *, vector: Vector | None, statement: Statement
-    ) -> list[Hit[T]]:
+        self, session: orm.Session, wanted: Request[T], serving: Serving, *, vector: Vector | None, statement: Statement
+    ) -> tuple[list[Hit[T]], bool]:
+        """The hits; and whether to search again, since another generation is live and can be asked."""
+        asked = wanted.of(serving.bound(wanted.index))
         values = asked.values(vector)
+        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
-            if asked.needs_encoder:
-                self._check_once(session, asked)
+            if not self._following.is_fresh(engine, wanted.index, encodes=encodes):
+                live = following.look(session, wanted.index)
+                if self._following.adopt(engine, wanted.index, live, encodes=encodes) is not serving:
+                    return [], True
             found = session.execute(statement, values).all()
             if asked.is_short(found):
                 found = session.execute(self._statement(asked, exact=True), values).all()
-            if asked.needs_encoder and not self._is_of_our_encoder(found):
-                _require_same_encoder(session, asked.index, self._encoder_for(asked))
-        return refine.in_order(hits.read(found))
+        return refine.in_order(hits.read(found)), self._is_to_be_repeated(session, wanted, serving, found=found)
+
+    def _is_to_be_repeated(
+        self, session: orm.Session, wanted: Request[T], serving: Serving, *, found: Sequence[sa.Row[Any]]
+    ) -> bool:
+        if found:
+            live, fingerprint = (found[0]._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
+        else:
+            now = following.look(session, wanted.index)
+            live, fingerprint = now.id, now.fingerprint
+        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        if live != serving.generation.id:
+            now = following.look(session, wanted.index)
+            return self._following.adopt(engine, wanted.index, now, encodes=encodes) is not serving
+        if serving.encoder and fingerprint not in {None, serving.encoder.fingerprint}:
+            raise following.mismatch(dataclasses.replace(serving.generation, fingerprint=fingerprint), serving.encoder)
+        self._following.confirm(engine, wanted.index, encodes=encodes)
+        return False
 
     def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
         shape = asked.shape(exact=exact)
@@ -101,26 +145,6 @@ class Searcher:
             statement = self._of_shape(shape)
         return statement.options(*asked.options.load) if asked.options.load else statement
 
-    def _check_once(self, session: orm.Session, asked: Request[T]) -> None:
-        """Looks for the index and its encoder at the first search; later ones learn that with their rows."""
-        bind = session.get_bind(sa.inspect(asked.index.entity, raiseerr=True).mapper)
-        seen = self._seen.setdefault(bind.engine, set())
-        if asked.index.spec not in seen:
-            _require_same_encoder(session, asked.index, self._encoder_for(asked))
-            seen.add(asked.index.spec)
-
-    def _is_of_our_encoder(self, found: Sequence[sa.Row[Any]]) -> bool:
-        known = found[0]._mapping["fingerprint"] if found else None  # noqa: SLF001 - public in all but name
-        return bool(found) and (known is None or (self.encoder is not None and known == self.encoder.fingerprint))
-
-    def _encoder_for(self, asked: Request[Any]) -> QueryEncoder:
-        if self.encoder is None:
-            raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
-        known = asked.index.spec.encoder
-        if self.encoder.dimensions != known.dimensions:
-            raise _mismatch(asked.index, KnownEncoder(known.reference, known.dimensions, None), self.encoder)
-        return self.encoder
-
 
 class AsyncSearcher:
     """As `Searcher`, for an AsyncSession; encoding happens on a thread, never on the event loop.
@@ -128,8 +152,8 @@ class AsyncSearcher:
     Make one a process, for all of its tasks.
     """
 
-    def __init__(self, encoder: Encoder | QueryEncoder | None = None) -> None:
-        self._searcher = Searcher(encoder)
+    def __init__(self, encoder: Encoder | QueryEncoder | None = None, *, follow: bool = True) -> None:
+        self._searcher = Searcher(encoder, follow=follow)
         # Queries are encoded in batches; that statements are built in turns lets the event loop go on in between.
         self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
@@ -147,39 +171,34 @@ class AsyncSearcher:
         options: Options = Options(),  # noqa: B008 - frozen
     ) -> list[Hit[T]]:
         """As `Searcher.search`."""
-        asked = Request(index, query, limit, offset, where, mode, exact, options)
+        wanted = Request(index, query, limit, offset, where, mode, exact, options)
         searcher = self._searcher
-        encoder = searcher._encoder_for(asked) if asked.needs_encoder else None  # noqa: SLF001 - the pair is one
-        vector = await encoder.encode_async(asked.text) if encoder else None
-        async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            statement = searcher._statement(asked, exact=asked.exact)  # noqa: SLF001 - the pair is one
-            await asyncio.sleep(0)
-        find = searcher._find  # noqa: SLF001 - the pair is one
-        found = await session.run_sync(find, asked, vector=vector, statement=statement)
+        found = list[Hit[T]]()
+        for _ in range(_TURNS):
+            serving = await self._serving(session, wanted)
+            vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
+            async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+                statement = searcher._statement(wanted.of(serving.bound(index)), exact=exact)  # noqa: SLF001 - the pair is one
+                await asyncio.sleep(0)
+            find = searcher._find  # noqa: SLF001 - the pair is one
+            found, again = await session.run_sync(find, wanted, serving, vector=vector, statement=statement)
+            if not again:
+                break
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
-            scores = await rerank.reranker.score_async(asked.text, passages, seconds=rerank.seconds)
+            scores = await rerank.reranker.score_async(wanted.text, passages, seconds=rerank.seconds)
         if options.diverse:  # half a second for a thousand hits
-            return await asyncio.to_thread(request.page_of, asked, found, scores)
-        return request.page_of(asked, found, scores)
+            return await asyncio.to_thread(request.page_of, wanted, found, scores)
+        return request.page_of(wanted, found, scores)
 
-
-def _require_same_encoder(session: orm.Session, index: BoundIndex[Any], encoder: QueryEncoder) -> None:
-    connection = session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
-    known = registry.encoder_of(connection, index.spec)
-    if known.dimensions != encoder.dimensions or known.fingerprint not in {None, encoder.fingerprint}:
-        raise _mismatch(index, known, encoder)
-
-
-def _mismatch(index: BoundIndex[Any], known: KnownEncoder, encoder: QueryEncoder) -> errors.EncoderMismatch:
-    return errors.EncoderMismatch(
-        f"Semantic index {index.name!r} has vectors of {known.reference!r} ({known.dimensions} dimensions, "
-        f"fingerprint {_short(known.fingerprint)}); the searcher has {encoder.reference!r} "
-        f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
-        "Search with the same encoder."
-    )
-
-
-def _short(fingerprint: str | None) -> str:
-    return (fingerprint or "not recorded yet")[:16]
+    async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Serving:
+        searcher, known = self._searcher, self._searcher._following  # noqa: SLF001 - the pair is one
+        engine, encodes = following.engine_of(session.sync_session, wanted.index), wanted.needs_encoder
+        serving = known.current(engine, wanted.index, encodes=encodes)
+        if serving is None:
+            if encodes:
+                await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - the pair is one
+            live = await session.run_sync(following.look, wanted.index)
+            serving = await asyncio.to_thread(known.adopt, engine, wanted.index, live, encodes=encodes)
+        return serving

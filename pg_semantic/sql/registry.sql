@@ -21,12 +21,18 @@ ORDER BY semantic_index.id, generation.id
 -- The chunk table of a generation.
 SELECT CAST(chunks AS text) FROM semantic.generation WHERE id = :generation
 
--- name: encoder_of
--- The encoder that made the vectors of a chunk table.
-SELECT encoder.reference, encoder.dimensions, encoder.fingerprint
+-- name: live
+-- The live generation of the index whose chunk table has this name; of a chunk table that was live when the transaction
+-- took its snapshot it may be another.
+SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
+       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint
 FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
-WHERE generation.chunks = to_regclass(:chunks)
+JOIN pg_class AS source ON source.oid = semantic_index.source
+JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
+WHERE generation.role = 'live'
+  AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = to_regclass(:chunks))
 
 -- name: stored
 -- How the semantic index of a chunk table was created, and whether it is of that source table still.

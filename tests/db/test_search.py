@@ -259,7 +259,7 @@ def test_an_empty_query_is_refused(session: Session, text: str) -> None:
 
 def test_a_search_with_another_encoder_is_refused_with_both_names(session: Session) -> None:
     with pytest.raises(errors.EncoderMismatch, match=r"hashed:32.*hashed:64"):
-        Searcher(encoders.load("hashed:64")).search(session, Article.semantic, "anchor")
+        Searcher(encoders.load("hashed:64"), follow=False).search(session, Article.semantic, "anchor")
 
 
 def test_an_index_that_was_not_created_is_said_to_be_so(engine: sa.Engine) -> None:

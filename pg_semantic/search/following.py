@@ -1,0 +1,171 @@
+"""Which generation of an index a searcher asks, and with which encoder: `Following`.
+
+A searcher asks one generation by the names that stay with it, so that a switch in the middle of a search mixes nothing:
+the generation that was live is kept true. Every search learns, in the statement that ranks, which one is live. When
+that is another, its encoder is loaded on a thread while searches go on with the one before.
+"""
+
+import dataclasses
+import logging
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic import encoders, errors, registry
+from pg_semantic.declare import BoundIndex
+from pg_semantic.encoders import Encoder, QueryEncoder
+from pg_semantic.registry import Generation
+from pg_semantic.schema import Tables
+
+T = TypeVar("T")
+Place: TypeAlias = tuple[str | None, str, bool]  # schema and name of an index, and whether texts are to be encoded
+
+log = logging.getLogger("pg_semantic.search")
+
+# Knowledge older than this is confirmed before it is used; `generation drop` waits for longer, after a switch.
+FRESH_SECONDS = 2.0
+_AGAIN_SECONDS = 30.0  # after an encoder could not be loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The generation that is asked, and the encoder for its queries; there is none where no text is encoded."""
+
+    generation: Generation
+    tables: Tables
+    encoder: QueryEncoder | None
+
+    def bound(self, index: BoundIndex[T]) -> BoundIndex[T]:
+        """The index as it is declared, on the tables of this generation."""
+        return dataclasses.replace(index, tables=dataclasses.replace(self.tables, source=index.tables.source))
+
+
+class Following:
+    """What one searcher knows of the indexes it was asked for, engine by engine; for any number of threads."""
+
+    def __init__(self, encoder: QueryEncoder | None, *, follow: bool) -> None:
+        self._given = encoder
+        self._follow = follow
+        self._loaded: dict[int, QueryEncoder] = {}
+        self._known: weakref.WeakKeyDictionary[sa.Engine, dict[Place, Serving]] = weakref.WeakKeyDictionary()
+        self._confirmed: weakref.WeakKeyDictionary[sa.Engine, dict[Place, float]] = weakref.WeakKeyDictionary()
+        self._loading = threading.Lock()
+        self._not_before = 0.0
+
+    def current(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> Serving | None:
+        """The generation to ask, None before the first is adopted."""
+        return self._known.get(engine, {}).get(_place(index, encodes=encodes))
+
+    def is_fresh(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> bool:
+        """Whether it was the one to ask a moment ago."""
+        confirmed = self._confirmed.get(engine, {}).get(_place(index, encodes=encodes), float("-inf"))
+        return time.monotonic() - confirmed < FRESH_SECONDS
+
+    def adopt(self, engine: sa.Engine, index: BoundIndex[Any], live: Generation, *, encodes: bool) -> Serving:
+        """The generation to ask from now on; loads an encoder, which can take seconds, where none was asked before.
+
+        Where one was, it goes on being asked until the encoder of the live one is loaded. Raises
+        `errors.EncoderMismatch` when the searcher's encoder did not make the vectors and no other can be had.
+        """
+        place = _place(index, encodes=encodes)
+        known = self._known.setdefault(engine, {})
+        before = known.get(place)
+        if not encodes:
+            serving = Serving(live, live.tables, None)
+        elif self._has(live) or before is None or not self._follow:
+            serving = Serving(live, live.tables, self._encoder(live))
+        else:
+            self._load_beside(live)
+            serving = before
+        if before is not None and before.generation == serving.generation:
+            serving = before  # with the same tables, so that its statements are found again
+        known[place] = serving
+        self.confirm(engine, index, encodes=encodes)
+        return serving
+
+    def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
+        """Remembers that a search has just found the generation that it asked to be the one to ask."""
+        self._confirmed.setdefault(engine, {})[_place(index, encodes=encodes)] = time.monotonic()
+
+    def _has(self, live: Generation) -> bool:
+        return self._fits(live) or live.spec.encoder.id in self._loaded
+
+    def _fits(self, live: Generation) -> bool:
+        given = self._given
+        return (
+            given is not None
+            and given.dimensions == live.spec.encoder.dimensions
+            and live.fingerprint in {None, given.fingerprint}
+        )
+
+    def _encoder(self, live: Generation) -> QueryEncoder:
+        given = self._given
+        if given is None:
+            raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
+        if self._fits(live):
+            return given
+        if not self._follow or given.reference == live.spec.encoder.reference:
+            raise mismatch(live, given)
+        with self._loading:
+            return self._loaded.get(live.spec.encoder.id) or self._load(live)
+
+    def _load(self, live: Generation) -> QueryEncoder:
+        spec = live.spec.encoder
+        fields = {"event": "encoder_followed", "index": live.qualified_name}
+        log.warning("%s is of encoder %s: loading it", live.qualified_name, spec.reference, extra=fields)
+        loaded: Encoder = encoders.load(spec.reference, dimensions=spec.dimensions)
+        encoder = QueryEncoder(loaded)
+        if live.fingerprint not in {None, encoder.fingerprint}:
+            raise mismatch(live, encoder)
+        self._loaded[spec.id] = encoder
+        return encoder
+
+    def _load_beside(self, live: Generation) -> None:
+        """Loads an encoder on a thread, unless one is being loaded or could not be a moment ago."""
+        if time.monotonic() >= self._not_before and self._loading.acquire(blocking=False):
+            threading.Thread(target=self._load_and_release, args=(live,), daemon=True).start()
+
+    def _load_and_release(self, live: Generation) -> None:
+        try:
+            self._load(live)
+        except errors.PgSemanticError as error:
+            self._not_before = time.monotonic() + _AGAIN_SECONDS
+            fields = {"event": "encoder_not_followed", "index": live.qualified_name}
+            log.error("%s is searched as it was before its switch: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - it says all
+        finally:
+            self._loading.release()
+
+
+def look(session: orm.Session, index: BoundIndex[Any]) -> Generation:
+    """The live generation, as the database says now; raises `errors.IndexNotFound`."""
+    connection = session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
+    return registry.live(connection, index.spec)
+
+
+def mismatch(live: Generation, encoder: QueryEncoder) -> errors.EncoderMismatch:
+    """That an encoder is not the one that made the vectors."""
+    spec = live.spec.encoder
+    return errors.EncoderMismatch(
+        f"Semantic index {live.name!r} has vectors of {spec.reference!r} ({spec.dimensions} dimensions, "
+        f"fingerprint {_short(live.fingerprint)}); the searcher has {encoder.reference!r} "
+        f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
+        "Search with the same encoder."
+    )
+
+
+def engine_of(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine:
+    """The engine that a session has for the rows of an index."""
+    return session.get_bind(sa.inspect(index.entity, raiseerr=True).mapper).engine
+
+
+def _place(index: BoundIndex[Any], *, encodes: bool) -> Place:
+    return index.spec.schema, index.spec.name, encodes
+
+
+def _short(fingerprint: str | None) -> str:
+    return (fingerprint or "not recorded yet")[:16]
