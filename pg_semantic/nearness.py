@@ -10,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pg_semantic import errors, schema
+from pg_semantic import database, errors, schema
 from pg_semantic.schema import Tables
 from pg_semantic.spec import IndexSpec
 
@@ -66,11 +66,29 @@ def computed_distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any
     return distance(vector, asked) + sa.literal_column("0")
 
 
+def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:
+    """The condition that the vectors are of the encoder that is declared, an error of the server otherwise.
+
+    It is asked once a statement. The views of a generation need none: the names say which encoder it is.
+    """
+    if tables.generation is not None:
+        return []
+    spec = tables.spec
+    name = database.qualified_name(spec.schema, spec.name)
+    chunks = sa.func.to_regclass(sa.bindparam("chunk_table", name, sa.Text, unique=True))
+    encoder = sa.bindparam("encoder", spec.encoder.reference, sa.Text, unique=True)
+    dimensions = sa.bindparam("dimensions", spec.encoder.dimensions, sa.Integer, unique=True)
+    same = sa.func.semantic.require_encoder_v1(chunks, encoder, dimensions, type_=sa.Boolean)
+    return [sa.select(same.label("same_encoder")).scalar_subquery()]
+
+
 def of_row(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     """The distance of a row's nearest chunk, NULL for a row that has none; correlated with the source."""
     chunks = tables.chunks.alias()
     same_row = (chunks.c[column.name] == column for column in tables.source_key)
-    nearest = sa.select(sa.func.min(distance(chunks.c.vector, asked), type_=sa.Float)).where(*same_row)
+    nearest = sa.select(sa.func.min(distance(chunks.c.vector, asked), type_=sa.Float)).where(
+        *same_row, *same_encoder(tables)
+    )
     return nearest.correlate(tables.source).scalar_subquery()
 
 

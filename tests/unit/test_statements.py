@@ -40,11 +40,14 @@ class Part(Base):
 
 Build: TypeAlias = "Callable[..., sa.Select[Article, float]]"
 
-KNN = one_line("""
+SAME_ENCODER = """(SELECT semantic.require_encoder_v1(to_regclass(%(chunk_table_1)s::VARCHAR),
+    %(encoder_1)s::VARCHAR, %(dimensions_1)s::INTEGER) AS same_encoder)"""
+
+KNN = one_line(f"""
     SELECT article.id, article.author_id, article.body,
         %(param_1)s::INTEGER - (article_semantic.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) AS score
     FROM article JOIN article_semantic ON article_semantic.id = article.id
-    WHERE (SELECT article_semantic_1.ordinal = article_semantic.ordinal AS anon_1
+    WHERE {SAME_ENCODER} AND (SELECT article_semantic_1.ordinal = article_semantic.ordinal AS anon_1
         FROM article_semantic AS article_semantic_1
         WHERE article_semantic_1.id = article_semantic.id
         ORDER BY (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0, article_semantic_1.ordinal
@@ -58,7 +61,7 @@ KNN = one_line("""
     LIMIT %(param_3)s::INTEGER
 """)
 
-EXACT = one_line("""
+EXACT = one_line(f"""
     SELECT article.id, article.author_id, article.body, %(distance_1)s::INTEGER - anon_1.distance AS score
     FROM article JOIN LATERAL (
         SELECT (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0 AS distance
@@ -66,6 +69,7 @@ EXACT = one_line("""
         WHERE article_semantic_1.id = article.id
         ORDER BY distance
         LIMIT %(param_1)s::INTEGER) AS anon_1 ON true
+    WHERE {SAME_ENCODER}
     ORDER BY anon_1.distance, article.id
     LIMIT %(param_2)s::INTEGER
 """).replace("( SELECT", "(SELECT")
