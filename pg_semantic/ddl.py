@@ -26,14 +26,14 @@ def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
     return [*capture.dropped(spec, _of(tables)), DropTable(tables.chunks), DropTable(tables.receipts)]
 
 
-def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
+def begin(target: IndexSpec, was: IndexSpec, *, watched: Sequence[str] = ()) -> list[ExecutableDDLElement]:
     """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says.
 
-    In the database this is an error when the live copy is otherwise, or there is a copy ``next`` already.
+    ``watched`` are columns that a third copy is made of. In the database this is an error when the live copy is otherwise, or there is a copy ``next`` already.
     """
     _require_alike(target, was)
     tables = schema.build(target, role="next")
-    columns = tuple(dict.fromkeys((*was.columns, *target.columns)))
+    columns = tuple(dict.fromkeys((*was.columns, *target.columns, *watched)))
     return [
         *_create_tables(tables),
         capture.Begin(target, _of(tables), was=was, columns=columns),

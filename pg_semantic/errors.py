@@ -8,6 +8,7 @@
     ├── DatabaseError           the server refused, or can not be reached
     │   └── NotInstalled        pgvector or the pg_semantic schema is missing or too old
     ├── IndexNotFound           no semantic index of that name in this database
+    ├── GenerationError         a copy of a semantic index that is not there, or not ready for a step
     ├── EncoderError            an encoder that can not be loaded, or that fails on a text
     │   ├── EncoderMismatch     not the encoder, or not the dimensions, that the vectors were made with
     │   └── EncoderUnavailable  an encoder that can not be used for now, whatever the text: overloaded, or out of reach
@@ -40,6 +41,10 @@ class NotInstalled(DatabaseError):  # noqa: N818 - reads as the state it reports
 
 class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it reports
     """No semantic index of that name exists in this database."""
+
+
+class GenerationError(PgSemanticError):
+    """A copy of a semantic index is not there, or not in the state that a step needs."""
 
 
 class EncoderError(PgSemanticError):

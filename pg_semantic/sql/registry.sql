@@ -114,3 +114,33 @@ SELECT index.indisvalid AS valid,
        EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.index_relid = index.indexrelid) AS building
 FROM pg_index AS index
 WHERE index.indexrelid = to_regclass(:name)
+
+-- name: late
+-- Jobs and marks of a generation that are not of edits of the last moments: of backfill, or older.
+SELECT count(*) FROM (
+    SELECT FROM semantic.job
+    WHERE generation_id = :generation AND state <> 'failed'
+      AND (priority > 0 OR dirty_at < now() - make_interval(secs => :seconds))
+    UNION ALL
+    SELECT FROM semantic.mark
+    WHERE generation_id = :generation AND (key IS NULL OR marked_at < now() - make_interval(secs => :seconds))
+) AS waiting
+
+-- name: size
+-- Bytes of a generation with its indexes, and how many chunks the planner takes it to have.
+SELECT pg_total_relation_size(CAST(:chunks AS regclass)) + pg_total_relation_size(CAST(:receipts AS regclass)) AS bytes,
+       greatest(0, coalesce(semantic.rows_estimate_v1(CAST(:chunks AS regclass)), 0)) AS chunks
+
+-- name: role_seconds
+-- For how long a generation has had its role.
+SELECT CAST(extract(epoch FROM now() - role_since) AS double precision)
+FROM semantic.generation
+WHERE id = :generation
+
+-- name: switch
+-- Makes a generation live; the one that was gets a role beside it.
+SELECT semantic.switch_generation_v1(index_id, :role) FROM semantic.generation WHERE id = :generation
+
+-- name: forget
+-- Drops a generation that is not live.
+SELECT semantic.forget_generation_v1(id, true) FROM semantic.generation WHERE id = :generation AND role <> 'live'

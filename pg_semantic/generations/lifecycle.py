@@ -1,0 +1,165 @@
+"""The steps of a generation's life, each one short transaction: begin, switch, rollback, drop."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pg_semantic import database, ddl, errors, registry, sql
+from pg_semantic.generations.coverage import coverage
+from pg_semantic.registry import Generation
+from pg_semantic.schema import Role
+from pg_semantic.spec import IndexSpec
+from pg_semantic.sync import transaction
+from pg_semantic.sync.verify import Page
+
+# Searchers may ask a generation for so long after it was live: longer than `search.following.FRESH_SECONDS`.
+_GRACE_SECONDS = 5.0
+_BYTES = {"halfvec": 2, "vector": 4}
+_NOT_READY = "55000"  # object not in prerequisite state
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Bytes of the live generation, with all of its indexes, and of another as they will be, about."""
+
+    live: int
+    other: int
+
+
+def disk(engine: sa.Engine, live: Generation, target: IndexSpec) -> Disk:
+    """How much room another copy will take, if it has as many chunks as the live one; its vectors lie there twice."""
+    stored = live.stored
+    names = {
+        "chunks": database.qualified_name(stored.chunks.schema, stored.chunks.name),
+        "receipts": database.qualified_name(stored.receipts.schema, stored.receipts.name),
+    }
+    with transaction.begin(engine) as connection:
+        row = connection.execute(sql.statement("registry", "size"), names).one()
+    sizes = [2 * spec.encoder.dimensions * _BYTES[spec.storage] for spec in (live.spec, target)]
+    return Disk(row.bytes, max(0, row.bytes + row.chunks * (sizes[1] - sizes[0])))
+
+
+def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
+    """Begins to build a copy of a semantic index as ``target`` says; workers fill it, and keep both true from now on.
+
+    Vectors of the live copy are used again where the encoder is the same. Raises `errors.DeclarationError` when the
+    target is what is live, or another index altogether, and `errors.GenerationError` when a copy is there already.
+    """
+    if target == live.spec:
+        raise errors.DeclarationError(f"Semantic index {live.name!r} is just as asked for: there is nothing to change.")
+    with database.translated(), _step(engine) as connection:
+        database.require_installed(connection)
+        same = _copies(connection, live)
+        if any(one.role == "next" for one in same):
+            raise errors.GenerationError(
+                f"Semantic index {live.qualified_name!r} has a next generation already: switch to it, or drop it "
+                f"(`pg-semantic generation drop {live.name} next`)."
+            )
+        for statement in ddl.begin(target, live.spec, watched=registry.columns_of(connection, live)):
+            connection.execute(statement)
+        return _of_role(connection, live, "next")
+
+
+def switch(
+    engine: sa.Engine,
+    name: str,
+    *,
+    least: float = 1.0,
+    force: bool = False,
+    on_page: Callable[[Page], None] = lambda _: None,
+) -> None:
+    """Makes the copy that was built live; the one that was stays, as ``previous``, and is kept true.
+
+    Raises `errors.GenerationError` when there is none, or when it is not ready: unless ``least`` of the rows are
+    current (1 is all, and none may have failed) and its indexes are built. ``force`` switches nevertheless.
+    """
+    chosen = find(engine, name, "next")
+    if not force and (missing := coverage(engine, chosen, on_page=on_page).missing(least)):
+        raise errors.GenerationError(f"{chosen.title} is not ready: {'; '.join(missing)}. Run a worker, or force it.")
+    with database.translated():
+        _exchange(engine, chosen)
+
+
+def rollback(engine: sa.Engine, name: str) -> None:
+    """Makes the copy that was live before live again; the other one stays, as ``next``, and is kept true.
+
+    Raises `errors.GenerationError` when it was dropped.
+    """
+    chosen = find(engine, name, "previous")
+    with database.translated():
+        _exchange(engine, chosen)
+
+
+def drop(engine: sa.Engine, name: str, role: Role) -> None:
+    """Drops a copy that is not live, with its vectors.
+
+    After a switch it waits for some seconds, for searchers that do not know of it yet. Raises `errors.GenerationError`
+    when there is no such copy.
+    """
+    chosen = find(engine, name, role)
+    if chosen.role == "live":
+        raise errors.GenerationError(f"{chosen.title} is live: `pg-semantic index drop` drops the index itself.")
+    with transaction.begin(engine) as connection:
+        since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar_one()
+    threading.Event().wait(max(0.0, _GRACE_SECONDS - since))
+    with database.translated():
+        _drop(engine, chosen)
+
+
+def find(engine: sa.Engine, name: str, role: Role) -> Generation:
+    """The generation of this role; raises `errors.GenerationError` when there is none."""
+    with database.translated(), transaction.begin(engine) as connection:
+        database.require_installed(connection)
+        return _of_role(connection, registry.find(connection, name), role)
+
+
+def _of_role(connection: sa.Connection, live: Generation, role: Role) -> Generation:
+    same = _copies(connection, live)
+    for one in same:
+        if one.role == role:
+            return one
+    there = ", ".join(one.role for one in same)
+    raise errors.GenerationError(f"Semantic index {live.qualified_name!r} has no {role} generation; it has: {there}.")
+
+
+def _copies(connection: sa.Connection, live: Generation) -> list[Generation]:
+    return [one for one in registry.generations(connection) if one.qualified_name == live.qualified_name]
+
+
+@transaction.retried
+def _exchange(engine: sa.Engine, chosen: Generation) -> None:
+    with _step(engine, lock_timeout="200ms") as connection:
+        binds = {"generation": chosen.id, "role": chosen.role}
+        connection.execute(sql.statement("registry", "switch"), binds)
+
+
+@transaction.retried
+def _drop(engine: sa.Engine, chosen: Generation) -> None:
+    with _step(engine, lock_timeout="200ms") as connection:
+        connection.execute(sql.statement("registry", "forget"), {"generation": chosen.id})
+        live = registry.find(connection, chosen.qualified_name)
+        for statement in ddl.hang(live.spec, registry.columns_of(connection, live)):
+            connection.execute(statement)
+
+
+@contextlib.contextmanager
+def _step(engine: sa.Engine, *, lock_timeout: str = "3s") -> Iterator[sa.Connection]:
+    """A transaction in which the database's refusals are ours; it gives way to who holds the tables for longer."""
+    try:
+        with transaction.begin(engine) as connection:
+            connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))  # noqa: FBT003 - local
+            yield connection
+    except exc.DBAPIError as error:
+        if database.sqlstate(error) != _NOT_READY:
+            raise
+        raise errors.GenerationError(_said(error)) from error
+
+
+def _said(error: exc.DBAPIError) -> str:
+    diagnosis = getattr(error.orig, "diag", None)
+    said = [getattr(diagnosis, part, None) for part in ("message_primary", "message_hint")]
+    return ". ".join(part.strip(".") for part in said if part) + "."
