@@ -29,7 +29,8 @@ def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
 def begin(target: IndexSpec, was: IndexSpec, *, watched: Sequence[str] = ()) -> list[ExecutableDDLElement]:
     """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says.
 
-    ``watched`` are columns that a third copy is made of. In the database this is an error when the live copy is otherwise, or there is a copy ``next`` already.
+    ``watched`` are columns that a third copy is made of. In the database this is an error when the live copy is
+    otherwise, or there is a copy ``next`` already.
     """
     _require_alike(target, was)
     tables = schema.build(target, role="next")

@@ -1,0 +1,336 @@
+"""Generations: a changed copy is built beside the live one, they change places, and back."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from pg_semantic import Chunking, Hnsw, Lexical, Searcher, encoders, errors, generations, registry, search
+from pg_semantic.registry import Generation
+from pg_semantic.search import following
+from pg_semantic.spec import EncoderSpec
+from pg_semantic.sync import repair, verify
+from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
+
+NAME = "article_semantic"
+OTHER = EncoderSpec("hashed:48", 48)
+TEXTS = ("harbour candle", "meadow engine", "violin glacier", "pepper lantern", "anchor thistle")
+
+
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    """Five rows, with their vectors."""
+    with Session(articles) as session:
+        session.add_all(Article(id=number, title=text) for number, text in enumerate(TEXTS))
+        session.commit()
+    sync(articles)
+    return articles
+
+
+def begin(engine: sa.Engine, **changes: Any) -> Generation:
+    live = generation_of(engine)
+    return generations.begin(engine, live, dataclasses.replace(live.spec, **changes))
+
+
+def switched(engine: sa.Engine, **changes: Any) -> None:
+    begin(engine, **changes)
+    sync(engine)
+    generations.switch(engine, NAME)
+
+
+def all_of(engine: sa.Engine) -> dict[str, Generation]:
+    with engine.connect() as connection:
+        return {one.role: one for one in registry.generations(connection)}
+
+
+def is_clean(engine: sa.Engine) -> bool:
+    reports = [verify.verify(engine, one) for one in all_of(engine).values()]
+    return all(report.clean and not report.waiting for report in reports)
+
+
+def found(engine: sa.Engine, text: str, searcher: Searcher | None = None) -> list[Any]:
+    with Session(engine) as session:
+        hits = (searcher or Searcher(encoder())).search(session, Article.semantic, text, limit=2)
+        return [hit.entity.id for hit in hits]
+
+
+def names_of(engine: sa.Engine) -> set[str]:
+    statement = """
+        SELECT relname FROM pg_class WHERE relname LIKE 'article\\_semantic%'
+        UNION ALL SELECT conname FROM pg_constraint WHERE conname LIKE 'article\\_semantic%'
+    """
+    return {name for (name,) in rows(engine, statement)}
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another encoder": {"encoder": OTHER},
+    "other columns": {"columns": ("title", "body", "lang")},
+    "fewer columns": {"columns": ("title",)},
+    "other chunks": {"chunking": Chunking(max_tokens=8)},
+    "one chunk": {"chunking": None},
+    "another storage": {"storage": "vector"},
+    "another encoder and storage": {"encoder": OTHER, "storage": "vector"},
+    "another graph": {"hnsw": Hnsw(m=8, ef_construction=32)},
+    "another language": {"lexical": Lexical("german")},
+    "no words": {"lexical": None},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_whatever_changes_is_built_beside_and_switched_to_and_back(synced: sa.Engine, changes: dict[str, Any]) -> None:
+    before, names = generation_of(synced).spec, names_of(synced)
+    begin(synced, **changes)
+    assert found(synced, "harbour candle")[0] == 0
+    sync(synced)
+    assert is_clean(synced)
+    generations.switch(synced, NAME)
+    assert {role: one.spec for role, one in all_of(synced).items()} == {
+        "live": dataclasses.replace(before, **changes),
+        "previous": before,
+    }
+    assert found(synced, "meadow engine")[0] == 1
+    execute(synced, "UPDATE article SET title = 'walnut' WHERE id = 2")
+    sync(synced)
+    assert is_clean(synced)
+    generations.rollback(synced, NAME)
+    assert generation_of(synced).spec == before
+    assert found(synced, "walnut")[0] == 2
+    generations.drop(synced, NAME, "next")
+    assert is_clean(synced)
+    assert names_of(synced) == names
+
+
+def test_the_names_of_a_generation_are_those_that_its_role_has(synced: sa.Engine) -> None:
+    names = names_of(synced)
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    both = names_of(synced)
+    assert {name for name in both if "__next" not in name} == names
+    assert {name.replace("__next", "") for name in both} == names
+    generations.switch(synced, NAME)
+    assert names_of(synced) == {name.replace("__next", "__previous") for name in both}
+
+
+def test_vectors_of_an_equal_encoder_are_used_again(synced: sa.Engine) -> None:
+    begin(synced, lexical=Lexical("simple"), hnsw=Hnsw(m=8))
+    assert sync(synced).chunks_encoded == 0
+    assert is_clean(synced)
+
+
+def test_vectors_of_another_storage_are_not(synced: sa.Engine) -> None:
+    begin(synced, storage="vector")
+    assert sync(synced).chunks_encoded == len(TEXTS)
+
+
+def test_an_edit_of_a_column_of_either_generation_is_marked(synced: sa.Engine) -> None:
+    begin(synced, columns=("lang",))
+    sync(synced)
+    for column in ("title", "lang"):
+        execute(synced, f"UPDATE article SET {column} = 'new' WHERE id = 3")
+        assert jobs(synced) == {"3"}
+        sync(synced)
+    execute(synced, "UPDATE article SET id = id")
+    assert jobs(synced) == set()
+    generations.drop(synced, NAME, "next")
+    execute(synced, "UPDATE article SET lang = 'newer'")
+    assert jobs(synced) == set()
+
+
+def test_capture_that_is_mended_knows_the_columns_of_every_generation(synced: sa.Engine) -> None:
+    begin(synced, columns=("lang",))
+    sync(synced)
+    execute(synced, "DROP FUNCTION article_semantic_capture CASCADE")
+    repair.repair(synced, generation_of(synced))
+    execute(synced, "UPDATE article SET lang = 'new' WHERE id = 1")
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 2")
+    assert jobs(synced) == {"1", "2"}
+
+
+def unready(engine: sa.Engine) -> str:
+    with pytest.raises(errors.GenerationError) as refusal:
+        generations.switch(engine, NAME)
+    return str(refusal.value)
+
+
+def test_a_switch_is_refused_until_all_rows_are_current(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    assert "not all rows have been looked at" in unready(synced)
+    sync(synced)
+    execute(synced, "DELETE FROM semantic.chunks_2 WHERE id = 1")
+    execute(synced, "DELETE FROM semantic.receipts_2 WHERE id = 1")
+    assert "80.00% of 5 rows are current, not 100.00%" in unready(synced)
+    generations.switch(synced, NAME, least=0.8)
+    assert generation_of(synced).spec.encoder == OTHER
+
+
+def test_a_switch_is_refused_while_a_row_has_failed(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
+    execute(synced, "DELETE FROM semantic.mark")
+    execute(synced, "INSERT INTO semantic.job (generation_id, key, state) VALUES (2, '1', 'failed')")
+    assert "1 rows failed" in unready(synced)
+
+
+def test_a_switch_is_refused_without_its_indexes_unless_it_is_forced(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    execute(synced, "DROP INDEX article_semantic__next_vector_idx")
+    assert "not built yet: article_semantic__next_vector_idx" in unready(synced)
+    generations.switch(synced, NAME, force=True)
+
+
+def test_edits_of_the_last_minute_do_not_hold_a_switch_up(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
+    assert generations.coverage(synced, all_of(synced)["next"]).share == 1
+    execute(synced, "UPDATE semantic.mark SET marked_at = now() - interval '2 minutes'")
+    assert generations.coverage(synced, all_of(synced)["next"]).share == 0.8
+
+
+STEPS: dict[str, tuple[Callable[[sa.Engine], object], str]] = {
+    "switch": (lambda engine: generations.switch(engine, NAME), "has no next generation; it has: live"),
+    "rollback": (lambda engine: generations.rollback(engine, NAME), "has no previous generation; it has: live"),
+    "drop": (lambda engine: generations.drop(engine, NAME, "next"), "has no next generation"),
+    "drop live": (lambda engine: generations.drop(engine, NAME, "live"), "index drop"),
+}
+
+
+@pytest.mark.parametrize(("step", "reason"), STEPS.values(), ids=STEPS)
+def test_a_step_without_its_generation_is_refused(
+    synced: sa.Engine, step: Callable[[sa.Engine], object], reason: str
+) -> None:
+    with pytest.raises(errors.GenerationError, match=reason):
+        step(synced)
+
+
+def test_a_second_next_is_refused(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    with pytest.raises(errors.GenerationError, match="generation drop article_semantic next"):
+        begin(synced, chunking=None)
+
+
+def test_a_change_to_what_is_there_is_refused(synced: sa.Engine) -> None:
+    with pytest.raises(errors.DeclarationError, match="nothing to change"):
+        begin(synced)
+
+
+def test_a_language_that_the_server_does_not_know_leaves_nothing(synced: sa.Engine) -> None:
+    names = names_of(synced)
+    with pytest.raises(errors.DatabaseError, match="klingon"):
+        begin(synced, lexical=Lexical("klingon"))
+    assert names_of(synced) == names
+
+
+def test_a_switch_waits_for_the_one_before_to_be_dropped(synced: sa.Engine) -> None:
+    switched(synced, encoder=OTHER)
+    begin(synced, chunking=None)
+    sync(synced)
+    with pytest.raises(errors.GenerationError, match=r"has a previous copy already\. Drop that copy first\."):
+        generations.switch(synced, NAME)
+    assert is_clean(synced)
+    generations.drop(synced, NAME, "previous")
+    generations.switch(synced, NAME)
+    assert is_clean(synced)
+
+
+def test_a_dropped_index_takes_all_generations_with_it(synced: sa.Engine) -> None:
+    switched(synced, encoder=OTHER)
+    begin(synced, chunking=None)
+    Base.metadata.drop_all(synced)
+    assert names_of(synced) == set()
+    for table in ("generation", "semantic_index", "encoder", "job", "mark"):
+        assert rows(synced, f"SELECT count(*) FROM semantic.{table}") == [(0,)]
+    assert rows(synced, "SELECT count(*) FROM pg_views WHERE viewname LIKE 'chunks%'") == [(0,)]
+
+
+def test_a_statement_with_a_vector_of_another_encoder_is_refused_by_both_names(synced: sa.Engine) -> None:
+    switched(synced, encoder=OTHER)
+    vector = encoder().encode_queries(["harbour"])[0]
+    statements = (
+        search.knn(Article.semantic, vector),
+        search.exact(Article.semantic, vector),
+        search.hybrid(Article.semantic, vector, "harbour"),
+        sa.select(Article.semantic.distance(vector)),
+    )
+    for statement in statements:
+        with Session(synced) as session, pytest.raises(sa.exc.DBAPIError, match=r"hashed:48 \(48.*hashed:32 \(32"):
+            session.execute(statement).all()
+
+
+def test_a_searcher_that_may_not_follow_refuses_by_both_names(synced: sa.Engine) -> None:
+    switched(synced, encoder=OTHER)
+    with pytest.raises(errors.EncoderMismatch, match=r"hashed:48.*hashed:32"):
+        found(synced, "harbour", Searcher(encoder(), follow=False))
+
+
+def test_a_searcher_with_the_encoder_that_is_to_come_searches_with_the_live_one(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    assert found(synced, "harbour candle", Searcher(encoders.load("hashed:48")))[0] == 0
+
+
+def test_a_searcher_goes_on_with_the_one_before_while_it_follows(
+    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    searcher = Searcher(encoder())
+    assert found(synced, "harbour candle", searcher)[0] == 0
+    switched(synced, encoder=OTHER)
+
+    def fails(*_: object, **__: object) -> None:
+        raise errors.EncoderError("nowhere to be found")
+
+    monkeypatch.setattr(encoders, "load", fails)
+    with caplog.at_level(logging.ERROR, "pg_semantic.search"):
+        assert found(synced, "harbour candle", searcher)[0] == 0
+    execute(synced, "UPDATE article SET title = 'walnut' WHERE id = 4")
+    monkeypatch.undo()
+    sync(synced)
+    assert found(synced, "walnut", searcher)[0] == 4
+
+
+def test_examples_that_are_rows_follow_and_vectors_do_not(synced: sa.Engine) -> None:
+    searcher = Searcher(encoder())
+    switched(synced, encoder=OTHER)
+    with Session(synced) as session:
+        rows_ = searcher.search(session, Article.semantic, Article.semantic.similar_to(positive=[0]), limit=4)
+        assert len(rows_) == 4
+        vector = encoder().encode_queries(["harbour"])[0]
+        with pytest.raises(errors.EncoderMismatch, match=r"hashed:48.*hashed:32"):
+            searcher.search(session, Article.semantic, Article.semantic.similar_to(positive=[vector]))
+
+
+def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(
+    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = Searcher(encoder())
+    assert found(synced, "harbour candle", searcher)[0] == 0
+    switched(synced, encoder=OTHER)
+    generations.drop(synced, NAME, "previous")
+    monkeypatch.setattr(following, "FRESH_SECONDS", 0.0)
+    assert found(synced, "harbour candle", searcher)[0] == 0
+
+
+def test_a_transaction_that_is_older_than_a_switch_finds_what_it_would_have_found(synced: sa.Engine) -> None:
+    searcher = Searcher(encoder())
+    old = synced.execution_options(isolation_level="REPEATABLE READ")
+    with Session(old) as session:
+        session.execute(sa.select(sa.func.count()).select_from(Article)).all()  # takes the snapshot
+        switched(synced, encoder=OTHER)
+        for one in (Searcher(encoder()), searcher):
+            for text in TEXTS[:2]:
+                hits = one.search(session, Article.semantic, text, limit=5)
+                assert len(hits) == 5
+                assert hits[0].entity.title == text
+
+
+def test_disk_use_is_estimated_before_it_is_spent(synced: sa.Engine) -> None:
+    execute(synced, "ANALYZE")
+    live = generation_of(synced)
+    wide = dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:96", 96), storage="vector")
+    spent = generations.disk(synced, live, wide)
+    assert spent.other - spent.live == 2 * len(TEXTS) * (96 * 4 - 32 * 2)
