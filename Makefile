@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
 	bench-queue bench-writes \
-	bench-freshness bench-encode bench-gpu bench-sync chaos clean
+	bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -75,6 +75,9 @@ bench-sync: install  ## from nothing to searchable: the worker against its encod
 
 chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
 	$(VENV)/bin/python -m benchmarks.chaos
+
+checksums:  ## list the migrations' checksums anew: for a revision that is in no release yet
+	cd migrations && sha256sum versions/*.py > SHA256SUMS
 
 clean:  ## remove .venv, the demo's data and caches
 	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo
