@@ -23,6 +23,10 @@ _NO_DSN = (
 # A preparer that does not double percent signs, which compiled statements need and values must not have.
 _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
 
+NO_REVISION = (
+    "The tables of the schema `semantic` are here and empty, as after a restore of definitions alone: take its data "
+    "over too (pg_dump --data-only --schema=semantic), or drop the schema and make the semantic indexes anew."
+)
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic ({said}): run `pg-semantic db upgrade`."
 
@@ -75,7 +79,7 @@ def require_installed(connection: sa.Connection) -> None:
     with translated():
         revision = connection.scalar(sql.statement("registry", "revision"))
     if revision is None:
-        raise errors.NotInstalled(_NO_SCHEMA)
+        raise errors.NotInstalled(NO_REVISION)
     revisions.require_newest(revision)
 
 

@@ -51,9 +51,7 @@ def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
     with database.translated(), engine.begin() as connection:
         _lock(connection)
         _ensure_pgvector(connection)
-        found = _current(connection)
-        if found is not None:
-            revisions.require_known(found)
+        _require_whole(connection)
         _bring_up(connection, to)
         return _current(connection) or ""
 
@@ -139,6 +137,14 @@ def _current(connection: sa.Connection) -> str | None:
 
     options = {"version_table": "history", "version_table_schema": SCHEMA}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _require_whole(connection: sa.Connection) -> None:
+    found = _current(connection)
+    if found is not None:
+        revisions.require_known(found)
+    elif connection.scalar(sa.select(sa.func.to_regclass("semantic.semantic_index"))) is not None:
+        raise errors.NotInstalled(database.NO_REVISION)
 
 
 def _require_earlier(found: str | None, to: str) -> None:

@@ -209,8 +209,9 @@ def test_wrong_usage_exits_with_2() -> None:
     assert run("search").returncode == 2
 
 
-COMMANDS = ("", "db", "db upgrade", "db current", "db check", "db downgrade", "db stop",
-            "index", "index create", "index list", "index drop", "worker", "search", "explain", "recall", "status", "settings", "demo")  # fmt: skip
+COMMANDS = ("", "db", "db upgrade", "db current", "db check", "db downgrade", "db stop", "index", "index create",
+            "index list", "index drop", "worker", "search", "explain", "recall", "status", "settings",
+            "demo")  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
