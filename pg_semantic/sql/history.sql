@@ -94,4 +94,10 @@ FROM relation
 CROSS JOIN aclexplode(relacl)
 WHERE grantee = 0
 GROUP BY relname
+UNION ALL
+SELECT 'rights of everybody to the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
+FROM pg_namespace
+CROSS JOIN aclexplode(nspacl)
+WHERE nspname = 'semantic' AND grantee = 0
+GROUP BY nspname
 ORDER BY object

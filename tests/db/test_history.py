@@ -173,6 +173,21 @@ def test_a_newer_revision_is_neither_upgraded_nor_taken_back(engine: sa.Engine) 
             change(engine)
 
 
+def test_a_role_without_any_rights_may_know_the_revision(engine: sa.Engine) -> None:
+    role = "nobody_" + str(engine.url.database)[-8:]
+    execute(engine, f"CREATE ROLE {role}")
+    limited = sa.create_engine(engine.url, connect_args={"options": f"-c role={role}"})
+    try:
+        with limited.connect() as connection:
+            database.require_installed(connection)
+        assert history.current(limited) == NEWEST
+        with pytest.raises(errors.DatabaseError, match="must be owner of schema semantic"):
+            history.check(limited)
+    finally:
+        limited.dispose()
+        execute(engine, f"DROP ROLE {role}")
+
+
 def test_a_search_that_needs_a_function_of_a_newer_revision_says_what_to_run(articles: sa.Engine) -> None:
     execute(articles, "DROP FUNCTION semantic.bm25_query_v1")
     with Session(articles) as session, pytest.raises(errors.NotInstalled, match=r"is older.*pg-semantic db upgrade"):
@@ -225,6 +240,7 @@ def test_a_database_without_our_schema_has_nothing_to_take_back(bare: sa.Engine)
         ("DROP FUNCTION semantic.place_v1 CASCADE", ("missing", "function place_v1(lexeme text)")),
         ("CREATE INDEX job_mine_idx ON semantic.job (error)", ("additional", "index semantic.job_mine_idx")),
         ("ALTER TABLE semantic.job ALTER COLUMN error SET NOT NULL", ("altered", "column job.error")),
+        ("REVOKE USAGE ON SCHEMA semantic FROM PUBLIC", ("missing", "rights of everybody to the schema")),
         ("REVOKE SELECT ON semantic.encoder FROM PUBLIC", ("missing", "rights of everybody to encoder")),
     ],
 )
