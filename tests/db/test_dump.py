@@ -169,7 +169,6 @@ def test_a_dump_that_is_made_while_rows_are_written_and_synced_loses_no_edit(
         assert writing.result() > 0
         working.result()
     restore(elsewhere, tmp_path / "dump")
-    sync(elsewhere, retry_seconds=0.001, lease_seconds=1)
     execute(elsewhere, "UPDATE semantic.job SET lease_until = now() WHERE state = 'processing'")
     sync(elsewhere, retry_seconds=0.001)
     assert is_clean(elsewhere)
