@@ -45,7 +45,8 @@ CREATE TABLE article_semantic (
     token_count integer NOT NULL,
     truncated boolean NOT NULL,
     embedded_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (id, ordinal)
+    PRIMARY KEY (id, ordinal),
+    CONSTRAINT article_semantic_encoder CHECK (encoder_id = 4915571097074522751)
 );
 CREATE INDEX article_semantic_content_idx ON article_semantic (content_hash);
 """
@@ -128,8 +129,6 @@ ALTER TABLE article_semantic_receipt
     ADD COLUMN weights_length double precision NOT NULL;
 """
 
-_CHECK = "ALTER TABLE article_semantic ADD CONSTRAINT article_semantic_encoder CHECK (encoder_id = {encoder:d})"
-
 _REGISTER = """
 SELECT semantic.register_index_v1(
     'article_semantic', 'article', 'article_semantic', 'article_semantic_receipt', :encoder, CAST(:spec AS jsonb)
@@ -169,7 +168,6 @@ def make(engine: sa.Engine, revision: str) -> None:
     if lexical:
         execute(engine, _LEXICAL)
     number = EncoderSpec(ENCODER, 32).id
-    execute(engine, _CHECK.format(encoder=number))
     marks = revision >= "0002"
     _run(engine, _CAPTURE_OF_MARKS if marks else _CAPTURE_OF_JOBS)
     spec = SPEC | ({"lexical": LEXICAL} if lexical else {})
@@ -208,7 +206,8 @@ def _sync_row(engine: sa.Engine, key: int, text: str, *, lexical: bool) -> None:
         execute(engine, _RECEIPT, **binds)
     for table in ("job", "mark"):
         if sa.inspect(engine).has_table(table, "semantic"):
-            execute(engine, f"DELETE FROM semantic.{table}")
+            with engine.begin() as connection:
+                connection.execute(sa.delete(sa.table(table, schema="semantic")))
 
 
 def _run(engine: sa.Engine, script: LiteralString) -> None:
