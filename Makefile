@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
 	bench-queue bench-writes \
-	bench-freshness bench-encode bench-gpu bench-sync chaos clean
+	bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,6 +33,7 @@ test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQ
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -c \
 		"import sqlalchemy; assert sqlalchemy.__version__.startswith('2.0')"
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -m pytest tests/unit/test_declare.py \
+		tests/unit/test_declare_neighbours.py \
 		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_plan.py \
 		tests/db/test_recall.py tests/db/test_modes.py tests/db/test_eager_collections.py
 
@@ -75,6 +76,9 @@ bench-sync: install  ## from nothing to searchable: the worker against its encod
 
 chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
 	$(VENV)/bin/python -m benchmarks.chaos
+
+checksums:  ## list the migrations' checksums anew: for a revision that is in no release yet
+	cd migrations && sha256sum versions/*.py > SHA256SUMS
 
 clean:  ## remove .venv, the demo's data and caches
 	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo

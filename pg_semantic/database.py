@@ -9,7 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from pg_semantic import embedded, errors, sql
+from pg_semantic import embedded, errors, revisions, sql
 
 MINIMUM_PGVECTOR = (0, 8)
 MINIMUM_POSTGRES = (15,)
@@ -23,13 +23,19 @@ _NO_DSN = (
 # A preparer that does not double percent signs, which compiled statements need and values must not have.
 _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
 
+NO_REVISION = (
+    "The tables of the schema `semantic` are here and empty, as after a restore of definitions alone: take its data "
+    "over too (pg_dump --data-only --schema=semantic), or drop the schema and make the semantic indexes anew."
+)
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
+_OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic ({said}): run `pg-semantic db upgrade`."
 
 # A server that is not the primary any more; one that closes connections that were idle in a transaction.
 _GONE = {"25006", "25P03", "25P04"}
 
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
+_NO_FUNCTION = "42883"
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
@@ -37,6 +43,7 @@ _ADVICE = {
     "lists them) that is not in pg_catalog needs the name of its schema before it.",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop the "
     "semantic index and create it anew.",
+    "2BP01": "{said}.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",
 }
 
@@ -60,12 +67,20 @@ def connect(dsn: str | None) -> sa.Engine:
 
 
 def require_installed(connection: sa.Connection) -> None:
-    """Raises `errors.NotInstalled` unless the database has pgvector, new enough, and our schema."""
+    """Raises `errors.NotInstalled` unless the database has pgvector, new enough, and our schema at our revision.
+
+    Two round trips: for those that start to work, not for each search.
+    """
     with translated():
         row = connection.execute(sql.statement("registry", "installed")).one()
     require_pgvector(row.pgvector)
     if not row.schema_installed:
         raise errors.NotInstalled(_NO_SCHEMA)
+    with translated():
+        revision = connection.scalar(sql.statement("registry", "revision"))
+    if revision is None:
+        raise errors.NotInstalled(NO_REVISION)
+    revisions.require_newest(revision)
 
 
 def require_pgvector(version: str | None) -> None:
@@ -116,6 +131,8 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
     if state in _NOT_THERE and "semantic." in said:
         return errors.NotInstalled(_NO_SCHEMA)
+    if state == _NO_FUNCTION and "function semantic." in said:
+        return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
     if state in _NOT_THERE:
         return errors.IndexNotFound(
             f"{said[:1].upper()}{said[1:]}: create the tables first "

@@ -208,11 +208,12 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
 
 def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
     where = f"{mapper.class_.__name__}: the semantic index names {attribute!r}"
-    prop = mapper.attrs.get(attribute) if attribute in mapper.attrs else None
-    if not isinstance(prop, orm.ColumnProperty) or not isinstance(prop.columns[0], sa.Column):
-        known = ", ".join(name for name, p in mapper.attrs.items() if isinstance(p, orm.ColumnProperty))
+    # Not `mapper.attrs`: that configures all mappers, while classes that they name are still to be declared.
+    columns: dict[str, sa.ColumnElement[Any]] = dict(mapper.columns.items())
+    column = columns.get(attribute)
+    if not isinstance(column, sa.Column):
+        known = ", ".join(name for name, one in columns.items() if isinstance(one, sa.Column))
         raise errors.DeclarationError(f"{where}, which is not a column. Columns are: {known}.")
-    column = prop.columns[0]
     if column.table is not table:
         raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
     if not schema.is_text(column.type):
@@ -221,7 +222,8 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
 
 
 def _map_chunk(mapper: orm.Mapper[Any], tables: schema.Tables, *, name: str) -> type[Chunk]:
-    chunk_class = type(name, (Chunk,), {"__doc__": f"A chunk of a row of {tables.source.fullname}."})
+    about = {"__doc__": f"A chunk of a row of {tables.source.fullname}.", "__module__": mapper.class_.__module__}
+    chunk_class = type(name, (Chunk,), about)
     to_source = sa.and_(*(a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True)))
     mapper.registry.map_imperatively(
         chunk_class,

@@ -144,6 +144,26 @@ FUNCTIONS = (
     """,
 )
 
+# What is written for these receipts has columns that the code of revision 0002 does not fill.
+GUARD = """
+    DO $body$
+    DECLARE
+        found text := (
+            SELECT string_agg(DISTINCT semantic_index.name, ', ')
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            WHERE jsonb_typeof(generation.spec -> 'lexical') = 'object'
+        );
+    BEGIN
+        IF found IS NOT NULL THEN
+            RAISE EXCEPTION 'There are semantic indexes with BM25, which revision 0002 does not know (%): drop them '
+                            'first with `pg-semantic index drop`, or stay', found
+            USING ERRCODE = 'dependent_objects_still_exist';
+        END IF;
+    END
+    $body$
+"""
+
 
 def upgrade() -> None:
     for statement in TABLES:
@@ -155,5 +175,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(GUARD)
     op.execute("DROP FUNCTION semantic.bm25_query_v1, semantic.bm25_weights_v1, semantic.place_v1, semantic.lexemes_v1")
     op.execute("DROP TABLE semantic.term, semantic.lexicon")

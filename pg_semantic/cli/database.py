@@ -1,11 +1,17 @@
 """``pg-semantic db``: our schema in the database, and the embedded server."""
 
+import dataclasses
 from pathlib import Path
+from typing import Annotated, assert_never
 
 import typer
 
 from pg_semantic import embedded, errors, history
 from pg_semantic.cli import options, output
+from pg_semantic.history import Check
+
+_NOT_AS_IT_SHOULD_BE = 1
+_NOT_THERE = "The schema `semantic` is not there: run `pg-semantic db upgrade`."
 
 app = typer.Typer(help="The schema `semantic`: registry, jobs and functions.", no_args_is_help=True)
 
@@ -26,7 +32,62 @@ def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
     if json:
         output.as_json({"revision": revision})
     else:
-        output.say(revision or "The schema `semantic` is not there: run `pg-semantic db upgrade`.")
+        output.say(revision or _NOT_THERE)
+
+
+@app.command(epilog="Example: pg-semantic db check --json")
+def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
+    """Compare the schema with what this version makes; exit with 1 unless it is at the newest revision and unaltered.
+
+    Tables, functions and rights are made anew in a transaction that is rolled back, and compared; so the role must
+    own the schema.
+    """
+    with options.engine(dsn) as engine:
+        found = history.check(engine)
+    if json:
+        output.as_json({**dataclasses.asdict(found), "ok": found.ok})
+    else:
+        output.say(output.escaped(_verdict(found)))
+        for difference in found.differences:
+            output.say(output.escaped(f"{difference.kind}: {difference.object}"))
+    if not found.ok:
+        raise typer.Exit(_NOT_AS_IT_SHOULD_BE)
+
+
+def _verdict(found: Check) -> str:
+    match found.state:
+        case "missing":
+            return _NOT_THERE
+        case "newer":
+            return (
+                f"The schema `semantic` is at revision {found.revision}, which this version does not know (it has "
+                f"{found.newest}): install the version that upgraded it, or a newer one."
+            )
+        case "older":
+            return f"The schema `semantic` is at revision {found.revision}: `pg-semantic db upgrade` to {found.newest}."
+        case "current" if found.differences:
+            return f"The schema `semantic` is at revision {found.revision}, and is not as the history makes it:"
+        case "current":
+            return f"The schema `semantic` is at revision {found.revision}, as it should be."
+        case _:
+            assert_never(found.state)
+
+
+@app.command(epilog="Example: pg-semantic db downgrade 0002 --yes")
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="The revision to go back to; `base` removes the schema.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Bring the schema back to what an earlier version made; stop the workers first.
+
+    Refused while a semantic index needs what would go: no vector is lost, and no write to a table fails.
+    """
+    with options.engine(dsn) as engine:
+        if not yes:
+            typer.confirm(f"Take the schema `semantic` back to revision {revision}?", abort=True)
+        reached = history.downgrade(engine, to=revision)
+    output.say(f"The schema `semantic` is {f'at revision {reached}' if reached else 'removed'}.")
 
 
 @app.command(epilog="Example: pg-semantic db stop .demo")

@@ -31,7 +31,7 @@ def explain(
     Examples: `pg-semantic explain article_semantic "log in again"`,
     `pg-semantic explain article_semantic "log in again" --mode hybrid --analyze`
     """
-    with options.engine(dsn) as engine, orm.Session(engine) as session:
+    with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         statement = _statement(declare.bind(spec), text, mode=mode, limit=limit)
         if exact:

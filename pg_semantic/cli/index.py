@@ -51,7 +51,7 @@ def create(
 @app.command("list", epilog="Example: pg-semantic index list --json")
 def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """List the semantic indexes of the database."""
-    with options.engine(dsn) as engine, engine.connect() as connection:
+    with options.installed(dsn) as engine, engine.connect() as connection:
         known = registry.generations(connection)
     if json:
         output.as_json([{**g.spec.to_json(), "name": g.qualified_name, "role": g.role} for g in known])
@@ -69,7 +69,7 @@ def drop(
     dsn: options.Dsn = None,
 ) -> None:
     """Drop a semantic index with all its vectors; the table itself is left as it is."""
-    with options.engine(dsn) as engine:
+    with options.installed(dsn) as engine:
         with engine.connect() as connection:
             generation = registry.find(connection, name)
         if not yes:

@@ -30,3 +30,12 @@ def engine(dsn: str | None) -> Iterator[sa.Engine]:
         yield made
     finally:
         made.dispose()
+
+
+@contextlib.contextmanager
+def installed(dsn: str | None) -> Iterator[sa.Engine]:
+    """`engine`, for a database that has our schema as this version needs it."""
+    with engine(dsn) as made:
+        with made.connect() as connection:
+            database.require_installed(connection)
+        yield made

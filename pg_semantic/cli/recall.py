@@ -35,7 +35,7 @@ def recall(
 
     Examples: `pg-semantic recall article_semantic`, `pg-semantic recall article_semantic --sample 200 --min 0.95`
     """
-    with options.engine(dsn) as engine, orm.Session(engine) as session:
+    with options.installed(dsn) as engine, orm.Session(engine) as session:
         bound = declare.bind(registry.find(session.connection(), index).spec)
         with progress.queries(sample, shown=not json) as advance:
             report = searching.recall(session, bound, sample=sample, limit=limit, seed=seed, on_query=advance)

@@ -32,7 +32,7 @@ def search(
     Examples: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`,
     `pg-semantic search article_semantic "error E1047" --mode hybrid`
     """
-    with options.engine(dsn) as engine, orm.Session(engine) as session:
+    with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         lexical = mode == "lexical"
         encoder = None if lexical else encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)

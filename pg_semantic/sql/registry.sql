@@ -2,8 +2,12 @@
 
 -- name: installed
 -- Whether the schema of ours is there, and the version of pgvector.
-SELECT to_regclass('semantic.job') IS NOT NULL AS schema_installed,
+SELECT to_regclass('semantic.history') IS NOT NULL AS schema_installed,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
+
+-- name: revision
+-- The revision that the schema of ours is at.
+SELECT version_num FROM semantic.history
 
 -- name: generations
 -- Every generation whose tables are there, with the current name of the source (a rename is followed).

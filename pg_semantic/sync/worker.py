@@ -125,6 +125,7 @@ class Worker:
             rows, at = count, now
             with transaction.unless_busy():
                 with transaction.begin(self._engine) as connection:
+                    database.require_installed(connection)  # it may have been upgraded meanwhile
                     connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
                 self._in_hand.beat()
                 self._in_hand.reap()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import cli, nearness
+from pg_semantic import cli, nearness, revisions
 from pg_semantic.cli import output
 from tests.db.library import execute, rows
 
@@ -130,8 +130,9 @@ def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypat
 
 def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
     assert "not there" in ok("db", "current", dsn=bare_dsn)
-    assert "0003" in ok("db", "upgrade", dsn=bare_dsn)
-    assert parsed("db", "current", dsn=bare_dsn) == {"revision": "0003"}
+    newest = revisions.known()[-1]
+    assert newest in ok("db", "upgrade", dsn=bare_dsn)
+    assert parsed("db", "current", dsn=bare_dsn) == {"revision": newest}
 
 
 def test_dropping_asks_first(notes: sa.Engine, dsn: str) -> None:
@@ -208,8 +209,9 @@ def test_wrong_usage_exits_with_2() -> None:
     assert run("search").returncode == 2
 
 
-COMMANDS = ("", "db", "db upgrade", "db current", "db stop", "index", "index create", "index list", "index drop",
-            "worker", "search", "explain", "recall", "status", "settings", "demo")  # fmt: skip
+COMMANDS = ("", "db", "db upgrade", "db current", "db check", "db downgrade", "db stop", "index", "index create",
+            "index list", "index drop", "worker", "search", "explain", "recall", "status", "settings",
+            "demo")  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,15 +1,29 @@
-"""A database that is dumped and restored elsewhere, with pg_dump and pg_restore."""
+"""A live database that is dumped and restored elsewhere, with pg_dump and pg_restore, whole and in parts."""
 
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.orm import Session
 
-from pg_semantic import database, embedded
+from pg_semantic import Searcher, database, embedded, errors, history, jobqueue
+from pg_semantic.search.request import Mode
+from pg_semantic.settings import Settings
+from pg_semantic.sync import verify
+from pg_semantic.sync.worker import Worker
 from tests.conftest import copy_of
-from tests.db.library import CLEAN, execute, fold, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, Base, encoder, execute, fold, generation_of, jobs, rows, sync, truth
+
+FIFTY = """
+INSERT INTO article
+SELECT i, 'title ' || i, CASE WHEN i % 7 = 0 THEN 'a harbour with lanterns' ELSE 'a meadow' END, 'en'
+FROM generate_series(1, 50) AS i
+"""
 
 
 @pytest.fixture
@@ -21,30 +35,104 @@ def elsewhere(server: sa.URL) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
-def dump_and_restore(here: sa.URL, there: sa.URL, file: Path) -> None:
-    programs = embedded.psql(Path(str(here.query["host"]))).parent
-    source, target = (url.set(drivername="postgresql").render_as_string(hide_password=False) for url in (here, there))
-    subprocess.run([programs / "pg_dump", "--format=custom", f"--file={file}", source], check=True)
-    subprocess.run([programs / "pg_restore", "--exit-on-error", f"--dbname={target}", file], check=True)
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    """A database with fifty articles that are synced."""
+    execute(articles, FIFTY)
+    sync(articles)
+    return articles
+
+
+def dump(here: sa.Engine, file: Path, *options: str) -> None:
+    source = here.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    run("pg_dump", here, "--format=custom", f"--file={file}", *options, source)
+
+
+def restore(there: sa.Engine, file: Path, *options: str) -> None:
+    target = there.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    run("pg_restore", there, "--exit-on-error", f"--dbname={target}", *options, str(file))
+
+
+def run(program: str, engine: sa.Engine, *arguments: str) -> None:
+    programs = embedded.psql(Path(str(engine.url.query["host"]))).parent
+    subprocess.run([programs / program, *arguments], check=True, capture_output=True)
+
+
+def dump_and_restore(here: sa.Engine, there: sa.Engine, file: Path) -> None:
+    dump(here, file)
+    restore(there, file)
+
+
+def found(engine: sa.Engine, query: str, mode: Mode) -> list[tuple[int, float, str]]:
+    with Session(engine) as session:
+        hits = Searcher(encoder()).search(session, Article.semantic, query, limit=10, mode=mode)
+    return [(hit.entity.id, hit.score, hit.passage) for hit in hits]
+
+
+def is_clean(engine: sa.Engine) -> bool:
+    return verify.verify(engine, generation_of(engine)).clean and truth(engine) == CLEAN
 
 
 def test_a_restored_database_has_its_vectors_and_goes_on_being_synced(
-    articles: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
 ) -> None:
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
-    sync(articles)
-    execute(articles, "UPDATE article SET title = 'waits' WHERE id = 1")
-    dump_and_restore(articles.url, elsewhere.url, tmp_path / "dump")
+    execute(synced, "UPDATE article SET title = 'waits' WHERE id = 1")
+    dump_and_restore(synced, elsewhere, tmp_path / "dump")
     assert jobs(elsewhere) == {"1"}
     execute(elsewhere, "UPDATE article SET title = 'new' WHERE id = 2")
     execute(elsewhere, "DELETE FROM article WHERE id = 3")
+    execute(elsewhere, "INSERT INTO article VALUES (51, 'newer', NULL, 'en')")
+    assert jobs(elsewhere) == {"1", "2", "3", "51"}
     done = sync(elsewhere)
-    assert (done.rows, done.chunks_encoded) == (3, 2)  # the deleted one is seen to
-    assert truth(elsewhere) == CLEAN
+    assert (done.rows, done.chunks_encoded) == (4, 3)  # the deleted one is seen to
+    assert is_clean(elsewhere)
     assert jobs(elsewhere) == set()
     assert rows(elsewhere, "SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text LIKE '%vector_idx'") == [
         (True,)
     ]
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_a_restored_database_is_searched_with_the_same_hits_and_scores(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path, mode: Mode
+) -> None:
+    dump_and_restore(synced, elsewhere, tmp_path / "dump")
+    before = found(synced, "harbour title 7", mode)
+    assert before
+    assert found(elsewhere, "harbour title 7", mode) == before
+
+
+def test_the_schema_and_the_statistics_are_restored_as_they_were(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    dump_and_restore(synced, elsewhere, tmp_path / "dump")
+    assert history.check(elsewhere).ok
+    for name in ("lexicon", "term", "encoder", "generation", "semantic_index"):
+        table = sa.table(name, schema="semantic")
+        row = sa.cast(sa.func.to_jsonb(table.table_valued()), sa.Text)
+        with synced.connect() as before, elsewhere.connect() as after:
+            was = before.scalars(sa.select(row).order_by(row)).all()
+            assert was
+            assert after.scalars(sa.select(row).order_by(row)).all() == was
+
+
+def test_rows_that_were_marked_had_a_job_or_were_parked_are_so_when_restored(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    execute(synced, "UPDATE article SET title = 'parked' WHERE id = 1")
+    fold(synced)
+    execute(synced, "UPDATE semantic.job SET state = 'failed', attempts = 5, error = 'too odd'")
+    execute(synced, "UPDATE article SET title = 'has a job' WHERE id = 2")
+    fold(synced)
+    execute(synced, "UPDATE article SET title = 'marked' WHERE id = 3")
+    dump_and_restore(synced, elsewhere, tmp_path / "dump")
+    assert sync(elsewhere).chunks_encoded == 2
+    number = generation_of(elsewhere).id
+    with elsewhere.begin() as connection:
+        assert [failure.error for failure in jobqueue.failures(connection, number, limit=5)] == ["too odd"]
+        assert jobqueue.retry(connection, number) == ["1"]
+    assert sync(elsewhere).chunks_encoded == 1
+    assert is_clean(elsewhere)
 
 
 def test_what_a_worker_had_in_hand_when_it_was_dumped_is_done_by_another(
@@ -56,6 +144,110 @@ def test_what_a_worker_had_in_hand_when_it_was_dumped_is_done_by_another(
         articles,
         "UPDATE semantic.job SET state = 'processing', claim = gen_random_uuid(), attempts = 1, lease_until = now()",
     )
-    dump_and_restore(articles.url, elsewhere.url, tmp_path / "dump")
+    dump_and_restore(articles, elsewhere, tmp_path / "dump")
     assert sync(elsewhere, retry_seconds=0.001).rows == 1
     assert truth(elsewhere) == CLEAN
+
+
+def test_a_dump_that_is_made_while_rows_are_written_and_synced_loses_no_edit(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+
+    def write() -> int:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            execute(
+                synced, "UPDATE article SET title = :title WHERE id % 5 = :part", title=f"{number}", part=number % 5
+            )
+        return number
+
+    with ThreadPoolExecutor(2) as threads:
+        working = threads.submit(Worker(synced, Settings()).run, stop)
+        writing = threads.submit(write)
+        try:
+            dump(synced, tmp_path / "dump")
+        finally:
+            stop.set()
+        assert writing.result() > 0
+        working.result()
+    restore(elsewhere, tmp_path / "dump")
+    execute(elsewhere, "UPDATE semantic.job SET lease_until = now() WHERE state = 'processing'")
+    sync(elsewhere, retry_seconds=0.001)
+    assert is_clean(elsewhere)
+    assert jobs(elsewhere) == set()
+
+
+def test_both_schemas_restored_one_after_the_other_work_when_the_tables_come_first(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    dump(synced, tmp_path / "dump")
+    execute(elsewhere, "CREATE EXTENSION vector; CREATE SCHEMA semantic")
+    restore(elsewhere, tmp_path / "dump", "--schema=public")
+    restore(elsewhere, tmp_path / "dump", "--schema=semantic")
+    execute(elsewhere, "UPDATE article SET title = 'new' WHERE id = 2")
+    assert sync(elsewhere).chunks_encoded == 1
+    assert is_clean(elsewhere)
+
+
+def test_the_registry_can_not_be_restored_before_the_tables_that_it_names(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    dump(synced, tmp_path / "dump")
+    execute(elsewhere, "CREATE EXTENSION vector; CREATE SCHEMA semantic")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        restore(elsewhere, tmp_path / "dump", "--schema=semantic", "--single-transaction")
+    assert b'relation "public.article' in refused.value.stderr
+
+
+def test_tables_that_get_other_numbers_in_another_order_are_the_same_to_the_registry(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    execute(elsewhere, "CREATE TABLE of_before (id integer)")  # so that no number is as it was
+    dump_and_restore(synced, elsewhere, tmp_path / "dump")
+    numbers = "SELECT CAST(chunks AS oid), CAST(receipts AS oid) FROM semantic.generation"
+    names = "SELECT CAST(chunks AS text), CAST(receipts AS text) FROM semantic.generation"
+    assert rows(elsewhere, numbers) != rows(synced, numbers)
+    assert rows(elsewhere, names) == rows(synced, names)
+    execute(elsewhere, "ALTER TABLE article RENAME TO paper")
+    execute(elsewhere, "UPDATE paper SET title = 'new' WHERE id = 2")
+    assert sync(elsewhere).chunks_encoded == 1
+
+
+def test_definitions_alone_are_said_to_be_so_and_work_with_the_data_of_our_schema(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    execute(synced, "UPDATE article SET title = 'waits' WHERE id = 1")
+    dump(synced, tmp_path / "dump", "--schema-only")
+    restore(elsewhere, tmp_path / "dump")
+    for refused in (sync, history.upgrade):
+        with pytest.raises(errors.NotInstalled, match="pg_dump --data-only --schema=semantic"):
+            refused(elsewhere)
+    dump(synced, tmp_path / "data", "--data-only", "--schema=semantic")
+    restore(elsewhere, tmp_path / "data")
+    execute(elsewhere, "INSERT INTO article VALUES (51, 'first here', NULL, 'en')")
+    assert sync(elsewhere).chunks_encoded == 1
+    assert is_clean(elsewhere)
+    assert jobs(elsewhere) == set()
+
+
+def test_tables_without_our_schema_refuse_writes_until_the_index_is_made_anew(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    dump(synced, tmp_path / "dump")
+    execute(elsewhere, "CREATE EXTENSION vector")
+    restore(elsewhere, tmp_path / "dump", "--schema=public")
+    with pytest.raises(exc.ProgrammingError, match='schema "semantic" does not exist'):
+        execute(elsewhere, "UPDATE article SET title = 'new' WHERE id = 2")
+    with pytest.raises(errors.NotInstalled, match="pg-semantic db upgrade"):
+        sync(elsewhere)
+    history.upgrade(elsewhere)
+    with pytest.raises(errors.DeclarationError, match="not of a semantic index"):
+        Base.metadata.create_all(elsewhere)
+    execute(elsewhere, "DROP TABLE article_semantic, article_semantic_receipt")
+    execute(elsewhere, "DROP FUNCTION article_semantic_capture CASCADE")
+    Base.metadata.create_all(elsewhere)
+    execute(elsewhere, "UPDATE article SET title = 'new' WHERE id = 2")
+    assert sync(elsewhere).rows == 50
+    assert is_clean(elsewhere)

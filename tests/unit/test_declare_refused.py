@@ -46,6 +46,19 @@ def test_a_relationship_is_not_a_column() -> None:
             semantic = SemanticIndex("author", encoder=ENCODER)
 
 
+def test_an_expression_is_not_a_column() -> None:
+    class Base(DeclarativeBase): ...
+
+    with pytest.raises(errors.DeclarationError, match=r"'loud', which is not a column\. Columns are: id, body\."):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            body: Mapped[str] = mapped_column()
+            loud: Mapped[str] = orm.column_property(sa.func.upper(body))
+            semantic = SemanticIndex("loud", encoder=ENCODER)
+
+
 @pytest.mark.parametrize("kind", [sa.Integer(), sa.Enum(Colour), sa.LargeBinary(), sa.JSON(), sa.ARRAY(sa.Text())])
 def test_a_column_that_is_not_text_is_refused(kind: sa.types.TypeEngine[object]) -> None:
     class Base(DeclarativeBase): ...

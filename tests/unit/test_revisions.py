@@ -1,0 +1,44 @@
+"""The revisions of our own schema as files: which there are, and that those of a release never change."""
+
+import hashlib
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from pg_semantic import errors, revisions
+
+FILES = sorted((revisions.folder() / "versions").glob("*.py"))
+LISTED = (revisions.folder() / "SHA256SUMS").read_text("utf-8")
+RELEASED = {name: digest for digest, name in (line.split() for line in LISTED.splitlines())}
+
+
+def test_the_names_of_the_files_say_what_alembic_reads_in_them() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(revisions.folder()).replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+    assert revisions.known() == tuple(reversed([revision.revision for revision in script.walk_revisions()]))
+    assert script.get_heads() == [revisions.known()[-1]]
+
+
+@pytest.mark.parametrize("name", [f"versions/{file.name}" for file in FILES])
+def test_a_revision_is_as_it_was_listed(name: str) -> None:
+    digest = hashlib.sha256((revisions.folder() / name).read_bytes()).hexdigest()
+    assert RELEASED.get(name) == digest, (
+        f"migrations/{name} is not as migrations/SHA256SUMS lists it. Databases have run a released revision as it "
+        "was: leave it so, and write a new revision. One that is in no release yet is listed by `make checksums`."
+    )
+
+
+def test_no_revision_that_was_listed_is_gone() -> None:
+    assert RELEASED.keys() == {f"versions/{file.name}" for file in FILES}
+
+
+def test_only_the_newest_revision_will_do_and_the_message_says_how_to_get_there() -> None:
+    *earlier, newest = revisions.known()
+    revisions.require_newest(newest)
+    for revision in earlier:
+        with pytest.raises(errors.NotInstalled, match=rf"at revision {revision}.*run `pg-semantic db upgrade`"):
+            revisions.require_newest(revision)
+    with pytest.raises(errors.NotInstalled, match=r"at revision 9999.*install the version that upgraded it"):
+        revisions.require_newest("9999")
