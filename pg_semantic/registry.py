@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from pg_semantic import database, errors, sql
 from pg_semantic.spec import IndexSpec
@@ -46,7 +47,7 @@ class KnownEncoder:
 def generations(connection: sa.Connection) -> list[Generation]:
     """Every generation in the database, oldest index first."""
     with database.translated():
-        rows = connection.execute(sql.statement("registry", "generations"))
+        rows = connection.execute(sql.statement("registry", "generations").columns(spec=JSONB))
         return [
             Generation(
                 id=row.id,
@@ -58,6 +59,12 @@ def generations(connection: sa.Connection) -> list[Generation]:
             )
             for row in rows
         ]
+
+
+def tables(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Schema and name of every chunk and receipt table, of whichever generation."""
+    with database.translated():
+        return [(row.schema, row.name) for row in connection.execute(sql.statement("registry", "tables"))]
 
 
 def find(connection: sa.Connection, name: str) -> Generation:

@@ -17,6 +17,13 @@ JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 JOIN pg_class AS chunks ON chunks.oid = generation.chunks
 ORDER BY semantic_index.id, generation.id
 
+-- name: tables
+-- The chunk and receipt tables of every generation, by the names that they have now.
+SELECT pg_namespace.nspname AS schema, pg_class.relname AS name
+FROM semantic.generation
+JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
+JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
+
 -- name: encoder_of
 -- The encoder that made the vectors of a chunk table.
 SELECT encoder.reference, encoder.dimensions, encoder.fingerprint
