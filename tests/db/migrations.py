@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 _ENV = """
 from alembic import context
@@ -82,6 +83,10 @@ class Application:
     def check(self) -> None:
         """Raises when another migration is needed."""
         command.check(self._config())
+
+    def head(self) -> str:
+        """The newest migration."""
+        return str(ScriptDirectory.from_config(self._config()).get_current_head())
 
     def offline(self, revisions: str, *, down: bool = False) -> str:
         """The SQL of migrations, for a person to run."""
