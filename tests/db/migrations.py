@@ -12,7 +12,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 _ENV = """
+import asyncio
+
 from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from pg_semantic import alembic_plugin
 
@@ -20,15 +23,28 @@ alembic_plugin.register()
 
 attributes = context.config.attributes
 options = {"target_metadata": attributes["metadata"], **attributes["options"]}
-if context.is_offline_mode():
-    context.configure(url="postgresql+psycopg://", dialect_opts={"paramstyle": "named"}, **options)
+
+
+def run(**how):
+    context.configure(**how, **options)
     with context.begin_transaction():
         context.run_migrations()
+
+
+async def run_on(url):
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda synchronous: run(connection=synchronous))
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    run(url="postgresql+psycopg://", dialect_opts={"paramstyle": "named"})
+elif attributes["driver"] is not None:
+    asyncio.run(run_on(attributes["engine"].url.set(drivername="postgresql+" + attributes["driver"])))
 else:
     with attributes["engine"].connect() as connection:
-        context.configure(connection=connection, **options)
-        with context.begin_transaction():
-            context.run_migrations()
+        run(connection=connection)
 """
 
 _SCRIPT = '''
@@ -58,6 +74,7 @@ class Application:
     folder: Path
     metadata: sa.MetaData | list[sa.MetaData]
     options: dict[str, Any]
+    driver: str | None = None  # of an async environment
 
     def autogenerate(self) -> str:
         """The text of a new migration, written by Alembic."""
@@ -96,7 +113,7 @@ class Application:
         return output.getvalue()
 
     def _config(self, output: io.StringIO | None = None) -> Config:
-        attributes = {"engine": self.engine, "metadata": self.metadata, "options": self.options}
+        attributes = {"engine": self.engine, "metadata": self.metadata, "options": self.options, "driver": self.driver}
         config = Config(attributes=attributes, output_buffer=output, stdout=io.StringIO())
         config.set_main_option("script_location", str(self.folder))
         config.set_main_option("file_template", "%%(rev)s")

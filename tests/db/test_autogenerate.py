@@ -1,5 +1,6 @@
 """Migrations that Alembic writes for semantic indexes: there, back, and there again, and nothing said twice."""
 
+import ast
 import dataclasses
 import json
 import re
@@ -15,6 +16,7 @@ from sqlalchemy.schema import CreateTable
 from pg_semantic import SemanticIndex, database, declare, errors, inspection, schema
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import Hnsw, Lexical
+from tests import documents
 from tests.db.library import CLEAN, execute, rows, sync, truth
 from tests.db.migrations import Application, application
 
@@ -237,6 +239,18 @@ def test_an_index_comes_after_the_column_that_it_is_of(application: Application)
     assert operations(upgrade)[-2:] == [("add_column", "article"), ("create_semantic_index", "article_semantic")]
     assert operations(downgrade)[:2] == [("drop_semantic_index", "article_semantic"), ("drop_column", "article")]
     application.downgrade()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_an_async_environment_will_do(application: Application, driver: str) -> None:
+    application.driver = driver
+    before = left(application.engine)
+    for metadata in (of_both(), article()):
+        application.metadata = metadata
+        application.migrate()
+        application.check()
+    application.downgrade()
+    assert left(application.engine) == before
 
 
 def test_a_migrated_index_is_synced_by_the_worker(application: Application) -> None:
@@ -540,3 +554,20 @@ def test_several_metadata_are_compared_as_one(application: Application) -> None:
     made = {name for kind, name in operations(parts(application.migrate())[0]) if kind == "create_semantic_index"}
     assert made == {"article_semantic", "page_semantic"}
     application.check()
+
+
+def test_the_page_on_migrations_shows_what_is_written(application: Application) -> None:
+    page = documents.ROOT / "docs" / "migrations.md"
+    lines, *shown = documents.blocks(page, "python")
+    assert lines in (application.folder / "env.py").read_text()
+    application.metadata = article("title", "body", encoder="sentence-transformers/all-MiniLM-L6-v2")
+    written = application.migrate()
+    application.metadata = article("title", "body", encoder="intfloat/e5-small-v2")
+    written += application.autogenerate()
+    assert len(shown) == 3
+    assert {call for block in shown for call in calls(block)} <= calls(written)
+
+
+def calls(text: str) -> set[str]:
+    """Every call in a text, however it is formatted."""
+    return {ast.unparse(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)}
