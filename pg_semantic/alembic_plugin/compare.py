@@ -38,9 +38,11 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
         for where, bound in declared.items()
         if _is_included(context, bound.spec, bound.tables) and (operation := _needed(bound.spec, stored.get(where)))
     ]
-    refusals.refuse_new_names([drop.spec for drop in drops], [other.spec for other in others])
-    for where in declared.keys() & stored.keys():
-        refusals.refuse_lost_columns(context, upgrade_ops, stored[where].live)
+    dropped = [drop.spec for drop in drops]
+    refusals.refuse_new_names(context, dropped, [other.spec for other in others])
+    for index in stored.values():
+        if index.live not in dropped:
+            refusals.refuse_lost_columns(context, upgrade_ops, index.live)
     upgrade_ops.ops[:0] = drops
     upgrade_ops.ops.extend(others)
     return PriorityDispatchResult.CONTINUE

@@ -27,11 +27,11 @@ def refuse_another_source(declared: IndexSpec, stored: IndexSpec) -> None:
         )
 
 
-def refuse_new_names(dropped: Sequence[IndexSpec], made: Sequence[IndexSpec]) -> None:
+def refuse_new_names(context: AutogenContext, dropped: Sequence[IndexSpec], made: Sequence[IndexSpec]) -> None:
     """A semantic index that differs in its name alone is not made anew: every row would be encoded again."""
     for old in dropped:
         for new in made:
-            if _but_for_name(old) == _but_for_name(new):
+            if _but_for_name(context, old) == _but_for_name(context, new):
                 raise errors.DeclarationError(
                     f"Semantic index {old.name!r} on table {old.table!r} is declared as {new.name!r} now. To keep its "
                     f"vectors, declare it with name={old.name!r}. To make it anew under the other name, take it out of "
@@ -71,9 +71,9 @@ def _stays_text(operation: AlterColumnOp) -> bool:
     return operation.modify_type is None or schema.is_text(operation.modify_type)
 
 
-def _but_for_name(spec: IndexSpec) -> tuple[object, ...]:
+def _but_for_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
     recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.hnsw, spec.lexical)
-    return (spec.table, _written_alike(spec.key), recipe)
+    return (sides.place(context, spec.schema, spec.table), _written_alike(spec.key), recipe)
 
 
 def _written_alike(key: Sequence[KeyColumn]) -> list[tuple[str, str]]:

@@ -405,6 +405,22 @@ def test_a_renamed_index_is_refused_with_the_name_to_declare(application: Applic
         application.autogenerate()
 
 
+def test_a_table_that_moves_to_another_schema_has_its_index_made_there(application: Application) -> None:
+    execute(application.engine, "CREATE SCHEMA shop")
+    application.options["include_schemas"] = True
+    application.metadata = article("body")
+    application.migrate()
+    application.metadata = in_a_schema()
+    upgrade, _ = parts(application.migrate())
+    assert [name for name, _ in operations(upgrade)] == [
+        "drop_semantic_index",
+        "create_table",
+        "drop_table",
+        "create_semantic_index",
+    ]
+    application.check()
+
+
 def test_a_rename_of_the_table_is_a_migration_of_its_own(application: Application) -> None:
     application.metadata = article("title", "body")
     application.migrate()
@@ -413,7 +429,7 @@ def test_a_rename_of_the_table_is_a_migration_of_its_own(application: Applicatio
         application.autogenerate()
 
 
-def test_a_column_that_goes_or_is_renamed_is_refused_while_the_live_copy_reads_it(application: Application) -> None:
+def with_headline() -> sa.MetaData:
     class Base(DeclarativeBase): ...
 
     class Article(Base):
@@ -423,13 +439,53 @@ def test_a_column_that_goes_or_is_renamed_is_refused_while_the_live_copy_reads_i
         body: Mapped[str | None]
         semantic = SemanticIndex("headline", "body", encoder="hashed:32")
 
-    application.metadata = article("title", "body")
+    return Base.metadata
+
+
+def test_a_column_that_goes_or_is_renamed_is_refused_while_the_live_copy_reads_it(application: Application) -> None:
+    application.metadata = of_both()
     application.migrate()
-    application.metadata = Base.metadata
+    application.metadata = with_headline()
     with pytest.raises(
         errors.DeclarationError, match=r"'title' of table 'article' is dropped or renamed.*`pg-semantic"
     ):
         application.autogenerate()
+
+
+def test_an_index_that_is_not_declared_and_left_out_keeps_its_columns_too(application: Application) -> None:
+    application.metadata = of_both()
+    application.migrate()
+    application.metadata = without_title()
+    application.options["include_name"] = all_but("article_semantic", "include_name")
+    with pytest.raises(errors.DeclarationError, match="'title' of table 'article' is dropped"):
+        application.autogenerate()
+    application.options.clear()
+    assert operations(parts(application.migrate())[0]) == [
+        ("drop_semantic_index", "article_semantic"),
+        ("drop_column", "article"),
+    ]
+    application.downgrade()
+
+
+def without_title() -> sa.MetaData:
+    class Base(DeclarativeBase): ...
+
+    class Article(Base):
+        __tablename__ = "article"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str | None]
+
+    return Base.metadata
+
+
+def test_a_column_that_was_renamed_by_hand_is_a_changed_column(application: Application) -> None:
+    application.metadata = of_both()
+    application.migrate()
+    execute(application.engine, "ALTER TABLE article RENAME title TO headline")
+    application.metadata = with_headline()
+    upgrade, _ = parts(application.autogenerate())
+    assert operations(upgrade) == [("alter_semantic_index", "article_semantic")]
+    assert "was={'columns': ['title', 'body']}" in upgrade
 
 
 def test_a_column_that_becomes_another_type_is_refused_while_the_live_copy_reads_it(application: Application) -> None:
