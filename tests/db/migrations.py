@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -120,10 +119,8 @@ class Application:
         return config
 
 
-@pytest.fixture
-def application(engine: sa.Engine, tmp_path: Path) -> Application:
+def begin(engine: sa.Engine, folder: Path) -> Application:
     """An application that has no tables and no migrations yet."""
-    folder = tmp_path / "alembic"
     (folder / "versions").mkdir(parents=True)
     (folder / "env.py").write_text(_ENV)
     (folder / "script.py.mako").write_text(_SCRIPT)

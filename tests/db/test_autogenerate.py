@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +18,18 @@ from pg_semantic import SemanticIndex, database, declare, errors, inspection, sc
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import Hnsw, Lexical
 from tests import documents
+from tests.db import migrations
 from tests.db.library import CLEAN, execute, rows, sync, truth
-from tests.db.migrations import Application, application
-
-__all__ = ["application"]
+from tests.db.migrations import Application
 
 Declare = Callable[..., sa.MetaData]
 
-COUNTERPART = {"create_table": "drop_table", "create_semantic_index": "drop_semantic_index"}
+COUNTERPART = {
+    "create_table": "drop_table",
+    "add_column": "drop_column",
+    "create_semantic_index": "drop_semantic_index",
+    "alter_semantic_index": "revert_semantic_index",
+}
 COUNTERPART |= {undoing: done for done, undoing in COUNTERPART.items()}
 
 CREATE = """
@@ -39,6 +44,12 @@ CREATE = """
         lexical={'config': 'english', 'k1': 1.2, 'b': 0.75},
     )
 """
+
+
+@pytest.fixture
+def application(engine: sa.Engine, tmp_path: Path) -> Application:
+    """An application that has no tables and no migrations yet."""
+    return migrations.begin(engine, tmp_path / "alembic")
 
 
 def article(*columns: str, table: str = "article", **declared: Any) -> sa.MetaData:
