@@ -67,6 +67,10 @@ class _Change(_Step):
         self.was, self.columns = was, columns
 
 
+class Prepare(_Change):
+    """Makes sure that the index is as ``was`` says; abandons a copy ``next`` that is."""
+
+
 class Begin(_Change):
     """Records the copy ``next``, whose tables have been created."""
 
@@ -154,7 +158,7 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
 @compiles(CreateFunction, "postgresql")
 def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -> str:
     spec = step.spec
-    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
+    old, new = _transition(step, "old_rows"), _transition(step, "new_rows")
     old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
     old_text, new_text = (
         sa.tuple_(*(sa.cast(rows.c[name], sa.Text).collate("C") for name in step.columns)) for rows in (old, new)
@@ -180,6 +184,13 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
     quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
     settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
     return _fill("function", function=_function(compiler, step), settings=settings, body=quoted)
+
+
+def _transition(step: CreateFunction, name: str) -> sa.TableClause:
+    """The rows of the source as a trigger has them: key columns, and those that any generation is made of."""
+    key = [sa.column(column.name, step.source.c[column.name].type) for column in step.spec.key]
+    names = {column.name for column in step.spec.key}
+    return sa.table(name, *key, *(sa.column(text, sa.Text) for text in step.columns if text not in names))
 
 
 def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
@@ -232,6 +243,11 @@ def _register(step: Register, compiler: DDLCompiler, **_: object) -> str:
         encoder_id=str(step.spec.encoder.id),
         spec=_literal(compiler, json.dumps(step.spec.to_json())),
     )
+
+
+@compiles(Prepare, "postgresql")
+def _prepare(step: Prepare, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("prepare", **_change(step, compiler))
 
 
 @compiles(Begin, "postgresql")

@@ -29,13 +29,14 @@ def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
 def begin(target: IndexSpec, was: IndexSpec, *, watched: Sequence[str] = ()) -> list[ExecutableDDLElement]:
     """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says.
 
-    ``watched`` are columns that a third copy is made of. In the database this is an error when the live copy is
-    otherwise, or there is a copy ``next`` already.
+    ``was`` may also be the spec of a copy ``next``, which is then abandoned for this one; ``watched`` are columns that
+    a third copy is made of. In the database this is an error when the index is otherwise.
     """
     _require_alike(target, was)
     tables = schema.build(target, role="next")
     columns = tuple(dict.fromkeys((*was.columns, *target.columns, *watched)))
     return [
+        capture.Prepare(target, _of(tables), was=was, columns=columns),
         *_create_tables(tables),
         capture.Begin(target, _of(tables), was=was, columns=columns),
         capture.CreateFunction(was, _of(tables), columns),

@@ -14,7 +14,7 @@ from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, S
 
 T = TypeVar("T")
 
-# Where a Table keeps its semantic indexes, by their declarations.
+# Where a MetaData keeps the semantic indexes of its tables. Not in a Table's own `info`, which Alembic writes down.
 _INFO = "pg_semantic"
 
 
@@ -139,8 +139,8 @@ class SemanticIndex:
         """The index on the class's own table, or the one that it inherits with its parent's table."""
         for ancestor in mapper.iterate_to_root():
             table = ancestor.local_table
-            if isinstance(table, sa.Table) and self in table.info.get(_INFO, {}):
-                return cast("BoundIndex[Any]", table.info[_INFO][self])
+            if isinstance(table, sa.Table) and self in (bound := _bound_to(table)):
+                return bound[self]
             if ancestor.concrete:
                 break
         return None
@@ -156,7 +156,7 @@ class SemanticIndex:
         tables = schema.build(spec, table)
         name = f"{entity.__name__}{self._attribute.title().replace('_', '')}Chunk"
         bound = BoundIndex(entity, tables, _map_chunk(mapper, tables, name=name))
-        table.info.setdefault(_INFO, {})[self] = bound
+        table.metadata.info.setdefault(_INFO, {}).setdefault(table, {})[self] = bound
 
     def _spec(self, mapper: orm.Mapper[Any], table: sa.Table) -> IndexSpec:
         return IndexSpec(
@@ -176,7 +176,12 @@ class SemanticIndex:
 def indexes(metadata: sa.MetaData) -> Iterator[BoundIndex[Any]]:
     """Every semantic index declared on classes mapped to this MetaData's tables."""
     for table in metadata.tables.values():
-        yield from table.info.get(_INFO, {}).values()
+        yield from _bound_to(table).values()
+
+
+def _bound_to(table: sa.Table) -> dict[SemanticIndex, BoundIndex[Any]]:
+    """The semantic indexes of a table, by their declarations."""
+    return cast("dict[SemanticIndex, BoundIndex[Any]]", table.metadata.info.get(_INFO, {}).get(table, {}))
 
 
 def bind(spec: IndexSpec) -> BoundIndex[Any]:

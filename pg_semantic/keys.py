@@ -46,6 +46,14 @@ def type_name(of: sa.types.TypeEngine[Any]) -> str:
     return of.compile(dialect=_DIALECT).lower().partition(" collate ")[0]
 
 
+def written_alike(type_name: str) -> str:
+    """A key column's type in one of the ways in which Postgres lets it be written."""
+    name = re.sub(r",\s*", ",", type_name.lower()).replace("character varying", "varchar").replace("character", "char")
+    name = re.sub(r"^(numeric\(\d+),0\)", r"\1)", name)
+    name = "char(1)" if name == "char" else name
+    return name.removesuffix(" without time zone")
+
+
 def wire(column: sa.ColumnElement[Any], type_name: str) -> sa.ColumnElement[bytes]:
     """The SQL expression of a key column's value as the bytes that a binary COPY has.
 

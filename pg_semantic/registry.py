@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from pg_semantic import database, errors, schema, sql
 from pg_semantic.schema import Role, Tables
@@ -60,7 +61,14 @@ class Generation:
 def generations(connection: sa.Connection) -> list[Generation]:
     """Every generation in the database, oldest index first."""
     with database.translated():
-        return [_generation(row) for row in connection.execute(sql.statement("registry", "generations"))]
+        rows = connection.execute(sql.statement("registry", "generations").columns(spec=JSONB))
+        return [_generation(row) for row in rows]
+
+
+def tables(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Schema and name of every chunk and receipt table, of whichever generation."""
+    with database.translated():
+        return [(row.schema, row.name) for row in connection.execute(sql.statement("registry", "tables"))]
 
 
 def find(connection: sa.Connection, name: str) -> Generation:
@@ -87,17 +95,20 @@ def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     return found
 
 
-def live(connection: sa.Connection, spec: IndexSpec) -> Generation:
-    """The live generation of a semantic index that is declared; raises `errors.IndexNotFound`."""
+def live(connection: sa.Connection, spec: IndexSpec) -> tuple[Generation, frozenset[int]]:
+    """The live generation of a semantic index that is declared, and the numbers of all that it has.
+
+    Raises `errors.IndexNotFound`.
+    """
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated():
-        row = connection.execute(sql.statement("registry", "live"), {"chunks": name}).one_or_none()
+        row = connection.execute(sql.statement("registry", "live").columns(spec=JSONB), {"chunks": name}).one_or_none()
     if row is None:
         raise errors.IndexNotFound(
             f"Semantic index {name!r} has not been created in this database: "
             "metadata.create_all(engine), or `pg-semantic index create`."
         )
-    return _generation(row)
+    return _generation(row), frozenset(row.kept)
 
 
 def fingerprint_of(generation_id: int) -> sa.ScalarSelect[str | None]:

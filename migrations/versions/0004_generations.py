@@ -123,39 +123,57 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # Makes sure that an index is as a change expects it to be: live, or to come, and then abandoned for what comes now.
+    """
+    CREATE FUNCTION semantic.prepare_generation_v1(index_name text, index_source regclass, was jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known_index integer := (
+            SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
+        );
+        newest record;
+    BEGIN
+        SELECT id, role, semantic.recipe_v1(spec) AS recipe INTO newest
+        FROM semantic.generation
+        WHERE index_id = known_index AND role IN ('live', 'next')
+        ORDER BY role DESC
+        LIMIT 1;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no semantic index % on table %', index_name, index_source
+            USING ERRCODE = 'undefined_object';
+        ELSIF newest.recipe <> semantic.recipe_v1(was) THEN
+            RAISE EXCEPTION 'semantic index % is not what this change was made for: its % copy is %, and not %',
+                index_name, newest.role, newest.recipe, semantic.recipe_v1(was)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'A copy that is being built has to be switched to, or dropped, first.';
+        ELSIF newest.role = 'next' THEN
+            PERFORM semantic.forget_generation_v1(newest.id, true);
+        END IF;
+    END
+    $body$
+    """,
     """
     CREATE FUNCTION semantic.begin_generation_v1(
         index_name text, index_source regclass, next_chunks regclass, next_receipts regclass,
-        next_encoder_id bigint, target jsonb, was jsonb, captured text[]
+        next_encoder_id bigint, target jsonb, captured text[]
     ) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        live record;
+        known_index integer := (
+            SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
+        );
         made integer;
     BEGIN
-        SELECT generation.index_id, generation.spec INTO live
-        FROM semantic.generation
-        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE semantic_index.name = index_name AND semantic_index.source = index_source AND generation.role = 'live'
-        FOR UPDATE OF generation;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'there is no semantic index % on table %', index_name, index_source
-            USING ERRCODE = 'undefined_object';
-        ELSIF semantic.recipe_v1(live.spec) <> semantic.recipe_v1(was) THEN
-            RAISE EXCEPTION 'semantic index % is not as this change expects it to be: it is %, expected was %',
-                index_name, semantic.recipe_v1(live.spec), semantic.recipe_v1(was)
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'A copy that an earlier change began has to be switched to, or dropped, first.';
-        END IF;
         PERFORM CAST(target #>> '{lexical,config}' AS regconfig);
         INSERT INTO semantic.encoder (id, reference, dimensions)
         VALUES (next_encoder_id, target #>> '{encoder,reference}', (target #>> '{encoder,dimensions}')::integer)
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
-        VALUES (live.index_id, 'next', next_encoder_id, next_chunks, next_receipts, target)
+        VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
         RETURNING id INTO made;
-        PERFORM semantic.require_captured_v1(live.index_id, captured);
+        PERFORM semantic.require_captured_v1(known_index, captured);
         PERFORM semantic.expose_v1(made);
         RETURN made;
     END
@@ -249,11 +267,19 @@ FUNCTIONS = (
         PERFORM semantic.forget_generation_v1(id, true)
         FROM semantic.generation
         WHERE index_id = known_index AND role = 'next' AND semantic.recipe_v1(spec) = semantic.recipe_v1(target);
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'semantic index % can not go back: the copy before was dropped, or it was changed since',
+        IF EXISTS (
+            SELECT FROM semantic.generation
+            WHERE index_id = known_index AND role = 'live' AND semantic.recipe_v1(spec) <> semantic.recipe_v1(was)
+        ) THEN
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'semantic index % can not go back: the copy before was dropped, or changed since',
+                    index_name
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                    HINT = 'Declare what is wanted, and make a migration for that.';
+            END IF;
+            RAISE WARNING 'semantic index % is live as it was before the copy that this one took the place of',
                 index_name
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Declare what is wanted, and make a migration for that.';
+            USING HINT = 'To have that copy again, begin it anew.';
         END IF;
         PERFORM semantic.require_captured_v1(known_index, captured);
     END
@@ -295,7 +321,11 @@ def downgrade() -> None:
     op.execute("""
         DO $body$
         BEGIN
-            PERFORM semantic.forget_generation_v1(id, true) FROM semantic.generation WHERE role <> 'live';
+            IF EXISTS (SELECT FROM semantic.generation WHERE role <> 'live') THEN
+                RAISE EXCEPTION 'there are semantic indexes of several generations'
+                USING ERRCODE = 'dependent_objects_still_exist',
+                    HINT = 'Drop those that are not live, with pg-semantic generation drop.';
+            END IF;
             EXECUTE coalesce(
                 (SELECT string_agg(format('DROP VIEW semantic.chunks_%s, semantic.receipts_%s', id, id), ';')
                  FROM semantic.generation),
@@ -305,8 +335,9 @@ def downgrade() -> None:
         $body$
     """)
     op.execute(
-        "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
-        "semantic.rename_v1, semantic.begin_generation_v1, semantic.require_captured_v1, semantic.recipe_v1, "
+        "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
+        "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
+        "semantic.prepare_generation_v1, semantic.require_captured_v1, semantic.recipe_v1, "
         "semantic.unregister_index_v2, semantic.forget_generation_v1, semantic.register_index_v2, semantic.expose_v1"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

@@ -15,6 +15,7 @@ from pg_semantic.cli import (
     demo,
     encoder,
     explain,
+    generation,
     index,
     recall,
     retry,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(database.app, name="db")
 app.add_typer(index.app, name="index")
+app.add_typer(generation.app, name="generation")
 app.add_typer(encoder.app, name="encoder")
 for command, function in (
     ("worker", worker.worker),

@@ -5,6 +5,6 @@ it live in a moment. The one before is kept true, so that `rollback` is right at
 """
 
 from pg_semantic.generations.coverage import Coverage, coverage
-from pg_semantic.generations.lifecycle import Disk, begin, disk, drop, rollback, switch
+from pg_semantic.generations.lifecycle import Disk, begin, disk, drop, find, rollback, size, switch
 
-__all__ = ["Coverage", "Disk", "begin", "coverage", "disk", "drop", "rollback", "switch"]
+__all__ = ["Coverage", "Disk", "begin", "coverage", "disk", "drop", "find", "rollback", "size", "switch"]

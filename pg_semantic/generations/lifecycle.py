@@ -32,15 +32,17 @@ class Disk:
 
 def disk(engine: sa.Engine, live: Generation, target: IndexSpec) -> Disk:
     """How much room another copy will take, if it has as many chunks as the live one; its vectors lie there twice."""
-    stored = live.stored
-    names = {
-        "chunks": database.qualified_name(stored.chunks.schema, stored.chunks.name),
-        "receipts": database.qualified_name(stored.receipts.schema, stored.receipts.name),
-    }
     with transaction.begin(engine) as connection:
-        row = connection.execute(sql.statement("registry", "size"), names).one()
+        taken = size(connection, live)
+        chunks = connection.scalar(sa.select(sa.func.count()).select_from(live.tables.chunks)) or 0
     sizes = [2 * spec.encoder.dimensions * _BYTES[spec.storage] for spec in (live.spec, target)]
-    return Disk(row.bytes, max(0, row.bytes + row.chunks * (sizes[1] - sizes[0])))
+    return Disk(taken, max(0, taken + chunks * (sizes[1] - sizes[0])))
+
+
+def size(connection: sa.Connection, generation: Generation) -> int:
+    """Bytes that a generation takes, with its indexes."""
+    found: int = connection.execute(sql.statement("registry", "size"), {"generation": generation.id}).scalar_one()
+    return found
 
 
 def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:

@@ -88,6 +88,10 @@ class Following:
         self.confirm(engine, index, encodes=encodes)
         return serving
 
+    def forget(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
+        """Asks no generation until one is adopted anew: the one before was dropped."""
+        self._known.get(engine, {}).pop(_place(index, encodes=encodes), None)
+
     def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
         """Remembers that a search has just found the generation that it asked to be the one to ask."""
         self._confirmed.setdefault(engine, {})[_place(index, encodes=encodes)] = time.monotonic()
@@ -141,8 +145,8 @@ class Following:
             self._loading.release()
 
 
-def look(session: orm.Session, index: BoundIndex[Any]) -> Generation:
-    """The live generation, as the database says now; raises `errors.IndexNotFound`."""
+def look(session: orm.Session, index: BoundIndex[Any]) -> tuple[Generation, frozenset[int]]:
+    """The live generation, as the database says now, and all that there are; raises `errors.IndexNotFound`."""
     connection = session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
     return registry.live(connection, index.spec)
 

@@ -94,7 +94,7 @@ class Searcher:
         if serving is None:
             if encodes:
                 self._own_encoder().encode(wanted.text)  # remembered, so that no connection waits for the encoder
-            live = following.look(session, wanted.index)
+            live, _ = following.look(session, wanted.index)
             serving = self._following.adopt(engine, wanted.index, live, encodes=encodes)
         return serving
 
@@ -111,10 +111,9 @@ class Searcher:
         values = asked.values(vector)
         engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
-            if not self._following.is_fresh(engine, wanted.index, encodes=encodes):
-                live = following.look(session, wanted.index)
-                if self._following.adopt(engine, wanted.index, live, encodes=encodes) is not serving:
-                    return [], True
+            fresh = self._following.is_fresh(engine, wanted.index, encodes=encodes)
+            if not fresh and self._has_moved(session, wanted, serving):
+                return [], True
             found = session.execute(statement, values).all()
             if asked.is_short(found):
                 found = session.execute(self._statement(asked, exact=True), values).all()
@@ -123,19 +122,30 @@ class Searcher:
     def _is_to_be_repeated(
         self, session: orm.Session, wanted: Request[T], serving: Serving, *, found: Sequence[sa.Row[Any]]
     ) -> bool:
-        if found:
-            live, fingerprint = (found[0]._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
-        else:
-            now = following.look(session, wanted.index)
-            live, fingerprint = now.id, now.fingerprint
         engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        if not found:
+            return self._has_moved(session, wanted, serving)
+        live, fingerprint = (found[0]._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
         if live != serving.generation.id:
-            now = following.look(session, wanted.index)
-            return self._following.adopt(engine, wanted.index, now, encodes=encodes) is not serving
-        if serving.encoder and fingerprint not in {None, serving.encoder.fingerprint}:
-            raise following.mismatch(dataclasses.replace(serving.generation, fingerprint=fingerprint), serving.encoder)
+            return self._has_moved(session, wanted, serving)
+        self._require_same(serving, fingerprint)
         self._following.confirm(engine, wanted.index, encodes=encodes)
         return False
+
+    def _has_moved(self, session: orm.Session, wanted: Request[Any], serving: Serving) -> bool:
+        """Whether another generation is to be asked now than the one that was; asks the database."""
+        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        live, kept = following.look(session, wanted.index)
+        if live.id == serving.generation.id:
+            self._require_same(serving, live.fingerprint)
+        elif serving.generation.id not in kept:
+            self._following.forget(engine, wanted.index, encodes=encodes)
+            return True
+        return self._following.adopt(engine, wanted.index, live, encodes=encodes) is not serving
+
+    def _require_same(self, serving: Serving, fingerprint: str | None) -> None:
+        if serving.encoder and fingerprint not in {None, serving.encoder.fingerprint}:
+            raise following.mismatch(dataclasses.replace(serving.generation, fingerprint=fingerprint), serving.encoder)
 
     def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
         shape = asked.shape(exact=exact)
@@ -199,6 +209,6 @@ class AsyncSearcher:
         if serving is None:
             if encodes:
                 await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - the pair is one
-            live = await session.run_sync(following.look, wanted.index)
+            live, _ = await session.run_sync(following.look, wanted.index)
             serving = await asyncio.to_thread(known.adopt, engine, wanted.index, live, encodes=encodes)
         return serving

@@ -85,9 +85,13 @@ SELECT semantic.register_index_v2($name, $source, $chunks, $receipts, $encoder_i
 -- Forgets a semantic index, its generations and their jobs.
 SELECT semantic.unregister_index_v2($chunks)
 
+-- name: prepare
+-- Makes sure that a semantic index is as a change expects it to be.
+SELECT semantic.prepare_generation_v1($name, $source, $was)
+
 -- name: begin
 -- Records the copy `next` of a semantic index.
-SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $target, $was, $captured)
+SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $target, $captured)
 
 -- name: withdraw
 -- Takes the copy back, whatever has become of it.

@@ -25,11 +25,19 @@ ORDER BY semantic_index.id, generation.id
 -- The chunk table of a generation.
 SELECT CAST(chunks AS text) FROM semantic.generation WHERE id = :generation
 
+-- name: tables
+-- The chunk and receipt tables of every generation, by the names that they have now.
+SELECT pg_namespace.nspname AS schema, pg_class.relname AS name
+FROM semantic.generation
+JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
+JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
+
 -- name: live
 -- The live generation of the index whose chunk table has this name; of a chunk table that was live when the transaction
--- took its snapshot it may be another.
+-- took its snapshot it may be another. And all generations that the index has.
 SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
-       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint
+       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
+       ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
@@ -131,9 +139,10 @@ SELECT count(*) FROM (
 ) AS waiting
 
 -- name: size
--- Bytes of a generation with its indexes, and how many chunks the planner takes it to have.
-SELECT pg_total_relation_size(CAST(:chunks AS regclass)) + pg_total_relation_size(CAST(:receipts AS regclass)) AS bytes,
-       greatest(0, coalesce(semantic.rows_estimate_v1(CAST(:chunks AS regclass)), 0)) AS chunks
+-- Bytes of a generation with its indexes.
+SELECT pg_total_relation_size(chunks) + pg_total_relation_size(receipts)
+FROM semantic.generation
+WHERE id = :generation
 
 -- name: role_seconds
 -- For how long a generation has had its role.

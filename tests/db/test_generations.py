@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import Chunking, Hnsw, Lexical, Searcher, encoders, errors, generations, registry, search
+from pg_semantic.generations import lifecycle
 from pg_semantic.registry import Generation
 from pg_semantic.search import following
 from pg_semantic.spec import EncoderSpec
@@ -19,6 +20,12 @@ from tests.db.library import Article, Base, encoder, execute, generation_of, job
 NAME = "article_semantic"
 OTHER = EncoderSpec("hashed:48", 48)
 TEXTS = ("harbour candle", "meadow engine", "violin glacier", "pepper lantern", "anchor thistle")
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are dropped at once: no other searcher is there."""
+    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -316,20 +323,24 @@ def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(
 
 
 def test_a_transaction_that_is_older_than_a_switch_finds_what_it_would_have_found(synced: sa.Engine) -> None:
-    searcher = Searcher(encoder())
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    later = Searcher(encoders.load(OTHER.reference))
     old = synced.execution_options(isolation_level="REPEATABLE READ")
     with Session(old) as session:
         session.execute(sa.select(sa.func.count()).select_from(Article)).all()  # takes the snapshot
-        switched(synced, encoder=OTHER)
-        for one in (Searcher(encoder()), searcher):
-            for text in TEXTS[:2]:
-                hits = one.search(session, Article.semantic, text, limit=5)
+        execute(synced, "UPDATE article SET title = 'walnut' WHERE id < 4")
+        sync(synced)
+        generations.switch(synced, NAME)
+        assert len(found(synced, "walnut", later)) == 2
+        for searcher in (Searcher(encoder()), later):
+            for text in TEXTS:
+                hits = searcher.search(session, Article.semantic, text, limit=5)
                 assert len(hits) == 5
                 assert hits[0].entity.title == text
 
 
 def test_disk_use_is_estimated_before_it_is_spent(synced: sa.Engine) -> None:
-    execute(synced, "ANALYZE")
     live = generation_of(synced)
     wide = dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:96", 96), storage="vector")
     spent = generations.disk(synced, live, wide)

@@ -81,3 +81,35 @@ def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves()
 def test_a_key_of_every_type_travels_as_the_bytes_of_its_send_function(type_name: str, function: str) -> None:
     KeyColumn("number", type_name)  # the type is one that a key may have
     assert text(keys.wire(_NUMBER, type_name)) == f"{function}(CAST(part.number AS INTEGER))"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("INTEGER", "integer"),
+        ("character varying(20)", "varchar(20)"),
+        ("character(3)", "char(3)"),
+        ("char", "character(1)"),
+        ("numeric(10, 2)", "numeric(10,2)"),
+        ("numeric(10)", "numeric(10, 0)"),
+        ("timestamp", "timestamp without time zone"),
+        ("timestamp(3)", "timestamp(3) without time zone"),
+    ],
+)
+def test_a_type_is_one_however_it_is_written(one: str, other: str) -> None:
+    assert keys.written_alike(one) == keys.written_alike(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("integer", "bigint"),
+        ("varchar", "varchar(20)"),
+        ("varchar", "text"),
+        ("numeric", "numeric(10, 0)"),
+        ("numeric(10, 2)", "numeric(10)"),
+        ("timestamp", "timestamp with time zone"),
+    ],
+)
+def test_types_that_differ_are_not_one(one: str, other: str) -> None:
+    assert keys.written_alike(one) != keys.written_alike(other)

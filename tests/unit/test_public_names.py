@@ -24,7 +24,14 @@ _HEAVY = {
 
 
 @pytest.mark.parametrize(
-    "module", ["pg_semantic", "pg_semantic.encoders", "pg_semantic.rerankers", "pg_semantic.search"]
+    "module",
+    [
+        "pg_semantic",
+        "pg_semantic.alembic_plugin",
+        "pg_semantic.encoders",
+        "pg_semantic.rerankers",
+        "pg_semantic.search",
+    ],
 )
 def test_the_public_names_are_sorted_and_there(module: str) -> None:
     package = importlib.import_module(module)

@@ -1,0 +1,78 @@
+"""A semantic index as the arguments of an operation, literals that a migration can hold; and back to its spec."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from pg_semantic.chunking import Chunking
+from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
+
+_NAMELESS: dict[str, Any] = {
+    "key": {"id": "integer"},
+    "encoder": "hashed:1",
+    "dimensions": 1,
+    "chunking": None,
+    "storage": "halfvec",
+    "hnsw": {},
+    "lexical": None,
+}
+
+
+def of(spec: IndexSpec) -> dict[str, Any]:
+    """The arguments that make the spec, but for its name, table and schema."""
+    return {
+        "columns": list(spec.columns),
+        "key": {column.name: column.type for column in spec.key},
+        "encoder": spec.encoder.reference,
+        "dimensions": spec.encoder.dimensions,
+        "chunking": dataclasses.asdict(spec.chunking) if spec.chunking else None,
+        "storage": spec.storage,
+        "hnsw": dataclasses.asdict(spec.hnsw),
+        "lexical": dataclasses.asdict(spec.lexical) if spec.lexical else None,
+    }
+
+
+def changed(target: IndexSpec, was: IndexSpec) -> dict[str, Any]:
+    """The arguments of ``was`` that are not those of ``target``."""
+    now = of(target)
+    return {name: value for name, value in of(was).items() if value != now[name]}
+
+
+def spec(  # noqa: PLR0913 - what can be declared
+    name: str,
+    table: str,
+    columns: Sequence[str],
+    *,
+    key: Mapping[str, str],
+    encoder: str,
+    dimensions: int,
+    chunking: Mapping[str, Any] | None,
+    storage: str,
+    hnsw: Mapping[str, int],
+    lexical: Mapping[str, Any] | None,
+    schema: str | None = None,
+) -> IndexSpec:
+    """The spec of these arguments."""
+    return IndexSpec(
+        name=name,
+        table=table,
+        schema=schema,
+        key=tuple(KeyColumn(column, type_name) for column, type_name in key.items()),
+        columns=tuple(columns),
+        encoder=EncoderSpec(encoder, dimensions),
+        chunking=None if chunking is None else Chunking(**chunking),
+        storage=cast("Storage", storage),
+        hnsw=Hnsw(**hnsw),
+        lexical=None if lexical is None else Lexical(**lexical),
+    )
+
+
+def changed_back(target: IndexSpec, was: Mapping[str, Any]) -> IndexSpec:
+    """The spec that `changed` told from ``target``."""
+    merged = of(target) | dict(was)
+    return spec(target.name, target.table, merged.pop("columns"), schema=target.schema, **merged)
+
+
+def nameplate(name: str, table: str, schema: str | None) -> IndexSpec:
+    """A spec of which only the names are true, which is all that a drop asks for."""
+    return spec(name, table, ["nothing"], schema=schema, **_NAMELESS)

@@ -1,0 +1,82 @@
+"""What has to be done to the database's semantic indexes for them to be those that are declared."""
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import UpgradeOps
+from alembic.util import PriorityDispatchResult
+
+from pg_semantic import schema
+from pg_semantic.alembic_plugin import refusals, sides
+from pg_semantic.alembic_plugin.operations import (
+    AlterSemanticIndexOp,
+    CreateSemanticIndexOp,
+    DropSemanticIndexOp,
+    RevertSemanticIndexOp,
+    SemanticIndexOp,
+)
+from pg_semantic.alembic_plugin.sides import Stored
+from pg_semantic.schema import Tables
+from pg_semantic.spec import IndexSpec
+
+
+def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str | None]) -> PriorityDispatchResult:
+    """Adds our operations to those that Alembic found: drops before them, since tables may be dropped; others after.
+
+    A downgrade is the reverse of each in reverse order, which is right there too.
+    """
+    declared, stored = sides.declared(context), sides.stored(context)
+    drops = [
+        DropSemanticIndexOp(index.live)
+        for where, index in stored.items()
+        if where not in declared and where[0] in schemas and _is_included(context, index.live)
+    ]
+    others = [
+        operation
+        for where, bound in declared.items()
+        if _is_included(context, bound.spec, bound.tables) and (operation := _needed(bound.spec, stored.get(where)))
+    ]
+    dropped = [drop.spec for drop in drops]
+    refusals.refuse_new_names(context, dropped, [other.spec for other in others])
+    for index in stored.values():
+        if index.live not in dropped:
+            refusals.refuse_lost_columns(context, upgrade_ops, index.live)
+    upgrade_ops.ops[:0] = drops
+    upgrade_ops.ops.extend(others)
+    return PriorityDispatchResult.CONTINUE
+
+
+def _needed(declared: IndexSpec, stored: Stored | None) -> SemanticIndexOp | None:
+    """The operation that makes the stored semantic index the declared one."""
+    if stored is None:
+        return CreateSemanticIndexOp(declared)
+    refusals.refuse_another_source(declared, stored.latest)
+    # Equal by now, and perhaps written otherwise.
+    names = {"table": declared.table, "schema": declared.schema, "key": declared.key}
+    latest, live = (dataclasses.replace(spec, **names) for spec in (stored.latest, stored.live))  # type: ignore[arg-type]
+    if declared == latest:
+        return None
+    if declared == live:
+        return RevertSemanticIndexOp(latest, live)
+    return AlterSemanticIndexOp(declared, latest)
+
+
+def _is_included(context: AutogenContext, spec: IndexSpec, declared: Tables | None = None) -> bool:
+    """Whether the environment's own filters, asked about the source and the chunk table, let both pass."""
+    tables = declared or schema.build(spec)
+    return all(_passes(context, table, reflected=declared is None) for table in (tables.source, tables.chunks))
+
+
+def _passes(context: AutogenContext, table: sa.Table, *, reflected: bool) -> bool:
+    """Asks the filters that were configured; those of the context have ours among them."""
+    by_name, by_object = context.opts.get("include_name"), context.opts.get("include_object")
+    schema_name, _ = sides.place(context, table.schema, table.name)
+    parents: dict[str, Any] = {
+        "schema_name": schema_name,
+        "schema_qualified_table_name": f"{schema_name}.{table.name}" if schema_name else table.name,
+    }
+    if reflected and by_name is not None and not by_name(table.name, "table", parents):
+        return False
+    return by_object is None or bool(by_object(table, table.name, "table", reflected, None))

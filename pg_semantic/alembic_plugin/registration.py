@@ -1,0 +1,34 @@
+"""Makes the operations and the comparison known to Alembic."""
+
+from alembic.autogenerate.render import renderers
+from alembic.operations import Operations
+from alembic.runtime.plugins import Plugin
+from alembic.util import DispatchPriority
+
+from pg_semantic.alembic_plugin import compare, hidden, operations, render
+
+# Alembic's default for `autogenerate_plugins` is "alembic.autogenerate.*": any other name would need a third line.
+_NAME = "alembic.autogenerate.pg_semantic"
+
+
+def register() -> None:
+    """Makes the plugin known to Alembic, once a process: ``env.py`` runs anew with every command."""
+    try:
+        plugin = Plugin(_NAME)
+    except ValueError:  # it is known already
+        return
+    setup(plugin)
+
+
+def setup(plugin: Plugin) -> None:
+    """What Alembic calls to set up a plugin; `register` does, and `Plugin.setup_plugin_from_module`."""
+    for kind in operations.KINDS:
+        Operations.register_operation(kind.NAME)(kind)
+        Operations.implementation_for(kind, replace=True)(operations.run)
+        renderers.dispatch_for(kind, replace=True)(render.call)
+    plugin.add_autogenerate_comparator(
+        hidden.hide, "schema", "pg_semantic_tables", qualifier="postgresql", priority=DispatchPriority.FIRST
+    )
+    plugin.add_autogenerate_comparator(
+        compare.compare, "schema", "pg_semantic", qualifier="postgresql", priority=DispatchPriority.LAST
+    )

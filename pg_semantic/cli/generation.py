@@ -1,0 +1,198 @@
+"""``pg-semantic generation``: change a semantic index with no outage, and go back at once."""
+
+import dataclasses
+from enum import StrEnum
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+
+from pg_semantic import catalog, database, encoders, generations, registry
+from pg_semantic.chunking import Chunking
+from pg_semantic.cli import options, output, progress
+from pg_semantic.registry import Generation
+from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, Lexical, Storage
+from pg_semantic.sync import status as statuses
+
+app = typer.Typer(
+    help="Change a semantic index with no outage: begin another copy of it, switch to it, go back.",
+    no_args_is_help=True,
+)
+
+_COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "failed", "vector index", "bytes")
+
+Name = Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+class Copy(StrEnum):
+    """A generation that is not live."""
+
+    next = "next"
+    previous = "previous"
+
+
+class Kind(StrEnum):
+    """How vectors are stored."""
+
+    halfvec = "halfvec"
+    vector = "vector"
+
+
+@app.command(epilog="Example: pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small")
+def begin(
+    name: Name,
+    encoder: Annotated[str | None, typer.Option(help="A hub name, a folder, or hashed:N.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Dimensions of the vectors, to truncate them.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Text columns to search, with commas between.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest chunk.")] = None,
+    overlap_tokens: Annotated[int | None, typer.Option(help="Tokens that a chunk repeats of the one before.")] = None,
+    one_chunk: Annotated[
+        bool, typer.Option("--one-chunk", help="Truncate long texts instead of cutting them.")
+    ] = False,
+    storage: Annotated[Kind | None, typer.Option(help="16 or 32 bits a number.")] = None,
+    m: Annotated[int | None, typer.Option(help="Edges of a node in the vector index.")] = None,
+    ef_construction: Annotated[int | None, typer.Option(help="Candidates as the vector index is built.")] = None,
+    lexical: Annotated[str | None, typer.Option(help="Text search configuration for BM25, or `none`.")] = None,
+    yes: Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Begin to build a changed copy of a semantic index; workers fill it, and searches go on with the live one.
+
+    What is not given stays as it is. Vectors are used again where the encoder stays the same. For an index of a mapped
+    class, change the declaration and make a migration instead: it does the same.
+    """
+    with options.engine(dsn) as engine:
+        live = generations.find(engine, name, "live")
+        changes: dict[str, Any] = {
+            "encoder": _encoder(live.spec, encoder, dimensions),
+            "columns": tuple(part.strip() for part in columns.split(",")) if columns else live.spec.columns,
+            "chunking": None if one_chunk else _chunking(live.spec, max_tokens, overlap_tokens),
+            "storage": _storage(live.spec, storage),
+            "hnsw": Hnsw(m or live.spec.hnsw.m, ef_construction or live.spec.hnsw.ef_construction),
+            "lexical": _lexical(live.spec, lexical),
+        }
+        target = dataclasses.replace(live.spec, **changes)
+        spent = generations.disk(engine, live, target)
+        output.say(f"The live copy takes {_size(spent.live)}; the other will take about {_size(spent.other)} more.")
+        if not yes:
+            typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
+        generations.begin(engine, live, target)
+    output.say(
+        f"{output.escaped(live.qualified_name)} (next) is begun. A running worker fills it; see how far it is with "
+        f"`pg-semantic generation status {live.name}`, then `pg-semantic generation switch {live.name}`."
+    )
+
+
+@app.command(epilog="Example: pg-semantic generation status article_semantic --json")
+def status(
+    name: Annotated[str | None, typer.Argument(help="The semantic index. Default: all of them.")] = None,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Show the copies that semantic indexes have, how far they are, and how much room they take."""
+    with options.engine(dsn) as engine, engine.connect() as connection:
+        database.require_installed(connection)
+        wanted = registry.find(connection, name).qualified_name if name else None
+        known = [one for one in registry.generations(connection) if wanted in {None, one.qualified_name}]
+        read = {(one.name, one.generation): one for one in statuses.read(connection).indexes}
+        found = [_described(connection, one, read[one.name, one.role]) for one in known]
+    if json:
+        output.as_json(found)
+    else:
+        output.table(_COLUMNS, [tuple(one.values()) for one in found])
+
+
+@app.command(epilog="Example: pg-semantic generation switch article_semantic --coverage 0.999")
+def switch(
+    name: Name,
+    coverage: Annotated[float, typer.Option(help="Share of the rows that has to be current.", min=0, max=1)] = 1.0,
+    force: Annotated[bool, typer.Option("--force", help="Switch whatever is missing.")] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Make the copy that was built live, in a moment; the one before is kept true, to go back to.
+
+    Refused until all rows are current (those edited in the last minute count as such), none has failed, and the
+    indexes are built. Compares every row, in pages, before it switches.
+    """
+    with options.engine(dsn) as engine:
+        chosen = generations.find(engine, name, "next")
+        with progress.pages(engine, [chosen], shown=not json) as advance:
+            generations.switch(engine, name, least=coverage, force=force, on_page=advance)
+    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: `pg-semantic generation rollback {name}`.")
+
+
+@app.command(epilog="Example: pg-semantic generation rollback article_semantic")
+def rollback(name: Name, json: options.Json = False, dsn: options.Dsn = None) -> None:
+    """Make the copy that was live before live again, in a moment; the other is kept true, as next."""
+    with options.engine(dsn) as engine:
+        chosen = generations.find(engine, name, "previous")
+        generations.rollback(engine, name)
+    _say(json, chosen, f"is live with {chosen.spec.encoder.reference} again.")
+
+
+@app.command(epilog="Example: pg-semantic generation drop article_semantic previous --yes")
+def drop(
+    name: Name,
+    copy: Annotated[Copy, typer.Argument(help="Which copy.")],
+    yes: Yes = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Drop a copy that is not live, with its vectors."""
+    with options.engine(dsn) as engine:
+        chosen = generations.find(engine, name, copy.value)
+        if not yes:
+            typer.confirm(f"Drop {chosen.title} and its vectors?", abort=True)
+        generations.drop(engine, name, copy.value)
+    _say(json, chosen, f"has no {copy.value} copy any more.")
+
+
+def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None) -> EncoderSpec:
+    if reference is None:
+        return EncoderSpec(now.encoder.reference, dimensions or now.encoder.dimensions)
+    return EncoderSpec(reference, dimensions or catalog.dimensions(reference) or encoders.load(reference).dimensions)
+
+
+def _chunking(now: IndexSpec, max_tokens: int | None, overlap_tokens: int | None) -> Chunking | None:
+    if max_tokens is None and overlap_tokens is None:
+        return now.chunking
+    before = now.chunking or Chunking()
+    overlap = before.overlap_tokens if overlap_tokens is None else overlap_tokens
+    return Chunking(max_tokens=max_tokens or before.max_tokens, overlap_tokens=overlap)
+
+
+def _storage(now: IndexSpec, kind: Kind | None) -> Storage:
+    return now.storage if kind is None else kind.value
+
+
+def _lexical(now: IndexSpec, config: str | None) -> Lexical | None:
+    if config is None:
+        return now.lexical
+    return None if config == "none" else dataclasses.replace(now.lexical or Lexical(), config=config)
+
+
+def _described(connection: sa.Connection, one: Generation, read: statuses.IndexStatus) -> dict[str, object]:
+    return {
+        "index": one.qualified_name,
+        "generation": one.role,
+        "encoder": f"{one.spec.encoder.reference} ({one.spec.encoder.dimensions})",
+        "rows": read.rows,
+        "synced": read.synced,
+        "pending": read.pending + read.processing,
+        "failed": read.failed,
+        "vector_index": read.vector_index,
+        "bytes": generations.size(connection, one),
+    }
+
+
+def _say(json: bool, chosen: Generation, text: str) -> None:
+    if json:
+        output.as_json({"index": chosen.qualified_name, "encoder": chosen.spec.encoder.reference})
+    else:
+        output.say(f"{output.escaped(chosen.qualified_name)} {output.escaped(text)}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

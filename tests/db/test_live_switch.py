@@ -1,0 +1,130 @@
+"""A switch to an encoder of other dimensions, and back, while people write and search."""
+
+import dataclasses
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from pg_semantic import Searcher, generations, registry
+from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
+from pg_semantic.sync import verify
+from pg_semantic.sync.worker import Worker
+from tests.db.library import Article, encoder, execute, generation_of, rows, sync
+
+NAME, ROWS, THREADS, PATIENCE_SECONDS = "article_semantic", 2000, 4, 120
+SECOND = EncoderSpec("hashed:48", 48)
+
+
+class Traffic:
+    """Four threads that edit rows and four that search, and what they saw."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.stop = threading.Event()
+        self.edits, self.searches = [0] * THREADS, [0] * THREADS
+        self.searchers = [Searcher(encoder()) for _ in range(THREADS)]
+
+    def edit(self, number: int) -> None:
+        """Gives rows of its own a text that no other has; nobody waits for a worker."""
+        chance = random.Random(number)  # noqa: S311 - rows to edit
+        while not self.stop.wait(0.01):
+            row = THREADS * chance.randrange(ROWS // THREADS) + number
+            text = f"{chance.getrandbits(64):x} {chance.getrandbits(64):x} edit{self.edits[number]}of{number}"
+            execute(self.engine, "UPDATE article SET title = :text WHERE id = :row", text=text, row=row)
+            self.edits[number] += 1
+
+    def search(self, number: int) -> None:
+        """Finds, by the whole of its text, a row that nobody edits, and looks whether scores are of one encoder."""
+        while not self.stop.wait(0.005):
+            with Session(self.engine) as session:
+                hits = self.searchers[number].search(session, Article.semantic, "zeppelin moored alone", limit=20)
+            assert len(hits) == 20
+            assert hits[0].entity.id == ROWS
+            assert abs(hits[0].score - 1) < 0.001  # 16 bits; a vector of the other encoder would be nowhere near
+            self.searches[number] += 1
+
+
+@contextmanager
+def under_way(traffic: Traffic) -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Traffic and a worker while the block runs; yields what waits for a condition, and raises what any of them met."""
+    worker = Worker(traffic.engine, Settings(poll_seconds=0.01, batch_seconds=0.5))
+    with ThreadPoolExecutor(2 * THREADS + 1) as threads:
+        running: list[Future[object]] = [threads.submit(worker.run, traffic.stop)]
+        running += [threads.submit(act, number) for act in (traffic.edit, traffic.search) for number in range(THREADS)]
+        pause = threading.Event()
+
+        def until(reached: Callable[[], bool]) -> None:
+            for _ in range(PATIENCE_SECONDS * 20):
+                for one in running:
+                    if one.done():
+                        one.result()
+                if reached():
+                    return
+                pause.wait(0.05)
+            raise TimeoutError
+
+        try:
+            yield until
+        finally:
+            traffic.stop.set()
+        for one in running:
+            one.result()
+
+
+def more(counts: list[int], by: int = 20) -> Callable[[], bool]:
+    """The condition that every one of the threads has come so much further."""
+    before = list(counts)
+    return lambda: all(now >= then + by for now, then in zip(counts, before, strict=True))
+
+
+def ready(engine: sa.Engine) -> bool:
+    return not generations.coverage(engine, generations.find(engine, NAME, "next")).missing()
+
+
+def found(engine: sa.Engine, edited: list[tuple[int, str]]) -> list[int]:
+    """The row that is nearest to each of these texts."""
+    searcher = Searcher(encoder())
+    with Session(engine) as session:
+        return [searcher.search(session, Article.semantic, text, limit=1)[0].entity.id for _, text in edited]
+
+
+def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(articles: sa.Engine) -> None:
+    execute(
+        articles,
+        "INSERT INTO article (id, title, lang) SELECT i, md5(i || 'a') || ' ' || md5(i || 'b'), 'en' "
+        "FROM generate_series(0, :last) AS i",
+        last=ROWS - 1,
+    )
+    execute(articles, "INSERT INTO article (id, title, lang) VALUES (:row, 'zeppelin moored alone', 'en')", row=ROWS)
+    sync(articles)
+    traffic = Traffic(articles)
+    with under_way(traffic) as until:
+        until(more(traffic.searches))
+        live = generation_of(articles)
+        generations.begin(articles, live, dataclasses.replace(live.spec, encoder=SECOND, storage="vector"))
+        until(more(traffic.edits))
+        until(lambda: ready(articles))
+        generations.switch(articles, NAME)
+        until(more(traffic.searches))
+        until(more(traffic.edits))
+        assert {one._following._has(generation_of(articles)) for one in traffic.searchers} == {True}
+        generations.rollback(articles, NAME)
+        until(more(traffic.searches))
+    sync(articles)
+    with articles.connect() as connection:
+        known = registry.generations(connection)
+    assert {one.role: one.spec.encoder for one in known} == {"live": live.spec.encoder, "next": SECOND}
+    assert all(verify.verify(articles, one).clean for one in known)
+    edited: list[tuple[int, str]] = rows(
+        articles, "SELECT id, title FROM article WHERE title LIKE '%edit%' ORDER BY id LIMIT 50"
+    )
+    assert edited
+    assert found(articles, edited) == [row for row, _ in edited]
+    generations.switch(articles, NAME)
+    assert found(articles, edited) == [row for row, _ in edited]
