@@ -27,12 +27,8 @@ class _Step(ExecutableDDLElement):
         self.source, self.chunks, self.receipts = tables
 
 
-class CreateFunction(_Step):
-    """CREATE FUNCTION of the function that marks changed rows, whose text is made of these columns."""
-
-    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], columns: Sequence[str] | None = None) -> None:
-        super().__init__(spec, tables)
-        self.columns = spec.columns if columns is None else columns
+class Watch(_Step):
+    """Makes the function that marks changed rows, once the index is in the registry."""
 
 
 class CancelBuild(_Step):
@@ -62,9 +58,9 @@ class Unregister(_Step):
 class _Change(_Step):
     """A statement about a copy that is made as ``spec`` says, beside a live one that is as ``was`` says."""
 
-    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], *, was: IndexSpec, columns: Sequence[str]) -> None:
+    def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], was: IndexSpec) -> None:
         super().__init__(spec, tables)
-        self.was, self.columns = was, columns
+        self.was = was
 
 
 class Prepare(_Change):
@@ -93,7 +89,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
 
 def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """What follows the creation of the tables: source, chunks and receipts."""
-    return [*hang(spec, tables), Register(spec, tables)]
+    return [Register(spec, tables), *hang(spec, tables)]
 
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -101,14 +97,9 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
     return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
 
 
-def hang(
-    spec: IndexSpec, tables: Sequence[sa.Table], columns: Sequence[str] | None = None
-) -> list[ExecutableDDLElement]:
-    """The statements that hang capture on the source and its partitions; they leave alone what hangs already.
-
-    ``columns`` are those that make up the text of any generation, by default of this one.
-    """
-    return [CreateFunction(spec, tables, columns), Hang(spec, tables)]
+def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
+    """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
+    return [Watch(spec, tables), Hang(spec, tables)]
 
 
 def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
@@ -155,14 +146,11 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             )
 
 
-@compiles(CreateFunction, "postgresql")
-def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -> str:
+@compiles(Watch, "postgresql")
+def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     spec = step.spec
-    old, new = _transition(step, "old_rows"), _transition(step, "new_rows")
+    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
     old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
-    old_text, new_text = (
-        sa.tuple_(*(sa.cast(rows.c[name], sa.Text).collate("C") for name in step.columns)) for rows in (old, new)
-    )
     render = _renderer(compiler)
     fragments = {
         "name": _literal(compiler, spec.name),
@@ -170,8 +158,6 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
         "new_key": render(keys.as_text(new_key)),
         "no_old_row": render(old_key[0].is_(None)),
         "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
-        "old_text": render(old_text),
-        "new_text": render(new_text),
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
     }
     body = _fill(
@@ -181,16 +167,19 @@ def _create_function(step: CreateFunction, compiler: DDLCompiler, **_: object) -
         updated=_fill("updated", **fragments),
         deleted=_fill("deleted", **fragments),
     )
-    quoted = "'" + body.replace("'", "''") + "'"  # not a dollar quote, which a name could end
     settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
-    return _fill("function", function=_function(compiler, step), settings=settings, body=quoted)
+    return _fill(
+        "watch",
+        name=fragments["name"],
+        source=_regclass(compiler, step.source),
+        function_name=_literal(compiler, spec.capture_name),
+        statement=_quoted(_fill("function", settings=settings, body=_quoted(body))),
+    )
 
 
-def _transition(step: CreateFunction, name: str) -> sa.TableClause:
-    """The rows of the source as a trigger has them: key columns, and those that any generation is made of."""
-    key = [sa.column(column.name, step.source.c[column.name].type) for column in step.spec.key]
-    names = {column.name for column in step.spec.key}
-    return sa.table(name, *key, *(sa.column(text, sa.Text) for text in step.columns if text not in names))
+def _quoted(rendered: str) -> str:
+    """A literal of SQL that has been rendered; not a dollar quote, which a name could end."""
+    return "'" + rendered.replace("'", "''") + "'"
 
 
 def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
@@ -272,7 +261,6 @@ def _change(step: _Change, compiler: DDLCompiler) -> dict[str, str]:
         "source": _regclass(compiler, step.source),
         "target": _literal(compiler, json.dumps(step.spec.to_json())),
         "was": _literal(compiler, json.dumps(step.was.to_json())),
-        "captured": f"ARRAY[{', '.join(_literal(compiler, name) for name in step.columns)}]",
     }
 
 

@@ -4,7 +4,7 @@
 declaration asks for, and ``withdraw`` takes that back. All of them start from specs alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDLElement, SetTableComment
@@ -26,20 +26,19 @@ def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
     return [*capture.dropped(spec, _of(tables)), DropTable(tables.chunks), DropTable(tables.receipts)]
 
 
-def begin(target: IndexSpec, was: IndexSpec, *, watched: Sequence[str] = ()) -> list[ExecutableDDLElement]:
+def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says.
 
-    ``was`` may also be the spec of a copy ``next``, which is then abandoned for this one; ``watched`` are columns that
-    a third copy is made of. In the database this is an error when the index is otherwise.
+    ``was`` may also be the spec of a copy ``next``, which is then abandoned for this one. In the database this is an
+    error when the index is otherwise.
     """
     _require_alike(target, was)
     tables = schema.build(target, role="next")
-    columns = tuple(dict.fromkeys((*was.columns, *target.columns, *watched)))
     return [
-        capture.Prepare(target, _of(tables), was=was, columns=columns),
+        capture.Prepare(target, _of(tables), was=was),
         *_create_tables(tables),
-        capture.Begin(target, _of(tables), was=was, columns=columns),
-        capture.CreateFunction(was, _of(tables), columns),
+        capture.Begin(target, _of(tables), was=was),
+        *hang(target),
     ]
 
 
@@ -49,16 +48,12 @@ def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     In the database this is an error when the index is live as ``target`` says and the copy before was dropped.
     """
     _require_alike(target, was)
-    tables = schema.build(was)
-    return [
-        capture.Withdraw(target, _of(tables), was=was, columns=was.columns),
-        capture.CreateFunction(was, _of(tables)),
-    ]
+    return [capture.Withdraw(target, _of(schema.build(was)), was=was), *hang(was)]
 
 
-def hang(spec: IndexSpec, columns: Sequence[str]) -> list[ExecutableDDLElement]:
-    """What has rows marked when one of these columns changes; what hangs already is left alone."""
-    return capture.hang(spec, _of(schema.build(spec)), columns)
+def hang(spec: IndexSpec) -> list[ExecutableDDLElement]:
+    """What has rows marked when a column changes that any copy is made of; what hangs already is left alone."""
+    return capture.hang(spec, _of(schema.build(spec)))
 
 
 def _require_alike(target: IndexSpec, was: IndexSpec) -> None:

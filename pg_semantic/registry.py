@@ -83,12 +83,6 @@ def find(connection: sa.Connection, name: str) -> Generation:
     raise errors.IndexNotFound(f"No semantic index {name!r} in this database. There are: {names}.")
 
 
-def columns_of(connection: sa.Connection, generation: Generation) -> tuple[str, ...]:
-    """The columns that make up the text of a row in any generation of the same index."""
-    same = [one for one in generations(connection) if one.qualified_name == generation.qualified_name]
-    return tuple(dict.fromkeys(column for one in same for column in one.spec.columns))
-
-
 def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     """The name that the chunk table of a generation has at this moment, quoted; a lock on it makes it last."""
     found: str = connection.scalar(sql.statement("registry", "chunk_table"), {"generation": generation_id})

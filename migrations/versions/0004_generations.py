@@ -102,24 +102,35 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
-    # The capture marks a row of all copies when one of its columns changes: it has to know those of every copy.
+    # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
+    # only the registry can say which columns these are.
     """
-    CREATE FUNCTION semantic.require_captured_v1(known_index integer, captured text[]) RETURNS void
+    CREATE FUNCTION semantic.watch_v1(index_name text, index_source regclass, function_name text, statement text)
+    RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        forgotten record;
+        place record;
     BEGIN
-        SELECT generation.role, named.value INTO forgotten
-        FROM semantic.generation
-        CROSS JOIN jsonb_array_elements_text(generation.spec -> 'columns') AS named (value)
-        WHERE generation.index_id = known_index AND named.value <> ALL (captured)
-        LIMIT 1;
-        IF FOUND THEN
-            RAISE EXCEPTION 'the % copy of the semantic index is made of column %, which would not be watched any more',
-                forgotten.role, forgotten.value
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop that copy first.';
-        END IF;
+        FOR place IN
+            SELECT '/*function*/' AS mark, format('%I.%I', nspname, function_name) AS filling
+            FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE pg_class.oid = index_source
+            UNION ALL
+            SELECT rows.mark, replace(
+                string_agg(DISTINCT format('CAST(%s.%I AS TEXT) COLLATE "C"', rows.alias, named.value), ', '),
+                '''', ''''''
+            )
+            FROM (VALUES ('/*old_text*/', 'old_rows'), ('/*new_text*/', 'new_rows')) AS rows (mark, alias)
+            CROSS JOIN semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            CROSS JOIN jsonb_array_elements_text(generation.spec -> 'columns') AS named (value)
+            WHERE semantic_index.name = index_name AND semantic_index.source = index_source
+            GROUP BY rows.mark
+        LOOP
+            statement := replace(statement, place.mark, place.filling);
+        END LOOP;
+        EXECUTE statement;
     END
     $body$
     """,
@@ -156,7 +167,7 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.begin_generation_v1(
         index_name text, index_source regclass, next_chunks regclass, next_receipts regclass,
-        next_encoder_id bigint, target jsonb, captured text[]
+        next_encoder_id bigint, target jsonb
     ) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
@@ -173,7 +184,6 @@ FUNCTIONS = (
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
         RETURNING id INTO made;
-        PERFORM semantic.require_captured_v1(known_index, captured);
         PERFORM semantic.expose_v1(made);
         RETURN made;
     END
@@ -245,7 +255,7 @@ FUNCTIONS = (
     # Takes the begin of a copy back, whether it is live by now or not.
     """
     CREATE FUNCTION semantic.withdraw_generation_v1(
-        index_name text, index_source regclass, target jsonb, was jsonb, captured text[]
+        index_name text, index_source regclass, target jsonb, was jsonb
     ) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
@@ -281,7 +291,6 @@ FUNCTIONS = (
                 index_name
             USING HINT = 'To have that copy again, begin it anew.';
         END IF;
-        PERFORM semantic.require_captured_v1(known_index, captured);
     END
     $body$
     """,
@@ -337,7 +346,7 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
         "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
-        "semantic.prepare_generation_v1, semantic.require_captured_v1, semantic.recipe_v1, "
+        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.recipe_v1, "
         "semantic.unregister_index_v2, semantic.forget_generation_v1, semantic.register_index_v2, semantic.expose_v1"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

@@ -61,7 +61,7 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
                 f"Semantic index {live.qualified_name!r} has a next generation already: switch to it, or drop it "
                 f"(`pg-semantic generation drop {live.name} next`)."
             )
-        for statement in ddl.begin(target, live.spec, watched=registry.columns_of(connection, live)):
+        for statement in ddl.begin(target, live.spec):
             connection.execute(statement)
         return _of_role(connection, live, "next")
 
@@ -144,7 +144,7 @@ def _drop(engine: sa.Engine, chosen: Generation) -> None:
     with _step(engine, lock_timeout="200ms") as connection:
         connection.execute(sql.statement("registry", "forget"), {"generation": chosen.id})
         live = registry.find(connection, chosen.qualified_name)
-        for statement in ddl.hang(live.spec, registry.columns_of(connection, live)):
+        for statement in ddl.hang(live.spec):
             connection.execute(statement)
 
 

@@ -1,8 +1,12 @@
 -- Capture: what appends a mark for a change of text. Templates: `capture.py` fills in quoted identifiers.
 
+-- name: watch
+-- Makes that function, once the registry knows which columns the text of a row is made of.
+SELECT semantic.watch_v1($name, $source, $function_name, $statement)
+
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
-CREATE OR REPLACE FUNCTION $function() RETURNS trigger
+CREATE OR REPLACE FUNCTION /*function*/() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp $settings
 AS $body
@@ -56,7 +60,7 @@ SELECT $old_key FROM old_rows
 -- refers to is checked row by row. A key may be equal and yet be written otherwise, as 1.0 and 1.00.
 SELECT CASE WHEN $no_old_row THEN NULL ELSE $new_key END
                 FROM new_rows LEFT JOIN old_rows ON $same_key
-                WHERE $no_old_row OR ($new_text) IS DISTINCT FROM ($old_text) $or_other_key
+                WHERE $no_old_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
 
 -- name: cancel_build
 -- The first step of a drop: ends builds of late indexes, with which the drop might wait in a circle.
@@ -91,8 +95,8 @@ SELECT semantic.prepare_generation_v1($name, $source, $was)
 
 -- name: begin
 -- Records the copy `next` of a semantic index.
-SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $target, $captured)
+SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $target)
 
 -- name: withdraw
 -- Takes the copy back, whatever has become of it.
-SELECT semantic.withdraw_generation_v1($name, $source, $target, $was, $captured)
+SELECT semantic.withdraw_generation_v1($name, $source, $target, $was)

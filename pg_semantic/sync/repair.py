@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pg_semantic import ddl, jobqueue, keys, registry
+from pg_semantic import ddl, jobqueue, keys
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.sync import comparison, transaction, verify
@@ -51,7 +51,7 @@ def repair(
 def _hang(engine: sa.Engine, generation: Generation) -> None:
     with transaction.begin(engine) as connection:
         connection.execute(_LOCK_TIMEOUT)
-        for step in ddl.hang(generation.spec, registry.columns_of(connection, generation)):
+        for step in ddl.hang(generation.spec):
             connection.execute(step)
 
 

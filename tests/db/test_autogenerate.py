@@ -56,6 +56,8 @@ def application(engine: sa.Engine, tmp_path: Path) -> Application:
 HISTORIES: dict[str, list[Declare]] = {
     "plain": [of_both],
     "later": [article, of_both],
+    "altered": [of_both, lambda: article("body")],
+    "altered twice": [of_both, lambda: article("body"), lambda: article("title")],
     "dropped": [of_both, article],
     "gone": [of_both, sa.MetaData],
     "composite": [composite],
