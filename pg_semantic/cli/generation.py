@@ -2,6 +2,7 @@
 
 import dataclasses
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -147,6 +148,39 @@ def drop(
             typer.confirm(f"Drop {chosen.title} and its vectors?", abort=True)
         generations.drop(engine, name, copy.value)
     _say(json, chosen, f"has no {copy.value} copy any more.")
+
+
+@app.command(epilog="Example: pg-semantic generation compare article_semantic --queries questions.txt --limit 10")
+def compare(
+    name: Name,
+    queries: Annotated[Path | None, typer.Option(help="A file with a query on each line.")] = None,
+    judgements: Annotated[
+        Path | None, typer.Option(help='A file with {"query": "...", "relevant": {"key": 1}} on each line.')
+    ] = None,
+    copy: Annotated[Copy, typer.Option("--with", help="The copy to compare the live one with.")] = Copy.next,
+    limit: Annotated[int, typer.Option(help="How many rows a search gives.", min=1, max=1000)] = 10,
+    sample: Annotated[int, typer.Option(help="Without queries: how many chunks to ask with.", min=1)] = 100,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Ask the live copy and another the same queries, and show how much of the results is the same.
+
+    overlap: the mean share of rows that both find; from, to: its 95 % interval. With judgements, nDCG of either: higher
+    is better. Without queries it asks with the beginnings of random chunks. Loads both encoders; changes nothing.
+    """
+    with options.engine(dsn) as engine:
+        live, other = (generations.find(engine, name, role) for role in ("live", copy.value))
+        judged = generations.read_judged(judgements) if judgements else None
+        asked = generations.read_queries(queries) if queries else list(judged or ())
+        asked = asked or generations.sampled(engine, live, sample=sample)
+        with progress.queries(len(asked), shown=not json) as advance:
+            found = generations.compare(engine, (live, other), asked, judged=judged, limit=limit, on_query=advance)
+    if json:
+        output.as_json(found)
+        return
+    columns = ("index", "with", "queries", "overlap", "from", "to", "nDCG of live", f"nDCG of {copy}")
+    shares = (found.overlap, found.low, found.high, found.live_ndcg, found.ndcg)
+    output.table(columns, [(found.index, found.role, found.queries, *shares)])
 
 
 def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None) -> EncoderSpec:

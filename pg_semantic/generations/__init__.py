@@ -4,7 +4,24 @@
 it live in a moment. The one before is kept true, so that `rollback` is right at any time, until it is `drop`ped.
 """
 
+from pg_semantic.generations.compare import Comparison, compare, read_judged, read_queries, sampled
 from pg_semantic.generations.coverage import Coverage, coverage
 from pg_semantic.generations.lifecycle import Disk, begin, disk, drop, find, rollback, size, switch
 
-__all__ = ["Coverage", "Disk", "begin", "coverage", "disk", "drop", "find", "rollback", "size", "switch"]
+__all__ = [
+    "Comparison",
+    "Coverage",
+    "Disk",
+    "begin",
+    "compare",
+    "coverage",
+    "disk",
+    "drop",
+    "find",
+    "read_judged",
+    "read_queries",
+    "rollback",
+    "sampled",
+    "size",
+    "switch",
+]

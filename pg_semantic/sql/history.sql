@@ -40,11 +40,13 @@ WHERE starts_with(pg_trigger.tgname, semantic_index.name || '_capture_')
 ORDER BY semantic_index.name
 
 -- name: snapshot
--- Every object of the schema by its kind and name, with its definition as the server writes it.
+-- Every object of the schema by its kind and name, with its definition as the server writes it; the views of
+-- generations come and go with these.
 WITH relation AS (
     SELECT oid, relname, relkind, reloptions, relrowsecurity, relforcerowsecurity, relacl
     FROM pg_class
     WHERE relnamespace = CAST('semantic' AS regnamespace) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+      AND relname !~ '^(chunks|receipts)_\d+$'
 )
 SELECT 'relation ' || relname AS object,
        concat_ws(' ', relkind, relrowsecurity, relforcerowsecurity, CAST(reloptions AS text),

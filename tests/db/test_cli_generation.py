@@ -1,0 +1,103 @@
+"""``pg-semantic generation`` from end to end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from pg_semantic import cli
+from pg_semantic.generations import lifecycle
+from tests.db.library import execute, generation_of, sync
+
+NAME = "article_semantic"
+
+
+@pytest.fixture
+def synced(articles: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """A few synced rows, in the database that the command line uses."""
+    monkeypatch.setenv("PG_SEMANTIC_DSN", dsn)
+    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+    execute(
+        articles, "INSERT INTO article SELECT i, md5(i::text) || ' harbour', NULL, 'en' FROM generate_series(1, 20) i"
+    )
+    sync(articles)
+    return articles
+
+
+def run(*arguments: object, code: int = 0, said: str = "") -> str:
+    done = CliRunner().invoke(cli.app, ["generation", *map(str, arguments)], catch_exceptions=True)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        assert cli.exit_code(done.exception) == code, done.exception  # type: ignore[arg-type] - ours
+        assert said in str(done.exception)
+        return str(done.exception)
+    assert done.exit_code == code, done.output
+    assert said in " ".join(done.output.split())
+    return done.output
+
+
+def as_json(*arguments: object) -> Any:
+    return json.loads(run(*arguments, "--json"))
+
+
+def test_another_encoder_from_begin_to_rollback_to_drop(synced: sa.Engine) -> None:
+    run("begin", NAME, "--encoder", "hashed:48", "--yes", said="public.article_semantic (next) is begun")
+    assert [(one["generation"], one["synced"]) for one in as_json("status")] == [("live", 20), ("next", 0)]
+    run("switch", NAME, code=1, said="is not ready")
+    sync(synced)
+    found = as_json("compare", NAME, "--sample", 5)
+    assert (found["queries"], found["ndcg"]) == (5, None)
+    assert 0 <= found["low"] <= found["overlap"] <= found["high"] <= 1
+    run("switch", NAME, said="is live with hashed:48. Back: `pg-semantic generation rollback article_semantic`.")
+    assert generation_of(synced).spec.encoder.reference == "hashed:48"
+    assert as_json("rollback", NAME) == {"index": "public.article_semantic", "encoder": "hashed:32"}
+    run("drop", NAME, "next", "--yes", said="has no next copy any more")
+    assert [one["generation"] for one in as_json("status", NAME)] == ["live"]
+
+
+def test_a_copy_of_the_same_recipe_gives_the_same_results(synced: sa.Engine, tmp_path: Path) -> None:
+    run("begin", NAME, "--m", 8, "--yes")
+    sync(synced)
+    judgements = tmp_path / "judgements.jsonl"
+    text = "c4ca4238a0b923820dcc509a6f75849b harbour"  # of row 1
+    judgements.write_text(json.dumps({"query": text, "relevant": {"1": 1}}) + "\n")
+    found = as_json("compare", NAME, "--judgements", judgements)
+    assert (found["queries"], found["overlap"], found["live_ndcg"], found["ndcg"]) == (1, 1.0, 1.0, 1.0)
+    run("compare", NAME, said="overlap")
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"query": "a"}', '{"query": "a", "relevant": [1]}'])
+def test_judgements_that_are_none_are_refused_by_their_line(synced: sa.Engine, tmp_path: Path, line: str) -> None:
+    begun = tmp_path / "judgements.jsonl"
+    begun.write_text('{"query": "a", "relevant": {"1": 1}}\n' + line)
+    run("begin", NAME, "--m", 8, "--yes")
+    run("compare", NAME, "--judgements", begun, code=1, said="line 2: give {")
+    del synced
+
+
+def test_every_part_of_a_recipe_can_be_changed(synced: sa.Engine) -> None:
+    changes = ("--columns", "title,lang", "--max-tokens", 32, "--overlap-tokens", 4, "--storage", "vector")
+    run("begin", NAME, *changes, "--ef-construction", 80, "--lexical", "simple", "--yes")
+    sync(synced)
+    run("switch", NAME)
+    spec = generation_of(synced).spec
+    assert (spec.columns, spec.storage, spec.hnsw.ef_construction) == (("title", "lang"), "vector", 80)
+    assert spec.chunking is not None
+    assert spec.lexical is not None
+    assert (spec.chunking.max_tokens, spec.chunking.overlap_tokens, spec.lexical.config) == (32, 4, "simple")
+
+
+def test_nothing_is_begun_unless_it_is_confirmed(synced: sa.Engine) -> None:
+    done = CliRunner().invoke(cli.app, ["generation", "begin", NAME, "--m", "8"], input="n\n")
+    assert "MB" in done.output
+    assert done.exit_code == 1
+    assert [one["generation"] for one in as_json("status")] == ["live"]
+    del synced
+
+
+@pytest.mark.parametrize("arguments", [("switch", "nothing"), ("status", "nothing"), ("begin", "nothing", "--yes")])
+def test_an_index_that_is_not_there_is_said_to_be_so(synced: sa.Engine, arguments: tuple[str, ...]) -> None:
+    run(*arguments, code=1, said="No semantic index 'nothing'")
+    del synced
