@@ -131,7 +131,10 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
 
 
 def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
-    way_out = f"drop it with `pg-semantic index drop {declared.name}` and create it anew, or declare what is there."
+    way_out = (
+        "change it with a migration (docs/migrations.md) or `pg-semantic generation begin "
+        f"{declared.name}`, or declare what is there."
+    )
     if declared.encoder != stored.encoder:
         raise errors.EncoderMismatch(
             f"Semantic index {declared.name!r} is declared with {declared.encoder.reference!r} "

@@ -47,11 +47,15 @@ WHERE generation.role = 'live'
   AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = to_regclass(:chunks))
 
 -- name: stored
--- How the semantic index of a chunk table was created, and whether it is of that source table still.
-SELECT generation.spec, semantic_index.source = to_regclass(:source) AS same_source
+-- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
+-- source table still.
+SELECT newest.spec, semantic_index.source = to_regclass(:source) AS same_source
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+JOIN semantic.generation AS newest ON newest.index_id = semantic_index.id AND newest.role IN ('live', 'next')
 WHERE generation.chunks = to_regclass(:chunks)
+ORDER BY newest.role DESC
+LIMIT 1
 
 -- name: pin_encoder
 -- The first worker to load an encoder records what it loaded; later ones compare.

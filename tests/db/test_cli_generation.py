@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from pg_semantic import cli
+from pg_semantic import cli, errors
 from pg_semantic.generations import lifecycle
 from tests.db.library import execute, generation_of, sync
 
@@ -30,7 +30,8 @@ def synced(articles: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> sa
 def run(*arguments: object, code: int = 0, said: str = "") -> str:
     done = CliRunner().invoke(cli.app, ["generation", *map(str, arguments)], catch_exceptions=True)
     if done.exception and not isinstance(done.exception, SystemExit):
-        assert cli.exit_code(done.exception) == code, done.exception  # type: ignore[arg-type] - ours
+        assert isinstance(done.exception, errors.PgSemanticError)
+        assert cli.exit_code(done.exception) == code
         assert said in str(done.exception)
         return str(done.exception)
     assert done.exit_code == code, done.output
