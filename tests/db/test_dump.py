@@ -1,5 +1,6 @@
 """A live database that is dumped and restored elsewhere, with pg_dump and pg_restore, whole and in parts."""
 
+import dataclasses
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, database, embedded, errors, history, jobqueue
+from pg_semantic import Searcher, database, embedded, errors, generations, history, jobqueue, registry
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import verify
 from pg_semantic.sync.worker import Worker
 from tests.conftest import copy_of
@@ -114,6 +116,30 @@ def test_the_schema_and_the_statistics_are_restored_as_they_were(
             was = before.scalars(sa.select(row).order_by(row)).all()
             assert was
             assert after.scalars(sa.select(row).order_by(row)).all() == was
+
+
+def test_generations_are_restored_and_changed_places_with(
+    synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    live = generation_of(synced)
+    generations.begin(synced, live, dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:48", 48)))
+    sync(synced)
+    generations.switch(synced, "article_semantic")
+    generations.begin(synced, generation_of(synced), dataclasses.replace(live.spec, columns=("body",)))
+    execute(synced, "UPDATE article SET body = 'a walnut' WHERE id = 1")
+    dump_and_restore(synced, elsewhere, tmp_path / "dump")
+    execute(elsewhere, "UPDATE article SET title = 'a zeppelin' WHERE id = 2")
+    sync(elsewhere)
+    with elsewhere.connect() as connection:
+        known = registry.generations(connection)
+    assert {one.role for one in known} == {"live", "next", "previous"}
+    assert all(verify.verify(elsewhere, one).clean for one in known)
+    assert found(elsewhere, "zeppelin", "dense")[0][0] == 2
+    generations.drop(elsewhere, "article_semantic", "next")
+    generations.rollback(elsewhere, "article_semantic")
+    assert generation_of(elsewhere).spec == live.spec
+    assert [found(elsewhere, text, "dense")[0][0] for text in ("zeppelin", "walnut")] == [2, 1]
+    assert history.check(elsewhere).ok
 
 
 def test_rows_that_were_marked_had_a_job_or_were_parked_are_so_when_restored(
