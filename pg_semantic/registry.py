@@ -83,6 +83,13 @@ def find(connection: sa.Connection, name: str) -> Generation:
     raise errors.IndexNotFound(f"No semantic index {name!r} in this database. There are: {names}.")
 
 
+def copies(connection: sa.Connection, name: str) -> list[Generation]:
+    """Every generation of the semantic index with this name, the live one first."""
+    live = find(connection, name)
+    others = [one for one in generations(connection) if one.qualified_name == live.qualified_name and one.id != live.id]
+    return [live, *others]
+
+
 def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     """The name that the chunk table of a generation has at this moment, quoted; a lock on it makes it last."""
     found: str = connection.scalar(sql.statement("registry", "chunk_table"), {"generation": generation_id})

@@ -94,8 +94,7 @@ def status(
     """Show the copies that semantic indexes have, how far they are, and how much room they take."""
     with options.engine(dsn) as engine, engine.connect() as connection:
         database.require_installed(connection)
-        wanted = registry.find(connection, name).qualified_name if name else None
-        known = [one for one in registry.generations(connection) if wanted in {None, one.qualified_name}]
+        known = registry.copies(connection, name) if name else registry.generations(connection)
         read = {(one.name, one.generation): one for one in statuses.read(connection).indexes}
         found = [_described(connection, one, read[one.name, one.role]) for one in known]
     if json:

@@ -17,13 +17,14 @@ def retry(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Take rows that failed for the last time back into the queue, once their cause is mended.
+    """Take rows that failed for the last time back into the queue, of all generations, once their cause is mended.
 
     Examples: `pg-semantic retry article_semantic`, `pg-semantic retry article_semantic --key 42 --key 43`
     """
     with options.engine(dsn) as engine, database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
-        retried = jobqueue.retry(connection, registry.find(connection, index).id, key)
+        known = registry.copies(connection, index)
+        retried = sorted({found for one in known for found in jobqueue.retry(connection, one.id, key)})
     others = sorted(set(key or ()) - set(retried))
     if json:
         output.as_json({"retried": retried, "not_parked": others})

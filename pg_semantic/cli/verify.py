@@ -98,12 +98,13 @@ def _step(
     except exc.DBAPIError as error:
         if database.is_connection_lost(error):
             raise
-        return Report(generation.qualified_name, trouble=str(database.translate(error)))
+        return Report(generation.title, trouble=str(database.translate(error)))
 
 
 def _chosen(connection: sa.Connection, names: list[str] | None) -> Iterator[Generation]:
     if names:
-        yield from (registry.find(connection, name) for name in names)
+        for name in names:
+            yield from registry.copies(connection, name)
     else:
         yield from registry.generations(connection)
 

@@ -55,7 +55,7 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
         raise errors.DeclarationError(f"Semantic index {live.name!r} is just as asked for: there is nothing to change.")
     with database.translated(), _step(engine) as connection:
         database.require_installed(connection)
-        same = _copies(connection, live)
+        same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(
                 f"Semantic index {live.qualified_name!r} has a next generation already: switch to it, or drop it "
@@ -120,16 +120,12 @@ def find(engine: sa.Engine, name: str, role: Role) -> Generation:
 
 
 def _of_role(connection: sa.Connection, live: Generation, role: Role) -> Generation:
-    same = _copies(connection, live)
+    same = registry.copies(connection, live.qualified_name)
     for one in same:
         if one.role == role:
             return one
     there = ", ".join(one.role for one in same)
     raise errors.GenerationError(f"Semantic index {live.qualified_name!r} has no {role} generation; it has: {there}.")
-
-
-def _copies(connection: sa.Connection, live: Generation) -> list[Generation]:
-    return [one for one in registry.generations(connection) if one.qualified_name == live.qualified_name]
 
 
 @transaction.retried

@@ -98,6 +98,20 @@ def test_nothing_is_begun_unless_it_is_confirmed(synced: sa.Engine) -> None:
     del synced
 
 
+def test_rows_that_failed_in_a_copy_that_is_to_come_are_retried_with_the_others(synced: sa.Engine) -> None:
+    run("begin", NAME, "--encoder", "hashed:48", "--yes")
+    sync(synced)
+    execute(
+        synced,
+        "INSERT INTO semantic.job (generation_id, key, state) SELECT id, '1', 'failed' FROM semantic.generation "
+        "WHERE role = 'next'",
+    )
+    assert CliRunner().invoke(cli.app, ["retry", NAME]).output == "1 rows are in the queue again.\n"
+    assert [one["failed"] for one in as_json("status", NAME)] == [0, 0]
+    indexes = json.loads(CliRunner().invoke(cli.app, ["verify", NAME, "--json"]).output)
+    assert [one["index"] for one in indexes] == ["public.article_semantic", "public.article_semantic (next)"]
+
+
 @pytest.mark.parametrize("arguments", [("switch", "nothing"), ("status", "nothing"), ("begin", "nothing", "--yes")])
 def test_an_index_that_is_not_there_is_said_to_be_so(synced: sa.Engine, arguments: tuple[str, ...]) -> None:
     run(*arguments, code=1, said="No semantic index 'nothing'")
