@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers.base.modules import Transformer
 from torch import nn
@@ -27,6 +28,8 @@ RECIPE = 2
 _SAMPLE = ["a short text", "a rather longer text, so that the other one is padded"]
 _HINT = {"bfloat16": "bf16", "float32": "f32"}
 _MASKED = torch.finfo(torch.bfloat16).min  # not float32's, which is infinite in 16 bits
+
+_FIRST = threading.Lock()
 
 log = logging.getLogger("pg_semantic.encoders")
 
@@ -217,9 +220,15 @@ def _converted(traced: _Traced, sample: dict[str, Any]) -> Any:
 
 
 def import_() -> Any:
-    """OpenVINO, which sends no reports. Raises ImportError where it is not installed."""
-    with without_telemetry("openvino"):
+    """OpenVINO, which sends no reports, ready for several threads. Raises ImportError where it is not installed.
+
+    Its bindings look numpy up when they first see an array, and two threads that do so at once can wait for each other
+    for ever: one for the interpreter, the other for the look-up. So the first array is seen here, by one thread.
+    """
+    with _FIRST, without_telemetry("openvino"):
         import openvino
+
+        openvino.Tensor(np.empty(1, np.float32))
     return openvino
 
 
