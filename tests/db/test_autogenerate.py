@@ -197,6 +197,22 @@ def test_sql_that_was_printed_makes_an_index_that_works_and_removes_it(applicati
     assert left(application.engine) == set()
 
 
+def test_sql_that_was_printed_begins_a_changed_copy_and_takes_it_back(application: Application) -> None:
+    application.metadata = article("title")
+    application.migrate()
+    execute(application.engine, "INSERT INTO article (title, body) VALUES ('it''s one: 100%', 'two')")
+    sync(application.engine)
+    before, revision = left(application.engine), application.head()
+    application.metadata = article("title", "body", encoder="hashed:48")
+    application.autogenerate()
+    changed = application.head()
+    execute_script(application.engine, application.offline(f"{revision}:{changed}"))
+    assert sync(application.engine).rows == 1
+    application.check()
+    execute_script(application.engine, application.offline(f"{changed}:{revision}", down=True))
+    assert left(application.engine) == before
+
+
 def execute_script(engine: sa.Engine, script: str) -> None:
     """As psql does: what was printed, as it is."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
