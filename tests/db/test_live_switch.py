@@ -8,17 +8,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from pg_semantic import Searcher, generations, registry
+from pg_semantic import Searcher, SemanticIndex, encoders, generations, registry
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import verify
 from pg_semantic.sync.worker import Worker
-from tests.db.library import Article, encoder, execute, generation_of, rows, sync
+from tests.db.library import execute, generation_of, rows, sync
 
-NAME, ROWS, THREADS, PATIENCE_SECONDS = "article_semantic", 2000, 4, 120
-SECOND = EncoderSpec("hashed:48", 48)
+NAME, ROWS, THREADS, PATIENCE_SECONDS = "book_semantic", 2000, 4, 120
+SECOND = EncoderSpec("hashed:256", 256)
+
+
+class Base(DeclarativeBase): ...
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+
+    semantic = SemanticIndex("title", encoder="hashed:384")
 
 
 class Traffic:
@@ -28,7 +39,7 @@ class Traffic:
         self.engine = engine
         self.stop = threading.Event()
         self.edits, self.searches = [0] * THREADS, [0] * THREADS
-        self.searchers = [Searcher(encoder()) for _ in range(THREADS)]
+        self.searchers = [Searcher(encoders.load("hashed:384")) for _ in range(THREADS)]
 
     def edit(self, number: int) -> None:
         """Gives rows of its own a text that no other has; nobody waits for a worker."""
@@ -36,14 +47,14 @@ class Traffic:
         while not self.stop.wait(0.01):
             row = THREADS * chance.randrange(ROWS // THREADS) + number
             text = f"{chance.getrandbits(64):x} {chance.getrandbits(64):x} edit{self.edits[number]}of{number}"
-            execute(self.engine, "UPDATE article SET title = :text WHERE id = :row", text=text, row=row)
+            execute(self.engine, "UPDATE book SET title = :text WHERE id = :row", text=text, row=row)
             self.edits[number] += 1
 
     def search(self, number: int) -> None:
         """Finds, by the whole of its text, a row that nobody edits, and looks whether scores are of one encoder."""
         while not self.stop.wait(0.005):
             with Session(self.engine) as session:
-                hits = self.searchers[number].search(session, Article.semantic, "zeppelin moored alone", limit=20)
+                hits = self.searchers[number].search(session, Book.semantic, "zeppelin moored alone", limit=20)
             assert len(hits) == 20
             assert hits[0].entity.id == ROWS
             assert abs(hits[0].score - 1) < 0.001  # 16 bits; a vector of the other encoder would be nowhere near
@@ -89,42 +100,39 @@ def ready(engine: sa.Engine) -> bool:
 
 def found(engine: sa.Engine, edited: list[tuple[int, str]]) -> list[int]:
     """The row that is nearest to each of these texts."""
-    searcher = Searcher(encoder())
+    searcher = Searcher(encoders.load("hashed:384"))
     with Session(engine) as session:
-        return [searcher.search(session, Article.semantic, text, limit=1)[0].entity.id for _, text in edited]
+        return [searcher.search(session, Book.semantic, text, limit=1)[0].entity.id for _, text in edited]
 
 
-def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(articles: sa.Engine) -> None:
-    execute(
-        articles,
-        "INSERT INTO article (id, title, lang) SELECT i, md5(i || 'a') || ' ' || md5(i || 'b'), 'en' "
-        "FROM generate_series(0, :last) AS i",
-        last=ROWS - 1,
-    )
-    execute(articles, "INSERT INTO article (id, title, lang) VALUES (:row, 'zeppelin moored alone', 'en')", row=ROWS)
-    sync(articles)
-    traffic = Traffic(articles)
+def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    statement = "INSERT INTO book SELECT i, md5(i || 'a') || ' ' || md5(i || 'b') FROM generate_series(0, :last) AS i"
+    execute(engine, statement, last=ROWS - 1)
+    execute(engine, "INSERT INTO book VALUES (:row, 'zeppelin moored alone')", row=ROWS)
+    sync(engine)
+    traffic = Traffic(engine)
     with under_way(traffic) as until:
         until(more(traffic.searches))
-        live = generation_of(articles)
-        generations.begin(articles, live, dataclasses.replace(live.spec, encoder=SECOND, storage="vector"))
+        live = generation_of(engine, NAME)
+        generations.begin(engine, live, dataclasses.replace(live.spec, encoder=SECOND, storage="vector"))
         until(more(traffic.edits))
-        until(lambda: ready(articles))
-        generations.switch(articles, NAME)
+        until(lambda: ready(engine))
+        generations.switch(engine, NAME)
         until(more(traffic.searches))
         until(more(traffic.edits))
-        assert {one._following._has(generation_of(articles)) for one in traffic.searchers} == {True}
-        generations.rollback(articles, NAME)
+        assert {one._following._has(generation_of(engine, NAME)) for one in traffic.searchers} == {True}
+        generations.rollback(engine, NAME)
         until(more(traffic.searches))
-    sync(articles)
-    with articles.connect() as connection:
+    sync(engine)
+    with engine.connect() as connection:
         known = registry.generations(connection)
     assert {one.role: one.spec.encoder for one in known} == {"live": live.spec.encoder, "next": SECOND}
-    assert all(verify.verify(articles, one).clean for one in known)
+    assert all(verify.verify(engine, one).clean for one in known)
     edited: list[tuple[int, str]] = rows(
-        articles, "SELECT id, title FROM article WHERE title LIKE '%edit%' ORDER BY id LIMIT 50"
+        engine, "SELECT id, title FROM book WHERE title LIKE '%edit%' ORDER BY id LIMIT 50"
     )
     assert edited
-    assert found(articles, edited) == [row for row, _ in edited]
-    generations.switch(articles, NAME)
-    assert found(articles, edited) == [row for row, _ in edited]
+    assert found(engine, edited) == [row for row, _ in edited]
+    generations.switch(engine, NAME)
+    assert found(engine, edited) == [row for row, _ in edited]
