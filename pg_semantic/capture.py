@@ -156,7 +156,6 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
     render = _renderer(compiler)
     fragments = {
-        "name": _literal(compiler, spec.name),
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
         "no_old_row": render(old_key[0].is_(None)),
@@ -165,7 +164,6 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     }
     body = _fill(
         "body",
-        name=fragments["name"],
         inserted=_fill("inserted", **fragments),
         updated=_fill("updated", **fragments),
         deleted=_fill("deleted", **fragments),
@@ -173,7 +171,7 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",
-        name=fragments["name"],
+        name=_literal(compiler, spec.name),
         source=_regclass(compiler, step.source),
         function_name=_literal(compiler, spec.capture_name),
         statement=_quoted(_fill("function", settings=settings, body=_quoted(body))),

@@ -103,7 +103,7 @@ FUNCTIONS = (
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
     # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
-    # only the registry can say which columns these are.
+    # only the registry can say which columns these are. Waits for writers whose changes were not marked for all.
     """
     CREATE FUNCTION semantic.watch_v1(index_name text, index_source regclass, function_name text, statement text)
     RETURNS void
@@ -112,10 +112,16 @@ FUNCTIONS = (
     DECLARE
         place record;
     BEGIN
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', index_source);
         FOR place IN
             SELECT '/*function*/' AS mark, format('%I.%I', nspname, function_name) AS filling
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
+            UNION ALL
+            SELECT '/*generations*/', CAST(array_agg(generation.id ORDER BY generation.id) AS text)
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            WHERE semantic_index.name = index_name AND semantic_index.source = index_source
             UNION ALL
             SELECT rows.mark, replace(
                 string_agg(DISTINCT format('CAST(%s.%I AS TEXT) COLLATE "C"', rows.alias, named.value), ', '),

@@ -16,6 +16,7 @@ AS $body
 SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex'
 
 -- name: body
+-- The generations are written into it, not looked up: a transaction whose snapshot is older than one would not see it.
 -- Which rows changed is found out in a block of its own: when a column is not there any more, the writer's statement
 -- still succeeds, and all rows are looked at again once the index fits its table: that is what a mark of NULL says.
 -- So does TRUNCATE: of a partition it empties the chunk table for all, since CASCADE knows no rows.
@@ -41,7 +42,10 @@ BEGIN
         marked := ARRAY[NULL];
     END IF;
     IF marked <> '{}' THEN
-        PERFORM semantic.mark_v1(TG_RELID, $name, marked);
+        INSERT INTO semantic.mark (generation_id, key)
+        SELECT generation.id, marked_row.key
+        FROM unnest(CAST('/*generations*/' AS integer[])) AS generation (id)
+        CROSS JOIN unnest(marked) AS marked_row (key);
     END IF;
     RETURN NULL;
 END

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -145,6 +146,32 @@ def test_an_edit_of_a_column_of_either_generation_is_marked(synced: sa.Engine) -
     generations.drop(synced, NAME, "next")
     execute(synced, "UPDATE article SET lang = 'newer'")
     assert jobs(synced) == set()
+
+
+def test_an_edit_that_is_not_committed_as_a_copy_is_begun_is_in_it(synced: sa.Engine) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with synced.begin() as writer:
+            writer.execute(sa.text("UPDATE article SET title = 'walnut' WHERE id = 1"))
+            begun = threads.submit(begin, synced, encoder=OTHER)
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
+            while rows(synced, waiting) != [(1,)]:
+                assert not begun.done()
+        begun.result()
+    sync(synced)
+    assert is_clean(synced)
+    generations.switch(synced, NAME)
+    assert found(synced, "walnut")[0] == 1
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_an_edit_in_a_transaction_that_is_older_than_a_copy_is_in_it(synced: sa.Engine, isolation: str) -> None:
+    old = synced.execution_options(isolation_level=isolation)
+    with old.begin() as writer:
+        writer.execute(sa.text("SELECT count(*) FROM article"))  # takes the snapshot
+        begin(synced, columns=("lang",))
+        writer.execute(sa.text("UPDATE article SET lang = 'walnut' WHERE id = 1"))
+        assert rows(synced, "SELECT count(*) FROM semantic.mark") == [(0,)]
+    assert rows(synced, "SELECT generation_id, key FROM semantic.mark ORDER BY 1") == [(1, "1"), (2, "1")]
 
 
 def test_capture_that_is_mended_knows_the_columns_of_every_generation(synced: sa.Engine) -> None:
