@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY, TSVECTOR
 
-from pg_semantic import database, errors, schema
+from pg_semantic import errors, schema
 from pg_semantic.schema import Tables
 from pg_semantic.spec import Lexical
 
@@ -93,5 +93,4 @@ def config(lexical: Lexical) -> sa.ColumnElement[str]:
 def _receipts(tables: Tables) -> sa.ColumnElement[str]:
     if tables.generation is not None:
         return sa.select(_GENERATION.c.receipts).where(_GENERATION.c.id == tables.generation).scalar_subquery()
-    name = database.qualified_name(tables.spec.schema, tables.spec.receipts_name)
-    return sa.func.to_regclass(sa.literal(name, sa.Text))
+    return schema.Named(tables.receipts)

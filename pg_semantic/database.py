@@ -1,6 +1,7 @@
 """Connecting to a database, asking whether it is ready for us, and turning driver errors into ours."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,8 @@ _GONE = {"25006", "25P03", "25P04"}
 
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
+_OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
+_OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
 _NO_FUNCTION = "42883"
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
@@ -129,19 +132,27 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     state = sqlstate(error)
     if is_connection_lost(error):
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
-    if state in _NOT_THERE and "semantic." in said:
-        return errors.NotInstalled(_NO_SCHEMA)
+    if state in _NOT_THERE:
+        return _of_what_is_not_there(said)
     if state == _NO_FUNCTION and "function semantic." in said:
         return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
-    if state in _NOT_THERE:
-        return errors.IndexNotFound(
-            f"{said[:1].upper()}{said[1:]}: create the tables first "
-            "(metadata.create_all, or `pg-semantic index create`)."
-        )
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
+    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    if state == _OUR_REFUSAL and hint:
+        return errors.DatabaseError(f"{said[:1].upper()}{said[1:]}. {hint}")
     advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
+
+
+def _of_what_is_not_there(said: str) -> errors.PgSemanticError:
+    if _OF_GENERATION.search(said):
+        return errors.IndexNotFound("The generation that was asked was dropped a moment ago: try again.")
+    if "semantic." in said:
+        return errors.NotInstalled(_NO_SCHEMA)
+    return errors.IndexNotFound(
+        f"{said[:1].upper()}{said[1:]}: create the tables first (metadata.create_all, or `pg-semantic index create`)."
+    )
 
 
 def _url(dsn: str | None) -> sa.URL:

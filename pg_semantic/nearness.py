@@ -10,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pg_semantic import database, errors, schema
+from pg_semantic import errors, schema
 from pg_semantic.schema import Tables
 from pg_semantic.spec import IndexSpec
 
@@ -74,11 +74,9 @@ def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:
     if tables.generation is not None:
         return []
     spec = tables.spec
-    name = database.qualified_name(spec.schema, spec.name)
-    chunks = sa.func.to_regclass(sa.bindparam("chunk_table", name, sa.Text, unique=True))
     encoder = sa.bindparam("encoder", spec.encoder.reference, sa.Text, unique=True)
     dimensions = sa.bindparam("dimensions", spec.encoder.dimensions, sa.Integer, unique=True)
-    same = sa.func.semantic.require_encoder_v1(chunks, encoder, dimensions, type_=sa.Boolean)
+    same = sa.func.semantic.require_encoder_v1(schema.Named(tables.chunks), encoder, dimensions, type_=sa.Boolean)
     return [sa.select(same.label("same_encoder")).scalar_subquery()]
 
 

@@ -21,6 +21,7 @@ _GENERATION = sa.table(
     sa.column("index_id"),
     sa.column("role", sa.Text),
     sa.column("encoder_id"),
+    sa.column("chunks", sa.Text),
     schema="semantic",
 )
 _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text), schema="semantic")
@@ -96,14 +97,17 @@ def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     return found
 
 
-def live(connection: sa.Connection, spec: IndexSpec) -> tuple[Generation, frozenset[int]]:
+def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozenset[int]]:
     """The live generation of a semantic index that is declared, and the numbers of all that it has.
 
     Raises `errors.IndexNotFound`.
     """
+    spec = tables.spec
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated():
-        row = connection.execute(sql.statement("registry", "live").columns(spec=JSONB), {"chunks": name}).one_or_none()
+        chunks = connection.scalar(sa.select(sa.cast(schema.Named(tables.chunks), sa.BigInteger)))
+        statement = sql.statement("registry", "live").columns(spec=JSONB)
+        row = connection.execute(statement, {"chunks": chunks}).one_or_none()
     if row is None:
         raise errors.IndexNotFound(
             f"Semantic index {name!r} has not been created in this database: "
@@ -119,11 +123,12 @@ def fingerprint_of(generation_id: int) -> sa.ScalarSelect[str | None]:
     return known.where(_GENERATION.c.id == generation_id).scalar_subquery()
 
 
-def live_beside(generation_id: int) -> sa.ScalarSelect[int]:
-    """The live generation of the index that a generation is of, as a column for the statement of a search."""
-    live, asked = _GENERATION.alias("live"), _GENERATION.alias("asked")
-    same_index = sa.and_(live.c.index_id == asked.c.index_id, live.c.role == "live")
-    return sa.select(live.c.id).join(asked, same_index).where(asked.c.id == generation_id).scalar_subquery()
+def live_of(chunks: sa.Table) -> sa.ScalarSelect[int]:
+    """The live generation of an index that is declared, as a column for the statement of a search."""
+    live, named = _GENERATION.alias("live"), _GENERATION.alias("named")
+    same_index = sa.and_(live.c.index_id == named.c.index_id, live.c.role == "live")
+    found = sa.select(live.c.id).join(named, same_index)
+    return found.where(named.c.chunks == schema.Named(chunks)).scalar_subquery()
 
 
 def _generation(row: sa.Row[Any]) -> Generation:

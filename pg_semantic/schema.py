@@ -10,6 +10,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
 from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import UserDefinedType
 
 from pg_semantic import capture
@@ -41,8 +44,8 @@ class KeyType(UserDefinedType[Any]):
 class Tables:
     """The tables of one generation of a semantic index.
 
-    With a ``generation``, chunks and receipts are the views whose names stay with it; without, they are the tables, by
-    the names that their role has.
+    With a ``generation``, chunks and receipts are the views whose names stay with it, and ``declared`` may be the chunk
+    table that a search was asked for by; without, they are the tables, by the names that their role has.
     """
 
     spec: IndexSpec
@@ -50,6 +53,7 @@ class Tables:
     chunks: sa.Table
     receipts: sa.Table
     generation: int | None = None
+    declared: sa.Table | None = None
 
     @property
     def source_key(self) -> list[sa.Column[Any]]:
@@ -108,6 +112,28 @@ def exposed(spec: IndexSpec, generation: int) -> Tables:
 def name_of(spec: IndexSpec, role: Role) -> str:
     """Name of the chunk table of a generation, with which the names of its other tables and indexes begin."""
     return spec.name if role == "live" else f"{spec.name}__{role}"
+
+
+class Named(sa.ColumnElement[str]):
+    """The number of a table as the session finds it by its name, after its search path and `schema_translate_map`."""
+
+    __visit_name__ = "named_table"
+    _traverse_internals = [("table", visitors.InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - as SQLAlchemy has it
+    inherit_cache = True
+    type = sa.Text()
+
+    def __init__(self, table: sa.FromClause) -> None:
+        self.table = getattr(table, "element", table)  # an alias is of an element
+
+    @property
+    def _from_objects(self) -> list[sa.FromClause]:
+        return []
+
+
+@compiles(Named)
+def _named(element: Named, compiler: SQLCompiler, **_: object) -> str:
+    name = compiler.preparer.format_table(element.table).replace("'", "''")
+    return f"to_regclass('{name}')"
 
 
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:

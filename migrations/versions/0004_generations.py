@@ -81,6 +81,25 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # Drops a copy that has this role, and has had it for some seconds: searchers may ask one that was live before.
+    """
+    CREATE FUNCTION semantic.drop_generation_v1(generation_id integer, expected text, seconds double precision)
+    RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known semantic.generation;
+    BEGIN
+        SELECT * INTO known FROM semantic.generation WHERE id = generation_id FOR UPDATE;
+        IF known.role IS DISTINCT FROM expected OR known.role = 'live'
+            OR known.role_since > clock_timestamp() - make_interval(secs => seconds) THEN
+            RAISE EXCEPTION 'generation % is not % any more, or only since a moment ago', generation_id, expected
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Look at its status, and try again.';
+        END IF;
+        PERFORM semantic.forget_generation_v1(generation_id, true);
+    END
+    $body$
+    """,
     """
     CREATE FUNCTION semantic.unregister_index_v2(index_chunks regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -190,58 +209,87 @@ FUNCTIONS = (
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
         RETURNING id INTO made;
+        PERFORM semantic.same_rights_v1(chunks, next_chunks), semantic.same_rights_v1(receipts, next_receipts)
+        FROM semantic.generation
+        WHERE index_id = known_index AND role = 'live';
         PERFORM semantic.expose_v1(made);
         RETURN made;
     END
     $body$
     """,
-    # Tables, and the indexes and constraints that are named after them.
+    # A table, and the indexes that are named after it.
     """
     CREATE FUNCTION semantic.rename_v1(relation regclass, stem text, new_stem text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         named record;
-        schema_name name := (SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-                             WHERE pg_class.oid = relation);
     BEGIN
         FOR named IN
-            SELECT format('ALTER INDEX %I.%I RENAME TO %%I', schema_name, relname) AS statement, relname AS old
+            SELECT 'INDEX' AS kind, CAST(CAST(indexrelid AS regclass) AS text) AS old, relname AS name
             FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-            WHERE indrelid = relation
+            WHERE indrelid = relation AND starts_with(relname, stem)
             UNION ALL
-            SELECT format('ALTER TABLE %s RENAME CONSTRAINT %I TO %%I', relation, conname), conname
-            FROM pg_constraint
-            WHERE conrelid = relation AND contype NOT IN ('p', 'u', 'x', 't')
-            UNION ALL
-            SELECT format('ALTER TABLE %s RENAME TO %%I', relation), relname
-            FROM pg_class
-            WHERE oid = relation
+            SELECT 'TABLE', CAST(relation AS text), relname FROM pg_class WHERE oid = relation
         LOOP
-            IF starts_with(named.old, stem) THEN
-                EXECUTE format(named.statement, new_stem || substr(named.old, length(stem) + 1));
-            END IF;
+            EXECUTE format(
+                'ALTER %s %s RENAME TO %I', named.kind, named.old, new_stem || substr(named.name, length(stem) + 1)
+            );
         END LOOP;
     END
     $body$
     """,
-    # The copy of this role becomes live; the one that was becomes the previous one, or next again when it goes back.
+    # Who owns and may use the live copy, owns and may use another.
     """
-    CREATE FUNCTION semantic.switch_generation_v1(known_index integer, switched text) RETURNS void
+    CREATE FUNCTION semantic.same_rights_v1(live regclass, other regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        stem text := (SELECT name FROM semantic.semantic_index WHERE id = known_index);
+        here pg_class;
+        there pg_class;
+        granted record;
+    BEGIN
+        SELECT * INTO here FROM pg_class WHERE oid = live;
+        SELECT * INTO there FROM pg_class WHERE oid = other;
+        IF here.relrowsecurity AND NOT there.relrowsecurity THEN
+            RAISE EXCEPTION '% has row-level security, and % has not', live, other
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Enable it there, with the policies that the live copy has.';
+        ELSIF here.relowner <> there.relowner THEN
+            EXECUTE format('ALTER TABLE %s OWNER TO %s', other, CAST(here.relowner AS regrole));
+        END IF;
+        FOR granted IN
+            SELECT privilege_type, is_grantable,
+                   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(grantee AS regrole) AS text) END AS grantee
+            FROM aclexplode(here.relacl)
+            WHERE grantee <> here.relowner
+        LOOP
+            EXECUTE format(
+                'GRANT %s ON %s TO %s%s', granted.privilege_type, other, granted.grantee,
+                CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+            );
+        END LOOP;
+    END
+    $body$
+    """,
+    # A copy of this role becomes live; the one that was becomes the previous one, or next again when it goes back.
+    """
+    CREATE FUNCTION semantic.switch_generation_v1(generation_id integer, switched text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        stem text;
         becomes text := CASE switched WHEN 'next' THEN 'previous' ELSE 'next' END;
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
-        SELECT * INTO live FROM semantic.generation WHERE index_id = known_index AND role = 'live' FOR UPDATE;
-        SELECT * INTO chosen FROM semantic.generation WHERE index_id = known_index AND role = switched FOR UPDATE;
+        SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
+        SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
+        SELECT name INTO stem FROM semantic.semantic_index WHERE id = chosen.index_id;
         IF live.id IS NULL OR chosen.id IS NULL OR switched = 'live' THEN
-            RAISE EXCEPTION 'semantic index % has no % copy to switch to', stem, switched
+            RAISE EXCEPTION 'generation % is not % any more: somebody else was at it', generation_id, switched
             USING ERRCODE = 'object_not_in_prerequisite_state';
-        ELSIF EXISTS (SELECT FROM semantic.generation WHERE index_id = known_index AND role = becomes) THEN
+        ELSIF EXISTS (SELECT FROM semantic.generation WHERE index_id = live.index_id AND role = becomes) THEN
             RAISE EXCEPTION 'semantic index % has a % copy already', stem, becomes
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop that copy first.';
         END IF;
@@ -249,6 +297,8 @@ FUNCTIONS = (
             'LOCK TABLE %s, %s, %s, %s IN ACCESS EXCLUSIVE MODE',
             live.chunks, live.receipts, chosen.chunks, chosen.receipts
         );
+        PERFORM semantic.same_rights_v1(live.chunks, chosen.chunks);
+        PERFORM semantic.same_rights_v1(live.receipts, chosen.receipts);
         PERFORM semantic.rename_v1(relation, stem, stem || '__' || becomes)
         FROM unnest(ARRAY[live.chunks, live.receipts]) AS relation;
         PERFORM semantic.rename_v1(relation, stem || '__' || switched, stem)
@@ -278,7 +328,9 @@ FUNCTIONS = (
             SELECT FROM semantic.generation
             WHERE index_id = known_index AND role = 'previous' AND semantic.recipe_v1(spec) = semantic.recipe_v1(was)
         ) THEN
-            PERFORM semantic.switch_generation_v1(known_index, 'previous');
+            PERFORM semantic.switch_generation_v1(id, 'previous')
+            FROM semantic.generation
+            WHERE index_id = known_index AND role = 'previous';
         END IF;
         PERFORM semantic.forget_generation_v1(id, true)
         FROM semantic.generation
@@ -353,6 +405,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
         "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
         "semantic.prepare_generation_v1, semantic.watch_v1, semantic.recipe_v1, "
+        "semantic.same_rights_v1, semantic.drop_generation_v1, "
         "semantic.unregister_index_v2, semantic.forget_generation_v1, semantic.register_index_v2, semantic.expose_v1"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

@@ -100,7 +100,8 @@ class _ChangeOp(SemanticIndexOp):
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """What ``alembic check`` reports."""
-        return (*super().to_diff_tuple(), arguments.changed(self.spec, self.was))
+        was, now = arguments.changed(self.spec, self.was), arguments.of(self.spec)
+        return (*super().to_diff_tuple(), {name: f"{value!r} -> {now[name]!r}" for name, value in was.items()})
 
 
 class AlterSemanticIndexOp(_ChangeOp):

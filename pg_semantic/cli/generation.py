@@ -48,9 +48,7 @@ def begin(
     columns: Annotated[str | None, typer.Option(help="Text columns to search, with commas between.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest chunk.")] = None,
     overlap_tokens: Annotated[int | None, typer.Option(help="Tokens that a chunk repeats of the one before.")] = None,
-    one_chunk: Annotated[
-        bool, typer.Option("--one-chunk", help="Truncate long texts instead of cutting them.")
-    ] = False,
+    chunked: Annotated[bool | None, typer.Option("--chunked/--one-chunk", help="Cut long texts, or truncate.")] = None,
     storage: Annotated[Kind | None, typer.Option(help="16 or 32 bits a number.")] = None,
     m: Annotated[int | None, typer.Option(help="Edges of a node in the vector index.")] = None,
     ef_construction: Annotated[int | None, typer.Option(help="Candidates as the vector index is built.")] = None,
@@ -68,9 +66,9 @@ def begin(
         changes: dict[str, Any] = {
             "encoder": _encoder(live.spec, encoder, dimensions),
             "columns": tuple(part.strip() for part in columns.split(",")) if columns else live.spec.columns,
-            "chunking": None if one_chunk else _chunking(live.spec, max_tokens, overlap_tokens),
+            "chunking": _chunking(live.spec, max_tokens, overlap_tokens, chunked=chunked),
             "storage": _storage(live.spec, storage),
-            "hnsw": Hnsw(m or live.spec.hnsw.m, ef_construction or live.spec.hnsw.ef_construction),
+            "hnsw": _hnsw(live.spec, m, ef_construction),
             "lexical": _lexical(live.spec, lexical),
         }
         target = dataclasses.replace(live.spec, **changes)
@@ -95,8 +93,8 @@ def status(
     with options.engine(dsn) as engine, engine.connect() as connection:
         database.require_installed(connection)
         known = registry.copies(connection, name) if name else registry.generations(connection)
-        read = {(one.name, one.generation): one for one in statuses.read(connection).indexes}
-        found = [_described(connection, one, read[one.name, one.role]) for one in known]
+        read = {one.generation_id: one for one in statuses.read(connection).indexes}
+        found = [_described(connection, one, read[one.id]) for one in known]
     if json:
         output.as_json(found)
     else:
@@ -124,11 +122,18 @@ def switch(
 
 
 @app.command(epilog="Example: pg-semantic generation rollback article_semantic")
-def rollback(name: Name, json: options.Json = False, dsn: options.Dsn = None) -> None:
+def rollback(
+    name: Name,
+    drop_next: Annotated[
+        bool, typer.Option("--drop-next", help="Drop a copy that is being built: it is in the way.")
+    ] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
     """Make the copy that was live before live again, in a moment; the other is kept true, as next."""
     with options.engine(dsn) as engine:
         chosen = generations.find(engine, name, "previous")
-        generations.rollback(engine, name)
+        generations.rollback(engine, name, drop_next=drop_next)
     _say(json, chosen, f"is live with {chosen.spec.encoder.reference} again.")
 
 
@@ -184,16 +189,30 @@ def compare(
 
 def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None) -> EncoderSpec:
     if reference is None:
-        return EncoderSpec(now.encoder.reference, dimensions or now.encoder.dimensions)
-    return EncoderSpec(reference, dimensions or catalog.dimensions(reference) or encoders.load(reference).dimensions)
+        return EncoderSpec(now.encoder.reference, _given(dimensions, now.encoder.dimensions))
+    known = dimensions if dimensions is not None else catalog.dimensions(reference)
+    return EncoderSpec(reference, known if known is not None else encoders.load(reference).dimensions)
 
 
-def _chunking(now: IndexSpec, max_tokens: int | None, overlap_tokens: int | None) -> Chunking | None:
-    if max_tokens is None and overlap_tokens is None:
-        return now.chunking
+def _hnsw(now: IndexSpec, m: int | None, ef_construction: int | None) -> Hnsw:
+    return Hnsw(_given(m, now.hnsw.m), _given(ef_construction, now.hnsw.ef_construction))
+
+
+def _chunking(
+    now: IndexSpec, max_tokens: int | None, overlap_tokens: int | None, *, chunked: bool | None
+) -> Chunking | None:
+    given = max_tokens is not None or overlap_tokens is not None
+    if chunked is False and given:
+        raise typer.BadParameter("--one-chunk goes with neither --max-tokens nor --overlap-tokens.")
+    if chunked is False or (now.chunking is None and not chunked and not given):
+        return None
     before = now.chunking or Chunking()
-    overlap = before.overlap_tokens if overlap_tokens is None else overlap_tokens
-    return Chunking(max_tokens=max_tokens or before.max_tokens, overlap_tokens=overlap)
+    longest = before.max_tokens if max_tokens is None else max_tokens
+    return Chunking(max_tokens=longest, overlap_tokens=_given(overlap_tokens, before.overlap_tokens))
+
+
+def _given(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
 
 
 def _storage(now: IndexSpec, kind: Kind | None) -> Storage:

@@ -11,15 +11,17 @@ from pg_semantic.sync import indexes, transaction, verify
 from pg_semantic.sync.verify import Page, Report
 
 _LATE_SECONDS = 60.0
+_FEW = 100  # rows that may be in the making, or a hundredth of all if that is more
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """How far a generation is.
 
-    ``current`` of ``rows`` are true to their text; rows that were edited in the last minute count as current, since
-    there are always some. ``failed`` rows are parked. ``lacks`` names what is not built yet, of the vector index, the
-    index on lexemes and the statistics of BM25.
+    ``current`` of ``rows`` are true to their text; a few that were edited in the last minute count as current, since
+    there are always some: a hundred, or a hundredth of all. ``failed`` rows are parked. ``lacks`` names what is not
+    built yet, of the vector index, the index on lexemes and the statistics of BM25. ``uncaptured`` are tables, the
+    source or partitions of it, without working triggers.
     """
 
     rows: int
@@ -28,6 +30,7 @@ class Coverage:
     faults: int
     backfilled: bool
     lacks: tuple[str, ...]
+    uncaptured: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -41,6 +44,7 @@ class Coverage:
             (self.share < least, f"{self.share:.2%} of {self.rows} rows are current, not {least:.2%}"),
             (self.failed and least >= 1, f"{self.failed} rows failed (see `pg-semantic retry`)"),
             (self.faults and least >= 1, f"{self.faults} rows are not as they should be (see `pg-semantic verify`)"),
+            (self.uncaptured, f"no working triggers on {', '.join(self.uncaptured)} (`pg-semantic repair`)"),
             (self.lacks, f"not built yet: {', '.join(self.lacks)}"),
         ]
         return [reason for holds, reason in found if holds]
@@ -59,12 +63,18 @@ def coverage(
         late = min(report.waiting, connection.execute(sql.statement("registry", "late"), binds).scalar_one())
         lacks = tuple(_lacking(connection, generation))
     faults = report.missing + report.stale + report.damaged + report.wrong_encoder
-    current = report.rows - faults - report.failed - (late if generation.backfilled else report.waiting)
-    return Coverage(report.rows, current, report.failed, _faults(report), generation.backfilled, lacks)
+    current = report.rows - faults - report.failed - _not_yet(report, late, backfilled=generation.backfilled)
+    wrong = report.damaged + report.wrong_encoder + report.orphan
+    uncaptured = tuple(report.uncaptured)
+    return Coverage(report.rows, current, report.failed, wrong, generation.backfilled, lacks, uncaptured)
 
 
-def _faults(report: Report) -> int:
-    return report.damaged + report.wrong_encoder + report.orphan + len(report.uncaptured)
+def _not_yet(report: Report, late: int, *, backfilled: bool) -> int:
+    """Of the rows that wait for a worker, those that do not count as current."""
+    if not backfilled:
+        return report.waiting
+    in_the_making = report.waiting - late
+    return late + max(0, in_the_making - max(_FEW, report.rows // 100))
 
 
 def _lacking(connection: sa.Connection, generation: Generation) -> list[str]:

@@ -53,7 +53,13 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     """
     if target == live.spec:
         raise errors.DeclarationError(f"Semantic index {live.name!r} is just as asked for: there is nothing to change.")
-    with database.translated(), _step(engine) as connection:
+    with database.translated():
+        return _begin(engine, live, target)
+
+
+@transaction.retried
+def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
+    with _step(engine) as connection:
         database.require_installed(connection)
         same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
@@ -86,14 +92,15 @@ def switch(
         _exchange(engine, chosen)
 
 
-def rollback(engine: sa.Engine, name: str) -> None:
+def rollback(engine: sa.Engine, name: str, *, drop_next: bool = False) -> None:
     """Makes the copy that was live before live again; the other one stays, as ``next``, and is kept true.
 
-    Raises `errors.GenerationError` when it was dropped.
+    ``drop_next`` drops a copy ``next`` that is being built, in the same transaction: there is room for one. Raises
+    `errors.GenerationError` when there is such a copy otherwise, or when the one before was dropped.
     """
     chosen = find(engine, name, "previous")
     with database.translated():
-        _exchange(engine, chosen)
+        _exchange(engine, chosen, drop_next=drop_next)
 
 
 def drop(engine: sa.Engine, name: str, role: Role) -> None:
@@ -106,8 +113,8 @@ def drop(engine: sa.Engine, name: str, role: Role) -> None:
     if chosen.role == "live":
         raise errors.GenerationError(f"{chosen.title} is live: `pg-semantic index drop` drops the index itself.")
     with transaction.begin(engine) as connection:
-        since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar_one()
-    threading.Event().wait(max(0.0, _GRACE_SECONDS - since))
+        since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar() or 0
+    threading.Event().wait(max(0.0, _GRACE_SECONDS - since + 0.1))
     with database.translated():
         _drop(engine, chosen)
 
@@ -129,27 +136,29 @@ def _of_role(connection: sa.Connection, live: Generation, role: Role) -> Generat
 
 
 @transaction.retried
-def _exchange(engine: sa.Engine, chosen: Generation) -> None:
-    with _step(engine, lock_timeout="200ms") as connection:
+def _exchange(engine: sa.Engine, chosen: Generation, *, drop_next: bool = False) -> None:
+    with _step(engine) as connection:
+        if drop_next:
+            connection.execute(sql.statement("registry", "forget_next"), {"generation": chosen.id})
         binds = {"generation": chosen.id, "role": chosen.role}
         connection.execute(sql.statement("registry", "switch"), binds)
 
 
 @transaction.retried
 def _drop(engine: sa.Engine, chosen: Generation) -> None:
-    with _step(engine, lock_timeout="200ms") as connection:
-        connection.execute(sql.statement("registry", "forget"), {"generation": chosen.id})
+    with _step(engine) as connection:
+        binds = {"generation": chosen.id, "role": chosen.role, "seconds": _GRACE_SECONDS}
+        connection.execute(sql.statement("registry", "drop"), binds)
         live = registry.find(connection, chosen.qualified_name)
         for statement in ddl.hang(live.spec):
             connection.execute(statement)
 
 
 @contextlib.contextmanager
-def _step(engine: sa.Engine, *, lock_timeout: str = "3s") -> Iterator[sa.Connection]:
+def _step(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction in which the database's refusals are ours; it gives way to who holds the tables for longer."""
     try:
         with transaction.begin(engine) as connection:
-            connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))  # noqa: FBT003 - local
             yield connection
     except exc.DBAPIError as error:
         if database.sqlstate(error) != _NOT_READY:

@@ -42,7 +42,9 @@ class Serving:
 
     def bound(self, index: BoundIndex[T]) -> BoundIndex[T]:
         """The index as it is declared, on the tables of this generation."""
-        return dataclasses.replace(index, tables=dataclasses.replace(self.tables, source=index.tables.source))
+        declared = index.tables
+        tables = dataclasses.replace(self.tables, source=declared.source, declared=declared.chunks)
+        return dataclasses.replace(index, tables=tables)
 
 
 class Following:
@@ -53,6 +55,7 @@ class Following:
         self._follow = follow
         self._loaded: dict[int, QueryEncoder] = {}
         self._known: weakref.WeakKeyDictionary[sa.Engine, dict[Place, Serving]] = weakref.WeakKeyDictionary()
+        self._kept: weakref.WeakKeyDictionary[sa.Engine, dict[tuple[int, bool], Serving]] = weakref.WeakKeyDictionary()
         self._confirmed: weakref.WeakKeyDictionary[sa.Engine, dict[Place, float]] = weakref.WeakKeyDictionary()
         self._loading = threading.Lock()
         self._not_before = 0.0
@@ -82,11 +85,26 @@ class Following:
         else:
             self._load_beside(live)
             serving = before
-        if before is not None and before.generation == serving.generation:
-            serving = before  # with the same tables, so that its statements are found again
+        # The same one as before, where it was asked before, so that its statements are found again.
+        kept = self._kept.setdefault(engine, {})
+        if kept.get((serving.generation.id, encodes), serving).generation == serving.generation:
+            serving = kept.setdefault((serving.generation.id, encodes), serving)
+        else:
+            kept[serving.generation.id, encodes] = serving
         known[place] = serving
         self.confirm(engine, index, encodes=encodes)
         return serving
+
+    def disown(self, engine: sa.Engine, index: BoundIndex[Any], asked: Generation, *, fingerprint: str | None) -> None:
+        """Asks anew: a generation that had no vectors yet turned out to be of another encoder than was taken for it.
+
+        Raises `errors.EncoderMismatch` when no other can be had: it has the same name.
+        """
+        known = dataclasses.replace(asked, fingerprint=fingerprint)
+        given = self._given
+        if given is not None and (not self._follow or given.reference == known.spec.encoder.reference):
+            raise mismatch(known, given)
+        self.forget(engine, index, encodes=True)
 
     def forget(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
         """Asks no generation until one is adopted anew: the one before was dropped."""
@@ -145,10 +163,15 @@ class Following:
             self._loading.release()
 
 
+def connect(session: orm.Session, index: BoundIndex[Any]) -> sa.Connection:
+    """The session's connection to where an index is."""
+    return session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
+
+
 def look(session: orm.Session, index: BoundIndex[Any]) -> tuple[Generation, frozenset[int]]:
     """The live generation, as the database says now, and all that there are; raises `errors.IndexNotFound`."""
-    connection = session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
-    return registry.live(connection, index.spec)
+    connection = connect(session, index)
+    return registry.live(connection, index.tables)
 
 
 def mismatch(live: Generation, encoder: QueryEncoder) -> errors.EncoderMismatch:

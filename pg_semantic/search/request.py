@@ -185,9 +185,10 @@ def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None =
 
 def _markers(index: BoundIndex[Any]) -> list[sa.ColumnElement[Any]]:
     """What every row says of the generation that was asked: which one is live now, and whose vectors were compared."""
-    asked = index.tables.generation
+    asked, declared = index.tables.generation, index.tables.declared
     assert asked is not None  # noqa: S101 - a searcher asks a generation
-    return [registry.live_beside(asked).label("live"), registry.fingerprint_of(asked).label("fingerprint")]
+    assert declared is not None  # noqa: S101 - that it looked up by the declaration
+    return [registry.live_of(declared).label("live"), registry.fingerprint_of(asked).label("fingerprint")]
 
 
 def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:

@@ -4,7 +4,6 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 """
 
 import asyncio
-import dataclasses
 import functools
 import weakref
 from collections.abc import Sequence
@@ -111,6 +110,7 @@ class Searcher:
         values = asked.values(vector)
         engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
+            following.connect(session, wanted.index)  # may wait for a pool, while what is known grows old
             fresh = self._following.is_fresh(engine, wanted.index, encodes=encodes)
             if not fresh and self._has_moved(session, wanted, serving):
                 return [], True
@@ -126,9 +126,8 @@ class Searcher:
         if not found:
             return self._has_moved(session, wanted, serving)
         live, fingerprint = (found[0]._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
-        if live != serving.generation.id:
+        if live != serving.generation.id or self._is_other(serving, fingerprint):
             return self._has_moved(session, wanted, serving)
-        self._require_same(serving, fingerprint)
         self._following.confirm(engine, wanted.index, encodes=encodes)
         return False
 
@@ -136,16 +135,17 @@ class Searcher:
         """Whether another generation is to be asked now than the one that was; asks the database."""
         engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
         live, kept = following.look(session, wanted.index)
-        if live.id == serving.generation.id:
-            self._require_same(serving, live.fingerprint)
-        elif serving.generation.id not in kept:
+        if live.id == serving.generation.id and self._is_other(serving, live.fingerprint):
+            self._following.disown(engine, wanted.index, serving.generation, fingerprint=live.fingerprint)
+            return True
+        if serving.generation.id not in kept:
             self._following.forget(engine, wanted.index, encodes=encodes)
             return True
         return self._following.adopt(engine, wanted.index, live, encodes=encodes) is not serving
 
-    def _require_same(self, serving: Serving, fingerprint: str | None) -> None:
-        if serving.encoder and fingerprint not in {None, serving.encoder.fingerprint}:
-            raise following.mismatch(dataclasses.replace(serving.generation, fingerprint=fingerprint), serving.encoder)
+    def _is_other(self, serving: Serving, fingerprint: str | None) -> bool:
+        """Whether the vectors turned out to be of another encoder than the query's."""
+        return serving.encoder is not None and fingerprint not in {None, serving.encoder.fingerprint}
 
     def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
         shape = asked.shape(exact=exact)

@@ -33,7 +33,7 @@ JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
 JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 
 -- name: live
--- The live generation of the index whose chunk table has this name; of a chunk table that was live when the transaction
+-- The live generation of the index whose chunk table has this number; of a chunk table that was live when the transaction
 -- took its snapshot it may be another. And all generations that the index has.
 SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
@@ -44,7 +44,7 @@ JOIN semantic.encoder ON encoder.id = generation.encoder_id
 JOIN pg_class AS source ON source.oid = semantic_index.source
 JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 WHERE generation.role = 'live'
-  AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = to_regclass(:chunks))
+  AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = CAST(:chunks AS oid))
 
 -- name: stored
 -- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
@@ -155,9 +155,16 @@ FROM semantic.generation
 WHERE id = :generation
 
 -- name: switch
--- Makes a generation live; the one that was gets a role beside it.
-SELECT semantic.switch_generation_v1(index_id, :role) FROM semantic.generation WHERE id = :generation
+-- Makes a generation live that has this role; the one that was gets a role beside it.
+SELECT semantic.switch_generation_v1(:generation, :role)
 
--- name: forget
--- Drops a generation that is not live.
-SELECT semantic.forget_generation_v1(id, true) FROM semantic.generation WHERE id = :generation AND role <> 'live'
+-- name: forget_next
+-- Drops the copy that is being built beside a generation, if there is one.
+SELECT semantic.forget_generation_v1(beside.id, true)
+FROM semantic.generation
+JOIN semantic.generation AS beside ON beside.index_id = generation.index_id AND beside.role = 'next'
+WHERE generation.id = :generation
+
+-- name: drop
+-- Drops a generation that has this role, and not only since a moment ago.
+SELECT semantic.drop_generation_v1(:generation, :role, :seconds)

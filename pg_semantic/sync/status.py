@@ -36,6 +36,7 @@ class IndexStatus:
     encoder: str
     dimensions: int
     generation: str
+    generation_id: int
     backfilled: bool
     exact: bool
     rows: int | None
@@ -101,6 +102,7 @@ def _estimated(
         encoder=spec.encoder.reference,
         dimensions=spec.encoder.dimensions,
         generation=generation.role,
+        generation_id=generation.id,
         backfilled=generation.backfilled,
         exact=False,
         rows=row.rows_estimate,

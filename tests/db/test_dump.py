@@ -264,7 +264,7 @@ def test_tables_without_our_schema_refuse_writes_until_the_index_is_made_anew(
     dump(synced, tmp_path / "dump")
     execute(elsewhere, "CREATE EXTENSION vector")
     restore(elsewhere, tmp_path / "dump", "--schema=public")
-    with pytest.raises(exc.ProgrammingError, match='relation "semantic.mark" does not exist'):
+    with pytest.raises(exc.ProgrammingError, match=r'relation "semantic\.mark" does not exist'):
         execute(elsewhere, "UPDATE article SET title = 'new' WHERE id = 2")
     with pytest.raises(errors.NotInstalled, match="pg-semantic db upgrade"):
         sync(elsewhere)

@@ -10,7 +10,20 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import Chunking, Hnsw, Lexical, Searcher, encoders, errors, generations, registry, search
+from pg_semantic import (
+    Chunking,
+    Hnsw,
+    Lexical,
+    Searcher,
+    declare,
+    encoders,
+    errors,
+    generations,
+    inspection,
+    registry,
+    search,
+)
+from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.generations import lifecycle
 from pg_semantic.registry import Generation
 from pg_semantic.search import following
@@ -67,10 +80,7 @@ def found(engine: sa.Engine, text: str, searcher: Searcher | None = None) -> lis
 
 
 def names_of(engine: sa.Engine) -> set[str]:
-    statement = """
-        SELECT relname FROM pg_class WHERE relname LIKE 'article\\_semantic%'
-        UNION ALL SELECT conname FROM pg_constraint WHERE conname LIKE 'article\\_semantic%'
-    """
+    statement = "SELECT relname FROM pg_class WHERE relname LIKE 'article\\_semantic%'"
     return {name for (name,) in rows(engine, statement)}
 
 
@@ -365,6 +375,117 @@ def test_a_transaction_that_is_older_than_a_switch_finds_what_it_would_have_foun
                 hits = searcher.search(session, Article.semantic, text, limit=5)
                 assert len(hits) == 5
                 assert hits[0].entity.title == text
+
+
+def test_a_rollback_may_give_up_what_is_being_built(synced: sa.Engine) -> None:
+    before = generation_of(synced).spec
+    switched(synced, encoder=OTHER)
+    begin(synced, chunking=None)
+    with pytest.raises(errors.GenerationError, match="has a next copy already"):
+        generations.rollback(synced, NAME)
+    generations.rollback(synced, NAME, drop_next=True)
+    assert {role: one.spec.encoder for role, one in all_of(synced).items()} == {"live": before.encoder, "next": OTHER}
+    assert is_clean(synced)
+
+
+def test_a_bulk_edit_holds_a_switch_up_whenever_it_was(synced: sa.Engine) -> None:
+    execute(synced, "INSERT INTO article SELECT i, md5(i::text), NULL, 'en' FROM generate_series(100, 399) AS i")
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    execute(synced, "UPDATE article SET title = title || ' new'")
+    assert generations.coverage(synced, all_of(synced)["next"]).current == 100
+
+
+def test_who_may_use_the_live_copy_may_use_the_other(synced: sa.Engine) -> None:
+    execute(synced, "CREATE ROLE semantic_reader")
+    try:
+        for table in ("article", "article_semantic", "article_semantic_receipt"):
+            execute(synced, f"GRANT SELECT ON {table} TO semantic_reader")
+        switched(synced, encoder=OTHER)
+        with Session(synced) as session:
+            session.execute(sa.text("SET LOCAL ROLE semantic_reader"))
+            for mode in ("dense", "lexical", "hybrid"):
+                assert Searcher(encoder()).search(session, Article.semantic, "harbour", mode=mode)
+    finally:
+        execute(synced, "DROP OWNED BY semantic_reader")
+        execute(synced, "DROP ROLE semantic_reader")
+
+
+def test_a_step_whose_generation_somebody_else_was_at_is_refused(
+    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(synced, encoder=OTHER)
+    sync(synced)
+    chosen = all_of(synced)["next"]
+    generations.drop(synced, NAME, "next")
+    begin(synced, chunking=None)
+    monkeypatch.setattr(lifecycle, "find", lambda *_: chosen)
+    with pytest.raises(errors.GenerationError, match="is not next any more"):
+        generations.switch(synced, NAME, force=True)
+    with pytest.raises(errors.GenerationError):
+        generations.drop(synced, NAME, "next")
+    assert [one.id for one in all_of(synced).values()] == [1, 3]
+
+
+def test_a_searcher_that_asked_before_there_were_vectors_follows_what_they_are_of(articles: sa.Engine) -> None:
+    class Alike(HashedEncoder):
+        """Its vectors are as long, and not the same."""
+
+        reference = "alike"
+        fingerprint = "of another"
+
+    searcher = Searcher(Alike(32))
+    assert found(articles, "harbour", searcher) == []
+    execute(articles, "INSERT INTO article (id, title, lang) VALUES (1, 'harbour', 'en'), (2, 'meadow', 'en')")
+    sync(articles)
+    assert found(articles, "harbour", searcher)[0] == 1
+
+
+@pytest.mark.parametrize("how", ["search_path", "schema_translate_map"])
+def test_tenants_in_schemas_of_their_own_never_see_each_others_vectors(engine: sa.Engine, how: str) -> None:
+    searcher = Searcher(encoder())
+    tenants = {"one": ("harbour one", "meadow one"), "two": ("meadow two", "harbour two")}
+    for tenant, texts in tenants.items():
+        execute(engine, f"CREATE SCHEMA {tenant}")
+        with engine.connect().execution_options(schema_translate_map={None: tenant}) as connection:
+            connection.execute(sa.text(f"SET search_path = {tenant}, public"))
+            Base.metadata.create_all(connection)
+            connection.execute(sa.insert(Article), [{"id": i, "title": text} for i, text in enumerate(texts)])
+            connection.commit()
+    sync(engine)
+    for tenant in ("one", "two", "one", "two"):
+        options = {"schema_translate_map": {None: tenant}} if how == "schema_translate_map" else {}
+        with Session(engine.execution_options(**options)) as session:
+            if how == "search_path":
+                session.execute(sa.text(f"SET LOCAL search_path = {tenant}, public"))
+            hits = searcher.search(session, Article.semantic, "harbour", limit=1)
+            assert [(hit.entity.title, hit.passage) for hit in hits] == [(f"harbour {tenant}", f"harbour {tenant}")]
+            by_hand = session.execute(search.knn(Article.semantic, encoder().encode_queries(["harbour"])[0])).all()
+            assert by_hand[0][0].title == f"harbour {tenant}"
+
+
+def test_names_that_need_quotes_change_places_too(engine: sa.Engine) -> None:
+    name = 'It\'s "100%s" %I'
+    execute(engine, """CREATE TABLE "A %d 'b'" ("no %" text PRIMARY KEY, "text" text)""")
+    with engine.connect() as connection:
+        spec = inspection.describe(
+            connection, "A %d 'b'", columns=("text",), encoder=EncoderSpec("hashed:32", 32), name=name
+        )
+    inspection.create(engine, spec)
+    execute(engine, """INSERT INTO "A %d 'b'" VALUES ('a%', 'harbour'), ('b', 'meadow')""")
+    sync(engine)
+    live = generation_of(engine, name)
+    generations.begin(engine, live, dataclasses.replace(live.spec, encoder=OTHER))
+    sync(engine)
+    generations.switch(engine, name)
+    execute(engine, """UPDATE "A %d 'b'" SET "text" = 'walnut' WHERE "no %" = 'b'""")
+    sync(engine)
+    assert is_clean(engine)
+    with Session(engine) as session:
+        index = declare.bind(generation_of(engine, name).spec)
+        assert Searcher(encoder()).search(session, index, "walnut", limit=1)[0].passage == "walnut"
+    generations.rollback(engine, name)
+    assert is_clean(engine)
 
 
 def test_disk_use_is_estimated_before_it_is_spent(synced: sa.Engine) -> None:

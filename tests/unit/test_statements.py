@@ -40,7 +40,7 @@ class Part(Base):
 
 Build: TypeAlias = "Callable[..., sa.Select[Article, float]]"
 
-SAME_ENCODER = """(SELECT semantic.require_encoder_v1(to_regclass(%(chunk_table_1)s::VARCHAR),
+SAME_ENCODER = """(SELECT semantic.require_encoder_v1(to_regclass('article_semantic'),
     %(encoder_1)s::VARCHAR, %(dimensions_1)s::INTEGER) AS same_encoder)"""
 
 KNN = one_line(f"""
