@@ -4,6 +4,7 @@
 vector index is the exception: it is declared here and built by the worker, once the bulk of the vectors is there.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,8 +100,12 @@ def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live
     return Tables(spec, source, chunks, receipts)
 
 
+@functools.lru_cache(maxsize=256)
 def exposed(spec: IndexSpec, generation: int) -> Tables:
-    """The views of a generation, whose names stay with it when its role changes."""
+    """The views of a generation, whose names stay with it when its role changes; always the same ones.
+
+    SQLAlchemy finds a compiled statement again by the very tables in it.
+    """
     source = _source(spec)
     chunks, receipts = (
         sa.Table(f"{kind}_{generation}", sa.MetaData(), *_key_columns(spec, source), *columns, schema="semantic")

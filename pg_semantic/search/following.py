@@ -47,6 +47,18 @@ class Serving:
         return dataclasses.replace(index, tables=tables)
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """That another generation is live than the one that was asked, or has other vectors than it was taken to have.
+
+    ``before`` is the one that was asked, unless it can not be any more: it was dropped, is of another index of the same
+    name in another schema, or has vectors of another encoder.
+    """
+
+    live: Generation
+    before: Serving | None
+
+
 class Following:
     """What one searcher knows of the indexes it was asked for, engine by engine; for any number of threads."""
 
@@ -69,15 +81,14 @@ class Following:
         confirmed = self._confirmed.get(engine, {}).get(_place(index, encodes=encodes), float("-inf"))
         return time.monotonic() - confirmed < FRESH_SECONDS
 
-    def adopt(self, engine: sa.Engine, index: BoundIndex[Any], live: Generation, *, encodes: bool) -> Serving:
-        """The generation to ask from now on; loads an encoder, which can take seconds, where none was asked before.
+    def adopt(
+        self, engine: sa.Engine, index: BoundIndex[Any], live: Generation, *, before: Serving | None, encodes: bool
+    ) -> Serving:
+        """The generation to ask from now on; loads an encoder, which can take seconds, unless there is one ``before``.
 
-        Where one was, it goes on being asked until the encoder of the live one is loaded. Raises
-        `errors.EncoderMismatch` when the searcher's encoder did not make the vectors and no other can be had.
+        That goes on being asked until the encoder of the live one is loaded. Raises `errors.EncoderMismatch` when the
+        searcher's encoder did not make the vectors and no other can be had.
         """
-        place = _place(index, encodes=encodes)
-        known = self._known.setdefault(engine, {})
-        before = known.get(place)
         if not encodes:
             serving = Serving(live, live.tables, None)
         elif self._has(live) or before is None or not self._follow:
@@ -85,30 +96,14 @@ class Following:
         else:
             self._load_beside(live)
             serving = before
-        # The same one as before, where it was asked before, so that its statements are found again.
+        # The same one as at another time, if it was asked then, so that its statements are found again.
         kept = self._kept.setdefault(engine, {})
-        if kept.get((serving.generation.id, encodes), serving).generation == serving.generation:
-            serving = kept.setdefault((serving.generation.id, encodes), serving)
-        else:
-            kept[serving.generation.id, encodes] = serving
-        known[place] = serving
+        same = kept.setdefault((serving.generation.id, encodes), serving)
+        if (same.generation, same.encoder) != (serving.generation, serving.encoder):
+            kept[serving.generation.id, encodes] = same = serving
+        self._known.setdefault(engine, {})[_place(index, encodes=encodes)] = same
         self.confirm(engine, index, encodes=encodes)
-        return serving
-
-    def disown(self, engine: sa.Engine, index: BoundIndex[Any], asked: Generation, *, fingerprint: str | None) -> None:
-        """Asks anew: a generation that had no vectors yet turned out to be of another encoder than was taken for it.
-
-        Raises `errors.EncoderMismatch` when no other can be had: it has the same name.
-        """
-        known = dataclasses.replace(asked, fingerprint=fingerprint)
-        given = self._given
-        if given is not None and (not self._follow or given.reference == known.spec.encoder.reference):
-            raise mismatch(known, given)
-        self.forget(engine, index, encodes=True)
-
-    def forget(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
-        """Asks no generation until one is adopted anew: the one before was dropped."""
-        self._known.get(engine, {}).pop(_place(index, encodes=encodes), None)
+        return same
 
     def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
         """Remembers that a search has just found the generation that it asked to be the one to ask."""

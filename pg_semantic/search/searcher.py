@@ -6,7 +6,6 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 import asyncio
 import functools
 import weakref
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.likeness import Examples
 from pg_semantic.search import following, hits, refine, request
-from pg_semantic.search.following import Following, Serving
+from pg_semantic.search.following import Following, Moved, Serving
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
@@ -73,14 +72,20 @@ class Searcher:
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = list[Hit[T]]()
+        found, moved = list[Hit[T]](), None
+        engine, encodes = following.engine_of(session, index), wanted.needs_encoder
+        serving = self._serving(session, wanted)
         for _ in range(_TURNS):
-            serving = self._serving(session, wanted)
             vector = serving.encoder.encode(wanted.text) if serving.encoder else None
             statement = self._statement(wanted.of(serving.bound(index)), exact=exact)
-            found, again = self._find(session, wanted, serving, vector=vector, statement=statement)
-            if not again:
+            found, moved = self._find(session, wanted, serving, vector=vector, statement=statement)
+            if moved is None:
                 break
+            other = self._following.adopt(engine, index, moved.live, before=moved.before, encodes=encodes)
+            if other is serving:
+                break
+            serving = other
+        _require_settled(moved)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
@@ -94,7 +99,7 @@ class Searcher:
             if encodes:
                 self._own_encoder().encode(wanted.text)  # remembered, so that no connection waits for the encoder
             live, _ = following.look(session, wanted.index)
-            serving = self._following.adopt(engine, wanted.index, live, encodes=encodes)
+            serving = self._following.adopt(engine, wanted.index, live, before=None, encodes=encodes)
         return serving
 
     def _own_encoder(self) -> QueryEncoder:
@@ -104,48 +109,26 @@ class Searcher:
 
     def _find(
         self, session: orm.Session, wanted: Request[T], serving: Serving, *, vector: Vector | None, statement: Statement
-    ) -> tuple[list[Hit[T]], bool]:
-        """The hits; and whether to search again, since another generation is live and can be asked."""
+    ) -> tuple[list[Hit[T]], Moved | None]:
+        """The hits; and which generation is live, when that is another."""
         asked = wanted.of(serving.bound(wanted.index))
         values = asked.values(vector)
         engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
             following.connect(session, wanted.index)  # may wait for a pool, while what is known grows old
             fresh = self._following.is_fresh(engine, wanted.index, encodes=encodes)
-            if not fresh and self._has_moved(session, wanted, serving):
-                return [], True
+            moved = None if fresh else _moved(session, wanted, serving)
+            if moved is not None and moved.before is None:
+                return [], moved
             found = session.execute(statement, values).all()
             if asked.is_short(found):
                 found = session.execute(self._statement(asked, exact=True), values).all()
-        return refine.in_order(hits.read(found)), self._is_to_be_repeated(session, wanted, serving, found=found)
-
-    def _is_to_be_repeated(
-        self, session: orm.Session, wanted: Request[T], serving: Serving, *, found: Sequence[sa.Row[Any]]
-    ) -> bool:
-        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
-        if not found:
-            return self._has_moved(session, wanted, serving)
-        live, fingerprint = (found[0]._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
-        if live != serving.generation.id or self._is_other(serving, fingerprint):
-            return self._has_moved(session, wanted, serving)
-        self._following.confirm(engine, wanted.index, encodes=encodes)
-        return False
-
-    def _has_moved(self, session: orm.Session, wanted: Request[Any], serving: Serving) -> bool:
-        """Whether another generation is to be asked now than the one that was; asks the database."""
-        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
-        live, kept = following.look(session, wanted.index)
-        if live.id == serving.generation.id and self._is_other(serving, live.fingerprint):
-            self._following.disown(engine, wanted.index, serving.generation, fingerprint=live.fingerprint)
-            return True
-        if serving.generation.id not in kept:
-            self._following.forget(engine, wanted.index, encodes=encodes)
-            return True
-        return self._following.adopt(engine, wanted.index, live, encodes=encodes) is not serving
-
-    def _is_other(self, serving: Serving, fingerprint: str | None) -> bool:
-        """Whether the vectors turned out to be of another encoder than the query's."""
-        return serving.encoder is not None and fingerprint not in {None, serving.encoder.fingerprint}
+        moved = None if found and _is_as_known(found[0], serving) else _moved(session, wanted, serving)
+        if moved is None:
+            self._following.confirm(engine, wanted.index, encodes=encodes)
+        elif moved.before is None:
+            return [], moved
+        return refine.in_order(hits.read(found)), moved
 
     def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
         shape = asked.shape(exact=exact)
@@ -154,6 +137,30 @@ class Searcher:
         else:
             statement = self._of_shape(shape)
         return statement.options(*asked.options.load) if asked.options.load else statement
+
+
+def _is_as_known(row: sa.Row[Any], serving: Serving) -> bool:
+    """Whether the generation that was asked is live, and of the encoder that it was taken to be of."""
+    live, fingerprint = (row._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
+    return bool(live == serving.generation.id) and _is_same(serving, fingerprint)
+
+
+def _is_same(serving: Serving, fingerprint: str | None) -> bool:
+    return serving.encoder is None or fingerprint in {None, serving.encoder.fingerprint}
+
+
+def _moved(session: orm.Session, wanted: Request[Any], serving: Serving) -> Moved | None:
+    """Asks the database whether another generation is to be asked than the one that is."""
+    live, kept = following.look(session, wanted.index)
+    same = _is_same(serving, live.fingerprint)
+    if live.id == serving.generation.id and same:
+        return None
+    return Moved(live, serving if serving.generation.id in kept and live.id != serving.generation.id else None)
+
+
+def _require_settled(moved: Moved | None) -> None:
+    if moved is not None and moved.before is None:
+        raise errors.IndexNotFound(f"{moved.live.qualified_name} is being changed over and over: try again.")
 
 
 class AsyncSearcher:
@@ -183,17 +190,24 @@ class AsyncSearcher:
         """As `Searcher.search`."""
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         searcher = self._searcher
-        found = list[Hit[T]]()
+        found, moved = list[Hit[T]](), None
+        engine, encodes = following.engine_of(session.sync_session, index), wanted.needs_encoder
+        serving = await self._serving(session, wanted)
         for _ in range(_TURNS):
-            serving = await self._serving(session, wanted)
             vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
             async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
                 statement = searcher._statement(wanted.of(serving.bound(index)), exact=exact)  # noqa: SLF001 - the pair is one
                 await asyncio.sleep(0)
             find = searcher._find  # noqa: SLF001 - the pair is one
-            found, again = await session.run_sync(find, wanted, serving, vector=vector, statement=statement)
-            if not again:
+            found, moved = await session.run_sync(find, wanted, serving, vector=vector, statement=statement)
+            if moved is None:
                 break
+            adopt = searcher._following.adopt  # noqa: SLF001 - the pair is one
+            other = await asyncio.to_thread(adopt, engine, index, moved.live, before=moved.before, encodes=encodes)
+            if other is serving:
+                break
+            serving = other
+        _require_settled(moved)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
@@ -210,5 +224,5 @@ class AsyncSearcher:
             if encodes:
                 await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - the pair is one
             live, _ = await session.run_sync(following.look, wanted.index)
-            serving = await asyncio.to_thread(known.adopt, engine, wanted.index, live, encodes=encodes)
+            serving = await asyncio.to_thread(known.adopt, engine, wanted.index, live, before=None, encodes=encodes)
         return serving

@@ -39,6 +39,7 @@ INDEX_KEYS = {
     "encoder",
     "dimensions",
     "generation",
+    "generation_id",
     "backfilled",
     "exact",
     "rows",

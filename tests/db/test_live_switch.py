@@ -44,7 +44,7 @@ class Traffic:
     def edit(self, number: int) -> None:
         """Gives rows of its own a text that no other has; nobody waits for a worker."""
         chance = random.Random(number)  # noqa: S311 - rows to edit
-        while not self.stop.wait(0.01):
+        while not self.stop.wait(0.1):
             row = THREADS * chance.randrange(ROWS // THREADS) + number
             text = f"{chance.getrandbits(64):x} {chance.getrandbits(64):x} edit{self.edits[number]}of{number}"
             execute(self.engine, "UPDATE book SET title = :text WHERE id = :row", text=text, row=row)
