@@ -25,7 +25,7 @@ test: install  ## run the tests, on an embedded Postgres
 	$(VENV)/bin/python -m pytest
 
 # What another server could do otherwise: plans, DDL, catalogs, statements. Workers and processes are the same on each.
-VERSIONED := plan search modes completeness snippets statistics schema capture partitions verify jobqueue history dump \
+VERSIONED := plan search snippets statistics schema capture partitions verify jobqueue history dump \
 	generations altered_by_migration autogenerate autogenerate_refused
 
 test-16: install  ## run the tests of plans, statements and DDL on PostgreSQL 16
@@ -39,7 +39,7 @@ test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQ
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -m pytest tests/unit/test_declare.py \
 		tests/unit/test_declare_neighbours.py \
 		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_plan.py \
-		tests/db/test_recall.py tests/db/test_modes.py tests/db/test_eager_collections.py \
+		tests/db/test_recall.py tests/db/test_eager_collections.py \
 		tests/db/test_generations.py tests/db/test_altered_by_migration.py \
 		tests/unit/test_migration_text.py tests/db/test_autogenerate.py tests/db/test_autogenerate_refused.py
 

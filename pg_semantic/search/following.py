@@ -180,6 +180,14 @@ def mismatch(live: Generation, encoder: QueryEncoder) -> errors.EncoderMismatch:
     )
 
 
+def bound_engine(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine | None:
+    """As `engine_of`; None for a session that is bound to nothing yet."""
+    try:
+        return engine_of(session, index)
+    except sa.exc.UnboundExecutionError:
+        return None
+
+
 def engine_of(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine:
     """The engine that a session has for the rows of an index."""
     return session.get_bind(sa.inspect(index.entity, raiseerr=True).mapper).engine

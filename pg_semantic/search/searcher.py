@@ -73,8 +73,8 @@ class Searcher:
         """
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         found, moved = list[Hit[T]](), None
-        engine, encodes = following.engine_of(session, index), wanted.needs_encoder
         serving = self._serving(session, wanted)
+        engine, encodes = following.engine_of(session, index), wanted.needs_encoder
         for _ in range(_TURNS):
             vector = serving.encoder.encode(wanted.text) if serving.encoder else None
             statement = self._statement(wanted.of(serving.bound(index)), exact=exact)
@@ -93,12 +93,13 @@ class Searcher:
         return request.page_of(wanted, found, scores)
 
     def _serving(self, session: orm.Session, wanted: Request[Any]) -> Serving:
-        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
-        serving = self._following.current(engine, wanted.index, encodes=encodes)
+        engine, encodes = following.bound_engine(session, wanted.index), wanted.needs_encoder
+        serving = self._following.current(engine, wanted.index, encodes=encodes) if engine else None
         if serving is None:
             if encodes:
                 self._own_encoder().encode(wanted.text)  # remembered, so that no connection waits for the encoder
             live, _ = following.look(session, wanted.index)
+            engine = following.engine_of(session, wanted.index)
             serving = self._following.adopt(engine, wanted.index, live, before=None, encodes=encodes)
         return serving
 
@@ -191,8 +192,8 @@ class AsyncSearcher:
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         searcher = self._searcher
         found, moved = list[Hit[T]](), None
-        engine, encodes = following.engine_of(session.sync_session, index), wanted.needs_encoder
         serving = await self._serving(session, wanted)
+        engine, encodes = following.engine_of(session.sync_session, index), wanted.needs_encoder
         for _ in range(_TURNS):
             vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
             async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
@@ -218,11 +219,12 @@ class AsyncSearcher:
 
     async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Serving:
         searcher, known = self._searcher, self._searcher._following  # noqa: SLF001 - the pair is one
-        engine, encodes = following.engine_of(session.sync_session, wanted.index), wanted.needs_encoder
-        serving = known.current(engine, wanted.index, encodes=encodes)
+        engine, encodes = following.bound_engine(session.sync_session, wanted.index), wanted.needs_encoder
+        serving = known.current(engine, wanted.index, encodes=encodes) if engine else None
         if serving is None:
             if encodes:
                 await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - the pair is one
             live, _ = await session.run_sync(following.look, wanted.index)
+            engine = following.engine_of(session.sync_session, wanted.index)
             serving = await asyncio.to_thread(known.adopt, engine, wanted.index, live, before=None, encodes=encodes)
         return serving
