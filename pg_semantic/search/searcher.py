@@ -199,8 +199,7 @@ class AsyncSearcher:
             async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
                 statement = searcher._statement(wanted.of(serving.bound(index)), exact=exact)  # noqa: SLF001 - the pair is one
                 await asyncio.sleep(0)
-            find = searcher._find  # noqa: SLF001 - the pair is one
-            found, moved = await session.run_sync(find, wanted, serving, vector=vector, statement=statement)
+            found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - the pair is one
             if moved is None:
                 break
             adopt = searcher._following.adopt  # noqa: SLF001 - the pair is one
