@@ -196,9 +196,7 @@ class AsyncSearcher:
         engine, encodes = following.engine_of(session.sync_session, index), wanted.needs_encoder
         for _ in range(_TURNS):
             vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
-            async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-                statement = searcher._statement(wanted.of(serving.bound(index)), exact=exact)  # noqa: SLF001 - the pair is one
-                await asyncio.sleep(0)
+            statement = await self._statement(wanted.of(serving.bound(index)), exact=exact)
             found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - the pair is one
             if moved is None:
                 break
@@ -215,6 +213,12 @@ class AsyncSearcher:
         if options.diverse:  # half a second for a thousand hits
             return await asyncio.to_thread(request.page_of, wanted, found, scores)
         return request.page_of(wanted, found, scores)
+
+    async def _statement(self, asked: Request[Any], *, exact: bool) -> Statement:
+        async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            statement = self._searcher._statement(asked, exact=exact)  # noqa: SLF001 - the pair is one
+            await asyncio.sleep(0)
+        return statement
 
     async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Serving:
         searcher, known = self._searcher, self._searcher._following  # noqa: SLF001 - the pair is one
