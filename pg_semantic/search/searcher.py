@@ -72,25 +72,29 @@ class Searcher:
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found, moved = list[Hit[T]](), None
-        serving = self._serving(session, wanted)
-        engine, encodes = following.engine_of(session, index), wanted.needs_encoder
-        for _ in range(_TURNS):
-            vector = serving.encoder.encode(wanted.text) if serving.encoder else None
-            statement = self._statement(wanted.of(serving.bound(index)), exact=exact)
-            found, moved = self._find(session, wanted, serving, vector=vector, statement=statement)
-            if moved is None:
-                break
-            other = self._following.adopt(engine, index, moved.live, before=moved.before, encodes=encodes)
-            if other is serving:
-                break
-            serving = other
-        _require_settled(moved)
+        found = self._hits(session, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
             scores = rerank.reranker.score(wanted.text, passages, seconds=rerank.seconds)
         return request.page_of(wanted, found, scores)
+
+    def _hits(self, session: orm.Session, wanted: Request[T]) -> list[Hit[T]]:
+        found, moved = list[Hit[T]](), None
+        serving = self._serving(session, wanted)
+        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        for _ in range(_TURNS):
+            vector = serving.encoder.encode(wanted.text) if serving.encoder else None
+            statement = self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
+            found, moved = self._find(session, wanted, serving, vector=vector, statement=statement)
+            if moved is None:
+                break
+            other = self._following.adopt(engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
+            if other is serving:
+                break
+            serving = other
+        _require_settled(moved)
+        return found
 
     def _serving(self, session: orm.Session, wanted: Request[Any]) -> Serving:
         engine, encodes = following.bound_engine(session, wanted.index), wanted.needs_encoder
@@ -190,22 +194,7 @@ class AsyncSearcher:
     ) -> list[Hit[T]]:
         """As `Searcher.search`."""
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        searcher = self._searcher
-        found, moved = list[Hit[T]](), None
-        serving = await self._serving(session, wanted)
-        engine, encodes = following.engine_of(session.sync_session, index), wanted.needs_encoder
-        for _ in range(_TURNS):
-            vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
-            statement = await self._statement(wanted.of(serving.bound(index)), exact=exact)
-            found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - the pair is one
-            if moved is None:
-                break
-            adopt = searcher._following.adopt  # noqa: SLF001 - the pair is one
-            other = await asyncio.to_thread(adopt, engine, index, moved.live, before=moved.before, encodes=encodes)
-            if other is serving:
-                break
-            serving = other
-        _require_settled(moved)
+        found = await self._hits(session, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found]
@@ -213,6 +202,27 @@ class AsyncSearcher:
         if options.diverse:  # half a second for a thousand hits
             return await asyncio.to_thread(request.page_of, wanted, found, scores)
         return request.page_of(wanted, found, scores)
+
+    async def _hits(self, session: "AsyncSession", wanted: Request[T]) -> list[Hit[T]]:
+        searcher = self._searcher
+        found, moved = list[Hit[T]](), None
+        serving = await self._serving(session, wanted)
+        engine, encodes = following.engine_of(session.sync_session, wanted.index), wanted.needs_encoder
+        for _ in range(_TURNS):
+            vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
+            statement = await self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
+            found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - the pair is one
+            if moved is None:
+                break
+            adopt = searcher._following.adopt  # noqa: SLF001 - the pair is one
+            other = await asyncio.to_thread(
+                adopt, engine, wanted.index, moved.live, before=moved.before, encodes=encodes
+            )
+            if other is serving:
+                break
+            serving = other
+        _require_settled(moved)
+        return found
 
     async def _statement(self, asked: Request[Any], *, exact: bool) -> Statement:
         async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
