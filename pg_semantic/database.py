@@ -138,11 +138,19 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
-    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
-    if state == _OUR_REFUSAL and hint:
-        return errors.DatabaseError(f"{said[:1].upper()}{said[1:]}. {hint}")
+    if refused := refusal(error):
+        return errors.DatabaseError(refused)
     advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
+
+
+def refusal(error: exc.DBAPIError) -> str | None:
+    """What our own functions in the database say when they refuse a step, and what to do; None for other errors."""
+    if sqlstate(error) != _OUR_REFUSAL:
+        return None
+    said = str(error.orig).strip().partition("\n")[0]
+    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return f"{said[:1].upper()}{said[1:]}.{f' {hint}' if hint else ''}"
 
 
 def _of_what_is_not_there(said: str) -> errors.PgSemanticError:

@@ -19,7 +19,6 @@ from pg_semantic.sync.verify import Page
 # Searchers may ask a generation for so long after it was live: longer than `search.following.FRESH_SECONDS`.
 _GRACE_SECONDS = 5.0
 _BYTES = {"halfvec": 2, "vector": 4}
-_NOT_READY = "55000"  # object not in prerequisite state
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +160,7 @@ def _step(engine: sa.Engine) -> Iterator[sa.Connection]:
         with transaction.begin(engine) as connection:
             yield connection
     except exc.DBAPIError as error:
-        if database.sqlstate(error) != _NOT_READY:
+        refused = database.refusal(error)
+        if refused is None:
             raise
-        raise errors.GenerationError(_said(error)) from error
-
-
-def _said(error: exc.DBAPIError) -> str:
-    diagnosis = getattr(error.orig, "diag", None)
-    said = [getattr(diagnosis, part, None) for part in ("message_primary", "message_hint")]
-    return ". ".join(part.strip(".") for part in said if part) + "."
+        raise errors.GenerationError(refused) from error
