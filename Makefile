@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# A worker has a server and encoders of its own, of 2 GB; the tests of a file share what they made ready.
+PYTEST := -m pytest --numprocesses 2 --dist loadfile
 INSTALLED := $(VENV)/installed
 
 help:  ## list the targets
@@ -22,21 +24,21 @@ demo: install  ## load, encode and search 7,425 tldr pages on an embedded Postgr
 	$(VENV)/bin/pg-semantic demo
 
 test: install  ## run the tests, on an embedded Postgres
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python $(PYTEST)
 
 # What another server could do otherwise: plans, DDL, catalogs, statements. Workers and processes are the same on each.
 VERSIONED := plan search snippets statistics schema capture partitions verify jobqueue history dump \
 	generations altered_by_migration autogenerate autogenerate_refused
 
 test-16: install  ## run the tests of plans, statements and DDL on PostgreSQL 16
-	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python -m pytest $(VERSIONED:%=tests/db/test_%.py)
+	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python $(PYTEST) $(VERSIONED:%=tests/db/test_%.py)
 
 test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQLAlchemy 2.0
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/sqlalchemy-20 'sqlalchemy==2.0.*'
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -c \
 		"import sqlalchemy; assert sqlalchemy.__version__.startswith('2.0')"
-	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -m pytest tests/unit/test_declare.py \
+	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python $(PYTEST) tests/unit/test_declare.py \
 		tests/unit/test_declare_neighbours.py \
 		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_plan.py \
 		tests/db/test_recall.py tests/db/test_eager_collections.py \

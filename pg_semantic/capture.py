@@ -55,6 +55,10 @@ class Unregister(_Step):
     """Removes it from the registry, and drops its other copies."""
 
 
+class Begin(_Step):
+    """Records the copy ``next``, whose tables have been created."""
+
+
 class _Change(_Step):
     """A statement about a copy that is made as ``spec`` says, beside a live one that is as ``was`` says."""
 
@@ -65,10 +69,6 @@ class _Change(_Step):
 
 class Prepare(_Change):
     """Makes sure that the index is as ``was`` says; abandons a copy ``next`` that is."""
-
-
-class Begin(_Change):
-    """Records the copy ``next``, whose tables have been created."""
 
 
 class Withdraw(_Change):

@@ -37,7 +37,7 @@ def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     return [
         capture.Prepare(target, _of(tables), was=was),
         *_create_tables(tables),
-        capture.Begin(target, _of(tables), was=was),
+        capture.Begin(target, _of(tables)),
         *hang(target),
     ]
 

@@ -88,7 +88,6 @@ def _metadata(context: AutogenContext) -> list[sa.MetaData]:
 def _as_declared(context: AutogenContext, generation: Generation) -> IndexSpec:
     """The spec as a declaration has it: the name is the semantic index's, not that of the copy's table."""
     schema, _ = place(context, generation.spec.schema, generation.spec.table)
-
     return dataclasses.replace(generation.spec, name=generation.name, schema=schema)
 
 

@@ -145,13 +145,14 @@ class Following:
     def _load_beside(self, live: Generation) -> None:
         """Loads an encoder on a thread, unless one is being loaded or could not be a moment ago."""
         if time.monotonic() >= self._not_before and self._loading.acquire(blocking=False):
+            self._not_before = time.monotonic() + _AGAIN_SECONDS  # unless this succeeds
             threading.Thread(target=self._load_and_release, args=(live,), daemon=True).start()
 
     def _load_and_release(self, live: Generation) -> None:
         try:
             self._load(live)
+            self._not_before = 0.0
         except errors.PgSemanticError as error:
-            self._not_before = time.monotonic() + _AGAIN_SECONDS
             fields = {"event": "encoder_not_followed", "index": live.qualified_name}
             log.error("%s is searched as it was before its switch: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - it says all
         finally:
