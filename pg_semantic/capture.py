@@ -224,31 +224,28 @@ def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(Register, "postgresql")
 def _register(step: Register, compiler: DDLCompiler, **_: object) -> str:
-    return _fill(
-        "register",
-        name=_literal(compiler, step.spec.name),
-        source=_regclass(compiler, step.source),
-        chunks=_regclass(compiler, step.chunks),
-        receipts=_regclass(compiler, step.receipts),
-        encoder_id=str(step.spec.encoder.id),
-        spec=_literal(compiler, json.dumps(step.spec.to_json())),
-    )
+    return _fill("register", **_entry(step, compiler))
+
+
+@compiles(Begin, "postgresql")
+def _begin(step: Begin, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("begin", **_entry(step, compiler))
+
+
+def _entry(step: Register | Begin, compiler: DDLCompiler) -> dict[str, str]:
+    return {
+        "name": _literal(compiler, step.spec.name),
+        "source": _regclass(compiler, step.source),
+        "chunks": _regclass(compiler, step.chunks),
+        "receipts": _regclass(compiler, step.receipts),
+        "encoder_id": str(step.spec.encoder.id),
+        "spec": _literal(compiler, json.dumps(step.spec.to_json())),
+    }
 
 
 @compiles(Prepare, "postgresql")
 def _prepare(step: Prepare, compiler: DDLCompiler, **_: object) -> str:
     return _fill("prepare", **_change(step, compiler))
-
-
-@compiles(Begin, "postgresql")
-def _begin(step: Begin, compiler: DDLCompiler, **_: object) -> str:
-    return _fill(
-        "begin",
-        chunks=_regclass(compiler, step.chunks),
-        receipts=_regclass(compiler, step.receipts),
-        encoder_id=str(step.spec.encoder.id),
-        **_change(step, compiler),
-    )
 
 
 @compiles(Withdraw, "postgresql")

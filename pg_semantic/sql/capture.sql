@@ -99,7 +99,7 @@ SELECT semantic.prepare_generation_v1($name, $source, $was)
 
 -- name: begin
 -- Records the copy `next` of a semantic index.
-SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $target)
+SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
 -- name: withdraw
 -- Takes the copy back, whatever has become of it.
