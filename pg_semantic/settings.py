@@ -143,6 +143,9 @@ class Settings(pydantic_settings.BaseSettings):
     statistics_seconds: Annotated[
         float, Field(gt=0, description="Age at which they are counted anew if any row changed, in seconds.")
     ] = 3600.0
+    query_cache: Annotated[
+        int, Field(ge=0, description="Vectors of queries in plain SQL that are kept in the database, the newest.")
+    ] = 10_000
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")
     ] = 1000

@@ -86,12 +86,12 @@ DROP FUNCTION IF EXISTS $function() CASCADE
 SELECT semantic.capture_v1($source, CAST($function_name AS regproc), $stem)
 
 -- name: register
--- Records a semantic index and its first generation.
-SELECT semantic.register_index_v2($name, $source, $chunks, $receipts, $encoder_id, $spec)
+-- Records a semantic index and its first generation, and makes its search function.
+SELECT semantic.register_index_v3($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
 -- name: unregister
 -- Forgets a semantic index, its generations and their jobs.
-SELECT semantic.unregister_index_v2($chunks)
+SELECT semantic.unregister_index_v3($chunks)
 
 -- name: prepare
 -- Makes sure that a semantic index is as a change expects it to be.

@@ -1,6 +1,7 @@
 """The worker: signs in, beats, runs the pipeline, and comes back when it had lost the database.
 
-A thread of its own keeps the leases of claims that are being worked on. Vector indexes are built on a thread apart.
+A thread of its own keeps the leases of claims that are being worked on, and another answers the queries of plain SQL.
+Vector indexes are built on a thread apart.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from pg_semantic import database, encoders, errors, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import transaction
+from pg_semantic.sync.answers import Answers
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
 from pg_semantic.sync.pipeline import Pipeline, Progress
@@ -47,6 +49,7 @@ class Worker:
         self._id: int | None = None
         self._roster = Roster(engine, settings, load=load)
         self._in_hand = InHand(engine, settings)
+        self._answers = Answers(engine, settings, roster=self._roster)
         self._pipeline = Pipeline(engine, settings, roster=self._roster, in_hand=self._in_hand, on_progress=on_progress)
 
     @property
@@ -90,15 +93,18 @@ class Worker:
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
         builder = Builder(self._engine, self._settings)
-        with self._signed_in(), ThreadPoolExecutor(1) as threads:
-            beating = threads.submit(self._beat, done)
+        with self._signed_in(), ThreadPoolExecutor(2) as threads:
+            beside = [threads.submit(self._beat, done)]
+            if not once:
+                beside.append(threads.submit(self._answers.run, done))
             try:
-                self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beating))
+                self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
                 self._in_hand.give_back_all()
             finally:
                 done.set()
                 builder.close()
-            beating.result()
+            for thread in beside:
+                thread.result()
 
     def _wait_for_server(self, stop: threading.Event) -> None:
         """Tries to connect until it works or ``stop`` is set, at growing intervals with jitter."""
@@ -150,6 +156,7 @@ class Worker:
                 connection.execute(sql.statement("registry", "stop_worker"), {"id": self._id})
 
 
-def _raise_from(thread: Future[None]) -> None:
-    if thread.done():
-        thread.result()
+def _raise_from(threads: Sequence[Future[None]]) -> None:
+    for thread in threads:
+        if thread.done():
+            thread.result()

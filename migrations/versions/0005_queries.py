@@ -1,0 +1,606 @@
+"""Search from plain SQL: a function for each semantic index, and query vectors from a worker.
+
+A text is encoded by a worker that hears of the request by NOTIFY and leaves the vector in a cache. A SELECT can not
+commit a request and then wait for its answer, so the request is made on a second connection, by dblink; or ahead, by
+CALL.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+TABLES = (
+    """
+    CREATE TABLE semantic.query_vector (
+        encoder_id bigint NOT NULL REFERENCES semantic.encoder ON DELETE CASCADE,
+        text_hash bytea NOT NULL,
+        vector real[] NOT NULL,
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        PRIMARY KEY (encoder_id, text_hash)
+    )
+    """,
+    "CREATE INDEX query_vector_made_idx ON semantic.query_vector (made_at)",
+    # Answered requests are deleted; what a crash loses, nobody waits for any more.
+    """
+    CREATE UNLOGGED TABLE semantic.query_request (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        encoder_id bigint NOT NULL REFERENCES semantic.encoder ON DELETE CASCADE,
+        text text NOT NULL,
+        asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        error text
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
+    """,
+)
+
+# $vector is the schema that pgvector is in.
+FUNCTIONS = (
+    """
+    CREATE FUNCTION semantic.text_hash_v1(text text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN sha256(convert_to(text, 'UTF8'))
+    """,
+    # SECURITY DEFINER, here and below: nobody may read what others ask, nor put vectors into the cache.
+    """
+    CREATE FUNCTION semantic.known_query_v1(encoder bigint, query text) RETURNS real[]
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT vector FROM semantic.query_vector
+        WHERE encoder_id = encoder AND text_hash = semantic.text_hash_v1(query)
+    $body$
+    """,
+    # Puts a text before the workers, unless its vector is known: then there is no request.
+    """
+    CREATE FUNCTION semantic.request_query_v1(encoder bigint, query text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        made bigint;
+    BEGIN
+        IF coalesce(query, '') !~ '\\S' THEN
+            RAISE EXCEPTION 'the query is empty'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give some words to search for.';
+        ELSIF length(query) > 10000 THEN
+            RAISE EXCEPTION 'the query has % characters', length(query)
+            USING ERRCODE = 'program_limit_exceeded', HINT = 'Ask with at most 10000.';
+        ELSIF semantic.known_query_v1(encoder, query) IS NOT NULL THEN
+            RETURN NULL;
+        ELSIF NOT EXISTS (SELECT FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') THEN
+            RAISE EXCEPTION 'the query can not be encoded: no worker runs'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Start one: pg-semantic worker.';
+        END IF;
+        DELETE FROM semantic.query_request
+        WHERE id IN (
+            SELECT id FROM semantic.query_request
+            WHERE asked_at < clock_timestamp() - interval '1 minute'
+            LIMIT 100
+            FOR UPDATE SKIP LOCKED
+        );
+        IF (SELECT count(*) >= 500 FROM semantic.query_request WHERE error IS NULL) THEN
+            RAISE EXCEPTION 'the query can not be encoded: 500 others wait already'
+            USING ERRCODE = 'insufficient_resources',
+                HINT = 'Try again in a moment; if it goes on, run more workers.';
+        END IF;
+        INSERT INTO semantic.query_request (encoder_id, text) VALUES (encoder, query) RETURNING id INTO made;
+        PERFORM pg_notify('semantic_query', '');
+        RETURN made;
+    END
+    $body$
+    """,
+    # Waits for the answer; each look is a statement of its own, and sees what has been committed since.
+    """
+    CREATE FUNCTION semantic.await_query_v1(
+        encoder bigint, query text, request bigint, seconds double precision
+    ) RETURNS real[]
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        ends timestamptz := clock_timestamp() + make_interval(secs => seconds);
+        pause double precision := 0.0005;
+        known real[];
+        trouble text;
+    BEGIN
+        LOOP
+            known := semantic.known_query_v1(encoder, query);
+            IF known IS NOT NULL THEN
+                RETURN known;
+            END IF;
+            SELECT error INTO trouble FROM semantic.query_request WHERE id = request;
+            IF trouble IS NOT NULL THEN
+                RAISE EXCEPTION 'the query can not be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
+            ELSIF clock_timestamp() > ends THEN
+                RAISE EXCEPTION 'the query was not encoded within % seconds', seconds
+                USING ERRCODE = 'query_canceled',
+                    HINT = 'Is a worker running, and can it load the encoder? To wait longer: '
+                        'SET semantic.wait_seconds = 30.';
+            END IF;
+            PERFORM pg_sleep(pause);
+            pause := least(pause * 1.1, 0.05);
+        END LOOP;
+    END
+    $body$
+    """,
+    # Commits in the middle, so it can neither be SECURITY DEFINER nor have a search_path of its own.
+    """
+    CREATE PROCEDURE semantic.embed_query_v1(
+        encoder bigint, query text, seconds double precision, INOUT vector real[]
+    )
+    LANGUAGE plpgsql
+    AS $body$
+    DECLARE
+        request bigint;
+    BEGIN
+        request := semantic.request_query_v1(encoder, query);
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        vector := semantic.await_query_v1(encoder, query, request, seconds);
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.wait_seconds_v1() RETURNS double precision
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN least(coalesce(nullif(current_setting('semantic.wait_seconds', true), ''), '5')::double precision, 300)
+    """,
+    # Asks a worker on a connection of its own, which stays for the next query of the session.
+    """
+    CREATE FUNCTION semantic.ask_worker_v1(encoder bigint, query text, seconds double precision) RETURNS real[]
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        place text := (
+            SELECT quote_ident(nspname)
+            FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+            WHERE extname = 'dblink'
+        );
+        call text := format('CALL semantic.embed_query_v1(%s, %L, %L, NULL)', encoder, query, seconds);
+        known boolean;
+        answer real[];
+    BEGIN
+        IF place IS NULL OR NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'semantic') THEN
+            RAISE EXCEPTION 'the query has no vector yet, and a SELECT can not ask a worker for it without dblink'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Run CALL semantic.embed_query(index, query) before, or have dblink and the foreign server '
+                    '"semantic" set up.';
+        END IF;
+        FOR attempt IN 1..2 LOOP
+            EXECUTE format('SELECT coalesce(''semantic'' = ANY(%s.dblink_get_connections()), false)', place) INTO known;
+            IF NOT known THEN
+                EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
+            END IF;
+            BEGIN
+                EXECUTE format('SELECT vector FROM %s.dblink(''semantic'', %L) AS made (vector real[])', place, call)
+                INTO answer;
+                RETURN answer;
+            EXCEPTION WHEN connection_exception OR connection_failure OR connection_does_not_exist
+                OR admin_shutdown OR crash_shutdown THEN
+                EXECUTE format('SELECT %s.dblink_disconnect(''semantic'')', place);
+                IF attempt = 2 THEN
+                    RAISE;
+                END IF;
+            END;
+        END LOOP;
+    END
+    $body$
+    """,
+    # The generation that a chunk table is of, by the name that it has at this moment.
+    """
+    CREATE FUNCTION semantic.generation_v1(index_chunks regclass) RETURNS integer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known integer := (SELECT id FROM semantic.generation WHERE chunks = index_chunks);
+    BEGIN
+        IF known IS NULL THEN
+            RAISE EXCEPTION '% is no semantic index', index_chunks
+            USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status has those that there are.';
+        END IF;
+        RETURN known;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.embed_v1(generation integer, query text) RETURNS $vector.vector
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, $vector, pg_temp
+    AS $body$
+    DECLARE
+        encoder bigint := (SELECT encoder_id FROM semantic.generation WHERE id = embed_v1.generation);
+    BEGIN
+        RETURN coalesce(
+            semantic.known_query_v1(encoder, query),
+            semantic.ask_worker_v1(encoder, query, semantic.wait_seconds_v1())
+        );
+    END
+    $body$
+    """,
+    # What people call has no version in its name, and is no more than a call of what has.
+    """
+    CREATE FUNCTION semantic.embed(index regclass, query text) RETURNS $vector.vector
+    LANGUAGE sql STABLE
+    AS $body$
+        SELECT semantic.embed_v1(semantic.generation_v1(index), query)
+    $body$
+    """,
+    """
+    CREATE PROCEDURE semantic.embed_query(index regclass, query text)
+    LANGUAGE plpgsql
+    AS $body$
+    DECLARE
+        encoder bigint;
+        made real[];
+    BEGIN
+        SELECT encoder_id INTO encoder FROM semantic.generation WHERE id = semantic.generation_v1(index);
+        CALL semantic.embed_query_v1(encoder, query, semantic.wait_seconds_v1(), made);
+    END
+    $body$
+    """,
+)
+
+SEARCH = (
+    # Puts what has a name in braces in a template, in one pass: what is put in is not looked at again.
+    """
+    CREATE FUNCTION semantic.filled_v1(template text, places jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT string_agg(concat(piece[1], places ->> piece[2]), '' ORDER BY number)
+        FROM regexp_matches(concat(template, '{}'), '(.*?)\\{(\\w*)\\}', 'g') WITH ORDINALITY AS found (piece, number)
+    )
+    """,
+    # The key columns of a spec, as they are written after an alias.
+    """
+    CREATE FUNCTION semantic.key_v1(spec jsonb, alias text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT string_agg(concat(alias, quote_ident(part.value ->> 'name')), ', ' ORDER BY number)
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+    )
+    """,
+    # What the templates of a search have in braces.
+    """
+    CREATE FUNCTION semantic.search_places_v1(generation integer, depth integer, filtered boolean) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT jsonb_build_object(
+            'key', semantic.key_v1(spec, ''),
+            'source_key', semantic.key_v1(spec, 'source.'),
+            'chunk_key', semantic.key_v1(spec, 'chunk.'),
+            'other_key', semantic.key_v1(spec, 'other.'),
+            'receipt_key', semantic.key_v1(spec, 'receipt.'),
+            'matched_key', semantic.key_v1(spec, 'matched.'),
+            'found_key', semantic.key_v1(spec, 'found.'),
+            'source', source,
+            'chunks', 'semantic.chunks_' || id,
+            'receipts', 'semantic.receipts_' || id,
+            'generation', id,
+            'depth', depth,
+            'ef_search', least(greatest(depth * 2, 100), 1000),
+            'tie_break', CASE  -- PostgreSQL 17 learnt to sort further what comes in order of distance
+                WHEN CAST(current_setting('server_version_num') AS integer) >= 170000
+                THEN ', ' || semantic.key_v1(spec, 'source.')
+            END,
+            'filter', CASE WHEN filtered THEN format(
+                '(%s) IN (SELECT * FROM unnest(%s))',
+                semantic.key_v1(spec, 'source.'),
+                (SELECT string_agg('$' || number, ', ') FROM generate_series(5, 4 + jsonb_array_length(spec -> 'key'))
+                    AS parameter (number))
+            ) ELSE 'true' END,
+            'filtered', filtered,
+            'config', format('CAST(%L AS regconfig)', spec #>> '{lexical,config}'),
+            'k1', format('CAST(%L AS double precision)', spec #>> '{lexical,k1}'),
+            'b', format('CAST(%L AS double precision)', spec #>> '{lexical,b}'),
+            'vector', format('CAST($1 AS $vector.%I)', spec ->> 'storage'),
+            'distance', 'OPERATOR($vector.<=>)',
+            'product', 'OPERATOR($vector.<#>)'
+        )
+        FROM (
+            SELECT generation.id, spec, CAST(source AS text) AS source
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            WHERE generation.id = search_places_v1.generation
+        ) AS known
+    $body$
+    """,
+    # The statement of a search, whose parameters are the query's vector, its text, how many rows, the least score, and
+    # the keys, an array for each key column. The ranking is that of pg_semantic.search: a row by its nearest chunk,
+    # through the vector index, exactly if that gives too few; by BM25; or by the reciprocal ranks of both.
+    """
+    CREATE FUNCTION semantic.search_v1(generation integer, mode text, k integer, filtered boolean) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        dense text := $sql$
+            near AS MATERIALIZED (
+                SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS value
+                FROM {source} AS source
+                JOIN {chunks} AS chunk ON ({chunk_key}) = ({source_key})
+                WHERE NOT {filtered} AND (
+                    SELECT other.ordinal = chunk.ordinal
+                    FROM {chunks} AS other
+                    WHERE ({other_key}) = ({chunk_key})
+                    ORDER BY (other.vector {distance} {vector}) + 0, other.ordinal
+                    LIMIT 1
+                )
+                ORDER BY chunk.vector {distance} (
+                    SELECT CASE WHEN set_config('hnsw.ef_search', '{ef_search}', true) <> '' THEN {vector} END
+                ) {tie_break}
+                LIMIT {depth}
+            ),
+            computed AS MATERIALIZED (
+                SELECT {source_key}, 1 - nearest.distance AS value
+                FROM {source} AS source
+                CROSS JOIN LATERAL (
+                    SELECT (chunk.vector {distance} {vector}) + 0 AS distance
+                    FROM {chunks} AS chunk
+                    WHERE ({chunk_key}) = ({source_key})
+                    ORDER BY distance
+                    LIMIT 1
+                ) AS nearest
+                WHERE (SELECT count(*) < {depth} FROM near) AND {filter}
+                ORDER BY nearest.distance, {source_key}
+                LIMIT {depth}
+            ),
+            dense AS MATERIALIZED (
+                SELECT *, row_number() OVER (ORDER BY value DESC, {key}) AS rank
+                FROM (
+                    SELECT * FROM near WHERE (SELECT count(*) >= {depth} FROM near)
+                    UNION ALL
+                    SELECT * FROM computed
+                ) AS found
+            )$sql$;
+        lexical text := $sql$
+            words AS MATERIALIZED (
+                SELECT asked.matching, asked.weights
+                FROM semantic.generation
+                CROSS JOIN semantic.bm25_query_v1(generation.receipts, {config}, $2, 'any') AS asked
+                WHERE generation.id = {generation}
+            ),
+            lexical AS MATERIALIZED (
+                SELECT {source_key}, matched.value,
+                       row_number() OVER (ORDER BY matched.value DESC, {source_key}) AS rank
+                FROM (
+                    SELECT {receipt_key}, -(receipt.weights {product} (SELECT weights FROM words)) AS value
+                    FROM {receipts} AS receipt
+                    WHERE receipt.lexemes @@ (SELECT matching FROM words)
+                    ORDER BY value DESC, {receipt_key}
+                ) AS matched
+                JOIN {source} AS source ON ({source_key}) = ({matched_key})
+                WHERE {filter}
+                ORDER BY matched.value DESC, {source_key}
+                LIMIT {depth}
+            )$sql$;
+        hybrid text := $sql$
+            hybrid AS MATERIALIZED (
+                SELECT {key}, coalesce(1 / (CAST(60 AS double precision) + dense.rank), 0)
+                              + coalesce(1 / (CAST(60 AS double precision) + lexical.rank), 0) AS value
+                FROM dense FULL JOIN lexical USING ({key})
+            )$sql$;
+        shown text := $sql$
+            SELECT {found_key}, found.value, passage.content, passage.ordinal
+            FROM (
+                SELECT * FROM {mode} WHERE $4 IS NULL OR value >= $4 ORDER BY value DESC, {key} LIMIT $3
+            ) AS found
+            LEFT JOIN LATERAL (
+                SELECT chunk.content, chunk.ordinal
+                FROM {chunks} AS chunk
+                WHERE ({chunk_key}) = ({found_key})
+                ORDER BY {relevance}, chunk.ordinal
+                LIMIT 1
+            ) AS passage ON true
+            ORDER BY found.value DESC, {found_key}$sql$;
+        near text := '(chunk.vector {distance} {vector}) + 0';
+        worded text := $sql$
+            semantic.bm25_weights_v1(
+                semantic.lexemes_v1({config}, chunk.content),
+                coalesce((SELECT weights_length FROM semantic.lexicon WHERE generation_id = {generation}), 100),
+                {k1}, {b}
+            ) {product} (SELECT weights FROM words)$sql$;
+        depth integer := k;
+        places jsonb;
+    BEGIN
+        PERFORM semantic.require_search_v1(generation, mode, k);
+        IF mode = 'hybrid' THEN
+            depth := 100;
+            WHILE depth < k LOOP
+                depth := depth * 2;
+            END LOOP;
+        END IF;
+        places := semantic.search_places_v1(generation, depth, filtered);
+        places := places || jsonb_build_object(
+            'mode', mode, 'relevance', semantic.filled_v1(CASE mode WHEN 'lexical' THEN worded ELSE near END, places)
+        );
+        RETURN semantic.filled_v1(
+            'WITH ' || CASE mode
+                WHEN 'dense' THEN dense
+                WHEN 'lexical' THEN lexical
+                ELSE concat_ws(', ', dense, lexical, hybrid)
+            END || shown,
+            places
+        );
+    END
+    $body$
+    """,
+    # Refuses what can not be searched for.
+    """
+    CREATE FUNCTION semantic.require_search_v1(generation integer, mode text, k integer) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF mode IS NULL OR mode NOT IN ('dense', 'lexical', 'hybrid') THEN
+            RAISE EXCEPTION 'mode % is unknown', quote_nullable(mode)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give ''dense'', ''lexical'' or ''hybrid''.';
+        ELSIF k IS NULL OR k NOT BETWEEN 1 AND 10000 THEN
+            RAISE EXCEPTION 'k is %', coalesce(CAST(k AS text), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give how many rows are wanted, 1 to 10000.';
+        ELSIF mode <> 'dense' AND EXISTS (
+            SELECT FROM semantic.generation AS known
+            WHERE known.id = generation AND jsonb_typeof(known.spec -> 'lexical') IS DISTINCT FROM 'object'
+        ) THEN
+            RAISE EXCEPTION 'the semantic index was declared without lexical, so it has no BM25'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Search with mode => ''dense''.';
+        END IF;
+    END
+    $body$
+    """,
+    # Drops the search function of an index, whatever its arguments; another function of that name is left alone.
+    """
+    CREATE FUNCTION semantic.unmake_search_v1(known_index integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        made regprocedure;
+    BEGIN
+        FOR made IN
+            SELECT pg_proc.oid
+            FROM semantic.semantic_index
+            JOIN pg_proc ON proname = semantic_index.name || '_search'
+            WHERE semantic_index.id = known_index AND position('semantic.search_v1(asked' IN prosrc) > 0
+              AND pronamespace = (
+                  SELECT relnamespace
+                  FROM semantic.generation JOIN pg_class ON pg_class.oid = generation.chunks
+                  WHERE index_id = known_index AND role = 'live'
+              )
+        LOOP
+            EXECUTE format('DROP FUNCTION %s', made);
+        END LOOP;
+    END
+    $body$
+    """,
+    # Makes it: typed, with the rights of who calls it, and for whatever copy of the index is live at that time.
+    """
+    CREATE FUNCTION semantic.make_search_v1(known_index integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        template text := $sql$
+            CREATE FUNCTION {name}(
+                query text, k integer DEFAULT 10, mode text DEFAULT 'dense', {filters},
+                min_score double precision DEFAULT NULL
+            ) RETURNS TABLE ({found}, score double precision, passage text, ordinal integer)
+            LANGUAGE plpgsql STABLE
+            SET search_path = pg_catalog, pg_temp
+            SET hnsw.ef_search = 100
+            SET hnsw.iterative_scan = 'strict_order'
+            SET hnsw.max_scan_tuples = 1000000
+            SET hnsw.scan_mem_multiplier = 32
+            AS {body}$sql$;
+        body text := $sql$
+            DECLARE
+                asked integer := semantic.generation_v1({chunks});
+            BEGIN
+                RETURN QUERY EXECUTE semantic.search_v1(asked, $3, $2, {filtered})
+                USING CASE WHEN $3 <> 'lexical' THEN semantic.embed_v1(asked, $1) END, $1, $2, {min_score}, {keys};
+            END
+            $sql$;
+        taken text[] := '{query,k,mode,keys,min_score,score,passage,ordinal,asked}';
+        places jsonb;
+        made text;
+    BEGIN
+        PERFORM semantic.unmake_search_v1(known_index);
+        SELECT format('%I.%I', nspname, index.name || '_search'), jsonb_build_object(
+            'chunks', quote_literal(format('%I.%I', nspname, index.name)) || '::regclass',
+            'min_score', '$' || 4 + count(*),
+            'filtered', string_agg(format('$%s IS NOT NULL', 3 + number), ' OR ' ORDER BY number),
+            'keys', string_agg(format('$%s', 3 + number), ', ' ORDER BY number),
+            'filters', string_agg(
+                format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, type), ', '
+                ORDER BY number
+            ),
+            'found', string_agg(
+                format('%I %s', CASE WHEN attname = ANY(taken) THEN 'key_' || attname ELSE attname END, type), ', '
+                ORDER BY number
+            )
+        )
+        INTO made, places
+        FROM semantic.semantic_index AS index
+        JOIN semantic.generation AS live ON live.index_id = index.id AND live.role = 'live'
+        JOIN pg_class AS chunks ON chunks.oid = live.chunks
+        JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
+        CROSS JOIN LATERAL (
+            SELECT number, CAST(attname AS text) AS attname, format_type(atttypid, NULL) AS type,
+                   jsonb_array_length(live.spec -> 'key') > 1 AS many
+            FROM jsonb_array_elements(live.spec -> 'key') WITH ORDINALITY AS part (value, number)
+            JOIN pg_attribute ON attrelid = chunks.oid AND attname = part.value ->> 'name'
+        ) AS key
+        WHERE index.id = known_index
+        GROUP BY nspname, index.name;
+        EXECUTE semantic.filled_v1(template, places || jsonb_build_object(
+            'name', made, 'body', quote_literal(semantic.filled_v1(body, places))
+        ));
+        EXECUTE format(
+            'COMMENT ON FUNCTION %s IS %L', made,
+            'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
+            'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
+        );
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.register_index_v3(
+        index_name text, index_source regclass, index_chunks regclass, index_receipts regclass,
+        index_encoder_id bigint, index_spec jsonb
+    ) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        made integer := semantic.register_index_v2(
+            index_name, index_source, index_chunks, index_receipts, index_encoder_id, index_spec
+        );
+    BEGIN
+        PERFORM semantic.make_search_v1(index_id) FROM semantic.generation WHERE id = made;
+        RETURN made;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.unregister_index_v3(index_chunks regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        PERFORM semantic.unmake_search_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks;
+        PERFORM semantic.unregister_index_v2(index_chunks);
+    END
+    $body$
+    """,
+)
+
+# The role that upgrades need not be one that may create functions beside every table.
+MAKE_ALL = """
+    DO $body$
+    DECLARE
+        known record;
+    BEGIN
+        FOR known IN SELECT id, name FROM semantic.semantic_index LOOP
+            BEGIN
+                PERFORM semantic.make_search_v1(known.id);
+            EXCEPTION WHEN insufficient_privilege OR duplicate_function THEN
+                RAISE WARNING 'semantic index % has no search function: %', known.name, SQLERRM
+                USING HINT = format('When that is mended: SELECT semantic.make_search_v1(%s).', known.id);
+            END;
+        END LOOP;
+    END
+    $body$
+"""
+
+
+def upgrade() -> None:
+    for statement in TABLES:
+        op.execute(statement)
+    extension = "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace"
+    vector = op.get_bind().scalar(sa.text(f"{extension} WHERE extname = 'vector'"))
+    for statement in (*FUNCTIONS, *SEARCH):
+        op.execute(statement.replace("$vector", vector))
+    op.execute(MAKE_ALL)
+
+
+def downgrade() -> None:
+    op.execute("SELECT semantic.unmake_search_v1(id) FROM semantic.semantic_index")
+    op.execute("DROP PROCEDURE semantic.embed_query, semantic.embed_query_v1")
+    op.execute(
+        "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.make_search_v1, "
+        "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
+        "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
+        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.await_query_v1, semantic.request_query_v1, "
+        "semantic.known_query_v1, semantic.text_hash_v1"
+    )
+    op.execute("DROP TABLE semantic.query_request, semantic.query_vector")

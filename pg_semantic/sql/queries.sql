@@ -1,0 +1,37 @@
+-- Texts that SELECTs search by: requests for their vectors, and the cache that these are left in (migration 0005).
+
+-- name: listen
+-- Hears of requests as they are committed.
+LISTEN semantic_query
+
+-- name: take
+-- Requests that nobody else is at, oldest first; they are free again when the transaction ends without an answer.
+SELECT id, encoder_id, text
+FROM semantic.query_request
+WHERE error IS NULL AND encoder_id = ANY(:encoders)
+ORDER BY id
+LIMIT :most
+FOR UPDATE SKIP LOCKED
+
+-- name: unhurried
+-- The answer is seen at once, and need not outlive a crash.
+SET LOCAL synchronous_commit = off
+
+-- name: keep
+-- The vector of a text.
+INSERT INTO semantic.query_vector (encoder_id, text_hash, vector)
+VALUES (:encoder, semantic.text_hash_v1(:text), CAST(:vector AS real[]))
+ON CONFLICT DO NOTHING
+
+-- name: answered
+-- Requests whose vectors are known.
+DELETE FROM semantic.query_request WHERE id = ANY(:ids)
+
+-- name: failed
+-- A request that can not be answered, and why.
+UPDATE semantic.query_request SET error = :error WHERE id = :id
+
+-- name: forget
+-- All but the newest vectors.
+DELETE FROM semantic.query_vector
+WHERE made_at < (SELECT made_at FROM semantic.query_vector ORDER BY made_at DESC OFFSET :kept LIMIT 1)

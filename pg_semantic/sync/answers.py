@@ -1,0 +1,133 @@
+"""Vectors for plain SQL: encodes the texts that SELECTs wait for, on a thread of the worker beside its pipeline.
+
+A request is announced by NOTIFY. It is held in a transaction while it is encoded, so that another worker takes it when
+this one dies; the answer is a row of the cache, and the request is deleted with it.
+"""
+
+import itertools
+import logging
+import operator
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pg_semantic import errors, sql
+from pg_semantic.encoders import Encoder, Vectors
+from pg_semantic.settings import Settings
+from pg_semantic.sync import transaction
+from pg_semantic.sync.roster import Roster
+
+log = logging.getLogger("pg_semantic.worker")
+
+_TOGETHER = 32
+_LOOK_SECONDS = 0.5  # between looks for requests that were not heard of, as behind a pooler
+_AGAIN_SECONDS = 2.0  # after the database refused
+
+
+class _Request(NamedTuple):
+    id: int
+    encoder_id: int
+    text: str
+
+
+class Answers:
+    """Answers requests with the encoders that a worker has loaded for its generations."""
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, roster: Roster) -> None:
+        self._engine = engine
+        self._kept = settings.query_cache
+        self._roster = roster
+        self._made = 0
+
+    def run(self, done: threading.Event) -> None:
+        """Answers until ``done`` is set, which is noticed within half a second; comes back when the database does."""
+        said = ""
+        while not done.is_set():
+            try:
+                self._listen(done)
+            except (exc.DBAPIError, psycopg.Error) as error:
+                now = type(error.orig if isinstance(error, exc.DBAPIError) else error).__name__
+                if now != said:
+                    log.warning("queries of plain SQL are not answered: %s", now, extra={"event": "queries_refused"})
+                said = now
+                done.wait(_AGAIN_SECONDS)
+
+    def _listen(self, done: threading.Event) -> None:
+        with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            heard = connection.connection.driver_connection
+            assert isinstance(heard, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
+            connection.execute(sql.statement("queries", "listen"))
+            connection.detach()  # it is not to be used for anything else after this
+            while not done.is_set():
+                with transaction.unless_busy():
+                    while self._answer() and not done.is_set():
+                        pass
+                for _ in heard.notifies(timeout=_LOOK_SECONDS, stop_after=1):
+                    pass
+
+    def _answer(self) -> bool:
+        """Whether there were requests."""
+        encoders = self._encoders()
+        if not encoders:
+            return False
+        with transaction.begin(self._engine) as connection:
+            binds = {"encoders": list(encoders), "most": _TOGETHER}
+            taken = [_Request(*row) for row in connection.execute(sql.statement("queries", "take"), binds)]
+            if not taken:
+                self._forget(connection)
+                return False
+            connection.execute(sql.statement("queries", "unhurried"))
+            by_encoder = operator.attrgetter("encoder_id")
+            for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
+                self._settle(connection, encoders[encoder_id], list(asked))
+        return True
+
+    def _encoders(self) -> dict[int, Encoder]:
+        """The encoders of the generations that are served, by their numbers in the database."""
+        return {one.generation.spec.encoder.id: one.encoder for one in self._roster.served.values()}
+
+    def _settle(self, connection: sa.Connection, encoder: Encoder, asked: Sequence[_Request]) -> None:
+        """Answers requests together; when that fails, each by itself."""
+        try:
+            vectors = _vectors(encoder, [request.text for request in asked])
+        except Exception as error:  # noqa: BLE001 - whatever an encoder raises, who asked is told
+            if len(asked) > 1:
+                for request in asked:
+                    self._settle(connection, encoder, [request])
+                return
+            self._fail(connection, asked[0], error)
+            return
+        made = [
+            {"encoder": request.encoder_id, "text": request.text, "vector": vector.tolist()}
+            for request, vector in zip(asked, vectors, strict=True)
+        ]
+        connection.execute(sql.statement("queries", "keep"), made)
+        connection.execute(sql.statement("queries", "answered"), {"ids": [request.id for request in asked]})
+        self._made += len(made)
+
+    def _fail(self, connection: sa.Connection, request: _Request, error: Exception) -> None:
+        """Tells who asked; the log has no message of the encoder's, which may quote the text."""
+        kind = type(error).__name__
+        said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
+        connection.execute(sql.statement("queries", "failed"), {"id": request.id, "error": said})
+        log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
+
+    def _forget(self, connection: sa.Connection) -> None:
+        """Keeps the cache within its size, once in a while when there is nothing else to do."""
+        if self._made:
+            binds: dict[str, Any] = {"kept": self._kept}
+            connection.execute(sql.statement("queries", "forget"), binds)
+            self._made = 0
+
+
+def _vectors(encoder: Encoder, texts: list[str]) -> Vectors:
+    """Vectors that can be compared; raises `errors.EncoderError` for others."""
+    vectors = encoder.encode_queries(texts)
+    if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
+        raise errors.EncoderError("The encoder returned a vector of zeros, NaN or infinity.")
+    return vectors
