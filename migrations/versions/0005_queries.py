@@ -41,6 +41,21 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN sha256(convert_to(text, 'UTF8'))
     """,
+    """
+    CREATE FUNCTION semantic.require_query_v1(query text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF coalesce(query, '') !~ '\\S' THEN
+            RAISE EXCEPTION 'the query is empty'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give some words to search for.';
+        ELSIF length(query) > 10000 THEN
+            RAISE EXCEPTION 'the query has % characters', length(query)
+            USING ERRCODE = 'program_limit_exceeded', HINT = 'Ask with at most 10000.';
+        END IF;
+    END
+    $body$
+    """,
     # SECURITY DEFINER, here and below: nobody may read what others ask, nor put vectors into the cache.
     """
     CREATE FUNCTION semantic.known_query_v1(encoder bigint, query text) RETURNS real[]
@@ -58,13 +73,8 @@ FUNCTIONS = (
     DECLARE
         made bigint;
     BEGIN
-        IF coalesce(query, '') !~ '\\S' THEN
-            RAISE EXCEPTION 'the query is empty'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give some words to search for.';
-        ELSIF length(query) > 10000 THEN
-            RAISE EXCEPTION 'the query has % characters', length(query)
-            USING ERRCODE = 'program_limit_exceeded', HINT = 'Ask with at most 10000.';
-        ELSIF semantic.known_query_v1(encoder, query) IS NOT NULL THEN
+        PERFORM semantic.require_query_v1(query);
+        IF semantic.known_query_v1(encoder, query) IS NOT NULL THEN
             RETURN NULL;
         ELSIF NOT EXISTS (SELECT FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') THEN
             RAISE EXCEPTION 'the query can not be encoded: no worker runs'
@@ -207,6 +217,7 @@ FUNCTIONS = (
     DECLARE
         encoder bigint := (SELECT encoder_id FROM semantic.generation WHERE id = embed_v1.generation);
     BEGIN
+        PERFORM semantic.require_query_v1(query);
         RETURN coalesce(
             semantic.known_query_v1(encoder, query),
             semantic.ask_worker_v1(encoder, query, semantic.wait_seconds_v1())
@@ -488,6 +499,7 @@ SEARCH = (
             DECLARE
                 asked integer := semantic.generation_v1({chunks});
             BEGIN
+                PERFORM semantic.require_query_v1($1);
                 RETURN QUERY EXECUTE semantic.search_v1(asked, $3, $2, {filtered})
                 USING CASE WHEN $3 <> 'lexical' THEN semantic.embed_v1(asked, $1) END, $1, $2, {min_score}, {keys};
             END
@@ -506,6 +518,7 @@ SEARCH = (
                 format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, type), ', '
                 ORDER BY number
             ),
+            'types', string_agg(type || '[]', ', ' ORDER BY number),
             'found', string_agg(
                 format('%I %s', CASE WHEN attname = ANY(taken) THEN 'key_' || attname ELSE attname END, type), ', '
                 ORDER BY number
@@ -528,7 +541,7 @@ SEARCH = (
             'name', made, 'body', quote_literal(semantic.filled_v1(body, places))
         ));
         EXECUTE format(
-            'COMMENT ON FUNCTION %s IS %L', made,
+            'COMMENT ON FUNCTION %s(text, integer, text, %s, double precision) IS %L', made, places ->> 'types',
             'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
             'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
         );
@@ -601,6 +614,6 @@ def downgrade() -> None:
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
         "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.await_query_v1, semantic.request_query_v1, "
-        "semantic.known_query_v1, semantic.text_hash_v1"
+        "semantic.known_query_v1, semantic.require_query_v1, semantic.text_hash_v1"
     )
     op.execute("DROP TABLE semantic.query_request, semantic.query_vector")

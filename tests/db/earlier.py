@@ -130,7 +130,7 @@ ALTER TABLE article_semantic_receipt
 """
 
 _REGISTER = """
-SELECT semantic.register_index_v1(
+SELECT semantic.{function}(
     'article_semantic', 'article', 'article_semantic', 'article_semantic_receipt', :encoder, CAST(:spec AS jsonb)
 )
 """
@@ -171,7 +171,8 @@ def make(engine: sa.Engine, revision: str) -> None:
     marks = revision >= "0002"
     _run(engine, _CAPTURE_OF_MARKS if marks else _CAPTURE_OF_JOBS)
     spec = SPEC | ({"lexical": LEXICAL} if lexical else {})
-    execute(engine, _REGISTER, encoder=number, spec=json.dumps(spec))
+    register = _REGISTER.format(function="register_index_v2" if revision >= "0004" else "register_index_v1")
+    execute(engine, register, encoder=number, spec=json.dumps(spec))
     execute(engine, "INSERT INTO article VALUES (1, 'a red apple', NULL, 'en')")
     _sync_row(engine, 1, "a red apple", lexical=lexical)
     execute(engine, _LATE_INDEX)

@@ -33,6 +33,7 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "retry_seconds": ("2.5", 2.5),
     "statistics_drift": ("0.5", 0.5),
     "statistics_seconds": ("60", 60.0),
+    "query_cache": ("0", 0),
     "vector_index_backlog": ("0", 0),
 }
 
@@ -91,6 +92,7 @@ def test_every_setting_says_what_it_is(name: str) -> None:
         ("lease_seconds", "0.5"),
         ("max_attempts", "0"),
         ("retry_seconds", "-1"),
+        ("query_cache", "-1"),
         ("vector_index_backlog", "-1"),
     ],
 )
