@@ -34,4 +34,4 @@ UPDATE semantic.query_request SET error = :error WHERE id = :id
 -- name: forget
 -- All but the newest vectors.
 DELETE FROM semantic.query_vector
-WHERE made_at < (SELECT made_at FROM semantic.query_vector ORDER BY made_at DESC OFFSET :kept LIMIT 1)
+WHERE made_at <= (SELECT made_at FROM semantic.query_vector ORDER BY made_at DESC OFFSET :kept LIMIT 1)

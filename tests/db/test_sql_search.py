@@ -1,7 +1,7 @@
 """Search from plain SQL: the function of each semantic index ranks as the package does, with the caller's rights."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -194,7 +194,7 @@ def test_a_key_of_any_columns_is_typed_and_filtered_by(engine: sa.Engine) -> Non
 
     class Page(Odd):
         __tablename__ = 'a {vector} of "pages"'
-        __table_args__: ClassVar = {"schema": "Odd {key}"}
+        __table_args__ = ({"schema": "Odd {key}"},)
 
         k: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
         lang: Mapped[str] = mapped_column('the "{source}"', sa.String(5), primary_key=True)

@@ -1,0 +1,241 @@
+"""Queries of plain SQL, encoded by a running worker: asked for by CALL, answered once, bounded in time and number."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import database
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
+from pg_semantic.sync.worker import Worker
+from tests.db.library import execute, rows, sync
+
+CALL = "CALL semantic.embed_query('article_semantic', %s)"
+SELECT = "SELECT id FROM article_semantic_search(%s, 3)"
+
+
+class Counted(HashedEncoder):
+    """Remembers what it is asked, waits while it is held, and can not read what has `poison` in it."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.asked: list[list[str]] = []
+        self.asking, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        self.asked.append(list(texts))
+        self.asking.set()
+        assert self.go_on.wait(20)
+        if any("poison" in text for text in texts):
+            raise ValueError("this is too much for me")
+        if any("zero" in text for text in texts):
+            return np.zeros((len(texts), 32), np.float32)
+        return super().encode_queries(texts)
+
+
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    execute(articles, "INSERT INTO article SELECT i, 'apple ' || i, NULL, 'en' FROM generate_series(1, 9) AS i")
+    sync(articles)
+    return articles
+
+
+@contextmanager
+def working(dsn: str, encoder: HashedEncoder, **settings: int) -> Iterator[threading.Thread]:
+    """A continuous worker with connections of its own, signed in."""
+    engine, stop = database.connect(dsn), threading.Event()
+    worker = Worker(engine, Settings(**settings), load=lambda *_, **__: encoder)  # type: ignore[arg-type]
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(20)
+        engine.dispose()
+
+
+@pytest.fixture
+def answering(synced: sa.Engine, dsn: str) -> Iterator[Counted]:
+    """A worker that answers, and has answered."""
+    encoder = Counted()
+    with working(dsn, encoder):
+        patiently(dsn, "before all")
+        encoder.asked.clear()
+        encoder.asking.clear()
+        yield encoder
+
+
+def patiently(dsn: str, text: str) -> None:
+    """Asks until there is a worker."""
+    ends = time.monotonic() + 20
+    while True:
+        try:
+            return call(dsn, text)
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            assert time.monotonic() < ends
+
+
+def is_answered(dsn: str, text: str) -> bool:
+    try:
+        call(dsn, text, options="-c semantic.wait_seconds=1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def call(dsn: str, text: str, *, options: str = "") -> None:
+    with psycopg.connect(dsn, autocommit=True, options=options) as connection:
+        connection.execute(CALL, [text])
+
+
+def test_a_call_leaves_the_vector_for_selects_also_in_a_transaction_that_only_reads(
+    answering: Counted, synced: sa.Engine, dsn: str
+) -> None:
+    with (
+        psycopg.connect(dsn) as connection,
+        pytest.raises(
+            psycopg.errors.ObjectNotInPrerequisiteState, match="a SELECT can not ask a worker for it without dblink"
+        ),
+    ):
+        connection.execute(SELECT, ["apple 3"])
+    call(dsn, "apple 3")
+    with psycopg.connect(dsn) as connection:
+        connection.read_only = True
+        assert connection.execute(SELECT, ["apple 3"]).fetchone() == (3,)
+    assert answering.asked == [["apple 3"]]
+    assert rows(synced, "SELECT count(*) FROM semantic.query_request") == [(0,)]
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_call_is_answered_at_any_isolation_level(answering: Counted, dsn: str, level: str) -> None:
+    call(dsn, f"apple {level}", options=f"-c default_transaction_isolation={level.replace(' ', chr(92) + ' ')}")
+    assert answering.asked == [[f"apple {level}"]]
+
+
+def test_a_text_is_encoded_once_however_often_it_is_asked(answering: Counted, dsn: str) -> None:
+    for _ in range(3):
+        call(dsn, "apple")
+    assert answering.asked == [["apple"]]
+
+
+def test_texts_that_wait_are_encoded_together(answering: Counted, dsn: str) -> None:
+    answering.go_on.clear()
+    with ThreadPoolExecutor(9) as threads:
+        first = threads.submit(call, dsn, "the first")
+        assert answering.asking.wait(10)
+        others = [threads.submit(call, dsn, f"another {number}") for number in range(8)]
+        until(dsn, "SELECT count(*) = 9 FROM semantic.query_request")
+        answering.go_on.set()
+        for one in (first, *others):
+            one.result()
+    assert answering.asked[0] == ["the first"]
+    assert sorted(answering.asked[1]) == [f"another {number}" for number in range(8)]
+
+
+def test_a_text_that_breaks_the_encoder_is_an_error_to_who_asked_and_to_nobody_else(
+    answering: Counted, dsn: str
+) -> None:
+    answering.go_on.clear()
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(call, dsn, "the first")
+        assert answering.asking.wait(10)
+        bad, good = threads.submit(call, dsn, "poison"), threads.submit(call, dsn, "apple")
+        until(dsn, "SELECT count(*) = 3 FROM semantic.query_request")
+        answering.go_on.set()
+        with pytest.raises(psycopg.Error, match="ValueError: this is too much for me"):
+            bad.result()
+        first.result()
+        good.result()
+
+
+def test_a_vector_of_zeros_is_not_kept(answering: Counted, synced: sa.Engine, dsn: str) -> None:
+    with pytest.raises(psycopg.Error, match="a vector of zeros"):
+        call(dsn, "zero")
+    known = "SELECT semantic.known_query_v1(encoder_id, 'zero') FROM semantic.generation"
+    assert rows(synced, known) == [(None,)]
+
+
+def test_without_a_worker_it_is_said_at_once(synced: sa.Engine, dsn: str) -> None:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="no worker runs"):
+        call(dsn, "apple")
+
+
+def test_a_worker_that_does_not_answer_is_waited_for_as_long_as_was_said(answering: Counted, dsn: str) -> None:
+    answering.go_on.clear()
+    with pytest.raises(psycopg.errors.QueryCanceled, match=r"was not encoded within 0\.3 seconds"):
+        call(dsn, "apple", options="-c semantic.wait_seconds=0.3")
+    answering.go_on.set()
+
+
+def test_more_than_so_many_that_wait_are_refused(synced: sa.Engine, dsn: str) -> None:
+    execute(synced, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
+    waiting = "INSERT INTO semantic.query_request (encoder_id, text) SELECT id, n FROM semantic.encoder, {} AS n"
+    execute(synced, waiting.format("generate_series(1, 500)"))
+    with pytest.raises(psycopg.errors.InsufficientResources, match="500 others wait already"):
+        call(dsn, "apple")
+    execute(synced, "UPDATE semantic.query_request SET asked_at = now() - interval '2 minutes'")  # nobody waits so long
+    for _ in range(5):
+        with pytest.raises(psycopg.Error):
+            call(dsn, "apple", options="-c semantic.wait_seconds=0")
+    assert rows(synced, "SELECT count(*) < 500 FROM semantic.query_request") == [(True,)]
+
+
+def test_the_request_of_a_worker_that_dies_is_taken_by_another(synced: sa.Engine, dsn: str) -> None:
+    first, second = Counted(), Counted()
+    first.go_on.clear()
+    with working(dsn, first), ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(patiently, dsn, "apple")
+        assert first.asking.wait(10)
+        with working(dsn, second):
+            execute(
+                synced,
+                "SELECT pg_terminate_backend(pid) FROM pg_locks "
+                "WHERE relation = CAST('semantic.query_request' AS regclass) AND mode = 'RowShareLock'",
+            )
+            asked.result()
+        first.go_on.set()
+    assert second.asked == [["apple"]]
+
+
+def test_a_worker_that_lost_the_database_answers_again(answering: Counted, synced: sa.Engine, dsn: str) -> None:
+    execute(
+        synced,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    ends = time.monotonic() + 20
+    while not is_answered(dsn, "apple"):
+        assert time.monotonic() < ends
+
+
+def test_only_the_newest_vectors_are_kept(synced: sa.Engine, dsn: str) -> None:
+    with working(dsn, Counted(), query_cache=5):
+        patiently(dsn, "apple 0")
+        for number in range(1, 12):
+            call(dsn, f"apple {number}")
+        until(dsn, "SELECT count(*) = 5 FROM semantic.query_vector")
+    known = "SELECT semantic.known_query_v1(encoder_id, 'apple 11') IS NOT NULL FROM semantic.generation"
+    assert rows(synced, known) == [(True,)]
+
+
+def test_a_call_within_a_transaction_is_refused(answering: Counted, dsn: str) -> None:
+    with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.InvalidTransactionTermination):
+        connection.execute(CALL, ["apple"])
+
+
+def until(dsn: str, condition: str) -> None:
+    """Looks until it is so."""
+    ends = time.monotonic() + 20
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while connection.execute(condition.encode()).fetchone() != (True,):
+            assert time.monotonic() < ends, condition
