@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # A full PostgreSQL 17 with contrib and pgvector in a folder: Debian 13, by debootstrap. Needs root, and takes a minute.
 #
-#   scripts/full-postgres.sh install FOLDER        the system and the server's programs, once
-#   scripts/full-postgres.sh start FOLDER PORT     a new, empty cluster on 127.0.0.1:PORT, to be thrown away
-#   scripts/full-postgres.sh stop FOLDER
+#   scripts/full-postgres.sh install FOLDER                 the system and the server's programs, once
+#   scripts/full-postgres.sh run FOLDER PORT COMMAND...     runs a command beside a new primary and its hot standby
 #
 # The embedded server has no contrib, no TCP and an up-to-date pgvector. This one has what tests can not show on that:
-# dblink, passwords, roles over TCP, a hot standby, pgvector 0.8.0. Its superuser is postgres, password postgres.
+# dblink, passwords, roles over TCP, a hot standby, pgvector 0.8.0. The primary is on 127.0.0.1:PORT, the standby on the
+# port after it, both for the command alone; the superuser is postgres, password postgres. The command is told by
+# TEST_FULL_POSTGRES, TEST_FULL_STANDBY (URLs) and TEST_FULL_PSQL (how to run psql).
 set -euo pipefail
 
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
+export PGPASSWORD=postgres
 
 usage() {
-    sed -n '4,6s/^# *//p' "$0" >&2
+    sed -n '4,5s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -22,6 +24,8 @@ inside() {
 
 install() {
     command -v debootstrap >/dev/null || (apt-get update --quiet && apt-get install --yes --quiet debootstrap)
+    rm -rf "$FOLDER.new"
+    mkdir -p "$(dirname "$FOLDER")"
     debootstrap --variant=minbase --include=ca-certificates trixie "$FOLDER.new" "$MIRROR"
     cp /etc/resolv.conf "$FOLDER.new/etc/resolv.conf"
     mkdir -p "$FOLDER.new/etc/postgresql-common"
@@ -34,29 +38,48 @@ install() {
 start() {
     mountpoint --quiet "$FOLDER/proc" || mount --bind /proc "$FOLDER/proc"
     mountpoint --quiet "$FOLDER/dev" || mount --rbind /dev "$FOLDER/dev"
-    inside pg_dropcluster --stop 17 test 2>/dev/null || true
     echo postgres >"$FOLDER/tmp/password"
     chmod 644 "$FOLDER/tmp/password"
-    inside pg_createcluster --port "$1" 17 test -- \
-        --auth=scram-sha-256 --pwfile=/tmp/password >/dev/null
-    {
-        echo "fsync = off"
-        echo "max_connections = 200"
-        echo "unix_socket_directories = ''"
-    } >>"$FOLDER/etc/postgresql/17/test/postgresql.conf"
-    inside pg_ctlcluster 17 test start
+    create primary "$PORT"
+    inside pg_ctlcluster 17 primary start
+    create standby "$((PORT + 1))"
+    rm -rf "$FOLDER/var/lib/postgresql/17/standby"
+    inside setpriv --reuid postgres --regid postgres --clear-groups pg_basebackup --host 127.0.0.1 --port "$PORT" \
+        --username postgres --pgdata /var/lib/postgresql/17/standby --write-recovery-conf --checkpoint fast
+    inside pg_ctlcluster 17 standby start
+}
+
+create() {
+    inside pg_createcluster --port "$2" 17 "$1" -- \
+        --auth-local=trust --auth-host=scram-sha-256 --pwfile=/tmp/password >/dev/null
+    printf '%s\n' "fsync = off" "max_connections = 200" >>"$FOLDER/etc/postgresql/17/$1/postgresql.conf"
 }
 
 stop() {
-    inside pg_dropcluster --stop 17 test || true
-    umount --recursive "$FOLDER/dev" "$FOLDER/proc"
+    for cluster in standby primary; do
+        inside pg_dropcluster --stop 17 $cluster 2>/dev/null || true
+        rm -rf "$FOLDER/var/lib/postgresql/17/$cluster"
+    done
+}
+
+run() {
+    stop
+    trap stop EXIT
+    start
+    TEST_FULL_POSTGRES="postgresql://postgres:postgres@127.0.0.1:$PORT/postgres" \
+    TEST_FULL_STANDBY="postgresql://postgres:postgres@127.0.0.1:$((PORT + 1))/postgres" \
+    TEST_FULL_PSQL="chroot $FOLDER /usr/lib/postgresql/17/bin/psql" \
+        "$@"
 }
 
 [ $# -ge 2 ] || usage
 FOLDER=$(realpath --canonicalize-missing "$2")
 case "$1" in
 install) [ -d "$FOLDER" ] || install ;;
-start) [ $# -eq 3 ] || usage; start "$3" ;;
-stop) stop ;;
+run)
+    [ $# -ge 4 ] || usage
+    PORT=$3
+    run "${@:4}"
+    ;;
 *) usage ;;
 esac
