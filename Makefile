@@ -1,7 +1,7 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-16 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
-	bench-queue bench-writes \
+.PHONY: help install demo test test-16 test-17 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
+	bench-sql bench-queue bench-writes \
 	bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
 
 PYTHON ?= python3
@@ -33,6 +33,14 @@ VERSIONED := plan search snippets statistics schema capture partitions verify jo
 test-16: install  ## run the tests of plans, statements and DDL on PostgreSQL 16
 	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python $(PYTEST) $(VERSIONED:%=tests/db/test_%.py)
 
+# A full server, where the embedded one is not enough: scripts/full-postgres.sh says what it is. Needs root.
+FULL_POSTGRES ?= /var/tmp/pg_semantic/postgres-17
+ON_FULL_POSTGRES := scripts/full-postgres.sh run $(FULL_POSTGRES) 54917
+
+test-17: install  ## run the tests of plain SQL on a full PostgreSQL 17 (Debian's, in a folder; needs root)
+	scripts/full-postgres.sh install $(FULL_POSTGRES)
+	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m pytest tests/full
+
 test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQLAlchemy 2.0
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/sqlalchemy-20 'sqlalchemy==2.0.*'
@@ -63,6 +71,10 @@ bench-bm25: install  ## BM25 against ts_rank_cd on 82,928 abstracts
 
 bench-search: install  ## what our statement costs against one by hand, and searches by text from end to end
 	$(VENV)/bin/python -m benchmarks.search
+
+bench-sql: install  ## what a SELECT pays for having its text encoded by a worker, on a full PostgreSQL 17 (needs root)
+	scripts/full-postgres.sh install $(FULL_POSTGRES)
+	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m benchmarks.sql
 
 bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
 	$(VENV)/bin/python -m benchmarks.queue

@@ -56,7 +56,7 @@ def _fill(engine: sa.Engine) -> None:
 
 
 def _overhead(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, float]:
-    vectors = encoder.encode_queries(list(itertools.islice(_questions(), ROUNDS)))
+    vectors = encoder.encode_queries(list(itertools.islice(questions(), ROUNDS)))
     ours, by_hand = [], []
     with orm.Session(engine) as session:
         for vector in vectors:
@@ -102,11 +102,11 @@ def _run_by_hand(session: orm.Session, vector: NDArray[np.float32]) -> None:
 
 
 def _texts(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, float]:
-    searcher, questions, lock = Searcher(encoder), _questions(), threading.Lock()
+    searcher, texts, lock = Searcher(encoder), questions(), threading.Lock()
 
     def one(_: int) -> float:
         with lock:
-            text = next(questions)
+            text = next(texts)
         with orm.Session(engine) as session:
             return moments.taken(lambda: searcher.search(session, Page.semantic, text, limit=LIMIT))
 
@@ -120,7 +120,7 @@ def _texts(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, float]:
 
 
 async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, float]:
-    searcher, questions = AsyncSearcher(encoder), _questions()
+    searcher, texts = AsyncSearcher(encoder), questions()
     async_engine = create_async_engine(engine.url, pool_size=CLIENTS)
     seconds: list[float] = []
     lags: list[float] = []
@@ -130,7 +130,7 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
         for _ in range(SEARCHES // CLIENTS):
             started = time.perf_counter()
             async with AsyncSession(async_engine) as session:
-                await searcher.search(session, Page.semantic, next(questions), limit=LIMIT)
+                await searcher.search(session, Page.semantic, next(texts), limit=LIMIT)
             seconds.append(time.perf_counter() - started)
 
     async def watch() -> None:
@@ -153,7 +153,7 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
     }
 
 
-def _questions() -> Iterator[str]:
+def questions() -> Iterator[str]:
     """Texts as people ask them: lines of the pages, each with a number, so that no two are the same."""
     lines = (line for page in corpus.pages() for line in page.text.splitlines() if len(line.split()) > 3)
     return (f"how to {line} {number}" for number, line in enumerate(itertools.cycle(lines)))

@@ -5,27 +5,25 @@
 LISTEN semantic_query
 
 -- name: take
--- Requests that nobody else is at, oldest first; they are free again when the transaction ends without an answer.
-SELECT id, encoder_id, text
+-- Requests that nobody else is at, oldest first; they are free again when the transaction ends without an answer. The
+-- answer is seen at once, and need not outlive a crash: so the commit waits for no disk.
+SELECT id, encoder_id, text, set_config('synchronous_commit', 'off', true)
 FROM semantic.query_request
 WHERE error IS NULL AND encoder_id = ANY(:encoders)
 ORDER BY id
 LIMIT :most
 FOR UPDATE SKIP LOCKED
 
--- name: unhurried
--- The answer is seen at once, and need not outlive a crash.
-SET LOCAL synchronous_commit = off
-
--- name: keep
--- The vector of a text.
+-- name: answer
+-- Keeps the vectors of requests, each an array as text, and deletes these.
+WITH answered AS (
+    DELETE FROM semantic.query_request WHERE id = ANY(:ids) RETURNING id, encoder_id, text
+)
 INSERT INTO semantic.query_vector (encoder_id, text_hash, vector)
-VALUES (:encoder, semantic.text_hash_v1(:text), CAST(:vector AS real[]))
+SELECT DISTINCT ON (encoder_id, text) encoder_id, semantic.text_hash_v1(text), CAST(vector AS real[])
+FROM answered
+JOIN unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[])) AS made (id, vector) USING (id)
 ON CONFLICT DO NOTHING
-
--- name: answered
--- Requests whose vectors are known.
-DELETE FROM semantic.query_request WHERE id = ANY(:ids)
 
 -- name: failed
 -- A request that can not be answered, and why.

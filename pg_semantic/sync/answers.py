@@ -75,13 +75,12 @@ class Answers:
         encoders = self._encoders()
         if not encoders:
             return False
-        with transaction.begin(self._engine) as connection:
+        with self._engine.begin() as connection:  # somebody waits: no settings are asked for that are not needed
             binds = {"encoders": list(encoders), "most": _TOGETHER}
-            taken = [_Request(*row) for row in connection.execute(sql.statement("queries", "take"), binds)]
+            taken = [_Request(*row[:3]) for row in connection.execute(sql.statement("queries", "take"), binds)]
             if not taken:
                 self._forget(connection)
                 return False
-            connection.execute(sql.statement("queries", "unhurried"))
             by_encoder = operator.attrgetter("encoder_id")
             for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
                 self._settle(connection, encoders[encoder_id], list(asked))
@@ -102,13 +101,10 @@ class Answers:
                 return
             self._fail(connection, asked[0], error)
             return
-        made = [
-            {"encoder": request.encoder_id, "text": request.text, "vector": vector.tolist()}
-            for request, vector in zip(asked, vectors, strict=True)
-        ]
-        connection.execute(sql.statement("queries", "keep"), made)
-        connection.execute(sql.statement("queries", "answered"), {"ids": [request.id for request in asked]})
-        self._made += len(made)
+        written = ["{" + ",".join(map(str, vector.tolist())) + "}" for vector in vectors]
+        binds = {"ids": [request.id for request in asked], "vectors": written}
+        connection.execute(sql.statement("queries", "answer"), binds)
+        self._made += len(asked)
 
     def _fail(self, connection: sa.Connection, request: _Request, error: Exception) -> None:
         """Tells who asked; the log has no message of the encoder's, which may quote the text."""
