@@ -1,0 +1,93 @@
+"""The roles that the document makes: each can do its work, and no more."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic import Searcher, database
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
+from pg_semantic.sync import verify
+from pg_semantic.sync.worker import Worker
+from tests import documents
+from tests.db.library import Article, generation_of
+from tests.full.conftest import PASSWORD, Place
+
+ROLES = ("semantic_worker", "app", "analyst")
+
+
+@pytest.fixture
+def granted(place: Place) -> Iterator[Place]:
+    """With the roles and grants of the document."""
+    blocks = documents.blocks(documents.ROOT / "docs/operations.md", "sql")
+    [roles] = [block for block in blocks if "CREATE ROLE" in block]
+    [grants] = [block for block in blocks if "GRANT" in block]
+    filled = roles.replace("change-me", PASSWORD).replace("app_owner", place.owner)
+    assert "ERROR" not in place.psql("postgres", f"\\set ON_ERROR_STOP on\n{filled}")
+    with place.connect(place.owner) as connection:
+        connection.execute(grants.encode())
+    yield place
+    with place.connect("postgres") as connection:
+        connection.execute(f"DROP OWNED BY {', '.join(ROLES)}; DROP ROLE {', '.join(ROLES)}".encode())
+
+
+def drain(place: Place) -> None:
+    engine = database.connect(place.url("semantic_worker"))
+    Worker(engine, Settings(), load=lambda *_, **__: HashedEncoder(32)).run(threading.Event(), once=True)
+    engine.dispose()
+
+
+def test_the_application_writes_and_searches_and_the_worker_keeps_up(granted: Place) -> None:
+    with granted.connect(granted.owner) as connection:
+        connection.execute(b"CREATE POLICY all_of_it ON article TO app USING (true)")
+        connection.execute(b"DROP INDEX article_semantic_vector_idx")  # which the worker builds again
+    engine = sa.create_engine(sa.make_url(granted.url("app")).set(drivername="postgresql+psycopg"))
+    with orm.Session(engine) as session:
+        session.add(Article(id=1000, title="a violet pear"))
+        session.execute(sa.delete(Article).where(Article.id <= 10))
+        session.commit()
+        drain(granted)
+        [hit] = Searcher(HashedEncoder(32)).search(session, Article.semantic, "violet pear", limit=1, mode="hybrid")
+        assert hit.entity.id == 1000
+    engine.dispose()
+    owner = database.connect(granted.url(granted.owner))
+    assert verify.verify(owner, generation_of(owner)).clean
+    with owner.connect() as connection:
+        built = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('article_semantic_vector_idx')"
+        assert connection.scalar(sa.text(built)) is True
+    owner.dispose()
+
+
+@pytest.mark.parametrize("role", ["app", "analyst"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM semantic.job",
+        "SELECT * FROM semantic.mark",
+        "SELECT * FROM semantic.query_request",
+        "INSERT INTO semantic.mark (generation_id, key) VALUES (1, '1')",
+        "UPDATE semantic.generation SET role = 'next'",
+        "UPDATE article_semantic SET content = 'something else'",
+        "DELETE FROM semantic.chunks_1",
+        "SELECT semantic.forget_generation_v1(1, true)",
+        "SELECT semantic.unregister_index_v3('article_semantic')",
+        "SELECT semantic.make_search_v1(1)",
+        "CREATE TABLE semantic.mine (x integer)",
+    ],
+)
+def test_who_only_writes_rows_or_searches_can_not_touch_what_the_worker_does(
+    granted: Place, role: str, statement: str
+) -> None:
+    with granted.connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement.encode())
+
+
+def test_an_analyst_writes_nothing(granted: Place) -> None:
+    with granted.connect("analyst") as connection:
+        for statement in ("UPDATE article SET title = 'x'", "DELETE FROM article_semantic", "TRUNCATE article"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
