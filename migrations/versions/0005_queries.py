@@ -106,7 +106,7 @@ FUNCTIONS = (
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        ends timestamptz := clock_timestamp() + make_interval(secs => seconds);
+        ends timestamptz := clock_timestamp() + make_interval(secs => least(seconds, 300));
         pause double precision := 0.0005;
         known real[];
         trouble text;
@@ -151,7 +151,7 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.wait_seconds_v1() RETURNS double precision
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    RETURN least(coalesce(nullif(current_setting('semantic.wait_seconds', true), ''), '5')::double precision, 300)
+    RETURN coalesce(nullif(current_setting('semantic.wait_seconds', true), ''), '5')::double precision
     """,
     # Asks a worker on a connection of its own, which stays for the next query of the session.
     """

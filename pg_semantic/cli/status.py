@@ -11,6 +11,7 @@ from pg_semantic.sync import transaction
 from pg_semantic.sync.status import IndexStatus, Status
 
 _PATIENCE = "30min"  # --exact scans
+_BEHIND = 1  # the exit code of --max-age
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 
@@ -18,6 +19,10 @@ def status(
     exact: Annotated[
         bool, typer.Option("--exact", help="Count rows, receipts and chunks (scans), instead of estimating.")
     ] = False,
+    max_age: Annotated[
+        float | None,
+        typer.Option(help="Exit with 1 when no worker is alive, or a change waits for more seconds than this.", min=0),
+    ] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -28,7 +33,7 @@ def status(
     through.
     The same from any SQL client: SELECT * FROM semantic.index_status.
 
-    Examples: `pg-semantic status --json`, `pg-semantic status --exact`
+    Examples: `pg-semantic status --json`, `pg-semantic status --exact`, `pg-semantic status --max-age 300`
     """
     with (
         database.translated(),
@@ -41,6 +46,13 @@ def status(
         output.as_json(found)
     else:
         _print(found)
+    if max_age is not None and _is_behind(found, max_age):
+        raise typer.Exit(_BEHIND)
+
+
+def _is_behind(found: Status, seconds: float) -> bool:
+    """Whether nobody works, or a change waits for longer than this."""
+    return not found.workers or any((index.oldest_seconds or 0) > seconds for index in found.indexes)
 
 
 def _print(found: Status) -> None:

@@ -9,7 +9,7 @@ import logging
 import operator
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -65,26 +65,23 @@ class Answers:
             connection.detach()  # it is not to be used for anything else after this
             while not done.is_set():
                 with transaction.unless_busy():
-                    while self._answer() and not done.is_set():
+                    while self._answer() == _TOGETHER and not done.is_set():
                         pass
-                for _ in heard.notifies(timeout=_LOOK_SECONDS, stop_after=1):
-                    pass
+                if not list(heard.notifies(timeout=_LOOK_SECONDS, stop_after=1)):
+                    self._forget()
 
-    def _answer(self) -> bool:
-        """Whether there were requests."""
+    def _answer(self) -> int:
+        """Answers some requests, and says how many there were; one that comes meanwhile is heard of afterwards."""
         encoders = self._encoders()
         if not encoders:
-            return False
+            return 0
         with self._engine.begin() as connection:  # somebody waits: no settings are asked for that are not needed
             binds = {"encoders": list(encoders), "most": _TOGETHER}
             taken = [_Request(*row[:3]) for row in connection.execute(sql.statement("queries", "take"), binds)]
-            if not taken:
-                self._forget(connection)
-                return False
             by_encoder = operator.attrgetter("encoder_id")
             for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
                 self._settle(connection, encoders[encoder_id], list(asked))
-        return True
+        return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
         """The encoders of the generations that are served, by their numbers in the database."""
@@ -113,11 +110,11 @@ class Answers:
         connection.execute(sql.statement("queries", "failed"), {"id": request.id, "error": said})
         log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
 
-    def _forget(self, connection: sa.Connection) -> None:
-        """Keeps the cache within its size, once in a while when there is nothing else to do."""
+    def _forget(self) -> None:
+        """Keeps the cache within its size, when there is nothing else to do."""
         if self._made:
-            binds: dict[str, Any] = {"kept": self._kept}
-            connection.execute(sql.statement("queries", "forget"), binds)
+            with self._engine.begin() as connection:
+                connection.execute(sql.statement("queries", "forget"), {"kept": self._kept})
             self._made = 0
 
 

@@ -276,6 +276,16 @@ def test_status_says_why_a_row_failed_and_what_to_do(parked: sa.Engine, dsn: str
     assert "pg-semantic retry article_semantic" in text
 
 
+def test_status_tells_a_health_check_whether_somebody_works_and_keeps_up(articles: sa.Engine, dsn: str) -> None:
+    assert shell.run("status", "--max-age", "60", dsn=dsn).returncode == 1
+    execute(articles, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
+    assert shell.run("status", "--max-age", "60", dsn=dsn).returncode == 0
+    execute(articles, "INSERT INTO article VALUES (1, 'a pear', NULL, 'en')")
+    execute(articles, "UPDATE semantic.mark SET marked_at = now() - interval '2 minutes'")
+    assert shell.run("status", "--max-age", "60", dsn=dsn).returncode == 1
+    assert shell.run("status", "--max-age", "600", dsn=dsn).returncode == 0
+
+
 def test_status_of_large_tables_is_an_estimate_unless_asked_to_count(
     synced: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,18 @@ def test_a_connection_that_was_lost_is_made_anew(answering: Place) -> None:
         assert connection.execute(SEARCH, ["apple 32", 1]).fetchall() == [(32,)]
 
 
+def test_after_a_search_that_was_cancelled_the_next_is_answered(linked: Place) -> None:
+    with linked.connect(linked.owner) as connection:
+        connection.execute("INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
+    with linked.connect(linked.analyst) as connection:
+        connection.execute("SET statement_timeout = 300")
+        with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+            connection.execute(SEARCH, ["apple 56", 1])
+        connection.execute("SET statement_timeout = 0")
+        with working(linked):
+            assert connection.execute(SEARCH, ["apple 56", 1]).fetchall() == [(56,)]
+
+
 def test_before_dblink_is_set_up_a_call_will_do(place: Place) -> None:
     with working(place):
         said = place.psql(
