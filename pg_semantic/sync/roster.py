@@ -78,7 +78,7 @@ class Roster:
             return
         generation = self._known.get(generation_id)
         name = generation.title if generation else f"generation {generation_id}"
-        if generation is not None and generation.role != "live":
+        if generation is not None and generation.role != "live" and generation.apart is None:
             error = type(error)(
                 f"{error} Searches do not ask this copy: `pg-semantic generation drop {generation.name} "
                 f"{generation.role}` drops it alone."
