@@ -159,9 +159,9 @@ def _without_words(index: BoundIndex[Any]) -> str:
             "lexical=Lexical(...), or search by vector alone."
         )
     return (
-        f"The copy of semantic index {index.name!r} that is live was made with lexical=None, so it has no BM25: go "
-        f"back, make another one that has it (`pg-semantic generation begin {index.name} --lexical english`), or "
-        "search by vector alone."
+        f"The live copy of semantic index {index.name!r} was made with lexical=None, so it has no BM25: make another "
+        f"that has (`pg-semantic generation begin {index.name} --lexical english`, or a declaration with "
+        "lexical=Lexical(...) and its migration), or search by vector alone."
     )
 
 

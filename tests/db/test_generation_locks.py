@@ -7,8 +7,10 @@ import pytest
 import sqlalchemy as sa
 import tenacity
 
-from pg_semantic import ddl, errors, generations, jobqueue
+from pg_semantic import ddl, encoders, errors, generations, jobqueue
 from pg_semantic.generations import lifecycle
+from pg_semantic.settings import Settings
+from pg_semantic.sync.roster import Roster
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, fill, pid
 from tests.db.library import execute, generation_of, rows, sync
 
@@ -84,6 +86,20 @@ def test_jobs_that_a_worker_is_making_as_a_copy_is_dropped_do_not_stay(synced: s
         forgotten.result()
     left = "SELECT generation_id FROM semantic.job UNION ALL SELECT generation_id FROM semantic.mark"
     assert number not in {one for (one,) in rows(synced, left)}
+
+
+def test_a_copy_that_was_dropped_is_no_trouble_of_a_worker(synced: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    begun = begin(synced, encoder=OTHER)
+    roster = Roster(synced, Settings(), load=encoders.load)
+    roster.refresh()
+    generations.drop(synced, NAME, "next")
+    gone = errors.IndexNotFound("Relation does not exist: create the tables first")
+    roster.refuse(begun.id, gone)
+    assert (roster.refused, caplog.text) == ({}, "")
+    roster.refresh()
+    assert begun.id not in roster.served
+    roster.refuse(generation_of(synced).id, gone)
+    assert list(roster.refused.values()) == [gone]
 
 
 def test_a_step_that_gives_up_names_the_processes_that_it_waited_for(
