@@ -28,7 +28,8 @@ test: install  ## run the tests, on an embedded Postgres
 
 # What another server could do otherwise: plans, DDL, catalogs, statements. Workers and processes are the same on each.
 VERSIONED := plan search snippets statistics schema capture partitions verify jobqueue history dump \
-	generations altered_by_migration autogenerate autogenerate_refused sql_search sql_queries
+	generations generation_columns generation_ghosts generation_locks generation_rights \
+	altered_by_migration autogenerate autogenerate_refused sql_search sql_queries
 
 test-16: install  ## run the tests of plans, statements and DDL on PostgreSQL 16
 	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python $(PYTEST) $(VERSIONED:%=tests/db/test_%.py)

@@ -36,7 +36,7 @@ class CancelBuild(_Step):
 
 
 class Lock(_Step):
-    """LOCK TABLE of the chunk and receipt tables, before they are dropped."""
+    """Locks the source, the chunk and the receipt table, before the last two are dropped."""
 
 
 class DropFunction(_Step):
@@ -203,8 +203,10 @@ def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(Lock, "postgresql")
 def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
-    format_table = compiler.preparer.format_table
-    return _fill("lock", chunks=format_table(step.chunks), receipts=format_table(step.receipts))
+    source = _literal(compiler, database.qualified_name(step.source.schema, step.source.name))
+    return _fill(
+        "lock", source=source, chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts)
+    )
 
 
 @compiles(DropFunction, "postgresql")

@@ -44,8 +44,9 @@ _ADVICE = {
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
     "42704": "The server does not know something that is asked for: {said}. A text search configuration (\\dF in psql "
     "lists them) that is not in pg_catalog needs the name of its schema before it.",
-    "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop the "
-    "semantic index and create it anew.",
+    "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop "
+    "what reads it: the semantic index (`pg-semantic index drop`), or a copy of it that is not live (`pg-semantic "
+    "generation drop`).",
     "2BP01": "{said}.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",
 }
@@ -90,8 +91,8 @@ def require_pgvector(version: str | None) -> None:
     """Raises `errors.NotInstalled` unless this version of pgvector will do."""
     if version is None:
         raise errors.NotInstalled(
-            "pgvector is not in this database: have a superuser run CREATE EXTENSION vector "
-            "(and install the server's pgvector package, 0.8 or later)."
+            "pgvector is not in this database: run `pg-semantic db upgrade` as a role that may create extensions, or "
+            "have a superuser run CREATE EXTENSION vector (the server needs its pgvector package, 0.8 or later)."
         )
     if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_PGVECTOR:
         raise errors.NotInstalled(

@@ -29,7 +29,10 @@ _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One built copy of a semantic index; the spec has the names that the source and the index have now."""
+    """One built copy of a semantic index; the spec has the names that the source and the index have now.
+
+    ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema.
+    """
 
     id: int
     name: str
@@ -37,6 +40,7 @@ class Generation:
     spec: IndexSpec
     backfilled: bool
     fingerprint: str | None
+    apart: str | None = None
 
     @property
     def qualified_name(self) -> str:
@@ -139,6 +143,7 @@ def _generation(row: sa.Row[Any]) -> Generation:
         spec=dataclasses.replace(IndexSpec.from_json(row.spec), schema=row.schema, table=row.table),
         backfilled=row.backfilled,
         fingerprint=row.fingerprint,
+        apart=row.apart,
     )
 
 

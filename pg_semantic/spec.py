@@ -158,6 +158,8 @@ class IndexSpec:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key; a semantic index needs one.")
         if not self.columns:
             raise errors.DeclarationError(f"Semantic index {self.name!r} names no text column; name one or more.")
+        if not all(self.columns):
+            raise errors.DeclarationError(f"Semantic index {self.name!r} names a column '': {self.columns}.")
         if len(set(self.columns)) < len(self.columns):
             raise errors.DeclarationError(f"Semantic index {self.name!r} names a column twice: {self.columns}.")
         if self.name == self.table:

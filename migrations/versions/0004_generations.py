@@ -55,29 +55,80 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # Waits for everybody else at these tables, one after the other; those that are gone are passed over.
+    """
+    CREATE FUNCTION semantic.lock_v1(VARIADIC relations regclass[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        there record;
+    BEGIN
+        FOR there IN
+            SELECT CAST(CAST(pg_class.oid AS regclass) AS text) AS name
+            FROM unnest(relations) WITH ORDINALITY AS wanted (relation, number)
+            JOIN pg_class ON pg_class.oid = wanted.relation
+            ORDER BY wanted.number
+        LOOP
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', there.name);
+        END LOOP;
+    END
+    $body$
+    """,
     # Drops the tables of a copy, its views, and what is known of it. The tables of the live one are left to who calls.
+    # Locks the source before anything that hangs on it, as writers do. Marks go before jobs: a worker that is making
+    # jobs of them is waited for, and its jobs are found.
     """
     CREATE FUNCTION semantic.forget_generation_v1(generation_id integer, and_tables boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         gone semantic.generation;
+        doomed record;
     BEGIN
-        SELECT * INTO gone FROM semantic.generation WHERE id = generation_id;
+        SELECT * INTO gone FROM semantic.generation WHERE id = generation_id FOR UPDATE;
+        PERFORM semantic.lock_v1(source) FROM semantic.semantic_index WHERE id = gone.index_id;
         PERFORM pg_cancel_backend(build.pid)  -- a build of an index, with which the drop might wait in a circle
         FROM pg_stat_progress_create_index AS build
         JOIN pg_stat_activity AS builder ON builder.pid = build.pid
         WHERE build.relid IN (gone.chunks, gone.receipts) AND pg_has_role(builder.usesysid, 'USAGE');
-        EXECUTE format('DROP VIEW IF EXISTS semantic.%I, semantic.%I', 'chunks_' || gone.id, 'receipts_' || gone.id);
-        IF and_tables THEN
-            EXECUTE format('DROP TABLE IF EXISTS %s, %s', gone.chunks, gone.receipts);
-        END IF;
-        DELETE FROM semantic.job WHERE job.generation_id = gone.id;
+        FOR doomed IN
+            SELECT 'VIEW' AS kind, CAST(CAST(pg_class.oid AS regclass) AS text) AS name
+            FROM (VALUES ('semantic.chunks_' || gone.id), ('semantic.receipts_' || gone.id)) AS view (name)
+            JOIN pg_class ON pg_class.oid = to_regclass(view.name)
+            UNION ALL
+            SELECT 'TABLE', CAST(CAST(oid AS regclass) AS text)
+            FROM pg_class
+            WHERE and_tables AND oid IN (gone.chunks, gone.receipts)
+            ORDER BY kind DESC, name
+        LOOP
+            EXECUTE format('DROP %s %s', doomed.kind, doomed.name);
+        END LOOP;
         DELETE FROM semantic.mark WHERE mark.generation_id = gone.id;
+        DELETE FROM semantic.job WHERE job.generation_id = gone.id;
         DELETE FROM semantic.generation WHERE id = gone.id;
         DELETE FROM semantic.encoder
         WHERE id = gone.encoder_id
           AND NOT EXISTS (SELECT FROM semantic.generation WHERE generation.encoder_id = encoder.id);
+    END
+    $body$
+    """,
+    # Forgets copies whose chunk table was dropped without a word to us, and what waits for copies that are not there.
+    # Gives the roles that are free now.
+    """
+    CREATE FUNCTION semantic.forget_ghosts_v1(known_index integer) RETURNS text[]
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        ghosts integer[];
+        roles text[];
+    BEGIN
+        SELECT array_agg(id), array_agg(role) INTO ghosts, roles
+        FROM semantic.generation
+        WHERE index_id = known_index AND role <> 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = chunks);
+        PERFORM semantic.forget_generation_v1(id, true) FROM unnest(ghosts) AS id;
+        DELETE FROM semantic.mark WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE id = mark.generation_id);
+        DELETE FROM semantic.job WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE id = job.generation_id);
+        RETURN coalesce(roles, '{}');
     END
     $body$
     """,
@@ -121,41 +172,134 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
+    # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
+    """
+    CREATE FUNCTION semantic.apart_v1(known_index integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT string_agg(
+            format('ALTER %s %s SET SCHEMA %I', part.kind, part.name, nspname), '; ' ORDER BY part.kind DESC, part.name
+        ) || CASE WHEN bool_or(part.kind = 'FUNCTION') AND to_regproc('semantic.make_search_v1') IS NOT NULL
+            THEN format('; SELECT semantic.make_search_v1(%s)', known_index) ELSE ''
+        END
+        FROM semantic.semantic_index
+        JOIN pg_class AS source ON source.oid = semantic_index.source
+        JOIN pg_namespace ON pg_namespace.oid = source.relnamespace
+        CROSS JOIN LATERAL (
+            SELECT 'TABLE' AS kind, CAST(CAST(pg_class.oid AS regclass) AS text) AS name, relnamespace AS place
+            FROM semantic.generation
+            JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
+            WHERE generation.index_id = semantic_index.id
+            UNION
+            SELECT 'FUNCTION', CAST(CAST(pg_proc.oid AS regprocedure) AS text), pg_proc.pronamespace
+            FROM pg_trigger
+            JOIN pg_proc AS capture ON capture.oid = tgfoid
+            JOIN pg_proc ON pg_proc.oid = tgfoid
+                OR pg_proc.pronamespace = capture.pronamespace AND pg_proc.proname = semantic_index.name || '_search'
+                    AND position('semantic.search_v1(asked' IN pg_proc.prosrc) > 0
+            WHERE tgrelid = source.oid AND capture.proname = semantic_index.name || '_capture'
+        ) AS part (kind, name, place)
+        WHERE semantic_index.id = known_index AND part.place <> source.relnamespace
+    $body$
+    """,
+    # Refuses columns that the text of rows can not be made of: what is not there or, for a copy to be begun, not text.
+    """
+    CREATE FUNCTION semantic.require_columns_v1(index_source regclass, spec jsonb, to_begin boolean) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        wanting record;
+    BEGIN
+        SELECT named.value AS name, format_type(atttypid, atttypmod) AS type INTO wanting
+        FROM jsonb_array_elements_text(spec -> 'columns') WITH ORDINALITY AS named (value, number)
+        LEFT JOIN pg_attribute
+            ON attrelid = index_source AND attname = named.value AND attnum > 0 AND NOT attisdropped
+        LEFT JOIN pg_type ON pg_type.oid = atttypid
+        WHERE typcategory IS NULL OR to_begin AND typcategory <> 'S'
+        ORDER BY named.number
+        LIMIT 1;
+        IF FOUND AND wanting.type IS NULL THEN
+            RAISE EXCEPTION 'table % has no column %, and a copy with columns % reads it',
+                index_source, quote_ident(wanting.name), spec -> 'columns'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = CASE WHEN to_begin THEN 'Name text columns that are there.'
+                    ELSE 'A copy that reads what is gone can only be dropped (pg-semantic generation drop).' END;
+        ELSIF FOUND THEN
+            RAISE EXCEPTION 'column % of table % is not text but %',
+                quote_ident(wanting.name), index_source, wanting.type
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns.';
+        END IF;
+    END
+    $body$
+    """,
+    # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
+    """
+    CREATE FUNCTION semantic.columns_v1(known_index integer) RETURNS TABLE (name text, there boolean, by_live boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT named.value, count(attname) > 0, bool_or(generation.role = 'live')
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN jsonb_array_elements_text(generation.spec -> 'columns') AS named (value)
+        LEFT JOIN pg_attribute
+            ON attrelid = semantic_index.source AND attname = named.value AND attnum > 0 AND NOT attisdropped
+        WHERE semantic_index.id = known_index
+        GROUP BY named.value
+    $body$
+    """,
     # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
-    # only the registry can say which columns these are. Waits for writers whose changes were not marked for all.
+    # only the registry can say which columns these are. Waits for writers whose changes were not marked for all. Where
+    # a copy that is not live reads a column that is gone, writes go on as if it did not; should the column come back,
+    # all rows are looked at for that copy.
     """
     CREATE FUNCTION semantic.watch_v1(index_name text, index_source regclass, function_name text, statement text)
     RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
+        known_index integer := (
+            SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
+        );
         place record;
     BEGIN
+        IF semantic.apart_v1(known_index) IS NOT NULL THEN
+            RAISE EXCEPTION 'table % is in another schema than semantic index %', index_source, index_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = format('Put all of it beside the table: %s.', semantic.apart_v1(known_index));
+        END IF;
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', index_source);
         FOR place IN
             SELECT '/*function*/' AS mark, format('%I.%I', nspname, function_name) AS filling
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', CAST(array_agg(generation.id ORDER BY generation.id) AS text)
+            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
             FROM semantic.generation
-            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-            WHERE semantic_index.name = index_name AND semantic_index.source = index_source
+            WHERE index_id = known_index
             UNION ALL
             SELECT rows.mark, replace(
-                string_agg(DISTINCT format('CAST(%s.%I AS TEXT) COLLATE "C"', rows.alias, named.value), ', '),
+                string_agg(
+                    format(
+                        CASE WHEN read.there OR read.by_live THEN 'CAST(%1$s.%2$I AS TEXT) COLLATE "C"'
+                            ELSE 'pg_catalog.to_jsonb(%1$s) ->> %2$L' END,
+                        rows.alias, read.name
+                    ),
+                    ', ' ORDER BY read.name
+                ),
                 '''', ''''''
             )
             FROM (VALUES ('/*old_text*/', 'old_rows'), ('/*new_text*/', 'new_rows')) AS rows (mark, alias)
-            CROSS JOIN semantic.generation
-            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-            CROSS JOIN jsonb_array_elements_text(generation.spec -> 'columns') AS named (value)
-            WHERE semantic_index.name = index_name AND semantic_index.source = index_source
+            CROSS JOIN semantic.columns_v1(known_index) AS read
             GROUP BY rows.mark
         LOOP
             statement := replace(statement, place.mark, place.filling);
         END LOOP;
         EXECUTE statement;
+        INSERT INTO semantic.mark (generation_id)
+        SELECT DISTINCT generation.id
+        FROM semantic.generation
+        JOIN semantic.columns_v1(known_index) AS read ON generation.spec -> 'columns' ? read.name
+        WHERE generation.index_id = known_index AND generation.role <> 'live' AND NOT read.there;
     END
     $body$
     """,
@@ -170,6 +314,7 @@ FUNCTIONS = (
         );
         newest record;
     BEGIN
+        PERFORM semantic.forget_ghosts_v1(known_index);
         SELECT id, role, semantic.recipe_v1(spec) AS recipe INTO newest
         FROM semantic.generation
         WHERE index_id = known_index AND role IN ('live', 'next')
@@ -202,6 +347,7 @@ FUNCTIONS = (
         );
         made integer;
     BEGIN
+        PERFORM semantic.require_columns_v1(index_source, target, true);
         PERFORM CAST(target #>> '{lexical,config}' AS regconfig);
         INSERT INTO semantic.encoder (id, reference, dimensions)
         VALUES (next_encoder_id, target #>> '{encoder,reference}', (target #>> '{encoder,dimensions}')::integer)
@@ -209,8 +355,10 @@ FUNCTIONS = (
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
         RETURNING id INTO made;
-        PERFORM semantic.same_rights_v1(chunks, next_chunks), semantic.same_rights_v1(receipts, next_receipts)
+        PERFORM semantic.same_rights_v1(pair.live, pair.next, NOT relrowsecurity)  -- it has no policies yet
         FROM semantic.generation
+        CROSS JOIN LATERAL (VALUES (chunks, next_chunks), (receipts, next_receipts)) AS pair (live, next)
+        JOIN pg_class ON pg_class.oid = pair.live
         WHERE index_id = known_index AND role = 'live';
         PERFORM semantic.expose_v1(made);
         RETURN made;
@@ -239,36 +387,75 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Who owns and may use the live copy, owns and may use another.
+    # What a table's owner has granted to others, on all of it or on a column.
     """
-    CREATE FUNCTION semantic.same_rights_v1(live regclass, other regclass) RETURNS void
+    CREATE FUNCTION semantic.grants_v1(relation regclass)
+    RETURNS TABLE (grantee text, privilege text, of_column name, is_grantable boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(granted.grantee AS regrole) AS text) END,
+               granted.privilege_type, part.of_column, granted.is_grantable
+        FROM pg_class
+        CROSS JOIN LATERAL (
+            SELECT NULL, relacl
+            UNION ALL
+            SELECT attname, attacl FROM pg_attribute WHERE attrelid = pg_class.oid AND NOT attisdropped
+        ) AS part (of_column, acl)
+        CROSS JOIN LATERAL aclexplode(part.acl) AS granted
+        WHERE pg_class.oid = relation AND granted.grantee <> relowner
+    $body$
+    """,
+    # Who owns and may use the live copy, and nobody else, owns and may use another; or, for now, its owner alone.
+    """
+    CREATE FUNCTION semantic.same_rights_v1(live regclass, other regclass, and_grants boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        owner oid := (SELECT relowner FROM pg_class WHERE oid = live);
+        granted record;
+    BEGIN
+        IF owner <> (SELECT relowner FROM pg_class WHERE oid = other) THEN
+            EXECUTE format('ALTER TABLE %s OWNER TO %s', other, CAST(owner AS regrole));
+        END IF;
+        FOR granted IN SELECT DISTINCT grantee FROM semantic.grants_v1(other) LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', other, granted.grantee);
+        END LOOP;
+        FOR granted IN
+            SELECT *
+            FROM semantic.grants_v1(live)
+            WHERE and_grants AND (of_column IS NULL OR EXISTS (
+                SELECT FROM pg_attribute WHERE attrelid = other AND attname = of_column AND NOT attisdropped
+            ))
+        LOOP
+            EXECUTE format(
+                'GRANT %s%s ON %s TO %s%s', granted.privilege,
+                coalesce(' (' || quote_ident(granted.of_column) || ')', ''), other, granted.grantee,
+                CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+            );
+        END LOOP;
+    END
+    $body$
+    """,
+    # Refuses a copy that would show rows which the live one hides. Policies are not compared: with none, none is shown.
+    """
+    CREATE FUNCTION semantic.require_row_security_v1(live regclass, other regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         here pg_class;
         there pg_class;
-        granted record;
     BEGIN
         SELECT * INTO here FROM pg_class WHERE oid = live;
         SELECT * INTO there FROM pg_class WHERE oid = other;
-        IF here.relrowsecurity AND NOT there.relrowsecurity THEN
-            RAISE EXCEPTION '% has row-level security, and % has not', live, other
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Enable it there, with the policies that the live copy has.';
-        ELSIF here.relowner <> there.relowner THEN
-            EXECUTE format('ALTER TABLE %s OWNER TO %s', other, CAST(here.relowner AS regrole));
-        END IF;
-        FOR granted IN
-            SELECT privilege_type, is_grantable,
-                   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(grantee AS regrole) AS text) END AS grantee
-            FROM aclexplode(here.relacl)
-            WHERE grantee <> here.relowner
-        LOOP
-            EXECUTE format(
-                'GRANT %s ON %s TO %s%s', granted.privilege_type, other, granted.grantee,
-                CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+        IF (here.relrowsecurity, here.relforcerowsecurity) <> (there.relrowsecurity, there.relforcerowsecurity) THEN
+            RAISE EXCEPTION 'row-level security of % is not as that of %, which is live', other, live
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
+                'Run: ALTER TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY%s.', other,
+                CASE WHEN here.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END,
+                CASE WHEN here.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END,
+                CASE WHEN here.relrowsecurity THEN '; and CREATE POLICY, as for the live copy' ELSE '' END
             );
-        END LOOP;
+        END IF;
     END
     $body$
     """,
@@ -279,13 +466,14 @@ FUNCTIONS = (
     AS $body$
     DECLARE
         stem text;
+        of_source regclass;
         becomes text := CASE switched WHEN 'next' THEN 'previous' ELSE 'next' END;
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
-        SELECT name INTO stem FROM semantic.semantic_index WHERE id = chosen.index_id;
+        SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
         IF live.id IS NULL OR chosen.id IS NULL OR switched = 'live' THEN
             RAISE EXCEPTION 'generation % is not % any more: somebody else was at it', generation_id, switched
             USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -293,12 +481,14 @@ FUNCTIONS = (
             RAISE EXCEPTION 'semantic index % has a % copy already', stem, becomes
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop that copy first.';
         END IF;
+        PERFORM semantic.require_columns_v1(of_source, chosen.spec, false);
         EXECUTE format(
             'LOCK TABLE %s, %s, %s, %s IN ACCESS EXCLUSIVE MODE',
             live.chunks, live.receipts, chosen.chunks, chosen.receipts
         );
-        PERFORM semantic.same_rights_v1(live.chunks, chosen.chunks);
-        PERFORM semantic.same_rights_v1(live.receipts, chosen.receipts);
+        PERFORM semantic.require_row_security_v1(pair.live, pair.chosen),
+                semantic.same_rights_v1(pair.live, pair.chosen, true)
+        FROM (VALUES (live.chunks, chosen.chunks), (live.receipts, chosen.receipts)) AS pair (live, chosen);
         PERFORM semantic.rename_v1(relation, stem, stem || '__' || becomes)
         FROM unnest(ARRAY[live.chunks, live.receipts]) AS relation;
         PERFORM semantic.rename_v1(relation, stem || '__' || switched, stem)
@@ -308,7 +498,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Takes the begin of a copy back, whether it is live by now or not.
+    # Takes the begin of a copy back, whether it is live by now or not: then the one before is live again. That need not
+    # be the one that this took the place of, which may never have been live.
     """
     CREATE FUNCTION semantic.withdraw_generation_v1(
         index_name text, index_source regclass, target jsonb, was jsonb
@@ -320,18 +511,12 @@ FUNCTIONS = (
             SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
         );
     BEGIN
-        IF EXISTS (
-            SELECT FROM semantic.generation
-            WHERE index_id = known_index AND role = 'live'
-              AND semantic.recipe_v1(spec) = semantic.recipe_v1(target)
-        ) AND EXISTS (
-            SELECT FROM semantic.generation
-            WHERE index_id = known_index AND role = 'previous' AND semantic.recipe_v1(spec) = semantic.recipe_v1(was)
-        ) THEN
-            PERFORM semantic.switch_generation_v1(id, 'previous')
-            FROM semantic.generation
-            WHERE index_id = known_index AND role = 'previous';
-        END IF;
+        PERFORM semantic.lock_v1(index_source);
+        PERFORM semantic.switch_generation_v1(previous.id, 'previous')
+        FROM semantic.generation AS previous
+        JOIN semantic.generation AS live ON live.index_id = known_index AND live.role = 'live'
+        WHERE previous.index_id = known_index AND previous.role = 'previous'
+          AND semantic.recipe_v1(live.spec) = semantic.recipe_v1(target);
         PERFORM semantic.forget_generation_v1(id, true)
         FROM semantic.generation
         WHERE index_id = known_index AND role = 'next' AND semantic.recipe_v1(spec) = semantic.recipe_v1(target);
@@ -404,8 +589,9 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
         "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
-        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.recipe_v1, "
-        "semantic.same_rights_v1, semantic.drop_generation_v1, "
-        "semantic.unregister_index_v2, semantic.forget_generation_v1, semantic.register_index_v2, semantic.expose_v1"
+        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.apart_v1, semantic.recipe_v1, semantic.require_row_security_v1, semantic.same_rights_v1, "
+        "semantic.grants_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, semantic.forget_ghosts_v1, "
+        "semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, semantic.expose_v1"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

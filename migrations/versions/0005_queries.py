@@ -453,7 +453,8 @@ SEARCH = (
     END
     $body$
     """,
-    # Drops the search function of an index, whatever its arguments; another function of that name is left alone.
+    # Drops the search function of an index, whatever its arguments; another function of that name is left alone. One
+    # that is beside no table of the index's name searches nothing.
     """
     CREATE FUNCTION semantic.unmake_search_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -465,12 +466,15 @@ SEARCH = (
             SELECT pg_proc.oid
             FROM semantic.semantic_index
             JOIN pg_proc ON proname = semantic_index.name || '_search'
-            WHERE semantic_index.id = known_index AND position('semantic.search_v1(asked' IN prosrc) > 0
-              AND pronamespace = (
-                  SELECT relnamespace
-                  FROM semantic.generation JOIN pg_class ON pg_class.oid = generation.chunks
-                  WHERE index_id = known_index AND role = 'live'
-              )
+            JOIN pg_namespace ON pg_namespace.oid = pronamespace
+            WHERE semantic_index.id = known_index AND position('semantic.search_v1(asked' IN prosrc) > 0 AND (
+                pronamespace = (
+                    SELECT relnamespace
+                    FROM semantic.generation JOIN pg_class ON pg_class.oid = generation.chunks
+                    WHERE index_id = known_index AND role = 'live'
+                )
+                OR to_regclass(format('%I.%I', nspname, semantic_index.name)) IS NULL
+            )
         LOOP
             EXECUTE format('DROP FUNCTION %s', made);
         END LOOP;
@@ -556,10 +560,15 @@ SEARCH = (
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        made integer := semantic.register_index_v2(
+        made integer;
+    BEGIN
+        PERFORM semantic.unregister_index_v3(generation.chunks)  -- of tables dropped without a word to us
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        made := semantic.register_index_v2(
             index_name, index_source, index_chunks, index_receipts, index_encoder_id, index_spec
         );
-    BEGIN
         PERFORM semantic.make_search_v1(index_id) FROM semantic.generation WHERE id = made;
         RETURN made;
     END

@@ -42,7 +42,7 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
     refusals.refuse_new_names(context, dropped, [other.spec for other in others])
     for index in stored.values():
         if index.live not in dropped:
-            refusals.refuse_lost_columns(context, upgrade_ops, index.live)
+            refusals.refuse_lost_columns(context, upgrade_ops, index)
     upgrade_ops.ops[:0] = drops
     upgrade_ops.ops.extend(others)
     return PriorityDispatchResult.CONTINUE

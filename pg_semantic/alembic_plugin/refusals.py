@@ -7,7 +7,20 @@ from alembic.operations.ops import AlterColumnOp, DropColumnOp, ModifyTableOps, 
 
 from pg_semantic import errors, keys, schema
 from pg_semantic.alembic_plugin import sides
+from pg_semantic.alembic_plugin.sides import Stored
 from pg_semantic.spec import IndexSpec, KeyColumn
+
+# Where a copy reads a column that goes: what is so, and what to do, by the copy's role.
+_INSTEAD = {
+    "live": "reads it until another copy is live. Leave the column as it is in this migration, upgrade, run "
+    "`pg-semantic generation switch {name}` once that copy is built, then `pg-semantic generation drop {name} "
+    "previous`, and then migrate the column. For a column that is renamed it is simpler to drop the index with the "
+    "declaration, rename the column, and declare the index anew.",
+    "next": "has a copy `next` that reads it. Run `pg-semantic generation drop {name} next`, or leave the column as it "
+    "is in this migration and upgrade, if that takes the copy back; and then migrate the column.",
+    "previous": "has a copy `previous` that reads it. Run `pg-semantic generation drop {name} previous` once nobody "
+    "will go back to that copy, and then migrate the column.",
+}
 
 
 def refuse_another_source(declared: IndexSpec, stored: IndexSpec) -> None:
@@ -39,17 +52,16 @@ def refuse_new_names(context: AutogenContext, dropped: Sequence[IndexSpec], made
                 )
 
 
-def refuse_lost_columns(context: AutogenContext, upgrade_ops: UpgradeOps, live: IndexSpec) -> None:
-    """The live copy reads its columns until another one takes its place, which no migration can wait for."""
-    for column, loss in _losses(context, upgrade_ops, live):
-        if column in live.columns:
-            raise errors.DeclarationError(
-                f"Column {column!r} of table {live.table!r} {loss} in this migration, and semantic index {live.name!r} "
-                "reads it until another copy is live. Leave the column as it is in this migration, upgrade, run "
-                f"`pg-semantic generation switch {live.name}` once that copy is built, and then migrate the column. "
-                "For a column that is renamed it is simpler to drop the index with the declaration, rename the column, "
-                "and declare the index anew."
-            )
+def refuse_lost_columns(context: AutogenContext, upgrade_ops: UpgradeOps, stored: Stored) -> None:
+    """Every copy reads its columns: the live one until another takes its place, which no migration can wait for."""
+    for column, loss in _losses(context, upgrade_ops, stored.live):
+        for role in ("live", "next", "previous"):
+            spec: IndexSpec | None = getattr(stored, role)
+            if spec is not None and column in spec.columns:
+                raise errors.DeclarationError(
+                    f"Column {column!r} of table {spec.table!r} {loss} in this migration, and semantic index "
+                    f"{spec.name!r} {_INSTEAD[role].format(name=spec.name)}"
+                )
 
 
 def _losses(context: AutogenContext, upgrade_ops: UpgradeOps, spec: IndexSpec) -> Iterator[tuple[str, str]]:

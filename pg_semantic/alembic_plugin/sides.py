@@ -21,10 +21,11 @@ Place = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A semantic index of the database: the copy that is live and, while an altered one is built, the next."""
+    """A semantic index of the database: the copy that is live, the next while one is built, and the one before."""
 
     live: IndexSpec
     next: IndexSpec | None
+    previous: IndexSpec | None
 
     @property
     def latest(self) -> IndexSpec:
@@ -65,7 +66,11 @@ def stored(context: AutogenContext) -> dict[Place, Stored]:
     for generation in registry.generations(connection(context)):
         spec = _as_declared(context, generation)
         copies.setdefault((spec.schema, spec.name), {})[generation.role] = spec
-    return {where: Stored(roles["live"], roles.get("next")) for where, roles in copies.items() if "live" in roles}
+    return {
+        where: Stored(roles["live"], roles.get("next"), roles.get("previous"))
+        for where, roles in copies.items()
+        if "live" in roles
+    }
 
 
 def tables(context: AutogenContext) -> Iterator[Place]:

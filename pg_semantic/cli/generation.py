@@ -74,6 +74,7 @@ def begin(
         target = dataclasses.replace(live.spec, **changes)
         spent = generations.disk(engine, live, target)
         output.say(f"The live copy takes {_size(spent.live)}; the other will take about {_size(spent.other)} more.")
+        _warn(live.spec, target)
         if not yes:
             typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
         generations.begin(engine, live, target)
@@ -115,7 +116,9 @@ def switch(
     indexes are built. Compares every row, in pages, before it switches.
     """
     with options.engine(dsn) as engine:
-        chosen = generations.find(engine, name, "next")
+        live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
+        if not json:
+            _warn(live.spec, chosen.spec)
         with progress.pages(engine, [chosen], shown=not json) as advance:
             generations.switch(engine, name, least=coverage, force=force, on_page=advance)
     _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: `pg-semantic generation rollback {name}`.")
@@ -147,10 +150,13 @@ def drop(
 ) -> None:
     """Drop a copy that is not live, with its vectors."""
     with options.engine(dsn) as engine:
-        chosen = generations.find(engine, name, copy.value)
-        if not yes:
-            typer.confirm(f"Drop {chosen.title} and its vectors?", abort=True)
-        generations.drop(engine, name, copy.value)
+        if copy.value in generations.clear(engine, name):
+            chosen = generations.find(engine, name, "live")
+        else:
+            chosen = generations.find(engine, name, copy.value)
+            if not yes:
+                typer.confirm(f"Drop {chosen.title} and its vectors?", abort=True)
+            generations.drop(engine, name, copy.value)
     _say(json, chosen, f"has no {copy.value} copy any more.")
 
 
@@ -223,6 +229,14 @@ def _lexical(now: IndexSpec, config: str | None) -> Lexical | None:
     if config is None:
         return now.lexical
     return None if config == "none" else dataclasses.replace(now.lexical or Lexical(), config=config)
+
+
+def _warn(now: IndexSpec, target: IndexSpec) -> None:
+    if now.lexical is not None and target.lexical is None:
+        output.say(
+            f"{output.escaped(now.name)}: once that copy is live, searches by words (mode lexical or hybrid) fail: it "
+            "has no BM25."
+        )
 
 
 def _described(connection: sa.Connection, one: Generation, read: statuses.IndexStatus) -> dict[str, object]:

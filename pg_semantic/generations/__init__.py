@@ -6,13 +6,14 @@ it live in a moment. The one before is kept true, so that `rollback` is right at
 
 from pg_semantic.generations.compare import Comparison, compare, read_judged, read_queries, sampled
 from pg_semantic.generations.coverage import Coverage, coverage
-from pg_semantic.generations.lifecycle import Disk, begin, disk, drop, find, rollback, size, switch
+from pg_semantic.generations.lifecycle import Disk, begin, clear, disk, drop, find, rollback, size, switch
 
 __all__ = [
     "Comparison",
     "Coverage",
     "Disk",
     "begin",
+    "clear",
     "compare",
     "coverage",
     "disk",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pg_semantic import sql
+from pg_semantic import database, sql
 from pg_semantic.registry import Generation
 from pg_semantic.sync import indexes, transaction, verify
 from pg_semantic.sync.verify import Page, Report
@@ -57,11 +57,12 @@ def coverage(
 
     Reads all of the source's text inside the database, in pages.
     """
-    report = verify.verify(engine, generation, keys_shown=0, on_page=on_page)
-    with transaction.begin(engine) as connection:
-        binds = {"generation": generation.id, "seconds": _LATE_SECONDS}
-        late = min(report.waiting, connection.execute(sql.statement("registry", "late"), binds).scalar_one())
-        lacks = tuple(_lacking(connection, generation))
+    with database.translated():
+        report = verify.verify(engine, generation, keys_shown=0, on_page=on_page)
+        with transaction.begin(engine) as connection:
+            binds = {"generation": generation.id, "seconds": _LATE_SECONDS}
+            late = min(report.waiting, connection.execute(sql.statement("registry", "late"), binds).scalar_one())
+            lacks = tuple(_lacking(connection, generation))
     faults = report.missing + report.stale + report.damaged + report.wrong_encoder
     current = report.rows - faults - report.failed - _not_yet(report, late, backfilled=generation.backfilled)
     wrong = report.damaged + report.wrong_encoder + report.orphan

@@ -13,12 +13,13 @@ from pg_semantic.generations.coverage import coverage
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Role
 from pg_semantic.spec import IndexSpec
-from pg_semantic.sync import transaction
+from pg_semantic.sync import repair, transaction
 from pg_semantic.sync.verify import Page
 
 # Searchers may ask a generation for so long after it was live: longer than `search.following.FRESH_SECONDS`.
 _GRACE_SECONDS = 5.0
 _BYTES = {"halfvec": 2, "vector": 4}
+_LOCKED = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Disk:
 
 def disk(engine: sa.Engine, live: Generation, target: IndexSpec) -> Disk:
     """How much room another copy will take, if it has as many chunks as the live one; its vectors lie there twice."""
-    with transaction.begin(engine) as connection:
+    with database.translated(), transaction.begin(engine) as connection:
         taken = size(connection, live)
         chunks = connection.scalar(sa.select(sa.func.count()).select_from(live.tables.chunks)) or 0
     sizes = [2 * spec.encoder.dimensions * _BYTES[spec.storage] for spec in (live.spec, target)]
@@ -48,11 +49,12 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     """Begins to build a copy of a semantic index as ``target`` says; workers fill it, and keep both true from now on.
 
     Vectors of the live copy are used again where the encoder is the same. Raises `errors.DeclarationError` when the
-    target is what is live, or another index altogether, and `errors.GenerationError` when a copy is there already.
+    target is what is live, or another index altogether, and `errors.GenerationError` when a copy is there already, or a
+    column is not there or not text.
     """
     if target == live.spec:
         raise errors.DeclarationError(f"Semantic index {live.name!r} is just as asked for: there is nothing to change.")
-    with database.translated():
+    with _translated(engine, live):
         return _begin(engine, live, target)
 
 
@@ -87,7 +89,7 @@ def switch(
     chosen = find(engine, name, "next")
     if not force and (missing := coverage(engine, chosen, on_page=on_page).missing(least)):
         raise errors.GenerationError(f"{chosen.title} is not ready: {'; '.join(missing)}. Run a worker, or force it.")
-    with database.translated():
+    with _translated(engine, chosen, and_source=False):
         _exchange(engine, chosen)
 
 
@@ -98,24 +100,33 @@ def rollback(engine: sa.Engine, name: str, *, drop_next: bool = False) -> None:
     `errors.GenerationError` when there is such a copy otherwise, or when the one before was dropped.
     """
     chosen = find(engine, name, "previous")
-    with database.translated():
+    with _translated(engine, chosen, and_source=drop_next):
         _exchange(engine, chosen, drop_next=drop_next)
 
 
 def drop(engine: sa.Engine, name: str, role: Role) -> None:
-    """Drops a copy that is not live, with its vectors.
+    """Drops a copy that is not live, with its vectors, or what is known of one whose tables were dropped by hand.
 
     After a switch it waits for some seconds, for searchers that do not know of it yet. Raises `errors.GenerationError`
     when there is no such copy.
     """
+    if role in clear(engine, name):
+        return
     chosen = find(engine, name, role)
     if chosen.role == "live":
         raise errors.GenerationError(f"{chosen.title} is live: `pg-semantic index drop` drops the index itself.")
-    with transaction.begin(engine) as connection:
+    with database.translated(), transaction.begin(engine) as connection:
         since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar() or 0
     threading.Event().wait(max(0.0, _GRACE_SECONDS - since + 0.1))
-    with database.translated():
+    with _translated(engine, chosen):
         _drop(engine, chosen)
+
+
+def clear(engine: sa.Engine, name: str) -> list[str]:
+    """Forgets copies of a semantic index whose tables were dropped by hand; gives the roles that they had."""
+    live = find(engine, name, "live")
+    with _translated(engine, live):
+        return _cleared(engine, live)
 
 
 def find(engine: sa.Engine, name: str, role: Role) -> Generation:
@@ -151,6 +162,32 @@ def _drop(engine: sa.Engine, chosen: Generation) -> None:
         live = registry.find(connection, chosen.qualified_name)
         for statement in ddl.hang(live.spec):
             connection.execute(statement)
+
+
+@transaction.retried
+def _cleared(engine: sa.Engine, live: Generation) -> list[str]:
+    return repair.clear(engine, live)
+
+
+@contextlib.contextmanager
+def _translated(engine: sa.Engine, generation: Generation, *, and_source: bool = True) -> Iterator[None]:
+    """Errors of the driver come out as ours; when a lock was waited for in vain, with the processes that have it."""
+    with database.translated():
+        try:
+            yield
+        except exc.DBAPIError as error:
+            if database.sqlstate(error) != _LOCKED:
+                raise
+            with transaction.begin(engine) as connection:
+                binds = {"generation": generation.id, "and_source": and_source}
+                pids = (
+                    ", ".join(map(str, connection.scalars(sql.statement("registry", "holders"), binds)))
+                    or "gone by now"
+                )
+            raise errors.DatabaseError(
+                f"The tables of {generation.qualified_name} are in use by other transactions (pid: {pids}), which were "
+                "waited for. Try again when they have ended; SELECT pg_terminate_backend(pid) ends one."
+            ) from error
 
 
 @contextlib.contextmanager

@@ -69,8 +69,9 @@ class Following:
         self._known: weakref.WeakKeyDictionary[sa.Engine, dict[Place, Serving]] = weakref.WeakKeyDictionary()
         self._kept: weakref.WeakKeyDictionary[sa.Engine, dict[tuple[int, bool], Serving]] = weakref.WeakKeyDictionary()
         self._confirmed: weakref.WeakKeyDictionary[sa.Engine, dict[Place, float]] = weakref.WeakKeyDictionary()
-        self._loading = threading.Lock()
-        self._not_before = 0.0
+        # By encoder: one that can not be loaded is no trouble of an index of another.
+        self._loading: dict[int, threading.Lock] = {}
+        self._not_before: dict[int, float] = {}
 
     def current(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> Serving | None:
         """The generation to ask, None before the first is adopted."""
@@ -128,7 +129,7 @@ class Following:
             return given
         if not self._follow or given.reference == live.spec.encoder.reference:
             raise mismatch(live, given)
-        with self._loading:
+        with self._lock(live):
             return self._loaded.get(live.spec.encoder.id) or self._load(live)
 
     def _load(self, live: Generation) -> QueryEncoder:
@@ -144,19 +145,24 @@ class Following:
 
     def _load_beside(self, live: Generation) -> None:
         """Loads an encoder on a thread, unless one is being loaded or could not be a moment ago."""
-        if time.monotonic() >= self._not_before and self._loading.acquire(blocking=False):
-            self._not_before = time.monotonic() + _AGAIN_SECONDS  # unless this succeeds
+        number = live.spec.encoder.id
+        if time.monotonic() >= self._not_before.get(number, 0.0) and self._lock(live).acquire(blocking=False):
+            self._not_before[number] = time.monotonic() + _AGAIN_SECONDS  # unless this succeeds
             threading.Thread(target=self._load_and_release, args=(live,), daemon=True).start()
 
     def _load_and_release(self, live: Generation) -> None:
         try:
             self._load(live)
-            self._not_before = 0.0
+            self._not_before[live.spec.encoder.id] = 0.0
         except errors.PgSemanticError as error:
             fields = {"event": "encoder_not_followed", "index": live.qualified_name}
             log.error("%s is searched as it was before its switch: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - it says all
         finally:
-            self._loading.release()
+            self._lock(live).release()
+
+    def _lock(self, live: Generation) -> threading.Lock:
+        """Held while the encoder of a generation is loaded."""
+        return self._loading.setdefault(live.spec.encoder.id, threading.Lock())
 
 
 def connect(session: orm.Session, index: BoundIndex[Any]) -> sa.Connection:

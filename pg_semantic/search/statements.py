@@ -118,10 +118,7 @@ def ranked_lexical(
     """As `lexical`."""
     tables, receipts = index.tables, index.tables.receipts.c
     if index.spec.lexical is None:
-        raise errors.DeclarationError(
-            f"Semantic index {index.name!r} was declared with lexical=None, so it has no BM25: declare it with "
-            "lexical=Lexical(...), or search by vector alone."
-        )
+        raise errors.DeclarationError(_without_words(index))
     query = bm25.query(tables, index.spec.lexical, text, match=match)
     # Sorted before they are joined with the source: the planner would look up the row of every match, to show ten.
     value = bm25.score(receipts.weights, query).label("value")
@@ -153,6 +150,19 @@ def words(text: str, match: Match) -> sa.ColumnElement[str]:
     """The text of a query as SQL; raises `errors.QueryError` for one that can not be searched for."""
     bm25.check(page.text(text), match)
     return sa.literal(text, sa.Text)
+
+
+def _without_words(index: BoundIndex[Any]) -> str:
+    if index.tables.generation is None:
+        return (
+            f"Semantic index {index.name!r} was declared with lexical=None, so it has no BM25: declare it with "
+            "lexical=Lexical(...), or search by vector alone."
+        )
+    return (
+        f"The live copy of semantic index {index.name!r} was made with lexical=None, so it has no BM25: make another "
+        f"that has (`pg-semantic generation begin {index.name} --lexical english`, or a declaration with "
+        "lexical=Lexical(...) and its migration), or search by vector alone."
+    )
 
 
 def _wanted(vector: Asked) -> list[sa.ColumnElement[bool]]:

@@ -74,8 +74,9 @@ JOIN pg_stat_activity AS builder ON builder.pid = build.pid
 WHERE build.relid IN ($chunks, $receipts) AND pg_has_role(builder.usesysid, 'USAGE')
 
 -- name: lock
--- The second: keeps another build from being begun, and workers from the tables.
-LOCK TABLE $chunks, $receipts IN ACCESS EXCLUSIVE MODE
+-- The second: keeps another build from being begun, and workers from the tables. The source first, if it is there, as
+-- those lock who write: a DELETE goes on to chunks and receipts.
+SELECT semantic.lock_v1(to_regclass($source), $chunks, $receipts)
 
 -- name: drop_function
 -- Takes the triggers with it.

@@ -10,9 +10,11 @@ SELECT to_regclass('semantic.history') IS NOT NULL AS schema_installed,
 SELECT version_num FROM semantic.history
 
 -- name: generations
--- Every generation whose tables are there, with the current name of the source (a rename is followed).
+-- Every generation whose tables are there, with the current name of the source (a rename is followed), and what puts its
+-- tables beside that when it was moved to another schema.
 SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
-       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint
+       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
+       CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
@@ -36,7 +38,7 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 -- The live generation of the index whose chunk table has this number; of a chunk table that was live when the transaction
 -- took its snapshot it may be another. And all generations that the index has.
 SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
-       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
+       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -157,6 +159,22 @@ WHERE id = :generation
 -- name: switch
 -- Makes a generation live that has this role; the one that was gets a role beside it.
 SELECT semantic.switch_generation_v1(:generation, :role)
+
+-- name: forget_ghosts
+-- Forgets the copies of a generation's index whose tables were dropped without a word to us; gives the roles they had.
+SELECT semantic.forget_ghosts_v1(index_id) FROM semantic.generation WHERE id = :generation
+
+-- name: holders
+-- The processes that have locks on tables of a generation's index, and on its source where that is asked about.
+SELECT DISTINCT pid
+FROM semantic.generation AS asked
+JOIN semantic.semantic_index ON semantic_index.id = asked.index_id
+JOIN semantic.generation ON generation.index_id = asked.index_id
+JOIN pg_locks ON pg_locks.granted AND pid <> pg_backend_pid() AND (
+    relation IN (generation.chunks, generation.receipts) OR :and_source AND relation = semantic_index.source
+)
+WHERE asked.id = :generation AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY pid
 
 -- name: forget_next
 -- Drops the copy that is being built beside a generation, if there is one.

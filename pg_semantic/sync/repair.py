@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pg_semantic import ddl, jobqueue, keys
+from pg_semantic import ddl, jobqueue, keys, sql
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.sync import comparison, transaction, verify
@@ -35,6 +35,7 @@ def repair(
     Parked rows are left alone: they are for `jobqueue.retry`. Raises `errors.DatabaseError` when triggers are missing
     and their table can not be locked in three seconds.
     """
+    clear(engine, generation)
     tables = generation.tables
     report = Report(generation.title, uncaptured=verify.uncaptured(engine, tables))
     if report.uncaptured:
@@ -46,6 +47,16 @@ def repair(
             report.add(finding, keys_shown=keys_shown)
         on_page(page)
     return report
+
+
+def clear(engine: sa.Engine, generation: Generation) -> list[str]:
+    """Forgets other copies of its index whose tables were dropped by hand; gives the roles that they had."""
+    with transaction.begin(engine) as connection:
+        binds = {"generation": generation.id}
+        roles: list[str] = connection.scalar(sql.statement("registry", "forget_ghosts"), binds) or []
+    if roles:
+        _hang(engine, generation)  # so that writers mark no more rows for them
+    return roles
 
 
 def _hang(engine: sa.Engine, generation: Generation) -> None:

@@ -45,7 +45,7 @@ class Roster:
         self._settings = settings
         self._load = load
         self._encoders: dict[int, Encoder] = {}
-        self._names: dict[int, str] = {}
+        self._known: dict[int, Generation] = {}
         self._retry_at: dict[int, float] = {}
         self._refresh_at = 0.0
 
@@ -56,12 +56,10 @@ class Roster:
         """
         if not at_once and time.monotonic() < self._refresh_at:
             return False
-        with transaction.begin(self._engine) as connection:
-            known = registry.generations(connection)
-        self._names = {generation.id: generation.title for generation in known}
-        for dropped in self.refused.keys() - self._names.keys():
+        self._known = self._read()
+        for dropped in self.refused.keys() - self._known.keys():
             del self.refused[dropped]
-        served = {generation.id: self._serve(generation) for generation in known}
+        served = {number: self._serve(generation) for number, generation in self._known.items()}
         self.served = {number: ready for number, ready in served.items() if ready is not None}
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
         return True
@@ -71,12 +69,23 @@ class Roster:
         return [one.tables for one in list(self.served.values()) if one.has_vectors_for(served)]
 
     def refuse(self, generation_id: int, error: errors.PgSemanticError) -> None:
-        """Leaves a generation alone for a while, so that its trouble is not that of the others."""
-        name = self._names.get(generation_id, f"generation {generation_id}")
+        """Leaves a generation alone for a while, so that its trouble is not that of the others.
+
+        One that lacks its tables because it was dropped is no trouble: the next refresh forgets it.
+        """
+        self._refresh_at = 0.0
+        if isinstance(error, errors.IndexNotFound) and generation_id not in self._read():
+            return
+        generation = self._known.get(generation_id)
+        name = generation.title if generation else f"generation {generation_id}"
+        if generation is not None and generation.role != "live" and generation.apart is None:
+            error = type(error)(
+                f"{error} Searches do not ask this copy: `pg-semantic generation drop {generation.name} "
+                f"{generation.role}` drops it alone."
+            )
         log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
         self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
-        self._refresh_at = 0.0
 
     def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
         """Leaves alone every generation of an encoder that can not be used, so that each need not find out."""
@@ -100,6 +109,7 @@ class Roster:
             return before
         trouble = self.refused.get(generation.id)
         try:
+            _require_together(generation)
             encoder = self._encoder_for(generation)
             chunking.require_room(generation.spec.chunking, encoder)
         except errors.IndexNotFound:
@@ -110,6 +120,10 @@ class Roster:
         if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread
             del self.refused[generation.id]
         return Served(generation, generation.tables, encoder)
+
+    def _read(self) -> dict[int, Generation]:
+        with transaction.begin(self._engine) as connection:
+            return {generation.id: generation for generation in registry.generations(connection)}
 
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder
@@ -124,3 +138,11 @@ class Roster:
     def _pin(self, encoder_id: int, encoder: Encoder) -> None:
         with transaction.begin(self._engine) as connection:
             registry.pin_encoder(connection, encoder_id, encoder)
+
+
+def _require_together(generation: Generation) -> None:
+    if generation.apart is not None:
+        raise errors.DeclarationError(
+            f"Table {generation.spec.table!r} was moved to schema {generation.spec.schema!r} without its semantic "
+            f"index {generation.name!r}. Put all of it beside the table: {generation.apart}."
+        )

@@ -103,6 +103,18 @@ def with_headline() -> sa.MetaData:
     return Base.metadata
 
 
+def only_body() -> sa.MetaData:
+    class Base(DeclarativeBase): ...
+
+    class Article(Base):
+        __tablename__ = "article"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str | None]
+        semantic = SemanticIndex("body", encoder="hashed:32")
+
+    return Base.metadata
+
+
 def without_title() -> sa.MetaData:
     class Base(DeclarativeBase): ...
 

@@ -1,6 +1,9 @@
 """What a migration that changes an index does to the copies in the database: begun, switched to, taken back."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -86,6 +89,43 @@ def test_a_change_of_a_copy_that_is_to_come_takes_its_place(application: Applica
     assert encoders_of(application.engine) == {"live": "hashed:32", "next": "hashed:64"}
     application.downgrade("-1")
     assert encoders_of(application.engine) == {"live": "hashed:32"}
+
+
+def test_a_downgrade_of_a_change_of_a_copy_that_never_was_live_goes_back_to_the_one_that_was(
+    application: Application,
+) -> None:
+    application.metadata = article("title", encoder="hashed:64")
+    application.migrate()
+    sync(application.engine)
+    generations.switch(application.engine, NAME)
+    with said_by(application.engine) as said:
+        application.downgrade("-1")
+    assert "is live as it was before the copy that this one took the place of" in said[-1]
+    assert encoders_of(application.engine) == {"live": "hashed:32"}
+    application.downgrade("-1")
+    assert encoders_of(application.engine) == {"live": "hashed:32"}
+
+
+@contextlib.contextmanager
+def said_by(engine: sa.Engine) -> Iterator[list[str]]:
+    """The notices and warnings of the server."""
+    said: list[str] = []
+
+    def hear(connection: Any, *_: object) -> None:
+        connection.add_notice_handler(lambda notice: said.append(notice.message_primary))
+
+    engine.dispose()
+    sa.event.listen(engine, "connect", hear)
+    yield said
+    sa.event.remove(engine, "connect", hear)
+    engine.dispose()
+
+
+def test_nothing_is_said_of_what_is_not_there_as_an_index_is_dropped(application: Application) -> None:
+    execute(application.engine, "DROP VIEW semantic.chunks_2")
+    with said_by(application.engine) as said:
+        application.downgrade()
+    assert not [message for message in said if "does not exist" in message]
 
 
 def test_the_same_change_is_begun_where_the_one_before_is_live(application: Application) -> None:

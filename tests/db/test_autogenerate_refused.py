@@ -7,11 +7,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import SemanticIndex, database, errors
+from pg_semantic import SemanticIndex, database, errors, generations
+from pg_semantic.generations import lifecycle
 from tests.db import migrations
-from tests.db.library import execute
+from tests.db.library import execute, sync
 from tests.db.migrations import Application
-from tests.db.releases import article, in_a_schema, of_both, operations, parts, with_headline, without_title
+from tests.db.releases import article, in_a_schema, of_both, only_body, operations, parts, with_headline, without_title
 
 
 @pytest.fixture
@@ -69,6 +70,35 @@ def test_an_index_that_is_not_declared_and_left_out_keeps_its_columns_too(applic
     application.downgrade()
 
 
+def test_a_column_that_only_the_copy_before_reads_is_refused_until_that_is_dropped(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+    application.metadata = of_both()
+    application.migrate()
+    application.metadata = article("body")
+    application.migrate()
+    sync(application.engine)
+    generations.switch(application.engine, "article_semantic")
+    application.metadata = only_body()
+    with pytest.raises(errors.DeclarationError, match=r"'title'.*a copy `previous`.*drop article_semantic previous`"):
+        application.autogenerate()
+    generations.drop(application.engine, "article_semantic", "previous")
+    assert operations(parts(application.migrate())[0]) == [("drop_column", "article")]
+    execute(application.engine, "INSERT INTO article VALUES (1, 'harbour')")
+    assert sync(application.engine).rows == 1
+
+
+def test_a_column_that_only_the_copy_to_come_reads_is_refused_while_that_is_there(application: Application) -> None:
+    application.metadata = article("body")
+    application.migrate()
+    application.metadata = of_both()
+    application.migrate()
+    application.metadata = only_body()
+    with pytest.raises(errors.DeclarationError, match=r"'title'.*a copy `next`.*drop article_semantic next`"):
+        application.autogenerate()
+
+
 def test_a_column_that_was_renamed_by_hand_is_a_changed_column(application: Application) -> None:
     application.metadata = of_both()
     application.migrate()
@@ -121,6 +151,16 @@ def test_a_database_without_our_schema_says_what_to_run(application: Application
     with pytest.raises(errors.NotInstalled, match="pg-semantic db upgrade"):
         application.upgrade()
     bare.dispose()
+
+
+def test_comparing_with_a_bare_database_says_what_to_run_and_what_a_superuser_can(
+    application: Application, bare_dsn: str
+) -> None:
+    application.engine = database.connect(bare_dsn)
+    application.metadata = article("title", "body")
+    with pytest.raises(errors.NotInstalled, match=r"run `pg-semantic db upgrade`.*or have a superuser run CREATE"):
+        application.autogenerate()
+    application.engine.dispose()
 
 
 def test_comparing_with_a_database_without_our_schema_says_what_to_run(application: Application, bare_dsn: str) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from pg_semantic import cli, errors
+from pg_semantic import Searcher, cli, errors
 from pg_semantic.generations import lifecycle
-from tests.db.library import execute, generation_of, sync
+from tests.db.library import Article, encoder, execute, generation_of, sync
 
 NAME = "article_semantic"
 
@@ -88,6 +89,29 @@ def test_every_part_of_a_recipe_can_be_changed(synced: sa.Engine) -> None:
     assert spec.chunking is not None
     assert spec.lexical is not None
     assert (spec.chunking.max_tokens, spec.chunking.overlap_tokens, spec.lexical.config) == (32, 4, "simple")
+
+
+def test_a_copy_without_bm25_is_warned_of_as_it_is_begun_and_switched_to(synced: sa.Engine) -> None:
+    warning = "searches by words (mode lexical or hybrid) fail: it has no BM25"
+    run("begin", NAME, "--lexical", "none", "--yes", said=warning)
+    sync(synced)
+    run("switch", NAME, said=warning)
+    with Session(synced) as session, pytest.raises(errors.DeclarationError, match=r"The live copy of .* has no BM25"):
+        Searcher(encoder()).search(session, Article.semantic, "harbour", mode="lexical")
+
+
+@pytest.mark.parametrize("columns", ["title,nope", "id", "title,,lang", ","])
+def test_columns_that_are_none_are_refused_as_a_copy_is_begun(synced: sa.Engine, columns: str) -> None:
+    run("begin", NAME, "--columns", columns, "--yes", code=1)
+    assert [one["generation"] for one in as_json("status")] == ["live"]
+
+
+def test_a_copy_whose_column_went_is_refused_by_the_switch_with_what_to_do(synced: sa.Engine) -> None:
+    run("begin", NAME, "--columns", "title,body", "--m", 8, "--yes")
+    sync(synced)
+    execute(synced, "ALTER TABLE article DROP COLUMN body")
+    run("switch", NAME, code=3, said="`pg-semantic generation drop`")
+    run("switch", NAME, "--force", code=1, said="can only be dropped")
 
 
 def test_nothing_is_begun_unless_it_is_confirmed(synced: sa.Engine) -> None:

@@ -20,20 +20,15 @@ from pg_semantic import (
     errors,
     generations,
     inspection,
-    registry,
     search,
 )
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.generations import lifecycle
-from pg_semantic.registry import Generation
 from pg_semantic.search import following
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import repair, verify
+from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, fill, switched
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
-
-NAME = "article_semantic"
-OTHER = EncoderSpec("hashed:48", 48)
-TEXTS = ("harbour candle", "meadow engine", "violin glacier", "pepper lantern", "anchor thistle")
 
 
 @pytest.fixture(autouse=True)
@@ -45,27 +40,8 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def synced(articles: sa.Engine) -> sa.Engine:
     """Five rows, with their vectors."""
-    with Session(articles) as session:
-        session.add_all(Article(id=number, title=text) for number, text in enumerate(TEXTS))
-        session.commit()
-    sync(articles)
+    fill(articles)
     return articles
-
-
-def begin(engine: sa.Engine, **changes: Any) -> Generation:
-    live = generation_of(engine)
-    return generations.begin(engine, live, dataclasses.replace(live.spec, **changes))
-
-
-def switched(engine: sa.Engine, **changes: Any) -> None:
-    begin(engine, **changes)
-    sync(engine)
-    generations.switch(engine, NAME)
-
-
-def all_of(engine: sa.Engine) -> dict[str, Generation]:
-    with engine.connect() as connection:
-        return {one.role: one for one in registry.generations(connection)}
 
 
 def is_clean(engine: sa.Engine) -> bool:
