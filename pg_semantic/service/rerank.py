@@ -53,7 +53,8 @@ async def rerank(wanted: Wanted, shared: Shared) -> Results:
     """Scores of documents for a query, best first."""
     reranker = shared.fleet.reranker(wanted.model)
     documents = [one if isinstance(one, str) else one.text for one in wanted.documents]
-    limits.check([wanted.query, *documents], shared.settings)
+    limits.check([wanted.query], shared.settings)
+    limits.check(documents, shared.settings)
     scores = await reranker.score_async(wanted.query, documents)
     assert scores is not None  # noqa: S101 - no time budget was given
     order = sorted(range(len(documents)), key=lambda number: -float(scores[number]))[: wanted.top_n]

@@ -13,14 +13,22 @@ from tests.db.library import Article, encoder, execute, rows, sync
 
 
 def test_try(articles: sa.Engine) -> None:
-    execute(articles, "INSERT INTO article (id,title,lang) SELECT i, 'word'||i%7||' thing'||i%3, 'en' FROM generate_series(1,200) i")
+    execute(
+        articles,
+        "INSERT INTO article (id,title,lang) SELECT i, 'word'||i%7||' thing'||i%3, 'en' FROM generate_series(1,200) i",
+    )
     sync(articles)
     print(rows(articles, "SELECT prosrc FROM pg_proc WHERE proname = 'article_semantic_search'")[0][0])
     for mode in ("dense", "hybrid", "lexical"):
         print(rows(articles, "SELECT semantic.search_v1(1, :m, 10, false)", m=mode)[0][0])
     text = "word3 thing1"
     vec = encoder().encode_queries([text])[0].tolist()
-    execute(articles, "INSERT INTO semantic.query_vector (encoder_id,text_hash,vector) SELECT id, semantic.text_hash_v1(:t), CAST(:v AS real[]) FROM semantic.encoder", t=text, v=vec)
+    execute(
+        articles,
+        "INSERT INTO semantic.query_vector (encoder_id,text_hash,vector) SELECT id, semantic.text_hash_v1(:t), CAST(:v AS real[]) FROM semantic.encoder",
+        t=text,
+        v=vec,
+    )
     for mode in ("dense", "hybrid", "lexical"):
         print(mode, rows(articles, "SELECT * FROM article_semantic_search(:t, 5, :m)", t=text, m=mode))
         with orm.Session(articles) as session:
