@@ -1,4 +1,4 @@
-"""Vectors over HTTP: the same as the encoder makes, for OpenAI's client, for our own, and for anything that speaks JSON."""
+"""Vectors over HTTP: the same as the encoder makes, for OpenAI's client, for ours, for anything that speaks JSON."""
 
 import base64
 import json

@@ -33,7 +33,7 @@ def unlocked() -> Iterator[httpx2.Client]:
     [None, "", "Bearer", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", f"Basic {KEY}", KEY, "Bearer \xe9"],
 )
 def test_without_the_key_nothing_is_done_and_nothing_is_told(locked: httpx2.Client, authorization: str | None) -> None:
-    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     for method, path in (
         ("POST", "/v1/embeddings"),
         ("POST", "/rerank"),
@@ -68,9 +68,11 @@ def test_those_with_the_key_are_let_in(locked: httpx2.Client) -> None:
         assert locked.post("/v1/embeddings", json=EMBEDDING, headers=headers).status_code == 200
     with openai.OpenAI(base_url=f"{locked.base_url}/v1", api_key=KEY, max_retries=0) as client:
         assert client.embeddings.create(model="hashed:8", input="tea").data
-    with openai.OpenAI(base_url=f"{locked.base_url}/v1", api_key="other", max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError):
-            client.embeddings.create(model="hashed:8", input="tea")
+    with (
+        openai.OpenAI(base_url=f"{locked.base_url}/v1", api_key="other", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.embeddings.create(model="hashed:8", input="tea")
 
 
 def test_whether_the_process_lives_is_told_to_all(locked: httpx2.Client) -> None:

@@ -40,7 +40,7 @@ def until(client: httpx2.Client, count: int) -> None:
         if f'pg_semantic_queue_texts{{encoder="{NAME}"}} {float(count)}' in lines:
             return
         pause.wait(0.01)
-    raise TimeoutError(lines)
+    raise TimeoutError
 
 
 def busy(client: httpx2.Client, held: Held, callers: ThreadPoolExecutor) -> Future[httpx2.Response]:

@@ -19,6 +19,7 @@ from tests.service import serving
 from tests.service.serving import KEY, PATIENCE_SECONDS
 
 NAME = "hashed:512"
+PASSWORD = "a-password"  # noqa: S105 - of nobody
 
 
 def test_what_was_asked_before_sigterm_is_answered_and_then_it_exits_with_0(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_neither_texts_nor_keys_nor_passwords_are_logged(tmp_path: Path, engine:
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO article VALUES (1, 'a-text-of-a-row', NULL, 'en')")
     sync(engine)
-    dsn = engine.url.set(drivername="postgresql", password="a-password").render_as_string(hide_password=False)
+    dsn = engine.url.set(drivername="postgresql", password=PASSWORD).render_as_string(hide_password=False)
     environment = {"PG_SEMANTIC_DSN": dsn, "PG_SEMANTIC_SERVICE_API_KEY": KEY}
     with serving.process("--log-format", "json", "--host", "0.0.0.0", folder=tmp_path, **environment) as process:  # noqa: S104
         url = process.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
@@ -76,7 +77,7 @@ def test_neither_texts_nor_keys_nor_passwords_are_logged(tmp_path: Path, engine:
         process.running.send_signal(signal.SIGTERM)
         assert process.end() == 0
     assert "serving on" in process.log
-    for secret in ("a-text-of-a-row", "a-query-of-a-person", "a-wrong-key", "a-password", KEY):
+    for secret in ("a-text-of-a-row", "a-query-of-a-person", "a-wrong-key", PASSWORD, KEY):
         assert secret not in process.log
     assert [json.loads(line)["level"] for line in process.lines]
 
@@ -84,9 +85,11 @@ def test_neither_texts_nor_keys_nor_passwords_are_logged(tmp_path: Path, engine:
 def test_the_encoders_of_the_databases_indexes_are_served(tmp_path: Path, engine: sa.Engine) -> None:
     Base.metadata.create_all(engine)
     dsn = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with serving.process("--encoder", NAME, "--dsn", dsn, folder=tmp_path) as process:
-        with openai.OpenAI(base_url=f"{process.url}/v1", api_key="none") as client:
-            assert [one.id for one in client.models.list()] == [NAME, encoder().reference]
+    with (
+        serving.process("--encoder", NAME, "--dsn", dsn, folder=tmp_path) as process,
+        openai.OpenAI(base_url=f"{process.url}/v1", api_key="none") as client,
+    ):
+        assert [one.id for one in client.models.list()] == [NAME, encoder().reference]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,12 +32,14 @@ def test_no_request_that_the_document_describes_or_forbids_makes_it_fail(client:
     tried = 0
     for result, mode in itertools.product(schema.get_all_operations(), GenerationMode):
         operation = result.ok()
+        if mode is GenerationMode.NEGATIVE and not operation.definition.raw.get("requestBody"):
+            continue  # there is nothing to get wrong
 
         @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
-        def attempt(case: schemathesis.Case) -> None:
+        def attempt(case: schemathesis.Case[Any]) -> None:
             case.call_and_validate(base_url=str(client.base_url).rstrip("/"), checks=CHECKS)
 
         attempt()
         tried += 1
-    assert tried >= 16
+    assert tried >= 11

@@ -223,6 +223,7 @@ def test_a_switch_to_another_encoder_is_followed_and_that_one_is_served_too(
     sync(engine)
     generations.switch(engine, "article_semantic")
     pause = threading.Event()
+    served: list[str] = []
     for _ in range(1000):
         assert keys(client, limit=1) == [1]  # searches go on while it is loaded
         served = [one["id"] for one in client.get("/v1/models").json()["data"]]
