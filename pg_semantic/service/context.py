@@ -21,7 +21,7 @@ class Context:
     indexes: Indexes | None
 
 
-def _of(request: Request) -> Context:
+async def _of(request: Request) -> Context:  # on the event loop: what is not async goes to a thread
     return cast("Context", request.app.state.context)
 
 
