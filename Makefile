@@ -1,7 +1,7 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
-	bench-sql bench-queue bench-writes \
+	bench-sql bench-serve bench-queue bench-writes \
 	bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
 
 PYTHON ?= python3
@@ -91,6 +91,9 @@ bench-encode: install  ## encoding speed against sentence-transformers' defaults
 
 bench-gpu: install  ## encoding speed on a CUDA device
 	$(VENV)/bin/python -m benchmarks.gpu
+
+bench-serve: install  ## the service under load: many clients against one, overload, SIGTERM
+	$(VENV)/bin/python -m benchmarks.serve
 
 bench-sync: install  ## from nothing to searchable: the worker against its encoder and against a script, and its memory
 	$(VENV)/bin/python -m benchmarks.sync

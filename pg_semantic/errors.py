@@ -56,7 +56,14 @@ class EncoderMismatch(EncoderError):  # noqa: N818 - reads as the state it repor
 
 
 class EncoderUnavailable(EncoderError):  # noqa: N818 - reads as the state it reports
-    """Too many queries wait, or a remote encoder's server can not be reached or lets nobody in: no text is to blame."""
+    """Too many queries wait, or a remote encoder's server can not be reached or lets nobody in: no text is to blame.
+
+    ``overloaded`` says that it is the former, here in this process.
+    """
+
+    def __init__(self, message: str = "", *, overloaded: bool = False) -> None:
+        super().__init__(message)
+        self.overloaded = overloaded
 
 
 class MissingExtra(PgSemanticError):  # noqa: N818 - reads as the state it reports

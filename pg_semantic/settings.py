@@ -149,6 +149,29 @@ class Settings(pydantic_settings.BaseSettings):
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")
     ] = 1000
+    service_api_key: Annotated[
+        pydantic.SecretStr | None,
+        Field(description="The key that callers of the service send; without one it answers to this machine alone."),
+    ] = None
+    service_requests: Annotated[
+        int, Field(ge=1, description="Requests that the service answers at once; one more is told to try again.")
+    ] = 256
+    service_waiting_texts: Annotated[
+        int, Field(ge=1, description="Texts that wait for one encoder of the service; with one more, try again.")
+    ] = 4096
+    service_batch_tokens: Annotated[
+        int, Field(ge=1, description="Tokens of several requests that the service has encoded at once.")
+    ] = 4096
+    service_request_texts: Annotated[int, Field(ge=1, description="Texts in one request to the service.")] = 2048
+    service_text_characters: Annotated[
+        int, Field(ge=1, description="Characters of a text in a request to the service.")
+    ] = 100_000
+    service_body_bytes: Annotated[
+        int, Field(ge=1024, description="Bytes of a request to the service; of all at once, 16 times as many.")
+    ] = 4_194_304
+    service_status_seconds: Annotated[
+        float, Field(ge=0, description="How long the service's figures of semantic indexes are kept, in seconds.")
+    ] = 10.0
 
 
 def load(**overrides: object) -> Settings:

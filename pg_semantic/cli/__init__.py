@@ -20,6 +20,7 @@ from pg_semantic.cli import (
     recall,
     retry,
     search,
+    serve,
     settings,
     status,
     verify,
@@ -48,6 +49,7 @@ for command, function in (
     ("verify", verify.verify),
     ("repair", verify.repair),
     ("retry", retry.retry),
+    ("serve", serve.serve),
     ("settings", settings.settings),
     ("demo", demo.demo),
 ):

@@ -1,11 +1,12 @@
-"""The one thread that calls an encoder, the queries that wait for it, and the vectors that it remembers."""
+"""The one thread that calls an encoder, the texts that wait for it, and the vectors that it remembers."""
 
-import itertools
 import queue
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,40 +14,79 @@ from numpy.typing import NDArray
 from pg_semantic import errors
 from pg_semantic.encoders.base import Encoder
 
-Answer: TypeAlias = Future[NDArray[np.float32]]
+Kind: TypeAlias = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A text whose vector is wanted; ``whole`` refuses one that the encoder could not read whole."""
+
+    text: str
+    kind: Kind = "query"
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A vector, read-only, and how many tokens its text has; they are counted only for a batch bounded by tokens."""
+
+    vector: NDArray[np.float32]
+    tokens: int = 0
+
+
+Answer: TypeAlias = Future[Encoded]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How texts wait: the most in a batch, the most that wait, and how many queries' vectors are remembered.
+
+    ``tokens`` bounds a batch too, and has them counted; ``seen`` is told the texts and tokens of each batch.
+    """
+
+    batch: int = 32
+    waiting: int = 1000
+    remembered: int = 1024
+    tokens: int | None = None
+    seen: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.waiting) < 1 or self.remembered < 0:
+            raise errors.QueryError("QueryEncoder: batch and waiting are 1 or more, remembered 0 or more.")
 
 
 class Owner:
     """Owns an encoder in one process; `QueryEncoder` says what callers can count on."""
 
-    def __init__(self, encoder: Encoder, *, batch: int, waiting: int, remembered: int) -> None:
+    def __init__(self, encoder: Encoder, line: Line) -> None:
         self._encoder = encoder
-        self._batch, self._most_waiting, self._most_remembered = batch, waiting, remembered
+        self._line = line
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[Answer]] = {}
-        self._encoding: dict[str, list[Answer]] = {}
-        self._remembered: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._waiting: dict[Wanted, list[Answer]] = {}
+        self._encoding: dict[Wanted, list[Answer]] = {}
+        self._counts: dict[Wanted, int | BaseException] = {}  # the thread's alone
+        self._last: Kind = "document"
+        self._remembered: OrderedDict[Wanted, Encoded] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._awake = False
         self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: there is work; False: this is the end
 
-    def ask(self, text: str) -> Answer:
-        """The vector of a query, some time; cancel it to have it left out."""
-        answer = Answer()
+    @property
+    def waiting(self) -> int:
+        """How many texts wait."""
+        return len(self._waiting)
+
+    def ask(self, wanted: Sequence[Wanted]) -> list[Answer]:
+        """The vectors of texts, some time; all are taken on or none. Cancel one to have it left out."""
         with self._lock:
             if self._closed:
                 raise errors.QueryError("The query encoder was closed: make another one for further queries.")
-            if (vector := self._recall(text)) is not None:
-                answer.set_result(vector)
-            elif asked := self._encoding.get(text) or self._waiting.get(text):
-                asked.append(answer)
-            else:
-                self._line_up(text, answer)
-        return answer
+            self._require_room(wanted)
+            return [self._answer_of(one) for one in wanted]
 
     def close(self) -> None:
-        """Takes no more queries, answers those that wait, and ends the thread."""
+        """Takes no more texts, answers those that wait, and ends the thread."""
         with self._lock:
             self._closed = True
         self.dismiss()
@@ -57,79 +97,156 @@ class Owner:
         """Ends the thread once nothing waits. Safe in a finalizer, wherever that interrupts: putting is reentrant."""
         self._bell.put(False)  # noqa: FBT003 - the bell's one other tone
 
-    def _recall(self, text: str) -> NDArray[np.float32] | None:
-        if text in self._remembered:
-            self._remembered.move_to_end(text)
-        return self._remembered.get(text)
-
-    def _line_up(self, text: str, answer: Answer) -> None:
-        if len(self._waiting) >= self._most_waiting:
-            self._drop_cancelled()
-        if len(self._waiting) >= self._most_waiting:
+    def _require_room(self, wanted: Sequence[Wanted]) -> None:
+        """Raises unless all may wait; more than ever may are taken on when none does."""
+        new = {one for one in wanted if not self._is_known(one)}
+        if not new or len(self._waiting) + len(new) <= self._line.waiting:
+            return
+        self._drop_cancelled()
+        if self._waiting and len(self._waiting) + len(new) > self._line.waiting:
             raise errors.EncoderUnavailable(
                 f"Encoder {self._encoder.reference!r} is overloaded: {len(self._waiting)} queries wait for it. Try "
-                "again in a moment; if it goes on, run more processes, or give the encoder a faster device."
+                "again in a moment; if it goes on, run more processes, or give the encoder a faster device.",
+                overloaded=True,
             )
+
+    def _is_known(self, wanted: Wanted) -> bool:
+        return wanted in self._remembered or wanted in self._encoding or wanted in self._waiting
+
+    def _answer_of(self, wanted: Wanted) -> Answer:
+        answer = Answer()
+        if encoded := self._remembered.get(wanted):
+            self._remembered.move_to_end(wanted)
+            answer.set_result(encoded)
+        elif asked := self._encoding.get(wanted) or self._waiting.get(wanted):
+            asked.append(answer)
+        else:
+            self._waiting[wanted] = [answer]
+            self._wake()
+        return answer
+
+    def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="pg_semantic queries", daemon=True)
             self._thread.start()
-        self._waiting[text] = [answer]
         if not self._awake:
             self._awake = True
             self._bell.put(True)  # noqa: FBT003
 
     def _drop_cancelled(self) -> None:
-        for text in [text for text, asked in self._waiting.items() if all(answer.cancelled() for answer in asked)]:
-            del self._waiting[text]
+        for wanted in [one for one, asked in self._waiting.items() if all(answer.cancelled() for answer in asked)]:
+            del self._waiting[wanted]
 
     def _run(self) -> None:
         while self._bell.get():
-            while texts := self._take():
-                self._serve(texts)
+            while batch := self._take():
+                self._serve(batch)
 
-    def _take(self) -> list[str]:
-        """The next batch: those that wait longest; with none, the next query has to ring."""
+    def _take(self) -> list[Wanted]:
+        """The next batch: of one kind, those that wait longest; with none, the next text has to ring."""
+        while candidates := self._candidates():
+            self._count(candidates)
+            batch = self._claim(candidates)
+            for one in batch:
+                if trouble := self._trouble_with(one):
+                    self._answer(one, trouble)
+            if batch := [one for one in batch if one in self._encoding]:
+                return batch
+        return []
+
+    def _candidates(self) -> list[Wanted]:
+        """Texts of the kind whose turn it is, so that neither waits for all of the other."""
         with self._lock:
             self._drop_cancelled()
-            for text in list(itertools.islice(self._waiting, self._batch)):
-                self._encoding[text] = self._waiting.pop(text)
-            self._awake = bool(self._encoding)
-            return list(self._encoding)
+            self._awake = bool(self._waiting)
+            turn = [one for one in self._waiting if one.kind != self._last] or list(self._waiting)
+            return turn[: self._line.batch]
 
-    def _serve(self, texts: list[str]) -> None:
+    def _count(self, candidates: Sequence[Wanted]) -> None:
+        new = [one for one in candidates if one not in self._counts and (self._line.tokens or one.whole)]
         try:
-            vectors = self._encode(texts)
-        except BaseException as error:  # noqa: BLE001 - panics of tokenizers too: the caller gets it, the thread goes on
-            if len(texts) == 1:
-                self._answer(texts[0], error)
+            self._counts.update(zip(new, self._encoder.count_tokens([one.text for one in new]), strict=True))
+        except BaseException as error:  # noqa: BLE001 - as in `_serve`
+            if len(new) == 1:
+                self._counts[new[0]] = error
                 return
-            for text in texts:  # one of them broke the batch
-                self._serve([text])
-        else:
-            for text, vector in vectors.items():
-                self._answer(text, vector)
+            for one in new:
+                self._count([one])
 
-    def _encode(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
-        vectors: dict[str, NDArray[np.float32]] = {}
-        for text, row in zip(texts, self._encoder.encode_queries(texts), strict=True):
-            vectors[text] = np.array(row, np.float32)  # a copy: remembering one must not keep the batch
-            vectors[text].flags.writeable = False
+    def _claim(self, candidates: Sequence[Wanted]) -> list[Wanted]:
+        """The first of these that are not too much together; one at least. The others wait on."""
+        batch: list[Wanted] = []
+        tokens = 0
+        with self._lock:
+            for one in candidates:
+                if one not in self._waiting:  # cancelled meanwhile
+                    continue
+                tokens += self._tokens(one)
+                if batch and self._line.tokens and tokens > self._line.tokens:
+                    break
+                batch.append(one)
+                self._encoding[one] = self._waiting.pop(one)
+            self._counts = {one: count for one, count in self._counts.items() if one in self._waiting or one in batch}
+        return batch
+
+    def _tokens(self, wanted: Wanted) -> int:
+        """How many tokens of a text the encoder reads."""
+        count = self._counts.get(wanted, 0)
+        return min(count, self._encoder.max_tokens) if isinstance(count, int) else 0
+
+    def _trouble_with(self, wanted: Wanted) -> BaseException | None:
+        """Why a text is not encoded, if it is not."""
+        count = self._counts.get(wanted, 0)
+        if isinstance(count, BaseException):
+            return count
+        if wanted.whole and count > self._encoder.max_tokens:
+            return errors.QueryError(
+                f"A text has {count} tokens and encoder {self._encoder.reference!r} reads {self._encoder.max_tokens}: "
+                "cut it up, or have its end left out (truncate)."
+            )
+        return None
+
+    def _serve(self, batch: Sequence[Wanted]) -> None:
+        self._last = batch[0].kind
+        try:
+            vectors = self._encode(batch)
+        except BaseException as error:  # noqa: BLE001 - panics of tokenizers too: the caller gets it, the thread goes on
+            if len(batch) > 1 and not isinstance(error, errors.EncoderUnavailable):
+                for one in batch:  # one of them broke the batch
+                    self._serve([one])
+                return
+            for one in batch:
+                self._answer(one, error)
+        else:
+            for one, encoded in vectors.items():
+                self._answer(one, encoded)
+
+    def _encode(self, batch: Sequence[Wanted]) -> dict[Wanted, Encoded]:
+        encode = self._encoder.encode_queries if batch[0].kind == "query" else self._encoder.encode_documents
+        if self._line.seen:
+            self._line.seen(len(batch), sum(map(self._tokens, batch)))
+        vectors: dict[Wanted, Encoded] = {}
+        for one, row in zip(batch, encode([wanted.text for wanted in batch]), strict=True):
+            vector = np.array(row, np.float32)  # a copy: remembering one must not keep the batch
+            vector.flags.writeable = False
+            count = self._counts.get(one, 0)
+            vectors[one] = Encoded(vector, count if isinstance(count, int) else 0)
         return vectors
 
-    def _answer(self, text: str, found: NDArray[np.float32] | BaseException) -> None:
+    def _answer(self, wanted: Wanted, found: Encoded | BaseException) -> None:
         with self._lock:
-            asked = self._encoding.pop(text)
-            if not isinstance(found, BaseException):
-                self._remember(text, found)
+            asked = self._encoding.pop(wanted)
+            if isinstance(found, Encoded) and wanted.kind == "query":
+                self._remember(wanted, found)
         for answer in asked:
             if not answer.set_running_or_notify_cancel():
                 continue
-            if isinstance(found, BaseException):
-                answer.set_exception(found)
-            else:
+            if isinstance(found, Encoded):
                 answer.set_result(found)
+            else:
+                answer.set_exception(found)
 
-    def _remember(self, text: str, vector: NDArray[np.float32]) -> None:
-        self._remembered[text] = vector
-        while len(self._remembered) > self._most_remembered:
+    def _remember(self, wanted: Wanted, encoded: Encoded) -> None:
+        self._remembered[wanted] = encoded
+        while len(self._remembered) > self._line.remembered:
             self._remembered.popitem(last=False)

@@ -2,15 +2,13 @@
 
 import asyncio
 import weakref
-from concurrent.futures import Future
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pg_semantic import errors
 from pg_semantic.encoders.base import Encoder
-from pg_semantic.encoders.owner import Owner
+from pg_semantic.encoders.owner import Answer, Line, Owner, Wanted
 from pg_semantic.encoders.process import PerProcess
 
 
@@ -27,10 +25,11 @@ class QueryEncoder:
     """
 
     def __init__(self, encoder: Encoder, *, batch: int = 32, waiting: int = 1000, remembered: int = 1024) -> None:
-        if min(batch, waiting) < 1 or remembered < 0:
-            raise errors.QueryError("QueryEncoder: batch and waiting are 1 or more, remembered 0 or more.")
+        self._line_up(encoder, Line(batch=batch, waiting=waiting, remembered=remembered))
+
+    def _line_up(self, encoder: Encoder, line: Line) -> None:
         self._encoder = encoder
-        self._owners = PerProcess(lambda: Owner(encoder, batch=batch, waiting=waiting, remembered=remembered))
+        self._owners = PerProcess(lambda: Owner(encoder, line))
         weakref.finalize(self, _dismiss, self._owners)
 
     @property
@@ -50,11 +49,11 @@ class QueryEncoder:
 
     def encode(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, shape (dimensions,), read-only; waits for it. Raises what the encoder raises."""
-        return self._ask(text).result()
+        return self._ask(text).result().vector
 
     async def encode_async(self, text: str) -> NDArray[np.float32]:
         """As `encode`, and the event loop goes on meanwhile."""
-        return await asyncio.wrap_future(self._ask(text))
+        return (await asyncio.wrap_future(self._ask(text))).vector
 
     def close(self) -> None:
         """Answers what waits, and ends the thread; a later query is refused with `errors.QueryError`."""
@@ -68,8 +67,8 @@ class QueryEncoder:
     ) -> None:
         self.close()
 
-    def _ask(self, text: str) -> Future[NDArray[np.float32]]:
-        return self._owners.get().ask(text)
+    def _ask(self, text: str) -> Answer:
+        return self._owners.get().ask([Wanted(text)])[0]
 
 
 def _dismiss(owners: PerProcess[Owner]) -> None:

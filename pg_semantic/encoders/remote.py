@@ -15,6 +15,7 @@ import numpy as np
 from pg_semantic import errors
 from pg_semantic.encoders import answer as answers
 from pg_semantic.encoders.base import Vectors
+from pg_semantic.encoders.owner import Kind
 from pg_semantic.encoders.process import PerProcess
 from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
 from pg_semantic.settings import Endpoint, Settings, variable
@@ -69,11 +70,11 @@ class RemoteEncoder:
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`."""
-        return self._encode(texts, self._server.endpoint.document_prompt)
+        return self._encode(texts, "document", prompt=self._server.endpoint.document_prompt)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_queries`."""
-        return self._encode(texts, self._server.endpoint.query_prompt)
+        return self._encode(texts, "query", prompt=self._server.endpoint.query_prompt)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As `base.Encoder.count_tokens`; estimated high without a tokenizer."""
@@ -83,16 +84,17 @@ class RemoteEncoder:
         """As `base.Encoder.splitter`."""
         return self._ruler.splitter(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
-    def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
+    def _encode(self, texts: Sequence[str], kind: Kind, *, prompt: str) -> Vectors:
         prompted = [prompt + text for text in texts]
         parts = [prompted[start : start + self._batch] for start in range(0, len(prompted), self._batch)]
         answered = [np.empty((0, self.dimensions), np.float32)]
         for start in range(0, len(parts), self._concurrency):  # no more, so that other calls have their turn
-            answered += self._ask_for(parts[start : start + self._concurrency])
+            answered += self._ask_for(parts[start : start + self._concurrency], kind)
         return np.concatenate(answered)
 
-    def _ask_for(self, parts: Sequence[Sequence[str]]) -> list[Vectors]:
-        asked = [self._threads.get().submit(self._server.encode, part, dimensions=self.dimensions) for part in parts]
+    def _ask_for(self, parts: Sequence[Sequence[str]], kind: Kind) -> list[Vectors]:
+        encode = functools.partial(self._server.encode, kind=kind, dimensions=self.dimensions)
+        asked = [self._threads.get().submit(encode, part) for part in parts]
         try:
             wait(asked, return_when=FIRST_EXCEPTION)
         finally:
@@ -121,10 +123,11 @@ class _Server:
         self._headers = _headers(settings)
         weakref.finalize(self, _close, self._clients)
 
-    def encode(self, texts: Sequence[str], *, dimensions: int | None = None) -> Vectors:
+    def encode(self, texts: Sequence[str], *, kind: Kind = "document", dimensions: int | None = None) -> Vectors:
         """Vectors of the texts of one request."""
         try:
-            found = self._vectors(texts, dimensions=dimensions, retries=self._retries)
+            answer = self._ask(texts, kind=kind, retries=self._retries)
+            found = answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
         except openai.OpenAIError as error:
             trouble = self._translated(error)
         except errors.EncoderMismatch:
@@ -165,7 +168,8 @@ class _Server:
         if trouble is not None:  # not knowing is not the same as there being none
             raise trouble
 
-    def _ask(self, texts: Sequence[str], *, retries: int, plain: bool = False) -> object:
+    def _ask(self, texts: Sequence[str], *, retries: int, kind: Kind = "document", plain: bool = False) -> object:
+        ours = bool(self.fingerprint)  # of servers, only our own service says it
         return (
             self._clients.get()
             .with_options(max_retries=retries)
@@ -175,6 +179,7 @@ class _Server:
                 encoding_format="base64",
                 dimensions=openai.omit if plain or self.narrowed_to is None else self.narrowed_to,
                 extra_headers=self._headers,
+                extra_body={"input_type": kind, "truncate": True} if ours else None,
             )
         )
 
@@ -216,10 +221,6 @@ class _Server:
         except (openai.OpenAIError, errors.EncoderError, ValueError):
             return False
         return True
-
-    def _vectors(self, texts: Sequence[str], *, dimensions: int | None, retries: int) -> Vectors:
-        answer = self._ask(texts, retries=retries)
-        return answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
 
     def _unreadable(self, error: Exception) -> errors.EncoderError:
         """Of an answer that can not be read: no text is to blame when it is the same for one that is good."""

@@ -117,7 +117,8 @@ class _Line:
         if not self._places.acquire(blocking=False):
             raise errors.EncoderUnavailable(
                 f"Reranker {self._reranker.reference!r} is overloaded: {self._waiting} searches wait for it. Try again "
-                "in a moment; if it goes on, rerank fewer passages, run more processes, or give it a faster device."
+                "in a moment; if it goes on, rerank fewer passages, run more processes, or give it a faster device.",
+                overloaded=True,
             )
         given_up = threading.Event()
         score = functools.partial(_scored, self._reranker, query, passages, at_once=self._at_once, given_up=given_up)

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,6 +22,7 @@ from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
+from pg_semantic.spec import EncoderSpec
 
 T = TypeVar("T")
 Place: TypeAlias = tuple[str | None, str, bool]  # schema and name of an index, and whether texts are to be encoded
@@ -62,9 +64,12 @@ class Moved:
 class Following:
     """What one searcher knows of the indexes it was asked for, engine by engine; for any number of threads."""
 
-    def __init__(self, encoder: QueryEncoder | None, *, follow: bool) -> None:
+    def __init__(
+        self, encoder: QueryEncoder | None, *, follow: bool, load: Callable[[EncoderSpec], QueryEncoder]
+    ) -> None:
         self._given = encoder
         self._follow = follow
+        self._loader = load
         self._loaded: dict[int, QueryEncoder] = {}
         self._known: weakref.WeakKeyDictionary[sa.Engine, dict[Place, Serving]] = weakref.WeakKeyDictionary()
         self._kept: weakref.WeakKeyDictionary[sa.Engine, dict[tuple[int, bool], Serving]] = weakref.WeakKeyDictionary()
@@ -136,8 +141,7 @@ class Following:
         spec = live.spec.encoder
         fields = {"event": "encoder_followed", "index": live.qualified_name}
         log.warning("%s is of encoder %s: loading it", live.qualified_name, spec.reference, extra=fields)
-        loaded: Encoder = encoders.load(spec.reference, dimensions=spec.dimensions)
-        encoder = QueryEncoder(loaded)
+        encoder = self._loader(spec)
         if live.fingerprint not in {None, encoder.fingerprint}:
             raise mismatch(live, encoder)
         self._loaded[spec.id] = encoder
@@ -163,6 +167,12 @@ class Following:
     def _lock(self, live: Generation) -> threading.Lock:
         """Held while the encoder of a generation is loaded."""
         return self._loading.setdefault(live.spec.encoder.id, threading.Lock())
+
+
+def load(spec: EncoderSpec) -> QueryEncoder:
+    """The encoder of a spec, by its name; raises what `encoders.load` raises."""
+    loaded: Encoder = encoders.load(spec.reference, dimensions=spec.dimensions)
+    return QueryEncoder(loaded)
 
 
 def connect(session: orm.Session, index: BoundIndex[Any]) -> sa.Connection:

@@ -6,6 +6,7 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 import asyncio
 import functools
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from pg_semantic.search.following import Following, Moved, Serving
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
+from pg_semantic.spec import EncoderSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,13 +41,19 @@ class Searcher:
 
     Searchers that are to share an encoder are given one `QueryEncoder` of it. One without an encoder searches by words,
     and by examples. An index that has vectors of another encoder, since it was switched to that or is not yet, is
-    searched with that encoder, which is loaded by its name; while a switch is followed, searches go on as before it.
-    Without ``follow`` such an index is refused.
+    searched with that encoder, loaded by its name (``load`` is how); while a switch is followed, searches go on as
+    before it. Without ``follow`` such an index is refused.
     """
 
-    def __init__(self, encoder: Encoder | QueryEncoder | None = None, *, follow: bool = True) -> None:
+    def __init__(
+        self,
+        encoder: Encoder | QueryEncoder | None = None,
+        *,
+        follow: bool = True,
+        load: Callable[[EncoderSpec], QueryEncoder] = following.load,
+    ) -> None:
         self.encoder = encoder if encoder is None or isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
-        self._following = Following(self.encoder, follow=follow)
+        self._following = Following(self.encoder, follow=follow, load=load)
         self._of_shape = functools.lru_cache(_KEPT)(request.statement)
 
     def search(  # noqa: PLR0913 - what a search can be told
@@ -174,8 +182,14 @@ class AsyncSearcher:
     Make one a process, for all of its tasks.
     """
 
-    def __init__(self, encoder: Encoder | QueryEncoder | None = None, *, follow: bool = True) -> None:
-        self._searcher = Searcher(encoder, follow=follow)
+    def __init__(
+        self,
+        encoder: Encoder | QueryEncoder | None = None,
+        *,
+        follow: bool = True,
+        load: Callable[[EncoderSpec], QueryEncoder] = following.load,
+    ) -> None:
+        self._searcher = Searcher(encoder, follow=follow, load=load)
         # Queries are encoded in batches; that statements are built in turns lets the event loop go on in between.
         self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 

@@ -210,7 +210,7 @@ def test_wrong_usage_exits_with_2() -> None:
 
 
 COMMANDS = ("", "db", "db upgrade", "db current", "db check", "db downgrade", "db stop", "index", "index create",
-            "index list", "index drop", "worker", "search", "explain", "recall", "status", "settings",
+            "index list", "index drop", "worker", "search", "explain", "recall", "serve", "status", "settings",
             "demo")  # fmt: skip
 
 

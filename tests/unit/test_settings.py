@@ -35,6 +35,15 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "statistics_seconds": ("60", 60.0),
     "query_cache": ("0", 0),
     "vector_index_backlog": ("0", 0),
+    "query_cache": ("0", 0),
+    "service_api_key": ("hunter2", pydantic.SecretStr("hunter2")),
+    "service_requests": ("8", 8),
+    "service_waiting_texts": ("16", 16),
+    "service_batch_tokens": ("512", 512),
+    "service_request_texts": ("4", 4),
+    "service_text_characters": ("100", 100),
+    "service_body_bytes": ("2048", 2048),
+    "service_status_seconds": ("0", 0.0),
 }
 
 

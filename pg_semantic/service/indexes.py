@@ -1,0 +1,85 @@
+"""The semantic indexes of the service's database, each with what searches it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from pg_semantic import database, declare, errors, registry
+from pg_semantic.declare import BoundIndex
+from pg_semantic.registry import Generation
+from pg_semantic.search import AsyncSearcher
+from pg_semantic.service.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Searchable:
+    """A semantic index and the searcher that follows it."""
+
+    index: BoundIndex[Any]
+    searcher: AsyncSearcher
+
+
+class Indexes:
+    """What a service knows of a database: looked up when first asked for, forgotten when it turns out to be gone."""
+
+    def __init__(self, engine: sa.Engine, fleet: Fleet) -> None:
+        self.engine = engine
+        self._fleet = fleet
+        self._known: dict[str, Searchable] = {}
+        self._looking_up = asyncio.Lock()
+        self._sessions = _beside(engine)
+
+    async def get(self, name: str) -> Searchable:
+        """The semantic index of that name. Raises `errors.IndexNotFound`, and what loading its encoder raises."""
+        if name not in self._known:
+            async with self._looking_up:
+                if name not in self._known:
+                    self._known[name] = await asyncio.to_thread(self._look_up, name)
+        return self._known[name]
+
+    def forget(self, name: str) -> None:
+        """Has it looked up again: it was dropped, or is of another table now."""
+        self._known.pop(name, None)
+
+    def generations(self) -> list[Generation]:
+        """Every generation in the database; for a thread."""
+        with database.translated(), self.engine.connect() as connection:
+            return registry.generations(connection)
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session of one request, which can not write."""
+        async with AsyncSession(self._sessions) as session:
+            yield session
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._sessions.dispose()
+        self.engine.dispose()
+
+    def _look_up(self, name: str) -> Searchable:
+        with database.translated(), self.engine.connect() as connection:
+            live = registry.find(connection, name)
+        try:
+            encoder = self._fleet.of(live.spec.encoder)
+        except errors.EncoderMismatch:
+            raise
+        except errors.EncoderError as error:  # no text is to blame
+            raise errors.EncoderUnavailable(str(error)) from error
+        return Searchable(declare.bind(live.spec), AsyncSearcher(encoder, load=self._fleet.of))
+
+
+def _beside(engine: sa.Engine) -> AsyncEngine:
+    """An engine for searches, of the same database: read-only, whatever is asked."""
+    return create_async_engine(
+        engine.url,
+        connect_args={"prepare_threshold": None},
+        execution_options={"isolation_level": "READ COMMITTED", "postgresql_readonly": True},
+        pool_timeout=5,
+        pool_pre_ping=True,
+    )

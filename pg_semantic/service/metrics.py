@@ -1,0 +1,178 @@
+"""What Prometheus is told: of requests, of batches, of what waits, and of how true the semantic indexes are."""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pg_semantic import database, errors
+from pg_semantic.encoders.shared import SharedEncoder
+from pg_semantic.service import trouble
+from pg_semantic.sync import status
+from pg_semantic.sync.status import IndexStatus
+
+router = APIRouter(tags=["health"])
+log = logging.getLogger("pg_semantic.service")
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384)
+_NOT_FOUND = "none"  # paths that are not ours, all together: anyone can think of a million
+_CLIENT_LEFT = 499
+_INDEX = ("index", "generation")
+
+
+class Metrics:
+    """The figures of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        histogram = functools.partial(Histogram, registry=self.registry, namespace="pg_semantic")
+        self.requests = Counter(
+            "requests", "Requests answered.", ["path", "status"], namespace="pg_semantic", registry=self.registry
+        )
+        self.seconds = histogram("request_seconds", "Time to answer.", ["path"], buckets=_SECONDS)
+        self.batch_texts = histogram("batch_texts", "Texts encoded at once.", ["encoder"], buckets=_TEXTS)
+        self.batch_tokens = histogram("batch_tokens", "Tokens encoded at once.", ["encoder"], buckets=_TOKENS)
+
+    def batch(self, encoder: str, texts: int, tokens: int) -> None:
+        """A batch goes to an encoder."""
+        self.batch_texts.labels(encoder).observe(texts)
+        self.batch_tokens.labels(encoder).observe(tokens)
+
+    def watch_queues(self, encoders: Callable[[], list[SharedEncoder]]) -> None:
+        """Has the texts that wait counted at each look."""
+        self.registry.register(_Queues(encoders))
+
+    def watch_database(self, engine: sa.Engine, *, seconds: float) -> None:
+        """Has the semantic indexes looked at when it is asked for, at most once in so many seconds."""
+        self.registry.register(_Truth(engine, seconds=seconds))
+
+
+class Meter:
+    """Middleware: counts and times requests; a failure that nobody foresaw is logged by its place, not by its words."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status_sent = _CLIENT_LEFT
+        started = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status_sent
+            if message["type"] == "http.response.start":
+                status_sent = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its message may quote a text
+            _log(error)
+            if status_sent == _CLIENT_LEFT:
+                await trouble.answer(500, "The service failed; its log has the place.", "failed")(
+                    scope, receive, watched
+                )
+        finally:
+            path = _path(scope)
+            self._metrics.requests.labels(path, str(status_sent)).inc()
+            self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    found: Metrics = request.app.state.context.metrics
+    return Response(await run_in_threadpool(generate_latest, found.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Queues(Collector):
+    def __init__(self, encoders: Callable[[], list[SharedEncoder]]) -> None:
+        self._encoders = encoders
+
+    def collect(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("pg_semantic_queue_texts", "Texts that wait for an encoder.", labels=["encoder"])
+        for encoder in self._encoders():
+            depth.add_metric([encoder.reference], encoder.waiting)
+        yield depth
+
+
+class _Truth(Collector):
+    """How true the semantic indexes are, as `sync.status` has it from the view; kept for some seconds."""
+
+    def __init__(self, engine: sa.Engine, *, seconds: float) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._known: list[IndexStatus] | None = None
+        self._until = 0.0
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that to register asks the database nothing."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._known = self._read()
+                self._until = time.monotonic() + self._seconds
+            known = self._known
+        yield GaugeMetricFamily("pg_semantic_database_up", "1 if the database answers.", value=float(known is not None))
+        for name, meaning, value in _FIGURES:
+            family = GaugeMetricFamily(f"pg_semantic_{name}", meaning, labels=_INDEX)
+            for index in known or ():
+                found = value(index)
+                if found is not None:
+                    family.add_metric([index.name, index.generation], found)
+            yield family
+
+    def _read(self) -> list[IndexStatus] | None:
+        try:
+            with database.translated(), self._engine.connect() as connection:
+                return status.read(connection).indexes
+        except errors.PgSemanticError as error:
+            log.warning("no figures of the semantic indexes: %s", error, extra={"event": "database_away"})
+            return None
+
+
+def _coverage(index: IndexStatus) -> float | None:
+    if index.rows is None or index.synced is None:
+        return None
+    return min(1.0, index.synced / index.rows) if index.rows else 1.0
+
+
+_FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
+    ("jobs_pending", "Changed rows that wait for a worker.", lambda index: index.pending),
+    ("jobs_processing", "Changed rows that a worker has in hand.", lambda index: index.processing),
+    ("jobs_failed", "Rows that failed for the last time.", lambda index: index.failed),
+    ("lag_seconds", "Age of the oldest change that waits.", lambda index: index.oldest_seconds or 0.0),
+    ("coverage_ratio", "Share of rows that are synced; large tables by estimate.", _coverage),
+)
+
+
+def _path(scope: Scope) -> str:
+    route = scope.get("route")
+    return route.path if isinstance(route, Route) else _NOT_FOUND
+
+
+def _log(error: Exception) -> None:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+    log.error("a request failed: %s at %s", type(error).__name__, place, extra={"event": "request_failed"})

@@ -1,0 +1,87 @@
+"""The process: what it loads before it listens, and how it stops."""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+import uvicorn
+
+from pg_semantic import database, encoders, registry
+from pg_semantic.encoders import Encoder
+from pg_semantic.service import app, guard
+from pg_semantic.service.context import Context
+from pg_semantic.service.fleet import Fleet
+from pg_semantic.service.indexes import Indexes
+from pg_semantic.service.metrics import Metrics
+from pg_semantic.settings import Settings
+
+log = logging.getLogger("pg_semantic.service")
+
+_BACKLOG = 1024  # connections that wait to be accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is served beside the encoders of the database's semantic indexes, and where."""
+
+    encoders: Sequence[str] = ()
+    rerankers: Sequence[str] = ()
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+def prepare(
+    settings: Settings, serving: Serving, *, load: Callable[..., Encoder] = encoders.load, engine: sa.Engine | None
+) -> Context:
+    """Loads every encoder and reranker. Raises what loading raises, and `errors.NotInstalled`."""
+    metrics = Metrics()
+    fleet = Fleet(settings, seen=metrics.batch, load=load)
+    metrics.watch_queues(lambda: fleet.encoders)
+    for reference in serving.encoders:
+        fleet.add(reference)
+    fleet.add_rerankers(serving.rerankers)
+    if engine is None:
+        return Context(settings, fleet, metrics, None)
+    with database.translated(), engine.connect() as connection:
+        database.require_installed(connection)
+        for generation in registry.generations(connection):
+            if generation.role == "live":
+                fleet.of(generation.spec.encoder)
+    metrics.watch_database(engine, seconds=settings.service_status_seconds)
+    return Context(settings, fleet, metrics, Indexes(engine, fleet))
+
+
+def run(settings: Settings, serving: Serving, *, engine: sa.Engine | None) -> None:
+    """Serves until SIGTERM or SIGINT; then answers what was asked, for at most ``drain_seconds``, and returns.
+
+    Raises `errors.SettingsError` for an address that others can reach when there is no key.
+    """
+    guard.require_key_beyond_loopback(serving.host, settings)
+    context = prepare(settings, serving, engine=engine)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _done)
+    config = uvicorn.Config(
+        app.build(context),
+        host=serving.host,
+        port=serving.port,
+        backlog=_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
+    _Server(config).run()
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for host, port, *_ in (bound.getsockname() for one in self.servers for bound in one.sockets):
+            log.info("serving on http://%s:%d", host, port, extra={"event": "serving", "port": port})
+
+
+def _done(*_: object) -> None:
+    """The server hears signals while it runs, and raises them again at its end: nothing is left to do then."""

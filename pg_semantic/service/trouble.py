@@ -1,0 +1,100 @@
+"""Errors as answers: the status of each, and one shape for all, ``{"error": {"message", "type", "param", "code"}}``.
+
+It is the shape of OpenAI's API. No answer repeats what was sent, and none says where the database is.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import cast
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy import exc
+from starlette.exceptions import HTTPException
+
+from pg_semantic import database, errors
+
+log = logging.getLogger("pg_semantic.service")
+
+RETRY_SECONDS = 1
+_AGAIN = {"Retry-After": str(RETRY_SECONDS)}
+_BAD_VALUE = "22"  # the class of SQLSTATEs for values that are not of their type
+_SERVERS_FAULT = 500
+_DATABASE_AWAY = "The database can not be asked at the moment. Try again; the service's log has the reason."
+_KNOWN = (  # the first that fits
+    (errors.EncoderUnavailable, 503, "encoder_unavailable"),
+    (errors.EncoderMismatch, 503, "encoder_mismatch"),
+    (errors.MissingExtra, 503, "encoder_unavailable"),
+    (errors.EncoderError, 422, "refused_by_encoder"),
+    (errors.QueryError, 422, "invalid_value"),
+    (errors.IndexNotFound, 404, "index_not_found"),
+    (errors.PgSemanticError, 503, "failed"),
+)
+_NOT_A_KEY = "A key is not one that the index's table can have: see the type of its key."
+
+
+def answer(
+    status: int, message: str, code: str, *, param: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer to a request that is refused or failed."""
+    kind = "server_error" if status >= _SERVERS_FAULT else "invalid_request_error"
+    kind = "rate_limit_error" if status == 429 else kind  # noqa: PLR2004 - Too Many Requests
+    content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(content, status, headers)
+
+
+def overloaded(message: str) -> JSONResponse:
+    """The answer when there is too much to do."""
+    return answer(429, message, "overloaded", headers=_AGAIN)
+
+
+def register(app: FastAPI) -> None:
+    """Has the application answer errors so."""
+    app.add_exception_handler(errors.PgSemanticError, _of_ours)
+    app.add_exception_handler(exc.DBAPIError, _of_driver)
+    app.add_exception_handler(exc.TimeoutError, _of_pool)
+    app.add_exception_handler(RequestValidationError, _of_request)
+    app.add_exception_handler(HTTPException, _of_http)
+
+
+async def _of_ours(_: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, errors.DatabaseError):
+        return _of_database(error)
+    if isinstance(error, errors.EncoderUnavailable) and error.overloaded:
+        return overloaded(str(error))
+    known = ((status, code) for kind, status, code in _KNOWN if isinstance(error, kind))
+    status, code = next(known, (_SERVERS_FAULT, "failed"))
+    return answer(status, str(error), code, headers=_AGAIN if status == 503 else None)  # noqa: PLR2004 - as below
+
+
+async def _of_driver(_: Request, error: Exception) -> JSONResponse:
+    translated = database.translate(cast("exc.DBAPIError", error))
+    translated.__cause__ = error
+    return await _of_ours(_, translated)
+
+
+async def _of_pool(_: Request, __: Exception) -> JSONResponse:
+    return overloaded("All connections to the database are in use. Try again in a moment.")
+
+
+async def _of_request(_: Request, error: Exception) -> JSONResponse:
+    found = cast("RequestValidationError", error).errors()
+    first = next((one for one in found if one["type"] == "value_error"), found[0])  # says more than that it is no list
+    field = next((str(part) for part in first["loc"][1:2]), None)
+    return answer(422, f"{field or 'The body'}: {first['msg']}", "invalid_value", param=field)
+
+
+async def _of_http(_: Request, error: Exception) -> JSONResponse:
+    known = cast("HTTPException", error)
+    return answer(known.status_code, str(known.detail), f"http_{known.status_code}", headers=known.headers)
+
+
+def _of_database(error: errors.DatabaseError) -> JSONResponse:
+    cause = error.__cause__
+    state = database.sqlstate(cause) if isinstance(cause, sa.exc.DBAPIError) else None
+    if state and state.startswith(_BAD_VALUE):
+        return answer(422, _NOT_A_KEY, "invalid_value", param="keys")
+    log.error("the database can not be asked: %s", error, extra={"event": "database_away", "sqlstate": state})
+    return answer(503, _DATABASE_AWAY, "database_unavailable", headers=_AGAIN)

@@ -1,0 +1,269 @@
+"""Searches over HTTP: the rows that a searcher finds, and nothing that a request could do beyond that."""
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import cohere
+import httpx2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic import encoders, generations, rerankers
+from pg_semantic.search import Searcher
+from pg_semantic.service.fleet import Fleet
+from pg_semantic.service.indexes import Indexes
+from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
+from tests import cross_encoders
+from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
+from tests.service import serving
+
+TITLES = ["harbour candle", "harbour meadow", "engine violin", "glacier pepper", "lantern anchor"]
+
+
+@pytest.fixture
+def client(engine: sa.Engine) -> Iterator[httpx2.Client]:
+    Base.metadata.create_all(engine)
+    for number, title in enumerate(TITLES, start=1):
+        execute(engine, "INSERT INTO article VALUES (:id, :title, NULL, 'en')", id=number, title=title)
+    sync(engine)
+    with serving.running(encoder(), engine=engine) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(cross_encoders.save(tmp_path_factory.mktemp("reranker")))
+
+
+def ask(client: httpx2.Client, **body: Any) -> httpx2.Response:
+    return client.post("/search", json={"index": "article_semantic", "text": "harbour"} | body)
+
+
+def found(client: httpx2.Client, **body: Any) -> list[dict[str, Any]]:
+    response = ask(client, **body)
+    assert response.status_code == 200, response.text
+    hits: list[dict[str, Any]] = response.json()["hits"]
+    return hits
+
+
+def keys(client: httpx2.Client, **body: Any) -> list[int]:
+    return [hit["key"]["id"] for hit in found(client, **body)]
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_the_hits_are_those_of_a_searcher(client: httpx2.Client, engine: sa.Engine, mode: Any) -> None:
+    with orm.Session(engine) as session:
+        expected = Searcher(encoder()).search(session, Article.semantic, "harbour candle", limit=3, mode=mode)
+    hits = found(client, text="harbour candle", limit=3, mode=mode)
+    assert [(hit["key"], hit["score"], hit["passage"]) for hit in hits] == [
+        ({"id": hit.entity.id}, pytest.approx(hit.score), hit.passage) for hit in expected
+    ]
+
+
+def test_an_index_has_a_name_with_a_schema_too(client: httpx2.Client) -> None:
+    assert keys(client, index="public.article_semantic", limit=2) == [1, 2]
+
+
+def test_pages_follow_one_another(client: httpx2.Client) -> None:
+    assert keys(client, limit=2, offset=2) == keys(client, limit=4)[2:]
+
+
+@pytest.mark.parametrize("asked", [[2, 3], ["2", 3], [[2], ["3"]], [2, 3, 99]])
+def test_only_rows_with_one_of_the_keys_are_found(client: httpx2.Client, asked: list[Any]) -> None:
+    assert sorted(keys(client, keys=asked)) == [2, 3]
+
+
+def test_no_key_means_no_row(client: httpx2.Client) -> None:
+    assert keys(client, keys=[]) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["abc", "99999999999999999999", "", "1; DROP TABLE article", "1' OR '1'='1", [1, 2], []]
+)
+def test_a_key_that_the_table_can_not_have_is_refused(client: httpx2.Client, engine: sa.Engine, key: Any) -> None:
+    response = ask(client, keys=[key])
+    assert response.status_code == 422, response.text
+    assert rows(engine, "SELECT count(*) FROM article") == [(5,)]
+
+
+@pytest.mark.parametrize(
+    "injected", ["'; DROP TABLE article; --", '"; DROP TABLE article; --', "harbour' OR true --", "%s %(a)s :b $1 \\"]
+)
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_sql_in_a_text_is_text_and_in_a_name_is_no_index(
+    client: httpx2.Client, engine: sa.Engine, injected: str, mode: str
+) -> None:
+    assert ask(client, text=injected, mode=mode).status_code == 200
+    assert ask(client, index=injected, mode=mode).status_code == 404
+    assert rows(engine, "SELECT count(*) FROM article") == [(5,)]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/../../etc/passwd", "/v1/models/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "/..%2f"])
+def test_a_path_leads_to_no_file(client: httpx2.Client, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    assert "root:" not in response.text
+
+
+def test_a_session_of_a_request_can_not_write(client: httpx2.Client, engine: sa.Engine) -> None:
+    async def write() -> None:
+        indexes = Indexes(engine, Fleet(Settings(), seen=lambda *_: None))
+        try:
+            async with indexes.session() as session:
+                await session.execute(sa.text("DELETE FROM article"))
+        finally:
+            await indexes.close()
+
+    with pytest.raises(sa.exc.DBAPIError, match="read-only transaction"):
+        asyncio.run(write())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": ""},
+        {"text": "a\0b"},
+        {"text": "\U0010ffff" * 200_000},
+        {"mode": "psychic"},
+        {"limit": 0},
+        {"limit": 1001},
+        {"offset": -1},
+        {"keys": [True]},
+        {"keys": [None]},
+        {"keys": list(range(1001))},
+        {"rerank": True},
+        {"rerank": True, "reranker": "other"},
+    ],
+)
+def test_what_is_malformed_is_refused(client: httpx2.Client, wrong: dict[str, Any]) -> None:
+    assert ask(client, **wrong).status_code == 422
+
+
+def test_an_index_that_is_not_there_is_named_and_so_are_those_that_are(client: httpx2.Client) -> None:
+    response = ask(client, index="other")
+    assert response.status_code == 404
+    assert "article_semantic" in response.json()["error"]["message"]
+
+
+def test_an_index_that_was_dropped_is_not_found_and_is_when_it_is_made_again(
+    client: httpx2.Client, engine: sa.Engine
+) -> None:
+    assert keys(client, limit=1) == [1]
+    Base.metadata.drop_all(engine)
+    assert ask(client).status_code == 404
+    Base.metadata.create_all(engine)
+    assert ask(client).json()["hits"] == []
+
+
+def test_a_database_that_is_away_is_said_to_be_with_a_hint_and_without_its_address(
+    client: httpx2.Client, engine: sa.Engine
+) -> None:
+    assert client.get("/ready").status_code == 200
+    name = engine.url.database
+    administrator = sa.create_engine(engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        connection.execute(sa.text(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false'))
+        connection.execute(sa.text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"))
+        for answer in (ask(client), client.get("/ready"), client.get("/info")):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert "Try again" in answer.json()["error"]["message"]
+            assert str(name) not in answer.text
+        assert client.get("/health").status_code == 200
+        body = {"model": "hashed:32", "input": "tea"}
+        assert client.post("/v1/embeddings", json=body).status_code == 200
+        assert "pg_semantic_database_up 0.0" in client.get("/metrics").text
+        connection.execute(sa.text(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true'))
+    administrator.dispose()
+    assert keys(client, limit=1) == [1]
+    assert client.get("/ready").status_code == 200
+
+
+def test_what_is_served_and_what_is_stored_are_told_by_fingerprint(client: httpx2.Client) -> None:
+    info = client.get("/info").json()
+    [index], [served] = info["indexes"], info["encoders"]
+    assert index == {
+        "name": "public.article_semantic",
+        "generation": "live",
+        "encoder": "hashed:32",
+        "dimensions": 32,
+        "fingerprint": encoder().fingerprint,
+    }
+    assert served["fingerprint"] == encoder().fingerprint
+
+
+def test_figures_say_how_true_each_index_is_and_are_kept_for_a_while(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) AS i")
+    sync(engine)
+    execute(engine, "INSERT INTO article VALUES (5, 'waits', NULL, 'en')")
+    with serving.running(encoder(), engine=engine, service_status_seconds=3600) as client:
+        figures = client.get("/metrics").text.splitlines()
+        execute(engine, "INSERT INTO article VALUES (6, 'waits', NULL, 'en')")
+        again = client.get("/metrics").text.splitlines()
+    labels = '{generation="live",index="article_semantic"}'
+    for name, value in (("jobs_pending", 1.0), ("jobs_processing", 0.0), ("jobs_failed", 0.0), ("coverage_ratio", 0.8)):
+        line = f"pg_semantic_{name}{labels} {value}"
+        assert line in figures
+        assert line in again
+    [lag] = [line for line in figures if line.startswith(f"pg_semantic_lag_seconds{labels}")]
+    assert float(lag.rpartition(" ")[2]) > 0
+
+
+def test_a_switch_to_another_encoder_is_followed_and_that_one_is_served_too(
+    client: httpx2.Client, engine: sa.Engine
+) -> None:
+    assert keys(client, limit=1) == [1]
+    live = generation_of(engine)
+    generations.begin(engine, live, dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:64", 64)))
+    sync(engine)
+    generations.switch(engine, "article_semantic")
+    pause = threading.Event()
+    served: list[str] = []
+    for _ in range(1000):
+        assert keys(client, limit=1) == [1]  # searches go on while it is loaded
+        served = [one["id"] for one in client.get("/v1/models").json()["data"]]
+        if served == ["hashed:32", "hashed:64"]:
+            break
+        pause.wait(0.01)
+    assert served == ["hashed:32", "hashed:64"]
+    other = encoders.load("hashed:64")
+    [similarity] = other.encode_queries(["glacier"]) @ other.encode_documents(["glacier pepper"])[0]
+    hits = found(client, text="glacier", limit=1)
+    assert hits[0]["score"] == pytest.approx(float(similarity), abs=0.001)
+
+
+def test_documents_are_ranked_as_the_reranker_does_for_coheres_client_too(reranker: str) -> None:
+    documents = [*TITLES, "harbour"]
+    scores = rerankers.load(reranker).score("harbour candle", documents)
+    expected = sorted(range(len(documents)), key=lambda number: -float(scores[number]))[:3]
+    with serving.running(rerankers=(reranker,)) as client:
+        plain = client.post("/rerank", json={"query": "harbour candle", "documents": documents, "top_n": 3}).json()
+        address = str(client.base_url).rstrip("/")
+        official = cohere.ClientV2(api_key="none", base_url=address).rerank(
+            model=reranker, query="harbour candle", documents=documents, top_n=3
+        )
+        refused = [
+            client.post("/rerank", json={"query": "tea", "documents": wrong}).status_code for wrong in ([], [""], [1])
+        ]
+        unknown = client.post("/rerank", json={"query": "tea", "documents": ["a"], "model": "other"}).status_code
+    assert [one["index"] for one in plain["results"]] == [one.index for one in official.results] == expected
+    assert [one.relevance_score for one in official.results] == pytest.approx([float(scores[n]) for n in expected])
+    assert refused == [422, 422, 422]
+    assert unknown == 422
+
+
+def test_a_search_is_reranked(engine: sa.Engine, reranker: str) -> None:
+    Base.metadata.create_all(engine)
+    for number, title in enumerate(TITLES, start=1):
+        execute(engine, "INSERT INTO article VALUES (:id, :title, NULL, 'en')", id=number, title=title)
+    sync(engine)
+    scores = rerankers.load(reranker).score("harbour candle", TITLES)
+    with serving.running(encoder(), engine=engine, rerankers=(reranker,)) as client:
+        hits = found(client, text="harbour candle", rerank=True)
+    assert [hit["key"]["id"] for hit in hits] == sorted(range(1, 6), key=lambda number: -float(scores[number - 1]))
+    assert hits[0]["scores"]["rerank"] == pytest.approx(float(max(scores)))
