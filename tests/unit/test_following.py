@@ -3,12 +3,10 @@
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from pg_semantic import encoders, errors
-from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
 from pg_semantic.search.following import Following
 from pg_semantic.spec import EncoderSpec
@@ -27,42 +25,39 @@ def live(number: int) -> Generation:
     return Generation(number, f"index_{number}", "live", spec, backfilled=True, fingerprint=None)
 
 
-@pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> Following:
+def following(load: Callable[[EncoderSpec], QueryEncoder], monkeypatch: pytest.MonkeyPatch) -> Following:
     monkeypatch.setattr(threading, "Thread", AtOnce)
-    return Following(None, follow=True)
+    return Following(None, follow=True, load=load)
 
 
-def test_an_encoder_that_can_not_be_loaded_keeps_no_other_from_being_loaded(
-    known: Following, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def loaded(spec: EncoderSpec) -> QueryEncoder:
+    return QueryEncoder(encoders.load(spec.reference))
+
+
+def test_an_encoder_that_can_not_be_loaded_keeps_no_other_from_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def load(reference: str, **options: Any) -> Encoder:
-        asked.append(reference)
-        if reference == "hashed:8":
+    def load(spec: EncoderSpec) -> QueryEncoder:
+        asked.append(spec.reference)
+        if spec.reference == "hashed:8":
             raise errors.EncoderError("nowhere to be found")
-        return real(reference, **options)
+        return loaded(spec)
 
-    real = encoders.load
-    monkeypatch.setattr(encoders, "load", load)
+    known = following(load, monkeypatch)
     for number in (8, 16, 8):
         known._load_beside(live(number))
     assert asked == ["hashed:8", "hashed:16"]
     assert [known._has(live(number)) for number in (8, 16)] == [False, True]
 
 
-def test_an_encoder_that_is_long_in_loading_holds_no_other_up(
-    known: Following, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load(reference: str, **options: Any) -> Encoder:
-        if reference == "hashed:8":
+def test_an_encoder_that_is_long_in_loading_holds_no_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(spec: EncoderSpec) -> QueryEncoder:
+        if spec.reference == "hashed:8":
             for number in (8, 16):
                 known._load_beside(live(number))
             assert known._has(live(16))
-        return real(reference, **options)
+        return loaded(spec)
 
-    real = encoders.load
-    monkeypatch.setattr(encoders, "load", load)
+    known = following(load, monkeypatch)
     known._load_beside(live(8))
     assert known._has(live(8))

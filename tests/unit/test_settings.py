@@ -35,7 +35,6 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "statistics_seconds": ("60", 60.0),
     "query_cache": ("0", 0),
     "vector_index_backlog": ("0", 0),
-    "query_cache": ("0", 0),
     "service_api_key": ("hunter2", pydantic.SecretStr("hunter2")),
     "service_requests": ("8", 8),
     "service_waiting_texts": ("16", 16),
