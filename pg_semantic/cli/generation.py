@@ -72,8 +72,7 @@ def begin(
             "lexical": _lexical(live.spec, lexical),
         }
         target = dataclasses.replace(live.spec, **changes)
-        spent = generations.disk(engine, live, target)
-        output.say(f"The live copy takes {_size(spent.live)}; the other will take about {_size(spent.other)} more.")
+        _show_cost(generations.disk(engine, live, target))
         _warn(live.spec, target)
         if not yes:
             typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
@@ -229,6 +228,10 @@ def _lexical(now: IndexSpec, config: str | None) -> Lexical | None:
     if config is None:
         return now.lexical
     return None if config == "none" else dataclasses.replace(now.lexical or Lexical(), config=config)
+
+
+def _show_cost(disk: generations.Disk) -> None:
+    output.say(f"The live copy takes {_size(disk.live)}; the other will take about {_size(disk.other)} more.")
 
 
 def _warn(now: IndexSpec, target: IndexSpec) -> None:

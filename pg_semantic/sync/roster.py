@@ -71,10 +71,11 @@ class Roster:
     def refuse(self, generation_id: int, error: errors.PgSemanticError) -> None:
         """Leaves a generation alone for a while, so that its trouble is not that of the others.
 
-        One that lacks its tables because it was dropped is no trouble: the next refresh forgets it.
+        One that the database refuses because it was dropped is no trouble: the next refresh forgets it.
         """
         self._refresh_at = 0.0
-        if isinstance(error, errors.IndexNotFound) and generation_id not in self._read():
+        refused = isinstance(error, errors.DatabaseError | errors.IndexNotFound)
+        if refused and generation_id not in self._read():
             return
         generation = self._known.get(generation_id)
         name = generation.title if generation else f"generation {generation_id}"
