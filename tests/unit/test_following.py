@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pg_semantic import encoders, errors
+from pg_semantic.encoders import QueryEncoder
 from pg_semantic.registry import Generation
 from pg_semantic.search.following import Following
 from pg_semantic.spec import EncoderSpec
