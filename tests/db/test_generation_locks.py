@@ -88,12 +88,15 @@ def test_jobs_that_a_worker_is_making_as_a_copy_is_dropped_do_not_stay(synced: s
     assert number not in {one for (one,) in rows(synced, left)}
 
 
-def test_a_copy_that_was_dropped_is_no_trouble_of_a_worker(synced: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [errors.IndexNotFound, errors.DatabaseError])
+def test_a_copy_that_was_dropped_is_no_trouble_of_a_worker(
+    synced: sa.Engine, caplog: pytest.LogCaptureFixture, kind: type[errors.PgSemanticError]
+) -> None:
     begun = begin(synced, encoder=OTHER)
     roster = Roster(synced, Settings(), load=encoders.load)
     roster.refresh()
     generations.drop(synced, NAME, "next")
-    gone = errors.IndexNotFound("Relation does not exist: create the tables first")
+    gone = kind("Relation does not exist: create the tables first")
     roster.refuse(begun.id, gone)
     assert (roster.refused, caplog.text) == ({}, "")
     roster.refresh()
