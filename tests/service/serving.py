@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -52,6 +53,15 @@ def running(
         serving.should_exit = True
         thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
+
+
+def announced(client: httpx2.Client, size: int) -> int:
+    """The status that a request gets which says how large its body is and sends none of it."""
+    address = (client.base_url.host, client.base_url.port or 0)
+    with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+        connection.sendall(head.encode())
+        return int(connection.recv(1000).split()[1])
 
 
 def prepared(*served: Encoder, engine: sa.Engine | None, rerankers: tuple[str, ...], **settings: Any) -> Context:

@@ -142,6 +142,7 @@ def await_left(client: httpx2.Client) -> None:
 
 def test_a_body_that_says_that_it_is_too_large_is_refused_unread() -> None:
     with serving.running(Held(), service_body_bytes=1024) as client:
+        assert serving.announced(client, 1025) == 413
         response = client.post("/v1/embeddings", content=b" " * 1025)
         assert response.status_code == 413
         assert "1024 bytes" in response.json()["error"]["message"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cohere
+import httpx
 import httpx2
 import pytest
 import sqlalchemy as sa
@@ -241,10 +242,10 @@ def test_documents_are_ranked_as_the_reranker_does_for_coheres_client_too(rerank
     documents = [*TITLES, "harbour"]
     scores = rerankers.load(reranker).score("harbour candle", documents)
     expected = sorted(range(len(documents)), key=lambda number: -float(scores[number]))[:3]
-    with serving.running(rerankers=(reranker,)) as client:
+    with serving.running(rerankers=(reranker,)) as client, httpx.Client() as connections:
         plain = client.post("/rerank", json={"query": "harbour candle", "documents": documents, "top_n": 3}).json()
         address = str(client.base_url).rstrip("/")
-        official = cohere.ClientV2(api_key="none", base_url=address).rerank(
+        official = cohere.ClientV2(api_key="none", base_url=address, httpx_client=connections).rerank(
             model=reranker, query="harbour candle", documents=documents, top_n=3
         )
         refused = [
