@@ -447,7 +447,7 @@ SEARCH = (
             SELECT FROM semantic.generation AS known
             WHERE known.id = generation AND jsonb_typeof(known.spec -> 'lexical') IS DISTINCT FROM 'object'
         ) THEN
-            RAISE EXCEPTION 'the semantic index was declared without lexical, so it has no BM25'
+            RAISE EXCEPTION 'the semantic index has no BM25: its live copy is one without lexical'
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Search with mode => ''dense''.';
         END IF;
     END

@@ -169,7 +169,7 @@ def test_what_can_not_be_searched_for_is_an_error_that_says_why(
 
 
 def test_an_index_without_bm25_has_no_lexical_search(bare_index: sa.Engine) -> None:
-    with pytest.raises(sa.exc.DBAPIError, match="was declared without lexical"):
+    with pytest.raises(sa.exc.DBAPIError, match="its live copy is one without lexical"):
         rows(bare_index, "SELECT * FROM semantic.search_v1(1, 'hybrid', 10, false)")
 
 
