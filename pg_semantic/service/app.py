@@ -11,6 +11,7 @@ from pg_semantic.service.context import Context
 from pg_semantic.service.guard import Guard
 from pg_semantic.service.intake import Intake
 from pg_semantic.service.metrics import Meter
+from pg_semantic.service.page import shell
 
 _REFUSALS = {
     401: "The key is missing or wrong.",
@@ -38,9 +39,10 @@ def build(context: Context) -> FastAPI:
     app.include_router(health.router)
     for router in (embeddings.router, rerank.router, search.router, metrics.router):
         app.include_router(router, dependencies=documented)
+    shell.mount(app)
     trouble.register(app)
     app.add_middleware(Intake, settings=context.settings)  # the last to be added is the first to be asked
-    app.add_middleware(Guard, key=key)
+    app.add_middleware(Guard, key=key, open_paths=guard.OPEN | shell.OPEN)
     app.add_middleware(Meter, metrics=context.metrics)
     return app
 

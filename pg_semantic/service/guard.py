@@ -42,9 +42,10 @@ class Guard:
     lead here.
     """
 
-    def __init__(self, app: ASGIApp, *, key: bytes | None) -> None:
+    def __init__(self, app: ASGIApp, *, key: bytes | None, open_paths: frozenset[str] = OPEN) -> None:
         self._app = app
         self._key = key
+        self._open = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it."""
@@ -54,7 +55,7 @@ class Guard:
             if self._key is None:
                 if _name(headers.get("host", "")) not in _NAMES_OF_LOOPBACK:
                     app = trouble.answer(421, _OTHER_HOST, "wrong_host")
-            elif scope["path"] not in OPEN and not self._has_key(headers):
+            elif scope["path"] not in self._open and not self._has_key(headers):
                 app = trouble.answer(401, _NO_KEY, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         await app(scope, receive, send)
 

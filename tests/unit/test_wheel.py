@@ -28,6 +28,12 @@ def test_the_wheel_has_every_file_of_the_package_and_of_the_history(wheel: set[s
     assert {str(prefix / file) for file in files} <= wheel
 
 
+def test_the_wheel_has_what_the_pages_are_made_of(wheel: set[str]) -> None:
+    page = "pg_semantic/service/page"
+    assert {f"{page}/templates/base.html", f"{page}/static/page.css", f"{page}/static/htmx.min.js"} <= wheel
+    assert {f"{page}/static/htmx.LICENSE", f"{page}/static/SOURCES.md"} <= wheel
+
+
 def test_the_wheel_says_that_it_is_typed_and_has_the_licence(wheel: set[str]) -> None:
     assert "pg_semantic/py.typed" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)

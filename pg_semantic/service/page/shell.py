@@ -1,0 +1,58 @@
+"""The shells of the pages, the files that they need, and the routers that fill them: `mount`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
+from fastapi.responses import HTMLResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from pg_semantic.service import guard
+from pg_semantic.service.context import Shared
+from pg_semantic.service.page import choice, hits, templates
+
+STATIC = Path(__file__).parent / "static"
+
+router = APIRouter(include_in_schema=False)
+
+_PAGES = {"/": "search"}
+_FILES = ("htmx.min.js", "icon.svg", "page.css", "page.js")
+
+# What holds no data: a browser can send no key with the address of a page.
+OPEN = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
+
+
+def mount(app: FastAPI) -> None:
+    """Has the application serve the pages."""
+    app.include_router(router)
+    for one in (choice.router, hits.router):
+        app.include_router(one, prefix="/page", include_in_schema=False, dependencies=[Depends(_asked_by_page)])
+    app.mount("/static", _Files(directory=STATIC))
+
+
+@router.get("/")
+async def search(shared: Shared) -> HTMLResponse:
+    """The page to search on."""
+    return _shell("search", shared)
+
+
+def _shell(name: str, shared: Shared) -> HTMLResponse:
+    return templates.answer(name, page=name, needs_key=guard.key_of(shared.settings) is not None)
+
+
+async def _asked_by_page(hx_request: Annotated[str | None, Header()] = None) -> None:
+    """Another site can have a browser send a request here, but not with this header."""
+    if hx_request is None:
+        raise HTTPException(400, "This is a part of a page: open / in a browser. Programs have the API (/docs).")
+
+
+class _Files(StaticFiles):
+    """Files that a browser keeps, and asks whether they are still the same."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response

@@ -1,0 +1,58 @@
+// What every page does: sends the key with each request, and says what went wrong.
+"use strict";
+
+(() => {
+  const PLACE = "pg_semantic.key";
+  const trouble = document.getElementById("trouble");
+  const panel = document.getElementById("key-panel");
+  const input = document.getElementById("key");
+
+  function say(message) {
+    trouble.textContent = message;
+  }
+
+  function askForKey() {
+    panel.open = true;
+    input.focus();
+  }
+
+  function keyChanged() {
+    say("");
+    input.value = "";
+    htmx.trigger(document.body, "key");
+  }
+
+  if (panel) {
+    document.getElementById("key-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      sessionStorage.setItem(PLACE, input.value);
+      panel.open = false;
+      keyChanged();
+    });
+    document.getElementById("key-forget").addEventListener("click", () => {
+      sessionStorage.removeItem(PLACE);
+      keyChanged();
+    });
+  }
+
+  document.addEventListener("htmx:configRequest", (event) => {
+    const key = sessionStorage.getItem(PLACE);
+    if (key) event.detail.headers["Authorization"] = `Bearer ${key}`;
+  });
+
+  document.addEventListener("htmx:beforeSwap", () => say(""));
+
+  document.addEventListener("htmx:responseError", (event) => {
+    const { status, responseText } = event.detail.xhr;
+    let message = `The service answered ${status}.`;
+    try {
+      message = JSON.parse(responseText).error.message;
+    } catch {
+      // Not one of the service's own answers: a proxy's, perhaps.
+    }
+    say(status === 401 ? "This page needs the service's API key." : message);
+    if (status === 401 && panel) askForKey();
+  });
+
+  document.addEventListener("htmx:sendError", () => say("The service can not be reached."));
+})();

@@ -1,0 +1,57 @@
+"""The statements that a session runs, as text, and how long each took."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, orm
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A statement that was run: its SQL, the values in it, and milliseconds."""
+
+    sql: str
+    values: Mapping[str, str]
+    ms: float
+
+
+class Trace:
+    """Listens to a session; a vector's numbers are not told."""
+
+    def __init__(self) -> None:
+        self._ran: list[tuple[sa.Executable, Mapping[str, Any], float]] = []
+
+    def listen(self, session: orm.Session) -> None:
+        """Has the session's statements remembered from now on."""
+        event.listen(session, "do_orm_execute", self._execute)
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds of all statements."""
+        return sum(ms for *_, ms in self._ran)
+
+    def ran(self, dialect: sa.Dialect) -> list[Ran]:
+        """The statements, in order."""
+        return [_told(statement, given, ms=ms, dialect=dialect) for statement, given, ms in self._ran]
+
+    def _execute(self, state: orm.ORMExecuteState) -> sa.Result[Any]:
+        began = time.perf_counter()
+        found = state.invoke_statement()
+        given = state.parameters
+        given = given if isinstance(given, Mapping) else {}
+        self._ran.append((state.statement, given, (time.perf_counter() - began) * 1000))
+        return found
+
+
+def _told(statement: sa.Executable, given: Mapping[str, Any], *, ms: float, dialect: sa.Dialect) -> Ran:
+    assert isinstance(statement, sa.ClauseElement)  # noqa: S101 - all that compiles is one
+    compiled = statement.compile(dialect=dialect)
+    values = {name: _shown(value) for name, value in ({**compiled.params, **given}).items()}
+    return Ran(str(compiled), values, ms)
+
+
+def _shown(value: object) -> str:
+    return f"[{len(value)} numbers]" if isinstance(value, list) else repr(value)
