@@ -13,7 +13,7 @@ from tests.page.visit import Visit
 from tests.service import serving
 from tests.service.serving import KEY
 
-PARTS = ("/page/indexes", "/page/hits?index=article_semantic&text=harbour")
+PARTS = ("/page/indexes", "/page/hits?index=article_semantic&text=harbour", "/page/figures")
 
 
 @pytest.fixture

@@ -46,8 +46,9 @@ class Visit:
         """Takes a picture at a phone's width, beyond which nothing may reach."""
         width, height = PHONE
         self.page.set_viewport_size({"width": width, "height": height})
+        self.page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
         self.page.screenshot(path=self._screenshots / f"{name}-phone.png", full_page=True)
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert self.page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
 
     def _hear(self, message: ConsoleMessage) -> None:
         expected = any(words in message.text for words in self._expected)

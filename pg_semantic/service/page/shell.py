@@ -11,14 +11,14 @@ from starlette.types import Scope
 
 from pg_semantic.service import guard
 from pg_semantic.service.context import Shared
-from pg_semantic.service.page import choice, hits, templates
+from pg_semantic.service.page import actions, choice, figures, hits, templates
 
 STATIC = Path(__file__).parent / "static"
 
 router = APIRouter(include_in_schema=False)
 
-_PAGES = {"/": "search"}
-_FILES = ("htmx.min.js", "icon.svg", "page.css", "page.js")
+_PAGES = ("/", "/status")
+_FILES = ("chart.umd.min.js", "charts.js", "htmx.min.js", "icon.svg", "page.css", "page.js", "status.js")
 
 # What holds no data: a browser can send no key with the address of a page.
 OPEN = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
@@ -27,7 +27,7 @@ OPEN = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
 def mount(app: FastAPI) -> None:
     """Has the application serve the pages."""
     app.include_router(router)
-    for one in (choice.router, hits.router):
+    for one in (choice.router, hits.router, figures.router, actions.router):
         app.include_router(one, prefix="/page", include_in_schema=False, dependencies=[Depends(_asked_by_page)])
     app.mount("/static", _Files(directory=STATIC))
 
@@ -36,6 +36,12 @@ def mount(app: FastAPI) -> None:
 async def search(shared: Shared) -> HTMLResponse:
     """The page to search on."""
     return _shell("search", shared)
+
+
+@router.get("/status")
+async def status(shared: Shared) -> HTMLResponse:
+    """The page that says how true the semantic indexes are."""
+    return _shell("status", shared)
 
 
 def _shell(name: str, shared: Shared) -> HTMLResponse:

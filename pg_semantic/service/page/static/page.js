@@ -40,7 +40,16 @@
     if (key) event.detail.headers["Authorization"] = `Bearer ${key}`;
   });
 
-  document.addEventListener("htmx:beforeSwap", () => say(""));
+  // A trouble is over when the same request succeeds, or something is done: not when another part refreshes itself.
+  let troubled = null;
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.requestConfig.verb !== "get") say("");
+  });
+
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful && event.detail.pathInfo.requestPath === troubled) say("");
+  });
 
   document.addEventListener("htmx:responseError", (event) => {
     const { status, responseText } = event.detail.xhr;
@@ -50,9 +59,13 @@
     } catch {
       // Not one of the service's own answers: a proxy's, perhaps.
     }
+    troubled = event.detail.pathInfo.requestPath;
     say(status === 401 ? "This page needs the service's API key." : message);
     if (status === 401 && panel) askForKey();
   });
 
-  document.addEventListener("htmx:sendError", () => say("The service can not be reached."));
+  document.addEventListener("htmx:sendError", (event) => {
+    troubled = event.detail.pathInfo.requestPath;
+    say("The service can not be reached.");
+  });
 })();
