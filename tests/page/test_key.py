@@ -13,7 +13,12 @@ from tests.page.visit import Visit
 from tests.service import serving
 from tests.service.serving import KEY
 
-PARTS = ("/page/indexes", "/page/hits?index=article_semantic&text=harbour", "/page/figures")
+PARTS = (
+    "/page/indexes",
+    "/page/hits?index=article_semantic&text=harbour",
+    "/page/figures",
+    "/page/recall?index=article_semantic",
+)
 
 
 @pytest.fixture

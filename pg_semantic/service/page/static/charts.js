@@ -24,10 +24,10 @@ const charts = (() => {
     }
     chart.options.plugins.legend.labels.color = text;
     chart.data.datasets.forEach((set, number) => {
-      set.borderColor = set.backgroundColor = colour(number);
+      set.borderColor = set.backgroundColor = set.pointBackgroundColor = set.pointBorderColor = colour(number);
       set.borderDash = DASHES[number % DASHES.length];
     });
-    chart.update("none");
+    chart.update();
   }
 
   function axis(title, further) {
@@ -38,7 +38,7 @@ const charts = (() => {
   function make(canvas, type, { x, y, label }) {
     const tooltip = label ? { callbacks: { label } } : {};
     const options = {
-      animation: false, maintainAspectRatio: false, parsing: false,
+      animation: false, maintainAspectRatio: false,
       scales: { x, y }, plugins: { legend: { labels: {} }, tooltip },
     };
     const chart = new Chart(canvas, { type, data: { datasets: [] }, options });
