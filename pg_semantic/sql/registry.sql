@@ -168,3 +168,11 @@ WHERE generation.id = :generation
 -- name: drop
 -- Drops a generation that has this role, and not only since a moment ago.
 SELECT semantic.drop_generation_v1(:generation, :role, :seconds)
+
+-- name: readable_columns
+-- Columns of a table that the asking role may read, in order.
+SELECT CAST(attname AS text)
+FROM pg_attribute
+WHERE attrelid = CAST(:source AS regclass) AND attnum > 0 AND NOT attisdropped
+    AND has_column_privilege(attrelid, attnum, 'SELECT')
+ORDER BY attnum

@@ -18,6 +18,8 @@ PARTS = (
     "/page/hits?index=article_semantic&text=harbour",
     "/page/figures",
     "/page/recall?index=article_semantic",
+    "/page/map?index=article_semantic",
+    "/page/colours?index=article_semantic",
 )
 
 
@@ -52,8 +54,11 @@ def test_the_page_asks_for_the_key_and_sends_it_as_a_header(visit: Visit, locked
     expect(page.get_by_label("The service's key")).to_be_focused()
     visit.check_accessible()
     visit.picture("key")
-    page.keyboard.type("wrong")
-    page.keyboard.press("Enter")
+    for wrong in ("wrong", "\N{GREEK SMALL LETTER KAPPA} "):
+        page.get_by_label("The service's key").fill(wrong)
+        with page.expect_response("**/page/indexes") as answered:
+            page.keyboard.press("Enter")
+        assert answered.value.status == 401
     expect(page.get_by_role("alert")).to_contain_text("API key")
     page.get_by_label("The service's key").fill(KEY)
     page.keyboard.press("Enter")

@@ -58,6 +58,7 @@ def test_every_width_is_a_point_of_the_plot_and_a_row_of_the_table(visit: Visit,
     measure(visit, filled)
     rows = visit.page.locator("tr.point")
     assert [rows.nth(number).get_attribute("data-ef") for number in range(rows.count())] == [str(w) for w in WIDTHS]
+    visit.wait_for_points("tradeoff", len(WIDTHS))
     drawn = visit.page.evaluate("Chart.getChart('tradeoff').data.datasets[0].data.map(one => Number(one.ef))")
     assert drawn == list(WIDTHS)
     visit.picture("recall")

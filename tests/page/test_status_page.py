@@ -81,7 +81,8 @@ def answer_dialogs(visit: Visit) -> list[str]:
     return asked
 
 
-def points(visit: Visit, name: str) -> list[float]:
+def points(visit: Visit, name: str, count: int) -> list[float]:
+    visit.wait_for_points(name, count)
     found: list[float] = visit.page.evaluate(
         "name => Chart.getChart(name).data.datasets.flatMap(one => one.data.map(point => point.y))", name
     )
@@ -100,7 +101,7 @@ def test_figures_and_failures_are_shown(visit: Visit, service: httpx2.Client) ->
     expect(failed).to_contain_text(f"RuntimeError: {HOSTILE}")
     assert page.locator("main script, main img").count() == 0
     expect(page).to_have_title("Status - pg_semantic")
-    assert points(visit, "coverage") == [pytest.approx(200 / 3)]
+    assert points(visit, "coverage", 1) == [pytest.approx(200 / 3)]
     visit.picture("status")
 
 
@@ -113,8 +114,8 @@ def test_the_figures_refresh_themselves_unless_told_not_to(
     mend(failing)
     page.clock.fast_forward(5000)
     expect(page.locator("tr.figure")).to_contain_text("100.0%")
-    assert points(visit, "coverage") == [pytest.approx(200 / 3), 100]
-    assert len(points(visit, "lag")) == len(points(visit, "rate")) == 2
+    assert points(visit, "coverage", 2) == [pytest.approx(200 / 3), 100]
+    assert len(points(visit, "lag", 2)) == len(points(visit, "rate", 2)) == 2
     page.get_by_label("Refresh every 5 seconds").uncheck()
     asked: list[str] = []
     page.on("request", lambda one: asked.append(one.url))

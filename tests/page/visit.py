@@ -30,6 +30,13 @@ class Visit:
             self.page.emulate_media(color_scheme=scheme)
             self.page.screenshot(path=self._screenshots / f"{name}-{scheme}.png", full_page=True)
 
+    def wait_for_points(self, chart: str, count: int) -> None:
+        """Waits until a chart has so many points, which it gets a moment after the table."""
+        self.page.wait_for_function(
+            "([name, count]) => Chart.getChart(name).data.datasets.flatMap(one => one.data).length === count",
+            arg=[chart, count],
+        )
+
     def check_accessible(self) -> None:
         """Has axe look for faults, in light and in dark."""
         for scheme in ("light", "dark"):

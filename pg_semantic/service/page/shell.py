@@ -11,14 +11,24 @@ from starlette.types import Scope
 
 from pg_semantic.service import guard
 from pg_semantic.service.context import Shared
-from pg_semantic.service.page import actions, choice, effort, figures, hits, templates
+from pg_semantic.service.page import actions, atlas, choice, effort, figures, hits, templates
 
 STATIC = Path(__file__).parent / "static"
 
 router = APIRouter(include_in_schema=False)
 
-_PAGES = ("/", "/status", "/recall")
-_FILES = ("chart.umd.min.js", "charts.js", "htmx.min.js", "icon.svg", "page.css", "page.js", "recall.js", "status.js")
+_PAGES = ("/", "/status", "/recall", "/map")
+_FILES = (
+    "chart.umd.min.js",
+    "charts.js",
+    "htmx.min.js",
+    "icon.svg",
+    "map.js",
+    "page.css",
+    "page.js",
+    "recall.js",
+    "status.js",
+)
 
 # What holds no data: a browser can send no key with the address of a page.
 OPEN = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
@@ -27,7 +37,7 @@ OPEN = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
 def mount(app: FastAPI) -> None:
     """Has the application serve the pages."""
     app.include_router(router)
-    for one in (choice.router, hits.router, figures.router, actions.router, effort.router):
+    for one in (choice.router, hits.router, figures.router, actions.router, effort.router, atlas.router):
         app.include_router(one, prefix="/page", include_in_schema=False, dependencies=[Depends(_asked_by_page)])
     app.mount("/static", _Files(directory=STATIC))
 
@@ -48,6 +58,12 @@ async def status(shared: Shared) -> HTMLResponse:
 async def recall(shared: Shared) -> HTMLResponse:
     """The page that says how good the vector indexes are."""
     return _shell("recall", shared)
+
+
+@router.get("/map")
+async def atlas_page(shared: Shared) -> HTMLResponse:
+    """The page with a map of an index."""
+    return _shell("map", shared)
 
 
 def _shell(name: str, shared: Shared) -> HTMLResponse:

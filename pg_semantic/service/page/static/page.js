@@ -3,12 +3,15 @@
 
 (() => {
   const PLACE = "pg_semantic.key";
+  const SENDABLE = /^[\x21-\x7e]+$/; // in a header
+  const said = document.getElementById("said");
   const trouble = document.getElementById("trouble");
   const panel = document.getElementById("key-panel");
   const input = document.getElementById("key");
 
   function say(message) {
     trouble.textContent = message;
+    if (message) said.textContent = "";
   }
 
   function askForKey() {
@@ -25,7 +28,7 @@
   if (panel) {
     document.getElementById("key-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      sessionStorage.setItem(PLACE, input.value);
+      sessionStorage.setItem(PLACE, input.value.trim());
       panel.open = false;
       keyChanged();
     });
@@ -37,7 +40,7 @@
 
   document.addEventListener("htmx:configRequest", (event) => {
     const key = sessionStorage.getItem(PLACE);
-    if (key) event.detail.headers["Authorization"] = `Bearer ${key}`;
+    if (key && SENDABLE.test(key)) event.detail.headers["Authorization"] = `Bearer ${key}`;
   });
 
   // A trouble is over when the same request succeeds, or something is done: not when another part refreshes itself.
@@ -45,6 +48,7 @@
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.requestConfig.verb !== "get") say("");
+    if (event.detail.elt.matches("form")) said.textContent = "Working \u2026";
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {

@@ -1,0 +1,28 @@
+// Draws the points of the table; groups differ by colour and by shape.
+"use strict";
+
+(() => {
+  const SHAPES = ["circle", "triangle", "rect", "rectRot", "star", "crossRot", "cross", "rectRounded", "dash"];
+  const LINE = /.{1,60}(\s|$)|.{60}/gs;
+  const LINES = 6;
+  const drawn = document.getElementById("drawn");
+  const bare = { ticks: { display: false } };
+  const label = ({ raw, dataset }) => [`${raw.key} (${dataset.label})`, ...(raw.text.match(LINE) ?? []).slice(0, LINES)];
+  const chart = charts.make(document.getElementById("map"), "scatter", {
+    x: charts.axis("", bare), y: charts.axis("", { ticks: { display: false } }), label,
+  });
+  chart.options.plugins.legend.labels.usePointStyle = true;
+
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.detail.target !== drawn) return;
+    const sets = [];
+    for (const row of drawn.querySelectorAll("tr.point")) {
+      const [key, group, text] = [...row.cells].map((cell) => cell.textContent);
+      const number = Number(row.dataset.group);
+      sets[number] ??= { label: group, data: [], pointRadius: 4, pointStyle: SHAPES[number % SHAPES.length] };
+      sets[number].data.push({ x: Number(row.dataset.x), y: Number(row.dataset.y), key, text });
+    }
+    chart.data.datasets = sets;
+    charts.dress(chart);
+  });
+})();
