@@ -28,7 +28,7 @@ WORDS = ("harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper",
 TEXT = "harbour candle"
 TICKS = 100
 PATIENCE_SECONDS = 30
-POOL_SECONDS = 10
+POOL_SECONDS = 60
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "dense": {},
