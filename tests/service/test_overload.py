@@ -165,7 +165,11 @@ def test_batches_and_requests_are_counted(held: Held, callers: ThreadPoolExecuto
     with serving.running(held) as client:
         post(client, "tea with milk", "milk")
         client.get("/a-path-that-anyone-can-think-of")
-        figures: Any = client.get("/metrics").text.splitlines()
+        figures: Any = ()
+        ends = time.monotonic() + serving.PATIENCE_SECONDS
+        while not [line for line in figures if 'requests_total{path="none"' in line]:  # counted once it is answered
+            assert time.monotonic() < ends
+            figures = client.get("/metrics").text.splitlines()
     assert f'pg_semantic_batch_texts_sum{{encoder="{NAME}"}} 2.0' in figures
     assert f'pg_semantic_batch_tokens_sum{{encoder="{NAME}"}} 4.0' in figures
     assert 'pg_semantic_requests_total{path="/v1/embeddings",status="200"} 1.0' in figures
