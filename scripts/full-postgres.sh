@@ -36,8 +36,9 @@ install() {
 }
 
 start() {
-    mountpoint --quiet "$FOLDER/proc" || mount --bind /proc "$FOLDER/proc"
-    mountpoint --quiet "$FOLDER/dev" || mount --rbind /dev "$FOLDER/dev"
+    mount -t proc proc "$FOLDER/proc"
+    mkdir -p "$FOLDER/dev/shm"
+    mount -t tmpfs tmpfs "$FOLDER/dev/shm"
     echo postgres >"$FOLDER/tmp/password"
     chmod 644 "$FOLDER/tmp/password"
     create primary "$PORT"
@@ -78,6 +79,11 @@ case "$1" in
 install) [ -d "$FOLDER" ] || install ;;
 run)
     [ $# -ge 4 ] || usage
+    # Mounts are made in a namespace of their own: nobody else sees them, and none outlives the command. What removes
+    # the folder, at any time, removes the folder.
+    exec unshare --mount --propagation private "$0" inside "${@:2}"
+    ;;
+inside)
     PORT=$3
     run "${@:4}"
     ;;
