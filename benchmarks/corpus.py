@@ -24,3 +24,10 @@ def short_pages() -> tuple[str, ...]:
 def lines() -> Iterator[str]:
     """Lines of pages, as short texts; over and over."""
     return itertools.cycle(line for page in pages() for line in page.splitlines())
+
+
+@functools.cache
+def wishes() -> tuple[str, ...]:
+    """What the pages' examples are for, in a few words each, as people ask for it; no two the same."""
+    pieces = (line.partition(": ") for page in pages() for line in page.splitlines())
+    return tuple(dict.fromkeys(wish for wish, of_command, _ in pieces if of_command))

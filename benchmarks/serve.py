@@ -93,8 +93,9 @@ async def lost_on_sigterm(process: "subprocess.Popen[str]", port: int, bodies: I
 
 def queries(encoder: str) -> Iterator[dict[str, Any]]:
     """Requests for the vectors of queries, no two the same."""
-    for number, line in zip(itertools.count(), filter(str.strip, corpus.lines()), strict=False):
-        yield {"model": encoder, "input": f"{number} {line[:200]}", "input_type": "query", "encoding_format": "base64"}
+    for number, text in enumerate(itertools.cycle(corpus.wishes())):
+        given = text if number < len(corpus.wishes()) else f"{text} {number}"
+        yield {"model": encoder, "input": given, "input_type": "query", "encoding_format": "base64"}
 
 
 @contextlib.contextmanager

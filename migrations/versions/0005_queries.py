@@ -106,18 +106,20 @@ FUNCTIONS = (
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
+        hash bytea := semantic.text_hash_v1(query);
         ends timestamptz := clock_timestamp() + make_interval(secs => least(seconds, 300));
         pause double precision := 0.0005;
         known real[];
         trouble text;
     BEGIN
         LOOP
-            known := semantic.known_query_v1(encoder, query);
+            SELECT made.vector, asked.error INTO known, trouble
+            FROM (VALUES (encoder)) AS one (encoder_id)
+            LEFT JOIN semantic.query_vector AS made ON made.encoder_id = one.encoder_id AND made.text_hash = hash
+            LEFT JOIN semantic.query_request AS asked ON asked.id = request;
             IF known IS NOT NULL THEN
                 RETURN known;
-            END IF;
-            SELECT error INTO trouble FROM semantic.query_request WHERE id = request;
-            IF trouble IS NOT NULL THEN
+            ELSIF trouble IS NOT NULL THEN
                 RAISE EXCEPTION 'the query can not be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
             ELSIF clock_timestamp() > ends THEN
                 RAISE EXCEPTION 'the query was not encoded within % seconds', seconds
@@ -126,7 +128,7 @@ FUNCTIONS = (
                         'SET semantic.wait_seconds = 30.';
             END IF;
             PERFORM pg_sleep(pause);
-            pause := least(pause * 1.1, 0.05);
+            pause := least(pause * 1.05, 0.05);
         END LOOP;
     END
     $body$

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 log = logging.getLogger("pg_semantic.encoders")
 
 FIRST = 2048
+_BATCH = 1 / 32  # of the budget: what a batch costs beside its tokens, at most
 _LIKE_THE_BEST = 0.97  # a smaller budget that is as fast as this is taken
 _ROUNDS = 3
 _PROBE_SECONDS = 3.0
@@ -22,14 +23,19 @@ class Budget:
         self._has_shrunk = False
 
     def batches(self, counts: Sequence[int], numbers: Sequence[int]) -> Iterator[list[int]]:
-        """The numbers of texts in batches, longest first, whose padded size stays within the budget."""
+        """The numbers of texts in batches, longest first, whose padded size stays within the budget.
+
+        The next batch begins, too, where the padding of one would cost more than another batch does.
+        """
         batch: list[int] = []
-        width = 0
+        width = padding = 0
         for number in sorted(numbers, key=lambda number: -counts[number]):
-            if batch and (len(batch) + 1) * width > self.tokens:
+            padding += width - counts[number]
+            if batch and ((len(batch) + 1) * width > self.tokens or padding > self.tokens * _BATCH):
                 yield batch
                 batch = []
-            width = width if batch else max(1, counts[number])
+            if not batch:
+                width, padding = max(1, counts[number]), 0
             batch.append(number)
         if batch:
             yield batch

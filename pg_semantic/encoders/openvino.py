@@ -29,6 +29,10 @@ _SAMPLE = ["a short text", "a rather longer text, so that the other one is padde
 _HINT = {"bfloat16": "bf16", "float32": "f32"}
 _MASKED = torch.finfo(torch.bfloat16).min  # not float32's, which is infinite in 16 bits
 
+_PADDED = {"input_ids", "attention_mask", "token_type_ids"}
+_BY_TOKEN = 3  # dimensions of an output that has a vector for each token
+_FINEST = 4
+
 _FIRST = threading.Lock()
 
 log = logging.getLogger("pg_semantic.encoders")
@@ -42,6 +46,7 @@ class Compiled(nn.Module):
         self.config = module.model.config
         self._path = _output_path(module)
         self._names = list(tensors(_sample(module)))
+        self._longest = module.max_seq_length if _PADDED.issuperset(self._names) else 0
         self._converted = converted
         self._precision = precision
         self._request = self._compile("LATENCY").create_infer_request()
@@ -53,8 +58,11 @@ class Compiled(nn.Module):
     def forward(self, **features: Any) -> Any:
         """The transformer's output where sentence-transformers looks for it."""
         given = [features[name].numpy() for name in self._names]
+        width = given[0].shape[1]
+        if self._longest and width < self._longest:
+            given = [_padded(array, min(_rounded(width), self._longest)) for array in given]
         [made] = self._infer(dict(enumerate(given))).values()
-        output: Any = torch.from_numpy(made)
+        output: Any = torch.from_numpy(made[:, :width] if made.ndim == _BY_TOKEN else made)
         for key in reversed(self._path):
             output = {key: output}
         return output
@@ -76,6 +84,19 @@ class Compiled(nn.Module):
     def _compile(self, hint: str) -> Any:
         hints = {"INFERENCE_PRECISION_HINT": _HINT[self._precision], "PERFORMANCE_HINT": hint}
         return import_().Core().compile_model(self._converted, "CPU", hints)
+
+
+def _rounded(width: int) -> int:
+    """A width a little larger, of few that there are: for each new shape OpenVINO makes code, in 5 to 20 ms."""
+    step = max(_FINEST, (1 << (width - 1).bit_length()) // 16)
+    return -(-width // step) * step
+
+
+def _padded(array: Any, width: int) -> Any:
+    """Texts with masked tokens at their ends."""
+    wider = np.zeros((len(array), width), array.dtype)
+    wider[:, : array.shape[1]] = array
+    return wider
 
 
 def cached(module: Transformer, *, precision: str, at: Path) -> Compiled:

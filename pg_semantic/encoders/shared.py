@@ -36,7 +36,7 @@ class SharedEncoder(QueryEncoder):
         """
         asked = self._owners.get().ask([Wanted(text, kind, whole) for text in texts])
         try:
-            return await asyncio.gather(*map(asyncio.wrap_future, asked))
+            return [await asyncio.wrap_future(answer) for answer in asked]
         finally:
             for answer in asked:  # after a failure the others are nobody's
                 answer.cancel()

@@ -40,47 +40,47 @@ class Tokenized(Protocol):
         ...
 
     def features(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """What the encoder reads for some of the texts, padded to the longest of them."""
+        """What the encoder reads for some of the texts, padded to the longest of them or a little more."""
         ...
 
 
 class Tokens:
-    """The tokenizer of an encoder's documents. May be shared between threads."""
+    """The tokens of an encoder's documents or queries. May be shared between threads."""
 
-    def __init__(self, transformer: "SentenceTransformer") -> None:
-        tokenizer = _input_module(transformer, "document").tokenizer
-        self.limit = limit(transformer, "document")
-        self.prompt = prompt(transformer, "document")
-        self.tokenizer = _copy(tokenizer)
+    def __init__(self, transformer: "SentenceTransformer", task: str, *, beside: "Tokens | None" = None) -> None:
+        """``beside`` is that of the other task, whose tokenizer is kept once if it is the same."""
+        tokenizer = _input_module(transformer, task).tokenizer
+        self.limit = limit(transformer, task)
+        self.prompt = prompt(transformer, task)
+        is_same = beside and beside.copies.of is tokenizer and beside.limit == self.limit
+        self.copies: _Copies = beside.copies if beside and is_same else _Copies(tokenizer, self.limit)
         self._has_special = not _is_bare(tokenizer)
-        self._truncating = _copy(tokenizer)
-        if self.limit < NO_LIMIT:
-            self._truncating.enable_truncation(self.limit)
         self._transformer = transformer
+        self._task = task
         self._padding = _Padding(tokenizer)
-        self._remembered = _Remembered()
         self._is_exact = self._agrees()
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each document, special tokens and prompt included, were there no limit."""
-        known = self._remembered.counts(texts)
-        unknown = [text for text in dict.fromkeys(texts) if text not in known]
-        prompted = [self.prompt + text for text in unknown]
-        encodings = self.tokenizer.encode_batch_fast(prompted, add_special_tokens=self._has_special)
+        """Tokens of each text, special tokens and prompt included, were there no limit."""
+        prompted = [self.prompt + text for text in texts]
+        known = self.copies.remembered.counts(prompted)
+        unknown = [text for text in dict.fromkeys(prompted) if text not in known]
+        encodings = self.copies.counting.encode_batch_fast(unknown, add_special_tokens=self._has_special)
         for text, encoding in zip(unknown, encodings, strict=True):
             ids = _ids(encoding)
             known[text] = len(ids)
             if self._is_exact and len(ids) <= self.limit:
-                self._remembered.put(text, ids)
-        return [known[text] for text in texts]
+                self.copies.remembered.put(text, ids)
+        return [known[text] for text in prompted]
 
     def read(self, texts: Sequence[str]) -> Tokenized:
-        """Documents, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
+        """Texts, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
         if not self._is_exact:
-            return Unread(self._transformer, texts, prompt=self.prompt, task="document")
-        known = [self._remembered.pop(text) for text in texts]
-        unknown = [self.prompt + text for text, ids in zip(texts, known, strict=True) if ids is None]
-        fresh = iter(self._truncating.encode_batch_fast(unknown))
+            return Unread(self._transformer, texts, prompt=self.prompt, task=self._task)
+        prompted = [self.prompt + text for text in texts]
+        known = [self.copies.remembered.pop(text) for text in prompted]
+        unknown = [text for text, ids in zip(prompted, known, strict=True) if ids is None]
+        fresh = iter(self.copies.truncating.encode_batch_fast(unknown))
         return _Read([_ids(next(fresh)) if ids is None else ids for ids in known], self._padding, extras=self._extras)
 
     def _agrees(self) -> bool:
@@ -88,15 +88,29 @@ class Tokens:
         texts = [*selfcheck.TEXTS, " ".join(getattr(self._padding.of, "all_special_tokens", []))]
         if self.limit <= _LONGEST_TRIED:
             texts.append("one more than it reads " * self.limit)
-        theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task="document")
+        theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task=self._task)
         tensors = {name: value for name, value in theirs.items() if hasattr(value, "shape")}
         self._extras = {name: value for name, value in theirs.items() if name not in tensors}
         if not {"input_ids", "attention_mask"} <= tensors.keys() <= _TENSORS:
             return False
         self._padding.has_types = "token_type_ids" in tensors
-        ids = [_ids(encoding) for encoding in self._truncating.encode_batch_fast([self.prompt + t for t in texts])]
+        ids = [
+            _ids(encoding) for encoding in self.copies.truncating.encode_batch_fast([self.prompt + t for t in texts])
+        ]
         ours = _Read(ids, self._padding, extras={}).features(range(len(texts)))
         return all(tensors[name].equal(ours[name]) for name in tensors)
+
+
+class _Copies:
+    """A tokenizer's copies, one that counts and one that cuts off; and what was counted, by it and its prompt."""
+
+    def __init__(self, tokenizer: Any, limit: int) -> None:
+        self.of = tokenizer
+        self.counting = _copy(tokenizer)
+        self.truncating = _copy(tokenizer)
+        if limit < NO_LIMIT:
+            self.truncating.enable_truncation(limit)
+        self.remembered = _Remembered()
 
 
 class Unread:

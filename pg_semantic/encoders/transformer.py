@@ -43,9 +43,9 @@ class TransformerEncoder:
         self.least_cosine: float | None = None
         self.dimensions = int(transformer.get_embedding_dimension())
         self._transformer = transformer.eval()
-        self._tokens = Tokens(transformer)
-        self._query_prompt = tokens.prompt(transformer, "query")
-        self._splitters = Splitters(self._tokens.tokenizer, self.count_tokens)
+        self._tokens = Tokens(transformer, "document")
+        self._query_tokens = Tokens(transformer, "query", beside=self._tokens)
+        self._splitters = Splitters(self._tokens.copies.counting, self.count_tokens)
         self.max_tokens = self._tokens.limit
         self.fingerprint = _fingerprint(
             transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
@@ -59,9 +59,7 @@ class TransformerEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_queries`."""
-        return self._encode(
-            tokens.Unread(self._transformer, texts, prompt=self._query_prompt, task="query"), task="query"
-        )
+        return self._encode(self._query_tokens.read(texts), task="query")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As `base.Encoder.count_tokens`."""

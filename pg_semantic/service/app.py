@@ -31,6 +31,8 @@ def build(context: Context) -> FastAPI:
         lifespan=_lifespan,
         responses={status: {"description": meaning} for status, meaning in _REFUSALS.items()},
         redirect_slashes=False,
+        docs_url=None,  # these load scripts from elsewhere; the page has its own
+        redoc_url=None,
     )
     app.state.context = context
     key = guard.key_of(context.settings)

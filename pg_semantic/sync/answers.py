@@ -1,25 +1,28 @@
 """Vectors for plain SQL: encodes the texts that SELECTs wait for, on a thread of the worker beside its pipeline.
 
 A request is announced by NOTIFY. It is held in a transaction while it is encoded, so that another worker takes it when
-this one dies; the answer is a row of the cache, and the request is deleted with it.
+this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so it is
+all done on the connection that listens, in two trips to the server, one before the encoder and one after.
 """
 
+import contextlib
+import functools
 import itertools
 import logging
 import operator
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
 from pg_semantic import errors, sql
 from pg_semantic.encoders import Encoder, Vectors
 from pg_semantic.settings import Settings
-from pg_semantic.sync import transaction
 from pg_semantic.sync.roster import Roster
 
 log = logging.getLogger("pg_semantic.worker")
@@ -27,6 +30,9 @@ log = logging.getLogger("pg_semantic.worker")
 _TOGETHER = 32
 _LOOK_SECONDS = 0.5  # between looks for requests that were not heard of, as behind a pooler
 _AGAIN_SECONDS = 2.0  # after the database refused
+_DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 
 class _Request(NamedTuple):
@@ -58,36 +64,37 @@ class Answers:
                 done.wait(_AGAIN_SECONDS)
 
     def _listen(self, done: threading.Event) -> None:
-        with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            heard = connection.connection.driver_connection
-            assert isinstance(heard, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
-            connection.execute(sql.statement("queries", "listen"))
-            connection.detach()  # it is not to be used for anything else after this
+        with contextlib.closing(self._engine.raw_connection()) as lent:
+            connection = lent.driver_connection
+            lent.detach()  # it is not to be used for anything else after this
+            assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
+            connection.execute(_written("listen"))
+            connection.commit()
             while not done.is_set():
-                with transaction.unless_busy():
-                    while self._answer() == _TOGETHER and not done.is_set():
-                        pass
-                if not list(heard.notifies(timeout=_LOOK_SECONDS, stop_after=1)):
+                while self._answer(connection) == _TOGETHER and not done.is_set():
+                    pass
+                if not list(connection.notifies(timeout=_LOOK_SECONDS, stop_after=1)):
                     self._forget()
 
-    def _answer(self) -> int:
+    def _answer(self, connection: Connection) -> int:
         """Answers some requests, and says how many there were; one that comes meanwhile is heard of afterwards."""
         encoders = self._encoders()
         if not encoders:
             return 0
-        with self._engine.begin() as connection:  # somebody waits: no settings are asked for that are not needed
+        with connection.pipeline():
             binds = {"encoders": list(encoders), "most": _TOGETHER}
-            taken = [_Request(*row[:3]) for row in connection.execute(sql.statement("queries", "take"), binds)]
+            taken = [_Request(*row[:3]) for row in connection.execute(_written("take"), binds)]
             by_encoder = operator.attrgetter("encoder_id")
             for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
                 self._settle(connection, encoders[encoder_id], list(asked))
+            connection.commit()
         return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
         """The encoders of the generations that are served, by their numbers in the database."""
         return {one.generation.spec.encoder.id: one.encoder for one in self._roster.served.values()}
 
-    def _settle(self, connection: sa.Connection, encoder: Encoder, asked: Sequence[_Request]) -> None:
+    def _settle(self, connection: Connection, encoder: Encoder, asked: Sequence[_Request]) -> None:
         """Answers requests together; when that fails, each by itself."""
         try:
             vectors = _vectors(encoder, [request.text for request in asked])
@@ -100,14 +107,14 @@ class Answers:
             return
         written = ["{" + ",".join(map(str, vector.tolist())) + "}" for vector in vectors]
         binds = {"ids": [request.id for request in asked], "vectors": written}
-        connection.execute(sql.statement("queries", "answer"), binds)
+        connection.execute(_written("answer"), binds)
         self._made += len(asked)
 
-    def _fail(self, connection: sa.Connection, request: _Request, error: Exception) -> None:
+    def _fail(self, connection: Connection, request: _Request, error: Exception) -> None:
         """Tells who asked; the log has no message of the encoder's, which may quote the text."""
         kind = type(error).__name__
         said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
-        connection.execute(sql.statement("queries", "failed"), {"id": request.id, "error": said})
+        connection.execute(_written("failed"), {"id": request.id, "error": said})
         log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
 
     def _forget(self) -> None:
@@ -116,6 +123,12 @@ class Answers:
             with self._engine.begin() as connection:
                 connection.execute(sql.statement("queries", "forget"), {"kept": self._kept})
             self._made = 0
+
+
+@functools.cache
+def _written(name: str) -> bytes:
+    """A statement as the driver takes it."""
+    return str(sql.statement("queries", name).compile(dialect=_DIALECT)).encode()
 
 
 def _vectors(encoder: Encoder, texts: list[str]) -> Vectors:

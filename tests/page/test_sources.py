@@ -23,7 +23,7 @@ def test_a_file_of_others_is_as_it_was_published_and_has_its_licence(row: list[s
 
 
 def test_every_file_of_others_is_listed() -> None:
-    assert {row[0].strip("`") for row in OTHERS} == {path.name for path in shell.STATIC.glob("*.min.js")}
+    assert {row[0].strip("`") for row in OTHERS} == {path.name for path in shell.STATIC.glob("*.min.*")}
 
 
 def test_one_text_alone_is_not_escaped_and_it_is_a_snippet() -> None:

@@ -121,7 +121,7 @@ def test_the_figures_refresh_themselves_unless_told_not_to(
     page.on("request", lambda one: asked.append(one.url))
     page.clock.fast_forward(60_000)
     page.get_by_label("Refresh every 5 seconds").check()
-    with page.expect_request("**/page/figures"):
+    with page.expect_response("**/page/figures"):
         page.clock.fast_forward(5000)
     assert len(asked) == 1
 

@@ -17,8 +17,9 @@ STATIC = Path(__file__).parent / "static"
 
 router = APIRouter(include_in_schema=False)
 
-_PAGES = ("/", "/status", "/recall", "/map")
+_PAGES = ("/", "/status", "/recall", "/map", "/docs", "/openapi.json")
 _FILES = (
+    "api.js",
     "chart.umd.min.js",
     "charts.js",
     "htmx.min.js",
@@ -28,6 +29,8 @@ _FILES = (
     "page.js",
     "recall.js",
     "status.js",
+    "swagger-ui.min.css",
+    "swagger-ui.min.js",
 )
 
 # What holds no data: a browser can send no key with the address of a page.
@@ -64,6 +67,12 @@ async def recall(shared: Shared) -> HTMLResponse:
 async def atlas_page(shared: Shared) -> HTMLResponse:
     """The page with a map of an index."""
     return _shell("map", shared)
+
+
+@router.get("/docs")
+async def api() -> HTMLResponse:
+    """The page that describes the API, where it can be tried out."""
+    return templates.answer("api")
 
 
 def _shell(name: str, shared: Shared) -> HTMLResponse:

@@ -1,0 +1,21 @@
+// Shows the API's description, in the colours that the browser asks for; what is tried out has the tab's key.
+"use strict";
+
+(() => {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const colour = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+  dark.addEventListener("change", colour);
+  colour();
+
+  SwaggerUIBundle({
+    url: "openapi.json",
+    dom_id: "#api",
+    deepLinking: true,
+    validatorUrl: null, // it is another site
+    requestInterceptor: (request) => {
+      const key = sessionStorage.getItem("pg_semantic.key");
+      if (key && !request.headers.Authorization) request.headers.Authorization = `Bearer ${key}`;
+      return request;
+    },
+  });
+})();
