@@ -60,7 +60,7 @@ class Compiled(nn.Module):
         given = [features[name].numpy() for name in self._names]
         width = given[0].shape[1]
         if self._longest and width < self._longest:
-            given = [_padded(array, min(_rounded(width), self._longest)) for array in given]
+            given = [_padded(array, min(rounded(width), self._longest)) for array in given]
         [made] = self._infer(dict(enumerate(given))).values()
         output: Any = torch.from_numpy(made[:, :width] if made.ndim == _BY_TOKEN else made)
         for key in reversed(self._path):
@@ -86,7 +86,7 @@ class Compiled(nn.Module):
         return import_().Core().compile_model(self._converted, "CPU", hints)
 
 
-def _rounded(width: int) -> int:
+def rounded(width: int) -> int:
     """A width a little larger, of few that there are: for each new shape OpenVINO makes code, in 5 to 20 ms."""
     step = max(_FINEST, (1 << (width - 1).bit_length()) // 16)
     return -(-width // step) * step
