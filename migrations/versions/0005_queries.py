@@ -324,7 +324,7 @@ SEARCH = (
     DECLARE
         dense text := $sql$
             near AS MATERIALIZED (
-                SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS value
+                SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS _value
                 FROM {source} AS source
                 JOIN {chunks} AS chunk ON ({chunk_key}) = ({source_key})
                 WHERE NOT {filtered} AND (
@@ -340,7 +340,7 @@ SEARCH = (
                 LIMIT {depth}
             ),
             computed AS MATERIALIZED (
-                SELECT {source_key}, 1 - nearest.distance AS value
+                SELECT {source_key}, 1 - nearest.distance AS _value
                 FROM {source} AS source
                 CROSS JOIN LATERAL (
                     SELECT (chunk.vector {distance} {vector}) + 0 AS distance
@@ -354,7 +354,7 @@ SEARCH = (
                 LIMIT {depth}
             ),
             dense AS MATERIALIZED (
-                SELECT *, row_number() OVER (ORDER BY value DESC, {key}) AS rank
+                SELECT *, row_number() OVER (ORDER BY _value DESC, {key}) AS _rank
                 FROM (
                     SELECT * FROM near WHERE (SELECT count(*) >= {depth} FROM near)
                     UNION ALL
@@ -369,29 +369,29 @@ SEARCH = (
                 WHERE generation.id = {generation}
             ),
             lexical AS MATERIALIZED (
-                SELECT {source_key}, matched.value,
-                       row_number() OVER (ORDER BY matched.value DESC, {source_key}) AS rank
+                SELECT {source_key}, matched._value,
+                       row_number() OVER (ORDER BY matched._value DESC, {source_key}) AS _rank
                 FROM (
-                    SELECT {receipt_key}, -(receipt.weights {product} (SELECT weights FROM words)) AS value
+                    SELECT {receipt_key}, -(receipt.weights {product} (SELECT weights FROM words)) AS _value
                     FROM {receipts} AS receipt
                     WHERE receipt.lexemes @@ (SELECT matching FROM words)
-                    ORDER BY value DESC, {receipt_key}
+                    ORDER BY _value DESC, {receipt_key}
                 ) AS matched
                 JOIN {source} AS source ON ({source_key}) = ({matched_key})
                 WHERE {filter}
-                ORDER BY matched.value DESC, {source_key}
+                ORDER BY matched._value DESC, {source_key}
                 LIMIT {depth}
             )$sql$;
         hybrid text := $sql$
             hybrid AS MATERIALIZED (
-                SELECT {key}, coalesce(1 / (CAST(60 AS double precision) + dense.rank), 0)
-                              + coalesce(1 / (CAST(60 AS double precision) + lexical.rank), 0) AS value
+                SELECT {key}, coalesce(1 / (CAST(60 AS double precision) + dense._rank), 0)
+                              + coalesce(1 / (CAST(60 AS double precision) + lexical._rank), 0) AS _value
                 FROM dense FULL JOIN lexical USING ({key})
             )$sql$;
         shown text := $sql$
-            SELECT {found_key}, found.value, passage.content, passage.ordinal
+            SELECT {found_key}, found._value, passage.content, passage.ordinal
             FROM (
-                SELECT * FROM {mode} WHERE $4 IS NULL OR value >= $4 ORDER BY value DESC, {key} LIMIT $3
+                SELECT * FROM {mode} WHERE $4 IS NULL OR _value >= $4 ORDER BY _value DESC, {key} LIMIT $3
             ) AS found
             LEFT JOIN LATERAL (
                 SELECT chunk.content, chunk.ordinal
@@ -400,7 +400,7 @@ SEARCH = (
                 ORDER BY {relevance}, chunk.ordinal
                 LIMIT 1
             ) AS passage ON true
-            ORDER BY found.value DESC, {found_key}$sql$;
+            ORDER BY found._value DESC, {found_key}$sql$;
         near text := '(chunk.vector {distance} {vector}) + 0';
         worded text := $sql$
             semantic.bm25_weights_v1(

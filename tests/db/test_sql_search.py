@@ -221,6 +221,31 @@ def test_a_key_of_any_columns_is_typed_and_filtered_by(engine: sa.Engine) -> Non
     assert rows(engine, "SELECT proname FROM pg_proc WHERE proname = 'page_search'") == []
 
 
+def test_a_key_may_have_the_names_that_a_search_gives_to_what_it_computes(engine: sa.Engine) -> None:
+    class Ranked(DeclarativeBase): ...
+
+    class Page(Ranked):
+        __tablename__ = "page"
+
+        value: Mapped[str] = mapped_column(primary_key=True)
+        rank: Mapped[int] = mapped_column(primary_key=True)
+        distance: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+        semantic = SemanticIndex("body", encoder="hashed:32")
+
+    Ranked.metadata.create_all(engine)
+    execute(engine, "INSERT INTO page SELECT i, i, i, 'thistle ' || i FROM generate_series(1, 9) AS i")
+    sync(engine)
+    remember(engine, "thistle 2")
+    for mode in MODES:
+        [row, *_] = rows(engine, "SELECT * FROM page_semantic_search('thistle 2', 10, :mode)", mode=mode)
+        assert row[:3] == ("2", 2, 2)
+        with orm.Session(engine) as session:
+            [hit] = Searcher(encoder()).search(session, Page.semantic, "thistle 2", limit=1, mode=mode)
+            assert hit.entity.rank == 2
+
+
 def test_a_function_of_that_name_that_is_not_ours_is_left_alone(engine: sa.Engine) -> None:
     execute(engine, "CREATE FUNCTION article_semantic_search(query text) RETURNS int RETURN 1")
     Base.metadata.create_all(engine)
