@@ -28,7 +28,7 @@ TABLES = (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         encoder_id bigint NOT NULL REFERENCES semantic.encoder ON DELETE CASCADE,
         text text NOT NULL,
-        asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        ends_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 minute',
         error text
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
     """,
@@ -65,9 +65,13 @@ FUNCTIONS = (
         WHERE encoder_id = encoder AND text_hash = semantic.text_hash_v1(query)
     $body$
     """,
-    # Puts a text before the workers, unless its vector is known: then there is no request.
+    # Puts a text before the workers, unless its vector is known: then there is no request. It is there for as long as
+    # its answer is waited for, and for a minute at least; each encoder has a queue of its own, so that requests for one
+    # that no worker can load are not in the way of others.
     """
-    CREATE FUNCTION semantic.request_query_v1(encoder bigint, query text) RETURNS bigint
+    CREATE FUNCTION semantic.request_query_v1(
+        encoder bigint, query text, seconds double precision
+    ) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -83,16 +87,18 @@ FUNCTIONS = (
         DELETE FROM semantic.query_request
         WHERE id IN (
             SELECT id FROM semantic.query_request
-            WHERE asked_at < clock_timestamp() - interval '1 minute'
+            WHERE ends_at < clock_timestamp()
             LIMIT 100
             FOR UPDATE SKIP LOCKED
         );
-        IF (SELECT count(*) >= 500 FROM semantic.query_request WHERE error IS NULL) THEN
+        IF (SELECT count(*) >= 500 FROM semantic.query_request WHERE encoder_id = encoder AND error IS NULL) THEN
             RAISE EXCEPTION 'the query can not be encoded: 500 others wait already'
             USING ERRCODE = 'insufficient_resources',
                 HINT = 'Try again in a moment; if it goes on, run more workers.';
         END IF;
-        INSERT INTO semantic.query_request (encoder_id, text) VALUES (encoder, query) RETURNING id INTO made;
+        INSERT INTO semantic.query_request (encoder_id, text, ends_at)
+        VALUES (encoder, query, clock_timestamp() + make_interval(secs => least(greatest(seconds, 60), 300)))
+        RETURNING id INTO made;
         PERFORM pg_notify('semantic_query', '');
         RETURN made;
     END
@@ -143,7 +149,7 @@ FUNCTIONS = (
     DECLARE
         request bigint;
     BEGIN
-        request := semantic.request_query_v1(encoder, query);
+        request := semantic.request_query_v1(encoder, query, seconds);
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         vector := semantic.await_query_v1(encoder, query, request, seconds);
