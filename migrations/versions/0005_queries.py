@@ -122,7 +122,8 @@ FUNCTIONS = (
             SELECT made.vector, asked.error INTO known, trouble
             FROM (VALUES (encoder)) AS one (encoder_id)
             LEFT JOIN semantic.query_vector AS made ON made.encoder_id = one.encoder_id AND made.text_hash = hash
-            LEFT JOIN semantic.query_request AS asked ON asked.id = request;
+            LEFT JOIN semantic.query_request AS asked
+                ON asked.id = request AND asked.encoder_id = one.encoder_id AND asked.text = query;
             IF known IS NOT NULL THEN
                 RETURN known;
             ELSIF trouble IS NOT NULL THEN

@@ -200,6 +200,19 @@ def test_texts_that_no_worker_can_encode_are_not_in_the_way_of_those_of_another_
     call(dsn, "apple")
 
 
+def test_what_went_wrong_with_a_text_is_told_to_nobody_who_did_not_ask_it(synced: sa.Engine) -> None:
+    execute(
+        synced,
+        "INSERT INTO semantic.query_request (encoder_id, text, error) SELECT id, 'a secret', 'not a secret!' "
+        "FROM semantic.encoder",
+    )
+    awaited = "SELECT semantic.await_query_v1(encoder_id, :text, id, 0) FROM semantic.query_request"
+    with pytest.raises(sa.exc.DBAPIError, match="not a secret!"):
+        rows(synced, awaited, text="a secret")
+    with pytest.raises(sa.exc.DBAPIError, match="was not encoded within 0 seconds"):
+        rows(synced, awaited, text="a guess")
+
+
 def test_a_request_is_there_for_as_long_as_it_is_waited_for(synced: sa.Engine, dsn: str) -> None:
     execute(synced, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
     asked = "SELECT semantic.request_query_v1(id, CAST(:seconds AS text), :seconds) FROM semantic.encoder"
