@@ -46,7 +46,7 @@ FUNCTIONS = (
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $body$
     BEGIN
-        IF coalesce(query, '') !~ '\\S' THEN
+        IF coalesce(query, '') !~ '[^[:space:]]' THEN
             RAISE EXCEPTION 'the query is empty'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give some words to search for.';
         ELSIF length(query) > 10000 THEN

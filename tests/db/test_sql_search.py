@@ -168,6 +168,15 @@ def test_what_can_not_be_searched_for_is_an_error_that_says_why(
         rows(articles, f"SELECT * FROM article_semantic_search({arguments})")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_strings_of_an_old_kind_are_no_trouble(articles: sa.Engine, mode: Mode) -> None:
+    remember(articles, "harbour")
+    with articles.connect() as connection:
+        connection.exec_driver_sql("SET standard_conforming_strings = off")
+        connection.exec_driver_sql("DISCARD PLANS")
+        assert connection.execute(sa.text(f"SELECT * FROM article_semantic_search('harbour', 1, '{mode}')")).all() == []
+
+
 def test_an_index_without_bm25_has_no_lexical_search(bare_index: sa.Engine) -> None:
     with pytest.raises(sa.exc.DBAPIError, match="its live copy is one without lexical"):
         rows(bare_index, "SELECT * FROM semantic.search_v1(1, 'hybrid', 10, false)")
