@@ -42,7 +42,9 @@ def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
 
 
 def type_name(of: sa.types.TypeEngine[Any]) -> str:
-    """The Postgres name of a key column's type, without its collation."""
+    """The Postgres name of a key column's type, without its collation; ``unknown`` where reflection knows none."""
+    if isinstance(of, sa.types.NullType):
+        return "unknown"
     return of.compile(dialect=_DIALECT).lower().partition(" collate ")[0]
 
 

@@ -28,7 +28,7 @@ TABLES = (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         encoder_id bigint NOT NULL REFERENCES semantic.encoder ON DELETE CASCADE,
         text text NOT NULL,
-        asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        ends_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 minute',
         error text
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
     """,
@@ -46,7 +46,7 @@ FUNCTIONS = (
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $body$
     BEGIN
-        IF coalesce(query, '') !~ '\\S' THEN
+        IF coalesce(query, '') !~ '[^[:space:]]' THEN
             RAISE EXCEPTION 'the query is empty'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give some words to search for.';
         ELSIF length(query) > 10000 THEN
@@ -65,9 +65,13 @@ FUNCTIONS = (
         WHERE encoder_id = encoder AND text_hash = semantic.text_hash_v1(query)
     $body$
     """,
-    # Puts a text before the workers, unless its vector is known: then there is no request.
+    # Puts a text before the workers, unless its vector is known: then there is no request. It is there for as long as
+    # its answer is waited for, and for a minute at least; each encoder has a queue of its own, so that requests for one
+    # that no worker can load are not in the way of others.
     """
-    CREATE FUNCTION semantic.request_query_v1(encoder bigint, query text) RETURNS bigint
+    CREATE FUNCTION semantic.request_query_v1(
+        encoder bigint, query text, seconds double precision
+    ) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -83,16 +87,18 @@ FUNCTIONS = (
         DELETE FROM semantic.query_request
         WHERE id IN (
             SELECT id FROM semantic.query_request
-            WHERE asked_at < clock_timestamp() - interval '1 minute'
+            WHERE ends_at < clock_timestamp()
             LIMIT 100
             FOR UPDATE SKIP LOCKED
         );
-        IF (SELECT count(*) >= 500 FROM semantic.query_request WHERE error IS NULL) THEN
+        IF (SELECT count(*) >= 500 FROM semantic.query_request WHERE encoder_id = encoder AND error IS NULL) THEN
             RAISE EXCEPTION 'the query can not be encoded: 500 others wait already'
             USING ERRCODE = 'insufficient_resources',
                 HINT = 'Try again in a moment; if it goes on, run more workers.';
         END IF;
-        INSERT INTO semantic.query_request (encoder_id, text) VALUES (encoder, query) RETURNING id INTO made;
+        INSERT INTO semantic.query_request (encoder_id, text, ends_at)
+        VALUES (encoder, query, clock_timestamp() + make_interval(secs => least(greatest(seconds, 60), 300)))
+        RETURNING id INTO made;
         PERFORM pg_notify('semantic_query', '');
         RETURN made;
     END
@@ -116,7 +122,8 @@ FUNCTIONS = (
             SELECT made.vector, asked.error INTO known, trouble
             FROM (VALUES (encoder)) AS one (encoder_id)
             LEFT JOIN semantic.query_vector AS made ON made.encoder_id = one.encoder_id AND made.text_hash = hash
-            LEFT JOIN semantic.query_request AS asked ON asked.id = request;
+            LEFT JOIN semantic.query_request AS asked
+                ON asked.id = request AND asked.encoder_id = one.encoder_id AND asked.text = query;
             IF known IS NOT NULL THEN
                 RETURN known;
             ELSIF trouble IS NOT NULL THEN
@@ -143,7 +150,7 @@ FUNCTIONS = (
     DECLARE
         request bigint;
     BEGIN
-        request := semantic.request_query_v1(encoder, query);
+        request := semantic.request_query_v1(encoder, query, seconds);
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         vector := semantic.await_query_v1(encoder, query, request, seconds);
@@ -324,7 +331,7 @@ SEARCH = (
     DECLARE
         dense text := $sql$
             near AS MATERIALIZED (
-                SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS value
+                SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS _value
                 FROM {source} AS source
                 JOIN {chunks} AS chunk ON ({chunk_key}) = ({source_key})
                 WHERE NOT {filtered} AND (
@@ -340,7 +347,7 @@ SEARCH = (
                 LIMIT {depth}
             ),
             computed AS MATERIALIZED (
-                SELECT {source_key}, 1 - nearest.distance AS value
+                SELECT {source_key}, 1 - nearest.distance AS _value
                 FROM {source} AS source
                 CROSS JOIN LATERAL (
                     SELECT (chunk.vector {distance} {vector}) + 0 AS distance
@@ -354,7 +361,7 @@ SEARCH = (
                 LIMIT {depth}
             ),
             dense AS MATERIALIZED (
-                SELECT *, row_number() OVER (ORDER BY value DESC, {key}) AS rank
+                SELECT *, row_number() OVER (ORDER BY _value DESC, {key}) AS _rank
                 FROM (
                     SELECT * FROM near WHERE (SELECT count(*) >= {depth} FROM near)
                     UNION ALL
@@ -369,29 +376,29 @@ SEARCH = (
                 WHERE generation.id = {generation}
             ),
             lexical AS MATERIALIZED (
-                SELECT {source_key}, matched.value,
-                       row_number() OVER (ORDER BY matched.value DESC, {source_key}) AS rank
+                SELECT {source_key}, matched._value,
+                       row_number() OVER (ORDER BY matched._value DESC, {source_key}) AS _rank
                 FROM (
-                    SELECT {receipt_key}, -(receipt.weights {product} (SELECT weights FROM words)) AS value
+                    SELECT {receipt_key}, -(receipt.weights {product} (SELECT weights FROM words)) AS _value
                     FROM {receipts} AS receipt
                     WHERE receipt.lexemes @@ (SELECT matching FROM words)
-                    ORDER BY value DESC, {receipt_key}
+                    ORDER BY _value DESC, {receipt_key}
                 ) AS matched
                 JOIN {source} AS source ON ({source_key}) = ({matched_key})
                 WHERE {filter}
-                ORDER BY matched.value DESC, {source_key}
+                ORDER BY matched._value DESC, {source_key}
                 LIMIT {depth}
             )$sql$;
         hybrid text := $sql$
             hybrid AS MATERIALIZED (
-                SELECT {key}, coalesce(1 / (CAST(60 AS double precision) + dense.rank), 0)
-                              + coalesce(1 / (CAST(60 AS double precision) + lexical.rank), 0) AS value
+                SELECT {key}, coalesce(1 / (CAST(60 AS double precision) + dense._rank), 0)
+                              + coalesce(1 / (CAST(60 AS double precision) + lexical._rank), 0) AS _value
                 FROM dense FULL JOIN lexical USING ({key})
             )$sql$;
         shown text := $sql$
-            SELECT {found_key}, found.value, passage.content, passage.ordinal
+            SELECT {found_key}, found._value, passage.content, passage.ordinal
             FROM (
-                SELECT * FROM {mode} WHERE $4 IS NULL OR value >= $4 ORDER BY value DESC, {key} LIMIT $3
+                SELECT * FROM {mode} WHERE $4 IS NULL OR _value >= $4 ORDER BY _value DESC, {key} LIMIT $3
             ) AS found
             LEFT JOIN LATERAL (
                 SELECT chunk.content, chunk.ordinal
@@ -400,7 +407,7 @@ SEARCH = (
                 ORDER BY {relevance}, chunk.ordinal
                 LIMIT 1
             ) AS passage ON true
-            ORDER BY found.value DESC, {found_key}$sql$;
+            ORDER BY found._value DESC, {found_key}$sql$;
         near text := '(chunk.vector {distance} {vector}) + 0';
         worded text := $sql$
             semantic.bm25_weights_v1(

@@ -111,6 +111,14 @@ def test_a_search_is_explained_from_the_shell(notes: sa.Engine, dsn: str, mode: 
     assert any("by design" in reason for reason in exact["reasons"]) == (mode != "lexical")
 
 
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+def test_a_key_of_a_type_that_is_not_known_is_refused_in_words(notes: sa.Engine, dsn: str) -> None:
+    execute(notes, "CREATE TABLE logged (place pg_lsn PRIMARY KEY, words text)")
+    said = error("index", "create", "logged", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    execute(notes, "DROP TABLE logged")
+    assert "The key column 'place' has type unknown; a semantic index needs integer" in said
+
+
 def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
     assert "has no vectors" in error("recall", "note_semantic", dsn=dsn)

@@ -183,11 +183,43 @@ def test_more_than_so_many_that_wait_are_refused(synced: sa.Engine, dsn: str) ->
     execute(synced, waiting.format("generate_series(1, 500)"))
     with pytest.raises(psycopg.errors.InsufficientResources, match="500 others wait already"):
         call(dsn, "apple")
-    execute(synced, "UPDATE semantic.query_request SET asked_at = now() - interval '2 minutes'")  # nobody waits so long
+    execute(synced, "UPDATE semantic.query_request SET ends_at = now()")
     for _ in range(5):
         with pytest.raises(psycopg.Error):
             call(dsn, "apple", options="-c semantic.wait_seconds=0")
     assert rows(synced, "SELECT count(*) < 500 FROM semantic.query_request") == [(True,)]
+
+
+def test_texts_that_no_worker_can_encode_are_not_in_the_way_of_those_of_another_encoder(
+    answering: Counted, synced: sa.Engine, dsn: str
+) -> None:
+    execute(synced, "INSERT INTO semantic.encoder (id, reference, dimensions) VALUES (1, 'gone', 32)")
+    execute(
+        synced, "INSERT INTO semantic.query_request (encoder_id, text) SELECT 1, i FROM generate_series(1, 500) AS i"
+    )
+    call(dsn, "apple")
+
+
+def test_what_went_wrong_with_a_text_is_told_to_nobody_who_did_not_ask_it(synced: sa.Engine) -> None:
+    execute(
+        synced,
+        "INSERT INTO semantic.query_request (encoder_id, text, error) SELECT id, 'a secret', 'not a secret!' "
+        "FROM semantic.encoder",
+    )
+    awaited = "SELECT semantic.await_query_v1(encoder_id, :text, id, 0) FROM semantic.query_request"
+    with pytest.raises(sa.exc.DBAPIError, match="not a secret!"):
+        rows(synced, awaited, text="a secret")
+    with pytest.raises(sa.exc.DBAPIError, match="was not encoded within 0 seconds"):
+        rows(synced, awaited, text="a guess")
+
+
+def test_a_request_is_there_for_as_long_as_it_is_waited_for(synced: sa.Engine, dsn: str) -> None:
+    execute(synced, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
+    asked = "SELECT semantic.request_query_v1(id, CAST(:seconds AS text), :seconds) FROM semantic.encoder"
+    for seconds in (0, 5, 200, 1000):
+        execute(synced, asked, seconds=seconds)
+    kept = "SELECT round(extract(epoch FROM ends_at - now())) FROM semantic.query_request ORDER BY id"
+    assert [float(left) for (left,) in rows(synced, kept)] == pytest.approx([60, 60, 200, 300], abs=5)
 
 
 def test_the_request_of_a_worker_that_dies_is_taken_by_another(synced: sa.Engine, dsn: str) -> None:

@@ -168,6 +168,15 @@ def test_what_can_not_be_searched_for_is_an_error_that_says_why(
         rows(articles, f"SELECT * FROM article_semantic_search({arguments})")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_strings_of_an_old_kind_are_no_trouble(articles: sa.Engine, mode: Mode) -> None:
+    remember(articles, "harbour")
+    with articles.connect() as connection:
+        connection.exec_driver_sql("SET standard_conforming_strings = off")
+        connection.exec_driver_sql("DISCARD PLANS")
+        assert connection.execute(sa.text(f"SELECT * FROM article_semantic_search('harbour', 1, '{mode}')")).all() == []
+
+
 def test_an_index_without_bm25_has_no_lexical_search(bare_index: sa.Engine) -> None:
     with pytest.raises(sa.exc.DBAPIError, match="its live copy is one without lexical"):
         rows(bare_index, "SELECT * FROM semantic.search_v1(1, 'hybrid', 10, false)")
@@ -219,6 +228,31 @@ def test_a_key_of_any_columns_is_typed_and_filtered_by(engine: sa.Engine) -> Non
         assert set(rows(engine, filtered, mode=mode)) == {(2, "d"), (1, "e")}
     Odd.metadata.drop_all(engine)
     assert rows(engine, "SELECT proname FROM pg_proc WHERE proname = 'page_search'") == []
+
+
+def test_a_key_may_have_the_names_that_a_search_gives_to_what_it_computes(engine: sa.Engine) -> None:
+    class Ranked(DeclarativeBase): ...
+
+    class Page(Ranked):
+        __tablename__ = "page"
+
+        value: Mapped[str] = mapped_column(primary_key=True)
+        rank: Mapped[int] = mapped_column(primary_key=True)
+        distance: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+        semantic = SemanticIndex("body", encoder="hashed:32")
+
+    Ranked.metadata.create_all(engine)
+    execute(engine, "INSERT INTO page SELECT i, i, i, 'thistle ' || i FROM generate_series(1, 9) AS i")
+    sync(engine)
+    remember(engine, "thistle 2")
+    for mode in MODES:
+        [row, *_] = rows(engine, "SELECT * FROM page_semantic_search('thistle 2', 10, :mode)", mode=mode)
+        assert row[:3] == ("2", 2, 2)
+        with orm.Session(engine) as session:
+            [hit] = Searcher(encoder()).search(session, Page.semantic, "thistle 2", limit=1, mode=mode)
+            assert hit.entity.rank == 2
 
 
 def test_a_function_of_that_name_that_is_not_ours_is_left_alone(engine: sa.Engine) -> None:

@@ -136,7 +136,9 @@ def test_before_dblink_is_set_up_a_call_will_do(place: Place) -> None:
         "SELECT * FROM semantic.query_vector",
         "SELECT * FROM semantic.query_request",
         "INSERT INTO semantic.query_vector VALUES (1, '', '{1}')",
-        "SELECT dblink_connect('mine', 'semantic')",
+        "SELECT semantic_dblink.dblink_connect('mine', 'semantic')",
+        "SELECT * FROM semantic_dblink.dblink('semantic', 'SELECT query FROM pg_stat_activity') AS seen (query text)",
+        "SELECT semantic_dblink.dblink_exec('semantic', 'ALTER ROLE semantic_query SET lock_timeout = 1')",
         "CREATE USER MAPPING FOR CURRENT_USER SERVER semantic",
     ],
 )
@@ -150,6 +152,16 @@ def test_an_analyst_can_not_read_what_others_ask_nor_use_the_connection_themselv
     with answering.connect(answering.analyst) as connection:
         shown = connection.execute("SELECT umoptions FROM pg_user_mappings WHERE srvname = 'semantic'").fetchall()
         assert shown == [(None,)]
+
+
+def test_dblink_that_was_there_before_is_closed_too(place: Place, request: pytest.FixtureRequest) -> None:
+    with place.connect("postgres") as admin:
+        admin.execute("CREATE EXTENSION dblink")
+    request.getfixturevalue("answering")
+    with place.connect(place.analyst) as connection:
+        assert connection.execute(SEARCH, ["apple 8", 1]).fetchall() == [(8,)]
+        with pytest.raises(psycopg.errors.UndefinedFunction):
+            connection.execute("SELECT dblink_exec('semantic', 'SELECT 1')")
 
 
 def test_the_role_that_asks_can_do_nothing_else(answering: Place) -> None:
