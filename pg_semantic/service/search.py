@@ -83,6 +83,7 @@ async def _search(wanted: Wanted, shared: Context, indexes: Indexes) -> list[Fou
     rerank = Rerank(shared.fleet.reranker(wanted.reranker), depth=wanted.depth) if wanted.rerank else None
     with database.translated():
         async with indexes.session() as session:
+            await indexes.require_same(session, known)
             hits = await known.searcher.search(
                 session,
                 known.index,

@@ -13,14 +13,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import encoders, generations, rerankers
-from pg_semantic.search import Searcher
+from pg_semantic import SemanticIndex, encoders, generations, inspection, rerankers
+from pg_semantic.search import Searcher, following
 from pg_semantic.service.fleet import Fleet
 from pg_semantic.service.indexes import Indexes
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
 from tests import cross_encoders
-from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
+from tests.db.library import ENCODER, Article, Base, encoder, execute, generation_of, rows, sync
 from tests.service import serving
 
 TITLES = ["harbour candle", "harbour meadow", "engine violin", "glacier pepper", "lantern anchor"]
@@ -159,6 +159,45 @@ def test_an_index_that_was_dropped_is_not_found_and_is_when_it_is_made_again(
     assert ask(client).status_code == 404
     Base.metadata.create_all(engine)
     assert ask(client).json()["hits"] == []
+
+
+class OfPapers(orm.DeclarativeBase): ...
+
+
+class Paper(OfPapers):
+    __tablename__ = "paper"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    title: orm.Mapped[str]
+
+    semantic = SemanticIndex("title", encoder=ENCODER, name="article_semantic")
+
+
+class OfLeaflets(orm.DeclarativeBase): ...
+
+
+class Leaflet(OfLeaflets):
+    __tablename__ = "leaflet"
+
+    code: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    title: orm.Mapped[str]
+
+    semantic = SemanticIndex("title", encoder=ENCODER, name="article_semantic")
+
+
+@pytest.mark.parametrize(("other", "key"), [(Paper, "id"), (Leaflet, "code")])
+def test_an_index_that_is_made_again_of_another_table_finds_rows_of_that_one(
+    client: httpx2.Client, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, other: Any, key: str
+) -> None:
+    monkeypatch.setattr(following, "FRESH_SECONDS", 0.0)
+    assert keys(client, limit=1) == [1]
+    inspection.drop(engine, dataclasses.replace(Article.semantic.spec, schema="public"))
+    other.metadata.create_all(engine)
+    execute(engine, f"INSERT INTO {other.__tablename__} VALUES (1, 'glacier'), (77, 'harbour candle')")
+    sync(engine)
+    assert [hit["key"] for hit in found(client)] == [{key: 77}, {key: 1}]
+    page = {"index": "article_semantic", "text": "harbour"}
+    assert f"{key} 77" in client.get("/page/hits", params=page, headers={"HX-Request": "true"}).text
 
 
 def test_a_database_that_is_away_is_said_to_be_with_a_hint_and_without_its_address(
