@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +12,14 @@ import httpx
 import httpx2
 import pytest
 import sqlalchemy as sa
+from prometheus_client import generate_latest
 from sqlalchemy import orm
 
 from pg_semantic import SemanticIndex, encoders, generations, inspection, rerankers
 from pg_semantic.search import Searcher, following
 from pg_semantic.service.fleet import Fleet
 from pg_semantic.service.indexes import Indexes
+from pg_semantic.service.metrics import Metrics
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
 from tests import cross_encoders
@@ -236,6 +239,30 @@ def test_what_is_served_and_what_is_stored_are_told_by_fingerprint(client: httpx
     assert served["fingerprint"] == encoder().fingerprint
 
 
+def test_no_figure_is_there_twice_for_one_name_in_two_schemas(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    execute(engine, "CREATE SCHEMA elsewhere")
+    elsewhere = sa.MetaData(schema="elsewhere")
+    Article.metadata.tables["article"].to_metadata(elsewhere).create(engine)
+    spec = dataclasses.replace(Article.semantic.spec, schema="elsewhere", encoder=EncoderSpec("hashed:16", 16))
+    inspection.create(engine, spec)
+    with serving.running(encoder(), engine=engine) as client:
+        figures = [line.rpartition(" ")[0] for line in client.get("/metrics").text.splitlines()]
+    assert 'pg_semantic_jobs_failed{generation="live",index="elsewhere.article_semantic"}' in figures
+    series = [line for line in figures if line.startswith("pg_semantic_")]
+    assert len(series) == len(set(series))
+
+
+def test_texts_that_wait_are_counted_once_for_an_encoder_of_two_lengths() -> None:
+    of_two_lengths: list[Any] = [types.SimpleNamespace(reference="an encoder", waiting=texts) for texts in (3, 4)]
+    figures = Metrics()
+    figures.watch_queues(lambda: of_two_lengths)
+    lines = generate_latest(figures.registry).decode().splitlines()
+    assert [line for line in lines if line.startswith("pg_semantic_queue")] == [
+        'pg_semantic_queue_texts{encoder="an encoder"} 7.0'
+    ]
+
+
 def test_figures_say_how_true_each_index_is_and_are_kept_for_a_while(engine: sa.Engine) -> None:
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) AS i")
@@ -245,7 +272,7 @@ def test_figures_say_how_true_each_index_is_and_are_kept_for_a_while(engine: sa.
         figures = client.get("/metrics").text.splitlines()
         execute(engine, "INSERT INTO article VALUES (6, 'waits', NULL, 'en')")
         again = client.get("/metrics").text.splitlines()
-    labels = '{generation="live",index="article_semantic"}'
+    labels = '{generation="live",index="public.article_semantic"}'
     for name, value in (("jobs_pending", 1.0), ("jobs_processing", 0.0), ("jobs_failed", 0.0), ("coverage_ratio", 0.8)):
         line = f"pg_semantic_{name}{labels} {value}"
         assert line in figures
