@@ -39,7 +39,7 @@ def build(context: Context) -> FastAPI:
     # The guard is what refuses; this has the documents say that there is a key.
     documented = [Depends(HTTPBearer(auto_error=False))] if key else []
     app.include_router(health.router)
-    for router in (embeddings.router, rerank.router, search.router, metrics.router):
+    for router in (health.guarded, embeddings.router, rerank.router, search.router, metrics.router):
         app.include_router(router, dependencies=documented)
     shell.mount(app)
     trouble.register(app)

@@ -68,6 +68,12 @@ def test_bodies_that_do_not_come_to_open_pages_keep_nobody_out() -> None:
         assert answer.status_code == 200
 
 
+def test_the_document_says_what_needs_the_key(locked: httpx2.Client) -> None:
+    paths = locked.get("/openapi.json").json()["paths"]
+    named = {path for path, methods in paths.items() for one in methods.values() if "security" in one}
+    assert paths.keys() - named == {"/health", "/ready"}
+
+
 def test_those_with_the_key_are_let_in(locked: httpx2.Client) -> None:
     for scheme in ("Bearer", "bearer"):
         headers = {"Authorization": f"{scheme} {KEY}"}
