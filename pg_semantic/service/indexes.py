@@ -43,9 +43,14 @@ class Indexes:
                     self._known[name] = await asyncio.to_thread(self._look_up, name)
         return self._known[name]
 
-    async def require_same(self, session: AsyncSession, known: Searchable) -> None:
-        """Raises `errors.IndexNotFound` if the index has gone, or is of another table or key than it was."""
-        live, _ = await session.run_sync(lambda one: registry.live(one.connection(), known.index.tables))
+    async def require_same(self, known: Searchable) -> None:
+        """Raises `errors.IndexNotFound` if the index has gone, or is of another table or key than it was.
+
+        In a session of its own: that of a search takes no connection before its query is encoded.
+        """
+        with database.translated():
+            async with self.session() as session:
+                live, _ = await session.run_sync(lambda one: registry.live(one.connection(), known.index.tables))
         if _source(live.spec) != _source(known.index.spec):
             raise errors.IndexNotFound(f"{live.qualified_name} is of another table now: ask again.")
 
