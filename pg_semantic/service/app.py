@@ -39,12 +39,15 @@ def build(context: Context) -> FastAPI:
     # The guard is what refuses; this has the documents say that there is a key.
     documented = [Depends(HTTPBearer(auto_error=False))] if key else []
     app.include_router(health.router)
-    for router in (embeddings.router, rerank.router, search.router, metrics.router):
+    for router in (health.guarded, embeddings.router, rerank.router, search.router, metrics.router):
         app.include_router(router, dependencies=documented)
     shell.mount(app)
     trouble.register(app)
-    app.add_middleware(Intake, settings=context.settings)  # the last to be added is the first to be asked
-    app.add_middleware(Guard, key=key, open_paths=guard.OPEN | shell.OPEN)
+    open_paths = guard.OPEN | shell.OPEN
+    app.add_middleware(
+        Intake, settings=context.settings, open_paths=open_paths
+    )  # the last to be added is the first to be asked
+    app.add_middleware(Guard, key=key, open_paths=open_paths)
     app.add_middleware(Meter, metrics=context.metrics)
     return app
 

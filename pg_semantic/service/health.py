@@ -13,6 +13,7 @@ from pg_semantic.service.embeddings import Listed, listed
 from pg_semantic.service.indexes import Indexes
 
 router = APIRouter(tags=["health"])
+guarded = APIRouter(tags=["health"])  # what needs the key, if there is one
 
 
 class Healthy(pydantic.BaseModel):
@@ -61,7 +62,7 @@ async def ready(shared: Shared) -> Healthy:
     return Healthy()
 
 
-@router.get("/info")
+@guarded.get("/info")
 async def info(shared: Shared) -> Info:
     """Encoders and indexes with their fingerprints, and what one request may ask for."""
     generations = await asyncio.to_thread(shared.indexes.generations) if shared.indexes else []

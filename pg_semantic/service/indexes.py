@@ -14,6 +14,7 @@ from pg_semantic.declare import BoundIndex
 from pg_semantic.registry import Generation
 from pg_semantic.search import AsyncSearcher
 from pg_semantic.service.fleet import Fleet
+from pg_semantic.spec import IndexSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,17 @@ class Indexes:
                 if name not in self._known:
                     self._known[name] = await asyncio.to_thread(self._look_up, name)
         return self._known[name]
+
+    async def require_same(self, known: Searchable) -> None:
+        """Raises `errors.IndexNotFound` if the index has gone, or is of another table or key than it was.
+
+        In a session of its own: that of a search takes no connection before its query is encoded.
+        """
+        with database.translated():
+            async with self.session() as session:
+                live, _ = await session.run_sync(lambda one: registry.live(one.connection(), known.index.tables))
+        if _source(live.spec) != _source(known.index.spec):
+            raise errors.IndexNotFound(f"{live.qualified_name} is of another table now: ask again.")
 
     def forget(self, name: str) -> None:
         """Has it looked up again: it was dropped, or is of another table now."""
@@ -72,6 +84,10 @@ class Indexes:
         except errors.EncoderError as error:  # no text is to blame
             raise errors.EncoderUnavailable(str(error)) from error
         return Searchable(declare.bind(live.spec), AsyncSearcher(encoder, load=self._fleet.of))
+
+
+def _source(spec: IndexSpec) -> tuple[object, ...]:
+    return spec.schema, spec.table, spec.key
 
 
 def _beside(engine: sa.Engine) -> AsyncEngine:

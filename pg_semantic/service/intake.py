@@ -25,17 +25,21 @@ class _Gone(Exception):  # noqa: N818 - as above
 
 
 class Intake:
-    """Middleware: reads a request's body within limits, and cancels what is done for a client that hung up."""
+    """Middleware: reads a request's body within limits, and cancels what is done for a client that hung up.
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    Of paths that are open to all no body is read, and they take no place: who has no key could keep all of them.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, open_paths: frozenset[str] = guard.OPEN) -> None:
         self._app = app
         self._settings = settings
+        self._unbounded = _UNBOUNDED | open_paths
         self._requests = 0
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Takes a request on, or answers that it is too much."""
-        if scope["type"] != "http" or scope["path"] in _UNBOUNDED:
+        if scope["type"] != "http" or scope["path"] in self._unbounded:
             await self._app(scope, receive, send)
             return
         try:

@@ -4,6 +4,7 @@ import functools
 import logging
 import threading
 import time
+from collections import Counter as Counted
 from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pg_semantic import database, errors
+from pg_semantic import database, errors, registry
 from pg_semantic.encoders.shared import SharedEncoder
 from pg_semantic.service import trouble
 from pg_semantic.sync import status
@@ -107,8 +108,11 @@ class _Queues(Collector):
 
     def collect(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("pg_semantic_queue_texts", "Texts that wait for an encoder.", labels=["encoder"])
+        waiting = Counted[str]()  # of one name there are several, where its vectors are cut to several lengths
         for encoder in self._encoders():
-            depth.add_metric([encoder.reference], encoder.waiting)
+            waiting[encoder.reference] += encoder.waiting
+        for reference, texts in waiting.items():
+            depth.add_metric([reference], texts)
         yield depth
 
 
@@ -119,7 +123,7 @@ class _Truth(Collector):
         self._engine = engine
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._known: list[IndexStatus] | None = None
+        self._known: list[tuple[str, IndexStatus]] | None = None
         self._until = 0.0
 
     def describe(self) -> list[Metric]:
@@ -135,16 +139,19 @@ class _Truth(Collector):
         yield GaugeMetricFamily("pg_semantic_database_up", "1 if the database answers.", value=float(known is not None))
         for name, meaning, value in _FIGURES:
             family = GaugeMetricFamily(f"pg_semantic_{name}", meaning, labels=_INDEX)
-            for index in known or ():
+            for name_of_index, index in known or ():
                 found = value(index)
                 if found is not None:
-                    family.add_metric([index.name, index.generation], found)
+                    family.add_metric([name_of_index, index.generation], found)
             yield family
 
-    def _read(self) -> list[IndexStatus] | None:
+    def _read(self) -> list[tuple[str, IndexStatus]] | None:
+        """Each with its name and schema: in several schemas there can be an index of one name."""
         try:
             with database.translated(), self._engine.connect() as connection:
-                return status.read(connection).indexes
+                found = status.read(connection).indexes
+                names = {one.id: one.qualified_name for one in registry.generations(connection)}
+                return [(names[one.generation_id], one) for one in found if one.generation_id in names]
         except errors.PgSemanticError as error:
             log.warning("no figures of the semantic indexes: %s", error, extra={"event": "database_away"})
             return None

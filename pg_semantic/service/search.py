@@ -80,6 +80,7 @@ async def search(wanted: Wanted, shared: Shared) -> Hits:
 
 async def _search(wanted: Wanted, shared: Context, indexes: Indexes) -> list[Found]:
     known = await indexes.get(wanted.index)
+    await indexes.require_same(known)
     rerank = Rerank(shared.fleet.reranker(wanted.reranker), depth=wanted.depth) if wanted.rerank else None
     with database.translated():
         async with indexes.session() as session:

@@ -83,7 +83,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for host, port, *_ in (bound.getsockname() for one in self.servers for bound in one.sockets):
-            log.info("serving on http://%s:%d", host, port, extra={"event": "serving", "port": port})
+            name = f"[{host}]" if ":" in host else host
+            log.info("serving on http://%s:%d", name, port, extra={"event": "serving", "port": port})
 
 
 def _done(*_: object) -> None:

@@ -32,6 +32,9 @@ _KNOWN = (  # the first that fits
     (errors.IndexNotFound, 404, "index_not_found"),
     (errors.PgSemanticError, 503, "failed"),
 )
+_NO_JSON = "The body: it is no JSON that can be read."
+_NOT_SAID_TO_BE_JSON = "The body: send JSON, and the header `Content-Type: application/json` with it."
+_UNREADABLE = "There was an error parsing the body"  # FastAPI's words, of bytes that are no text and the like
 _NOT_A_KEY = "A key is not one that the index's table can have: see the type of its key."
 
 
@@ -79,15 +82,27 @@ async def _of_pool(_: Request, __: Exception) -> JSONResponse:
     return overloaded("All connections to the database are in use. Try again in a moment.")
 
 
-async def _of_request(_: Request, error: Exception) -> JSONResponse:
+async def _of_request(request: Request, error: Exception) -> JSONResponse:
     found = cast("RequestValidationError", error).errors()
     first = next((one for one in found if one["type"] == "value_error"), found[0])  # says more than that it is no list
+    if first["type"] == "json_invalid":
+        return answer(422, _NO_JSON, "invalid_value")
     field = next((str(part) for part in first["loc"][1:2]), None)
-    return answer(422, f"{field or 'The body'}: {first['msg']}", "invalid_value", param=field)
+    if field is None and not _is_json(request):
+        return answer(422, _NOT_SAID_TO_BE_JSON, "invalid_value")
+    said = first["msg"].removeprefix("Value error, ")
+    return answer(422, f"{field or 'The body'}: {said}", "invalid_value", param=field)
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def _of_http(_: Request, error: Exception) -> JSONResponse:
     known = cast("HTTPException", error)
+    if known.detail == _UNREADABLE:
+        return answer(422, _NO_JSON, "invalid_value")
     return answer(known.status_code, str(known.detail), f"http_{known.status_code}", headers=known.headers)
 
 

@@ -102,6 +102,19 @@ def test_the_pointer_over_a_point_shows_its_row_as_text(visit: Visit, service: h
     expect(page).to_have_title("Map - pg_semantic")
 
 
+def test_of_points_upon_one_another_one_row_is_shown(visit: Visit, service: httpx2.Client) -> None:
+    draw(visit, service, "all the same")
+    shown = visit.page.evaluate(
+        """() => {
+            const chart = Chart.getChart("map");
+            chart.tooltip.setActiveElements([0, 1, 2].map(index => ({ datasetIndex: 0, index })), { x: 50, y: 50 });
+            chart.update();
+            return chart.tooltip.body.length;
+        }"""
+    )
+    assert shown == 1
+
+
 def test_the_page_is_accessible_and_fits_a_phone(visit: Visit, service: httpx2.Client) -> None:
     draw(visit, service, "by column lang")
     visit.page.get_by_text("The points as a table").click()

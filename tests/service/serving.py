@@ -24,7 +24,7 @@ from pg_semantic.settings import Settings
 
 PATIENCE_SECONDS = 30
 KEY = "a-key-for-the-tests"
-_BASE = re.compile(r"serving on (http://[\w.:]+)")
+_BASE = re.compile(r"serving on (http://[\w.:\[\]]+)")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Who is let in."""
 
+import contextlib
+import socket
 from collections.abc import Iterator
 
 import httpx2
@@ -52,6 +54,24 @@ def test_without_the_key_nothing_is_done_and_nothing_is_told(locked: httpx2.Clie
 
 def test_a_body_is_not_waited_for_before_the_key_was_seen(locked: httpx2.Client) -> None:
     assert serving.announced(locked, 1000) == 401
+
+
+def test_bodies_that_do_not_come_to_open_pages_keep_nobody_out() -> None:
+    with serving.running(HashedEncoder(8), service_api_key=KEY, service_requests=2) as client:
+        address = (client.base_url.host, client.base_url.port or 0)
+        with contextlib.ExitStack() as slow:
+            for path in ("/", "/docs", "/static/page.js"):
+                connection = slow.enter_context(socket.create_connection(address, timeout=serving.PATIENCE_SECONDS))
+                connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".encode())
+                assert connection.recv(1000).split()[1] == b"405"
+            answer = client.post("/v1/embeddings", json=EMBEDDING, headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 200
+
+
+def test_the_document_says_what_needs_the_key(locked: httpx2.Client) -> None:
+    paths = locked.get("/openapi.json").json()["paths"]
+    named = {path for path, methods in paths.items() for one in methods.values() if "security" in one}
+    assert paths.keys() - named == {"/health", "/ready"}
 
 
 def test_those_with_the_key_are_let_in(locked: httpx2.Client) -> None:

@@ -45,6 +45,11 @@ def test_what_was_asked_before_sigterm_is_answered_and_then_it_exits_with_0(tmp_
         assert answer.json()["data"][0]["embedding"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_address_that_is_logged_can_be_asked(tmp_path: Path) -> None:
+    with serving.process("--encoder", "hashed:8", "--host", "::1", folder=tmp_path) as process:
+        assert httpx2.get(f"{process.url}/health").status_code == 200
+
+
 def under_way(client: httpx2.Client) -> None:
     """Waits until all ten requests were taken on: the texts of some wait while those of others are encoded."""
     pause = threading.Event()

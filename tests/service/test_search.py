@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,16 +12,18 @@ import httpx
 import httpx2
 import pytest
 import sqlalchemy as sa
+from prometheus_client import generate_latest
 from sqlalchemy import orm
 
-from pg_semantic import encoders, generations, rerankers
-from pg_semantic.search import Searcher
+from pg_semantic import SemanticIndex, encoders, generations, inspection, rerankers
+from pg_semantic.search import Searcher, following
 from pg_semantic.service.fleet import Fleet
 from pg_semantic.service.indexes import Indexes
+from pg_semantic.service.metrics import Metrics
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
 from tests import cross_encoders
-from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
+from tests.db.library import ENCODER, Article, Base, encoder, execute, generation_of, rows, sync
 from tests.service import serving
 
 TITLES = ["harbour candle", "harbour meadow", "engine violin", "glacier pepper", "lantern anchor"]
@@ -161,6 +164,45 @@ def test_an_index_that_was_dropped_is_not_found_and_is_when_it_is_made_again(
     assert ask(client).json()["hits"] == []
 
 
+class OfPapers(orm.DeclarativeBase): ...
+
+
+class Paper(OfPapers):
+    __tablename__ = "paper"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    title: orm.Mapped[str]
+
+    semantic = SemanticIndex("title", encoder=ENCODER, name="article_semantic")
+
+
+class OfLeaflets(orm.DeclarativeBase): ...
+
+
+class Leaflet(OfLeaflets):
+    __tablename__ = "leaflet"
+
+    code: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    title: orm.Mapped[str]
+
+    semantic = SemanticIndex("title", encoder=ENCODER, name="article_semantic")
+
+
+@pytest.mark.parametrize(("other", "key"), [(Paper, "id"), (Leaflet, "code")])
+def test_an_index_that_is_made_again_of_another_table_finds_rows_of_that_one(
+    client: httpx2.Client, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, other: Any, key: str
+) -> None:
+    monkeypatch.setattr(following, "FRESH_SECONDS", 0.0)
+    assert keys(client, limit=1) == [1]
+    inspection.drop(engine, dataclasses.replace(Article.semantic.spec, schema="public"))
+    other.metadata.create_all(engine)
+    execute(engine, f"INSERT INTO {other.__tablename__} VALUES (1, 'glacier'), (77, 'harbour candle')")
+    sync(engine)
+    assert [hit["key"] for hit in found(client)] == [{key: 77}, {key: 1}]
+    page = {"index": "article_semantic", "text": "harbour"}
+    assert f"{key} 77" in client.get("/page/hits", params=page, headers={"HX-Request": "true"}).text
+
+
 def test_a_database_that_is_away_is_said_to_be_with_a_hint_and_without_its_address(
     client: httpx2.Client, engine: sa.Engine
 ) -> None:
@@ -197,6 +239,30 @@ def test_what_is_served_and_what_is_stored_are_told_by_fingerprint(client: httpx
     assert served["fingerprint"] == encoder().fingerprint
 
 
+def test_no_figure_is_there_twice_for_one_name_in_two_schemas(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    execute(engine, "CREATE SCHEMA elsewhere")
+    elsewhere = sa.MetaData(schema="elsewhere")
+    Article.metadata.tables["article"].to_metadata(elsewhere).create(engine)
+    spec = dataclasses.replace(Article.semantic.spec, schema="elsewhere", encoder=EncoderSpec("hashed:16", 16))
+    inspection.create(engine, spec)
+    with serving.running(encoder(), engine=engine) as client:
+        figures = [line.rpartition(" ")[0] for line in client.get("/metrics").text.splitlines()]
+    assert 'pg_semantic_jobs_failed{generation="live",index="elsewhere.article_semantic"}' in figures
+    series = [line for line in figures if line.startswith("pg_semantic_")]
+    assert len(series) == len(set(series))
+
+
+def test_texts_that_wait_are_counted_once_for_an_encoder_of_two_lengths() -> None:
+    of_two_lengths: list[Any] = [types.SimpleNamespace(reference="an encoder", waiting=texts) for texts in (3, 4)]
+    figures = Metrics()
+    figures.watch_queues(lambda: of_two_lengths)
+    lines = generate_latest(figures.registry).decode().splitlines()
+    assert [line for line in lines if line.startswith("pg_semantic_queue")] == [
+        'pg_semantic_queue_texts{encoder="an encoder"} 7.0'
+    ]
+
+
 def test_figures_say_how_true_each_index_is_and_are_kept_for_a_while(engine: sa.Engine) -> None:
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) AS i")
@@ -206,7 +272,7 @@ def test_figures_say_how_true_each_index_is_and_are_kept_for_a_while(engine: sa.
         figures = client.get("/metrics").text.splitlines()
         execute(engine, "INSERT INTO article VALUES (6, 'waits', NULL, 'en')")
         again = client.get("/metrics").text.splitlines()
-    labels = '{generation="live",index="article_semantic"}'
+    labels = '{generation="live",index="public.article_semantic"}'
     for name, value in (("jobs_pending", 1.0), ("jobs_processing", 0.0), ("jobs_failed", 0.0), ("coverage_ratio", 0.8)):
         line = f"pg_semantic_{name}{labels} {value}"
         assert line in figures

@@ -89,6 +89,7 @@ async def hits(shared: Shared, wanted: Annotated[Wanted, Query()]) -> HTMLRespon
 async def _columns(shared: Context, indexes: Indexes, wanted: Wanted) -> list[Column]:
     """One way after the other, so that none is slowed down by the next."""
     known = await indexes.get(wanted.index)
+    await indexes.require_same(known)
     encode_ms = await _encoded(shared, known, wanted.text)
     columns = []
     for way in _WAYS:

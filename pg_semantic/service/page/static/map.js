@@ -3,7 +3,7 @@
 
 (() => {
   const SHAPES = ["circle", "triangle", "rect", "rectRot", "star", "crossRot", "cross", "rectRounded", "dash"];
-  const LINE = /.{1,60}(\s|$)|.{60}/gs;
+  const LINE = /.{1,45}(\s|$)|.{45}/gs; // what a phone is wide
   const LINES = 6;
   const drawn = document.getElementById("drawn");
   const bare = { ticks: { display: false } };
@@ -12,6 +12,7 @@
     x: charts.axis("", bare), y: charts.axis("", { ticks: { display: false } }), label,
   });
   chart.options.plugins.legend.labels.usePointStyle = true;
+  chart.options.plugins.tooltip.filter = (_, place) => place === 0; // of points upon one another, the first
 
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.target !== drawn) return;
