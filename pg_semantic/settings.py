@@ -169,6 +169,9 @@ class Settings(pydantic_settings.BaseSettings):
     service_body_bytes: Annotated[
         int, Field(ge=1024, description="Bytes of a request to the service; of all at once, 16 times as many.")
     ] = 4_194_304
+    service_statement_seconds: Annotated[
+        float, Field(gt=0, description="How long a statement of a search of the service may take, in seconds.")
+    ] = 30.0
     service_status_seconds: Annotated[
         float, Field(ge=0, description="How long the service's figures of semantic indexes are kept, in seconds.")
     ] = 10.0

@@ -182,6 +182,12 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Run CALL semantic.embed_query(index, query) before, or have dblink and the foreign server '
                     '"semantic" set up.';
+        ELSIF (SELECT has_schema_privilege('public', extnamespace, 'USAGE') FROM pg_extension WHERE extname = 'dblink')
+        THEN
+            RAISE EXCEPTION 'everybody may use dblink, and so the connection on which queries are asked'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Close it to all but the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
+                    'USAGE ON SCHEMA semantic_dblink TO the owner; ALTER EXTENSION dblink SET SCHEMA semantic_dblink.';
         END IF;
         FOR attempt IN 1..2 LOOP
             EXECUTE format('SELECT coalesce(''semantic'' = ANY(%s.dblink_get_connections()), false)', place) INTO known;

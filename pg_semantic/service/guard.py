@@ -11,7 +11,6 @@ from pg_semantic.service import trouble
 from pg_semantic.settings import Settings, variable
 
 OPEN = frozenset({"/health", "/ready"})  # for those that start and watch processes
-_NAMES_OF_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _NO_KEY = "This needs the service's key: send it as `Authorization: Bearer KEY`."
 _OTHER_HOST = "A service without a key answers to localhost alone, whatever name leads to it."
 
@@ -53,7 +52,7 @@ class Guard:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             if self._key is None:
-                if _name(headers.get("host", "")) not in _NAMES_OF_LOOPBACK:
+                if not _is_loopback(_name(headers.get("host", ""))):
                     app = trouble.answer(421, _OTHER_HOST, "wrong_host")
             elif scope["path"] not in self._open and not self._has_key(headers):
                 app = trouble.answer(401, _NO_KEY, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
@@ -61,7 +60,7 @@ class Guard:
 
     def _has_key(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        is_same = secrets.compare_digest(given.strip().encode("latin-1"), self._key or b"")
+        is_same = secrets.compare_digest(given.strip(" \t").encode("latin-1"), self._key or b"")
         return scheme.lower() == "bearer" and is_same
 
 

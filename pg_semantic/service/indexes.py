@@ -28,12 +28,12 @@ class Searchable:
 class Indexes:
     """What a service knows of a database: looked up when first asked for, forgotten when it turns out to be gone."""
 
-    def __init__(self, engine: sa.Engine, fleet: Fleet) -> None:
+    def __init__(self, engine: sa.Engine, fleet: Fleet, *, statement_seconds: float) -> None:
         self.engine = engine
         self._fleet = fleet
         self._known: dict[str, Searchable] = {}
         self._looking_up = asyncio.Lock()
-        self._sessions = _beside(engine)
+        self._sessions = _beside(engine, statement_seconds)
 
     async def get(self, name: str) -> Searchable:
         """The semantic index of that name. Raises `errors.IndexNotFound`, and what loading its encoder raises."""
@@ -90,12 +90,19 @@ def _source(spec: IndexSpec) -> tuple[object, ...]:
     return spec.schema, spec.table, spec.key
 
 
-def _beside(engine: sa.Engine) -> AsyncEngine:
-    """An engine for searches, of the same database: read-only, whatever is asked."""
-    return create_async_engine(
+def _beside(engine: sa.Engine, statement_seconds: float) -> AsyncEngine:
+    """An engine for searches, of the same database: read-only, whatever is asked, and no statement for ever."""
+    made = create_async_engine(
         engine.url,
         connect_args={"prepare_threshold": None},
         execution_options={"isolation_level": "READ COMMITTED", "postgresql_readonly": True},
         pool_timeout=5,
         pool_pre_ping=True,
     )
+    patience = sa.select(sa.func.set_config("statement_timeout", f"{statement_seconds * 1000:.0f}", True))  # noqa: FBT003
+
+    @sa.event.listens_for(made.sync_engine, "begin")
+    def _bound(connection: sa.Connection) -> None:
+        connection.execute(patience)  # of the transaction alone: behind a pooler the connection is not ours to set
+
+    return made

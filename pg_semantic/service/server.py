@@ -52,7 +52,8 @@ def prepare(
             if generation.role == "live":
                 fleet.of(generation.spec.encoder)
     metrics.watch_database(engine, seconds=settings.service_status_seconds)
-    return Context(settings, fleet, metrics, Indexes(engine, fleet))
+    indexes = Indexes(engine, fleet, statement_seconds=settings.service_statement_seconds)
+    return Context(settings, fleet, metrics, indexes)
 
 
 def run(settings: Settings, serving: Serving, *, engine: sa.Engine | None) -> None:

@@ -23,6 +23,8 @@ _AGAIN = {"Retry-After": str(RETRY_SECONDS)}
 _BAD_VALUE = "22"  # the class of SQLSTATEs for values that are not of their type
 _SERVERS_FAULT = 500
 _DATABASE_AWAY = "The database can not be asked at the moment. Try again; the service's log has the reason."
+_CANCELED = "57014"
+_TOO_LONG = "The database took too long to answer. Ask for less; the service's settings say how long it may take."
 _KNOWN = (  # the first that fits
     (errors.EncoderUnavailable, 503, "encoder_unavailable"),
     (errors.EncoderMismatch, 503, "encoder_mismatch"),
@@ -111,5 +113,7 @@ def _of_database(error: errors.DatabaseError) -> JSONResponse:
     state = database.sqlstate(cause) if isinstance(cause, sa.exc.DBAPIError) else None
     if state and state.startswith(_BAD_VALUE):
         return answer(422, _NOT_A_KEY, "invalid_value", param="keys")
+    if state == _CANCELED:
+        return answer(503, _TOO_LONG, "database_timeout", headers=_AGAIN)
     log.error("the database can not be asked: %s", error, extra={"event": "database_away", "sqlstate": state})
     return answer(503, _DATABASE_AWAY, "database_unavailable", headers=_AGAIN)

@@ -68,7 +68,7 @@ class Answers:
             connection = lent.driver_connection
             lent.detach()  # it is not to be used for anything else after this
             assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
-            connection.execute(_written("listen"))
+            connection.execute(_written(sql.statement("queries", "listen")))
             connection.commit()
             while not done.is_set():
                 while self._answer(connection) == _TOGETHER and not done.is_set():
@@ -83,7 +83,9 @@ class Answers:
             return 0
         with connection.pipeline():
             binds = {"encoders": list(encoders), "most": _TOGETHER}
-            taken = [_Request(*row[:3]) for row in connection.execute(_written("take"), binds)]
+            taken = [
+                _Request(*row[:3]) for row in connection.execute(_written(sql.statement("queries", "take")), binds)
+            ]
             by_encoder = operator.attrgetter("encoder_id")
             for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
                 self._settle(connection, encoders[encoder_id], list(asked))
@@ -107,14 +109,14 @@ class Answers:
             return
         written = ["{" + ",".join(map(str, vector.tolist())) + "}" for vector in vectors]
         binds = {"ids": [request.id for request in asked], "vectors": written}
-        connection.execute(_written("answer"), binds)
+        connection.execute(_written(sql.statement("queries", "answer")), binds)
         self._made += len(asked)
 
     def _fail(self, connection: Connection, request: _Request, error: Exception) -> None:
         """Tells who asked; the log has no message of the encoder's, which may quote the text."""
         kind = type(error).__name__
         said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
-        connection.execute(_written("failed"), {"id": request.id, "error": said})
+        connection.execute(_written(sql.statement("queries", "failed")), {"id": request.id, "error": said})
         log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
 
     def _forget(self) -> None:
@@ -126,9 +128,9 @@ class Answers:
 
 
 @functools.cache
-def _written(name: str) -> bytes:
+def _written(statement: sa.TextClause) -> bytes:
     """A statement as the driver takes it."""
-    return str(sql.statement("queries", name).compile(dialect=_DIALECT)).encode()
+    return str(statement.compile(dialect=_DIALECT)).encode()
 
 
 def _vectors(encoder: Encoder, texts: list[str]) -> Vectors:

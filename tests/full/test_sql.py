@@ -164,6 +164,15 @@ def test_dblink_that_was_there_before_is_closed_too(place: Place, request: pytes
             connection.execute("SELECT dblink_exec('semantic', 'SELECT 1')")
 
 
+def test_nobody_is_asked_over_a_connection_that_is_open_to_everybody(answering: Place) -> None:
+    with answering.connect("postgres") as admin, answering.connect(answering.analyst) as connection:
+        admin.execute("GRANT USAGE ON SCHEMA semantic_dblink TO PUBLIC")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="everybody may use dblink"):
+            connection.execute(SEARCH, ["apple 8", 1])
+        admin.execute("REVOKE USAGE ON SCHEMA semantic_dblink FROM PUBLIC")
+        assert connection.execute(SEARCH, ["apple 8", 1]).fetchall() == [(8,)]
+
+
 def test_the_role_that_asks_can_do_nothing_else(answering: Place) -> None:
     with answering.connect("semantic_query") as connection:
         for statement in ("SELECT * FROM article", "SELECT * FROM article_semantic", "SELECT * FROM semantic.job"):

@@ -96,7 +96,9 @@ def test_without_a_key_a_name_that_leads_here_from_elsewhere_is_refused(unlocked
     assert unlocked.post("/v1/embeddings", json=EMBEDDING, headers={"Host": host}).status_code in {400, 421}
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]", "[::1]:8080", "LOCALHOST"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8080", "127.0.0.1:1", "127.8.8.8", "[::1]", "[::1]:8080", "LOCALHOST"]
+)
 def test_without_a_key_this_machine_is_let_in_by_all_its_names(unlocked: httpx2.Client, host: str) -> None:
     assert unlocked.post("/v1/embeddings", json=EMBEDDING, headers={"Host": host}).status_code == 200
 

@@ -116,7 +116,7 @@ def test_a_path_leads_to_no_file(client: httpx2.Client, path: str) -> None:
 
 def test_a_session_of_a_request_can_not_write(client: httpx2.Client, engine: sa.Engine) -> None:
     async def write() -> None:
-        indexes = Indexes(engine, Fleet(Settings(), seen=lambda *_: None))
+        indexes = Indexes(engine, Fleet(Settings(), seen=lambda *_: None), statement_seconds=9)
         try:
             async with indexes.session() as session:
                 await session.execute(sa.text("DELETE FROM article"))
@@ -334,3 +334,13 @@ def test_a_search_is_reranked(engine: sa.Engine, reranker: str) -> None:
         hits = found(client, text="harbour candle", rerank=True)
     assert [hit["key"]["id"] for hit in hits] == sorted(range(1, 6), key=lambda number: -float(scores[number - 1]))
     assert hits[0]["scores"]["rerank"] == pytest.approx(float(max(scores)))
+
+
+def test_a_search_that_the_database_does_not_answer_is_given_up(engine: sa.Engine) -> None:
+    Base.metadata.create_all(engine)
+    sync(engine)
+    with serving.running(encoder(), engine=engine, service_statement_seconds=0.2) as client, engine.begin() as busy:
+        assert ask(client).status_code == 200
+        busy.execute(sa.text("LOCK TABLE article"))
+        refused = ask(client)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_timeout")

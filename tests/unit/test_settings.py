@@ -42,6 +42,7 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "service_request_texts": ("4", 4),
     "service_text_characters": ("100", 100),
     "service_body_bytes": ("2048", 2048),
+    "service_statement_seconds": ("2.5", 2.5),
     "service_status_seconds": ("0", 0.0),
 }
 
