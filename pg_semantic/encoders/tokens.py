@@ -40,7 +40,7 @@ class Tokenized(Protocol):
         ...
 
     def features(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """What the encoder reads for some of the texts, padded to the longest of them or a little more."""
+        """What the encoder reads for some of the texts, padded to the longest of them."""
         ...
 
 
