@@ -3,8 +3,8 @@
     make bench-serve
 
 The service is a process of its own with the real all-MiniLM-L6-v2 on this machine, the clients are one more; they share
-its cores. Queries are lines of tldr pages, each with a number of its own, so that none is remembered. Rounds of one
-client and of 64 take turns.
+its cores. Queries are what the examples of tldr pages are for, no two the same, so that none is remembered. Rounds of
+one client and of 64 take turns.
 
 ``ratio_vs_serial`` (goal 3) is the throughput of 64 clients over that of one, in the same round, the median of rounds.
 With ten times as many, more than the service takes on at once, ``refused`` are told to try again and do after a

@@ -44,9 +44,8 @@ def build(context: Context) -> FastAPI:
     shell.mount(app)
     trouble.register(app)
     open_paths = guard.OPEN | shell.OPEN
-    app.add_middleware(
-        Intake, settings=context.settings, open_paths=open_paths
-    )  # the last to be added is the first to be asked
+    # The last to be added is the first to be asked.
+    app.add_middleware(Intake, settings=context.settings, open_paths=open_paths)
     app.add_middleware(Guard, key=key, open_paths=open_paths)
     app.add_middleware(Meter, metrics=context.metrics)
     return app
