@@ -29,6 +29,7 @@ TABLES = (
         encoder_id bigint NOT NULL REFERENCES semantic.encoder ON DELETE CASCADE,
         text text NOT NULL,
         ends_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 minute',
+        taken_by integer,  -- the server process of the worker that is at it
         error text
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
     """,
@@ -140,6 +141,54 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # What a worker does, in functions because their plans are kept by the server, whatever pooler is between. A request
+    # is free again when the server process of the worker that took it is gone.
+    """
+    CREATE FUNCTION semantic.take_queries_v1(encoders bigint[], most integer)
+    RETURNS TABLE (id bigint, encoder_id bigint, text text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        RETURN QUERY
+        UPDATE semantic.query_request AS request
+        SET taken_by = pg_backend_pid()
+        FROM (
+            SELECT waiting.id
+            FROM semantic.query_request AS waiting
+            WHERE waiting.error IS NULL AND waiting.encoder_id = ANY(encoders) AND (
+                taken_by IS NULL OR taken_by NOT IN (SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL)
+            )
+            ORDER BY waiting.id
+            LIMIT most
+            FOR UPDATE SKIP LOCKED
+        ) AS free
+        WHERE request.id = free.id
+        RETURNING request.id, request.encoder_id, request.text;
+    END
+    $body$
+    """,
+    # Keeps the vectors of requests, one after the other, and deletes these. They are seen at once, and need not outlive
+    # a crash: so the commit waits for no disk.
+    """
+    CREATE FUNCTION semantic.answer_queries_v1(requests bigint[], vectors real[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        size integer := cardinality(vectors) / cardinality(requests);
+    BEGIN
+        PERFORM set_config('synchronous_commit', 'off', true);
+        WITH answered AS (
+            DELETE FROM semantic.query_request WHERE id = ANY(requests) RETURNING id, encoder_id, text
+        )
+        INSERT INTO semantic.query_vector (encoder_id, text_hash, vector)
+        SELECT DISTINCT ON (encoder_id, text)
+               encoder_id, semantic.text_hash_v1(text), vectors[(number - 1) * size + 1:number * size]
+        FROM answered
+        JOIN unnest(requests) WITH ORDINALITY AS made (id, number) USING (id)
+        ON CONFLICT DO NOTHING;
+    END
+    $body$
+    """,
     # Commits in the middle, so it can neither be SECURITY DEFINER nor have a search_path of its own.
     """
     CREATE PROCEDURE semantic.embed_query_v1(
@@ -168,22 +217,21 @@ FUNCTIONS = (
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        place text := (
-            SELECT quote_ident(nspname)
-            FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
-            WHERE extname = 'dblink'
-        );
+        place text;
+        open boolean;
         call text := format('CALL semantic.embed_query_v1(%s, %L, %L, NULL)', encoder, query, seconds);
         known boolean;
         answer real[];
     BEGIN
-        IF place IS NULL OR NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'semantic') THEN
+        SELECT quote_ident(nspname), has_schema_privilege('public', pg_namespace.oid, 'USAGE') INTO place, open
+        FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+        WHERE extname = 'dblink' AND EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'semantic');
+        IF place IS NULL THEN
             RAISE EXCEPTION 'the query has no vector yet, and a SELECT can not ask a worker for it without dblink'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Run CALL semantic.embed_query(index, query) before, or have dblink and the foreign server '
                     '"semantic" set up.';
-        ELSIF (SELECT has_schema_privilege('public', extnamespace, 'USAGE') FROM pg_extension WHERE extname = 'dblink')
-        THEN
+        ELSIF open THEN
             RAISE EXCEPTION 'everybody may use dblink, and so the connection on which queries are asked'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Close it to all but the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
@@ -637,7 +685,8 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
-        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.await_query_v1, semantic.request_query_v1, "
-        "semantic.known_query_v1, semantic.require_query_v1, semantic.text_hash_v1"
+        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, semantic.take_queries_v1, "
+        "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "
+        "semantic.text_hash_v1"
     )
     op.execute("DROP TABLE semantic.query_request, semantic.query_vector")

@@ -1,8 +1,8 @@
 """Vectors for plain SQL: encodes the texts that SELECTs wait for, on a thread of the worker beside its pipeline.
 
-A request is announced by NOTIFY. It is held in a transaction while it is encoded, so that another worker takes it when
-this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so it is
-all done on the connection that listens, in two trips to the server, one before the encoder and one after.
+A request is announced by NOTIFY, and marked as taken by the connection that heard it, so that another worker takes it
+when this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so
+it is all done on that connection, in two trips to the server, one before the encoder and one after.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import functools
 import itertools
 import logging
 import operator
+import struct
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import psycopg
 import sqlalchemy as sa
+from psycopg import adapt, postgres, pq
 from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
@@ -33,6 +35,20 @@ _AGAIN_SECONDS = 2.0  # after the database refused
 _DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+
+class _Reals(adapt.Dumper):
+    """The numbers of vectors, row by row, as an array in the binary form of the protocol."""
+
+    oid = postgres.types["float4"].array_oid
+    format = pq.Format.BINARY
+
+    def dump(self, obj: Vectors) -> bytes:
+        numbers = np.empty(obj.size, [("bytes", ">i4"), ("number", ">f4")])
+        numbers["bytes"], numbers["number"] = 4, obj.ravel()
+        dimensions, nulls, lowest = 1, 0, 1
+        head = struct.pack(">5i", dimensions, nulls, postgres.types["float4"].oid, obj.size, lowest)
+        return head + numbers.tobytes()
 
 
 class _Request(NamedTuple):
@@ -68,8 +84,9 @@ class Answers:
             connection = lent.driver_connection
             lent.detach()  # it is not to be used for anything else after this
             assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
+            connection.autocommit = True
+            connection.adapters.register_dumper(np.ndarray, _Reals)
             connection.execute(_written(sql.statement("queries", "listen")))
-            connection.commit()
             while not done.is_set():
                 while self._answer(connection) == _TOGETHER and not done.is_set():
                     pass
@@ -81,15 +98,12 @@ class Answers:
         encoders = self._encoders()
         if not encoders:
             return 0
-        with connection.pipeline():
-            binds = {"encoders": list(encoders), "most": _TOGETHER}
-            taken = [
-                _Request(*row[:3]) for row in connection.execute(_written(sql.statement("queries", "take")), binds)
-            ]
-            by_encoder = operator.attrgetter("encoder_id")
-            for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
-                self._settle(connection, encoders[encoder_id], list(asked))
-            connection.commit()
+        binds = {"encoders": list(encoders), "most": _TOGETHER}
+        rows = connection.execute(_written(sql.statement("queries", "take")), binds)
+        taken = [_Request(*row) for row in rows]
+        by_encoder = operator.attrgetter("encoder_id")
+        for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
+            self._settle(connection, encoders[encoder_id], list(asked))
         return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
@@ -107,8 +121,7 @@ class Answers:
                 return
             self._fail(connection, asked[0], error)
             return
-        written = ["{" + ",".join(map(str, vector.tolist())) + "}" for vector in vectors]
-        binds = {"ids": [request.id for request in asked], "vectors": written}
+        binds = {"ids": [request.id for request in asked], "vectors": vectors}
         connection.execute(_written(sql.statement("queries", "answer")), binds)
         self._made += len(asked)
 

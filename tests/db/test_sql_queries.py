@@ -93,6 +93,11 @@ def is_answered(dsn: str, text: str) -> bool:
     return True
 
 
+def vector(text: str) -> Vectors:
+    """What `Counted` makes of a text."""
+    return HashedEncoder(32).encode_queries([text])[0]
+
+
 def call(dsn: str, text: str, *, options: str = "") -> None:
     with psycopg.connect(dsn, autocommit=True, options=options) as connection:
         connection.execute(CALL, [text])
@@ -128,7 +133,9 @@ def test_a_text_is_encoded_once_however_often_it_is_asked(answering: Counted, ds
     assert answering.asked == [["apple"]]
 
 
-def test_texts_that_wait_are_encoded_together(answering: Counted, dsn: str) -> None:
+def test_texts_that_wait_are_encoded_together_and_each_gets_its_own_vector(
+    answering: Counted, synced: sa.Engine, dsn: str
+) -> None:
     answering.go_on.clear()
     with ThreadPoolExecutor(9) as threads:
         first = threads.submit(call, dsn, "the first")
@@ -140,6 +147,9 @@ def test_texts_that_wait_are_encoded_together(answering: Counted, dsn: str) -> N
             one.result()
     assert answering.asked[0] == ["the first"]
     assert sorted(answering.asked[1]) == [f"another {number}" for number in range(8)]
+    for text in ("the first", *answering.asked[1]):
+        known = "SELECT semantic.known_query_v1(encoder_id, :text) FROM semantic.generation"
+        assert np.array_equal(np.array(rows(synced, known, text=text)[0][0], np.float32), vector(text))
 
 
 def test_a_text_that_breaks_the_encoder_is_an_error_to_who_asked_and_to_nobody_else(
@@ -222,21 +232,19 @@ def test_a_request_is_there_for_as_long_as_it_is_waited_for(synced: sa.Engine, d
     assert [float(left) for (left,) in rows(synced, kept)] == pytest.approx([60, 60, 200, 300], abs=5)
 
 
-def test_the_request_of_a_worker_that_dies_is_taken_by_another(synced: sa.Engine, dsn: str) -> None:
+def test_a_request_is_taken_by_one_worker_and_by_another_when_that_dies(synced: sa.Engine, dsn: str) -> None:
     first, second = Counted(), Counted()
     first.go_on.clear()
     with working(dsn, first), ThreadPoolExecutor(1) as threads:
         asked = threads.submit(patiently, dsn, "apple")
         assert first.asking.wait(10)
         with working(dsn, second):
-            execute(
-                synced,
-                "SELECT pg_terminate_backend(pid) FROM pg_locks "
-                "WHERE relation = CAST('semantic.query_request' AS regclass) AND mode = 'RowShareLock'",
-            )
+            call(dsn, "banana")
+            assert second.asked == [["banana"]]
+            execute(synced, "SELECT pg_terminate_backend(taken_by) FROM semantic.query_request")
             asked.result()
         first.go_on.set()
-    assert second.asked == [["apple"]]
+    assert second.asked == [["banana"], ["apple"]]
 
 
 def test_a_worker_that_lost_the_database_answers_again(answering: Counted, synced: sa.Engine, dsn: str) -> None:
