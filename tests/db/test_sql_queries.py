@@ -93,9 +93,9 @@ def is_answered(dsn: str, text: str) -> bool:
     return True
 
 
-def vector(text: str) -> Vectors:
-    """What `Counted` makes of a text."""
-    return HashedEncoder(32).encode_queries([text])[0]
+def vectors(text: str) -> Vectors:
+    """What `Counted` makes of a text, shape (1, 32)."""
+    return HashedEncoder(32).encode_queries([text])
 
 
 def call(dsn: str, text: str, *, options: str = "") -> None:
@@ -149,7 +149,7 @@ def test_texts_that_wait_are_encoded_together_and_each_gets_its_own_vector(
     assert sorted(answering.asked[1]) == [f"another {number}" for number in range(8)]
     for text in ("the first", *answering.asked[1]):
         known = "SELECT semantic.known_query_v1(encoder_id, :text) FROM semantic.generation"
-        assert np.array_equal(np.array(rows(synced, known, text=text)[0][0], np.float32), vector(text))
+        assert np.array_equal(np.array(rows(synced, known, text=text)[0], np.float32), vectors(text))
 
 
 def test_a_text_that_breaks_the_encoder_is_an_error_to_who_asked_and_to_nobody_else(
