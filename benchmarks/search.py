@@ -13,14 +13,15 @@ interpreter, or by whatever else should not have been on it.
 """
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import json
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
@@ -139,11 +140,14 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
             seconds.append(time.perf_counter() - started)
 
     async def watch() -> None:
-        while not done.is_set():
-            started, waited = time.perf_counter(), _waited_for_a_core()
-            await asyncio.sleep(0.001)
-            lags.append(time.perf_counter() - started - 0.001)
-            blocked.append(lags[-1] - (_waited_for_a_core() - waited))
+        with _waits() as waited_for_a_core:
+            started, waited = time.perf_counter(), waited_for_a_core()
+            while not done.is_set():
+                await asyncio.sleep(0.001)
+                now, waited_now = time.perf_counter(), waited_for_a_core()
+                lags.append(now - started - 0.001)
+                blocked.append(lags[-1] - (waited_now - waited))
+                started, waited = now, waited_now
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))  # connections, caches of statements
     seconds.clear()
@@ -160,12 +164,18 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
     }
 
 
-def _waited_for_a_core() -> float:
-    """Seconds that this thread was ready to run and was not, since it began (Linux; 0 elsewhere)."""
+@contextlib.contextmanager
+def _waits() -> Iterator[Callable[[], float]]:
+    """Says how many seconds this thread was ready to run and was not, since it began (Linux; 0 elsewhere)."""
     try:
-        return int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+        counted = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
     except FileNotFoundError:
-        return 0.0
+        yield lambda: 0.0
+        return
+    try:
+        yield lambda: int(os.pread(counted, 100, 0).split()[1]) / 1e9
+    finally:
+        os.close(counted)
 
 
 def questions() -> Iterator[str]:
