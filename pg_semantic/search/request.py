@@ -153,7 +153,7 @@ class Request(Generic[T]):
         """The parameters of the statement."""
         values: dict[str, object] = {}
         if vector is not None:
-            values[_VECTOR] = nearness.numbers(self.index.spec, vector)
+            values[_VECTOR] = nearness.text(self.index.spec, vector)
         if self.mode != "dense" or self.options.snippets:
             values[_TEXT] = self.text
         return values
