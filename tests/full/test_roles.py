@@ -1,20 +1,22 @@
 """The roles that the document makes: each can do its work, and no more."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+import yaml
 from sqlalchemy import orm
 
-from pg_semantic import Searcher, database
+from pg_semantic import Searcher, database, history
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import verify
 from pg_semantic.sync.worker import Worker
 from tests import documents
-from tests.db.library import Article, generation_of
+from tests.db.library import Article, Base, execute, generation_of, rows, sync
 from tests.full.conftest import PASSWORD, Place
 
 ROLES = ("semantic_worker", "app", "analyst")
@@ -91,3 +93,33 @@ def test_an_analyst_writes_nothing(granted: Place) -> None:
         for statement in ("UPDATE article SET title = 'x'", "DELETE FROM article_semantic", "TRUNCATE article"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+@pytest.fixture
+def new(primary: sa.URL) -> Iterator[Place]:
+    """A database with nothing in it, of a superuser who made it, as an image of Postgres leaves it."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(primary.render_as_string(hide_password=False), autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE boss_{name} SUPERUSER LOGIN PASSWORD '{PASSWORD}'".encode())
+        admin.execute(f"CREATE DATABASE {name} OWNER boss_{name}".encode())
+        yield Place(primary.set(database=name), f"boss_{name}", "nobody")
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        admin.execute(f"DROP ROLE IF EXISTS boss_{name}, app_owner".encode())
+
+
+def test_the_owner_that_the_compose_file_makes_is_no_superuser_and_needs_none(
+    new: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = yaml.safe_load((documents.ROOT / "docker-compose.yml").read_text())["configs"]["owner"]["content"]
+    monkeypatch.setenv("POSTGRES_PASSWORD", PASSWORD)
+    assert not new.psql(new.owner, f"\\set ON_ERROR_STOP on\n{script}")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        new.connect(new.owner)
+    engine = database.connect(new.url("app_owner"))
+    history.upgrade(engine)
+    Base.metadata.create_all(engine)
+    execute(engine, "INSERT INTO article SELECT i, 'apple ' || i, NULL, 'en' FROM generate_series(1, 9) AS i")
+    sync(engine)
+    assert rows(engine, "SELECT count(*) FROM article_semantic") == [(9,)]
+    assert rows(engine, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(False,)]
+    engine.dispose()

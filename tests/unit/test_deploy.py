@@ -52,12 +52,11 @@ def test_no_secret_has_a_default_and_nothing_is_published_beyond_this_machine(na
 
 def test_the_database_has_the_owner_of_the_documents_and_asks_for_passwords() -> None:
     made = SERVICES["db"]["environment"]
-    assert made["POSTGRES_USER"] == "app_owner"
     assert made["POSTGRES_INITDB_ARGS"] == "--auth-host=scram-sha-256"
-    dsn = f"postgresql://{made['POSTGRES_USER']}@db/{made['POSTGRES_DB']}"
+    dsn = f"postgresql://app_owner@db/{made['POSTGRES_DB']}"
     assert {SERVICES[name]["environment"]["PG_SEMANTIC_DSN"] for name in OURS} == {dsn}
-    assert f"CREATE ROLE {made['POSTGRES_USER']} " not in (ROOT / "docs/operations.md").read_text()
-    assert f"IN ROLE {made['POSTGRES_USER']};" in (ROOT / "docs/operations.md").read_text()
+    assert "CREATE ROLE app_owner " not in (ROOT / "docs/operations.md").read_text()
+    assert "IN ROLE app_owner;" in (ROOT / "docs/operations.md").read_text()
 
 
 @pytest.mark.parametrize("name", OURS)
