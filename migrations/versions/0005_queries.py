@@ -29,7 +29,6 @@ TABLES = (
         encoder_id bigint NOT NULL REFERENCES semantic.encoder ON DELETE CASCADE,
         text text NOT NULL,
         ends_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 minute',
-        taken_by integer,  -- the server process of the worker that is at it
         error text
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
     """,
@@ -141,34 +140,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What a worker does, in functions because their plans are kept by the server, whatever pooler is between. A request
-    # is free again when the server process of the worker that took it is gone.
-    """
-    CREATE FUNCTION semantic.take_queries_v1(encoders bigint[], most integer)
-    RETURNS TABLE (id bigint, encoder_id bigint, text text)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $body$
-    BEGIN
-        RETURN QUERY
-        UPDATE semantic.query_request AS request
-        SET taken_by = pg_backend_pid()
-        FROM (
-            SELECT waiting.id
-            FROM semantic.query_request AS waiting
-            WHERE waiting.error IS NULL AND waiting.encoder_id = ANY(encoders) AND (
-                taken_by IS NULL OR taken_by NOT IN (SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL)
-            )
-            ORDER BY waiting.id
-            LIMIT most
-            FOR UPDATE SKIP LOCKED
-        ) AS free
-        WHERE request.id = free.id
-        RETURNING request.id, request.encoder_id, request.text;
-    END
-    $body$
-    """,
     # Keeps the vectors of requests, one after the other, and deletes these. They are seen at once, and need not outlive
-    # a crash: so the commit waits for no disk.
+    # a crash: so the commit waits for no disk. A function, as the server keeps its plan, whatever pooler is between.
     """
     CREATE FUNCTION semantic.answer_queries_v1(requests bigint[], vectors real[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -685,7 +658,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
-        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, semantic.take_queries_v1, "
+        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, "
         "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "
         "semantic.text_hash_v1"
     )

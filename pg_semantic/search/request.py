@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 Mode = Literal["dense", "lexical", "hybrid"]
 
-_VECTOR, _TEXT = "semantic_query_vector", "semantic_query_text"
+VECTOR, _TEXT = "semantic_query_vector", "semantic_query_text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Request(Generic[T]):
         """The parameters of the statement."""
         values: dict[str, object] = {}
         if vector is not None:
-            values[_VECTOR] = nearness.text(self.index.spec, vector)
+            values[VECTOR] = nearness.text(self.index.spec, vector)
         if self.mode != "dense" or self.options.snippets:
             values[_TEXT] = self.text
         return values
@@ -172,7 +172,7 @@ def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None =
     if shape.mode == "lexical":
         relevance = hits.by_words(index, text)
     else:
-        query = examples or nearness.parameter(index.spec, _VECTOR)
+        query = examples or nearness.parameter(index.spec, VECTOR)
         relevance = hits.by_meaning(index, query)
         found.append(legs.dense(index, query, where=where, depth=shape.depth, exact=shape.exact))
     if shape.mode != "dense":

@@ -5,8 +5,15 @@
 LISTEN semantic_query
 
 -- name: take
--- Requests that nobody else is at, oldest first.
-SELECT id, encoder_id, text FROM semantic.take_queries_v1(:encoders, :most)
+-- Requests that nobody else is at, oldest first, and the beginning of the transaction at whose end they are free again
+-- if they were not answered. Whatever the database's default, it is to see what others have answered meanwhile.
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT id, encoder_id, text
+FROM semantic.query_request
+WHERE error IS NULL AND encoder_id = ANY(:encoders)
+ORDER BY id
+LIMIT :most
+FOR UPDATE SKIP LOCKED
 
 -- name: answer
 -- Keeps the vectors of requests and deletes these.

@@ -1,8 +1,8 @@
 """Vectors for plain SQL: encodes the texts that SELECTs wait for, on a thread of the worker beside its pipeline.
 
-A request is announced by NOTIFY, and marked as taken by the connection that heard it, so that another worker takes it
-when this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so
-it is all done on that connection, in two trips to the server, one before the encoder and one after.
+A request is announced by NOTIFY. It is held in a transaction while it is encoded, so that another worker takes it when
+this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so it is
+all done on the connection that listens, with few trips to the server.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class Answers:
             connection = lent.driver_connection
             lent.detach()  # it is not to be used for anything else after this
             assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
-            connection.autocommit = True
+            connection.autocommit = True  # the transactions of answers are begun as they are taken
             connection.adapters.register_dumper(np.ndarray, _Reals)
             connection.execute(_written(sql.statement("queries", "listen")))
             while not done.is_set():
@@ -99,11 +99,14 @@ class Answers:
         if not encoders:
             return 0
         binds = {"encoders": list(encoders), "most": _TOGETHER}
-        rows = connection.execute(_written(sql.statement("queries", "take")), binds)
-        taken = [_Request(*row) for row in rows]
+        taking = psycopg.ClientCursor(connection)  # with it, two statements are one trip
+        taking.execute(_written(sql.statement("queries", "take")), binds)
+        taking.nextset()
+        taken = [_Request(*row) for row in taking]
         by_encoder = operator.attrgetter("encoder_id")
         for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
             self._settle(connection, encoders[encoder_id], list(asked))
+        connection.commit()
         return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
@@ -147,8 +150,10 @@ def _written(statement: sa.TextClause) -> bytes:
 
 
 def _vectors(encoder: Encoder, texts: list[str]) -> Vectors:
-    """Vectors that can be compared; raises `errors.EncoderError` for others."""
+    """Vectors that can be compared, one a text; raises `errors.EncoderError` for others."""
     vectors = encoder.encode_queries(texts)
+    if len(vectors) != len(texts):
+        raise errors.EncoderError(f"The encoder returned {len(vectors)} vectors for {len(texts)} texts.")
     if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
         raise errors.EncoderError("The encoder returned a vector of zeros, NaN or infinity.")
     return vectors

@@ -241,7 +241,11 @@ def test_a_request_is_taken_by_one_worker_and_by_another_when_that_dies(synced: 
         with working(dsn, second):
             call(dsn, "banana")
             assert second.asked == [["banana"]]
-            execute(synced, "SELECT pg_terminate_backend(taken_by) FROM semantic.query_request")
+            execute(
+                synced,
+                "SELECT pg_terminate_backend(pid) FROM pg_locks "
+                "WHERE relation = CAST('semantic.query_request' AS regclass) AND mode = 'RowShareLock'",
+            )
             asked.result()
         first.go_on.set()
     assert second.asked == [["banana"], ["apple"]]

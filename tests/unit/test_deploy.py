@@ -52,6 +52,8 @@ def test_no_secret_has_a_default_and_nothing_is_published_beyond_this_machine(na
 
 def test_the_database_has_the_owner_of_the_documents_and_asks_for_passwords() -> None:
     made = SERVICES["db"]["environment"]
+    [script] = SERVICES["db"]["configs"]
+    assert script == {"source": "owner", "target": "/docker-entrypoint-initdb.d/owner.sql"}
     assert made["POSTGRES_INITDB_ARGS"] == "--auth-host=scram-sha-256"
     dsn = f"postgresql://app_owner@db/{made['POSTGRES_DB']}"
     assert {SERVICES[name]["environment"]["PG_SEMANTIC_DSN"] for name in OURS} == {dsn}

@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 
+from pg_semantic.search import request
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -49,9 +51,10 @@ class Trace:
 def _told(statement: sa.Executable, given: Mapping[str, Any], *, ms: float, dialect: sa.Dialect) -> Ran:
     assert isinstance(statement, sa.ClauseElement)  # noqa: S101 - all that compiles is one
     compiled = statement.compile(dialect=dialect)
-    values = {name: _shown(value) for name, value in ({**compiled.params, **given}).items()}
+    values = {name: _shown(name, value) for name, value in ({**compiled.params, **given}).items()}
     return Ran(str(compiled), values, ms)
 
 
-def _shown(value: object) -> str:
-    return f"[{len(value)} numbers]" if isinstance(value, list) else repr(value)
+def _shown(name: str, value: object) -> str:
+    numbers = str(value).split(",") if name == request.VECTOR else value
+    return f"[{len(numbers)} numbers]" if isinstance(numbers, list) else repr(value)
