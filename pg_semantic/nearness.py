@@ -57,8 +57,12 @@ def numbers(spec: IndexSpec, vector: Vector) -> list[float]:
 
 def text(spec: IndexSpec, vector: Vector) -> str:
     """A query vector as the server reads it, in a third of the time that pgvector's types take. Raises as `numbers`."""
-    found = numbers(spec, vector)
-    return f"[{','.join(['%.9g'] * len(found))}]" % tuple(found)  # the digits that tell all 32-bit numbers apart
+    return written(numbers(spec, vector), "[]")
+
+
+def written(values: Sequence[float], brackets: str) -> str:
+    """Numbers as a literal in brackets, with the digits that tell all of 32 bits apart."""
+    return f"{brackets[0]}{','.join(['%.9g'] * len(values))}{brackets[1]}" % tuple(values)
 
 
 def distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:

@@ -75,6 +75,8 @@ FUNCTIONS = (
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
+        waiting bigint;
+        ended boolean;
         made bigint;
     BEGIN
         PERFORM semantic.require_query_v1(query);
@@ -84,14 +86,20 @@ FUNCTIONS = (
             RAISE EXCEPTION 'the query can not be encoded: no worker runs'
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Start one: pg-semantic worker.';
         END IF;
-        DELETE FROM semantic.query_request
-        WHERE id IN (
-            SELECT id FROM semantic.query_request
-            WHERE ends_at < clock_timestamp()
-            LIMIT 100
-            FOR UPDATE SKIP LOCKED
-        );
-        IF (SELECT count(*) >= 500 FROM semantic.query_request WHERE encoder_id = encoder AND error IS NULL) THEN
+        SELECT count(*) FILTER (WHERE encoder_id = encoder AND error IS NULL AND ends_at >= clock_timestamp()),
+               bool_or(ends_at < clock_timestamp())
+        INTO waiting, ended
+        FROM semantic.query_request;
+        IF ended THEN
+            DELETE FROM semantic.query_request
+            WHERE id IN (
+                SELECT id FROM semantic.query_request
+                WHERE ends_at < clock_timestamp()
+                LIMIT 100
+                FOR UPDATE SKIP LOCKED
+            );
+        END IF;
+        IF waiting >= 500 THEN
             RAISE EXCEPTION 'the query can not be encoded: 500 others wait already'
             USING ERRCODE = 'insufficient_resources',
                 HINT = 'Try again in a moment; if it goes on, run more workers.';
@@ -193,7 +201,6 @@ FUNCTIONS = (
         place text;
         open boolean;
         call text := format('CALL semantic.embed_query_v1(%s, %L, %L, NULL)', encoder, query, seconds);
-        known boolean;
         answer real[];
     BEGIN
         SELECT quote_ident(nspname), has_schema_privilege('public', pg_namespace.oid, 'USAGE') INTO place, open
@@ -210,22 +217,23 @@ FUNCTIONS = (
                 HINT = 'Close it to all but the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
                     'USAGE ON SCHEMA semantic_dblink TO the owner; ALTER EXTENSION dblink SET SCHEMA semantic_dblink.';
         END IF;
-        FOR attempt IN 1..2 LOOP
-            EXECUTE format('SELECT coalesce(''semantic'' = ANY(%s.dblink_get_connections()), false)', place) INTO known;
-            IF NOT known THEN
-                EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
-            END IF;
+        FOR attempt IN 1..3 LOOP
             BEGIN
-                EXECUTE format('SELECT vector FROM %s.dblink(''semantic'', %L) AS made (vector real[])', place, call)
-                INTO answer;
-                RETURN answer;
+                EXECUTE format(
+                    'SELECT CASE WHEN ''semantic'' = ANY(%1$s.dblink_get_connections()) '
+                    'THEN (SELECT vector FROM %1$s.dblink(''semantic'', $1) AS made (vector real[])) END', place
+                ) INTO answer USING call;
+                IF answer IS NOT NULL THEN
+                    RETURN answer;
+                END IF;
             EXCEPTION WHEN connection_exception OR connection_failure OR connection_does_not_exist
                 OR admin_shutdown OR crash_shutdown THEN
                 EXECUTE format('SELECT %s.dblink_disconnect(''semantic'')', place);
-                IF attempt = 2 THEN
+                IF attempt = 3 THEN
                     RAISE;
                 END IF;
             END;
+            EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
         END LOOP;
     END
     $body$

@@ -16,7 +16,7 @@ LIMIT :most
 FOR UPDATE SKIP LOCKED
 
 -- name: answer
--- Keeps the vectors of requests and deletes these.
+-- Keeps the vectors of requests, one after the other, and deletes these.
 SELECT semantic.answer_queries_v1(:ids, :vectors)
 
 -- name: failed

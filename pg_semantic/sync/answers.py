@@ -2,7 +2,7 @@
 
 A request is announced by NOTIFY. It is held in a transaction while it is encoded, so that another worker takes it when
 this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so it is
-all done on the connection that listens, with few trips to the server.
+all done on the connection that listens, in two trips to the server, one before the encoder and one after.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import functools
 import itertools
 import logging
 import operator
-import struct
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -18,11 +17,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import psycopg
 import sqlalchemy as sa
-from psycopg import adapt, postgres, pq
 from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
-from pg_semantic import errors, sql
+from pg_semantic import errors, nearness, sql
 from pg_semantic.encoders import Encoder, Vectors
 from pg_semantic.settings import Settings
 from pg_semantic.sync.roster import Roster
@@ -35,20 +33,7 @@ _AGAIN_SECONDS = 2.0  # after the database refused
 _DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
-
-
-class _Reals(adapt.Dumper):
-    """The numbers of vectors, row by row, as an array in the binary form of the protocol."""
-
-    oid = postgres.types["float4"].array_oid
-    format = pq.Format.BINARY
-
-    def dump(self, obj: Vectors) -> bytes:
-        numbers = np.empty(obj.size, [("bytes", ">i4"), ("number", ">f4")])
-        numbers["bytes"], numbers["number"] = 4, obj.ravel()
-        dimensions, nulls, lowest = 1, 0, 1
-        head = struct.pack(">5i", dimensions, nulls, postgres.types["float4"].oid, obj.size, lowest)
-        return head + numbers.tobytes()
+_Answer: TypeAlias = tuple[sa.TextClause, dict[str, object]]  # a statement and its parameters
 
 
 class _Request(NamedTuple):
@@ -85,7 +70,6 @@ class Answers:
             lent.detach()  # it is not to be used for anything else after this
             assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
             connection.autocommit = True  # the transactions of answers are begun as they are taken
-            connection.adapters.register_dumper(np.ndarray, _Reals)
             connection.execute(_written(sql.statement("queries", "listen")))
             while not done.is_set():
                 while self._answer(connection) == _TOGETHER and not done.is_set():
@@ -98,42 +82,35 @@ class Answers:
         encoders = self._encoders()
         if not encoders:
             return 0
-        binds = {"encoders": list(encoders), "most": _TOGETHER}
-        taking = psycopg.ClientCursor(connection)  # with it, two statements are one trip
-        taking.execute(_written(sql.statement("queries", "take")), binds)
-        taking.nextset()
-        taken = [_Request(*row) for row in taking]
+        cursor = psycopg.ClientCursor(connection)  # with it, several statements are one trip
+        cursor.execute(_written(sql.statement("queries", "take")), {"encoders": list(encoders), "most": _TOGETHER})
+        cursor.nextset()
+        taken = [_Request(*row) for row in cursor]
         by_encoder = operator.attrgetter("encoder_id")
-        for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder):
-            self._settle(connection, encoders[encoder_id], list(asked))
-        connection.commit()
+        groups = itertools.groupby(sorted(taken, key=by_encoder), by_encoder)
+        made = [one for encoder_id, asked in groups for one in self._answers(encoders[encoder_id], list(asked))]
+        filled = [cursor.mogrify(_written(statement), binds) for statement, binds in made]
+        cursor.execute(";\n".join([*filled, "COMMIT"]).encode())
         return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
         """The encoders of the generations that are served, by their numbers in the database."""
         return {one.generation.spec.encoder.id: one.encoder for one in self._roster.served.values()}
 
-    def _settle(self, connection: Connection, encoder: Encoder, asked: Sequence[_Request]) -> None:
-        """Answers requests together; when that fails, each by itself."""
+    def _answers(self, encoder: Encoder, asked: Sequence[_Request]) -> list[_Answer]:
+        """The statements that answer requests, together; when that fails, each by itself."""
         try:
             vectors = _vectors(encoder, [request.text for request in asked])
         except Exception as error:  # noqa: BLE001 - whatever an encoder raises, who asked is told
             if len(asked) > 1:
-                for request in asked:
-                    self._settle(connection, encoder, [request])
-                return
-            self._fail(connection, asked[0], error)
-            return
-        binds = {"ids": [request.id for request in asked], "vectors": vectors}
-        connection.execute(_written(sql.statement("queries", "answer")), binds)
+                return [answer for request in asked for answer in self._answers(encoder, [request])]
+            return [_failure(asked[0], error)]
         self._made += len(asked)
-
-    def _fail(self, connection: Connection, request: _Request, error: Exception) -> None:
-        """Tells who asked; the log has no message of the encoder's, which may quote the text."""
-        kind = type(error).__name__
-        said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
-        connection.execute(_written(sql.statement("queries", "failed")), {"id": request.id, "error": said})
-        log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
+        binds: dict[str, object] = {
+            "ids": [request.id for request in asked],
+            "vectors": nearness.written(vectors.ravel().tolist(), "{}"),
+        }
+        return [(sql.statement("queries", "answer"), binds)]
 
     def _forget(self) -> None:
         """Keeps the cache within its size, when there is nothing else to do."""
@@ -141,6 +118,14 @@ class Answers:
             with self._engine.begin() as connection:
                 connection.execute(sql.statement("queries", "forget"), {"kept": self._kept})
             self._made = 0
+
+
+def _failure(request: _Request, error: Exception) -> _Answer:
+    """Tells who asked; the log has no message of the encoder's, which may quote the text."""
+    kind = type(error).__name__
+    said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
+    log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
+    return sql.statement("queries", "failed"), {"id": request.id, "error": said}
 
 
 @functools.cache
