@@ -90,7 +90,7 @@ class Answers:
         groups = itertools.groupby(sorted(taken, key=by_encoder), by_encoder)
         made = [one for encoder_id, asked in groups for one in self._answers(encoders[encoder_id], list(asked))]
         filled = [cursor.mogrify(_written(statement), binds) for statement, binds in made]
-        cursor.execute(";\n".join([*filled, "COMMIT"]).encode())
+        cursor.execute(";\n".join([*filled, "COMMIT"]).encode(connection.info.encoding))
         return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
