@@ -1,12 +1,15 @@
 """Cutting a row's text into chunks that fit an encoder; no database, no encoder of its own."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from pg_semantic import errors, hashing
 
 _CHARACTERS_OF_A_LONG_TOKEN = 8
+
+Split: TypeAlias = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,16 @@ class Chunking:
             )
 
 
+class Splitter(NamedTuple):
+    """Two ways of cutting a text into pieces of at most so many tokens, in order.
+
+    A piece of ``quick`` may be longer once it is counted by itself; ``exact`` may be many times as slow.
+    """
+
+    quick: Split
+    exact: Split
+
+
 class Ruler(Protocol):
     """What chunking needs to know of an encoder: how it counts tokens and where it may cut."""
 
@@ -41,8 +54,8 @@ class Ruler(Protocol):
         """Tokens that the encoder reads for each text, special tokens and document prompt included."""
         ...
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """A function that cuts a text into pieces of at most ``max_tokens``, counted as above."""
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+        """What cuts a text into pieces of at most ``max_tokens``, counted as above."""
         ...
 
 
@@ -65,15 +78,16 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: Ruler) -> list[l
     With no recipe a text is one chunk, marked truncated when the encoder can not read all of it.
     """
     stripped = [text.strip() for text in texts]
-    counts = ruler.count_tokens(stripped)
     if recipe is None:
-        whole = zip(stripped, counts, strict=True)
+        whole = zip(stripped, ruler.count_tokens(stripped), strict=True)
         return [[Chunk(text, n, truncated=n > ruler.max_tokens)] if text else [] for text, n in whole]
     limit = _limit(recipe, ruler)
-    cutter = _Cutter(recipe, ruler) if max(counts, default=0) > limit else None
+    near = [text for text in stripped if text and len(text) <= limit * _CHARACTERS_OF_A_LONG_TOKEN]
+    fitting = {text: n for text, n in zip(near, ruler.count_tokens(near), strict=True) if n <= limit}
+    cutter = functools.cache(lambda: _Cutter(recipe, ruler))
     return [
-        [] if not text else cutter.cut(text) if cutter and count > limit else [Chunk(text, count, truncated=False)]
-        for text, count in zip(stripped, counts, strict=True)
+        [Chunk(text, fitting[text], truncated=False)] if text in fitting else cutter().cut(text) if text else []
+        for text in stripped
     ]
 
 
@@ -108,27 +122,32 @@ class _Cutter:
         self._split_beside_head = ruler.splitter(max_tokens=beside, overlap_tokens=min(overlap, beside - overhead - 1))
 
     def cut(self, text: str) -> list[Chunk]:
-        pieces = self._with_head(text) or self._split(text)
+        chunks = self._cut(text, self._split.quick, self._split_beside_head.quick)
+        if any(chunk.token_count > self.limit for chunk in chunks):
+            return self._cut(text, self._split.exact, self._split_beside_head.exact)
+        return chunks
+
+    def _cut(self, text: str, split: Split, beside_head: Split) -> list[Chunk]:
+        whole = split(text)
+        pieces = self._with_head(text, whole[0], split=split, beside_head=beside_head) or whole
         counts = self._ruler.count_tokens(pieces)
         return [Chunk(piece, n, truncated=n > self._ruler.max_tokens) for piece, n in zip(pieces, counts, strict=True)]
 
-    def _with_head(self, text: str) -> list[str] | None:
+    def _with_head(self, text: str, head: str, *, split: Split, beside_head: Split) -> list[str] | None:
         """Keeps a short beginning, as a title is, together with what follows it; None for a text that has none.
 
         A splitter that respects paragraphs leaves a title alone whenever the paragraph after it fills a chunk, and
         the vector of two words comes near to everything. Where a chunk ends is decided by the text near it, so that
-        the beginning of a long text is enough to look at.
+        the beginning of what follows is enough to look at.
         """
-        window = self.limit * _CHARACTERS_OF_A_LONG_TOKEN
-        head = self._split(text[:window])[0]
         rest = text[len(head) :]
         if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
             return None
-        beside, *others = self._split_beside_head(rest[:window]) or [""]
+        beside, *others = beside_head(rest[: self.limit * _CHARACTERS_OF_A_LONG_TOKEN]) or [""]
         if not others:
             return None
         first = text[: text.index(beside, len(head)) + len(beside)]
         if self._ruler.count_tokens([first])[0] > self.limit:
             return None
         next_start = text.index(others[0], len(head)) if self._overlaps else len(first)
-        return [first, *self._split(text[next_start:])]
+        return [first, *split(text[next_start:])]

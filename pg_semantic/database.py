@@ -4,7 +4,9 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
@@ -112,6 +114,12 @@ def translated() -> Iterator[None]:
 def qualified_name(schema: str | None, name: str) -> str:
     """A relation's name as one text, quoted where needed, for ``to_regclass`` and the like."""
     return _PREPARER.format_table(sa.table(name, schema=schema))
+
+
+def storable(text: str, driver: psycopg.Connection[Any]) -> str:
+    """A text of whatever origin as a connection can send it: with what its encoding has not, and NUL, escaped."""
+    encoding = driver.info.encoding
+    return text.encode(encoding, "backslashreplace").decode(encoding).replace("\0", "\\x00")
 
 
 def sqlstate(error: exc.DBAPIError) -> str | None:

@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
-from pg_semantic import sql
+from pg_semantic import database, sql
 
 EDIT, BACKFILL = 0, 1  # priorities
 
@@ -120,6 +121,7 @@ def fail(
     retry_seconds: float,
 ) -> None:
     """Records that a job failed; it is tried again with back-off, and parked after ``max_attempts``."""
+    driver: Any = connection.connection.driver_connection
     connection.execute(
         sql.statement("jobs", "fail"),
         {
@@ -127,7 +129,7 @@ def fail(
             "claim": claimed.token,
             "key": job.key,
             "version": job.version,
-            "error": error,
+            "error": database.storable(error, driver),
             "max_attempts": max_attempts,
             "retry": retry_seconds,
         },

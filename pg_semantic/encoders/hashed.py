@@ -3,10 +3,11 @@
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from pg_semantic.chunking import Splitter
 from pg_semantic.encoders.base import Vectors
 
 _WORD = re.compile(r"\w+")
@@ -51,14 +52,15 @@ class HashedEncoder:
         """As `base.Encoder.count_tokens`; a token is a word."""
         return [len(_words(text)) for text in texts]
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
         """As `base.Encoder.splitter`."""
         from semantic_text_splitter import TextSplitter
 
         def length(text: str) -> int:
             return len(_words(text))
 
-        return TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
+        cut = TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
+        return Splitter(cut, cut)
 
 
 def _words(text: str) -> list[str]:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
-from pg_semantic import errors, nearness, sql
+from pg_semantic import database, errors, nearness, sql
 from pg_semantic.encoders import Encoder, Vectors
 from pg_semantic.settings import Settings
 from pg_semantic.sync.roster import Roster
@@ -72,12 +72,12 @@ class Answers:
             connection.autocommit = True  # the transactions of answers are begun as they are taken
             connection.execute(_written(sql.statement("queries", "listen")))
             while not done.is_set():
-                while self._answer(connection) == _TOGETHER and not done.is_set():
+                while self._answer_some(connection) == _TOGETHER and not done.is_set():
                     pass
                 if not list(connection.notifies(timeout=_LOOK_SECONDS, stop_after=1)):
                     self._forget()
 
-    def _answer(self, connection: Connection) -> int:
+    def _answer_some(self, connection: Connection) -> int:
         """Answers some requests, and says how many there were; one that comes meanwhile is heard of afterwards."""
         encoders = self._encoders()
         if not encoders:
@@ -87,9 +87,11 @@ class Answers:
         cursor.nextset()
         taken = [_Request(*row) for row in cursor]
         by_encoder = operator.attrgetter("encoder_id")
-        groups = itertools.groupby(sorted(taken, key=by_encoder), by_encoder)
-        made = [one for encoder_id, asked in groups for one in self._answers(encoders[encoder_id], list(asked))]
-        filled = [cursor.mogrify(_written(statement), binds) for statement, binds in made]
+        filled = [
+            cursor.mogrify(_written(statement), binds)
+            for encoder_id, asked in itertools.groupby(sorted(taken, key=by_encoder), by_encoder)
+            for statement, binds in self._statements(connection, encoders[encoder_id], list(asked))
+        ]
         cursor.execute(";\n".join([*filled, "COMMIT"]).encode(connection.info.encoding))
         return len(taken)
 
@@ -97,14 +99,14 @@ class Answers:
         """The encoders of the generations that are served, by their numbers in the database."""
         return {one.generation.spec.encoder.id: one.encoder for one in self._roster.served.values()}
 
-    def _answers(self, encoder: Encoder, asked: Sequence[_Request]) -> list[_Answer]:
+    def _statements(self, connection: Connection, encoder: Encoder, asked: Sequence[_Request]) -> list[_Answer]:
         """The statements that answer requests, together; when that fails, each by itself."""
         try:
             vectors = _vectors(encoder, [request.text for request in asked])
         except Exception as error:  # noqa: BLE001 - whatever an encoder raises, who asked is told
             if len(asked) > 1:
-                return [answer for request in asked for answer in self._answers(encoder, [request])]
-            return [_failure(asked[0], error)]
+                return [answer for request in asked for answer in self._statements(connection, encoder, [request])]
+            return [_failure(connection, asked[0], error)]
         self._made += len(asked)
         binds: dict[str, object] = {
             "ids": [request.id for request in asked],
@@ -120,12 +122,12 @@ class Answers:
             self._made = 0
 
 
-def _failure(request: _Request, error: Exception) -> _Answer:
+def _failure(connection: Connection, request: _Request, error: Exception) -> _Answer:
     """Tells who asked; the log has no message of the encoder's, which may quote the text."""
     kind = type(error).__name__
     said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
     log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
-    return sql.statement("queries", "failed"), {"id": request.id, "error": said}
+    return sql.statement("queries", "failed"), {"id": request.id, "error": database.storable(said, connection)}
 
 
 @functools.cache

@@ -87,6 +87,21 @@ def test_an_encoder_that_runs_out_of_memory_is_given_less_down_to_the_row_that_i
     assert truth(articles).missing == {"20"}
 
 
+def test_a_row_whose_error_can_not_be_written_as_it_is_parks_alone(articles: sa.Engine) -> None:
+    class Strange(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            if any("poison" in text for text in texts):
+                raise RuntimeError("a NUL \0, half a pair \udc80")
+            return super().encode_documents(texts)
+
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+    execute(articles, "UPDATE article SET title = 'poison' WHERE id = 20")
+    done = sync(articles, lambda *_, **__: Strange(32), max_attempts=1)
+    assert (done.rows, done.rows_failed) == (49, 1)
+    said = "RuntimeError: a NUL \\x00, half a pair \\udc80"
+    assert rows(articles, "SELECT key, state, error FROM semantic.job") == [("20", "failed", said)]
+
+
 def test_text_beyond_the_encoders_limit_is_cut_so_that_all_of_it_is_read(articles: sa.Engine) -> None:
     execute(
         articles, "INSERT INTO article SELECT 1, NULL, string_agg('w' || i, ' '), 'en' FROM generate_series(1, 999) i"

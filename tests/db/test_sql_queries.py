@@ -36,7 +36,7 @@ class Counted(HashedEncoder):
         self.asking.set()
         assert self.go_on.wait(20)
         if any("poison" in text for text in texts):
-            raise ValueError("this is too much for me")
+            raise ValueError("this is too much for me: \0 \udc80")
         if any("zero" in text for text in texts):
             return np.zeros((len(texts), 32), np.float32)
         return super().encode_queries(texts)
@@ -162,7 +162,7 @@ def test_a_text_that_breaks_the_encoder_is_an_error_to_who_asked_and_to_nobody_e
         bad, good = threads.submit(call, dsn, "poison"), threads.submit(call, dsn, "apple")
         until(dsn, "SELECT count(*) = 3 FROM semantic.query_request")
         answering.go_on.set()
-        with pytest.raises(psycopg.Error, match="ValueError: this is too much for me"):
+        with pytest.raises(psycopg.Error, match=r"ValueError: this is too much for me: \\x00 \\udc80"):
             bad.result()
         first.result()
         good.result()
