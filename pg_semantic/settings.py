@@ -107,8 +107,8 @@ class Settings(pydantic_settings.BaseSettings):
         ),
     ] = 8.0
     write_chunks: Annotated[
-        int, Field(ge=1, description="Chunks per write transaction: the longest that an edit of their rows can wait.")
-    ] = 64
+        int, Field(ge=1, description="Chunks per write transaction: so long can a DELETE of one of their rows wait.")
+    ] = 128
     poll_seconds: Annotated[
         float,
         Field(
@@ -148,7 +148,7 @@ class Settings(pydantic_settings.BaseSettings):
     ] = 10_000
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="The HNSW index is built once at most this many jobs are waiting.")
-    ] = 1000
+    ] = 100
     service_api_key: Annotated[
         pydantic.SecretStr | None,
         Field(description="The key that callers of the service send; without one it answers to this machine alone."),

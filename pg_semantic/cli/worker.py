@@ -1,5 +1,6 @@
 """``pg-semantic worker``: the process that keeps vectors true to the text."""
 
+import gc
 import logging
 import os
 import signal
@@ -9,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic import errors, settings
+from pg_semantic import encoders, errors, settings
 from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
+from pg_semantic.encoders import Encoder
 from pg_semantic.sync import signals
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
@@ -61,7 +63,7 @@ def worker(
 def _work(configured: settings.Settings, *, once: bool, json: bool, dsn: str | None, supervised: bool) -> None:
     stop = threading.Event()
     with options.engine(dsn) as engine, progress.bar(engine, shown=once and not (json or supervised)) as advance:
-        working = Worker(engine, configured, on_progress=advance)
+        working = Worker(engine, configured, load=_loaded, on_progress=advance)
         _obey_signals(working, stop, configured.drain_seconds)
         if supervised:
             threading.Thread(target=_stop_with_supervisor, daemon=True).start()
@@ -69,6 +71,13 @@ def _work(configured: settings.Settings, *, once: bool, json: bool, dsn: str | N
     if once and stop.is_set():
         raise typer.Exit(_INTERRUPTED)
     _print(done, json=json)
+
+
+def _loaded(reference: str, *, dimensions: int, settings: settings.Settings) -> Encoder:
+    """An encoder that stays: to look through all it consists of for garbage would stop all for a third of a second."""
+    encoder = encoders.load(reference, dimensions=dimensions, settings=settings)
+    gc.freeze()
+    return encoder
 
 
 def _obey_signals(working: Worker, stop: threading.Event, drain_seconds: float) -> None:
