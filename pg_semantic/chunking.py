@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from pg_semantic import errors, hashing
 
@@ -32,16 +32,6 @@ class Chunking:
             )
 
 
-class Splitter(NamedTuple):
-    """Two ways of cutting a text into pieces of at most so many tokens, in order.
-
-    A piece of ``quick`` may be longer once it is counted by itself; ``exact`` may be many times as slow.
-    """
-
-    quick: Split
-    exact: Split
-
-
 class Ruler(Protocol):
     """What chunking needs to know of an encoder: how it counts tokens and where it may cut."""
 
@@ -54,8 +44,8 @@ class Ruler(Protocol):
         """Tokens that the encoder reads for each text, special tokens and document prompt included."""
         ...
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
-        """What cuts a text into pieces of at most ``max_tokens``, counted as above."""
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Split:
+        """A function that cuts a text into pieces of ``max_tokens``; counted by itself, one may have a few more."""
         ...
 
 
@@ -114,26 +104,33 @@ class _Cutter:
         require_room(recipe, ruler)
         self.limit = _limit(recipe, ruler)
         self._ruler = ruler
-        overhead = ruler.count_tokens([""])[0]
-        beside = overhead + max(1, (self.limit - overhead) * 3 // 4 - 4)
-        overlap = recipe.overlap_tokens
-        self._overlaps = overlap > 0
-        self._split = ruler.splitter(max_tokens=self.limit, overlap_tokens=overlap)
-        self._split_beside_head = ruler.splitter(max_tokens=beside, overlap_tokens=min(overlap, beside - overhead - 1))
+        self._overhead = ruler.count_tokens([""])[0]
+        self._overlap = recipe.overlap_tokens
+        self._split, self._split_beside_head = (functools.cache(make) for make in (self._splitter, self._beside_head))
 
     def cut(self, text: str) -> list[Chunk]:
-        chunks = self._cut(text, self._split.quick, self._split_beside_head.quick)
-        if any(chunk.token_count > self.limit for chunk in chunks):
-            return self._cut(text, self._split.exact, self._split_beside_head.exact)
+        """Chunks within the limit; where one is not, as it is tokenised otherwise than in the text, all are shorter."""
+        most, least = self.limit, self._overhead + self._overlap + 1
+        chunks = self._cut(text, most)
+        while most > least and (over := max(chunk.token_count for chunk in chunks) - self.limit) > 0:
+            most = max(least, most - over)
+            chunks = self._cut(text, most)
         return chunks
 
-    def _cut(self, text: str, split: Split, beside_head: Split) -> list[Chunk]:
-        whole = split(text)
-        pieces = self._with_head(text, whole[0], split=split, beside_head=beside_head) or whole
+    def _splitter(self, most: int) -> Split:
+        overlap = min(self._overlap, most - self._overhead - 1)
+        return self._ruler.splitter(max_tokens=most, overlap_tokens=overlap)
+
+    def _beside_head(self, most: int) -> Split:
+        return self._splitter(self._overhead + max(1, (most - self._overhead) * 3 // 4 - 4))
+
+    def _cut(self, text: str, most: int) -> list[Chunk]:
+        whole = self._split(most)(text)
+        pieces = self._with_head(text, whole[0], most=most) or whole
         counts = self._ruler.count_tokens(pieces)
         return [Chunk(piece, n, truncated=n > self._ruler.max_tokens) for piece, n in zip(pieces, counts, strict=True)]
 
-    def _with_head(self, text: str, head: str, *, split: Split, beside_head: Split) -> list[str] | None:
+    def _with_head(self, text: str, head: str, *, most: int) -> list[str] | None:
         """Keeps a short beginning, as a title is, together with what follows it; None for a text that has none.
 
         A splitter that respects paragraphs leaves a title alone whenever the paragraph after it fills a chunk, and
@@ -143,11 +140,11 @@ class _Cutter:
         rest = text[len(head) :]
         if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
             return None
-        beside, *others = beside_head(rest[: self.limit * _CHARACTERS_OF_A_LONG_TOKEN]) or [""]
+        beside, *others = self._split_beside_head(most)(rest[: self.limit * _CHARACTERS_OF_A_LONG_TOKEN]) or [""]
         if not others:
             return None
         first = text[: text.index(beside, len(head)) + len(beside)]
         if self._ruler.count_tokens([first])[0] > self.limit:
             return None
-        next_start = text.index(others[0], len(head)) if self._overlaps else len(first)
-        return [first, *split(text[next_start:])]
+        next_start = text.index(others[0], len(head)) if self._overlap else len(first)
+        return [first, *self._split(most)(text[next_start:])]

@@ -1,5 +1,6 @@
 """Connecting to a database, asking whether it is ready for us, and turning driver errors into ours."""
 
+import codecs
 import contextlib
 import re
 from collections.abc import Iterator
@@ -117,9 +118,10 @@ def qualified_name(schema: str | None, name: str) -> str:
 
 
 def storable(text: str, driver: psycopg.Connection[Any]) -> str:
-    """A text of whatever origin as a connection can send it: with what its encoding has not, and NUL, escaped."""
-    encoding = driver.info.encoding
-    return text.encode(encoding, "backslashreplace").decode(encoding).replace("\0", "\\x00")
+    """A text of whatever origin as the server can keep it: NUL, and what an encoding on the way lacks, are escaped."""
+    for encoding in (driver.info.encoding, _codec(driver.info.parameter_status("server_encoding") or "")):
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    return text.replace("\0", "\\x00")
 
 
 def sqlstate(error: exc.DBAPIError) -> str | None:
@@ -186,3 +188,11 @@ def _url(dsn: str | None) -> sa.URL:
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise errors.SettingsError(f"{url.get_backend_name()} is not Postgres. {_NO_DSN}")
     return url.set(drivername="postgresql+psycopg")
+
+
+def _codec(server_encoding: str) -> str:
+    """Python's name of an encoding of the server's; that of ASCII, which all have, for one that it does not know."""
+    try:
+        return codecs.lookup(server_encoding).name
+    except LookupError:
+        return "ascii"

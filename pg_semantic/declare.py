@@ -67,6 +67,8 @@ class BoundIndex(Generic[T]):
 
         An example is a key (a tuple where the key has several columns), an instance, or a vector (an array or a list).
         """
+        if isinstance(positive, str | bytes) or isinstance(negative, str | bytes):
+            raise errors.QueryError("Examples are a list: give positive=[key], also for one.")
         return likeness.Examples(self.tables, tuple(positive), tuple(negative))
 
     def of(self, alias: type[T]) -> "BoundIndex[T]":
@@ -74,6 +76,11 @@ class BoundIndex(Generic[T]):
         chunk = orm.aliased(self.Chunk)
         # An alias has the columns of a table, which is all that statements ask of these three.
         source, chunks = (cast("sa.Table", sa.inspect(one).selectable) for one in (alias, chunk))
+        if any(column.name not in source.c for column in self.spec.key):
+            raise errors.QueryError(
+                f"{alias} is an alias of a join of tables, which can not be searched: "
+                f"give one of the class that table {self.spec.table!r} is of."
+            )
         receipts = cast("sa.Table", self.tables.receipts.alias())
         return BoundIndex(alias, schema.Tables(self.spec, source, chunks, receipts), chunk)
 

@@ -23,6 +23,8 @@ _MIN_EF_SEARCH = 100
 _EF_SEARCH_FACTOR = 2
 # So many chunks are looked at before a scan gives up; pgvector's own 20,000 ends it when a filter lets few through.
 _MAX_SCAN_TUPLES = 1_000_000
+# Beyond these a number may not fit 16 bits, nor its square 32; the length of a vector does not matter to its cosine.
+_LEAST, _MOST = 1e-3, 1e3
 _SCAN_MEM_MULTIPLIER = 32  # of work_mem
 
 
@@ -51,6 +53,9 @@ def numbers(spec: IndexSpec, vector: Vector) -> list[float]:
         )
     if not np.isfinite(given).all() or not given.any():
         raise errors.QueryError("The query vector must be finite and not all zeros.")
+    longest = np.abs(given).max()
+    if not _LEAST <= longest <= _MOST:
+        given = given / longest
     found: list[float] = given.tolist()
     return found
 

@@ -1,13 +1,11 @@
 """What an encoder is to the rest of the package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pg_semantic.chunking import Splitter
 
 Vectors: TypeAlias = NDArray[np.float32]
 """Vectors of texts, shape (texts, dimensions), one row a text in the order given."""
@@ -67,6 +65,6 @@ class Encoder(Protocol):
         """Tokens that it reads for each document, special tokens and prompt included, were there no limit."""
         ...
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
-        """What cuts a text into pieces of at most ``max_tokens``, counted as `count_tokens` does."""
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
+        """A function that cuts a text into pieces of at most ``max_tokens``, counted as `count_tokens` does."""
         ...

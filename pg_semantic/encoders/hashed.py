@@ -3,11 +3,10 @@
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pg_semantic.chunking import Splitter
 from pg_semantic.encoders.base import Vectors
 
 _WORD = re.compile(r"\w+")
@@ -52,15 +51,14 @@ class HashedEncoder:
         """As `base.Encoder.count_tokens`; a token is a word."""
         return [len(_words(text)) for text in texts]
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
         from semantic_text_splitter import TextSplitter
 
         def length(text: str) -> int:
             return len(_words(text))
 
-        cut = TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
-        return Splitter(cut, cut)
+        return TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
 
 
 def _words(text: str) -> list[str]:

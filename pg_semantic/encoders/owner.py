@@ -139,8 +139,22 @@ class Owner:
 
     def _run(self) -> None:
         while self._bell.get():
-            while batch := self._take():
-                self._serve(batch)
+            try:
+                while batch := self._take():
+                    self._serve(batch)
+            except BaseException as error:  # noqa: BLE001 - as in `_serve`: nobody waits for a thread that is gone
+                self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Gives an error that is of no text to all that wait."""
+        with self._lock:
+            waiting = [*self._waiting.values(), *self._encoding.values()]
+            self._waiting.clear()
+            self._encoding.clear()
+            self._awake = False
+        for answer in (answer for asked in waiting for answer in asked):
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(error)
 
     def _take(self) -> list[Wanted]:
         """The next batch: of one kind, those that wait longest; with none, the next text has to ring."""

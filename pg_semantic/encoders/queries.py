@@ -7,6 +7,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.encoders.base import Encoder
 from pg_semantic.encoders.owner import Answer, Line, Owner, Wanted
 from pg_semantic.encoders.process import PerProcess
@@ -28,6 +29,8 @@ class QueryEncoder:
         self._line_up(encoder, Line(batch=batch, waiting=waiting, remembered=remembered))
 
     def _line_up(self, encoder: Encoder, line: Line) -> None:
+        if not hasattr(encoder, "encode_queries"):
+            raise errors.QueryError(f"{encoder!r} is no encoder: give one that is loaded, as encoders.load(name) does.")
         self._encoder = encoder
         self._owners = PerProcess(lambda: Owner(encoder, line))
         weakref.finalize(self, _dismiss, self._owners)

@@ -7,13 +7,12 @@ import functools
 import hashlib
 import json
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.chunking import Splitter
 from pg_semantic.encoders import answer as answers
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.owner import Kind
@@ -81,7 +80,7 @@ class RemoteEncoder:
         """As `base.Encoder.count_tokens`; estimated high without a tokenizer."""
         return self._ruler.count_tokens(texts)
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
         return self._ruler.splitter(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 

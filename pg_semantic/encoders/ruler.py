@@ -1,12 +1,11 @@
 """Counting the tokens of an encoder that runs elsewhere: by its tokenizer, or by an estimate."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
-from pg_semantic.chunking import Splitter
 from pg_semantic.encoders.splitting import Splitters
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class TokenizerRuler:
         prompted = [self._prompt + text for text in texts]
         return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(prompted)]
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
         return self._splitters.make(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
@@ -73,13 +72,12 @@ class EstimatedRuler:
         beside = _SPECIAL_TOKENS + _estimate(self._prompt)
         return [beside + _estimate(text) for text in texts]
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
         from semantic_text_splitter import TextSplitter
 
         capacity = max_tokens - self.count_tokens([""])[0]
-        cut = TextSplitter.from_callback(_estimate, capacity, overlap=overlap_tokens).chunks
-        return Splitter(cut, cut)
+        return TextSplitter.from_callback(_estimate, capacity, overlap=overlap_tokens).chunks
 
 
 def _estimate(text: str) -> int:

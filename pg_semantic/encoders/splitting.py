@@ -1,14 +1,11 @@
 """Cutting a text where its meaning allows, at paragraphs before sentences before words, by a tokenizer's count."""
 
 import bisect
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from semantic_text_splitter import TextSplitter
-
-from pg_semantic.chunking import Splitter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,9 +14,9 @@ if TYPE_CHECKING:
 class Splitters:
     """Makes functions that cut texts, for one tokenizer; ``count`` counts tokens as its encoder reads them.
 
-    The quick way tokenises a text once and measures its pieces by the tokens that begin in them: several times as fast
-    as to tokenise each piece that is tried, and the same but where a piece is tokenised otherwise than as a part of the
-    text. A part of the last text is not tokenised again.
+    A text is tokenised once and its pieces are measured by the tokens that begin in them: several times as fast as to
+    tokenise each piece that is tried, and the same but where a piece is tokenised otherwise than as a part of the text.
+    A part of the last text is not tokenised again.
     """
 
     def __init__(self, tokenizer: "Tokenizer", count: Callable[[Sequence[str]], list[int]]) -> None:
@@ -27,18 +24,14 @@ class Splitters:
         self._count = count
         self._last = threading.local()
 
-    def make(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+    def make(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `chunking.Ruler.splitter`."""
         capacity = max_tokens - self._count([""])[0]
 
-        def quick(text: str) -> list[str]:
+        def cut(text: str) -> list[str]:
             return TextSplitter.from_callback(self._measure(text), capacity, overlap=overlap_tokens).chunks(text)
 
-        @functools.cache
-        def tokenizing() -> TextSplitter:
-            return TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap=overlap_tokens)
-
-        return Splitter(quick, lambda text: tokenizing().chunks(text))
+        return cut
 
     def _measure(self, text: str) -> Callable[[str], int]:
         """A function that counts the tokens of a piece of a text, which is the last text or a part of it as a rule."""

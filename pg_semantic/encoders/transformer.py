@@ -3,12 +3,11 @@
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pg_semantic.chunking import Splitter
 from pg_semantic.encoders import selfcheck, tokens
 from pg_semantic.encoders.base import Backend, Vectors
 from pg_semantic.encoders.budget import Budget
@@ -66,7 +65,7 @@ class TransformerEncoder:
         """As `base.Encoder.count_tokens`."""
         return self._tokens.count(texts)
 
-    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Splitter:
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
         return self._splitters.make(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 

@@ -16,7 +16,7 @@ from pg_semantic.search.legs import Leg, Where
 
 T = TypeVar("T")
 
-_LEAST_DEPTH = 100
+_DEPTH = 100
 
 
 def _require_weights(dense: float, lexical: float) -> None:
@@ -88,33 +88,43 @@ def hybrid(  # noqa: PLR0913 - what a search can be told
 
     ``where`` are filters, which both legs apply before they rank; what is added to the statement itself comes after the
     limit. A filter on another table is an EXISTS, as in ``Article.author.has(Author.name == "Ada")``. ``depth`` is
-    how many rows each leg gives, by default a hundred and at least ``limit + offset``. Equal scores are ordered by key.
+    how many rows of each leg are fused, by default a hundred. Where a page goes beyond them, as many again follow, and
+    twice as many after these: so that the pages of one ranking fit each other. Equal scores are ordered by key.
 
     Raises what `statements.knn` and `statements.lexical` raise.
     """
+    depth = depth_of(depth)
     far = reach(limit=limit, offset=offset, depth=depth)
     filters, words = legs.conditions(where), statements.words(text, match)
+    legs.require_own(index, filters)
     dense = legs.dense(index, vector, where=filters, depth=far, exact=False)
     lexical = legs.lexical(index, words, where=filters, depth=far, match=match)
-    found = page.cut(fused((dense, lexical), fusion), limit=limit, offset=offset).subquery()
+    found = page.cut(fused((dense, lexical), fusion, depth=depth, reach=far), limit=limit, offset=offset).subquery()
     return rows_of(index, found)
 
 
-def reach(*, limit: int, offset: int, depth: int | None) -> int:
-    """How many rows a leg gives; doubled from step to step, so that the pages of one ranking fit each other."""
+def depth_of(given: int | None) -> int:
+    """How many rows of each leg are fused; raises `errors.QueryError` for a number that makes no sense."""
+    depth = _DEPTH if given is None else given
+    if not 1 <= depth <= page.MOST_ROWS:
+        raise errors.QueryError(f"depth={given}: give 1 to {page.MOST_ROWS} rows for each leg.")
+    return depth
+
+
+def reach(*, limit: int, offset: int, depth: int) -> int:
+    """How many rows a leg gives: the depth, doubled until the page is within."""
     page.check(limit=limit, offset=offset)
-    if depth is not None:
-        if depth < 1:
-            raise errors.QueryError(f"depth={depth}: give 1 or more rows for each leg.")
-        return max(depth, limit + offset)
-    far = _LEAST_DEPTH
-    while far < limit + offset:
-        far *= 2
-    return far
+    while depth < limit + offset:
+        depth *= 2
+    return min(depth, page.MOST_ROWS)
 
 
-def fused(found: Sequence[Leg], fusion: Fusion) -> "sa.Select[*tuple[Any, ...]]":
-    """Every row of the legs with its score, best first: key columns, ``score``, and each leg's value under its name."""
+def fused(found: Sequence[Leg], fusion: Fusion, *, depth: int, reach: int) -> "sa.Select[*tuple[Any, ...]]":
+    """Every row of the legs, best first: key columns, ``step``, ``score``, and each leg's value under its name.
+
+    A row is of the first step at which a leg has it: within the depth, within twice the depth and so on. It is scored
+    by what the legs have within that step, so that neither its score nor its place depend on how far they reach.
+    """
     first, *others = found
     key = first.key
     joined: sa.FromClause = first.rows
@@ -123,12 +133,18 @@ def fused(found: Sequence[Leg], fusion: Fusion) -> "sa.Select[*tuple[Any, ...]]"
         joined = joined.outerjoin(leg.rows, same, full=True)
         key = [sa.func.coalesce(a, b) for a, b in zip(key, leg.key, strict=True)]
     score: sa.ColumnElement[float] = first.rows.c.value
+    step: sa.ColumnElement[int] = sa.literal_column(str(reach), sa.Integer)
     if others:
-        score = sum((sa.func.coalesce(fusion.share(leg), 0.0) for leg in found), start=sa.cast(0.0, sa.Double))
+        shares = [fusion.share(leg) for leg in found]
+        if reach > depth:
+            step = _step(found, depth=depth, reach=reach)
+            heard = zip(found, shares, strict=True)
+            shares = [sa.case((leg.rows.c.rank <= step, share), else_=0.0) for leg, share in heard]
+        score = sum((sa.func.coalesce(share, 0.0) for share in shares), start=sa.cast(0.0, sa.Double))
     named = [column.label(f"key_{number}") for number, column in enumerate(key)]
     values = [leg.rows.c.value.label(leg.name) for leg in found]
-    rows = sa.select(*named, score.label("score"), *values).select_from(joined)
-    return rows.order_by(sa.desc("score"), *named)
+    rows = sa.select(*named, step.label("step"), score.label("score"), *values).select_from(joined)
+    return rows.order_by("step", sa.desc("score"), *named)
 
 
 def rows_of(index: BoundIndex[T], found: sa.FromClause) -> "sa.Select[T, float]":
@@ -136,7 +152,16 @@ def rows_of(index: BoundIndex[T], found: sa.FromClause) -> "sa.Select[T, float]"
     key = [found.c[f"key_{number}"] for number in range(len(index.spec.key))]
     same = sa.and_(*(a == b for a, b in zip(index.tables.source_key, key, strict=True)))
     score: sa.ColumnElement[float] = found.c.score
-    return sa.select(index.entity, score).join(found, same).order_by(score.desc(), *key)
+    return sa.select(index.entity, score).join(found, same).order_by(found.c.step, score.desc(), *key)
+
+
+def _step(found: Sequence[Leg], *, depth: int, reach: int) -> sa.ColumnElement[int]:
+    """How many rows of each leg are looked at where a row is first among them."""
+    best = sa.func.least(*(leg.rows.c.rank for leg in found))
+    steps = [depth]
+    while steps[-1] < reach:
+        steps.append(steps[-1] * 2)
+    return sa.case(*((best <= rows, rows) for rows in steps))
 
 
 def _weight(fusion: Fusion, leg: Leg) -> sa.ColumnElement[float]:

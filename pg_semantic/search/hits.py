@@ -18,6 +18,8 @@ from pg_semantic.spec import Lexical
 
 T = TypeVar("T")
 
+_ORDER = {"step", "score"}
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -82,7 +84,7 @@ def statement(
         *([_in_order(chunks.vector, best_first)[1].label("vector")] if extras.vectors else []),
     ).where(*(a == b for a, b in zip(index.tables.chunk_key, key, strict=True)))
     lateral = best.correlate(found).lateral()
-    values = [column for column in found.c if not column.name.startswith("key_") and column.name != "score"]
+    values = [column for column in found.c if not column.name.startswith("key_") and column.name not in _ORDER]
     if extras.headline:
         config = bm25.config(index.spec.lexical or Lexical("simple"))
         values.append(snippets.headline(config, lateral.c.contents[1], text).label("headline"))

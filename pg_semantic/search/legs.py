@@ -59,6 +59,28 @@ def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
     return statement.cte().prefix_with("MATERIALIZED")
 
 
+def require_own(index: BoundIndex[Any], where: Where) -> None:
+    """Raises `errors.QueryError` for a condition on another table than the index's: it would filter nothing."""
+    if not where:
+        return
+    own = set(_tables(sa.inspect(index.entity).selectable))
+    others = [one for one in sa.select(sa.literal(1)).where(*where).get_final_froms() if one not in own]
+    if others:
+        names = ", ".join(str(getattr(one, "name", "a subquery")) for one in others)
+        raise errors.QueryError(
+            f"where has a condition on {names}, which is not what is searched ({index.spec.table}): ask for it with "
+            "EXISTS, as Article.author.has(Author.name == 'Ada') or Article.tags.any(...); for an alias of the class, "
+            "search index.of(alias)."
+        )
+
+
+def _tables(selectable: sa.FromClause) -> list[sa.FromClause]:
+    """A table or alias, or those that a join is of."""
+    if isinstance(selectable, sa.Join):
+        return [*_tables(selectable.left), *_tables(selectable.right)]
+    return [selectable]
+
+
 def conditions(where: Any) -> Where:  # noqa: ANN401 - a condition alone is easily given
     """The filters as they were given; raises `errors.QueryError` for what is no list of them."""
     if isinstance(where, list | tuple):

@@ -8,7 +8,7 @@ from pg_semantic import errors
 
 S = TypeVar("S", bound="sa.Select[*tuple[object, ...]]")
 
-_MOST_ROWS = 1_000_000
+MOST_ROWS = 1_000_000
 _MOST_CHARACTERS = 100_000
 
 
@@ -19,17 +19,24 @@ def cut(statement: S, *, limit: int, offset: int) -> S:
     return limited.offset(offset) if offset else limited
 
 
-def check(*, limit: int, offset: int) -> None:
+def check(*, limit: object, offset: object) -> None:
     """Raises `errors.QueryError` for a page that can not be."""
-    if limit < 1 or offset < 0 or limit + offset > _MOST_ROWS:
+    if not (isinstance(limit, int) and isinstance(offset, int)):
+        raise errors.QueryError(f"limit={limit!r}, offset={offset!r}: give whole numbers.")
+    if limit < 1 or offset < 0 or limit + offset > MOST_ROWS:
         raise errors.QueryError(
             f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more, and both together "
-            f"{_MOST_ROWS} at most."
+            f"{MOST_ROWS} at most."
         )
 
 
-def text(given: str) -> str:
+def text(given: object) -> str:
     """The text of a query; raises `errors.QueryError` for one that is empty, endless, or no text at all."""
+    if not isinstance(given, str):
+        raise errors.QueryError(
+            f"The query is of type {type(given).__name__}: give a text; for a vector there is search.knn, and "
+            "index.similar_to(positive=[...]) for rows and vectors."
+        )
     if not given.strip():
         raise errors.QueryError("The query is empty: give a text to search for.")
     if len(given) > _MOST_CHARACTERS:

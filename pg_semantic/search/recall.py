@@ -17,7 +17,7 @@ from sqlalchemy import orm
 from pg_semantic import database, errors
 from pg_semantic.declare import BoundIndex
 from pg_semantic.nearness import Vector
-from pg_semantic.search import plan, statements
+from pg_semantic.search import legs, plan, statements
 from pg_semantic.search.legs import Where
 from pg_semantic.search.statements import Ranked
 
@@ -126,6 +126,8 @@ def recall(  # noqa: PLR0913 - what can be told
 
     Raises `errors.QueryError` when there is nothing to measure: no vectors, or no row that matches a class.
     """
+    if where is not None and not isinstance(where, Mapping):
+        raise errors.QueryError("where has lists of conditions by name, as where={'english': [Article.lang == 'en']}.")
     connection = session
     if isinstance(session, orm.Session):  # a Session would complete what came out short
         connection = session.connection(bind_arguments={"mapper": index.entity})
@@ -135,8 +137,15 @@ def recall(  # noqa: PLR0913 - what can be told
         if not asked:
             raise errors.QueryError(f"There is nothing to measure: {index.name!r} has no vectors, or sample is 0.")
         ask = _Ask(connection, index, asked, limit, on_query)
-        classes = tuple(ask.behind(name, conditions) for name, conditions in (where or {"all": ()}).items())
+        classes = tuple(ask.behind(name, conditions) for name, conditions in _checked(index, where).items())
     return Report(index.name, limit, classes)
+
+
+def _checked(index: BoundIndex[Any], where: Mapping[str, Where] | None) -> Mapping[str, Where]:
+    classes = {name: legs.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
+    for conditions in classes.values():
+        legs.require_own(index, conditions)
+    return classes
 
 
 def interval(mean: float, count: int) -> tuple[float, float]:

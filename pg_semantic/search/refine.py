@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import sqlalchemy as sa
 
 from pg_semantic import errors
 from pg_semantic.rerankers import Scores, SharedReranker
@@ -20,9 +19,9 @@ T = TypeVar("T")
 class Rerank:
     """Has a cross-encoder score the best ``depth`` hits again, by their best passage, and orders them by that.
 
-    At least the page that is asked for is scored. When it takes longer than ``seconds``, waiting for other searches
-    included, the hits are as they were before, and have no score ``rerank``. Deeper is slower, and not always better:
-    measure.
+    At least as many as a page has are scored; those beyond follow as they were, with no score ``rerank``. When it takes
+    longer than ``seconds``, waiting for other searches included, all are as they were. Deeper is slower, and not always
+    better: measure.
     """
 
     reranker: SharedReranker
@@ -55,19 +54,13 @@ class Diverse:
             raise errors.QueryError(f"Diverse(depth={self.depth}): give 1 to 1000 hits.")
 
 
-def in_order(hits: Sequence[Hit[T]]) -> list[Hit[T]]:
-    """Hits by score, best first, and by key where scores are equal."""
-    return sorted(hits, key=lambda hit: (-hit.score, sa.inspect(hit.entity).identity))
-
-
 def rescored(hits: Sequence[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
-    """Hits with the reranker's scores, in their order; as they were when there are none."""
+    """Hits by the reranker's scores, in the order before where these are equal; then those without one."""
     if scores is None:
         return list(hits)
-    pairs = zip(hits, map(float, scores), strict=True)
-    return in_order(
-        [dataclasses.replace(hit, score=score, scores={**hit.scores, "rerank": score}) for hit, score in pairs]
-    )
+    pairs = zip(hits[: len(scores)], map(float, scores), strict=True)
+    scored = [dataclasses.replace(hit, score=score, scores={**hit.scores, "rerank": score}) for hit, score in pairs]
+    return [*sorted(scored, key=lambda hit: -hit.score), *hits[len(scores) :]]
 
 
 def diverse(hits: Sequence[Hit[T]], how: Diverse, *, limit: int) -> list[Hit[T]]:

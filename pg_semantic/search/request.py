@@ -19,7 +19,7 @@ from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
 from pg_semantic.rerankers import Scores
 from pg_semantic.search import fusion, hits, legs, page, refine
-from pg_semantic.search.fusion import Fusion, Rrf
+from pg_semantic.search.fusion import Convex, Fusion, Rrf
 from pg_semantic.search.hits import Extras, Hit
 from pg_semantic.search.legs import Leg, Where
 from pg_semantic.search.refine import Diverse, Rerank
@@ -35,9 +35,10 @@ VECTOR, _TEXT = "semantic_query_vector", "semantic_query_text"
 class Options:
     """How a search goes about it.
 
-    ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows each gives (by default a hundred and at least
-    ``limit + offset``). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on
-    the scale of what they are ordered by. ``passages`` is how many of its best chunks a hit has, ``snippets`` whether
+    ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows of each (by default a hundred; rows beyond
+    come after these). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on the
+    scale of what they are ordered by; not when a reranker's time was up, since scores are then on another.
+    ``passages`` is how many of its best chunks a hit has, ``snippets`` whether
     it has the part of the best one that has the query's words. ``rerank`` and ``diverse`` come after the first ranking.
     ``load`` are options of the ORM for the entities, as ``selectinload(Article.tags)``.
     """
@@ -55,6 +56,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.passages < 1:
             raise errors.QueryError(f"Options(passages={self.passages}): give 1 or more.")
+        if not isinstance(self.fusion, Rrf | Convex):
+            raise errors.QueryError(f"Options(fusion={self.fusion!r}): give Rrf() or Convex().")
+        if not isinstance(self.load, list | tuple):
+            raise errors.QueryError("Options(load=...) takes a list, as load=[selectinload(Article.tags)].")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Shape(Generic[T]):
     first: int
     skipped: int
     depth: int
+    reach: int
     fusion: Fusion
     match: Match
     extras: Extras
@@ -86,11 +92,15 @@ class Request(Generic[T]):
     options: Options
 
     def __post_init__(self) -> None:
+        if not isinstance(self.index, BoundIndex):
+            raise errors.QueryError(f"{self.index!r} is no semantic index: give Article.semantic, of the class.")
+        if not isinstance(self.options, Options):
+            raise errors.QueryError(f"options={self.options!r}: give Options(...).")
         page.check(limit=self.limit, offset=self.offset)
         if self.mode not in get_args(Mode):
             raise errors.QueryError(f"mode={self.mode!r} is unknown: give one of {', '.join(get_args(Mode))}.")
         legs.conditions(self.where)
-        if isinstance(self.query, str):
+        if not isinstance(self.query, Examples):
             bm25.check(page.text(self.query), self.options.match)
         elif self.mode != "dense":
             raise errors.QueryError(f"mode={self.mode!r} needs a text; examples are searched for with mode='dense'.")
@@ -108,17 +118,22 @@ class Request(Generic[T]):
         return self.mode != "lexical" and isinstance(self.query, str)
 
     @property
-    def depth(self) -> int:
+    def reach(self) -> int:
         """How many rows each leg gives."""
         if self.mode == "hybrid":
-            return fusion.reach(limit=self.first, offset=self.skipped, depth=self.options.depth)
+            depth = fusion.depth_of(self.options.depth)
+            return fusion.reach(limit=self.first, offset=self.skipped, depth=depth)
         return self.first + self.skipped
 
     @property
     def first(self) -> int:
         """How many hits the statement gives: the page, or what the steps after it choose the page from."""
-        deeper = [step.depth for step in (self.options.rerank, self.options.diverse) if step]
-        return max(*deeper, self.limit + self.offset) if deeper else self.limit
+        steps = [step for step in (self.options.rerank, self.options.diverse) if step]
+        return max(self.limit + self.offset, *map(self.seen_by, steps)) if steps else self.limit
+
+    def seen_by(self, step: Rerank | Diverse) -> int:
+        """How many hits a step has before it, the same for every page; what is beyond follows as it was."""
+        return max(step.depth, self.limit)
 
     @property
     def skipped(self) -> int:
@@ -146,7 +161,7 @@ class Request(Generic[T]):
         """What this search has in common with others."""
         options = self.options
         extras = Extras(options.passages, bool(options.diverse), options.snippets)
-        numbers = (self.first, self.skipped, self.depth)
+        numbers = (self.first, self.skipped, fusion.depth_of(options.depth), self.reach)
         return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, extras)
 
     def values(self, vector: NDArray[np.float32] | None) -> dict[str, object]:
@@ -162,22 +177,24 @@ class Request(Generic[T]):
         """Whether the scan of the vector index may have ended before all rows were found."""
         if self.mode == "lexical" or self.exact:
             return False
-        return len(found) < self.first or found[0]._mapping["scanned"] < self.depth  # noqa: SLF001 - public in all but name
+        return len(found) < self.first or found[0]._mapping["scanned"] < self.reach  # noqa: SLF001 - public in all but name
 
 
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
     """The one statement that answers a search, with what `Request.values` gives for parameters."""
     index, text = shape.index, sa.bindparam(_TEXT, type_=sa.Text)
+    legs.require_own(index, where)
     found: list[Leg] = []
     if shape.mode == "lexical":
         relevance = hits.by_words(index, text)
     else:
         query = examples or nearness.parameter(index.spec, VECTOR)
         relevance = hits.by_meaning(index, query)
-        found.append(legs.dense(index, query, where=where, depth=shape.depth, exact=shape.exact))
+        found.append(legs.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
     if shape.mode != "dense":
-        found.append(legs.lexical(index, text, where=where, depth=shape.depth, match=shape.match))
-    best = page.cut(fusion.fused(found, shape.fusion), limit=shape.first, offset=shape.skipped)
+        found.append(legs.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
+    ranking = fusion.fused(found, shape.fusion, depth=shape.depth, reach=shape.reach)
+    best = page.cut(ranking, limit=shape.first, offset=shape.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
     found_rows = best.add_columns(scanned, *_markers(index)).subquery()
     return hits.statement(index, found_rows, relevance, text=text, extras=shape.extras)
@@ -195,8 +212,11 @@ def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> li
     """What the search answers, of hits that a reranker may have scored."""
     options, wanted = asked.options, asked.limit + asked.offset
     found = refine.rescored(found, scores)
+    if options.min_score is not None and (scores is not None or not options.rerank):
+        found = [hit for hit in found[: len(found if scores is None else scores)] if hit.score >= options.min_score]
     if options.diverse:
-        found = refine.diverse(found, options.diverse, limit=wanted)
+        seen = asked.seen_by(options.diverse)
+        found = refine.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
     if options.rerank or options.diverse:
         found = found[asked.offset : wanted]
-    return [hit for hit in found if options.min_score is None or hit.score >= options.min_score]
+    return found

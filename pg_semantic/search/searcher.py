@@ -6,7 +6,7 @@ Both are thin: what is asked for is a `Request`, the statement and the reading o
 import asyncio
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from pg_semantic import database, errors
 from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.likeness import Examples
-from pg_semantic.search import following, hits, refine, request
+from pg_semantic.search import following, hits, request
 from pg_semantic.search.following import Following, Moved, Serving
 from pg_semantic.search.hits import Hit
 from pg_semantic.search.legs import Where
@@ -79,11 +79,13 @@ class Searcher:
         queries wait for the encoder or too many searches for the reranker, `errors.IndexNotFound` when the index has
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
+        if hasattr(session, "sync_session") or not hasattr(session, "get_bind"):
+            raise errors.QueryError(f"A Searcher takes a Session, not {type(session).__name__}; see AsyncSearcher.")
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         found = self._hits(session, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
-            passages = [hit.passage for hit in found]
+            passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
             scores = rerank.reranker.score(wanted.text, passages, seconds=rerank.seconds)
         return request.page_of(wanted, found, scores)
 
@@ -133,15 +135,15 @@ class Searcher:
             moved = None if fresh else _moved(session, wanted, serving)
             if moved is not None and moved.before is None:
                 return [], moved
-            found = session.execute(statement, values).all()
+            found = _once_a_row(session.execute(statement, values))
             if asked.is_short(found):
-                found = session.execute(self._statement(asked, exact=True), values).all()
+                found = _once_a_row(session.execute(self._statement(asked, exact=True), values))
         moved = None if found and _is_as_known(found[0], serving) else _moved(session, wanted, serving)
         if moved is None:
             self._following.confirm(engine, wanted.index, encodes=encodes)
         elif moved.before is None:
             return [], moved
-        return refine.in_order(hits.read(found)), moved
+        return hits.read(found), moved
 
     def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
         shape = asked.shape(exact=exact)
@@ -150,6 +152,11 @@ class Searcher:
         else:
             statement = self._of_shape(shape)
         return statement.options(*asked.options.load) if asked.options.load else statement
+
+
+def _once_a_row(result: sa.Result[*tuple[Any, ...]]) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """The rows of a result, each once: a joined eager load of a collection has one for each that is in it."""
+    return result.unique(lambda row: id(row[0])).all()
 
 
 def _is_as_known(row: sa.Row[Any], serving: Serving) -> bool:
@@ -207,11 +214,13 @@ class AsyncSearcher:
         options: Options = Options(),  # noqa: B008 - frozen
     ) -> list[Hit[T]]:
         """As `Searcher.search`."""
+        if not hasattr(session, "sync_session"):
+            raise errors.QueryError(f"An AsyncSearcher takes an AsyncSession, not {type(session).__name__}.")
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         found = await self._hits(session, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
-            passages = [hit.passage for hit in found]
+            passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
             scores = await rerank.reranker.score_async(wanted.text, passages, seconds=rerank.seconds)
         if options.diverse:  # half a second for a thousand hits
             return await asyncio.to_thread(request.page_of, wanted, found, scores)

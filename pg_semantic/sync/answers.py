@@ -30,6 +30,7 @@ log = logging.getLogger("pg_semantic.worker")
 _TOGETHER = 32
 _LOOK_SECONDS = 0.5  # between looks for requests that were not heard of, as behind a pooler
 _AGAIN_SECONDS = 2.0  # after the database refused
+_BEYOND = 0.05  # of the cache: so much more than it may have is forgotten at a quiet moment only
 _DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -50,31 +51,34 @@ class Answers:
         self._kept = settings.query_cache
         self._roster = roster
         self._made = 0
+        self._said = ""  # of the trouble that there is
 
     def run(self, done: threading.Event) -> None:
         """Answers until ``done`` is set, which is noticed within half a second; comes back when the database does."""
-        said = ""
         while not done.is_set():
             try:
                 self._listen(done)
             except (exc.DBAPIError, psycopg.Error) as error:
                 now = type(error.orig if isinstance(error, exc.DBAPIError) else error).__name__
-                if now != said:
+                if now != self._said:
                     log.warning("queries of plain SQL are not answered: %s", now, extra={"event": "queries_refused"})
-                said = now
+                self._said = now
                 done.wait(_AGAIN_SECONDS)
 
     def _listen(self, done: threading.Event) -> None:
-        with contextlib.closing(self._engine.raw_connection()) as lent:
-            connection = lent.driver_connection
-            lent.detach()  # it is not to be used for anything else after this
-            assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
+        lent = self._engine.raw_connection()
+        connection = lent.driver_connection
+        lent.detach()  # it is not to be used for anything else after this
+        assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
+        with contextlib.closing(connection):
             connection.autocommit = True  # the transactions of answers are begun as they are taken
             connection.execute(_written(sql.statement("queries", "listen")))
             while not done.is_set():
                 while self._answer_some(connection) == _TOGETHER and not done.is_set():
                     pass
-                if not list(connection.notifies(timeout=_LOOK_SECONDS, stop_after=1)):
+                self._said = ""
+                is_quiet = not list(connection.notifies(timeout=_LOOK_SECONDS, stop_after=1))
+                if is_quiet or self._made > self._kept * _BEYOND:
                     self._forget()
 
     def _answer_some(self, connection: Connection) -> int:
@@ -84,7 +88,8 @@ class Answers:
             return 0
         cursor = psycopg.ClientCursor(connection)  # with it, several statements are one trip
         cursor.execute(_written(sql.statement("queries", "take")), {"encoders": list(encoders), "most": _TOGETHER})
-        cursor.nextset()
+        while cursor.nextset():
+            pass
         taken = [_Request(*row) for row in cursor]
         by_encoder = operator.attrgetter("encoder_id")
         filled = [
@@ -115,7 +120,7 @@ class Answers:
         return [(sql.statement("queries", "answer"), binds)]
 
     def _forget(self) -> None:
-        """Keeps the cache within its size, when there is nothing else to do."""
+        """Keeps the cache within its size."""
         if self._made:
             with self._engine.begin() as connection:
                 connection.execute(sql.statement("queries", "forget"), {"kept": self._kept})
@@ -141,6 +146,8 @@ def _vectors(encoder: Encoder, texts: list[str]) -> Vectors:
     vectors = encoder.encode_queries(texts)
     if len(vectors) != len(texts):
         raise errors.EncoderError(f"The encoder returned {len(vectors)} vectors for {len(texts)} texts.")
+    if vectors.shape[1] != encoder.dimensions:
+        raise errors.EncoderError(f"The encoder returned {vectors.shape[1]} dimensions, and has {encoder.dimensions}.")
     if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
         raise errors.EncoderError("The encoder returned a vector of zeros, NaN or infinity.")
     return vectors

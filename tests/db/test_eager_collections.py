@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from pg_semantic import SemanticIndex, database, nearness, search
+from pg_semantic import Searcher, SemanticIndex, database, nearness, search
 from tests.conftest import copy_of
 from tests.db.library import encoder, sync
 
@@ -65,6 +65,16 @@ def test_a_joined_eager_load_of_a_collection_loses_no_row(session: Session) -> N
     joined = session.execute(statement.options(orm.joinedload(Note.tags))).unique().all()
     assert [row.id for row, _ in joined] == plain
     assert [len(row.tags) for row, _ in joined] == [TAGS] * 8
+
+
+def test_hits_come_with_a_collection_that_is_loaded_by_a_join(session: Session) -> None:
+    searcher = Searcher(encoder())
+    plain = [hit.entity.id for hit in searcher.search(session, Note.semantic, "anchor 3", limit=8)]
+    session.expunge_all()
+    options = search.Options(load=[orm.joinedload(Note.tags)])
+    hits = searcher.search(session, Note.semantic, "anchor 3", limit=8, options=options)
+    assert [hit.entity.id for hit in hits] == plain
+    assert ["tags" in sa.inspect(hit.entity).unloaded for hit in hits] == [False] * 8
 
 
 def test_rows_are_counted_and_not_what_they_were_joined_with(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

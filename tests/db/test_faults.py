@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -100,6 +101,15 @@ def test_a_row_whose_error_can_not_be_written_as_it_is_parks_alone(articles: sa.
     assert (done.rows, done.rows_failed) == (49, 1)
     said = "RuntimeError: a NUL \\x00, half a pair \\udc80"
     assert rows(articles, "SELECT key, state, error FROM semantic.job") == [("20", "failed", said)]
+
+
+def test_what_neither_the_connection_nor_the_server_can_keep_of_a_text_is_escaped(server: sa.URL) -> None:
+    url = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with psycopg.connect(url, dbname="latin", client_encoding="utf8") as connection:
+        kept = connection.execute("SELECT %s", [database.storable("\xe9 \u65e5 \0 \udc80", connection)]).fetchone()
+    assert kept == ("\xe9 \\u65e5 \\x00 \\udc80",)
 
 
 def test_text_beyond_the_encoders_limit_is_cut_so_that_all_of_it_is_read(articles: sa.Engine) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from pg_semantic import Hit, Lexical, Searcher, SemanticIndex, database, errors, search
@@ -288,8 +289,10 @@ def test_a_reranker_that_is_late_leaves_the_hits_as_they_were(session: Session) 
     with SharedReranker(ByLength(gate)) as reranker:
         how = Options(rerank=Rerank(reranker, seconds=0.05))
         best = hits(session, "harbour", limit=3, options=how)
+        least = Options(rerank=Rerank(reranker, seconds=0.05), min_score=100.0)
+        late = found(session, "harbour", limit=3, options=least)
         gate.set()
-    assert [hit.entity.id for hit in best] == found(session, "harbour", limit=3)
+    assert [hit.entity.id for hit in best] == found(session, "harbour", limit=3) == late
     assert not any("rerank" in hit.scores for hit in best)
 
 
@@ -334,6 +337,12 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
     ("options", "complaint"),
     [
         (lambda: Options(passages=0), "passages=0"),
+        (lambda: Options(fusion="rrf"), r"give Rrf\(\)"),  # type: ignore[arg-type]
+        (lambda: Options(load=orm.defer(Note.lang)), "takes a list"),  # type: ignore[arg-type]
+        (lambda: search.lexical(Note.semantic, None), "of type NoneType"),  # type: ignore[arg-type]
+        (lambda: search.lexical(Note.semantic, "tea", limit=2.5), "whole numbers"),  # type: ignore[arg-type]
+        (lambda: search.hybrid(Note.semantic, [1.0] * 32, "tea", depth=10**7), "depth=10000000"),
+        (lambda: Note.semantic.similar_to(positive="tea"), r"positive=\[key\]"),
         (lambda: Rrf(k=-1), "k=-1"),
         (lambda: Rrf(dense=0, lexical=0), "weights|more than 0"),
         (lambda: Convex(dense=-1), "dense=-1"),
@@ -349,6 +358,27 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
 def test_what_makes_no_sense_is_refused(options: Any, complaint: str) -> None:
     with pytest.raises((errors.QueryError, errors.DeclarationError), match=complaint):
         options()
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"index": Note}, "no semantic index"),
+        ({"query": [0.1] * 32}, r"search\.knn"),
+        ({"options": {"passages": 2}}, r"give Options"),
+        ({"session": AsyncSession()}, "see AsyncSearcher"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_refused_with_what_to_give(
+    session: Session, given: dict[str, Any], complaint: str
+) -> None:
+    asked: dict[str, Any] = {"session": session, "index": Note.semantic, "query": "tea"} | given
+    with pytest.raises(errors.QueryError, match=complaint):
+        Searcher(encoder()).search(**asked)
+
+
+def test_a_page_may_reach_as_far_as_any(session: Session) -> None:
+    assert len(found(session, "harbour", mode="hybrid", limit=1_000_000)) == len(TEXTS)
 
 
 def test_conditions_are_given_in_a_list(session: Session) -> None:

@@ -272,6 +272,39 @@ def test_only_the_newest_vectors_are_kept(synced: sa.Engine, dsn: str) -> None:
     assert rows(synced, known) == [(True,)]
 
 
+def test_the_cache_is_kept_within_its_size_while_texts_go_on_being_asked(synced: sa.Engine, dsn: str) -> None:
+    with working(dsn, Counted(), query_cache=5):
+        patiently(dsn, "apple 0")
+        for number in range(1, 30):
+            call(dsn, f"apple {number}")
+            assert rows(synced, "SELECT count(*) <= 7 FROM semantic.query_vector") == [(True,)]
+
+
+def test_a_request_is_held_for_as_long_as_the_encoder_takes_whatever_the_database_has_set(
+    synced: sa.Engine, dsn: str
+) -> None:
+    execute(synced, f"ALTER DATABASE {synced.url.database} SET idle_in_transaction_session_timeout = '100ms'")
+    encoder = Counted()
+    with working(dsn, encoder), ThreadPoolExecutor(1) as threads:
+        patiently(dsn, "before all")
+        encoder.go_on.clear()
+        asked = threads.submit(call, dsn, "apple")
+        held = "state = 'idle in transaction' AND now() - state_change > '300ms'"
+        until(dsn, f"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {held})")
+        encoder.go_on.set()
+        asked.result()
+    assert encoder.asked.count(["apple"]) == 1
+
+
+def test_a_vector_of_other_dimensions_is_not_kept(synced: sa.Engine, dsn: str) -> None:
+    class Short(Counted):
+        def encode_queries(self, texts: Sequence[str]) -> Vectors:
+            return super().encode_queries(texts)[:, :7]
+
+    with working(dsn, Short()), pytest.raises(psycopg.Error, match="returned 7 dimensions"):
+        patiently(dsn, "apple")
+
+
 def test_a_call_within_a_transaction_is_refused(answering: Counted, dsn: str) -> None:
     with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.InvalidTransactionTermination):
         connection.execute(CALL, ["apple"])

@@ -1,5 +1,6 @@
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import SemanticIndex, declare, errors
@@ -42,6 +43,23 @@ def test_a_mixin_that_names_its_index_can_be_taken_once() -> None:
         class Note(Searchable, Base):
             __tablename__ = "note"
             id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def test_an_alias_of_a_class_that_is_joined_with_its_parent_is_refused() -> None:
+    class Base(DeclarativeBase): ...
+
+    class Document(Base):
+        __tablename__ = "document"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    class Report(Document):
+        __tablename__ = "report"
+        id: Mapped[int] = mapped_column(sa.ForeignKey("document.id"), primary_key=True)
+
+    with pytest.raises(errors.QueryError, match="table 'document'"):
+        Report.semantic.of(orm.aliased(Report))
 
 
 def test_an_abstract_base_gives_its_index_to_every_class() -> None:

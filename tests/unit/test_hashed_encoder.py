@@ -62,5 +62,5 @@ def test_the_fingerprint_is_that_of_any_encoder_made_alike() -> None:
 @given(st.lists(st.text("abc", min_size=1), max_size=100).map(" ".join), st.integers(4, 20))
 def test_the_splitter_cuts_pieces_of_at_most_the_tokens_asked_for(text: str, max_tokens: int) -> None:
     encoder = HashedEncoder(8)
-    pieces = encoder.splitter(max_tokens=max_tokens, overlap_tokens=0).exact(text)
+    pieces = encoder.splitter(max_tokens=max_tokens, overlap_tokens=0)(text)
     assert all(count <= max_tokens for count in encoder.count_tokens(pieces))

@@ -88,6 +88,31 @@ def test_a_vector_is_the_one_that_the_encoder_makes_and_can_not_be_written_to() 
         vector[0] = 1
 
 
+def test_what_is_no_encoder_is_refused_with_what_to_give() -> None:
+    with pytest.raises(errors.QueryError, match=r"encoders\.load"):
+        QueryEncoder("hashed:8")  # type: ignore[arg-type]
+
+
+def test_trouble_of_the_thread_itself_is_told_to_who_asked_and_the_thread_goes_on() -> None:
+    class Odd(HashedEncoder):
+        """Can not say how much it reads, the first time."""
+
+        asked = 0
+
+        def __getattribute__(self, name: str) -> object:
+            if name == "max_tokens":
+                Odd.asked += 1
+                if Odd.asked == 2:  # the first is `HashedEncoder`'s own
+                    raise OSError("not now")
+            return super().__getattribute__(name)
+
+    Odd.asked = 1
+    with QueryEncoder(Odd(8)) as queries:
+        with pytest.raises(OSError, match="not now"):
+            queries.encode("tea")
+        assert queries.encode("tea").shape == (8,)
+
+
 def test_it_has_the_name_and_the_fingerprint_of_its_encoder() -> None:
     encoder = HashedEncoder(8)
     queries = QueryEncoder(encoder)
