@@ -426,14 +426,25 @@ SEARCH = (
             )$sql$;
         hybrid text := $sql$
             hybrid AS MATERIALIZED (
-                SELECT {key}, coalesce(1 / (CAST(60 AS double precision) + dense._rank), 0)
-                              + coalesce(1 / (CAST(60 AS double precision) + lexical._rank), 0) AS _value
+                SELECT {key}, reach._step,
+                       CASE WHEN dense._rank <= reach._step THEN 1 / (CAST(60 AS double precision) + dense._rank)
+                            ELSE 0 END
+                       + CASE WHEN lexical._rank <= reach._step THEN 1 / (CAST(60 AS double precision) + lexical._rank)
+                              ELSE 0 END AS _value
                 FROM dense FULL JOIN lexical USING ({key})
+                CROSS JOIN LATERAL (
+                    SELECT min(100 * (1 << doubled)) AS _step
+                    FROM generate_series(0, 7) AS doubled
+                    WHERE 100 * (1 << doubled) >= least(dense._rank, lexical._rank)
+                ) AS reach
             )$sql$;
         shown text := $sql$
             SELECT {found_key}, found._value, passage.content, passage.ordinal
             FROM (
-                SELECT * FROM {mode} WHERE $4 IS NULL OR _value >= $4 ORDER BY _value DESC, {key} LIMIT $3
+                SELECT * FROM {mode} AS found
+                WHERE $4 IS NULL OR _value >= $4
+                ORDER BY {step} found._value DESC, {key}
+                LIMIT $3
             ) AS found
             LEFT JOIN LATERAL (
                 SELECT chunk.content, chunk.ordinal
@@ -442,7 +453,7 @@ SEARCH = (
                 ORDER BY {relevance}, chunk.ordinal
                 LIMIT 1
             ) AS passage ON true
-            ORDER BY found._value DESC, {found_key}$sql$;
+            ORDER BY {step} found._value DESC, {found_key}$sql$;
         near text := '(chunk.vector {distance} {vector}) + 0';
         worded text := $sql$
             semantic.bm25_weights_v1(
@@ -462,7 +473,9 @@ SEARCH = (
         END IF;
         places := semantic.search_places_v1(generation, depth, filtered);
         places := places || jsonb_build_object(
-            'mode', mode, 'relevance', semantic.filled_v1(CASE mode WHEN 'lexical' THEN worded ELSE near END, places)
+            'mode', mode,
+            'step', CASE mode WHEN 'hybrid' THEN 'found._step,' END,
+            'relevance', semantic.filled_v1(CASE mode WHEN 'lexical' THEN worded ELSE near END, places)
         );
         RETURN semantic.filled_v1(
             'WITH ' || CASE mode

@@ -133,7 +133,7 @@ def fused(found: Sequence[Leg], fusion: Fusion, *, depth: int, reach: int) -> "s
         joined = joined.outerjoin(leg.rows, same, full=True)
         key = [sa.func.coalesce(a, b) for a, b in zip(key, leg.key, strict=True)]
     score: sa.ColumnElement[float] = first.rows.c.value
-    step: sa.ColumnElement[int] = sa.literal_column(str(reach), sa.Integer)
+    step: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
     if others:
         shares = [fusion.share(leg) for leg in found]
         if reach > depth:
