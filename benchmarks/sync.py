@@ -12,8 +12,8 @@
   INDEX.
 
 Loading the encoder is in none of them. ``pipeline_efficiency`` is the worker's chunks a second over the bare encoder's,
-``efficiency_with_bm25`` the same with BM25, ``ratio_vs_script`` the script's time over the worker's without it. Memory is
-the peak of worker processes: with the real encoder, and with the hashed one at 10,000 and at 100,000 rows.
+``efficiency_with_bm25`` the same with BM25, ``ratio_vs_script`` the script's time over the worker's without it. Memory
+is the peak of worker processes: with the real encoder, and with the hashed one at 10,000 and at 100,000 rows.
 """
 
 import argparse
