@@ -60,21 +60,20 @@ def test_pages_of_a_hybrid_statement_are_one_ranking(session: Session) -> None:
 
 def test_pages_of_reranked_hits_are_one_ranking(session: Session) -> None:
     with SharedReranker(ByLength()) as reranker:
-        how: dict[str, Any] = {"options": Options(rerank=Rerank(reranker, depth=20))}
-        pages = [row for start in range(0, 60, 10) for row in ids(session, limit=10, offset=start, **how)]
-    plain = ids(session, limit=60)
-    assert set(pages[:20]) == set(plain[:20])
-    assert pages[:20] != plain[:20]
-    assert pages[20:] == plain[20:]
+        assert_pages_order_the_best_anew(session, Options(rerank=Rerank(reranker, depth=20)), depth=20)
 
 
 def test_pages_of_diverse_hits_are_one_ranking(session: Session) -> None:
-    how: dict[str, Any] = {"options": Options(diverse=Diverse(relevance=0.3, depth=20))}
-    pages = [row for start in range(0, 60, 10) for row in ids(session, limit=10, offset=start, **how)]
+    assert_pages_order_the_best_anew(session, Options(diverse=Diverse(relevance=0.3, depth=20)), depth=20)
+
+
+def assert_pages_order_the_best_anew(session: Session, options: Options, *, depth: int) -> None:
+    """Pages have the best of the first ranking in another order, and then the others as they were."""
+    pages = [row for start in range(0, 60, 10) for row in ids(session, limit=10, offset=start, options=options)]
     plain = ids(session, limit=60)
-    assert set(pages[:20]) == set(plain[:20])
-    assert pages[:20] != plain[:20]
-    assert pages[20:] == plain[20:]
+    assert set(pages[:depth]) == set(plain[:depth])
+    assert pages[:depth] != plain[:depth]
+    assert pages[depth:] == plain[depth:]
 
 
 def test_what_is_below_a_score_is_left_out_before_hits_are_chosen(session: Session) -> None:
