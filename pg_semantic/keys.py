@@ -72,23 +72,29 @@ def split(key: str, columns: int) -> list[str]:
 
 
 def wanted(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) -> sa.TableValuedAlias:
-    """A derived table ``(key, part_0, part_1, ...)`` of these keys, one bind per column however many keys.
+    """A derived table of these keys, ``key`` and the columns of `_parts`, one bind per column however many keys.
 
     ``more`` are further columns, each an array of as many values as there are keys.
     """
-    parts = [split(key, columns) for key in keys]
-    arrays = [list(keys), *([row[number] for row in parts] for number in range(columns))]
-    names = ["key", *(f"part_{number}" for number in range(columns))]
-    binds = [sa.bindparam(None, array, type_=postgresql.ARRAY(sa.Text)) for array in arrays]
+    by_name: dict[str, list[str]] = {"key": list(keys)}
+    if columns > 1:
+        parts = [split(key, columns) for key in keys]
+        by_name |= {name: [part[number] for part in parts] for number, name in enumerate(_parts(columns))}
+    binds = [sa.bindparam(None, array, type_=postgresql.ARRAY(sa.Text)) for array in by_name.values()]
     others = [sa.column(name, bind.type.item_type) for name, bind in more.items()]  # type: ignore[attr-defined]
-    return sa.func.unnest(*binds, *more.values()).table_valued(*names, *others).render_derived()
+    return sa.func.unnest(*binds, *more.values()).table_valued(*by_name, *others).render_derived()
 
 
 def values(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
     """The key columns' values of a row of `wanted`."""
-    return [sa.cast(table.c[f"part_{number}"], column.type) for number, column in enumerate(columns)]
+    return [sa.cast(table.c[name], column.type) for name, column in zip(_parts(len(columns)), columns, strict=True)]
 
 
 def found(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     """The condition that a row has the key of a row of `wanted`; an index on the key serves it."""
     return sa.and_(*(column == value for column, value in zip(columns, values(table, columns), strict=True)))
+
+
+def _parts(columns: int) -> list[str]:
+    """What the text of each key column is called in a table of keys; that of one column is the key itself."""
+    return ["key"] if columns == 1 else [f"part_{number}" for number in range(columns)]

@@ -82,14 +82,20 @@ WHERE job.generation_id = :generation AND job.key = taken.key
 RETURNING job.key, job.version
 
 -- name: hold
--- Compare and lock: which of a claim's jobs are still as they were claimed. Held to the end of the transaction.
-SELECT job.key
-FROM semantic.job
-JOIN unnest(CAST(:keys AS text[]), CAST(:versions AS bigint[])) AS mine (key, version)
-  ON job.key = mine.key AND job.version = mine.version
-WHERE job.generation_id = :generation AND job.claim = :claim
-ORDER BY job.key
-FOR UPDATE OF job SKIP LOCKED
+-- Compare and lock: which of a claim's jobs are still as they were claimed. Held to the end of the transaction. Each is
+-- looked up by itself: a plan for all of them together may read every job of the generation.
+SELECT held.key
+FROM (
+    SELECT key, version
+    FROM unnest(CAST(:keys AS text[]), CAST(:versions AS bigint[])) AS claimed (key, version)
+    ORDER BY key COLLATE "C"
+) AS mine
+CROSS JOIN LATERAL (
+    SELECT job.key
+    FROM semantic.job
+    WHERE job.generation_id = :generation AND job.key = mine.key AND job.version = mine.version AND job.claim = :claim
+    FOR UPDATE SKIP LOCKED
+) AS held
 
 -- name: complete
 -- Ends jobs that this transaction holds.

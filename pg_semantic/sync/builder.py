@@ -70,6 +70,13 @@ class Builder:
         self._watching = self._threads.submit(self._watch, self._building)
         return False
 
+    def wait(self, seconds: float) -> bool:
+        """Waits for the build that is running, so long at most; whether there is one."""
+        if self._building is None or self._building.done():
+            return False
+        wait([self._building], seconds)
+        return True
+
     def close(self) -> None:
         """Ends a build that is running; what it leaves is dropped when the next is begun."""
         self._closing = True

@@ -38,7 +38,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
 _QUIET_FACTOR = 10
-_LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded
+_LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded, or for jobs while a last index is built
 _QUERY_CANCELED = "57014"
 
 
@@ -97,7 +97,8 @@ class Pipeline:
                     writing = None
                     if once and self._drained(builder):
                         return
-                    stop.wait(self._pause())
+                    if not (once and builder.wait(_LOOK_SECONDS)):
+                        stop.wait(self._pause())
                     self._reading = read_on()
                     continue
                 self._reading = read_on()

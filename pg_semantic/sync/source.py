@@ -4,7 +4,6 @@ Two short transactions with the cutting between them, so that none is open while
 """
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from pg_semantic import chunking, keys, schema
 from pg_semantic.chunking import Chunk, Ruler
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
-from pg_semantic.sync import placing, transaction
+from pg_semantic.sync import placing, stored, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
@@ -59,9 +58,9 @@ def read(
         chunked = _chunked(changed, tables, ruler)
         synced = [row.job.key for row in changed if row.synced]
         with transaction.begin(engine) as connection:
-            stored = _stored(connection, tables, synced) if synced else defaultdict(list)
+            before = stored.read(connection, tables, synced) if synced else {}
             for row, chunks in zip(changed, chunked, strict=True):
-                batch.rows.append(_placed(row, chunks, stored[row.job.key]))
+                batch.rows.append(_placed(row, chunks, before.get(row.job.key, ())))
                 if isinstance(chunks, str):
                     batch.uncut[row.job.key] = chunks
             for known in (tables, *sisters):
@@ -111,28 +110,13 @@ def _share(changed: list[_Changed], characters: int) -> tuple[list[_Changed], se
     return changed[:taken], {row.job.key for row in changed[taken:]}
 
 
-def _placed(row: _Changed, chunks: Sequence[Chunk] | str, stored: Sequence[Stored]) -> Row:
+def _placed(row: _Changed, chunks: Sequence[Chunk] | str, before: Sequence[Stored]) -> Row:
     if isinstance(chunks, str):
         return Row(row.job, row.identity, row.text, row.source_hash, (), (), truncated=False)
-    new, ordinals = placing.place(chunks, stored)
-    kept = tuple(known for known in stored if known.ordinal in ordinals)
+    new, ordinals = placing.place(chunks, before)
+    kept = tuple(known for known in before if known.ordinal in ordinals)
     truncated = any(chunk.truncated for chunk in chunks)
     return Row(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated)
-
-
-def _stored(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> dict[str, list[Stored]]:
-    """What every stored chunk is, by key, in order."""
-    wanted = keys.wanted(row_keys, len(tables.spec.key))
-    chunks = tables.chunks.c
-    statement = (
-        sa.select(wanted.c.key, chunks.ordinal, chunks.content_hash, chunks.truncated)
-        .join_from(wanted, tables.chunks, keys.found(wanted, tables.chunk_key))
-        .order_by(wanted.c.key, chunks.ordinal)
-    )
-    stored: dict[str, list[Stored]] = defaultdict(list)
-    for key, ordinal, content_hash, truncated in connection.execute(statement):
-        stored[key].append(Stored(ordinal, bytes(content_hash), truncated))
-    return stored
 
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, Any]:

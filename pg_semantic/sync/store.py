@@ -5,7 +5,7 @@ version can slip in before commit; (2) lock the source rows against deletion; (3
 waited for: a job or a row that is locked is left for later.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Lexical, Storage
-from pg_semantic.sync import transaction
+from pg_semantic.sync import stored, transaction
 from pg_semantic.sync.batch import Batch, Row
+from pg_semantic.sync.placing import Stored
 
 _RELEASE_SECONDS = 0.25
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
@@ -94,12 +95,12 @@ def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) ->
     there = _lock_sources(connection, batch.tables, sorted(held))
     if not there:
         return 0
-    changed = _without_what_was_kept(connection, batch.tables, rows)
-    rows = [row for row in rows if row.job.key in there - changed]
-    _delete_changed(connection, batch.tables, rows)
+    before = stored.read(connection, batch.tables, sorted(there))
+    rows = [row for row in rows if row.job.key in there and _has_what_was_kept(row, before)]
+    _delete(connection, batch.tables, [chunk for row in rows for chunk in _gone(row, before)])
     _copy_new(connection, batch, rows)
     _sign_receipts(connection, batch.tables, rows)
-    jobqueue.complete(connection, batch.claim, sorted(there - changed))
+    jobqueue.complete(connection, batch.claim, sorted(row.job.key for row in rows))
     return len(rows)
 
 
@@ -113,46 +114,29 @@ def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[
     return set(connection.scalars(statement))
 
 
-def _without_what_was_kept(connection: sa.Connection, tables: Tables, rows: Sequence[Row]) -> set[str]:
-    """Keys of rows whose kept chunks are not all there any more: the row was deleted and came back, or keys moved."""
-    kept = [(row.job.key, stored) for row in rows for stored in row.kept]
-    if not kept:
-        return set()
-    pairs = keys.wanted(
-        [key for key, _ in kept],
-        len(tables.spec.key),
-        ordinal=_array(sa.Integer, [stored.ordinal for _, stored in kept]),
-        content_hash=_array(sa.LargeBinary, [stored.content_hash for _, stored in kept]),
-    )
-    chunks = tables.chunks.c
-    same = sa.and_(chunks.ordinal == pairs.c.ordinal, chunks.content_hash == pairs.c.content_hash)
-    statement = (
-        sa.select(pairs.c.key, sa.func.count().label("chunks"))
-        .join_from(pairs, tables.chunks, sa.and_(keys.found(pairs, tables.chunk_key), same))
-        .group_by(pairs.c.key)
-    )
-    found = {row.key: row.chunks for row in connection.execute(statement)}
-    return {row.job.key for row in rows if found.get(row.job.key, 0) < len(row.kept)}
+def _has_what_was_kept(row: Row, before: Mapping[str, Sequence[Stored]]) -> bool:
+    """Whether the chunks are all there still: not if the row was deleted and came back, or keys moved."""
+    return set(row.kept) <= set(before.get(row.job.key, ()))
 
 
-def _delete_changed(connection: sa.Connection, tables: Tables, rows: Sequence[Row]) -> None:
-    """Deletes stored chunks that are not kept."""
-    kept = [(row.job.key, stored.ordinal) for row in rows for stored in row.kept]
-    wanted = keys.wanted([row.job.key for row in rows], len(tables.spec.key))
-    ordinals = _array(sa.Integer, [ordinal for _, ordinal in kept])
-    keep = keys.wanted([key for key, _ in kept], len(tables.spec.key), ordinal=ordinals)
-    statement = (
-        sa.delete(tables.chunks)
-        .where(keys.found(wanted, tables.chunk_key))
-        .where(~sa.exists().where(keep.c.key == wanted.c.key, keep.c.ordinal == tables.chunks.c.ordinal))
-    )
-    connection.execute(statement)
+def _gone(row: Row, before: Mapping[str, Sequence[Stored]]) -> list[tuple[str, int]]:
+    """Key and ordinal of the row's stored chunks that are not kept."""
+    kept = set(row.kept)
+    return [(row.job.key, one.ordinal) for one in before.get(row.job.key, ()) if one not in kept]
+
+
+def _delete(connection: sa.Connection, tables: Tables, gone: Sequence[tuple[str, int]]) -> None:
+    if gone:
+        ordinals = _array(sa.Integer, [ordinal for _, ordinal in gone])
+        doomed = keys.wanted([key for key, _ in gone], len(tables.spec.key), ordinal=ordinals)
+        same = sa.and_(keys.found(doomed, tables.chunk_key), tables.chunks.c.ordinal == doomed.c.ordinal)
+        connection.execute(sa.delete(tables.chunks).where(same))
 
 
 def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> None:
     """COPYs new chunks in binary; keys and vectors travel as the bytes that their types' receive functions read.
 
-    It takes no view: the name of the table is asked for, and it can not change any more, since chunks were deleted.
+    It takes no view: the name of the table is asked for, and it can not change any more, since chunks were looked at.
     """
     spec = batch.tables.spec
     names = [column.name for column in spec.key]
