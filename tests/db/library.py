@@ -55,6 +55,12 @@ def rows(engine: sa.Engine, statement: str, **binds: Any) -> list[tuple[Any, ...
         return [tuple(row) for row in connection.execute(sa.text(statement), binds)]
 
 
+def read_of(connection: sa.Connection, table: str) -> int:
+    """Rows of a table that the connection's server process has read of late, whether by an index or not."""
+    counts = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = :table"
+    return int(connection.scalar(sa.text(counts), {"table": table}) or 0)
+
+
 def jobs(engine: sa.Engine) -> set[str]:
     """Keys of rows that are marked or have a job."""
     return {key for (key,) in rows(engine, "SELECT key FROM semantic.mark UNION SELECT key FROM semantic.job")}

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from pg_semantic import jobqueue, sql
 from pg_semantic.jobqueue import Ready
-from tests.db.library import execute, generation_of, rows
+from tests.db.library import execute, generation_of, read_of, rows
 
 GENERATION = 7
 
@@ -181,3 +181,13 @@ def test_folding_looks_up_the_jobs_of_its_marks_alone(engine: sa.Engine) -> None
         plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'fold').text}"), binds))
     assert "job_pkey" in plan
     assert "Seq Scan on job" not in plan
+
+
+def test_holding_reads_the_jobs_that_are_held_alone_also_before_the_first_analyze(engine: sa.Engine) -> None:
+    enqueue(engine, 20_000)
+    with engine.begin() as connection:
+        taken = claim(connection, 1000)
+    with engine.connect() as connection:
+        some, before = taken.jobs[500:550], read_of(connection, "job")
+        assert jobqueue.hold(connection, taken, some) == {job.key for job in some}
+        assert read_of(connection, "job") - before <= 2 * len(some)
