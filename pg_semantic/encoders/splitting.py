@@ -2,13 +2,18 @@
 
 import bisect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from semantic_text_splitter import TextSplitter
+
+from pg_semantic.encoders.tokens import Ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+_BLANK = {"", " ", "\n", "\t", "\r"}  # to any tokenizer; not all that Python takes for blank is
 
 
 class Splitters:
@@ -16,12 +21,21 @@ class Splitters:
 
     A text is tokenised once and its pieces are measured by the tokens that begin in them: several times as fast as to
     tokenise each piece that is tried, and the same but where a piece is tokenised otherwise than as a part of the text.
-    A part of the last text is not tokenised again.
+    A part of the last text is not tokenised again. ``remember`` is given the token ids of the pieces, special tokens
+    included, where these are known to be those that the piece has by itself.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", count: Callable[[Sequence[str]], list[int]]) -> None:
+    def __init__(
+        self,
+        tokenizer: "Tokenizer",
+        count: Callable[[Sequence[str]], list[int]],
+        *,
+        remember: Callable[[str, Ids], None] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._count = count
+        self._remember = remember if remember and _is_local(tokenizer) else None
+        self._before, self._after = _special(tokenizer)
         self._last = threading.local()
 
     def make(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
@@ -29,17 +43,22 @@ class Splitters:
         capacity = max_tokens - self._count([""])[0]
 
         def cut(text: str) -> list[str]:
-            return TextSplitter.from_callback(self._measure(text), capacity, overlap=overlap_tokens).chunks(text)
+            measured = self._measured(text)
+            pieces = TextSplitter.from_callback(measured.count, capacity, overlap=overlap_tokens).chunks(text)
+            if self._remember:
+                for piece, ids in measured.ids(text, pieces):
+                    self._remember(piece, np.concatenate((self._before, ids, self._after)))
+            return pieces
 
         return cut
 
-    def _measure(self, text: str) -> Callable[[str], int]:
-        """A function that counts the tokens of a piece of a text, which is the last text or a part of it as a rule."""
+    def _measured(self, text: str) -> "_Measured":
+        """A text whose tokens are known: the last one, of which this is a part as a rule."""
         last: _Measured | None = getattr(self._last, "text", None)
         if last is None or text not in last.text:
             last = self._last.text = _Measured(self._tokenizer, text)
         last.at = last.text.index(text)
-        return last.count
+        return last
 
 
 class _Measured:
@@ -48,7 +67,9 @@ class _Measured:
     def __init__(self, tokenizer: "Tokenizer", text: str) -> None:
         self.text = text
         self.at = 0
-        self._starts = [start for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets]
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        self._ids = np.array(encoding.ids, np.int32)
+        self._starts = [start for start, _ in encoding.offsets]
 
     def count(self, piece: str) -> int:
         """Tokens of a piece, which is looked for from where the last one was: a splitter goes forward."""
@@ -56,4 +77,34 @@ class _Measured:
         if at < 0:
             at = self.text.find(piece)
         self.at = max(at, 0)
-        return bisect.bisect_left(self._starts, at + len(piece)) - bisect.bisect_left(self._starts, at)
+        first, end = self._tokens(at, at + len(piece))
+        return end - first
+
+    def ids(self, text: str, pieces: Sequence[str]) -> Iterator[tuple[str, Ids]]:
+        """Token ids of those pieces of a part of the text, given in order, that have blanks or nothing at both ends."""
+        at = self.text.index(text)
+        for piece in pieces:
+            at = self.text.index(piece, at)
+            end = at + len(piece)
+            if {self.text[at - 1 : at], self.text[end : end + 1]} <= _BLANK:
+                first, last = self._tokens(at, end)
+                yield piece, self._ids[first:last]
+
+    def _tokens(self, start: int, end: int) -> tuple[int, int]:
+        """Which tokens begin in a part of the text: the first, and the first after it."""
+        return bisect.bisect_left(self._starts, start), bisect.bisect_left(self._starts, end)
+
+
+def _is_local(tokenizer: "Tokenizer") -> bool:
+    """Whether what stands between blanks has the same tokens wherever it stands, as BERT's tokenizers have it."""
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    return isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+
+
+def _special(tokenizer: "Tokenizer") -> tuple[Ids, Ids]:
+    """The special tokens before and after a text."""
+    with_special, bare = (tokenizer.encode("a", add_special_tokens=has).ids for has in (True, False))
+    before = next((n for n in range(len(with_special)) if with_special[n : n + len(bare)] == bare), 0)
+    return np.array(with_special[:before], np.int32), np.array(with_special[before + len(bare) :], np.int32)

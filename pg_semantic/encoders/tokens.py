@@ -73,6 +73,11 @@ class Tokens:
                 self.copies.remembered.put(text, ids)
         return [known[text] for text in prompted]
 
+    def remember(self, text: str, ids: Ids) -> None:
+        """Takes the token ids of a text that will be counted and read in a moment, special tokens included."""
+        if self._is_exact and not self.prompt and len(ids) <= self.limit:
+            self.copies.remembered.put(text, ids)
+
     def read(self, texts: Sequence[str]) -> Tokenized:
         """Texts, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
         if not self._is_exact:

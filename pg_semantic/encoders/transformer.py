@@ -45,7 +45,7 @@ class TransformerEncoder:
         self._transformer = transformer.eval()
         self._tokens = Tokens(transformer, "document")
         self._query_tokens = Tokens(transformer, "query", beside=self._tokens)
-        self._splitters = Splitters(self._tokens.copies.counting, self.count_tokens)
+        self._splitters = Splitters(self._tokens.copies.counting, self.count_tokens, remember=self._tokens.remember)
         self.max_tokens = self._tokens.limit
         self.fingerprint = _fingerprint(
             transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"

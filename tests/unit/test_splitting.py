@@ -1,10 +1,11 @@
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from semantic_text_splitter import TextSplitter
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from pg_semantic import chunking
 from pg_semantic.chunking import Chunking
@@ -31,6 +32,50 @@ MARKED = _tokenizer(
         [pre_tokenizers.Metaspace(prepend_scheme="first", split=False), pre_tokenizers.Split("▁", "isolated")]
     ),
 )
+
+_ODD = [
+    "e\u0301",
+    "\u0301",
+    "\x00",
+    "\x1c",
+    "\x85",
+    "\xa0",
+    "\u2028",
+    "\u3000",
+    "\ufeff",
+    "İ",
+    "ﬁ",
+    "漢",
+    "ß",
+    "##a",
+    "-",
+]
+_odd_texts = st.lists(
+    st.sampled_from([*_WORDS, *_ODD, "[SEP]", "[MASK]", " ", " ", " ", "\n", "\r\n", "\t", ". "]), max_size=120
+).map("".join)
+
+
+def _bert() -> Tokenizer:
+    letters = [chr(code) for code in (*range(32, 127), 0xDF, 0x307, 0x6F22, 0xFB01)]
+    words = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "tea", "##a", *letters, *(f"##{letter}" for letter in letters)]
+    made: Any = Tokenizer(models.WordPiece({word: number for number, word in enumerate(dict.fromkeys(words))}))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    made.add_special_tokens(["[SEP]", "[MASK]"])
+    tokenizer: Tokenizer = made
+    return tokenizer
+
+
+BERT = _bert()
+
+
+def _remembered(tokenizer: Tokenizer, text: str, *, most: int, overlap: int = 0) -> tuple[list[str], dict[str, Any]]:
+    """The pieces of a text, and the token ids of those that had not to be tokenised by themselves."""
+    found: dict[str, Any] = {}
+    splitters = Splitters(tokenizer, functools.partial(_count, tokenizer), remember=found.__setitem__)
+    cut = splitters.make(max_tokens=most, overlap_tokens=overlap)
+    return cut(text), found
 
 
 def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
@@ -72,3 +117,20 @@ def test_no_chunk_is_too_long_where_a_piece_has_more_tokens_than_the_same_part_o
 def test_a_piece_by_itself_may_have_more_tokens_than_it_was_cut_for() -> None:
     cut = Reads(MARKED).splitter(max_tokens=9, overlap_tokens=0)
     assert max(_count(MARKED, cut("tea tea. " * 20))) == 10
+
+
+@given(_odd_texts, st.integers(4, 40), st.booleans())
+def test_what_is_remembered_of_a_piece_is_what_it_is_tokenised_as(text: str, most: int, overlaps: bool) -> None:
+    _, found = _remembered(BERT, text, most=most, overlap=most // 4 if overlaps else 0)
+    assert {piece: ids.tolist() for piece, ids in found.items()} == {piece: BERT.encode(piece).ids for piece in found}
+
+
+def test_prose_is_tokenised_once() -> None:
+    pieces, found = _remembered(BERT, "Coffee, or tea. A longer word; [MASK]! " * 20, most=30)
+    assert len(pieces) > 5
+    assert found.keys() == set(pieces)
+
+
+def test_nothing_is_remembered_where_a_piece_may_be_tokenised_otherwise_than_in_its_text() -> None:
+    for tokenizer in (BY_WORDS, MARKED):
+        assert _remembered(tokenizer, "tea tea. " * 20, most=9)[1] == {}
