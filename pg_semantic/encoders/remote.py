@@ -9,8 +9,10 @@ import json
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
+import tenacity
 
 from pg_semantic import errors
 from pg_semantic.encoders import answer as answers
@@ -28,10 +30,12 @@ except ImportError as error:
 _PROBE = "a short text"
 _PROBE_RETRIES = 2  # a worker that loads an encoder keeps other indexes waiting
 _CONNECT_SECONDS = 5.0
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 8.0
 
 _NO_ACCESS = {401, 403}
 _NOT_FOUND = 404
 _REFUSED_TEXT = {400, 413, 422}
+_BROKEN = 500
 _OVERLOADED = {408, 409, 429, 502, 503, 504}
 
 
@@ -107,7 +111,8 @@ class _Server:
     """The server that `settings.encoder_urls` names for a reference, its errors put in our words.
 
     A request is tried again as often as the settings say, until the server was found to be unavailable: then once,
-    until it has answered, so that an outage takes the time of all retries only once.
+    until it has answered, so that an outage takes the time of all retries only once. A text that a server chokes on
+    takes a second try and a probe.
     """
 
     def __init__(self, reference: str, settings: Settings) -> None:
@@ -125,8 +130,14 @@ class _Server:
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document", dimensions: int | None = None) -> Vectors:
         """Vectors of the texts of one request."""
+        attempts = tenacity.Retrying(
+            retry=self._is_to_be_asked_again,
+            stop=tenacity.stop_after_attempt(1 + self._retries),
+            wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
+            reraise=True,
+        )
         try:
-            answer = self._ask(texts, kind=kind, retries=self._retries)
+            answer = attempts(self._ask, texts, kind=kind, retries=self._retries)
             found = answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
         except openai.OpenAIError as error:
             trouble = self._translated(error)
@@ -140,6 +151,15 @@ class _Server:
         if isinstance(trouble, errors.EncoderUnavailable):
             self._retries = 0
         raise trouble  # out here, where what the server said is no part of it
+
+    def _is_to_be_asked_again(self, state: tenacity.RetryCallState) -> bool:
+        """Of a 500: once in any case, and then as long as the server answers it to a text that is good, too.
+
+        Other trouble is none of the text's, and the client itself has asked again.
+        """
+        error = state.outcome.exception() if state.outcome else None
+        is_500 = isinstance(error, openai.APIStatusError) and error.status_code == _BROKEN
+        return is_500 and (state.attempt_number == 1 or not self._is_well())
 
     def narrow(self, dimensions: int) -> int | None:
         """Has vectors truncated by the server from now on; how many dimensions they have, None if it refuses to."""
@@ -224,10 +244,12 @@ class _Server:
 
     def _unreadable(self, error: Exception) -> errors.EncoderError:
         """Of an answer that can not be read: no text is to blame when it is the same for one that is good."""
-        said = str(error) if isinstance(error, errors.EncoderError) else "gave an answer that can not be read"
-        if self._is_well():
-            return errors.EncoderError(f"The server of encoder {self.reference!r}: {said}")
-        return errors.EncoderUnavailable(f"The server of encoder {self.reference!r} at {self.endpoint.url}: {said}")
+        said = (
+            str(error)
+            if isinstance(error, errors.EncoderError)
+            else f"The server of encoder {self.reference!r} gave an answer that can not be read."
+        )
+        return (errors.EncoderError if self._is_well() else errors.EncoderUnavailable)(said)
 
 
 def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
@@ -238,7 +260,14 @@ def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
         api_key=key.get_secret_value().strip() if key else "none",
         admin_api_key="",
         timeout=openai.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+        http_client=openai.DefaultHttpxClient(event_hooks={"response": [_leave_to_us]}),
     )
+
+
+def _leave_to_us(response: Any) -> None:
+    """Keeps the client from asking again after a 500, for which the text may be to blame."""
+    if response.status_code == _BROKEN:
+        response.headers["x-should-retry"] = "false"
 
 
 def _close(clients: PerProcess[openai.OpenAI]) -> None:

@@ -61,7 +61,7 @@ def test_vectors_are_in_the_order_of_the_texts_whatever_request_is_answered_firs
             others.set()
         return None
 
-    encoder = load(server, remote_batch=2)
+    encoder = load(server, remote_batch=2, remote_concurrency=5)
     server.rule = first_is_answered_last
     np.testing.assert_array_equal(encoder.encode_documents(TEXTS), server.encoder.encode_documents(TEXTS))
 
@@ -181,6 +181,15 @@ def test_a_text_that_the_server_chokes_on_is_an_error_of_that_text(server: Serve
     with pytest.raises(errors.EncoderError, match=f"status {status}") as failure:
         encoder.encode_documents(["poison"])
     assert not isinstance(failure.value, errors.EncoderUnavailable)
+
+
+def test_a_text_that_gets_a_500_is_not_asked_for_again_and_again(server: Server) -> None:
+    encoder = load(server, remote_retries=100)
+    server.rule = lambda request: Reply(500) if "poison" in request.texts else None
+    before = len(server.requests)
+    with pytest.raises(errors.EncoderError, match="status 500 to this text and goes on answering to others"):
+        encoder.encode_documents(["poison"])
+    assert [request.texts for request in server.requests[before:]].count(["poison"]) == 2
 
 
 def test_vectors_of_other_dimensions_than_before_are_a_mismatch_that_names_both(server: Server) -> None:
