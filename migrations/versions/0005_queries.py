@@ -442,7 +442,7 @@ SEARCH = (
             SELECT {found_key}, found._value, passage.content, passage.ordinal
             FROM (
                 SELECT * FROM {mode} AS found
-                WHERE $4 IS NULL OR _value >= $4
+                WHERE $4 IS NULL OR _value >= $4 {comparable}
                 ORDER BY {step} found._value DESC, {key}
                 LIMIT $3
             ) AS found
@@ -475,6 +475,7 @@ SEARCH = (
         places := places || jsonb_build_object(
             'mode', mode,
             'step', CASE mode WHEN 'hybrid' THEN 'found._step,' END,
+            'comparable', CASE mode WHEN 'hybrid' THEN 'AND found._step = 100' END,
             'relevance', semantic.filled_v1(CASE mode WHEN 'lexical' THEN worded ELSE near END, places)
         );
         RETURN semantic.filled_v1(

@@ -80,9 +80,11 @@ def _loaded(reference: str, *, dimensions: int, settings: settings.Settings) -> 
     """
     gc.unfreeze()
     gc.collect()
-    encoder = encoders.load(reference, dimensions=dimensions, settings=settings)
-    gc.collect()
-    gc.freeze()
+    try:
+        encoder = encoders.load(reference, dimensions=dimensions, settings=settings)
+        gc.collect()
+    finally:  # also of the others, when this one could not be loaded
+        gc.freeze()
     return encoder
 
 

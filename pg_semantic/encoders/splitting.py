@@ -34,8 +34,8 @@ class Splitters:
     ) -> None:
         self._tokenizer = tokenizer
         self._count = count
-        self._remember = remember if remember and _is_local(tokenizer) else None
-        self._before, self._after = _special(tokenizer)
+        self._special = _special(tokenizer) if remember and _is_local(tokenizer) else None
+        self._remember = remember
         self._last = threading.local()
 
     def make(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
@@ -45,9 +45,10 @@ class Splitters:
         def cut(text: str) -> list[str]:
             measured = self._measured(text)
             pieces = TextSplitter.from_callback(measured.count, capacity, overlap=overlap_tokens).chunks(text)
-            if self._remember:
+            if self._remember and self._special:
+                before, after = self._special
                 for piece, ids in measured.ids(text, pieces):
-                    self._remember(piece, np.concatenate((self._before, ids, self._after)))
+                    self._remember(piece, np.concatenate((before, ids, after)))
             return pieces
 
         return cut
@@ -96,15 +97,23 @@ class _Measured:
 
 
 def _is_local(tokenizer: "Tokenizer") -> bool:
-    """Whether what stands between blanks has the same tokens wherever it stands, as BERT's tokenizers have it."""
+    """Whether what stands between blanks has the same tokens wherever it stands, as BERT's tokenizers have it.
+
+    Not with added tokens that take blanks along: these belong to no piece.
+    """
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
 
-    return isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+    if not (isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)):
+        return False
+    added = tokenizer.get_added_tokens_decoder().values()
+    return not any(token.lstrip or token.rstrip or len(token.content.split()) != 1 for token in added)
 
 
-def _special(tokenizer: "Tokenizer") -> tuple[Ids, Ids]:
-    """The special tokens before and after a text."""
-    with_special, bare = (tokenizer.encode("a", add_special_tokens=has).ids for has in (True, False))
-    before = next((n for n in range(len(with_special)) if with_special[n : n + len(bare)] == bare), 0)
-    return np.array(with_special[:before], np.int32), np.array(with_special[before + len(bare) :], np.int32)
+def _special(tokenizer: "Tokenizer") -> tuple[Ids, Ids] | None:
+    """The special tokens before and after a text; None where they can not be told from those of the text."""
+    whole, bare = (tokenizer.encode("a", add_special_tokens=has).ids for has in (True, False))
+    before = next((n for n in range(len(whole)) if bare and whole[n : n + len(bare)] == bare), None)
+    if before is None:
+        return None
+    return np.array(whole[:before], np.int32), np.array(whole[before + len(bare) :], np.int32)

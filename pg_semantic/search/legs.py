@@ -60,17 +60,21 @@ def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
 
 
 def require_own(index: BoundIndex[Any], where: Where) -> None:
-    """Raises `errors.QueryError` for a condition on another table than the index's: it would filter nothing."""
+    """Raises `errors.QueryError` for a condition on another table than the index's.
+
+    It would filter nothing, or give a row several times, unless it joins the table by a whole key.
+    """
     if not where:
         return
     own = set(_tables(sa.inspect(index.entity).selectable))
     others = [one for one in sa.select(sa.literal(1)).where(*where).get_final_froms() if one not in own]
     if others:
-        names = ", ".join(str(getattr(one, "name", "a subquery")) for one in others)
+        of = [getattr(one, "element", one) for one in others]  # an alias by what it is of
+        names = ", ".join(str(getattr(one, "name", "a subquery")) for one in of)
         raise errors.QueryError(
             f"where has a condition on {names}, which is not what is searched ({index.spec.table}): ask for it with "
-            "EXISTS, as Article.author.has(Author.name == 'Ada') or Article.tags.any(...); for an alias of the class, "
-            "search index.of(alias)."
+            "EXISTS, as Article.author.has(Author.name == 'Ada') or Article.tags.any(Tag.id == 7), not with a join or "
+            "contains(); for an alias of the class, search index.of(alias)."
         )
 
 

@@ -19,7 +19,8 @@ T = TypeVar("T")
 class Rerank:
     """Has a cross-encoder score the best ``depth`` hits again, by their best passage, and orders them by that.
 
-    At least as many as a page has are scored; those beyond follow as they were, with no score ``rerank``. When it takes
+    At least as many as a page has are scored; those beyond follow as they were, with no score ``rerank``, and are not
+    among those that `Diverse` chooses from. When it takes
     longer than ``seconds``, waiting for other searches included, all are as they were. Deeper is slower, and not always
     better: measure.
     """

@@ -37,7 +37,8 @@ class Options:
 
     ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows of each (by default a hundred; rows beyond
     come after these). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on the
-    scale of what they are ordered by; not when a reranker's time was up, since scores are then on another.
+    scale of what they are ordered by; not when a reranker's time was up, since scores are then on another. In a hybrid
+    search it leaves out rows beyond the depth, too, whose scores can not be compared with those within.
     ``passages`` is how many of its best chunks a hit has, ``snippets`` whether
     it has the part of the best one that has the query's words. ``rerank`` and ``diverse`` come after the first ranking.
     ``load`` are options of the ORM for the entities, as ``selectinload(Article.tags)``.
@@ -119,9 +120,14 @@ class Request(Generic[T]):
 
     @property
     def reach(self) -> int:
-        """How many rows each leg gives."""
+        """How many rows each leg gives.
+
+        A hybrid ranking with a least score ends with the depth: beyond it, scores rise again from step to step.
+        """
         if self.mode == "hybrid":
             depth = fusion.depth_of(self.options.depth)
+            if self.options.min_score is not None and not self.options.rerank:
+                return depth
             return fusion.reach(limit=self.first, offset=self.skipped, depth=depth)
         return self.first + self.skipped
 
@@ -177,7 +183,7 @@ class Request(Generic[T]):
         """Whether the scan of the vector index may have ended before all rows were found."""
         if self.mode == "lexical" or self.exact:
             return False
-        return len(found) < self.first or found[0]._mapping["scanned"] < self.reach  # noqa: SLF001 - public in all but name
+        return not found or found[0]._mapping["scanned"] < self.reach  # noqa: SLF001 - public in all but name
 
 
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
@@ -215,7 +221,7 @@ def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> li
     if options.min_score is not None and (scores is not None or not options.rerank):
         found = [hit for hit in found[: len(found if scores is None else scores)] if hit.score >= options.min_score]
     if options.diverse:
-        seen = asked.seen_by(options.diverse)
+        seen = min(asked.seen_by(options.diverse), len(found if scores is None else scores))  # scores of one kind
         found = refine.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
     if options.rerank or options.diverse:
         found = found[asked.offset : wanted]

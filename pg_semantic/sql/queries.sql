@@ -5,16 +5,16 @@
 LISTEN semantic_query
 
 -- name: take
--- Requests that nobody else is at, oldest first, and the beginning of the transaction at whose end they are free again
+-- Requests that are still waited for and nobody else is at, oldest first, and the beginning of the transaction at whose end they are free again
 -- if they were not answered. Whatever the database's default, it is to see what others have answered meanwhile, and to
 -- last for as long as the encoder takes.
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = '60s';
+SET LOCAL idle_in_transaction_session_timeout = '10min';
 SET LOCAL statement_timeout = '60s';
 SET LOCAL lock_timeout = '5s';
 SELECT id, encoder_id, text
 FROM semantic.query_request
-WHERE error IS NULL AND encoder_id = ANY(:encoders)
+WHERE error IS NULL AND encoder_id = ANY(:encoders) AND ends_at > now()
 ORDER BY id
 LIMIT :most
 FOR UPDATE SKIP LOCKED

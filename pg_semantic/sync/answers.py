@@ -108,6 +108,8 @@ class Answers:
         """The statements that answer requests, together; when that fails, each by itself."""
         try:
             vectors = _vectors(encoder, [request.text for request in asked])
+        except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:  # no text is to blame
+            return [_failure(connection, request, error) for request in asked]
         except Exception as error:  # noqa: BLE001 - whatever an encoder raises, who asked is told
             if len(asked) > 1:
                 return [answer for request in asked for answer in self._statements(connection, encoder, [request])]

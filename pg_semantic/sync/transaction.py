@@ -20,6 +20,7 @@ _SETTINGS = {
     "datestyle": "ISO",  # keys are written as text as the capture function writes them
     "timezone": "UTC",
     "bytea_output": "hex",
+    "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
 _TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
 _BEGIN = sa.select(_TIMEOUT, *(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()))  # noqa: FBT003

@@ -82,6 +82,27 @@ def test_what_is_below_a_score_is_left_out_before_hits_are_chosen(session: Sessi
     assert len(ids(session, limit=15, options=least)) == 15
 
 
+@pytest.mark.parametrize("fusion", [Rrf(), Convex()])
+def test_pages_above_a_score_are_the_beginning_of_a_hybrid_ranking(session: Session, fusion: Any) -> None:
+    searcher = Searcher(encoder())
+    how: dict[str, Any] = {"mode": "hybrid", "exact": True}
+    best = searcher.search(session, Article.semantic, TEXT, limit=90, options=Options(fusion=fusion), **how)
+    above = Options(fusion=fusion, min_score=best[72].score)
+    expected = [hit.entity.id for hit in best if hit.score >= best[72].score]
+    pages = [ids(session, limit=20, offset=start, mode="hybrid", options=above) for start in range(0, 200, 20)]
+    assert [row for page in pages for row in page] == expected
+    assert [len(page) for page in pages[:3]] == [20, 20, 20]
+    assert ids(session, limit=200, mode="hybrid", options=above) == expected
+
+
+def test_only_reranked_hits_are_chosen_from_when_there_are_others(session: Session) -> None:
+    with SharedReranker(ByLength()) as reranker:
+        alone = Options(rerank=Rerank(reranker, depth=20))
+        both = Options(rerank=Rerank(reranker, depth=20), diverse=Diverse(relevance=1.0, depth=50))
+        assert ids(session, limit=10, options=both) == ids(session, limit=10, options=alone)
+        assert set(ids(session, limit=60, options=both)) == set(ids(session, limit=60, options=alone))
+
+
 @pytest.mark.parametrize(
     "where",
     [
@@ -96,6 +117,11 @@ def test_a_condition_on_what_is_not_searched_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(errors.QueryError, match=r"EXISTS.*index\.of"):
         ids(session, limit=5, mode=mode, where=where(orm.aliased(Article)))
+
+
+def test_an_alias_that_is_not_searched_is_named_by_its_table(session: Session) -> None:
+    with pytest.raises(errors.QueryError, match="a condition on article, which"):
+        ids(session, limit=5, where=[orm.aliased(Article).lang == "rare"])
 
 
 def test_a_hybrid_statement_and_a_report_of_recall_refuse_such_a_condition_too(session: Session) -> None:

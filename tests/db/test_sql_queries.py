@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database
+from pg_semantic import database, errors
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
@@ -37,6 +37,8 @@ class Counted(HashedEncoder):
         assert self.go_on.wait(20)
         if any("poison" in text for text in texts):
             raise ValueError("this is too much for me: \0 \udc80")
+        if any("away" in text for text in texts):
+            raise errors.EncoderUnavailable("It is away.")
         if any("zero" in text for text in texts):
             return np.zeros((len(texts), 32), np.float32)
         return super().encode_queries(texts)
@@ -166,6 +168,31 @@ def test_a_text_that_breaks_the_encoder_is_an_error_to_who_asked_and_to_nobody_e
             bad.result()
         first.result()
         good.result()
+
+
+def test_an_encoder_that_is_away_is_asked_once_for_all_that_wait(answering: Counted, dsn: str) -> None:
+    answering.go_on.clear()
+    with ThreadPoolExecutor(9) as threads:
+        first = threads.submit(call, dsn, "the first")
+        assert answering.asking.wait(10)
+        others = [threads.submit(call, dsn, f"away {number}") for number in range(8)]
+        until(dsn, "SELECT count(*) = 9 FROM semantic.query_request")
+        answering.go_on.set()
+        first.result()
+        for one in others:
+            with pytest.raises(psycopg.Error, match="It is away"):
+                one.result()
+    assert [len(texts) for texts in answering.asked] == [1, 8]
+
+
+def test_a_text_that_nobody_waits_for_any_more_is_not_encoded(answering: Counted, synced: sa.Engine, dsn: str) -> None:
+    execute(
+        synced,
+        "INSERT INTO semantic.query_request (encoder_id, text, ends_at) "
+        "SELECT id, 'forgotten', now() - interval '1 second' FROM semantic.encoder",
+    )
+    call(dsn, "apple")
+    assert answering.asked == [["apple"]]
 
 
 def test_a_vector_of_zeros_is_not_kept(answering: Counted, synced: sa.Engine, dsn: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, encoders, generations, history
-from pg_semantic.search.request import Mode
+from pg_semantic.search.request import Mode, Options
 from pg_semantic.spec import EncoderSpec
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
 
@@ -98,6 +98,17 @@ def test_a_least_score_leaves_out_what_is_below(many_articles: sa.Engine) -> Non
     every = found(many_articles, "harbour candle", 50)
     least = every[20][1]
     assert found(many_articles, "harbour candle", 50, min_score=least) == [row for row in every if row[1] >= least]
+
+
+def test_a_least_score_leaves_out_of_a_hybrid_search_what_the_package_leaves_out(many_articles: sa.Engine) -> None:
+    remember(many_articles, "harbour candle")
+    least = found(many_articles, "harbour candle", 50, mode="hybrid")[-1][1]
+    for k in (20, 90, 150, 250):
+        here = found(many_articles, "harbour candle", k, mode="hybrid", min_score=least)
+        options = Options(min_score=least)
+        assert [row[0] for row in here] == [
+            row[0] for row in asked(many_articles, "harbour candle", k, mode="hybrid", options=options)
+        ]
 
 
 def test_the_vector_index_is_walked_and_nothing_is_computed_beside(many_articles: sa.Engine) -> None:
