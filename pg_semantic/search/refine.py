@@ -20,9 +20,8 @@ class Rerank:
     """Has a cross-encoder score the best ``depth`` hits again, by their best passage, and orders them by that.
 
     At least as many as a page has are scored; those beyond follow as they were, with no score ``rerank``, and are not
-    among those that `Diverse` chooses from. When it takes
-    longer than ``seconds``, waiting for other searches included, all are as they were. Deeper is slower, and not always
-    better: measure.
+    among those that `Diverse` chooses from. When it takes longer than ``seconds``, waiting for other searches included,
+    all are as they were. Deeper is slower, and not always better: measure.
     """
 
     reranker: SharedReranker

@@ -38,9 +38,9 @@ class Options:
     ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows of each (by default a hundred; rows beyond
     come after these). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on the
     scale of what they are ordered by; not when a reranker's time was up, since scores are then on another. In a hybrid
-    search it leaves out rows beyond the depth, too, whose scores can not be compared with those within.
-    ``passages`` is how many of its best chunks a hit has, ``snippets`` whether
-    it has the part of the best one that has the query's words. ``rerank`` and ``diverse`` come after the first ranking.
+    search it leaves out rows beyond the depth, too, whose scores can not be compared with those within. ``passages`` is
+    how many of its best chunks a hit has, ``snippets`` whether it has the part of the best one that has the query's
+    words. ``rerank`` and ``diverse`` come after the first ranking.
     ``load`` are options of the ORM for the entities, as ``selectinload(Article.tags)``.
     """
 
