@@ -86,13 +86,14 @@ def test_what_is_below_a_score_is_left_out_before_hits_are_chosen(session: Sessi
 def test_pages_above_a_score_are_the_beginning_of_a_hybrid_ranking(session: Session, fusion: Any) -> None:
     searcher = Searcher(encoder())
     how: dict[str, Any] = {"mode": "hybrid", "exact": True}
-    best = searcher.search(session, Article.semantic, TEXT, limit=90, options=Options(fusion=fusion), **how)
-    above = Options(fusion=fusion, min_score=best[72].score)
-    expected = [hit.entity.id for hit in best if hit.score >= best[72].score]
-    pages = [ids(session, limit=20, offset=start, mode="hybrid", options=above) for start in range(0, 200, 20)]
+    best = searcher.search(session, Article.semantic, TEXT, limit=100, options=Options(fusion=fusion), **how)
+    least = best[95].score
+    above = Options(fusion=fusion, min_score=least)
+    expected = [hit.entity.id for hit in best if hit.score >= least]
+    pages = [ids(session, limit=20, offset=start, mode="hybrid", options=above) for start in range(0, 400, 20)]
     assert [row for page in pages for row in page] == expected
-    assert [len(page) for page in pages[:3]] == [20, 20, 20]
-    assert ids(session, limit=200, mode="hybrid", options=above) == expected
+    assert [len(page) for page in pages[:4]] == [20] * 4
+    assert ids(session, limit=400, mode="hybrid", options=above) == expected
 
 
 def test_only_reranked_hits_are_chosen_from_when_there_are_others(session: Session) -> None:

@@ -189,9 +189,11 @@ def test_a_text_that_nobody_waits_for_any_more_is_not_encoded(answering: Counted
     execute(
         synced,
         "INSERT INTO semantic.query_request (encoder_id, text, ends_at) "
-        "SELECT id, 'forgotten', now() - interval '1 second' FROM semantic.encoder",
+        "SELECT id, text, now() + CAST(wait AS interval) FROM semantic.encoder, "
+        "(VALUES ('forgotten', '-1 second'), ('apple', '1 minute')) AS asked (text, wait)",
     )
-    call(dsn, "apple")
+    execute(synced, "NOTIFY semantic_query")
+    until(dsn, "SELECT count(*) = 1 FROM semantic.query_request")
     assert answering.asked == [["apple"]]
 
 
