@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -87,6 +87,19 @@ def patiently(dsn: str, text: str) -> None:
             assert time.monotonic() < ends
 
 
+def ask_together(encoder: Counted, dsn: str, texts: Sequence[str]) -> list[Future[None]]:
+    """Asks for texts while the worker is at another, so that they wait together; their calls, ended."""
+    encoder.go_on.clear()
+    with ThreadPoolExecutor(1 + len(texts)) as threads:
+        first = threads.submit(call, dsn, "the first")
+        assert encoder.asking.wait(10)
+        others = [threads.submit(call, dsn, text) for text in texts]
+        until(dsn, f"SELECT count(*) = {1 + len(texts)} FROM semantic.query_request")
+        encoder.go_on.set()
+        first.result()
+    return others
+
+
 def is_answered(dsn: str, text: str) -> bool:
     try:
         call(dsn, text, options="-c semantic.wait_seconds=1")
@@ -138,15 +151,8 @@ def test_a_text_is_encoded_once_however_often_it_is_asked(answering: Counted, ds
 def test_texts_that_wait_are_encoded_together_and_each_gets_its_own_vector(
     answering: Counted, synced: sa.Engine, dsn: str
 ) -> None:
-    answering.go_on.clear()
-    with ThreadPoolExecutor(9) as threads:
-        first = threads.submit(call, dsn, "the first")
-        assert answering.asking.wait(10)
-        others = [threads.submit(call, dsn, f"another {number}") for number in range(8)]
-        until(dsn, "SELECT count(*) = 9 FROM semantic.query_request")
-        answering.go_on.set()
-        for one in (first, *others):
-            one.result()
+    for one in ask_together(answering, dsn, [f"another {number}" for number in range(8)]):
+        one.result()
     assert answering.asked[0] == ["the first"]
     assert sorted(answering.asked[1]) == [f"another {number}" for number in range(8)]
     for text in ("the first", *answering.asked[1]):
@@ -157,31 +163,16 @@ def test_texts_that_wait_are_encoded_together_and_each_gets_its_own_vector(
 def test_a_text_that_breaks_the_encoder_is_an_error_to_who_asked_and_to_nobody_else(
     answering: Counted, dsn: str
 ) -> None:
-    answering.go_on.clear()
-    with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(call, dsn, "the first")
-        assert answering.asking.wait(10)
-        bad, good = threads.submit(call, dsn, "poison"), threads.submit(call, dsn, "apple")
-        until(dsn, "SELECT count(*) = 3 FROM semantic.query_request")
-        answering.go_on.set()
-        with pytest.raises(psycopg.Error, match=r"ValueError: this is too much for me: \\x00 \\udc80"):
-            bad.result()
-        first.result()
-        good.result()
+    bad, good = ask_together(answering, dsn, ["poison", "apple"])
+    with pytest.raises(psycopg.Error, match=r"ValueError: this is too much for me: \\x00 \\udc80"):
+        bad.result()
+    good.result()
 
 
 def test_an_encoder_that_is_away_is_asked_once_for_all_that_wait(answering: Counted, dsn: str) -> None:
-    answering.go_on.clear()
-    with ThreadPoolExecutor(9) as threads:
-        first = threads.submit(call, dsn, "the first")
-        assert answering.asking.wait(10)
-        others = [threads.submit(call, dsn, f"away {number}") for number in range(8)]
-        until(dsn, "SELECT count(*) = 9 FROM semantic.query_request")
-        answering.go_on.set()
-        first.result()
-        for one in others:
-            with pytest.raises(psycopg.Error, match="It is away"):
-                one.result()
+    for one in ask_together(answering, dsn, [f"away {number}" for number in range(8)]):
+        with pytest.raises(psycopg.Error, match="It is away"):
+            one.result()
     assert [len(texts) for texts in answering.asked] == [1, 8]
 
 
