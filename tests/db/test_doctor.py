@@ -171,6 +171,12 @@ def role(healthy: sa.Engine) -> Iterator[str]:
         execute(healthy, f"DROP ROLE {name}")
 
 
+def _version(engine: sa.Engine) -> int:
+    """The server's major version."""
+    [(number,)] = rows(engine, "SELECT CAST(current_setting('server_version_num') AS integer) / 10000")
+    return int(number)
+
+
 def run_autocommitted(engine: sa.Engine, script: str) -> None:
     """Statements as a person at psql would run them, one after the other."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -193,6 +199,8 @@ def test_nothing_is_found_where_no_index_was_declared_yet(engine: sa.Engine) -> 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.check}-{fault.said}")
 def test_a_planted_fault_is_found_and_its_repair_repairs_it(healthy: sa.Engine, role: str, fault: Fault) -> None:
+    if fault.check == "collation_version" and _version(healthy) < 17:
+        pytest.skip("no collation of this server has a version")
     for statement in fault.plant:
         run_autocommitted(healthy, statement.replace("{role}", role).replace("{database}", str(healthy.url.database)))
     healthy.dispose()
