@@ -607,6 +607,7 @@ SEARCH = (
             'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
             'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
         );
+        PERFORM semantic.follow_rights_v1(known_index);
     END
     $body$
     """,
