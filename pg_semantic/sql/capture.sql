@@ -66,17 +66,16 @@ SELECT CASE WHEN $no_old_row THEN NULL ELSE $new_key END
                 FROM new_rows LEFT JOIN old_rows ON $same_key
                 WHERE $no_old_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
 
--- name: cancel_build
--- The first step of a drop: ends builds of late indexes, with which the drop might wait in a circle.
-SELECT pg_cancel_backend(build.pid)
-FROM pg_stat_progress_create_index AS build
-JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-WHERE build.relid IN ($chunks, $receipts) AND pg_has_role(builder.usesysid, 'USAGE')
+-- name: lock_source
+-- The first step of a creation. What follows is quick, and writers wait for no more than that.
+SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
--- The second: keeps another build from being begun, and workers from the tables. The source first, if it is there, as
--- those lock who write: a DELETE goes on to chunks and receipts.
-SELECT semantic.lock_v1(to_regclass($source), $chunks, $receipts)
+-- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
+-- who write: a DELETE goes on to chunks and receipts.
+SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
+    SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
+) || ARRAY[$chunks, $receipts])
 
 -- name: drop_function
 -- Takes the triggers with it.
