@@ -172,6 +172,24 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
+    # A spec with the key types as the chunk table has them now, under the names that they have now.
+    """
+    CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN spec || jsonb_build_object('key', (
+        SELECT jsonb_agg(
+            part.value || jsonb_build_object('type', coalesce(format_type(atttypid, atttypmod) || CASE
+                WHEN attcollation <> typcollation THEN format(' COLLATE %I.%I', nspname, collname) ELSE ''
+            END, part.value ->> 'type'))
+            ORDER BY part.number
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN pg_attribute ON attrelid = chunks AND attname = part.value ->> 'name' AND NOT attisdropped
+        LEFT JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+        LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+    ))
+    """,
     # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
     """
     CREATE FUNCTION semantic.apart_v1(known_index integer) RETURNS text
@@ -590,7 +608,8 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
         "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
         "semantic.prepare_generation_v1, semantic.watch_v1, semantic.columns_v1, semantic.require_columns_v1, "
-        "semantic.apart_v1, semantic.recipe_v1, semantic.require_row_security_v1, semantic.same_rights_v1, "
+        "semantic.apart_v1, semantic.spec_v1, "
+        "semantic.recipe_v1, semantic.require_row_security_v1, semantic.same_rights_v1, "
         "semantic.grants_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, semantic.forget_ghosts_v1, "
         "semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, semantic.expose_v1"
     )
