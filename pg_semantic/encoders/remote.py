@@ -129,7 +129,7 @@ class RemoteEncoder:
             if len(texts) == 1:
                 raise
         size = len(texts)
-        while size > 1 and not self._server.reads(size):
+        while size > 1 and self._server.refuses(size):
             size //= 2
         if size < len(texts):
             self._keep_to(size)

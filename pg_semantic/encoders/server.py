@@ -60,7 +60,7 @@ class Server:
         self._clients = PerProcess(functools.partial(_client, self.endpoint, settings))
         self._headers = _headers(settings)
         who = f"The server of encoder {reference!r} at {self.endpoint.url}"
-        self._errors = Translator(who, self.name, settings.remote_timeout_seconds, self.reads)
+        self._errors = Translator(who, self.name, settings.remote_timeout_seconds, self.is_well)
         weakref.finalize(self, _close, self._clients)
 
     def open(self) -> int:
@@ -103,17 +103,27 @@ class Server:
             self._retries = 0
         raise trouble  # out here, where what the server said is no part of it
 
-    def reads(self, texts: int = 1) -> bool:
-        """Whether it encodes so many texts that are known to be good in one request.
-
-        Some servers answer 500 to a text that they choke on, and most refuse a request of too many.
-        """
+    def is_well(self) -> bool:
+        """Whether it encodes a text that is known to be good: some servers answer 500 to a text they choke on."""
         try:
-            answer = self._ask([_PROBE] * texts, retries=0, plain=True)
-            answers.vectors(answer, texts=texts, dimensions=None, reference=self.reference)
+            answer = self._ask([_PROBE], retries=0, plain=True)
+            answers.vectors(answer, texts=1, dimensions=None, reference=self.reference)
         except (openai.OpenAIError, errors.EncoderError, ValueError):
             return False
         return True
+
+    def refuses(self, texts: int) -> bool:
+        """Whether it refuses so many texts in one request that are known to be good, and not for a passing reason."""
+        try:
+            answer = self._ask([_PROBE] * texts, retries=0, plain=True)
+            answers.vectors(answer, texts=texts, dimensions=None, reference=self.reference)
+        except openai.APIStatusError as error:
+            return error.status_code not in server_errors.OVERLOADED | server_errors.NO_ACCESS
+        except openai.OpenAIError:
+            return False
+        except (errors.EncoderError, ValueError):
+            return True
+        return False
 
     def narrow(self, dimensions: int) -> int | None:
         """Has vectors truncated by the server from now on; how many dimensions they have, None if it refuses to."""
@@ -157,7 +167,7 @@ class Server:
         """
         error = state.outcome.exception() if state.outcome else None
         is_500 = isinstance(error, openai.APIStatusError) and error.status_code == server_errors.BROKEN
-        return is_500 and (state.attempt_number == 1 or not self.reads())
+        return is_500 and (state.attempt_number == 1 or not self.is_well())
 
     def _ask(self, texts: Sequence[str], *, retries: int, kind: Kind = "document", plain: bool = False) -> object:
         body: dict[str, Any] = {"input": list(texts), "model": self.name, **self._way.format}

@@ -325,3 +325,20 @@ def test_a_server_that_refuses_any_text_is_told_apart_from_one_that_is_overloade
     server.rule = lambda _: Reply(400, [{"error": {"code": 400, "message": "API key not valid."}}])
     with pytest.raises(errors.EncoderUnavailable, match=r"even a short text.*PG_SEMANTIC_REMOTE_API_KEY"):
         load(server)
+
+
+def test_a_batch_is_not_made_smaller_since_the_server_was_busy_as_it_was_tried(server: Server) -> None:
+    encoder = load(server)
+    server.rule = lambda request: (
+        Reply(400)
+        if TEXTS[3] in request.texts
+        else Reply(429)
+        if len(set(request.texts)) < len(request.texts)
+        else None
+    )
+    with pytest.raises(errors.EncoderError):
+        encoder.encode_documents(TEXTS)
+    server.rule = lambda _: None
+    before = len(server.requests)
+    is_right(encoder, server)
+    assert len(server.requests) == before + 2
