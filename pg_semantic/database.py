@@ -39,6 +39,7 @@ _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic (
 _NOT_THERE = {"42P01", "3F000"}
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
+_LOCKED = "55P03"
 _NO_FUNCTION = "42883"
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
@@ -165,7 +166,7 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
-    if refused := refusal(error):
+    if refused := refusal(error) or lock_refusal(error):
         return errors.DatabaseError(refused)
     advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
@@ -173,11 +174,22 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
 
 def refusal(error: exc.DBAPIError) -> str | None:
     """What our own functions in the database say when they refuse a step, and what to do; None for other errors."""
-    if sqlstate(error) != _OUR_REFUSAL:
-        return None
-    said = str(error.orig).strip().partition("\n")[0]
-    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return _with_hint(error) if sqlstate(error) == _OUR_REFUSAL else None
+
+
+def lock_refusal(error: exc.DBAPIError) -> str | None:
+    """What `semantic.lock_v1` says when it has waited for tables in vain; None for other errors, such as a timeout."""
+    return _with_hint(error) if sqlstate(error) == _LOCKED and _hint(error) else None
+
+
+def _with_hint(error: exc.DBAPIError) -> str:
+    said, hint = str(error.orig).strip().partition("\n")[0], _hint(error)
     return f"{said[:1].upper()}{said[1:]}.{f' {hint}' if hint else ''}"
+
+
+def _hint(error: exc.DBAPIError) -> str | None:
+    hint: str | None = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return hint
 
 
 def _of_what_is_not_there(said: str) -> errors.PgSemanticError:

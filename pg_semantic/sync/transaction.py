@@ -20,6 +20,8 @@ _SETTINGS = {
     "datestyle": "ISO",  # keys are written as text as the capture function writes them
     "timezone": "UTC",
     "bytea_output": "hex",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
 _TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
@@ -52,12 +54,17 @@ def is_busy(error: exc.DBAPIError) -> bool:
 
 
 retried = tenacity.retry(
-    retry=tenacity.retry_if_exception(lambda error: isinstance(error, exc.DBAPIError) and is_busy(error)),
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, exc.DBAPIError) and is_busy(error) and not database.lock_refusal(error)
+    ),
     wait=tenacity.wait_random_exponential(0.05, 1.0),
     stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
     reraise=True,
 )
-"""Decorates what is a transaction of its own, to be begun again when something in it was locked."""
+"""Decorates what is a transaction of its own, to be begun again when something in it was locked.
+
+Tables that `semantic.lock_v1` has waited for are not waited for again.
+"""
 
 
 @retried

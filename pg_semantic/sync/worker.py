@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
 
-from pg_semantic import database, encoders, errors, sql
+from pg_semantic import database, encoders, errors, jobqueue, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import transaction
@@ -147,6 +147,7 @@ class Worker:
                     connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
                 self._in_hand.beat()
                 self._in_hand.reap()
+                jobqueue.sweep(self._engine)
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
