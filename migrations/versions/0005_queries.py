@@ -180,6 +180,8 @@ FUNCTIONS = (
     DECLARE
         request bigint;
     BEGIN
+        COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
+        SET TRANSACTION READ WRITE;
         request := semantic.request_query_v1(encoder, query, seconds);
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -299,7 +301,8 @@ SEARCH = (
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
     RETURN (
         SELECT string_agg(concat(piece[1], places ->> piece[2]), '' ORDER BY number)
-        FROM regexp_matches(concat(template, '{}'), '(.*?)\\{(\\w*)\\}', 'g') WITH ORDINALITY AS found (piece, number)
+        FROM regexp_matches(concat(template, '{}'), '(.*?)[{]([[:alnum:]_]*)[}]', 'g')
+            WITH ORDINALITY AS found (piece, number)
     )
     """,
     # The key columns of a spec, as they are written after an alias.
@@ -611,9 +614,9 @@ SEARCH = (
     END
     $body$
     """,
-    # Gives the tables of all copies of an index the key that its source has by now: ALTER TABLE on each, and what depends
-    # on a key is made again. A large index on vectors is dropped before its table is written again; a worker builds
-    # it. Rows that the server refused until now are tried again.
+    # Gives the tables of all copies of an index the key that its source has by now: ALTER TABLE on each, and what
+    # depends on a key is made again. A large index on vectors is dropped before its table is written again; a worker
+    # builds it. Rows that the server refused until now are tried again.
     """
     CREATE FUNCTION semantic.refresh_key_v1(known_index integer, key jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
