@@ -31,6 +31,10 @@ class Watch(_Step):
     """Makes the function that marks changed rows, once the index is in the registry."""
 
 
+class WatchReplica(_Step):
+    """Makes the function that marks rows which arrive without statement triggers, as by logical replication."""
+
+
 class CancelBuild(_Step):
     """Ends builds of late indexes, before the tables are dropped."""
 
@@ -99,7 +103,7 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
-    return [Watch(spec, tables), Hang(spec, tables)]
+    return [Watch(spec, tables), WatchReplica(spec, tables), Hang(spec, tables)]
 
 
 def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
@@ -122,6 +126,8 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
         raise errors.DeclarationError(
             f"A table {name} is there already and is not of a semantic index: pass another name=..."
         )
+    if known.trouble is not None:
+        raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
     if not known.same_source:
         receipts = database.qualified_name(step.receipts.schema, step.receipts.name)
         raise errors.DeclarationError(
@@ -178,6 +184,21 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     )
 
 
+@compiles(WatchReplica, "postgresql")
+def _watch_replica(step: WatchReplica, compiler: DDLCompiler, **_: object) -> str:
+    spec, render = step.spec, _renderer(compiler)
+    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
+    old_key, new_key = (render(keys.as_text([rows.c[column.name] for column in spec.key])) for rows in (old, new))
+    body = _fill("replica_body", old_key=old_key, new_key=new_key)
+    return _fill(
+        "watch_replica",
+        name=_literal(compiler, spec.name),
+        source=_regclass(compiler, step.source),
+        function_name=_literal(compiler, spec.replica_name),
+        statement=_quoted(_fill("function", settings=_fill("settings"), body=_quoted(body))),
+    )
+
+
 def _quoted(rendered: str) -> str:
     """A literal of SQL that has been rendered; not a dollar quote, which a name could end."""
     return "'" + rendered.replace("'", "''") + "'"
@@ -211,7 +232,8 @@ def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(DropFunction, "postgresql")
 def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("drop_function", function=_function(compiler, step))
+    names = {"function": step.spec.capture_name, "replica": step.spec.replica_name}
+    return _fill("drop_function", **{place: _function(compiler, step, name) for place, name in names.items()})
 
 
 @compiles(Hang, "postgresql")
@@ -280,9 +302,9 @@ def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
     return render
 
 
-def _function(compiler: DDLCompiler, step: _Step) -> str:
+def _function(compiler: DDLCompiler, step: _Step, name: str) -> str:
     prefix = f"{compiler.preparer.quote(step.source.schema)}." if step.source.schema else ""
-    return prefix + compiler.preparer.quote(step.spec.capture_name)
+    return prefix + compiler.preparer.quote(name)
 
 
 def _literal(compiler: DDLCompiler, value: str) -> str:

@@ -191,6 +191,11 @@ class IndexSpec:
         """Name of the trigger function, and the stem of the triggers' names."""
         return f"{self.name}_capture"
 
+    @property
+    def replica_name(self) -> str:
+        """Name of the function of the row trigger, and of that trigger."""
+        return f"{self.capture_name}_replica"
+
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON types, for the registry and for migrations."""
         return dataclasses.asdict(self)

@@ -245,10 +245,16 @@ FUNCTIONS = (
     AS $body$
     DECLARE
         known integer := (SELECT id FROM semantic.generation WHERE chunks = index_chunks);
+        trouble text := (
+            SELECT semantic.source_trouble_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks
+        );
     BEGIN
         IF known IS NULL THEN
             RAISE EXCEPTION '% is no semantic index', index_chunks
             USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status has those that there are.';
+        ELSIF trouble IS NOT NULL THEN
+            RAISE EXCEPTION 'semantic index % can not be searched: %', index_chunks, trouble
+            USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN known;
     END
@@ -349,9 +355,10 @@ SEARCH = (
             'product', 'OPERATOR($vector.<#>)'
         )
         FROM (
-            SELECT generation.id, spec, CAST(source AS text) AS source
+            SELECT generation.id, spec, CASE relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || source AS source
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class ON pg_class.oid = source
             WHERE generation.id = search_places_v1.generation
         ) AS known
     $body$

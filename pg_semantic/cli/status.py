@@ -61,13 +61,21 @@ def _print(found: Status) -> None:
     for index in found.indexes:
         if not index.backfilled:
             output.say(output.escaped(f"{index.name}: backfill goes on."))
-        if index.uncaptured:
-            output.say(output.escaped(f"{index.name}: {index.uncaptured} tables are not captured: pg-semantic repair"))
+        if index.stale_since:
+            output.say(output.escaped(f"{index.name}: {_staleness(index)}."))
+        if index.trouble:
+            output.say(output.escaped(f"{index.name}: {index.trouble}"))
         for parked in index.failures:
             what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
             output.say(output.escaped(f"{index.name}: to try them again: pg-semantic retry {index.name}"))
+
+
+def _staleness(index: IndexStatus) -> str:
+    since = f"{index.stale_since:%Y-%m-%d %H:%M:%S %Z}"
+    why = f" ({index.stale_reason})" if index.stale_reason else ""
+    return f"may be stale since {since}{why}, reconcile at {(index.reconciled or 0) * 100:.0f} %"
 
 
 def _row(index: IndexStatus) -> tuple[object, ...]:

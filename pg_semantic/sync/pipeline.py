@@ -23,7 +23,8 @@ from pg_semantic import database, errors, jobqueue
 from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Ready
 from pg_semantic.settings import Settings
-from pg_semantic.sync import backfill, encode, source, store, transaction
+from pg_semantic.sync import encode, source, store, transaction
+from pg_semantic.sync.backfill import Backfill
 from pg_semantic.sync.batch import Batch
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
@@ -77,6 +78,7 @@ class Pipeline:
         self._worked_at = time.monotonic()
         self._rota = Rota()
         self._memory = Memory()
+        self._backfill = Backfill(engine)
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
     def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
@@ -122,7 +124,7 @@ class Pipeline:
         refreshed = self._roster.refresh()
         for number, served in self._roster.served.items():
             if not served.generation.backfilled:
-                self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
+                self._guarded(number, functools.partial(self._backfill.advance, served.tables, number))
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, served.generation))
         waiting = self._ready(self._watch)

@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import chunking, keys, schema
+from pg_semantic import chunking, keys, registry, schema
 from pg_semantic.chunking import Chunk, Ruler
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
@@ -91,9 +91,11 @@ def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_C
         .outerjoin(tables.receipts, same_row)
         .where(tables.receipts.c.source_hash.is_distinct_from(digest.element))
     )
+    read = list(connection.execute(statement))
+    registry.require_named(connection, tables)
     jobs = {job.key: job for job in claim.jobs}
     found: dict[tuple[bytes, ...], _Changed] = {}
-    for key, text, source_hash, synced, *identity in connection.execute(statement):
+    for key, text, source_hash, synced, *identity in read:
         # two keys may be of one row, where texts that differ are equal: 1.0 and 1.00, or a collation that ignores case
         found.setdefault(tuple(identity), _Changed(jobs[key], tuple(identity), text, source_hash, synced))
     return list(found.values())

@@ -20,7 +20,7 @@ from pg_semantic.jobqueue import Claim
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Lexical, Storage
-from pg_semantic.sync import stored, transaction
+from pg_semantic.sync import orphans, stored, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
@@ -75,7 +75,9 @@ def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> 
 
 def _finish_idle(connection: sa.Connection, batch: Batch) -> None:
     if jobs := batch.idle_jobs:
-        jobqueue.complete(connection, batch.claim, list(jobqueue.hold(connection, batch.claim, jobs)))
+        held = sorted(jobqueue.hold(connection, batch.claim, jobs))
+        orphans.delete(connection, batch.tables, held)
+        jobqueue.complete(connection, batch.claim, held)
 
 
 def _report_failures(connection: sa.Connection, batch: Batch, rows: Sequence[Row], *, settings: Settings) -> None:
@@ -93,6 +95,7 @@ def _report_failures(connection: sa.Connection, batch: Batch, rows: Sequence[Row
 def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> int:
     held = jobqueue.hold(connection, batch.claim, [row.job for row in rows])
     there = _lock_sources(connection, batch.tables, sorted(held))
+    registry.require_named(connection, batch.tables)
     if not there:
         return 0
     before = stored.read(connection, batch.tables, sorted(there))
