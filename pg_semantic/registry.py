@@ -133,6 +133,8 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
             f"Semantic index {name!r} has not been created in this database: "
             "metadata.create_all(engine), or `pg-semantic index create`."
         )
+    if row.gone:
+        raise errors.IndexNotFound(f"Semantic index {name!r}: {row.trouble}.")
     return _generation(row), frozenset(row.kept)
 
 

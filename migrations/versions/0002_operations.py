@@ -87,12 +87,14 @@ FUNCTIONS = (
     # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
+    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT part.relid, event.name, event.transition, CASE WHEN tgname IS NULL THEN 'missing' ELSE 'disabled' END
+        SELECT part.relid, event.name, event.transition,
+               CASE WHEN tgname IS NULL THEN 'missing' WHEN tgenabled = 'D' THEN 'disabled' ELSE 'altered' END
         FROM (
             SELECT index_source AS relid
             UNION
@@ -110,8 +112,8 @@ FUNCTIONS = (
         ORDER BY part.relid <> index_source
     $body$
     """,
-    # Hangs what is missing; gives the relations that lacked it. The row trigger is made on the source alone, and
-    # Postgres makes it on every partition. An index of before it existed has no function for it.
+    # Hangs what is missing and sets right what is not; gives the relations. The row trigger is made on the source alone,
+    # and Postgres makes it on every partition. An index of before it existed has no function for it.
     """
     CREATE FUNCTION semantic.capture_v1(index_source regclass, capture regproc, stem text) RETURNS SETOF regclass
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -194,7 +196,9 @@ FUNCTIONS = (
     AS $body$
         SELECT string_agg(reason, ', ') FROM (
             SELECT CASE
-                WHEN found.relation IS NULL THEN format('%s is no longer part of the table', known.relation)
+                WHEN found.relation IS NULL THEN CASE
+                    WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
+                    THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
                 WHEN known.relation IS NULL THEN format('%s was not captured before', found.relation)
                 WHEN found.triggers <> known.triggers THEN format('the triggers of %s were changed', found.relation)
                 WHEN EXISTS (
@@ -389,7 +393,7 @@ FUNCTIONS = (
         SELECT semantic_index.id,
                EXISTS (
                    SELECT FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS part
-                   WHERE part.state = 'missing'
+                   WHERE part.state <> 'disabled'
                ),
                coalesce(bool_or(lacking.relation IS NOT NULL AND lacking.name IS NULL), false),
                coalesce(bool_or(

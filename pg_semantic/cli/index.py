@@ -62,6 +62,34 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
 
 
+@app.command(epilog="Example: pg-semantic index adopt article_semantic --yes")
+def adopt(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    table: Annotated[
+        str | None, typer.Argument(help="The table to move it to. Default: the one with the declared name.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Move a semantic index to another table, as one that was loaded beside the old one and took its name.
+
+    The table needs the same key and text columns. A worker then compares every row with its vectors: only text that
+    differs is encoded. The old table is left as it is, without triggers.
+    """
+    with options.installed(dsn) as engine:
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        if not yes:
+            typer.confirm(
+                f"Move {generation.qualified_name} to {table or 'the table with its declared name'}?", abort=True
+            )
+        moved_to = inspection.adopt(engine, generation, table)
+    output.say(
+        f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
+        "worker compares its rows: see pg-semantic status."
+    )
+
+
 @app.command(epilog="Example: pg-semantic index drop article_semantic --yes")
 def drop(
     name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],

@@ -42,13 +42,14 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 -- took its snapshot it may be another. And all generations that the index has.
 SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
-       semantic_index.id AS index_id, false AS gone, source.relkind = 'p' AS partitioned, NULL AS trouble,
+       semantic_index.id AS index_id, source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
+       CASE WHEN source.oid IS NULL THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
-JOIN pg_class AS source ON source.oid = semantic_index.source
-JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
+LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
+LEFT JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 WHERE generation.role = 'live'
   AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = CAST(:chunks AS oid))
 
@@ -143,9 +144,17 @@ SELECT subscription, relations FROM semantic.subscriptions_v1()
 -- Makes this cluster the one that jobs are worked on in; gives whether it was another.
 SELECT semantic.settle_v1()
 
+-- name: declared_source
+-- The name of the table that an index was declared on, whatever table has it now.
+SELECT format('%I.%I', nspname, spec ->> 'table')
+FROM semantic.generation
+JOIN pg_class ON pg_class.oid = chunks
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE index_id = :index AND role = 'live'
+
 -- name: adopt
 -- Moves an index to another table.
-SELECT semantic.adopt_v1(:index, CAST(CAST(:table AS text) AS regclass))
+SELECT semantic.adopt_v1(:index, to_regclass(:table))
 
 -- name: cancel_build
 -- Ends builds of the late indexes of a semantic index, whichever connection they run on.
