@@ -96,7 +96,8 @@ def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -
         if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
             raise errors.DeclarationError(f"No table {name!r} in this database: name the one to move the index to.")
         connection.execute(sql.statement("registry", "adopt"), index | {"table": name})
-        for step in ddl.hang(registry.find(connection, generation.qualified_name).spec):
+        [moved] = [one for one in registry.generations(connection) if one.id == generation.id]
+        for step in ddl.hang(moved.spec):
             connection.execute(step)
     return str(name)
 

@@ -112,8 +112,8 @@ FUNCTIONS = (
         ORDER BY part.relid <> index_source
     $body$
     """,
-    # Hangs what is missing and sets right what is not; gives the relations. The row trigger is made on the source alone,
-    # and Postgres makes it on every partition. An index of before it existed has no function for it.
+    # Hangs what is missing and sets right what is not; gives the relations. The row trigger is made on the source, and
+    # Postgres makes it on every partition. An index of before it existed has no function for it.
     """
     CREATE FUNCTION semantic.capture_v1(index_source regclass, capture regproc, stem text) RETURNS SETOF regclass
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -539,11 +539,12 @@ VIEW = """
         ) AS rows_per_second,
         generation.stale_since,
         generation.stale_reason,
-        CASE WHEN generation.stale_since IS NOT NULL THEN CASE
+        CASE
+            WHEN generation.stale_since IS NULL THEN NULL
             WHEN generation.backfilled_at IS NOT NULL THEN 0
-            ELSE least(1, generation.backfill_rows
-                / greatest(semantic.rows_estimate_v1(semantic_index.source), 1)::double precision)
-        END END AS reconciled,
+            WHEN semantic.rows_estimate_v1(semantic_index.source) > 0 THEN least(1, generation.backfill_rows
+                / CAST(semantic.rows_estimate_v1(semantic_index.source) AS double precision))
+        END AS reconciled,
         concat_ws('; ', semantic.capture_trouble_v1(semantic_index.id), CASE WHEN source.oid IS NOT NULL THEN
             semantic.capture_changes_v1(semantic_index.id) || ': a worker will compare every row' END) AS trouble
     FROM semantic.generation

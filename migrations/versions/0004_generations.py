@@ -628,9 +628,9 @@ FUNCTIONS = (
     BEGIN
         PERFORM semantic.require_columns_v1(adopted, spec, false) FROM semantic.generation WHERE index_id = known_index;
         SELECT CASE
-            WHEN relkind NOT IN ('r', 'p') THEN 'it is not a table'
+            WHEN relation.relkind NOT IN ('r', 'p') THEN 'it is not a table'
             WHEN place.relnamespace <> relation.relnamespace THEN 'it is in another schema than the index'
-            WHEN relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation.oid)
+            WHEN relation.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation.oid)
                 THEN 'other tables inherit from it'
             WHEN EXISTS (
                 SELECT FROM pg_attribute AS own

@@ -75,7 +75,8 @@ def _print(found: Status) -> None:
 def _staleness(index: IndexStatus) -> str:
     since = f"{index.stale_since:%Y-%m-%d %H:%M:%S %Z}"
     why = f" ({index.stale_reason})" if index.stale_reason else ""
-    return f"may be stale since {since}{why}, reconcile at {(index.reconciled or 0) * 100:.0f} %"
+    done = "under way" if index.reconciled is None else f"at {index.reconciled * 100:.0f} %"
+    return f"may be stale since {since}{why}, reconcile {done}"
 
 
 def _row(index: IndexStatus) -> tuple[object, ...]:

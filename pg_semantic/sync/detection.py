@@ -33,12 +33,12 @@ class Detection:
         self._look_at = 0.0
         self._said: dict[int, str | None] = {}
 
-    def look(self, generations: Sequence[Generation]) -> None:
-        """Looks, when it is time to, at the indexes of these generations, and does what is to be done.
+    def look(self, generations: Sequence[Generation], *, at_once: bool = False) -> None:
+        """Looks, when it is time to or at once, at the indexes of these generations, and does what is to be done.
 
         Raises `errors.DatabaseError` when a subscription writes to tables of ours.
         """
-        if time.monotonic() < self._look_at:
+        if not at_once and time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _LOOK_SECONDS
         live = {one.index_id: one for one in generations if one.role == "live" and not one.gone}

@@ -59,7 +59,7 @@ class Roster:
         if not at_once and time.monotonic() < self._refresh_at:
             return False
         self._known = self._read()
-        self._detection.look(list(self._known.values()))
+        self._detection.look(list(self._known.values()), at_once=at_once)
         for dropped in self.refused.keys() - self._known.keys():
             del self.refused[dropped]
         served = {number: self._serve(generation) for number, generation in self._known.items()}
