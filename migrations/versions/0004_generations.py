@@ -172,6 +172,29 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
+    # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
+    """
+    CREATE FUNCTION semantic.text_v1(value anynonarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT CAST($1 AS pg_catalog.text) $body$
+    """,
+    """
+    CREATE FUNCTION semantic.text_v1(value anyarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT pg_catalog.array_to_string($1, E'\\n') $body$
+    """,
+    # Whether columns of a type can be text columns: strings, enums, domains over these, and arrays of them.
+    """
+    CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
+            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
+        FROM pg_type AS base
+        LEFT JOIN pg_type AS element ON element.oid = base.typelem
+        WHERE base.oid = type
+    )
+    """,
     # A spec with the key types as the chunk table has them now, under the names that they have now.
     """
     CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
@@ -232,8 +255,7 @@ FUNCTIONS = (
         FROM jsonb_array_elements_text(spec -> 'columns') WITH ORDINALITY AS named (value, number)
         LEFT JOIN pg_attribute
             ON attrelid = index_source AND attname = named.value AND attnum > 0 AND NOT attisdropped
-        LEFT JOIN pg_type ON pg_type.oid = atttypid
-        WHERE typcategory IS NULL OR to_begin AND typcategory <> 'S'
+        WHERE atttypid IS NULL OR to_begin AND NOT semantic.is_text_v1(atttypid)
         ORDER BY named.number
         LIMIT 1;
         IF FOUND AND wanting.type IS NULL THEN
@@ -245,7 +267,8 @@ FUNCTIONS = (
         ELSIF FOUND THEN
             RAISE EXCEPTION 'column % of table % is not text but %',
                 quote_ident(wanting.name), index_source, wanting.type
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns.';
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns, or add a generated column '
+                'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
     $body$
@@ -608,7 +631,8 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
         "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
         "semantic.prepare_generation_v1, semantic.watch_v1, semantic.columns_v1, semantic.require_columns_v1, "
-        "semantic.apart_v1, semantic.spec_v1, "
+        "semantic.apart_v1, semantic.spec_v1, semantic.is_text_v1, semantic.text_v1(anyarray), "
+        "semantic.text_v1(anynonarray), "
         "semantic.recipe_v1, semantic.require_row_security_v1, semantic.same_rights_v1, "
         "semantic.grants_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, semantic.forget_ghosts_v1, "
         "semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, semantic.expose_v1"

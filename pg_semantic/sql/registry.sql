@@ -61,6 +61,13 @@ WHERE generation.chunks = to_regclass(:chunks)
 ORDER BY newest.role DESC
 LIMIT 1
 
+-- name: columns
+-- The columns of a relation, in order, and which of them can be text columns of a semantic index.
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) AS type, semantic.is_text_v1(atttypid) AS is_text
+FROM pg_attribute
+WHERE attrelid = to_regclass(:source) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum
+
 -- name: source
 -- What a relation is, and how its primary key is checked.
 SELECT CAST(relation.relkind AS text) AS kind, CAST(relation.relpersistence AS text) AS persistence,
