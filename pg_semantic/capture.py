@@ -32,12 +32,12 @@ class Watch(_Step):
     """Makes the function that marks changed rows, once the index is in the registry."""
 
 
-class CancelBuild(_Step):
-    """Ends builds of late indexes, before the tables are dropped."""
+class LockSource(_Step):
+    """Keeps writers from the source for a moment, before tables that refer to it are created."""
 
 
 class Lock(_Step):
-    """Locks the source, the chunk and the receipt table, before the last two are dropped."""
+    """Locks the source and the tables of all copies, before these are dropped."""
 
 
 class DropFunction(_Step):
@@ -81,6 +81,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
         event.listen(table, "before_create", functools.partial(_require_ready, source))
+        event.listen(table, "before_create", LockSource(spec, tables))
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
@@ -95,7 +96,7 @@ def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """What goes before the tables are dropped."""
-    return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
+    return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -162,16 +163,12 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     fragments = {
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
-        "no_old_row": render(old_key[0].is_(None)),
-        "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
+        "other_row": render(sa.or_(old_key[0].is_(None), new_key[0].is_(None))),
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
+        "priority": _fill("priority"),
     }
-    body = _fill(
-        "body",
-        inserted=_fill("inserted", **fragments),
-        updated=_fill("updated", **fragments),
-        deleted=_fill("deleted", **fragments),
-    )
+    marks = {name: _fill(name, **fragments) for name in ("inserted", "updated", "deleted")}
+    body = _fill("body", **fragments, **marks)
     settings = _fill("settings") if any(keys.depends_on_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",
@@ -194,9 +191,9 @@ def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
     return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
 
 
-@compiles(CancelBuild, "postgresql")
-def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts))
+@compiles(LockSource, "postgresql")
+def _lock_source(step: LockSource, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("lock_source", source=_regclass(compiler, step.source))
 
 
 @compiles(Lock, "postgresql")

@@ -1,5 +1,6 @@
 """`SemanticIndex` on a mapped class: from the declaration to the spec, the tables and the mapped class `Chunk`."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,9 +100,10 @@ class SemanticIndex:
 
     ``columns`` are attribute names; a row's text is those that are not blank, a blank line between two. ``encoder``
     is a hub name, a folder, or ``hashed:N``. ``dimensions`` is needed for an encoder that the catalog does not know.
-    ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how the words of
-    rows are indexed for BM25, which suits English by default; None leaves that out. ``name`` is that of the chunk
-    table, by default the table's name and the attribute's (``article_semantic``).
+    ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts; an empty text
+    is no prompt. ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how
+    the words of rows are indexed for BM25, which suits English by default; None leaves that out. ``name`` is that of
+    the chunk table, by default the table's name and the attribute's (``article_semantic``).
 
     On the class, ``Article.semantic`` is a `BoundIndex`. Raises `errors.DeclarationError` as the class is mapped
     when a column is unknown or not text, when there is no primary key, or when a name is taken.
@@ -112,6 +114,8 @@ class SemanticIndex:
         *columns: str,
         encoder: str,
         dimensions: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
         chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
         storage: Storage = "halfvec",
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
@@ -119,7 +123,11 @@ class SemanticIndex:
         name: str | None = None,
     ) -> None:
         self._columns = columns
-        self._encoder = EncoderSpec.resolve(encoder, dimensions)
+        self._encoder = EncoderSpec.resolve(
+            encoder, dimensions, query_prompt=query_prompt, document_prompt=document_prompt
+        )
+        if advice := self._encoder.advice:
+            warnings.warn(advice, stacklevel=2)
         self._chunking = chunking
         self._storage: Storage = storage
         self._hnsw = hnsw

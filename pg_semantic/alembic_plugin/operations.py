@@ -29,7 +29,7 @@ class SemanticIndexOp(MigrateOperation):
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
         """The positional and the named arguments with which a migration calls it."""
-        given = arguments.of(self.spec)
+        given = arguments.written(self.spec)
         return [self.spec.name, self.spec.table, given.pop("columns")], given
 
     def to_diff_tuple(self) -> tuple[Any, ...]:

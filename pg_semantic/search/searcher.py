@@ -79,11 +79,11 @@ class Searcher:
         queries wait for the encoder or too many searches for the reranker, `errors.IndexNotFound` when the index has
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
-        session = _unscoped(session)
-        if hasattr(session, "sync_session") or not hasattr(session, "get_bind"):
-            raise errors.QueryError(f"A Searcher takes a Session, not {type(session).__name__}; see AsyncSearcher.")
+        own: orm.Session = _unscoped(session)
+        if hasattr(own, "sync_session") or not hasattr(own, "get_bind"):
+            raise errors.QueryError(f"A Searcher takes a Session, not {type(own).__name__}; see AsyncSearcher.")
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = self._hits(session, wanted)
+        found = self._hits(own, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
@@ -220,11 +220,11 @@ class AsyncSearcher:
         options: Options = Options(),  # noqa: B008 - frozen
     ) -> list[Hit[T]]:
         """As `Searcher.search`."""
-        session = _unscoped(session)
-        if not hasattr(session, "sync_session"):
-            raise errors.QueryError(f"An AsyncSearcher takes an AsyncSession, not {type(session).__name__}.")
+        own: AsyncSession = _unscoped(session)
+        if not hasattr(own, "sync_session"):
+            raise errors.QueryError(f"An AsyncSearcher takes an AsyncSession, not {type(own).__name__}.")
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = await self._hits(session, wanted)
+        found = await self._hits(own, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]

@@ -1,6 +1,7 @@
 """Keys of every kind: what a key can be depends on the type, not on a list of names."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,7 @@ def create(engine: sa.Engine, table: str = "note") -> declare.BoundIndex[Any]:
     return declare.bind(generation_of(engine, f"{table}_semantic").spec)
 
 
-def insert(connection: sa.Connection, table: str, kind: str, values: tuple[str, str]) -> None:
+def insert(connection: sa.Connection, table: str, kind: str, values: Sequence[str]) -> None:
     plain = kind.partition(" COLLATE")[0]
     for number, value in enumerate(values, start=1):
         connection.execute(

@@ -125,7 +125,7 @@ def test_a_view_is_refused_as_it_is_declared() -> None:
         id: Mapped[int] = mapped_column(primary_key=True)
         body: Mapped[str]
 
-    view = sa.schema.CreateView(sa.select(Note), "thing", metadata=Base.metadata)  # type: ignore[attr-defined]
+    view = sa.schema.CreateView(sa.select(Note), "thing", metadata=Base.metadata)
     with pytest.raises(errors.DeclarationError, match="thing is a view, and a semantic index needs a table"):
 
         class Thing(Base):
