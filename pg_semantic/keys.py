@@ -32,6 +32,11 @@ _ANY_SESSION = re.compile(
 _RECORD_HEADER = 12
 
 
+def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
+    """The column of a table that has this name in the database, whatever its key in the table is."""
+    return next(column for column in table.c if getattr(column, "name", None) == name)
+
+
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
     """The SQL expression of a row's key as text, which compares byte by byte, whatever collation the key has."""
     texts = [sa.cast(column, sa.Text) for column in columns]

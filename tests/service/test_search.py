@@ -93,8 +93,8 @@ KEYS = {
     "decimal": ("numeric", "1.50"),
     "interval": ("interval", "-1 mon +2 days"),
     "address": ("inet", "fe80::1/64"),
-    "array": ("text[]", '{a,"b, c"}'),
-    "json": ("jsonb", '{"a": 1}'),
+    "list": ("text[]", '{a,"b, c"}'),
+    "document": ("jsonb", '{"a": 1}'),
 }
 
 
