@@ -310,8 +310,8 @@ FUNCTIONS = (
             RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table a key of another '
-                    'type.';
+                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another '
+                    'key.';
         END IF;
         RETURN comparison.condition;
     END
