@@ -31,12 +31,12 @@ class Watch(_Step):
     """Makes the function that marks changed rows, once the index is in the registry."""
 
 
-class CancelBuild(_Step):
-    """Ends builds of late indexes, before the tables are dropped."""
+class LockSource(_Step):
+    """Keeps writers from the source for a moment, before tables that refer to it are created."""
 
 
 class Lock(_Step):
-    """Locks the source, the chunk and the receipt table, before the last two are dropped."""
+    """Locks the source and the tables of all copies, before these are dropped."""
 
 
 class DropFunction(_Step):
@@ -80,6 +80,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
         event.listen(table, "before_create", _require_installed)
+        event.listen(table, "before_create", LockSource(spec, tables))
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
@@ -94,7 +95,7 @@ def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """What goes before the tables are dropped."""
-    return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
+    return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -197,9 +198,9 @@ def _is_written_by_settings(key_type: str) -> bool:
     return key_type.lower().startswith(("date", "timestamp", "bytea"))
 
 
-@compiles(CancelBuild, "postgresql")
-def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts))
+@compiles(LockSource, "postgresql")
+def _lock_source(step: LockSource, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("lock_source", source=_regclass(compiler, step.source))
 
 
 @compiles(Lock, "postgresql")

@@ -4,12 +4,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from pg_semantic import database, errors, keys, registry, schema
+from pg_semantic import database, errors, jobqueue, keys, registry, schema
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn, Lexical
 
-# Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
+# For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
 
 
 def describe(  # noqa: PLR0913 - what can be declared
@@ -67,6 +67,8 @@ def drop(engine: sa.Engine, spec: IndexSpec) -> None:
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))
         tables.source.metadata.drop_all(connection, [tables.receipts, tables.chunks])
+    with database.translated():
+        jobqueue.sweep(engine)
 
 
 def _schema_on_path(connection: sa.Connection, table: str) -> str | None:

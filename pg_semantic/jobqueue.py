@@ -53,6 +53,14 @@ def fold(connection: sa.Connection, generation_id: int, *, priority: int = EDIT,
     connection.execute(sql.statement("jobs", "fold"), binds)
 
 
+def sweep(engine: sa.Engine) -> None:
+    """Deletes the marks and jobs that copies which were dropped have left, in short transactions."""
+    left = True
+    while left:
+        with engine.begin() as connection:
+            left = bool(connection.scalar(sql.statement("jobs", "sweep")))
+
+
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:
     """Which of these generations have jobs to claim or marks to fold; costs the same however many wait."""
     found = connection.execute(sql.statement("jobs", "ready"), {"generations": list(generation_ids)})

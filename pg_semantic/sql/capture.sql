@@ -94,17 +94,16 @@ WITH changed AS MATERIALIZED (
 -- Edits go first, and a bulk change is none: what a statement marks beyond a thousand rows is worked off as backfill.
 CAST(CASE WHEN row_number() OVER () > 1000 THEN 1 ELSE 0 END AS smallint)
 
--- name: cancel_build
--- The first step of a drop: ends builds of late indexes, with which the drop might wait in a circle.
-SELECT pg_cancel_backend(build.pid)
-FROM pg_stat_progress_create_index AS build
-JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-WHERE build.relid IN ($chunks, $receipts) AND pg_has_role(builder.usesysid, 'USAGE')
+-- name: lock_source
+-- The first step of a creation. What follows is quick, and writers wait for no more than that.
+SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
--- The second: keeps another build from being begun, and workers from the tables. The source first, if it is there, as
--- those lock who write: a DELETE goes on to chunks and receipts.
-SELECT semantic.lock_v1(to_regclass($source), $chunks, $receipts)
+-- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
+-- who write: a DELETE goes on to chunks and receipts.
+SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
+    SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
+) || ARRAY[$chunks, $receipts])
 
 -- name: drop_function
 -- Takes the triggers with it.

@@ -235,3 +235,7 @@ FROM semantic.job
 WHERE generation_id = :generation AND state = 'failed'
 ORDER BY available_at DESC, key
 LIMIT :limit
+
+-- name: sweep
+-- Deletes some of the marks and jobs that dropped copies have left; gives how many.
+SELECT semantic.sweep_v1(100000)

@@ -164,17 +164,11 @@ SELECT semantic.switch_generation_v1(:generation, :role)
 -- Forgets the copies of a generation's index whose tables were dropped without a word to us; gives the roles they had.
 SELECT semantic.forget_ghosts_v1(index_id) FROM semantic.generation WHERE id = :generation
 
--- name: holders
--- The processes that have locks on tables of a generation's index, and on its source where that is asked about.
-SELECT DISTINCT pid
-FROM semantic.generation AS asked
-JOIN semantic.semantic_index ON semantic_index.id = asked.index_id
-JOIN semantic.generation ON generation.index_id = asked.index_id
-JOIN pg_locks ON pg_locks.granted AND pid <> pg_backend_pid() AND (
-    relation IN (generation.chunks, generation.receipts) OR :and_source AND relation = semantic_index.source
-)
-WHERE asked.id = :generation AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-ORDER BY pid
+-- name: lock_index
+-- Locks all tables of a generation's index, the source first.
+SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, NULL))
+FROM semantic.generation
+WHERE id = :generation
 
 -- name: forget_next
 -- Drops the copy that is being built beside a generation, if there is one.
