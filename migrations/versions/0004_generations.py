@@ -665,6 +665,24 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
+    # A spec with the key types as the chunk table has them now, under the names that they have now.
+    """
+    CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN spec || jsonb_build_object('key', (
+        SELECT jsonb_agg(
+            part.value || jsonb_build_object('type', coalesce(format_type(atttypid, atttypmod) || CASE
+                WHEN attcollation <> typcollation THEN format(' COLLATE %I.%I', nspname, collname) ELSE ''
+            END, part.value ->> 'type'))
+            ORDER BY part.number
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN pg_attribute ON attrelid = chunks AND attname = part.value ->> 'name' AND NOT attisdropped
+        LEFT JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+        LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+    ))
+    """,
     # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
     """
     CREATE FUNCTION semantic.apart_v1(known_index integer) RETURNS text
@@ -803,8 +821,7 @@ FUNCTIONS = (
             RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another '
-                    'key.';
+                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
         END IF;
         RETURN comparison.condition;
     END
@@ -1092,6 +1109,6 @@ def downgrade() -> None:
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
         "semantic.due_rights_v1, semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, "
         "semantic.policies_v1, semantic.parts_v1, semantic.readers_v1, semantic.sweep_v1, semantic.relations_v1, "
-        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1"
+        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")
