@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from pg_semantic import database, errors, keys, registry, schema
+from pg_semantic import database, errors, keys, registry, schema, sql
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn, Lexical
 
@@ -59,6 +59,13 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
                 f"`pg-semantic index drop {spec.name}`."
             )
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
+
+
+def rights(engine: sa.Engine, spec: IndexSpec) -> str:
+    """Who can read a semantic index, in a sentence."""
+    name = database.qualified_name(spec.schema, spec.name)
+    with database.translated(), engine.connect() as connection:
+        return str(connection.scalar(sql.statement("rights", "said_of_chunks"), {"chunks": name}))
 
 
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
