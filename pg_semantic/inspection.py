@@ -4,12 +4,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from pg_semantic import database, errors, keys, registry, schema, sql
+from pg_semantic import database, errors, jobqueue, registry, schema, sources, sql
 from pg_semantic.chunking import Chunking
-from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn, Lexical
+from pg_semantic.spec import EncoderSpec, IndexSpec, Lexical
 
-# Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
+# For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
 
 
 def describe(  # noqa: PLR0913 - what can be declared
@@ -29,16 +29,15 @@ def describe(  # noqa: PLR0913 - what can be declared
     stated, _, table_name = table.rpartition(".")
     with database.translated():
         schema_name = stated or _schema_on_path(connection, table_name)
-        inspector = sa.inspect(connection)
-        found = _columns(inspector, table_name, schema_name)
-        key = inspector.get_pk_constraint(table_name, schema_name)["constrained_columns"]
+        found = _columns(sa.inspect(connection), table_name, schema_name)
+        key = sources.key_of(connection, schema_name, table_name)
     for column in columns:
         _require_text(found, table, column)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,
         schema=schema_name,
-        key=tuple(KeyColumn(column, keys.type_name(found[column]["type"])) for column in key),
+        key=key,
         columns=columns,
         encoder=encoder,
         chunking=chunking,
@@ -74,6 +73,8 @@ def drop(engine: sa.Engine, spec: IndexSpec) -> None:
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))
         tables.source.metadata.drop_all(connection, [tables.receipts, tables.chunks])
+    with database.translated():
+        jobqueue.sweep(engine)
 
 
 def _schema_on_path(connection: sa.Connection, table: str) -> str | None:

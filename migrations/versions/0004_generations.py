@@ -392,28 +392,182 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Waits for everybody else at these tables, one after the other; those that are gone are passed over.
+    # How long DDL of ours waits for tables that others use, in seconds: SET semantic.lock_seconds = 120. It ends well
+    # before a statement_timeout would.
     """
-    CREATE FUNCTION semantic.lock_v1(VARIADIC relations regclass[]) RETURNS void
+    CREATE FUNCTION semantic.lock_seconds_v1() RETURNS double precision
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN least(
+        CAST(coalesce(nullif(current_setting('semantic.lock_seconds', true), ''), '30') AS double precision),
+        0.8 * CAST(nullif(
+            extract(epoch FROM CAST(current_setting('statement_timeout') AS interval)), 0
+        ) AS double precision)
+    )
+    """,
+    # Locks tables and their partitions, in this order, within a fifth of a second in all; those that are gone are
+    # passed over. A role that may set deadlock_timeout has an autovacuum that is in the way cancelled by the server.
+    """
+    CREATE FUNCTION semantic.lock_once_v1(mode text, relations regclass[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
+    AS $body$
+    DECLARE
+        deadline timestamptz := clock_timestamp() + interval '200 ms';
+        usual text := current_setting('deadlock_timeout');
+        can_hurry boolean := has_parameter_privilege('deadlock_timeout', 'SET');
+        part record;
+    BEGIN
+        PERFORM set_config('deadlock_timeout', '50ms', true) WHERE can_hurry;
+        FOR part IN
+            SELECT CAST(CAST(tree.relid AS regclass) AS text) AS name
+            FROM unnest(relations) WITH ORDINALITY AS wanted (relation, number)
+            CROSS JOIN LATERAL (
+                SELECT relation AS relid, 0 AS level
+                UNION ALL
+                SELECT relid, level FROM pg_partition_tree(relation) WHERE level > 0
+            ) AS tree
+            JOIN pg_class ON pg_class.oid = tree.relid
+            ORDER BY wanted.number, tree.level, tree.relid
+        LOOP
+            PERFORM set_config('lock_timeout', CAST(CAST(
+                greatest(1, 1000 * extract(epoch FROM deadline - clock_timestamp())) AS integer
+            ) AS text), true);
+            EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', part.name, mode);
+        END LOOP;
+        PERFORM set_config('deadlock_timeout', usual, true) WHERE can_hurry;
+    END
+    $body$
+    """,
+    # The processes whose locks on tables or their partitions are in the way of this mode.
+    """
+    CREATE FUNCTION semantic.lock_holders_v1(mode text, relations regclass[]) RETURNS text[]
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    RETURN ARRAY(
+        SELECT DISTINCT coalesce(CAST(held.pid AS text), 'a prepared transaction')
+        FROM pg_locks AS held
+        WHERE held.granted AND held.locktype = 'relation' AND held.pid IS DISTINCT FROM pg_backend_pid()
+          AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND held.relation = ANY (
+              CAST(relations AS oid[])
+              || ARRAY(SELECT relid FROM unnest(relations) AS wanted, pg_partition_tree(wanted))
+          )
+          AND (lock_holders_v1.mode = 'ACCESS EXCLUSIVE' OR held.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+        ORDER BY 1
+    )
+    """,
+    # The lock that every DDL of ours on a user's table begins with. Whoever waits for a lock makes others wait behind
+    # it: so this waits for a fifth of a second, gives back what it has got, and tries again after a pause, for as long
+    # as lock_seconds_v1 says. A transaction that has locked a table that others write to does not try again, since they
+    # would wait meanwhile. Ends builds of late indexes, whose locks last for minutes, and which a worker begins again.
+    """
+    CREATE FUNCTION semantic.lock_v1(mode text, VARIADIC relations regclass[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        there record;
+        deadline timestamptz := clock_timestamp() + make_interval(secs => semantic.lock_seconds_v1());
+        longest_pause double precision := 0.05;
+        is_last boolean := EXISTS (
+            SELECT FROM pg_locks
+            WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
+              AND pg_locks.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+              AND (relation = ANY (relations) OR relation IN (SELECT source FROM semantic.semantic_index))
+        );
+        first_holders text[];
+        holders text[];
     BEGIN
-        FOR there IN
-            SELECT CAST(CAST(pg_class.oid AS regclass) AS text) AS name
-            FROM unnest(relations) WITH ORDINALITY AS wanted (relation, number)
-            JOIN pg_class ON pg_class.oid = wanted.relation
-            ORDER BY wanted.number
+        IF mode NOT IN ('SHARE ROW EXCLUSIVE', 'ACCESS EXCLUSIVE') THEN
+            RAISE EXCEPTION 'lock mode % is unknown', quote_literal(mode) USING ERRCODE = 'invalid_parameter_value';
+        END IF;
         LOOP
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', there.name);
+            PERFORM pg_cancel_backend(build.pid)
+            FROM pg_stat_progress_create_index AS build
+            JOIN pg_stat_activity AS builder ON builder.pid = build.pid
+            WHERE mode = 'ACCESS EXCLUSIVE' AND build.relid = ANY (relations)
+              AND build.relid IN (SELECT unnest(ARRAY[chunks, receipts]) FROM semantic.generation)
+              AND pg_has_role(builder.usesysid, 'USAGE');
+            BEGIN
+                PERFORM semantic.lock_once_v1(mode, relations);
+                RETURN;
+            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                holders := semantic.lock_holders_v1(mode, relations);
+                first_holders := coalesce(first_holders, holders);
+                IF is_last OR clock_timestamp() > deadline THEN
+                    RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
+                        array_to_string(array_remove(relations, NULL), ', '),
+                        coalesce(
+                            (SELECT string_agg(pid, ', ') FROM unnest(holders) AS pid WHERE pid = ANY (first_holders)),
+                            nullif(array_to_string(holders, ', '), ''),
+                            'gone by now'
+                        )
+                    USING ERRCODE = 'lock_not_available',
+                        HINT = CASE WHEN is_last
+                            THEN 'Other tables are locked in this transaction, so it cannot wait for these: do this in '
+                                'a transaction of its own. '
+                            ELSE '' END
+                            || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
+                END IF;
+            END;
+            PERFORM pg_sleep(random() * longest_pause);
+            longest_pause := least(1, longest_pause * 2);
         END LOOP;
     END
     $body$
     """,
+    # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
+    # locked, which is that of writers (source, then tables) and of workers and searchers (views, then tables).
+    """
+    CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN ARRAY(
+        SELECT part.relation
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL (
+            VALUES (1, source), (2, to_regclass('semantic.chunks_' || generation.id)),
+                   (2, to_regclass('semantic.receipts_' || generation.id)), (3, chunks), (3, receipts)
+        ) AS part (place, relation)
+        JOIN pg_class ON pg_class.oid = part.relation
+        WHERE semantic_index.id = known_index AND generation.id = coalesce(only_generation, generation.id)
+        GROUP BY part.place, part.relation
+        ORDER BY part.place, part.relation
+    )
+    """,
+    # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
+    # there are any is asked of the indexes, generation by generation, and so costs next to nothing.
+    """
+    CREATE FUNCTION semantic.sweep_v1(most integer) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH RECURSIVE marked (id) AS (
+            SELECT min(generation_id) FROM semantic.mark
+            UNION ALL
+            SELECT (SELECT min(generation_id) FROM semantic.mark WHERE generation_id > marked.id)
+            FROM marked WHERE marked.id IS NOT NULL
+        ), queued (id) AS (
+            SELECT min(generation_id) FROM semantic.job
+            UNION ALL
+            SELECT (SELECT min(generation_id) FROM semantic.job WHERE generation_id > queued.id)
+            FROM queued WHERE queued.id IS NOT NULL
+        ), marks AS (
+            DELETE FROM semantic.mark WHERE ctid = ANY (ARRAY(
+                SELECT mark.ctid FROM semantic.mark
+                WHERE generation_id = ANY (ARRAY(SELECT id FROM marked EXCEPT SELECT id FROM semantic.generation))
+                LIMIT most
+            ))
+            RETURNING 1
+        ), jobs AS (
+            DELETE FROM semantic.job WHERE ctid = ANY (ARRAY(
+                SELECT job.ctid FROM semantic.job
+                WHERE generation_id = ANY (ARRAY(SELECT id FROM queued EXCEPT SELECT id FROM semantic.generation))
+                LIMIT most
+            ))
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM marks) + (SELECT count(*) FROM jobs)
+    $body$
+    """,
     # Drops the tables of a copy, its views, and what is known of it. The tables of the live one are left to who calls.
-    # Locks the source before anything that hangs on it, as writers do. Marks go before jobs: a worker that is making
-    # jobs of them is waited for, and its jobs are found.
+    # Marks go before jobs: a worker that is making jobs of them is waited for, and its jobs are found. What there is of
+    # these beyond ten thousand is left for sweep_v1, since the source is locked meanwhile.
     """
     CREATE FUNCTION semantic.forget_generation_v1(generation_id integer, and_tables boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -422,12 +576,10 @@ FUNCTIONS = (
         gone semantic.generation;
         doomed record;
     BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, id))
+        FROM semantic.generation
+        WHERE id = generation_id;
         SELECT * INTO gone FROM semantic.generation WHERE id = generation_id FOR UPDATE;
-        PERFORM semantic.lock_v1(source) FROM semantic.semantic_index WHERE id = gone.index_id;
-        PERFORM pg_cancel_backend(build.pid)  -- a build of an index, with which the drop might wait in a circle
-        FROM pg_stat_progress_create_index AS build
-        JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-        WHERE build.relid IN (gone.chunks, gone.receipts) AND pg_has_role(builder.usesysid, 'USAGE');
         FOR doomed IN
             SELECT 'VIEW' AS kind, CAST(CAST(pg_class.oid AS regclass) AS text) AS name
             FROM (VALUES ('semantic.chunks_' || gone.id), ('semantic.receipts_' || gone.id)) AS view (name)
@@ -440,8 +592,12 @@ FUNCTIONS = (
         LOOP
             EXECUTE format('DROP %s %s', doomed.kind, doomed.name);
         END LOOP;
-        DELETE FROM semantic.mark WHERE mark.generation_id = gone.id;
-        DELETE FROM semantic.job WHERE job.generation_id = gone.id;
+        DELETE FROM semantic.mark WHERE ctid = ANY (
+            ARRAY(SELECT mark.ctid FROM semantic.mark WHERE mark.generation_id = gone.id LIMIT 10000)
+        );
+        DELETE FROM semantic.job WHERE ctid = ANY (
+            ARRAY(SELECT job.ctid FROM semantic.job WHERE job.generation_id = gone.id LIMIT 10000)
+        );
         DELETE FROM semantic.generation WHERE id = gone.id;
         DELETE FROM semantic.encoder
         WHERE id = gone.encoder_id
@@ -462,9 +618,8 @@ FUNCTIONS = (
         SELECT array_agg(id), array_agg(role) INTO ghosts, roles
         FROM semantic.generation
         WHERE index_id = known_index AND role <> 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = chunks);
+        PERFORM semantic.sweep_v1(10000);  -- before anything is locked
         PERFORM semantic.forget_generation_v1(id, true) FROM unnest(ghosts) AS id;
-        DELETE FROM semantic.mark WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE id = mark.generation_id);
-        DELETE FROM semantic.job WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE id = job.generation_id);
         RETURN coalesce(roles, '{}');
     END
     $body$
@@ -478,6 +633,9 @@ FUNCTIONS = (
     DECLARE
         known semantic.generation;
     BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, id))
+        FROM semantic.generation
+        WHERE id = generation_id AND role = expected AND role <> 'live';
         SELECT * INTO known FROM semantic.generation WHERE id = generation_id FOR UPDATE;
         IF known.role IS DISTINCT FROM expected OR known.role = 'live'
             OR known.role_since > clock_timestamp() - make_interval(secs => seconds) THEN
@@ -508,6 +666,24 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.recipe_v1(spec jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
+    """,
+    # A spec with the key types as the chunk table has them now, under the names that they have now.
+    """
+    CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN spec || jsonb_build_object('key', (
+        SELECT jsonb_agg(
+            part.value || jsonb_build_object('type', coalesce(format_type(atttypid, atttypmod) || CASE
+                WHEN attcollation <> typcollation THEN format(' COLLATE %I.%I', nspname, collname) ELSE ''
+            END, part.value ->> 'type'))
+            ORDER BY part.number
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN pg_attribute ON attrelid = chunks AND attname = part.value ->> 'name' AND NOT attisdropped
+        LEFT JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+        LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+    ))
     """,
     # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
     """
@@ -584,6 +760,75 @@ FUNCTIONS = (
         GROUP BY named.value
     $body$
     """,
+    # The columns that capture compares: a virtual generated column, of PostgreSQL 18, is in no transition table, so the
+    # columns that it is computed from stand in for it. Partitions may each compute it in their own way.
+    """
+    CREATE FUNCTION semantic.captured_columns_v1(known_index integer, index_source regclass)
+    RETURNS TABLE (name text, there boolean, by_live boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH virtual AS (
+            SELECT generated.attname AS name, pg_attrdef.oid AS expression, part.relid
+            FROM (SELECT index_source AS relid UNION SELECT relid FROM pg_partition_tree(index_source)) AS part
+            JOIN pg_attribute AS generated ON generated.attrelid = part.relid AND generated.attgenerated = 'v'
+            JOIN pg_attrdef ON adrelid = part.relid AND adnum = generated.attnum
+        )
+        SELECT name, there, by_live
+        FROM semantic.columns_v1(known_index)
+        WHERE name NOT IN (SELECT virtual.name FROM virtual)
+        UNION
+        SELECT base.attname, true, true
+        FROM semantic.columns_v1(known_index) AS read
+        JOIN virtual ON virtual.name = read.name
+        JOIN pg_depend
+            ON classid = CAST('pg_attrdef' AS regclass) AND objid = virtual.expression
+            AND refclassid = CAST('pg_class' AS regclass) AND refobjid = virtual.relid AND refobjsubid > 0
+        JOIN pg_attribute AS base
+            ON base.attrelid = virtual.relid AND base.attnum = refobjsubid AND base.attgenerated = ''
+    $body$
+    """,
+    # The condition that an old row and a new one have the same key, by the operators of the index that keeps the key
+    # unique: they need not be in pg_catalog. Refuses a key that a FULL JOIN can not be made on.
+    """
+    CREATE FUNCTION semantic.same_key_v1(index_source regclass, key text[]) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        comparison record;
+    BEGIN
+        SELECT string_agg(
+                   format('old_rows.%1$I OPERATOR(%2$I.%3$s) new_rows.%1$I', attname, nspname, coalesce(oprname, '=')),
+                   ' AND ' ORDER BY number
+               ) AS condition,
+               bool_and(coalesce(oprcanmerge, true)) OR bool_and(coalesce(oprcanhash, true)) AS can_join,
+               string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY number) AS columns
+        INTO comparison
+        FROM unnest(key) WITH ORDINALITY AS named (name, number)
+        JOIN pg_attribute ON attrelid = index_source AND attname = named.name AND NOT attisdropped
+        LEFT JOIN LATERAL (
+            SELECT opcfamily, opcintype
+            FROM pg_index
+            CROSS JOIN unnest(indkey, indclass) AS part (attnum, opclass)
+            JOIN pg_opclass ON pg_opclass.oid = part.opclass
+            WHERE indrelid = index_source AND indisunique AND indpred IS NULL
+              AND part.attnum = pg_attribute.attnum
+            ORDER BY indisprimary DESC, indexrelid
+            LIMIT 1
+        ) AS unique_by ON true
+        LEFT JOIN pg_amop
+            ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype AND amopstrategy = 3
+        LEFT JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
+        IF NOT comparison.can_join THEN
+            RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
+                'hash', index_source, comparison.columns
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
+        END IF;
+        RETURN comparison.condition;
+    END
+    $body$
+    """,
     # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
     # only the registry can say which columns these are. Waits for writers whose changes were not marked for all. Where
     # a copy that is not live reads a column that is gone, writes go on as if it did not; should the column come back,
@@ -604,29 +849,39 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = format('Put all of it beside the table: %s.', semantic.apart_v1(known_index));
         END IF;
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', index_source);
+        PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', index_source);
         FOR place IN
             SELECT '/*function*/' AS mark, format('%I.%I', nspname, function_name) AS filling
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
+            SELECT '/*generations*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
+            SELECT '/*same_key*/', replace(
+                semantic.same_key_v1(
+                    index_source,
+                    ARRAY(SELECT part ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key') AS part)
+                ),
+                '''', ''''''
+            )
+            FROM semantic.generation
+            WHERE index_id = known_index AND role = 'live'
+            UNION ALL
             SELECT rows.mark, replace(
-                string_agg(
+                coalesce(string_agg(
                     format(
                         CASE WHEN read.there OR read.by_live THEN 'CAST(%1$s.%2$I AS TEXT) COLLATE "C"'
                             ELSE 'pg_catalog.to_jsonb(%1$s) ->> %2$L' END,
                         rows.alias, read.name
                     ),
                     ', ' ORDER BY read.name
-                ),
+                ), 'NULL'),
                 '''', ''''''
             )
             FROM (VALUES ('/*old_text*/', 'old_rows'), ('/*new_text*/', 'new_rows')) AS rows (mark, alias)
-            CROSS JOIN semantic.columns_v1(known_index) AS read
+            LEFT JOIN semantic.captured_columns_v1(known_index, index_source) AS read ON true
             GROUP BY rows.mark
         LOOP
             statement := replace(statement, place.mark, place.filling);
@@ -668,6 +923,8 @@ FUNCTIONS = (
                 HINT = 'A copy that is being built has to be switched to, or dropped, first.';
         ELSIF newest.role = 'next' THEN
             PERFORM semantic.forget_generation_v1(newest.id, true);
+        ELSE
+            PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', index_source);
         END IF;
     END
     $body$
@@ -732,6 +989,10 @@ FUNCTIONS = (
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', one.chunks, one.receipts, another.chunks, another.receipts)
+        FROM semantic.generation AS one  -- before rows of the registry, which a worker would have to wait for
+        JOIN semantic.generation AS another ON another.index_id = one.index_id AND another.id = generation_id
+        WHERE one.role = 'live' AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
@@ -743,10 +1004,6 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop that copy first.';
         END IF;
         PERFORM semantic.require_columns_v1(of_source, chosen.spec, false);
-        EXECUTE format(
-            'LOCK TABLE %s, %s, %s, %s IN ACCESS EXCLUSIVE MODE',
-            live.chunks, live.receipts, chosen.chunks, chosen.receipts
-        );
         PERFORM semantic.rename_v1(relation, stem, stem || '__' || becomes)
         FROM unnest(ARRAY[live.chunks, live.receipts]) AS relation;
         PERFORM semantic.rename_v1(relation, stem || '__' || switched, stem)
@@ -770,7 +1027,7 @@ FUNCTIONS = (
             SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
         );
     BEGIN
-        PERFORM semantic.lock_v1(index_source);
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
         PERFORM semantic.switch_generation_v1(previous.id, 'previous')
         FROM semantic.generation AS previous
         JOIN semantic.generation AS live ON live.index_id = known_index AND live.role = 'live'
@@ -848,11 +1105,12 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
-        "semantic.columns_v1, semantic.require_columns_v1, semantic.apart_v1, semantic.recipe_v1, "
-        "semantic.drop_generation_v1, semantic.unregister_index_v2, semantic.forget_ghosts_v1, "
-        "semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, semantic.expose_v1, "
-        "semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, semantic.due_rights_v1, "
-        "semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, semantic.policies_v1, "
-        "semantic.parts_v1, semantic.readers_v1"
+        "semantic.same_key_v1, semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
+        "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
+        "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
+        "semantic.due_rights_v1, semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, "
+        "semantic.policies_v1, semantic.parts_v1, semantic.readers_v1, semantic.sweep_v1, semantic.relations_v1, "
+        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

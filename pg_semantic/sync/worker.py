@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
 
-from pg_semantic import database, encoders, errors, sql
+from pg_semantic import database, encoders, errors, jobqueue, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.sync import rights, transaction
@@ -84,12 +84,21 @@ class Worker:
             self._work(stop, once=once)
         except (exc.DBAPIError, errors.DatabaseError) as error:
             cause = error if isinstance(error, exc.DBAPIError) else error.__cause__
-            if once or not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+            if not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+                raise
+            if once:
+                self._give_back_on_a_new_connection()
                 raise
             log.warning("the database is gone: %s", type(cause.orig).__name__, extra={"event": "disconnected"})
             self._engine.dispose()
             return stop.is_set()
         return True
+
+    def _give_back_on_a_new_connection(self) -> None:
+        """Releases what is in hand if the server can be reached again; otherwise the leases end by themselves."""
+        self._engine.dispose()
+        with contextlib.suppress(exc.DBAPIError):
+            self._in_hand.give_back_all()
 
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
@@ -137,6 +146,7 @@ class Worker:
                     connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
                 self._in_hand.beat()
                 self._in_hand.reap()
+                jobqueue.sweep(self._engine)
             if now - followed >= _RIGHTS_SECONDS:
                 rights.follow(self._engine)
                 followed = now

@@ -42,9 +42,9 @@ class Town:
         """Gives a few roles rights of some kind, and takes some away."""
         for table in _ROWS:
             for role in self.roles:
-                if self.chance.random() < 0.3:  # noqa: PLR2004
+                if self.chance.random() < 0.3:
                     self.run(f'REVOKE ALL ON "{table}" FROM {role}')
-                if self.chance.random() < 0.5:  # noqa: PLR2004
+                if self.chance.random() < 0.5:
                     right = self.chance.choice(_RIGHTS).format(table=f'"{table}"')
                     self.run(f"GRANT {right} TO {role}")
 
