@@ -46,6 +46,13 @@ _FUNCTIONS = """
 """
 _WRITES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 _ON_COLUMNS = ("INSERT", "UPDATE", "REFERENCES")
+_ARGUMENTS = {
+    "integer": ["1", "2", "10"],
+    "text": ["'zq1x common'", "'lexical'"],
+    "text[]": ["ARRAY['zq1x', 'common']"],
+    "regconfig": ["'simple'::regconfig"],
+    "double precision": ["0.01"],
+}
 
 
 class Intruders:
@@ -122,23 +129,10 @@ class Intruders:
                 yield f"SELECT * FROM {name}('zq1x common', 100, '{mode}')"
 
     def _arguments(self, of: str) -> list[str]:
-        match of:
-            case "regclass":
-                known = self._rows("SELECT chunks::text, receipts::text FROM semantic.generation")
-                names = [*self.totals, *(name for row in known for name in row)]
-                return [f"'{name}'::regclass" for name in names]
-            case "integer":
-                return ["1", "2", "10"]
-            case "text":
-                return ["'zq1x common'", "'lexical'"]
-            case "text[]":
-                return ["ARRAY['zq1x', 'common']"]
-            case "regconfig":
-                return ["'simple'::regconfig"]
-            case "double precision":
-                return ["0.01"]
-            case _:
-                return [f"NULL::{of}"]
+        if of == "regclass":
+            known = self._rows("SELECT chunks::text, receipts::text FROM semantic.generation")
+            return [f"'{name}'::regclass" for name in (*self.totals, *(name for row in known for name in row))]
+        return _ARGUMENTS.get(of, [f"NULL::{of}"])
 
     def _tried(self, role: str, statement: str) -> list[tuple[Any, ...]]:
         """What a statement gives a role; nothing when it is refused."""
