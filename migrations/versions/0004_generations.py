@@ -967,8 +967,14 @@ FUNCTIONS = (
     BEGIN
         PERFORM semantic.require_columns_v1(index_source, target, true);
         PERFORM CAST(target #>> '{lexical,config}' AS regconfig);
-        INSERT INTO semantic.encoder (id, reference, dimensions)
-        VALUES (next_encoder_id, target #>> '{encoder,reference}', (target #>> '{encoder,dimensions}')::integer)
+        INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
+        VALUES (
+            next_encoder_id,
+            target #>> '{encoder,reference}',
+            (target #>> '{encoder,dimensions}')::integer,
+            target #>> '{encoder,query_prompt}',
+            target #>> '{encoder,document_prompt}'
+        )
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
