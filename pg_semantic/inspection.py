@@ -58,6 +58,13 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
 
 
+def rights(engine: sa.Engine, spec: IndexSpec) -> str:
+    """Who can read a semantic index, in a sentence."""
+    name = database.qualified_name(spec.schema, spec.name)
+    with database.translated(), engine.connect() as connection:
+        return str(connection.scalar(sql.statement("rights", "said_of_chunks"), {"chunks": name}))
+
+
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
     """Drops a semantic index with its vectors; the source table is left as it is."""
     tables = schema.build(spec)

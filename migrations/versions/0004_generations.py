@@ -285,9 +285,9 @@ FUNCTIONS = (
         SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
     $body$
     """,
-    # Runs what is due, and says what the index is open to by now.
+    # Runs what is due, or what closes alone, and says who can read the index by now.
     """
-    CREATE FUNCTION semantic.follow_rights_v1(known_index integer) RETURNS SETOF text
+    CREATE FUNCTION semantic.follow_rights_v1(known_index integer, only_close boolean DEFAULT false) RETURNS SETOF text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -295,7 +295,9 @@ FUNCTIONS = (
         said boolean := false;
     BEGIN
         PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is of our own choosing
-        FOR due IN SELECT * FROM semantic.due_rights_v1(known_index) LOOP
+        FOR due IN
+            SELECT * FROM semantic.due_rights_v1(known_index) AS every WHERE every.step = 'close' OR NOT only_close
+        LOOP
             EXECUTE due.statement;
             said := said OR due.step IN ('secure', 'open') OR due.object NOT LIKE '%(%';
             RETURN NEXT due.statement;
@@ -965,8 +967,14 @@ FUNCTIONS = (
     BEGIN
         PERFORM semantic.require_columns_v1(index_source, target, true);
         PERFORM CAST(target #>> '{lexical,config}' AS regconfig);
-        INSERT INTO semantic.encoder (id, reference, dimensions)
-        VALUES (next_encoder_id, target #>> '{encoder,reference}', (target #>> '{encoder,dimensions}')::integer)
+        INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
+        VALUES (
+            next_encoder_id,
+            target #>> '{encoder,reference}',
+            (target #>> '{encoder,dimensions}')::integer,
+            target #>> '{encoder,query_prompt}',
+            target #>> '{encoder,document_prompt}'
+        )
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)

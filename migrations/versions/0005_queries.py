@@ -713,7 +713,8 @@ RIGHTS = (
     $body$
     """,
     # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
-    # The views of generations have the rights that their index has.
+    # The views of generations have the rights that their index has. Owners of sources and of functions that append
+    # marks keep what they were granted.
     """
     CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -743,7 +744,12 @@ RIGHTS = (
         present AS MATERIALIZED (
             SELECT object, coalesce(of_column, '') AS place, grantee, privilege_type AS privilege, is_grantable
             FROM part CROSS JOIN LATERAL aclexplode(acl)
-            WHERE grantee <> owner
+            WHERE grantee <> owner AND grantee NOT IN (
+                SELECT relowner FROM semantic.semantic_index JOIN pg_class ON pg_class.oid = source
+                UNION ALL
+                SELECT parts.owner FROM semantic.semantic_index CROSS JOIN LATERAL semantic.parts_v1(id) AS parts
+                WHERE parts.kind = 'FUNCTION'
+            )
         ),
         closed AS MATERIALIZED (
             SELECT object, grantee
