@@ -159,16 +159,12 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     fragments = {
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
-        "no_old_row": render(old_key[0].is_(None)),
-        "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
+        "other_row": render(sa.or_(old_key[0].is_(None), new_key[0].is_(None))),
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
+        "priority": _fill("priority"),
     }
-    body = _fill(
-        "body",
-        inserted=_fill("inserted", **fragments),
-        updated=_fill("updated", **fragments),
-        deleted=_fill("deleted", **fragments),
-    )
+    marks = {name: _fill(name, **fragments) for name in ("inserted", "updated", "deleted")}
+    body = _fill("body", **fragments, **marks)
     settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",

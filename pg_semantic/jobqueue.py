@@ -47,9 +47,10 @@ class Failure:
     error: str
 
 
-def fold(connection: sa.Connection, generation_id: int, *, marks: int = 5_000) -> None:
-    """Turns up to so many marks of a generation into jobs."""
-    connection.execute(sql.statement("jobs", "fold"), {"generation": generation_id, "marks": marks})
+def fold(connection: sa.Connection, generation_id: int, *, priority: int = EDIT, marks: int = 5_000) -> None:
+    """Turns up to ``marks`` marks of a generation and priority into jobs, oldest first."""
+    binds = {"generation": generation_id, "priority": priority, "marks": marks}
+    connection.execute(sql.statement("jobs", "fold"), binds)
 
 
 def sweep(engine: sa.Engine) -> None:

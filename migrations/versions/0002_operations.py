@@ -8,14 +8,16 @@ down_revision = "0001"
 TABLES = (
     # Appended to and never updated, so that a writer waits for nobody and meets no conflict at any isolation level.
     # A key of NULL says that every row is to be looked at again. No index has the key, whose length it would limit.
+    # The priority is that of a job: 0 for an edit, 1 for what a large statement marks beyond its first thousand rows.
     """
     CREATE TABLE semantic.mark (
         generation_id integer NOT NULL,
         key text COLLATE "C",
-        marked_at timestamptz NOT NULL DEFAULT now()
+        marked_at timestamptz NOT NULL DEFAULT now(),
+        priority smallint NOT NULL DEFAULT 0
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
     """,
-    "CREATE INDEX mark_generation_idx ON semantic.mark (generation_id)",
+    "CREATE INDEX mark_next_idx ON semantic.mark (generation_id, priority, marked_at)",
     """
     ALTER TABLE semantic.worker
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,

@@ -405,6 +405,76 @@ FUNCTIONS = (
         GROUP BY named.value
     $body$
     """,
+    # The columns that capture compares: a virtual generated column, of PostgreSQL 18, is in no transition table, so the
+    # columns that it is computed from stand in for it. Partitions may each compute it in their own way.
+    """
+    CREATE FUNCTION semantic.captured_columns_v1(known_index integer, index_source regclass)
+    RETURNS TABLE (name text, there boolean, by_live boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH virtual AS (
+            SELECT generated.attname AS name, pg_attrdef.oid AS expression, part.relid
+            FROM (SELECT index_source AS relid UNION SELECT relid FROM pg_partition_tree(index_source)) AS part
+            JOIN pg_attribute AS generated ON generated.attrelid = part.relid AND generated.attgenerated = 'v'
+            JOIN pg_attrdef ON adrelid = part.relid AND adnum = generated.attnum
+        )
+        SELECT name, there, by_live
+        FROM semantic.columns_v1(known_index)
+        WHERE name NOT IN (SELECT virtual.name FROM virtual)
+        UNION
+        SELECT base.attname, true, true
+        FROM semantic.columns_v1(known_index) AS read
+        JOIN virtual ON virtual.name = read.name
+        JOIN pg_depend
+            ON classid = CAST('pg_attrdef' AS regclass) AND objid = virtual.expression
+            AND refclassid = CAST('pg_class' AS regclass) AND refobjid = virtual.relid AND refobjsubid > 0
+        JOIN pg_attribute AS base
+            ON base.attrelid = virtual.relid AND base.attnum = refobjsubid AND base.attgenerated = ''
+    $body$
+    """,
+    # The condition that an old row and a new one have the same key, by the operators of the index that keeps the key
+    # unique: they need not be in pg_catalog. Refuses a key that a FULL JOIN can not be made on.
+    """
+    CREATE FUNCTION semantic.same_key_v1(index_source regclass, key text[]) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        comparison record;
+    BEGIN
+        SELECT string_agg(
+                   format('old_rows.%1$I OPERATOR(%2$I.%3$s) new_rows.%1$I', attname, nspname, coalesce(oprname, '=')),
+                   ' AND ' ORDER BY number
+               ) AS condition,
+               bool_and(coalesce(oprcanmerge, true)) OR bool_and(coalesce(oprcanhash, true)) AS can_join,
+               string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY number) AS columns
+        INTO comparison
+        FROM unnest(key) WITH ORDINALITY AS named (name, number)
+        JOIN pg_attribute ON attrelid = index_source AND attname = named.name AND NOT attisdropped
+        LEFT JOIN LATERAL (
+            SELECT opcfamily, opcintype
+            FROM pg_index
+            CROSS JOIN unnest(indkey, indclass) AS part (attnum, opclass)
+            JOIN pg_opclass ON pg_opclass.oid = part.opclass
+            WHERE indrelid = index_source AND indisunique AND indpred IS NULL
+              AND part.attnum = pg_attribute.attnum
+            ORDER BY indisprimary DESC, indexrelid
+            LIMIT 1
+        ) AS unique_by ON true
+        LEFT JOIN pg_amop
+            ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype AND amopstrategy = 3
+        LEFT JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
+        IF NOT comparison.can_join THEN
+            RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
+                'hash', index_source, comparison.columns
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table a key of another '
+                    'type.';
+        END IF;
+        RETURN comparison.condition;
+    END
+    $body$
+    """,
     # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
     # only the registry can say which columns these are. Waits for writers whose changes were not marked for all. Where
     # a copy that is not live reads a column that is gone, writes go on as if it did not; should the column come back,
@@ -431,23 +501,33 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
+            SELECT '/*generations*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
+            SELECT '/*same_key*/', replace(
+                semantic.same_key_v1(
+                    index_source,
+                    ARRAY(SELECT part ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key') AS part)
+                ),
+                '''', ''''''
+            )
+            FROM semantic.generation
+            WHERE index_id = known_index AND role = 'live'
+            UNION ALL
             SELECT rows.mark, replace(
-                string_agg(
+                coalesce(string_agg(
                     format(
                         CASE WHEN read.there OR read.by_live THEN 'CAST(%1$s.%2$I AS TEXT) COLLATE "C"'
                             ELSE 'pg_catalog.to_jsonb(%1$s) ->> %2$L' END,
                         rows.alias, read.name
                     ),
                     ', ' ORDER BY read.name
-                ),
+                ), 'NULL'),
                 '''', ''''''
             )
             FROM (VALUES ('/*old_text*/', 'old_rows'), ('/*new_text*/', 'new_rows')) AS rows (mark, alias)
-            CROSS JOIN semantic.columns_v1(known_index) AS read
+            LEFT JOIN semantic.captured_columns_v1(known_index, index_source) AS read ON true
             GROUP BY rows.mark
         LOOP
             statement := replace(statement, place.mark, place.filling);
@@ -749,7 +829,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
         "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
-        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.same_key_v1, semantic.captured_columns_v1, "
+        "semantic.columns_v1, semantic.require_columns_v1, "
         "semantic.apart_v1, semantic.recipe_v1, semantic.require_row_security_v1, semantic.same_rights_v1, "
         "semantic.grants_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, semantic.forget_ghosts_v1, "
         "semantic.forget_generation_v1, semantic.sweep_v1, semantic.relations_v1, semantic.lock_v1, "

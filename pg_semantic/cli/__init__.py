@@ -13,6 +13,7 @@ from pg_semantic import errors
 from pg_semantic.cli import (
     database,
     demo,
+    doctor,
     encoder,
     explain,
     generation,
@@ -46,6 +47,7 @@ for command, function in (
     ("explain", explain.explain),
     ("recall", recall.recall),
     ("status", status.status),
+    ("doctor", doctor.doctor),
     ("verify", verify.verify),
     ("repair", verify.repair),
     ("retry", retry.retry),

@@ -29,13 +29,12 @@ class InHand:
         self._left: dict[uuid.UUID, list[str]] = {}
 
     def take(self, of: Ready, rows: int) -> Claim | None:
-        """Claims jobs of a generation and priority, if there still are any; edits are first made of marks."""
+        """Claims jobs of a generation and priority, if there still are any; marks of the same are folded first."""
         with self._taking:
             if self._closed:
                 return None
             with transaction.begin(self._engine) as connection:
-                if of.priority == jobqueue.EDIT:
-                    jobqueue.fold(connection, of.generation_id)
+                jobqueue.fold(connection, of.generation_id, priority=of.priority)
                 claim = self._claim(connection, of, rows)
             if claim.jobs:
                 self._claims[claim.token] = claim

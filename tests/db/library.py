@@ -78,7 +78,8 @@ def fold(engine: sa.Engine) -> None:
     """Makes jobs of all marks, as a worker does before it claims."""
     with engine.begin() as connection:
         for generation in known_indexes.generations(connection):
-            jobqueue.fold(connection, generation.id)
+            for priority in (jobqueue.EDIT, jobqueue.BACKFILL):
+                jobqueue.fold(connection, generation.id, priority=priority)
 
 
 @dataclass(frozen=True)

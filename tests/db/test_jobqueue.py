@@ -176,7 +176,7 @@ def test_folding_looks_up_the_jobs_of_its_marks_alone(engine: sa.Engine) -> None
     enqueue(engine, 20_000)
     execute(engine, "INSERT INTO semantic.mark SELECT 7, i::text FROM generate_series(1, 5000) i")
     execute(engine, "ANALYZE semantic.job, semantic.mark")
-    binds = {"generation": GENERATION, "marks": 5000}
+    binds = {"generation": GENERATION, "priority": 0, "marks": 5000}
     with engine.connect() as connection:
         plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'fold').text}"), binds))
     assert "job_pkey" in plan

@@ -203,6 +203,21 @@ def test_an_index_that_is_made_again_of_another_table_finds_rows_of_that_one(
     assert f"{key} 77" in client.get("/page/hits", params=page, headers={"HX-Request": "true"}).text
 
 
+def test_a_deep_look_is_503_while_an_error_is_found_and_names_no_object(
+    client: httpx2.Client, engine: sa.Engine
+) -> None:
+    well = client.get("/ready", params={"deep": 1})
+    assert (well.status_code, well.json()) == (200, {"status": "ok", "findings": {}})
+    execute(engine, "ALTER TABLE semantic.mark SET (autovacuum_enabled = false)")
+    warned = client.get("/ready", params={"deep": 1})
+    assert (warned.status_code, warned.json()) == (200, {"status": "degraded", "findings": {"autovacuum": 1}})
+    execute(engine, "DROP TRIGGER article_semantic_capture_update ON article")
+    ill = client.get("/ready", params={"deep": 1})
+    assert (ill.status_code, ill.json()["findings"]) == (503, {"autovacuum": 1, "triggers": 1})
+    assert "article" not in ill.text
+    assert client.get("/ready").json() == {"status": "ok", "findings": None}
+
+
 def test_a_database_that_is_away_is_said_to_be_with_a_hint_and_without_its_address(
     client: httpx2.Client, engine: sa.Engine
 ) -> None:
