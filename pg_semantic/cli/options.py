@@ -18,6 +18,7 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table for a person.")]
 
 
