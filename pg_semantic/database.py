@@ -13,7 +13,8 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from pg_semantic import embedded, errors, revisions, sql
+from pg_semantic import embedded, errors, revisions, sql, sqlstates
+from pg_semantic.sqlstates import Fault
 
 MINIMUM_PGVECTOR = (0, 8)
 MINIMUM_POSTGRES = (15,)
@@ -33,9 +34,6 @@ NO_REVISION = (
 )
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic ({said}): run `pg-semantic db upgrade`."
-
-# A server that is not the primary any more; one that closes connections that were idle in a transaction.
-_GONE = {"25006", "25P03", "25P04"}
 
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
@@ -130,12 +128,30 @@ def sqlstate(error: exc.DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
+def fault(error: exc.DBAPIError) -> Fault:
+    """Who caused a driver's error.
+
+    An error without an SQLSTATE comes from the driver: a value that it cannot convert is the row's fault, anything
+    else means that the server did not answer.
+    """
+    state = sqlstate(error)
+    if state is not None:
+        return sqlstates.fault(state)
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return "lost"
+    return "row" if isinstance(error.orig, psycopg.DataError) else "later"
+
+
 def is_connection_lost(error: exc.DBAPIError) -> bool:
     """Whether an error is of the connection or the server as a whole, and not of what was asked."""
+    return fault(error) == "lost"
+
+
+def reason(error: exc.DBAPIError) -> str:
+    """What the server said about a row, for the operator: the name of the error, its message and its SQLSTATE."""
+    said = str(error.orig).strip().partition("\n")[0]
     state = sqlstate(error)
-    if state is None:
-        return isinstance(error, exc.OperationalError | exc.InterfaceError)
-    return state.startswith(("08", "57P")) or state in _GONE
+    return f"{type(error.orig).__name__}: {said}{f' (SQLSTATE {state})' if state else ''}"
 
 
 def translate(error: exc.DBAPIError) -> errors.PgSemanticError:

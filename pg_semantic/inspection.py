@@ -4,9 +4,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from pg_semantic import database, errors, jobqueue, keys, registry, schema
+from pg_semantic import database, errors, jobqueue, registry, schema, sources
 from pg_semantic.chunking import Chunking
-from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn, Lexical
+from pg_semantic.spec import EncoderSpec, IndexSpec, Lexical
 
 # For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
@@ -29,16 +29,15 @@ def describe(  # noqa: PLR0913 - what can be declared
     stated, _, table_name = table.rpartition(".")
     with database.translated():
         schema_name = stated or _schema_on_path(connection, table_name)
-        inspector = sa.inspect(connection)
-        found = _columns(inspector, table_name, schema_name)
-        key = inspector.get_pk_constraint(table_name, schema_name)["constrained_columns"]
+        found = _columns(sa.inspect(connection), table_name, schema_name)
+        key = sources.key_of(connection, schema_name, table_name)
     for column in columns:
         _require_text(found, table, column)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,
         schema=schema_name,
-        key=tuple(KeyColumn(column, keys.type_name(found[column]["type"])) for column in key),
+        key=key,
         columns=columns,
         encoder=encoder,
         chunking=chunking,

@@ -25,11 +25,17 @@ Role = Literal["live", "next", "previous"]
 # A lexeme's place in a sparse vector is a hash of it; see `semantic.place_v1`.
 PLACES = 1_000_000_000
 
+_INTEGERS = {"smallint", "integer", "bigint"}
+
 _BLANK = " \t\n\r\f\v"
 
 
 class KeyType(UserDefinedType[Any]):
-    """A key column's Postgres type by its name, for tables that have no mapped class."""
+    """A key column's Postgres type by its name, for tables that have no mapped class.
+
+    A statement gives a value as its text, so that any type will do, and a date that Python has no value for; integers
+    stay integers.
+    """
 
     cache_ok = True
 
@@ -37,8 +43,12 @@ class KeyType(UserDefinedType[Any]):
         self.name = name
 
     def get_col_spec(self, **_: object) -> str:
-        """The type's name; `spec.KeyColumn` has let only known ones through."""
+        """The type's name; `spec.KeyColumn` has let only names through."""
         return self.name
+
+    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """What a statement selects."""
+        return colexpr if self.name in _INTEGERS else sa.cast(colexpr, sa.Text)
 
 
 @dataclass(frozen=True, slots=True)

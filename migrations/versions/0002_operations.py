@@ -173,7 +173,7 @@ VIEW = """
     JOIN pg_class AS source ON source.oid = semantic_index.source
     JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
     JOIN pg_class AS chunks ON chunks.oid = generation.chunks
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT
             count(*) FILTER (WHERE state = 'pending') AS pending,
             count(*) FILTER (WHERE state = 'processing') AS processing,
@@ -181,18 +181,19 @@ VIEW = """
             min(dirty_at) FILTER (WHERE state <> 'failed') AS oldest
         FROM semantic.job
         WHERE job.generation_id = generation.id
-    ) AS jobs
-    CROSS JOIN LATERAL (
+    ) AS jobs ON semantic.sees_all_v1(generation.id)
+    LEFT JOIN LATERAL (
         SELECT count(*) AS pending, min(marked_at) AS oldest
         FROM semantic.mark
         WHERE mark.generation_id = generation.id
-    ) AS marks
+    ) AS marks ON semantic.sees_all_v1(generation.id)
 """
 
 COMMENT = """
     COMMENT ON VIEW semantic.index_status IS
     'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
-    'counting would scan the tables; jobs and marks are counted. Workers and rows_per_second are of all indexes.'
+    'counting would scan the tables; jobs and marks are counted, and NULL for a role that cannot '
+    'read all rows. Workers and rows_per_second are of all indexes.'
 """
 
 GRANTS = ("GRANT SELECT ON semantic.index_status TO PUBLIC",)

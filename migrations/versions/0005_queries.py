@@ -607,6 +607,7 @@ SEARCH = (
             'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
             'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
         );
+        PERFORM semantic.follow_rights_v1(known_index);
     END
     $body$
     """,
@@ -644,6 +645,105 @@ SEARCH = (
     """,
 )
 
+RIGHTS = (
+    # What every role may read in our schema. Besides, every role may call the functions that run with the caller's own
+    # rights, and of those that run with the owner's, the ones that a query's vector is asked for by.
+    """
+    CREATE FUNCTION semantic.public_rights_v1() RETURNS TABLE (object text, of_column name, privilege text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT 'SCHEMA semantic', NULL, 'USAGE'
+        UNION ALL
+        SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
+        FROM unnest(ARRAY['encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
+        UNION ALL
+        SELECT 'TABLE semantic.generation', attname, 'SELECT'
+        FROM pg_attribute
+        WHERE attrelid = CAST('semantic.generation' AS regclass) AND attnum > 0 AND NOT attisdropped
+          AND attname <> 'backfill_after'  -- a row's key
+        UNION ALL
+        SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), NULL, 'EXECUTE'
+        FROM pg_proc
+        WHERE pronamespace = CAST('semantic' AS regnamespace) AND (
+            NOT prosecdef OR proname IN ('ask_worker_v1', 'await_query_v1', 'known_query_v1', 'request_query_v1')
+        )
+    $body$
+    """,
+    # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
+    # The views of generations have the rights that their index has.
+    """
+    CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH part (object, owner, acl, of_column) AS MATERIALIZED (
+            SELECT 'SCHEMA semantic', nspowner, coalesce(nspacl, acldefault('n', nspowner)), CAST(NULL AS name)
+            FROM pg_namespace WHERE nspname = 'semantic'
+            UNION ALL
+            SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || CAST(CAST(oid AS regclass) AS text),
+                   relowner,
+                   coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN CAST('s' AS "char") ELSE 'r' END, relowner)),
+                   NULL
+            FROM pg_class
+            WHERE relnamespace = CAST('semantic' AS regnamespace) AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+              AND relname !~ '^(chunks|receipts)_[0-9]+$'
+            UNION ALL
+            SELECT 'TABLE ' || CAST(CAST(attrelid AS regclass) AS text), relowner, attacl, attname
+            FROM pg_class
+            JOIN pg_attribute ON attrelid = pg_class.oid AND attacl IS NOT NULL AND NOT attisdropped
+            WHERE relnamespace = CAST('semantic' AS regnamespace) AND relname !~ '^(chunks|receipts)_[0-9]+$'
+            UNION ALL
+            SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), proowner,
+                   coalesce(proacl, acldefault('f', proowner)), NULL
+            FROM pg_proc WHERE pronamespace = CAST('semantic' AS regnamespace)
+        ),
+        wanted AS MATERIALIZED (SELECT *, coalesce(of_column, '') AS place FROM semantic.public_rights_v1()),
+        present AS MATERIALIZED (
+            SELECT object, coalesce(of_column, '') AS place, grantee, privilege_type AS privilege, is_grantable
+            FROM part CROSS JOIN LATERAL aclexplode(acl)
+            WHERE grantee <> owner
+        ),
+        closed AS MATERIALIZED (
+            SELECT object, grantee
+            FROM present LEFT JOIN wanted USING (object, place, privilege)
+            GROUP BY object, grantee
+            HAVING bool_or(grantee <> 0 OR is_grantable OR wanted.object IS NULL)
+        )
+        SELECT 'close', object, format(
+            'REVOKE ALL ON %s FROM %s CASCADE', object,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(grantee AS regrole) AS text) END
+        )
+        FROM closed
+        UNION ALL
+        SELECT 'open', wanted.object, format(
+            'GRANT %s%s ON %s TO PUBLIC', min(wanted.privilege),
+            ' (' || string_agg(quote_ident(wanted.of_column), ', ') || ')', wanted.object
+        )
+        FROM wanted
+        JOIN (SELECT DISTINCT object FROM part) AS there USING (object)
+        LEFT JOIN present USING (object, place, privilege)
+        LEFT JOIN closed ON closed.object = wanted.object AND closed.grantee = 0
+        WHERE present.object IS NULL OR closed.object IS NOT NULL
+        GROUP BY wanted.object
+        ORDER BY 1, 2, 3
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.close_schema_v1() RETURNS SETOF text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        due record;
+    BEGIN
+        PERFORM pg_advisory_xact_lock(723628196, 0);
+        FOR due IN SELECT * FROM semantic.due_schema_rights_v1() LOOP
+            EXECUTE due.statement;
+            RETURN NEXT due.statement;
+        END LOOP;
+    END
+    $body$
+    """,
+)
+
 # The role that upgrades need not be one that may create functions beside every table.
 MAKE_ALL = """
     DO $body$
@@ -668,14 +768,16 @@ def upgrade() -> None:
         op.execute(statement)
     extension = "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace"
     vector = op.get_bind().scalar(sa.text(f"{extension} WHERE extname = 'vector'"))
-    for statement in (*FUNCTIONS, *SEARCH):
+    for statement in (*FUNCTIONS, *SEARCH, *RIGHTS):
         op.execute(statement.replace("$vector", vector))
+    op.execute("SELECT semantic.close_schema_v1()")
     op.execute(MAKE_ALL)
 
 
 def downgrade() -> None:
     op.execute("SELECT semantic.unmake_search_v1(id) FROM semantic.semantic_index")
     op.execute("DROP PROCEDURE semantic.embed_query, semantic.embed_query_v1")
+    op.execute("DROP FUNCTION semantic.close_schema_v1, semantic.due_schema_rights_v1, semantic.public_rights_v1")
     op.execute(
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from pg_semantic import errors
+from pg_semantic.catalog import Prompts
+from pg_semantic.encoders import prompts as prompting
 from pg_semantic.encoders import selfcheck, weights
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.budget import Budget
@@ -32,9 +34,17 @@ PLAIN = Backend("torch", "float32")
 INT8 = Backend("openvino", "int8")
 
 
-def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Settings") -> TransformerEncoder:
+def load(
+    folder: Path,
+    *,
+    reference: str,
+    dimensions: int | None,
+    prompts: Prompts = Prompts(),  # noqa: B008 - frozen
+    settings: "Settings",
+) -> TransformerEncoder:
     """Loads a folder of safetensors weights; fewer ``dimensions`` than the encoder has truncate its vectors.
 
+    ``prompts`` are put before texts in place of the encoder's own, and those of the catalog where it has none.
     Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
     """
     identity = weights.identify(reference, folder)
@@ -44,6 +54,8 @@ def load(folder: Path, *, reference: str, dimensions: int | None, settings: "Set
     whole = open_whole(
         folder, reference=reference, dimensions=dimensions, device="cpu" if is_quantised else settings.device
     )
+    used = prompting.apply(whole, reference, prompts)
+    prompting.warn(reference, declared=prompts, loaded=used)
     fitting = _Fitting(whole, folder, identity=identity, settings=settings)
     troubles = []
     for backend in fitting.candidates(is_quantised=is_quantised):

@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue
 from pg_semantic.encoders import Encoder
-from pg_semantic.jobqueue import Ready
+from pg_semantic.jobqueue import Job, Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, transaction
 from pg_semantic.sync.batch import Batch
@@ -77,6 +77,7 @@ class Pipeline:
         self._worked_at = time.monotonic()
         self._rota = Rota()
         self._memory = Memory()
+        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row was gone or had another key when written
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
     def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
@@ -234,8 +235,12 @@ class Pipeline:
 
     def _write(self, batch: Batch) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)
+        number = batch.claim.generation_id
+        looks = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
+        batch.stubborn = {key for key, count in looks.items() if count >= self._settings.max_attempts}
         with self._in_hand.locks:
-            rows = self._guarded(batch.claim.generation_id, write) or 0
+            rows = self._guarded(number, write) or 0
+        self._moved.update({(number, job): looks[job.key] + 1 for job in batch.claim.jobs if job.key in batch.moved})
         if rows < len(batch.claim.jobs):
             with transaction.unless_busy():
                 self._in_hand.give_back(batch.claim)
@@ -252,12 +257,15 @@ class Pipeline:
         name = batch.tables.spec.name
         self.progress.rows += rows
         self.progress.chunks_encoded += batch.encoded
-        for row in batch.rows:
-            if error := batch.failure(row):  # the job keeps the message, which may quote the text
-                self.progress.rows_failed += 1
-                kind = error.partition(":")[0]
-                fields = {"event": "row_failed", "index": name, "key": row.job.key, "error": kind}
-                log.warning("%s: row %s failed: %s", name, row.job.key, kind, extra=fields)
+        for job, error in batch.failures:  # the job keeps the message, which may quote the text
+            self.progress.rows_failed += 1
+            kind = error.partition(":")[0]
+            fields = {"event": "row_failed", "index": name, "key": job.key, "error": kind}
+            log.warning("%s: row %s failed: %s", name, job.key, kind, extra=fields)
+        for job in batch.claim.jobs:
+            if job.key in batch.moved:
+                fields = {"event": "row_moved", "index": name, "key": job.key}
+                log.info("%s: row %s is gone or has another key: it is read again", name, job.key, extra=fields)
         counts = {"event": "synced", "index": name, "rows": rows, "chunks_encoded": batch.encoded}
         log.info("%s: %d rows, %d chunks encoded", name, rows, batch.encoded, extra=counts)
 

@@ -31,7 +31,7 @@ class Served:
     def has_vectors_for(self, other: "Served") -> bool:
         """Whether the other generation of the same semantic index needs the very vectors that this one has."""
         one, two = self.generation, other.generation
-        same = one.spec.encoder == two.spec.encoder and one.spec.storage == two.spec.storage
+        same = one.spec.encoder.makes_the_vectors_of(two.spec.encoder) and one.spec.storage == two.spec.storage
         return same and one.id != two.id and one.qualified_name == two.qualified_name
 
 
@@ -129,7 +129,11 @@ class Roster:
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder
         encoder = self._encoders.get(spec.id) or self._load(
-            spec.reference, dimensions=spec.dimensions, settings=self._settings
+            spec.reference,
+            dimensions=spec.dimensions,
+            query_prompt=spec.query_prompt,
+            document_prompt=spec.document_prompt,
+            settings=self._settings,
         )
         self._pin(spec.id, encoder)
         self._encoders[spec.id] = encoder

@@ -83,12 +83,21 @@ class Worker:
             self._work(stop, once=once)
         except (exc.DBAPIError, errors.DatabaseError) as error:
             cause = error if isinstance(error, exc.DBAPIError) else error.__cause__
-            if once or not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+            if not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+                raise
+            if once:
+                self._give_back_on_a_new_connection()
                 raise
             log.warning("the database is gone: %s", type(cause.orig).__name__, extra={"event": "disconnected"})
             self._engine.dispose()
             return stop.is_set()
         return True
+
+    def _give_back_on_a_new_connection(self) -> None:
+        """Releases what is in hand if the server can be reached again; otherwise the leases end by themselves."""
+        self._engine.dispose()
+        with contextlib.suppress(exc.DBAPIError):
+            self._in_hand.give_back_all()
 
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
