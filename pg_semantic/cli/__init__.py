@@ -18,6 +18,7 @@ from pg_semantic.cli import (
     explain,
     generation,
     index,
+    output,
     recall,
     retry,
     search,
@@ -35,42 +36,38 @@ app = typer.Typer(
     "130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # it cuts words to fit its frames
 )
 app.add_typer(database.app, name="db")
 app.add_typer(index.app, name="index")
 app.add_typer(generation.app, name="generation")
 app.add_typer(encoder.app, name="encoder")
-for command, function in (
-    ("worker", worker.worker),
-    ("search", search.search),
-    ("explain", explain.explain),
-    ("recall", recall.recall),
-    ("status", status.status),
-    ("doctor", doctor.doctor),
-    ("verify", verify.verify),
-    ("repair", verify.repair),
-    ("retry", retry.retry),
-    ("serve", serve.serve),
-    ("settings", settings.settings),
-    ("demo", demo.demo),
+for command, function, examples in (
+    ("worker", worker.worker, worker.EXAMPLES),
+    ("search", search.search, search.EXAMPLES),
+    ("explain", explain.explain, explain.EXAMPLES),
+    ("recall", recall.recall, recall.EXAMPLES),
+    ("status", status.status, status.EXAMPLES),
+    ("doctor", doctor.doctor, doctor.EXAMPLES),
+    ("verify", verify.verify, verify.VERIFY_EXAMPLES),
+    ("repair", verify.repair, verify.REPAIR_EXAMPLES),
+    ("retry", retry.retry, retry.EXAMPLES),
+    ("serve", serve.serve, serve.EXAMPLES),
+    ("settings", settings.settings, settings.EXAMPLES),
+    ("demo", demo.demo, demo.EXAMPLES),
 ):
-    app.command(command)(function)
+    app.command(command, epilog=examples)(function)
 
 
 def run() -> None:
-    """Runs the command line; an error of ours is one line on standard error."""
+    """Runs the command line; an error of ours is one line on standard error, wrapped on a terminal."""
     try:
         app()
     except errors.PgSemanticError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {_escape(str(error))}")
+        output.say(f"[red]error:[/] {output.escaped(error)}", to=Console(stderr=True, highlight=False))
         sys.exit(exit_code(error))
 
 
 def exit_code(error: errors.PgSemanticError) -> int:
     """What the process exits with for an error."""
     return 3 if isinstance(error, errors.DatabaseError) else 1
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -13,8 +13,9 @@ app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_a
 
 
 @app.command(
-    epilog="Example: pg-semantic index create article --columns title,body "
-    "--encoder sentence-transformers/all-MiniLM-L6-v2"
+    epilog=options.examples(
+        "pg-semantic index create article --columns title,body --encoder sentence-transformers/all-MiniLM-L6-v2"
+    )
 )
 def create(
     table: Annotated[str, typer.Argument(help="The table, with its schema if not on the search path.")],
@@ -30,9 +31,11 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
     ] = Lexical().config,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
+    """Make a table searchable by meaning; a `worker` then encodes its rows."""
+    del yes  # nothing is asked
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
@@ -49,10 +52,10 @@ def create(
             )
         inspection.create(engine, spec)
     options.warn_of_prompts(described)
-    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: pg-semantic worker --once")
+    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
 
 
-@app.command("list", epilog="Example: pg-semantic index list --json")
+@app.command("list", epilog=options.examples("pg-semantic index list --json"))
 def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """List the semantic indexes of the database."""
     with options.installed(dsn) as engine, engine.connect() as connection:
@@ -66,10 +69,10 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
 
 
-@app.command(epilog="Example: pg-semantic index drop article_semantic --yes")
+@app.command(epilog=options.examples("pg-semantic index drop article_semantic --yes"))
 def drop(
     name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Drop a semantic index with all its vectors; the table itself is left as it is."""

@@ -40,6 +40,12 @@ def warn_of_prompts(encoder: EncoderSpec) -> None:
         )
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help: each example on a line of its own, which is never wrapped."""
+    heading = "Example:" if len(commands) == 1 else "Examples:"
+    return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])
+
+
 @contextlib.contextmanager
 def engine(dsn: str | None) -> Iterator[sa.Engine]:
     """An engine for ``--dsn``, or for the setting when it is not given, until the command ends."""
