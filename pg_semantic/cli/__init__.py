@@ -40,23 +40,23 @@ app = typer.Typer(
 )
 app.add_typer(database.app, name="db")
 app.add_typer(index.app, name="index")
-app.add_typer(generation.app, name="generation")
+app.add_typer(generation.app, name="generation", short_help="Change a semantic index with no outage.")
 app.add_typer(encoder.app, name="encoder")
-for command, function, examples in (
-    ("worker", worker.worker, worker.EXAMPLES),
-    ("search", search.search, search.EXAMPLES),
-    ("explain", explain.explain, explain.EXAMPLES),
-    ("recall", recall.recall, recall.EXAMPLES),
-    ("status", status.status, status.EXAMPLES),
-    ("doctor", doctor.doctor, doctor.EXAMPLES),
-    ("verify", verify.verify, verify.VERIFY_EXAMPLES),
-    ("repair", verify.repair, verify.REPAIR_EXAMPLES),
-    ("retry", retry.retry, retry.EXAMPLES),
-    ("serve", serve.serve, serve.EXAMPLES),
-    ("settings", settings.settings, settings.EXAMPLES),
-    ("demo", demo.demo, demo.EXAMPLES),
+for command, function, examples, summary in (
+    ("worker", worker.worker, worker.EXAMPLES, "Encode rows whose text changed, until told to stop."),
+    ("search", search.search, search.EXAMPLES, "Find the rows nearest in meaning to a text."),
+    ("explain", explain.explain, explain.EXAMPLES, "Show the plan of a search, and which indexes it uses."),
+    ("recall", recall.recall, recall.EXAMPLES, "Compare searches through the vector index with exact ones."),
+    ("status", status.status, status.EXAMPLES, "Show each semantic index: rows, failures, indexes, workers."),
+    ("doctor", doctor.doctor, doctor.EXAMPLES, "Find what is wrong with a database."),
+    ("verify", verify.verify, verify.VERIFY_EXAMPLES, "Compare every row's text with its vectors' provenance."),
+    ("repair", verify.repair, verify.REPAIR_EXAMPLES, "Repair what `verify` finds."),
+    ("retry", retry.retry, retry.EXAMPLES, "Take rows that failed back into the queue."),
+    ("serve", serve.serve, serve.EXAMPLES, "Serve embeddings, reranking and searches over HTTP."),
+    ("settings", settings.settings, settings.EXAMPLES, "Show every setting: variable, value, default, meaning."),
+    ("demo", demo.demo, demo.EXAMPLES, "Load, encode and search 7,425 tldr pages."),
 ):
-    app.command(command, epilog=examples)(function)
+    app.command(command, epilog=examples, short_help=summary)(function)
 
 
 def run() -> None:

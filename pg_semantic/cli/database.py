@@ -16,7 +16,10 @@ _NOT_THERE = "The schema `semantic` is not there: run `pg-semantic db upgrade`."
 app = typer.Typer(help="The schema `semantic`: registry, jobs and functions.", no_args_is_help=True)
 
 
-@app.command(epilog=options.examples("pg-semantic db upgrade --dsn postgresql://app@localhost/shop"))
+@app.command(
+    short_help="Create the schema `semantic`, or bring it to this version.",
+    epilog=options.examples("pg-semantic db upgrade --dsn postgresql://app@localhost/shop"),
+)
 def upgrade(yes: options.Yes = False, dsn: options.Dsn = None) -> None:
     """Create the schema `semantic`, or bring it to this version; installs pgvector if the role may."""
     del yes  # nothing is asked
@@ -36,7 +39,10 @@ def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
         output.say(revision or _NOT_THERE)
 
 
-@app.command(epilog=options.examples("pg-semantic db check --json"))
+@app.command(
+    short_help="Compare the schema with what this version makes.",
+    epilog=options.examples("pg-semantic db check --json"),
+)
 def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """Compare the schema with what this version makes; exit with 1 unless it is at the newest revision and unaltered.
 
@@ -74,7 +80,10 @@ def _verdict(found: Check) -> str:
             assert_never(found.state)
 
 
-@app.command(epilog=options.examples("pg-semantic db downgrade 0002 --yes"))
+@app.command(
+    short_help="Bring the schema back to what an earlier version made.",
+    epilog=options.examples("pg-semantic db downgrade 0002 --yes"),
+)
 def downgrade(
     revision: Annotated[str, typer.Argument(help="The revision to go back to; `base` removes the schema.")],
     yes: options.Yes = False,

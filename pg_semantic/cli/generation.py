@@ -41,7 +41,8 @@ class Kind(StrEnum):
 
 
 @app.command(
-    epilog=options.examples("pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small")
+    short_help="Begin to build a changed copy of a semantic index.",
+    epilog=options.examples("pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small"),
 )
 def begin(
     name: Name,
@@ -89,7 +90,10 @@ def begin(
     )
 
 
-@app.command(epilog=options.examples("pg-semantic generation status article_semantic --json"))
+@app.command(
+    short_help="Show the copies that semantic indexes have.",
+    epilog=options.examples("pg-semantic generation status article_semantic --json"),
+)
 def status(
     name: Annotated[str | None, typer.Argument(help="The semantic index. Default: all of them.")] = None,
     json: options.Json = False,
@@ -107,11 +111,14 @@ def status(
         output.table(_COLUMNS, [tuple(one.values()) for one in found])
 
 
-@app.command(epilog=options.examples("pg-semantic generation switch article_semantic --coverage 0.999"))
+@app.command(
+    short_help="Make the copy that was built live.",
+    epilog=options.examples("pg-semantic generation switch article_semantic --coverage 0.999"),
+)
 def switch(
     name: Name,
     coverage: Annotated[float, typer.Option(help="Share of the rows that has to be current.", min=0, max=1)] = 1.0,
-    force: Annotated[bool, typer.Option("--force", help="Switch whatever is missing; asks first.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Switch whatever is missing.")] = False,
     yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
@@ -121,18 +128,20 @@ def switch(
     Refused until all rows are current (those edited in the last minute count as such), none has failed, and the
     indexes are built. Compares every row, in pages, before it switches.
     """
+    del yes  # nothing is asked
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
         if not json:
             _warn(live.spec, chosen.spec)
-        if force and not yes:
-            typer.confirm(f"Switch to {chosen.title} whatever it lacks?", abort=True)
         with progress.pages(engine, [chosen], shown=not json) as advance:
             generations.switch(engine, name, least=coverage, force=force, on_page=advance)
     _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: `pg-semantic generation rollback {name}`.")
 
 
-@app.command(epilog=options.examples("pg-semantic generation rollback article_semantic"))
+@app.command(
+    short_help="Make the copy that was live before live again.",
+    epilog=options.examples("pg-semantic generation rollback article_semantic"),
+)
 def rollback(
     name: Name,
     drop_next: Annotated[
@@ -172,7 +181,8 @@ def drop(
 
 
 @app.command(
-    epilog=options.examples("pg-semantic generation compare article_semantic --queries questions.txt --limit 10")
+    short_help="Ask two copies the same queries, and compare the results.",
+    epilog=options.examples("pg-semantic generation compare article_semantic --queries questions.txt --limit 10"),
 )
 def compare(
     name: Name,

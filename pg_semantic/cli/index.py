@@ -13,9 +13,10 @@ app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_a
 
 
 @app.command(
+    short_help="Make a table searchable by meaning.",
     epilog=options.examples(
         "pg-semantic index create article --columns title,body --encoder sentence-transformers/all-MiniLM-L6-v2"
-    )
+    ),
 )
 def create(
     table: Annotated[str, typer.Argument(help="The table, with its schema if not on the search path.")],
@@ -69,7 +70,10 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
 
 
-@app.command(epilog=options.examples("pg-semantic index drop article_semantic --yes"))
+@app.command(
+    short_help="Drop a semantic index with all its vectors.",
+    epilog=options.examples("pg-semantic index drop article_semantic --yes"),
+)
 def drop(
     name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
     yes: options.Yes = False,
