@@ -52,8 +52,10 @@ def create(
                 name=name,
             )
         inspection.create(engine, spec)
+        said = inspection.rights(engine, spec)
     options.warn_of_prompts(described)
     output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
+    output.say(output.escaped(said))
 
 
 @app.command("list", epilog=options.examples("pg-semantic index list --json"))
