@@ -75,7 +75,7 @@ def test_a_short_statement_timeout_leaves_time_to_say_who_is_in_the_way(articles
     wait_for_locks(articles, seconds=FOREVER)
     with articles.connect() as writer, articles.connect() as connection:
         use(writer, "article")
-        connection.execute(sa.text("SET statement_timeout = '1s'"))
+        connection.execute(sa.text("SET statement_timeout = '2s'"))
         with pytest.raises(exc.OperationalError, match=rf"pid: {pid(writer)}\)"):
             lock(connection, "article")
 
