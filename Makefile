@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
 	bench-sql bench-serve bench-queue bench-writes \
-	bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
+	bench-locks bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -82,6 +82,9 @@ bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10
 
 bench-writes: install  ## what capture and workers cost the application that writes
 	$(VENV)/bin/python -m benchmarks.writes
+
+bench-locks: install  ## how long writers wait while an index is created, changed and dropped
+	$(VENV)/bin/python -m benchmarks.locks
 
 bench-freshness: install  ## from commit to searchable, with the real encoder, idle and in a backfill
 	$(VENV)/bin/python -m benchmarks.freshness

@@ -107,6 +107,7 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEleme
 def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
+        database.require_pgvector_found(connection)
         sources.key_of(connection, connection.schema_for_object(source), source.name)
 
 

@@ -465,6 +465,7 @@ FUNCTIONS = (
     DECLARE
         deadline timestamptz := clock_timestamp() + make_interval(secs => semantic.lock_seconds_v1());
         longest_pause double precision := 0.05;
+        pause double precision;
         is_last boolean := EXISTS (
             SELECT FROM pg_locks
             WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
@@ -490,7 +491,8 @@ FUNCTIONS = (
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 holders := semantic.lock_holders_v1(mode, relations);
                 first_holders := coalesce(first_holders, holders);
-                IF is_last OR clock_timestamp() > deadline THEN
+                pause := random() * longest_pause;
+                IF is_last OR clock_timestamp() + make_interval(secs => pause + 0.2) > deadline THEN
                     RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
                         array_to_string(array_remove(relations, NULL), ', '),
                         coalesce(
@@ -506,14 +508,15 @@ FUNCTIONS = (
                             || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
                 END IF;
             END;
-            PERFORM pg_sleep(random() * longest_pause);
+            PERFORM pg_sleep(pause);
             longest_pause := least(1, longest_pause * 2);
         END LOOP;
     END
     $body$
     """,
     # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked, which is that of writers (source, then tables) and of workers and searchers (views, then tables).
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys, of
+    # the oldest copy first; searchers and workers have views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -522,13 +525,14 @@ FUNCTIONS = (
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL (
-            VALUES (1, source), (2, to_regclass('semantic.chunks_' || generation.id)),
-                   (2, to_regclass('semantic.receipts_' || generation.id)), (3, chunks), (3, receipts)
-        ) AS part (place, relation)
+            VALUES (1, 0, source), (2, generation.id, to_regclass('semantic.receipts_' || generation.id)),
+                   (3, generation.id, receipts), (4, generation.id, to_regclass('semantic.chunks_' || generation.id)),
+                   (5, generation.id, chunks)
+        ) AS part (place, of_generation, relation)
         JOIN pg_class ON pg_class.oid = part.relation
         WHERE semantic_index.id = known_index AND generation.id = coalesce(only_generation, generation.id)
-        GROUP BY part.place, part.relation
-        ORDER BY part.place, part.relation
+        GROUP BY part.place, part.of_generation, part.relation
+        ORDER BY part.of_generation, part.place
     )
     """,
     # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
@@ -1018,10 +1022,15 @@ FUNCTIONS = (
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
-        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', one.chunks, one.receipts, another.chunks, another.receipts)
-        FROM semantic.generation AS one  -- before rows of the registry, which a worker would have to wait for
-        JOIN semantic.generation AS another ON another.index_id = one.index_id AND another.id = generation_id
-        WHERE one.role = 'live' AND another.role = switched AND switched <> 'live';
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC ARRAY(
+            SELECT part.relation
+            FROM semantic.generation AS one
+            CROSS JOIN LATERAL (VALUES (1, one.receipts), (2, one.chunks)) AS part (place, relation)
+            WHERE one.index_id = another.index_id AND (one.role = 'live' OR one.id = generation_id)
+            ORDER BY one.id, part.place  -- as a DELETE does
+        ))
+        FROM semantic.generation AS another  -- before rows of the registry, which a worker would have to wait for
+        WHERE another.id = generation_id AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;

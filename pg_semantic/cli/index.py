@@ -13,8 +13,10 @@ app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_a
 
 
 @app.command(
-    epilog="Example: pg-semantic index create article --columns title,body "
-    "--encoder sentence-transformers/all-MiniLM-L6-v2"
+    short_help="Make a table searchable by meaning.",
+    epilog=options.examples(
+        "pg-semantic index create article --columns title,body --encoder sentence-transformers/all-MiniLM-L6-v2"
+    ),
 )
 def create(
     table: Annotated[str, typer.Argument(help="The table, with its schema if not on the search path.")],
@@ -30,9 +32,11 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
     ] = Lexical().config,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
+    """Make a table searchable by meaning; a `worker` then encodes its rows."""
+    del yes  # nothing is asked
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
@@ -50,11 +54,11 @@ def create(
         inspection.create(engine, spec)
         said = inspection.rights(engine, spec)
     options.warn_of_prompts(described)
-    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: pg-semantic worker --once")
-    output.console.print(said, markup=False, soft_wrap=True)
+    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
+    output.say(output.escaped(said))
 
 
-@app.command("list", epilog="Example: pg-semantic index list --json")
+@app.command("list", epilog=options.examples("pg-semantic index list --json"))
 def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """List the semantic indexes of the database."""
     with options.installed(dsn) as engine, engine.connect() as connection:
@@ -68,10 +72,13 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
 
 
-@app.command(epilog="Example: pg-semantic index drop article_semantic --yes")
+@app.command(
+    short_help="Drop a semantic index with all its vectors.",
+    epilog=options.examples("pg-semantic index drop article_semantic --yes"),
+)
 def drop(
     name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Drop a semantic index with all its vectors; the table itself is left as it is."""

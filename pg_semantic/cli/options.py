@@ -19,6 +19,7 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")]
 QueryPrompt = Annotated[
     str | None, typer.Option(help="Put before queries, in place of the encoder's own prompt; '' for none.")
 ]
@@ -37,6 +38,12 @@ def warn_of_prompts(encoder: EncoderSpec) -> None:
             ),
             err=True,
         )
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: each example on a line of its own, which is never wrapped."""
+    heading = "Example:" if len(commands) == 1 else "Examples:"
+    return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])
 
 
 @contextlib.contextmanager

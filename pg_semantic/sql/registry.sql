@@ -5,6 +5,14 @@
 SELECT to_regclass('semantic.history') IS NOT NULL AS schema_installed,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
 
+-- name: pgvector_out_of_reach
+-- The schema of pgvector, quoted, where the session does not find its types by their names alone.
+SELECT CAST(CAST(extnamespace AS regnamespace) AS text)
+FROM pg_extension
+WHERE extname = 'vector' AND extnamespace <> ALL (
+    CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[])
+)
+
 -- name: revision
 -- The revision that the schema of ours is at.
 SELECT version_num FROM semantic.history
