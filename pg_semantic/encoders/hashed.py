@@ -53,12 +53,12 @@ class HashedEncoder:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        from semantic_text_splitter import TextSplitter
+        from pg_semantic.encoders import windows
 
         def length(text: str) -> int:
             return len(_words(text))
 
-        return TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
+        return functools.partial(windows.cut, count=length, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
 
 def _words(text: str) -> list[str]:
