@@ -116,7 +116,7 @@ class _Cutter:
         return [chunk for piece, n in self._counted(pieces) for chunk in self._fitting(piece, n, most=self.limit)]
 
     def _fitting(self, piece: str, token_count: int, *, most: int) -> Iterator[Chunk]:
-        """A piece as a chunk; cut once more, and shorter, when it has more tokens by itself than as a part of a text."""
+        """A piece as a chunk, or cut shorter if it has more tokens by itself than as a part of its text."""
         shorter = max(self._overhead + self._overlap + 1, most - max(0, token_count - self.limit))
         if shorter >= most:
             yield Chunk(piece, token_count, truncated=token_count > self._ruler.max_tokens)
