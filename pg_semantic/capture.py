@@ -4,6 +4,7 @@ It runs as the chunk table is created and before it is dropped. The SQL is in ``
 are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from pg_semantic import database, errors, keys, sql
+from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
 
 
@@ -31,12 +32,12 @@ class Watch(_Step):
     """Makes the function that marks changed rows, once the index is in the registry."""
 
 
-class CancelBuild(_Step):
-    """Ends builds of late indexes, before the tables are dropped."""
+class LockSource(_Step):
+    """Keeps writers from the source for a moment, before tables that refer to it are created."""
 
 
 class Lock(_Step):
-    """Locks the source, the chunk and the receipt table, before the last two are dropped."""
+    """Locks the source and the tables of all copies, before these are dropped."""
 
 
 class DropFunction(_Step):
@@ -79,7 +80,8 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
-        event.listen(table, "before_create", _require_installed)
+        event.listen(table, "before_create", functools.partial(_require_ready, source))
+        event.listen(table, "before_create", LockSource(spec, tables))
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
@@ -94,7 +96,7 @@ def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """What goes before the tables are dropped."""
-    return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
+    return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -102,9 +104,10 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEleme
     return [Watch(spec, tables), Hang(spec, tables)]
 
 
-def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
+def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
+        sources.key_of(connection, source.schema, source.name)
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
@@ -141,6 +144,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
             f"({stored.encoder.dimensions} dimensions): {way_out}"
         )
+    if keys.normalized(declared.key) == keys.normalized(stored.key):
+        stored = dataclasses.replace(stored, key=declared.key)
     for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
@@ -158,17 +163,18 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     fragments = {
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
-        "no_old_row": render(old_key[0].is_(None)),
-        "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
+        "other_row": render(sa.or_(old_key[0].is_(None), new_key[0].is_(None))),
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
+        "priority": _fill("priority"),
     }
     body = _fill(
         "body",
+        **fragments,
         inserted=_fill("inserted", **fragments),
         updated=_fill("updated", **fragments),
         deleted=_fill("deleted", **fragments),
     )
-    settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
+    settings = _fill("settings") if any(keys.depends_on_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",
         name=_literal(compiler, spec.name),
@@ -185,20 +191,14 @@ def _quoted(rendered: str) -> str:
 
 def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
     """For keys whose equal values may be written in several ways, the rest of a condition."""
-    exact = ("smallint", "integer", "bigint", "uuid", "date", "timestamp", "bytea")
-    if all(column.type.lower().startswith(exact) for column in spec.key):
+    if all(keys.is_written_in_one_way(column.type) for column in spec.key):
         return ""
     return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
 
 
-def _is_written_by_settings(key_type: str) -> bool:
-    """Whether the text of such a key depends on settings of the session."""
-    return key_type.lower().startswith(("date", "timestamp", "bytea"))
-
-
-@compiles(CancelBuild, "postgresql")
-def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts))
+@compiles(LockSource, "postgresql")
+def _lock_source(step: LockSource, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("lock_source", source=_regclass(compiler, step.source))
 
 
 @compiles(Lock, "postgresql")

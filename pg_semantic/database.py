@@ -13,7 +13,8 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from pg_semantic import embedded, errors, revisions, sql
+from pg_semantic import embedded, errors, revisions, sql, sqlstates
+from pg_semantic.sqlstates import Fault
 
 MINIMUM_PGVECTOR = (0, 8)
 MINIMUM_POSTGRES = (15,)
@@ -34,13 +35,11 @@ NO_REVISION = (
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic ({said}): run `pg-semantic db upgrade`."
 
-# A server that is not the primary any more; one that closes connections that were idle in a transaction.
-_GONE = {"25006", "25P03", "25P04"}
-
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
+_LOCKED = "55P03"
 _NO_FUNCTION = "42883"
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
@@ -129,12 +128,30 @@ def sqlstate(error: exc.DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
+def fault(error: exc.DBAPIError) -> Fault:
+    """Who caused a driver's error.
+
+    An error without an SQLSTATE comes from the driver: a value that it cannot convert is the row's fault, anything
+    else means that the server did not answer.
+    """
+    state = sqlstate(error)
+    if state is not None:
+        return sqlstates.fault(state)
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return "lost"
+    return "row" if isinstance(error.orig, psycopg.DataError) else "later"
+
+
 def is_connection_lost(error: exc.DBAPIError) -> bool:
     """Whether an error is of the connection or the server as a whole, and not of what was asked."""
+    return fault(error) == "lost"
+
+
+def reason(error: exc.DBAPIError) -> str:
+    """What the server said about a row, for the operator: the name of the error, its message and its SQLSTATE."""
+    said = str(error.orig).strip().partition("\n")[0]
     state = sqlstate(error)
-    if state is None:
-        return isinstance(error, exc.OperationalError | exc.InterfaceError)
-    return state.startswith(("08", "57P")) or state in _GONE
+    return f"{type(error.orig).__name__}: {said}{f' (SQLSTATE {state})' if state else ''}"
 
 
 def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
@@ -149,7 +166,7 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
-    if refused := refusal(error):
+    if refused := refusal(error) or lock_refusal(error):
         return errors.DatabaseError(refused)
     advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
@@ -157,11 +174,22 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
 
 def refusal(error: exc.DBAPIError) -> str | None:
     """What our own functions in the database say when they refuse a step, and what to do; None for other errors."""
-    if sqlstate(error) != _OUR_REFUSAL:
-        return None
-    said = str(error.orig).strip().partition("\n")[0]
-    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return _with_hint(error) if sqlstate(error) == _OUR_REFUSAL else None
+
+
+def lock_refusal(error: exc.DBAPIError) -> str | None:
+    """What `semantic.lock_v1` says when it has waited for tables in vain; None for other errors, such as a timeout."""
+    return _with_hint(error) if sqlstate(error) == _LOCKED and _hint(error) else None
+
+
+def _with_hint(error: exc.DBAPIError) -> str:
+    said, hint = str(error.orig).strip().partition("\n")[0], _hint(error)
     return f"{said[:1].upper()}{said[1:]}.{f' {hint}' if hint else ''}"
+
+
+def _hint(error: exc.DBAPIError) -> str | None:
+    hint: str | None = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return hint
 
 
 def _of_what_is_not_there(said: str) -> errors.PgSemanticError:

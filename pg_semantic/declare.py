@@ -1,5 +1,6 @@
 """`SemanticIndex` on a mapped class: from the declaration to the spec, the tables and the mapped class `Chunk`."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 
-from pg_semantic import errors, keys, likeness, nearness, schema
+from pg_semantic import errors, keys, likeness, nearness, schema, sources
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
@@ -99,9 +100,10 @@ class SemanticIndex:
 
     ``columns`` are attribute names; a row's text is those that are not blank, a blank line between two. ``encoder``
     is a hub name, a folder, or ``hashed:N``. ``dimensions`` is needed for an encoder that the catalog does not know.
-    ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how the words of
-    rows are indexed for BM25, which suits English by default; None leaves that out. ``name`` is that of the chunk
-    table, by default the table's name and the attribute's (``article_semantic``).
+    ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts; an empty text
+    is no prompt. ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how
+    the words of rows are indexed for BM25, which suits English by default; None leaves that out. ``name`` is that of
+    the chunk table, by default the table's name and the attribute's (``article_semantic``).
 
     On the class, ``Article.semantic`` is a `BoundIndex`. Raises `errors.DeclarationError` as the class is mapped
     when a column is unknown or not text, when there is no primary key, or when a name is taken.
@@ -112,6 +114,8 @@ class SemanticIndex:
         *columns: str,
         encoder: str,
         dimensions: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
         chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
         storage: Storage = "halfvec",
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
@@ -119,7 +123,11 @@ class SemanticIndex:
         name: str | None = None,
     ) -> None:
         self._columns = columns
-        self._encoder = EncoderSpec.resolve(encoder, dimensions)
+        self._encoder = EncoderSpec.resolve(
+            encoder, dimensions, query_prompt=query_prompt, document_prompt=document_prompt
+        )
+        if advice := self._encoder.advice:
+            warnings.warn(advice, stacklevel=2)
         self._chunking = chunking
         self._storage: Storage = storage
         self._hnsw = hnsw
@@ -158,6 +166,7 @@ class SemanticIndex:
             return  # inherited: the parent's index covers the child's rows
         if getattr(entity, self._attribute, None) is not self:
             return  # the child declares another under the same attribute
+        _require_table(table)
         spec = self._spec(mapper, table)
         _require_free(spec, table)
         tables = schema.build(spec, table)
@@ -199,6 +208,17 @@ def bind(spec: IndexSpec) -> BoundIndex[Any]:
     return BoundIndex(entity, tables, _map_chunk(mapper, tables, name="RowChunk"))
 
 
+def _require_table(table: sa.Table) -> None:
+    """Refuses what the declaration says of a source that the database would refuse later."""
+    if getattr(table, "is_view", False):  # as of SQLAlchemy 2.1
+        raise errors.DeclarationError(
+            f"{table.fullname} is a view, and a semantic index needs a table: declare it on the class of a table that "
+            "the view reads."
+        )
+    if table.primary_key.deferrable:
+        raise errors.DeclarationError(sources.deferrable(table.fullname))
+
+
 def _require_free(spec: IndexSpec, table: sa.Table) -> None:
     for name in (spec.name, spec.receipts_name):
         full_name = f"{table.schema}.{name}" if table.schema else name
@@ -229,7 +249,9 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
     if column.table is not table:
         raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
     if not schema.is_text(column.type):
-        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}; name text columns.")
+        kind = type(column.type).__name__
+        way_out = schema.not_text(table.fullname, column.name, kind)
+        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}: {way_out}")
     return column.name
 
 

@@ -25,8 +25,9 @@ class Endpoint(pydantic.BaseModel):
     """Base of the API, as ``http://host:8080/v1``."""
     model: str | None = Field(default=None, min_length=1)
     """The name that the server knows the encoder by; by default the reference."""
-    query_prompt: str = ""
-    document_prompt: str = ""
+    query_prompt: str | None = None
+    """Put before each query here; an empty text if the server does it, None for the index's or the catalog's."""
+    document_prompt: str | None = None
     max_tokens: int = Field(default=_KNOWN_MAX_TOKENS, ge=8)
     """The longest text that the server reads whole, special tokens and prompt included."""
     tokenizer: str | None = None
@@ -43,7 +44,16 @@ class Endpoint(pydantic.BaseModel):
         parts = pydantic.HttpUrl(url)
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("give a URL without user, password, query or fragment; the key is a setting of its own")
-        return url.rstrip("/")
+        return url.rstrip("/").removesuffix("/embeddings").rstrip("/")  # some give the address that is asked
+
+
+class PromptPair(pydantic.BaseModel):
+    """What is put before the texts of an encoder; None leaves it to the encoder, an empty text is no prompt."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    query: str | None = None
+    document: str | None = None
 
 
 class Settings(pydantic_settings.BaseSettings):
@@ -64,6 +74,13 @@ class Settings(pydantic_settings.BaseSettings):
     encoder_urls: Annotated[
         dict[str, Endpoint],
         Field(description='Encoders that a server runs, as JSON: {"org/name": "http://host/v1"}.'),
+    ] = {}
+    encoder_prompts: Annotated[
+        dict[str, PromptPair],
+        Field(
+            description="Prompts of encoders whose index declares none, as JSON: "
+            '{"org/name": {"query": "query: ", "document": "passage: "}}.'
+        ),
     ] = {}
     remote_api_key: Annotated[
         pydantic.SecretStr | None, Field(description="The key that is sent to the servers of encoder_urls.")

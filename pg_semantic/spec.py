@@ -31,15 +31,18 @@ CHUNK_COLUMNS = (
     "weights_length",
 )
 
-# Key types whose text form reads back as the same value whatever the session's settings.
+# The name of a type as Postgres writes it: of any type, since what a key can be is checked in the database.
+_NAME = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
+_WORDS = r"(?: (?:varying|precision|with|without|time|zone|to|year|month|day|hour|minute|second))*"
 _KEY_TYPE = re.compile(
-    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric(\(\d+(, ?\d+)?\))?"
-    r"|(varchar|char|character varying|character)(\(\d+\))?"
-    r"|timestamp(\(\d\))?( (with|without) time zone)?)",
+    rf"{_NAME}(?:\.{_NAME})?{_WORDS}(?: ?\(\d+(?:, ?-?\d+)?\))?{_WORDS}(?:\[\])*(?: COLLATE {_NAME}(?:\.{_NAME})?)?",
     re.IGNORECASE,
 )
+# Types without an order, or whose text depends on what is not in the database.
+_NO_KEY_TYPE = re.compile(r"(pg_catalog\.)?(json|xml|money|reg[a-z]+|unknown)", re.IGNORECASE)
 _IDENTIFIER_BYTES = 63
 _LONGEST_SUFFIX = len("__previous_truncated_idx")
+_LONGEST_PROMPT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +58,78 @@ class KeyColumn:
                 f"The key column {self.name!r} has a name that chunks keep for themselves "
                 f"({', '.join(CHUNK_COLUMNS)}); rename it in the source table."
             )
-        if not _KEY_TYPE.fullmatch(self.type):
+        if not _KEY_TYPE.fullmatch(self.type) or _NO_KEY_TYPE.fullmatch(self.type):
             raise errors.DeclarationError(
-                f"The key column {self.name!r} has type {self.type}; a semantic index needs integer, uuid, text, "
-                "varchar, char, numeric, date, timestamp or bytea key columns."
+                f"The key column {self.name!r} has type {self.type}, which cannot identify a row of a semantic index: "
+                "it needs an order and a text that is the same in every session. Use another type, such as bigint, "
+                "uuid or text."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """Which encoder makes the vectors, and of how many dimensions."""
+    """Which encoder makes the vectors, and of how many dimensions.
+
+    ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts: None leaves
+    them to the encoder, an empty text is no prompt.
+    """
 
     reference: str
     dimensions: int
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("query_prompt", "document_prompt"):
+            prompt = getattr(self, name)
+            if prompt is not None and not isinstance(prompt, str):
+                raise errors.DeclarationError(f"{name}={prompt!r}: give a text, or None for the encoder's own prompt.")
+            if prompt and ("\0" in prompt or len(prompt) > _LONGEST_PROMPT):
+                raise errors.DeclarationError(
+                    f"{name} has {len(prompt)} characters: give a text of at most {_LONGEST_PROMPT}, without NUL."
+                )
 
     @classmethod
-    def resolve(cls, reference: str, dimensions: int | None) -> "EncoderSpec":
+    def resolve(
+        cls,
+        reference: str,
+        dimensions: int | None,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+    ) -> "EncoderSpec":
         """The spec of an encoder whose dimensions are given or in the catalog."""
         known = catalog.dimensions(reference) if dimensions is None else dimensions
         if known is None:
             raise errors.DeclarationError(
                 f"How many dimensions has encoder {reference!r}? It is not in the catalog: pass dimensions=..."
             )
-        return cls(reference, known)
+        return cls(reference, known, query_prompt, document_prompt)
 
     @property
     def id(self) -> int:
         """The number that chunk rows carry; see `hashing.encoder_id`."""
-        return hashing.encoder_id(self.reference, self.dimensions)
+        return hashing.encoder_id(
+            self.reference, self.dimensions, query_prompt=self.query_prompt, document_prompt=self.document_prompt
+        )
+
+    @property
+    def prompts(self) -> catalog.Prompts:
+        """The declared prompts."""
+        return catalog.Prompts(self.query_prompt, self.document_prompt)
+
+    @property
+    def advice(self) -> str | None:
+        """What to say before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
+        return catalog.advice(self.reference, declared=self.prompts)
+
+    def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
+        """Whether its vectors of documents are those of another: a prompt of queries does not change them."""
+        return (self.reference, self.dimensions, self.document_prompt) == (
+            other.reference,
+            other.dimensions,
+            other.document_prompt,
+        )
 
 
 @dataclass(frozen=True, slots=True)

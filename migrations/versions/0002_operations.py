@@ -8,18 +8,33 @@ down_revision = "0001"
 TABLES = (
     # Appended to and never updated, so that a writer waits for nobody and meets no conflict at any isolation level.
     # A key of NULL says that every row is to be looked at again. No index has the key, whose length it would limit.
+    # The priority is that of a job: 0 for an edit, 1 for what a large statement marks beyond its first thousand rows.
     """
     CREATE TABLE semantic.mark (
         generation_id integer NOT NULL,
         key text COLLATE "C",
-        marked_at timestamptz NOT NULL DEFAULT now()
+        marked_at timestamptz NOT NULL DEFAULT now(),
+        priority smallint NOT NULL DEFAULT 0
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
     """,
-    "CREATE INDEX mark_generation_idx ON semantic.mark (generation_id)",
+    "CREATE INDEX mark_next_idx ON semantic.mark (generation_id, priority, marked_at)",
     """
     ALTER TABLE semantic.worker
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
         ADD COLUMN rows_per_second double precision NOT NULL DEFAULT 0
+    """,
+    # Why a copy is not kept in sync, or why its indexes are not built, while that is so. For the owner alone: a message
+    # of the server's may quote a value.
+    """
+    CREATE TABLE semantic.trouble (
+        generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
+        kind text NOT NULL CHECK (kind IN ('sync', 'build')),
+        reason text NOT NULL,
+        failures integer NOT NULL DEFAULT 1,
+        since timestamptz NOT NULL DEFAULT now(),
+        next_at timestamptz NOT NULL,
+        PRIMARY KEY (generation_id, kind)
+    )
     """,
 )
 
@@ -159,6 +174,11 @@ VIEW = """
             SELECT count(DISTINCT relation)
             FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture')
         ) AS uncaptured,
+        (
+            SELECT string_agg(concat(kind, ': ', reason), '; ' ORDER BY kind)
+            FROM semantic.trouble
+            WHERE trouble.generation_id = generation.id AND has_table_privilege('semantic.trouble', 'SELECT')
+        ) AS trouble,
         (SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') AS workers_alive,
         (
             SELECT coalesce(sum(rows_per_second), 0)
@@ -171,7 +191,7 @@ VIEW = """
     JOIN pg_class AS source ON source.oid = semantic_index.source
     JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
     JOIN pg_class AS chunks ON chunks.oid = generation.chunks
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT
             count(*) FILTER (WHERE state = 'pending') AS pending,
             count(*) FILTER (WHERE state = 'processing') AS processing,
@@ -179,18 +199,20 @@ VIEW = """
             min(dirty_at) FILTER (WHERE state <> 'failed') AS oldest
         FROM semantic.job
         WHERE job.generation_id = generation.id
-    ) AS jobs
-    CROSS JOIN LATERAL (
+    ) AS jobs ON semantic.sees_all_v1(generation.id)
+    LEFT JOIN LATERAL (
         SELECT count(*) AS pending, min(marked_at) AS oldest
         FROM semantic.mark
         WHERE mark.generation_id = generation.id
-    ) AS marks
+    ) AS marks ON semantic.sees_all_v1(generation.id)
 """
 
 COMMENT = """
     COMMENT ON VIEW semantic.index_status IS
     'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
-    'counting would scan the tables; jobs and marks are counted. Workers and rows_per_second are of all indexes.'
+    'counting would scan the tables; jobs and marks are counted, and NULL for a role that cannot '
+    'read all rows. Workers and rows_per_second are of all indexes. '
+    'Trouble says why an index is not kept in sync or not built, to roles that may read semantic.trouble.'
 """
 
 GRANTS = ("GRANT SELECT ON semantic.index_status TO PUBLIC",)
@@ -208,5 +230,5 @@ def downgrade() -> None:
         "semantic.uncaptured_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
-    op.execute("DROP TABLE semantic.mark")
+    op.execute("DROP TABLE semantic.mark, semantic.trouble")
     op.execute("ALTER TABLE semantic.worker DROP COLUMN rows_synced, DROP COLUMN rows_per_second")

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import typer
 
 from pg_semantic import catalog, database, encoders, generations, registry
+from pg_semantic.catalog import Prompts
 from pg_semantic.chunking import Chunking
 from pg_semantic.cli import options, output, progress
 from pg_semantic.registry import Generation
@@ -45,6 +46,8 @@ def begin(
     name: Name,
     encoder: Annotated[str | None, typer.Option(help="A hub name, a folder, or hashed:N.")] = None,
     dimensions: Annotated[int | None, typer.Option(help="Dimensions of the vectors, to truncate them.")] = None,
+    query_prompt: options.QueryPrompt = None,
+    document_prompt: options.DocumentPrompt = None,
     columns: Annotated[str | None, typer.Option(help="Text columns to search, with commas between.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest chunk.")] = None,
     overlap_tokens: Annotated[int | None, typer.Option(help="Tokens that a chunk repeats of the one before.")] = None,
@@ -59,12 +62,13 @@ def begin(
     """Begin to build a changed copy of a semantic index; workers fill it, and searches go on with the live one.
 
     What is not given stays as it is. Vectors are used again where the encoder stays the same. For an index of a mapped
-    class, change the declaration and make a migration instead: it does the same.
+    class, change the declaration and make a migration instead: it does the same. With --encoder, prompts that are not
+    given are the encoder's own.
     """
     with options.engine(dsn) as engine:
         live = generations.find(engine, name, "live")
         changes: dict[str, Any] = {
-            "encoder": _encoder(live.spec, encoder, dimensions),
+            "encoder": _encoder(live.spec, encoder, dimensions, Prompts(query_prompt, document_prompt)),
             "columns": tuple(part.strip() for part in columns.split(",")) if columns else live.spec.columns,
             "chunking": _chunking(live.spec, max_tokens, overlap_tokens, chunked=chunked),
             "storage": _storage(live.spec, storage),
@@ -72,11 +76,7 @@ def begin(
             "lexical": _lexical(live.spec, lexical),
         }
         target = dataclasses.replace(live.spec, **changes)
-        _show_cost(generations.disk(engine, live, target))
-        _warn(live.spec, target)
-        if not yes:
-            typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
-        generations.begin(engine, live, target)
+        _begin(engine, live, target, ask=not yes)
     output.say(
         f"{output.escaped(live.qualified_name)} (next) is begun. A running worker fills it; see how far it is with "
         f"`pg-semantic generation status {live.name}`, then `pg-semantic generation switch {live.name}`."
@@ -192,11 +192,24 @@ def compare(
     output.table(columns, [(found.index, found.role, found.queries, *shares)])
 
 
-def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None) -> EncoderSpec:
+def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, ask: bool) -> None:
+    """Begins a copy, once a person has seen what it costs and agreed."""
+    _show_cost(generations.disk(engine, live, target))
+    _warn(live.spec, target)
+    options.warn_of_prompts(target.encoder)
+    if ask:
+        typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
+    generations.begin(engine, live, target)
+
+
+def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None, prompts: Prompts) -> EncoderSpec:
     if reference is None:
-        return EncoderSpec(now.encoder.reference, _given(dimensions, now.encoder.dimensions))
-    known = dimensions if dimensions is not None else catalog.dimensions(reference)
-    return EncoderSpec(reference, known if known is not None else encoders.load(reference).dimensions)
+        kept = prompts.filled(now.encoder.prompts)
+        known = _given(dimensions, now.encoder.dimensions)
+        return EncoderSpec(now.encoder.reference, known, kept.query, kept.document)
+    length = dimensions if dimensions is not None else catalog.dimensions(reference)
+    length = length if length is not None else encoders.load(reference).dimensions
+    return EncoderSpec(reference, length, prompts.query, prompts.document)
 
 
 def _hnsw(now: IndexSpec, m: int | None, ef_construction: int | None) -> Hnsw:

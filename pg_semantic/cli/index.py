@@ -22,6 +22,8 @@ def create(
     encoder: Annotated[str, typer.Option(help="A hub name, a folder, or hashed:N.")],
     name: Annotated[str | None, typer.Option(help="Name of the index. Default: TABLE_semantic.")] = None,
     dimensions: Annotated[int | None, typer.Option(help="Dimensions of the vectors, to truncate them.")] = None,
+    query_prompt: options.QueryPrompt = None,
+    document_prompt: options.DocumentPrompt = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest chunk. Default: the encoder's limit.")] = None,
     overlap_tokens: Annotated[int, typer.Option(help="Tokens that a chunk repeats of the one before.")] = 0,
     chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Cut long texts, or truncate.")] = True,
@@ -32,6 +34,7 @@ def create(
 ) -> None:
     """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
+    described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
     with options.engine(dsn) as engine:
         with engine.connect() as connection:
@@ -39,13 +42,16 @@ def create(
                 connection,
                 table,
                 columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
-                encoder=EncoderSpec(encoder, known),
+                encoder=described,
                 chunking=recipe,
                 lexical=None if lexical == "none" else Lexical(lexical),
                 name=name,
             )
         inspection.create(engine, spec)
+        said = inspection.rights(engine, spec)
+    options.warn_of_prompts(described)
     output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: pg-semantic worker --once")
+    output.console.print(said, markup=False, soft_wrap=True)
 
 
 @app.command("list", epilog="Example: pg-semantic index list --json")

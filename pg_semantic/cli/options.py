@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, settings
+from pg_semantic.spec import EncoderSpec
 
 Dsn = Annotated[
     str | None,
@@ -18,7 +19,24 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
+QueryPrompt = Annotated[
+    str | None, typer.Option(help="Put before queries, in place of the encoder's own prompt; '' for none.")
+]
+DocumentPrompt = Annotated[
+    str | None, typer.Option(help="Put before documents, in place of the encoder's own prompt; '' for none.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table for a person.")]
+
+
+def warn_of_prompts(encoder: EncoderSpec) -> None:
+    """Says on standard error if an encoder looks like one that expects prompts and none is declared."""
+    if advice := encoder.advice:
+        typer.echo(
+            f"Warning: {advice}".replace("query_prompt=", "--query-prompt ").replace(
+                "document_prompt=", "--document-prompt "
+            ),
+            err=True,
+        )
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from pg_semantic import errors
+from pg_semantic.catalog import Prompts
+from pg_semantic.encoders import prompts as prompting
 from pg_semantic.encoders import recorded, selfcheck, weights
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.budget import Budget
@@ -33,11 +35,18 @@ INT8 = Backend("openvino", "int8")
 
 
 def load(
-    folder: Path, *, reference: str, dimensions: int | None, settings: "Settings", is_new: bool = False
+    folder: Path,
+    *,
+    reference: str,
+    dimensions: int | None,
+    prompts: Prompts = Prompts(),  # noqa: B008 - frozen
+    settings: "Settings",
+    is_new: bool = False,
 ) -> TransformerEncoder:
     """Loads a folder of safetensors weights; fewer ``dimensions`` than the encoder has truncate its vectors.
 
-    ``is_new`` is for a folder that is being quantised: its vectors are held to those in 32 bits, and none are recorded.
+    ``prompts`` are put before texts in place of the encoder's own, and those of the catalog where it has none.
+    ``is_new`` is for a folder that is being quantised: its vectors are held to those in 32 bits, and recorded.
     Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
     """
     identity = weights.identify(reference, folder)
@@ -47,6 +56,8 @@ def load(
     whole = open_whole(
         folder, reference=reference, dimensions=dimensions, device="cpu" if is_quantised else settings.device
     )
+    used = prompting.apply(whole, reference, prompts)
+    prompting.warn(reference, declared=prompts, loaded=used)
     fitting = _Fitting(whole, folder, identity=identity, settings=settings, is_new=is_new)
     troubles = []
     for backend in fitting.candidates(is_quantised=is_quantised):
@@ -185,9 +196,11 @@ class _Fitting:
         encoder = TransformerEncoder(self._whole, identity=self._identity, backend=backend, budget=budget)
         encoder.least_cosine = selfcheck.least_cosine(encoder, self._expected)
         if backend == INT8 and not self._is_new:
-            recorded.require(encoder, weights.recorded(self._folder))
+            recorded.require(self._whole, weights.recorded(self._folder))
         elif encoder.least_cosine < (selfcheck.LEAST_COSINE_INT8 if backend == INT8 else selfcheck.LEAST_COSINE):
             raise ValueError(f"its vectors differ from the reference's (cosine {encoder.least_cosine:.5f})")
+        if self._is_new:
+            recorded.save(self._whole, weights.recorded(self._folder))
         return encoder
 
     def forget(self, backend: Backend) -> None:

@@ -5,13 +5,18 @@ vectors in 32 bits cannot tell: an int8 encoder differs from them everywhere.
 """
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pg_semantic import errors
 from pg_semantic.encoders import selfcheck
-from pg_semantic.encoders.base import Encoder, Vectors
+from pg_semantic.encoders.base import Vectors
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 LEAST_COSINE = 0.99
 """What an encoder's vectors need to those recorded with its folder.
@@ -20,26 +25,27 @@ CPUs round differently: .999 was seen between AVX2, AVX-512 and VNNI. Products t
 """
 
 
-def save(encoder: Encoder, at: Path) -> None:
+def save(transformer: "SentenceTransformer", at: Path) -> None:
     """Writes the vectors of the self-check's texts and queries, with the texts themselves."""
     np.savez(
         at,
         texts=np.array(selfcheck.TEXTS),
         queries=np.array(selfcheck.QUERIES),
-        documents_vectors=_one_by_one(encoder, selfcheck.TEXTS, task="document"),
-        queries_vectors=_one_by_one(encoder, selfcheck.QUERIES, task="query"),
+        documents_vectors=_one_by_one(transformer, selfcheck.TEXTS, task="document"),
+        queries_vectors=_one_by_one(transformer, selfcheck.QUERIES, task="query"),
     )
 
 
-def require(encoder: Encoder, at: Path) -> None:
+def require(transformer: "SentenceTransformer", at: Path) -> None:
     """Compares an encoder's vectors with those recorded in ``at``.
 
     Raises:
         errors.EncoderError: The file is missing or damaged, or a vector differs by more than rounding.
     """
     least = min(
-        float(selfcheck.cosines(_one_by_one(encoder, texts, task=task), expected[:, : encoder.dimensions]).min())
+        float(selfcheck.cosines(found, expected[:, : found.shape[1]]).min())  # fewer dimensions may be asked for
         for task, texts, expected in _read(at)
+        for found in [_one_by_one(transformer, texts, task=task)]
     )
     if not least >= LEAST_COSINE:
         raise errors.EncoderError(
@@ -67,7 +73,10 @@ def _read(at: Path) -> list[tuple[str, list[str], Vectors]]:
     return found
 
 
-def _one_by_one(encoder: Encoder, texts: "tuple[str, ...] | list[str]", *, task: str) -> Vectors:
-    """Vectors of texts, each read alone: in a batch, rounding depends on the texts next to it."""
-    encode = encoder.encode_documents if task == "document" else encoder.encode_queries
-    return np.concatenate([encode([text]) for text in texts])
+def _one_by_one(transformer: "SentenceTransformer", texts: Sequence[str], *, task: str) -> Vectors:
+    """Vectors of texts without a prompt, which may be declared otherwise, and each read alone.
+
+    In a batch, rounding depends on the texts next to it.
+    """
+    found = transformer.encode(list(texts), prompt="", task=task, batch_size=1, show_progress_bar=False)
+    return np.asarray(found, np.float32)
