@@ -103,7 +103,7 @@ def test_an_encoder_that_is_broken_in_int8_is_refused(bert: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["qwen", "modernbert", "router"])
 def test_other_architectures_can_be_quantised(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     calibration = _quantize(made(name), tmp_path / name)
-    assert calibration.least_cosine > 0.9
+    assert calibration.least_cosine > 0.98
     assert len(list((tmp_path / name / weights.INT8_FOLDER).glob("*.xml"))) == (2 if name == "router" else 1)
 
 
