@@ -818,7 +818,7 @@ FUNCTIONS = (
         LEFT JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
         IF NOT comparison.can_join THEN
-            RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
+            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
