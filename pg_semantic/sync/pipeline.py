@@ -128,6 +128,7 @@ class Pipeline:
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, served.generation))
         waiting = self._ready(self._watch)
+        self._roster.settle({one.generation_id for one in waiting})
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
@@ -138,7 +139,7 @@ class Pipeline:
         try:
             return jobqueue.ready(connection, list(self._roster.served))
         except exc.DBAPIError as error:
-            if database.sqlstate(error) != _QUERY_CANCELED:
+            if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
                 raise
             return []
 
@@ -295,7 +296,10 @@ class Pipeline:
         """Whether nothing is left to do: no job waits, and every vector index that can be built is."""
         self._roster.refresh(at_once=True)  # so that what has been dropped since is forgotten
         served = list(self._roster.served.items())
-        return all(self._guarded(number, functools.partial(self._is_done, one, builder)) for number, one in served)
+        done = all(self._guarded(number, functools.partial(self._is_done, one, builder)) for number, one in served)
+        if done:
+            self._roster.settle((), at_once=True)
+        return done
 
     def _is_done(self, served: Served, builder: Builder) -> bool:
         generation = served.generation
