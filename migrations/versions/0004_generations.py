@@ -878,7 +878,11 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
+            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
+            FROM semantic.generation
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT '/*generation_rows*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
