@@ -847,7 +847,7 @@ FUNCTIONS = (
         LEFT JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
         IF NOT comparison.can_join THEN
-            RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
+            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
@@ -882,7 +882,11 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
+            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
+            FROM semantic.generation
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT '/*generation_rows*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
