@@ -141,7 +141,7 @@ class RemoteEncoder:
         if size < self._batch:
             self._batch = size
             log.warning(
-                "%s: its server reads %d texts in a request and refuses more. %s=%d spares finding that out.",
+                "%s: its server does not give the vectors of more than %d texts at once; %s=%d spares finding out.",
                 self.reference,
                 size,
                 variable("remote_batch"),

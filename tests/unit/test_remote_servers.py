@@ -219,7 +219,7 @@ def test_the_size_of_a_batch_that_is_read_is_found_once_and_logged(
     assert [len(request.texts) for request in server.requests[before:]] == [most] * (20 // most)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (most < 10)
-    assert all(f"PG_SEMANTIC_REMOTE_BATCH={most} spares" in one for one in said)
+    assert all(f"more than {most} texts at once; PG_SEMANTIC_REMOTE_BATCH={most} spares" in one for one in said)
 
 
 def test_texts_that_are_too_much_together_are_read_by_halves(server: Server) -> None:
