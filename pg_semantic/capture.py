@@ -4,6 +4,7 @@ It runs as the chunk table is created and before it is dropped. The SQL is in ``
 are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from pg_semantic import database, errors, keys, sql
+from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
 
 
@@ -79,7 +80,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
-        event.listen(table, "before_create", _require_installed)
+        event.listen(table, "before_create", functools.partial(_require_ready, source))
         event.listen(table, "before_create", LockSource(spec, tables))
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
@@ -103,9 +104,10 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEleme
     return [Watch(spec, tables), Hang(spec, tables)]
 
 
-def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
+def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
+        sources.key_of(connection, source.schema, source.name)
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
@@ -142,6 +144,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
             f"({stored.encoder.dimensions} dimensions): {way_out}"
         )
+    if keys.normalized(declared.key) == keys.normalized(stored.key):
+        stored = dataclasses.replace(stored, key=declared.key)
     for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
@@ -163,9 +167,14 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
         "priority": _fill("priority"),
     }
-    marks = {name: _fill(name, **fragments) for name in ("inserted", "updated", "deleted")}
-    body = _fill("body", **fragments, **marks)
-    settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
+    body = _fill(
+        "body",
+        **fragments,
+        inserted=_fill("inserted", **fragments),
+        updated=_fill("updated", **fragments),
+        deleted=_fill("deleted", **fragments),
+    )
+    settings = _fill("settings") if any(keys.depends_on_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",
         name=_literal(compiler, spec.name),
@@ -182,15 +191,9 @@ def _quoted(rendered: str) -> str:
 
 def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
     """For keys whose equal values may be written in several ways, the rest of a condition."""
-    exact = ("smallint", "integer", "bigint", "uuid", "date", "timestamp", "bytea")
-    if all(column.type.lower().startswith(exact) for column in spec.key):
+    if all(keys.is_written_in_one_way(column.type) for column in spec.key):
         return ""
     return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
-
-
-def _is_written_by_settings(key_type: str) -> bool:
-    """Whether the text of such a key depends on settings of the session."""
-    return key_type.lower().startswith(("date", "timestamp", "bytea"))
 
 
 @compiles(LockSource, "postgresql")

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 
-from pg_semantic import errors, keys, likeness, nearness, schema
+from pg_semantic import errors, keys, likeness, nearness, schema, sources
 from pg_semantic.chunking import Chunking
 from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
@@ -166,6 +166,7 @@ class SemanticIndex:
             return  # inherited: the parent's index covers the child's rows
         if getattr(entity, self._attribute, None) is not self:
             return  # the child declares another under the same attribute
+        _require_table(table)
         spec = self._spec(mapper, table)
         _require_free(spec, table)
         tables = schema.build(spec, table)
@@ -207,6 +208,17 @@ def bind(spec: IndexSpec) -> BoundIndex[Any]:
     return BoundIndex(entity, tables, _map_chunk(mapper, tables, name="RowChunk"))
 
 
+def _require_table(table: sa.Table) -> None:
+    """Refuses what the declaration says of a source that the database would refuse later."""
+    if getattr(table, "is_view", False):  # as of SQLAlchemy 2.1
+        raise errors.DeclarationError(
+            f"{table.fullname} is a view, and a semantic index needs a table: declare it on the class of a table that "
+            "the view reads."
+        )
+    if table.primary_key.deferrable:
+        raise errors.DeclarationError(sources.deferrable(table.fullname))
+
+
 def _require_free(spec: IndexSpec, table: sa.Table) -> None:
     for name in (spec.name, spec.receipts_name):
         full_name = f"{table.schema}.{name}" if table.schema else name
@@ -237,7 +249,9 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
     if column.table is not table:
         raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
     if not schema.is_text(column.type):
-        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}; name text columns.")
+        kind = type(column.type).__name__
+        way_out = schema.not_text(table.fullname, column.name, kind)
+        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}: {way_out}")
     return column.name
 
 

@@ -31,13 +31,15 @@ CHUNK_COLUMNS = (
     "weights_length",
 )
 
-# Key types whose text form reads back as the same value whatever the session's settings.
+# The name of a type as Postgres writes it: of any type, since what a key can be is checked in the database.
+_NAME = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
+_WORDS = r"(?: (?:varying|precision|with|without|time|zone|to|year|month|day|hour|minute|second))*"
 _KEY_TYPE = re.compile(
-    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric(\(\d+(, ?\d+)?\))?"
-    r"|(varchar|char|character varying|character)(\(\d+\))?"
-    r"|timestamp(\(\d\))?( (with|without) time zone)?)",
+    rf"{_NAME}(?:\.{_NAME})?{_WORDS}(?: ?\(\d+(?:, ?-?\d+)?\))?{_WORDS}(?:\[\])*(?: COLLATE {_NAME}(?:\.{_NAME})?)?",
     re.IGNORECASE,
 )
+# Types without an order, or whose text depends on what is not in the database.
+_NO_KEY_TYPE = re.compile(r"(pg_catalog\.)?(json|xml|money|reg[a-z]+|unknown)", re.IGNORECASE)
 _IDENTIFIER_BYTES = 63
 _LONGEST_SUFFIX = len("__previous_truncated_idx")
 _LONGEST_PROMPT = 2000
@@ -56,10 +58,11 @@ class KeyColumn:
                 f"The key column {self.name!r} has a name that chunks keep for themselves "
                 f"({', '.join(CHUNK_COLUMNS)}); rename it in the source table."
             )
-        if not _KEY_TYPE.fullmatch(self.type):
+        if not _KEY_TYPE.fullmatch(self.type) or _NO_KEY_TYPE.fullmatch(self.type):
             raise errors.DeclarationError(
-                f"The key column {self.name!r} has type {self.type}; a semantic index needs integer, uuid, text, "
-                "varchar, char, numeric, date, timestamp or bytea key columns."
+                f"The key column {self.name!r} has type {self.type}, which cannot identify a row of a semantic index: "
+                "it needs an order and a text that is the same in every session. Use another type, such as bigint, "
+                "uuid or text."
             )
 
 

@@ -285,9 +285,9 @@ FUNCTIONS = (
         SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
     $body$
     """,
-    # Runs what is due, and says what the index is open to by now.
+    # Runs what is due, or what closes alone, and says who can read the index by now.
     """
-    CREATE FUNCTION semantic.follow_rights_v1(known_index integer) RETURNS SETOF text
+    CREATE FUNCTION semantic.follow_rights_v1(known_index integer, only_close boolean DEFAULT false) RETURNS SETOF text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -295,7 +295,9 @@ FUNCTIONS = (
         said boolean := false;
     BEGIN
         PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is of our own choosing
-        FOR due IN SELECT * FROM semantic.due_rights_v1(known_index) LOOP
+        FOR due IN
+            SELECT * FROM semantic.due_rights_v1(known_index) AS every WHERE every.step = 'close' OR NOT only_close
+        LOOP
             EXECUTE due.statement;
             said := said OR due.step IN ('secure', 'open') OR due.object NOT LIKE '%(%';
             RETURN NEXT due.statement;
@@ -665,6 +667,47 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
+    # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
+    """
+    CREATE FUNCTION semantic.text_v1(value anynonarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT CAST($1 AS pg_catalog.text) $body$
+    """,
+    """
+    CREATE FUNCTION semantic.text_v1(value anyarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT pg_catalog.array_to_string($1, E'\\n') $body$
+    """,
+    # Whether columns of a type can be text columns: strings, enums, domains over these, and arrays of them.
+    """
+    CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
+            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
+        FROM pg_type AS base
+        LEFT JOIN pg_type AS element ON element.oid = base.typelem
+        WHERE base.oid = type
+    )
+    """,
+    # A spec with the key types as the chunk table has them now, under the names that they have now.
+    """
+    CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN spec || jsonb_build_object('key', (
+        SELECT jsonb_agg(
+            part.value || jsonb_build_object('type', coalesce(format_type(atttypid, atttypmod) || CASE
+                WHEN attcollation <> typcollation THEN format(' COLLATE %I.%I', nspname, collname) ELSE ''
+            END, part.value ->> 'type'))
+            ORDER BY part.number
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN pg_attribute ON attrelid = chunks AND attname = part.value ->> 'name' AND NOT attisdropped
+        LEFT JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+        LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+    ))
+    """,
     # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
     """
     CREATE FUNCTION semantic.apart_v1(known_index integer) RETURNS text
@@ -707,8 +750,7 @@ FUNCTIONS = (
         FROM jsonb_array_elements_text(spec -> 'columns') WITH ORDINALITY AS named (value, number)
         LEFT JOIN pg_attribute
             ON attrelid = index_source AND attname = named.value AND attnum > 0 AND NOT attisdropped
-        LEFT JOIN pg_type ON pg_type.oid = atttypid
-        WHERE typcategory IS NULL OR to_begin AND typcategory <> 'S'
+        WHERE atttypid IS NULL OR to_begin AND NOT semantic.is_text_v1(atttypid)
         ORDER BY named.number
         LIMIT 1;
         IF FOUND AND wanting.type IS NULL THEN
@@ -720,7 +762,8 @@ FUNCTIONS = (
         ELSIF FOUND THEN
             RAISE EXCEPTION 'column % of table % is not text but %',
                 quote_ident(wanting.name), index_source, wanting.type
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns.';
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns, or add a generated column '
+                'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
     $body$
@@ -803,8 +846,7 @@ FUNCTIONS = (
             RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table a key of another '
-                    'type.';
+                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
         END IF;
         RETURN comparison.condition;
     END
@@ -1098,6 +1140,7 @@ def downgrade() -> None:
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
         "semantic.due_rights_v1, semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, "
         "semantic.policies_v1, semantic.parts_v1, semantic.readers_v1, semantic.sweep_v1, semantic.relations_v1, "
-        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1"
+        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1, "
+        "semantic.is_text_v1, semantic.text_v1(anyarray), semantic.text_v1(anynonarray)"
     )
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

@@ -48,8 +48,10 @@ def create(
                 name=name,
             )
         inspection.create(engine, spec)
+        said = inspection.rights(engine, spec)
     options.warn_of_prompts(described)
     output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: pg-semantic worker --once")
+    output.console.print(said, markup=False, soft_wrap=True)
 
 
 @app.command("list", epilog="Example: pg-semantic index list --json")

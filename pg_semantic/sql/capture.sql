@@ -13,8 +13,9 @@ SET search_path = pg_catalog, pg_temp SET jit = off $settings
 AS $body
 
 -- name: settings
--- How dates, times and bytes in keys are written as text; left out for other keys, since each costs every statement.
-SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex'
+-- How dates, times, intervals, floats and bytes in keys are written as text; left out for keys that need none of it,
+-- since each costs every statement.
+SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex' SET intervalstyle = 'postgres' SET extra_float_digits = 1
 
 -- name: body
 -- Marks stream from the transition tables into semantic.mark: no statement is too large, and none costs memory.

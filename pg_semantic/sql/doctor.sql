@@ -356,6 +356,22 @@ WHERE NOT EXISTS (
       AND position('semantic.search_v1(asked' IN prosrc) > 0
 )
 
+-- name: rights
+-- What roles can use of an index that their rights on its source do not give them, or the other way round.
+SELECT name AS subject,
+       CASE WHEN bool_or(step <> 'open')
+            THEN 'its rights are not those of its table: ' || string_agg(DISTINCT object, ', ') FILTER (WHERE step <> 'open')
+            ELSE 'roles that can read its table cannot read ' || string_agg(DISTINCT object, ', ') END AS what,
+       string_agg(statement, '; ' ORDER BY number) || ';' AS repair
+FROM semantic.semantic_index
+CROSS JOIN LATERAL semantic.due_rights_v1(id) WITH ORDINALITY AS due (step, object, statement, number)
+GROUP BY semantic_index.id
+UNION ALL
+SELECT 'schema semantic', 'roles have other rights than they need to search: ' || string_agg(DISTINCT object, ', '),
+       string_agg(statement, '; ' ORDER BY number) || ';'
+FROM semantic.due_schema_rights_v1() WITH ORDINALITY AS due (step, object, statement, number)
+HAVING count(*) > 0
+
 -- name: worker_rights
 -- What the role that asks would lack as the role of a worker.
 SELECT name AS subject,

@@ -12,7 +12,8 @@ SELECT version_num FROM semantic.history
 -- name: generations
 -- Every generation whose tables are there, with the current name of the source (a rename is followed), and what puts its
 -- tables beside that when it was moved to another schema.
-SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
+SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
+       generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart
 FROM semantic.generation
@@ -37,7 +38,8 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 -- name: live
 -- The live generation of the index whose chunk table has this number; of a chunk table that was live when the transaction
 -- took its snapshot it may be another. And all generations that the index has.
-SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
+SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
+       generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
@@ -58,6 +60,49 @@ JOIN semantic.generation AS newest ON newest.index_id = semantic_index.id AND ne
 WHERE generation.chunks = to_regclass(:chunks)
 ORDER BY newest.role DESC
 LIMIT 1
+
+-- name: columns
+-- The columns of a relation, in order, and which of them can be text columns of a semantic index.
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) AS type, semantic.is_text_v1(atttypid) AS is_text
+FROM pg_attribute
+WHERE attrelid = to_regclass(:source) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum
+
+-- name: source
+-- What a relation is, and how its primary key is checked.
+SELECT CAST(relation.relkind AS text) AS kind, CAST(relation.relpersistence AS text) AS persistence,
+       condeferrable AS deferrable, CAST(amname AS text) AS method
+FROM pg_class AS relation
+LEFT JOIN pg_constraint ON conrelid = relation.oid AND contype = 'p'
+LEFT JOIN pg_class AS key_index ON key_index.oid = conindid
+LEFT JOIN pg_am ON pg_am.oid = key_index.relam
+WHERE relation.oid = to_regclass(:source)
+
+-- name: source_key
+-- The columns of a table's primary key, in order: types by their names from anywhere, whether values travel in binary,
+-- and whether the equality of the key can merge or hash, as joins of any size need it.
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) || CASE
+           WHEN attcollation <> pg_type.typcollation THEN
+               ' COLLATE ' || quote_ident(nspname) || '.' || quote_ident(collname)
+           ELSE ''
+       END AS type,
+       format_type(coalesce(nullif(pg_type.typbasetype, 0), atttypid), NULL) AS base,
+       pg_type.typsend <> 0 AND pg_type.typreceive <> 0 AS binary,
+       EXISTS (
+           SELECT FROM pg_amop JOIN pg_operator ON pg_operator.oid = amopopr
+           WHERE amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype AND amopstrategy = 3
+               AND (oprcanmerge OR oprcanhash)
+       ) AS joinable
+FROM pg_constraint
+JOIN pg_index ON indexrelid = conindid
+CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) WITH ORDINALITY AS part (number, class, place)
+JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
+JOIN pg_type ON pg_type.oid = atttypid
+JOIN pg_opclass ON pg_opclass.oid = part.class
+LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+WHERE conrelid = to_regclass(:source) AND contype = 'p'
+ORDER BY part.place
 
 -- name: pin_encoder
 -- The first worker to load an encoder records what it loaded; later ones compare.
@@ -104,6 +149,35 @@ WHERE heartbeat_at > now() - interval '1 minute'
 -- name: index_status
 -- The view for operators; counts of rows are estimates.
 SELECT * FROM semantic.index_status
+
+-- name: note_trouble
+-- Why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as long. Gives
+-- the seconds until then.
+INSERT INTO semantic.trouble AS known (generation_id, kind, reason, next_at)
+SELECT id, :kind, :reason, now() + make_interval(secs => :first)
+FROM semantic.generation
+WHERE id = :generation
+ON CONFLICT (generation_id, kind) DO UPDATE
+SET reason = excluded.reason, failures = known.failures + 1,
+    next_at = now() + make_interval(secs => least(CAST(:first AS double precision) * 2 ^ least(known.failures, 20), :most))
+RETURNING CAST(extract(epoch FROM next_at - now()) AS double precision)
+
+-- name: forget_trouble
+-- The trouble of these generations is over.
+DELETE FROM semantic.trouble WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
+
+-- name: put_off
+-- Seconds until something is tried again that failed; no row when it has not failed.
+SELECT CAST(extract(epoch FROM next_at - now()) AS double precision)
+FROM semantic.trouble
+WHERE generation_id = :generation AND kind = :kind
+
+-- name: troubles
+-- What is not as it should be with each generation.
+SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - since) AS double precision) AS seconds,
+       CAST(greatest(extract(epoch FROM next_at - now()), 0) AS double precision) AS next_seconds
+FROM semantic.trouble
+ORDER BY generation_id, kind DESC
 
 -- name: uncaptured
 -- The source or partitions of it on which triggers of the capture are missing or disabled.

@@ -82,8 +82,7 @@ def _changed(engine: sa.Engine, tables: Tables, jobs: Sequence[Job]) -> list[_Ch
     text = schema.text_of(tables.spec, tables.source).label("text")
     digest = schema.source_hash(text.element).label("source_hash")
     same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
-    key = zip(tables.source_key, tables.spec.key, strict=True)
-    sent = [keys.wire(column, known.type).label(None) for column, known in key]
+    sent = [keys.wire(column).label(None) for column in tables.source_key]
     statement = (
         sa.select(wanted.c.key, text, digest, tables.receipts.c.source_hash.is_not(None), *sent)
         .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))

@@ -20,6 +20,8 @@ _SETTINGS = {
     "datestyle": "ISO",  # keys are written as text as the capture function writes them
     "timezone": "UTC",
     "bytea_output": "hex",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
 _TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
