@@ -129,8 +129,8 @@ class SemanticIndex:
         self._encoder = EncoderSpec.resolve(
             encoder, dimensions, query_prompt=query_prompt, document_prompt=document_prompt
         )
-        if advice := self._encoder.advice:
-            warnings.warn(advice, stacklevel=2)
+        if lacking := self._encoder.lacking:
+            warnings.warn(lacking.advice, stacklevel=2)
         self._chunking = chunking
         self._storage: Storage = storage
         self._hnsw = hnsw

@@ -119,9 +119,9 @@ class EncoderSpec:
         return catalog.Prompts(self.query_prompt, self.document_prompt)
 
     @property
-    def advice(self) -> str | None:
-        """What to say before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
-        return catalog.advice(self.reference, declared=self.prompts)
+    def lacking(self) -> catalog.Lacking | None:
+        """What it lacks, before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
+        return catalog.lacking(self.reference, declared=self.prompts)
 
     def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
         """Whether its vectors of documents are those of another: a prompt of queries does not change them."""

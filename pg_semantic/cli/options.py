@@ -31,11 +31,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script inst
 
 def warn_of_prompts(encoder: EncoderSpec) -> None:
     """Says on standard error if an encoder looks like one that expects prompts and none is declared."""
-    if advice := encoder.advice:
+    if lacking := encoder.lacking:
         typer.echo(
-            f"Warning: {advice}".replace("query_prompt=", "--query-prompt ").replace(
-                "document_prompt=", "--document-prompt "
-            ),
+            f"Warning: encoder {encoder.reference!r} looks like {lacking.family}, which expects a prompt before texts, "
+            f"unless its own files name one. Give {lacking.options}, or '' for no prompt.",
             err=True,
         )
 

@@ -400,3 +400,13 @@ WHERE EXISTS (SELECT FROM pg_class AS kept WHERE kept.oid IN (chunks, receipts))
 -- Which process answers, and the statement timeout that a session of this role begins with, in milliseconds.
 SELECT pg_backend_pid() AS pid, quote_ident(current_user) AS role,
        (SELECT CAST(reset_val AS integer) FROM pg_settings WHERE name = 'statement_timeout') AS statement_timeout
+
+-- name: prompts
+-- The encoders of every index as they are declared, and once they were loaded with the prompts that they have.
+SELECT format('index %s', semantic_index.name) AS subject, semantic_index.name, generation.spec -> 'encoder' AS encoder,
+       encoder.fingerprint IS NOT NULL AS is_loaded, encoder.query_prompt, encoder.document_prompt
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+JOIN semantic.encoder ON encoder.id = generation.encoder_id
+WHERE generation.role = 'live'
+ORDER BY semantic_index.id

@@ -115,7 +115,8 @@ ORDER BY part.place
 -- name: pin_encoder
 -- The first worker to load an encoder records what it loaded; later ones compare.
 UPDATE semantic.encoder
-SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now()
+SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now(),
+    query_prompt = coalesce(:query_prompt, query_prompt), document_prompt = coalesce(:document_prompt, document_prompt)
 WHERE id = :id AND fingerprint IS NULL
 
 -- name: pinned_encoder
