@@ -30,6 +30,9 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
     ] = Lexical().config,
+    rights_by: Annotated[
+        str | None, typer.Option(help="The column that the table's policies compare, as tenant_id: see docs/rights.md.")
+    ] = None,
     dsn: options.Dsn = None,
 ) -> None:
     """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
@@ -45,6 +48,7 @@ def create(
                 encoder=described,
                 chunking=recipe,
                 lexical=None if lexical == "none" else Lexical(lexical),
+                rights_by=rights_by,
                 name=name,
             )
         inspection.create(engine, spec)
