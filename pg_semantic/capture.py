@@ -167,8 +167,13 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
         "priority": _fill("priority"),
     }
-    marks = {name: _fill(name, **fragments) for name in ("inserted", "updated", "deleted")}
-    body = _fill("body", **fragments, **marks)
+    body = _fill(
+        "body",
+        **fragments,
+        inserted=_fill("inserted", **fragments),
+        updated=_fill("updated", **fragments),
+        deleted=_fill("deleted", **fragments),
+    )
     settings = _fill("settings") if any(keys.depends_on_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",

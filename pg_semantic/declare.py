@@ -263,7 +263,9 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
     if column.table is not table:
         raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
     if not schema.is_text(column.type):
-        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}; name text columns.")
+        kind = type(column.type).__name__
+        way_out = schema.not_text(table.fullname, column.name, kind)
+        raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}: {way_out}")
     return column.name
 
 

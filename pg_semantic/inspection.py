@@ -1,8 +1,8 @@
 """From a table in the database to a spec, for tables that have no mapped class."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from pg_semantic import database, errors, jobqueue, registry, schema, sources, sql
 from pg_semantic.chunking import Chunking
@@ -30,10 +30,8 @@ def describe(  # noqa: PLR0913 - what can be declared
     stated, _, table_name = table.rpartition(".")
     with database.translated():
         schema_name = stated or _schema_on_path(connection, table_name)
-        found = _columns(sa.inspect(connection), table_name, schema_name)
+        _require_text(connection, columns, table=table_name, schema_name=schema_name)
         key = sources.key_of(connection, schema_name, table_name)
-    for column in columns:
-        _require_text(found, table, column)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,
@@ -90,18 +88,16 @@ def _schema_on_path(connection: sa.Connection, table: str) -> str | None:
     return found
 
 
-def _columns(inspector: sa.Inspector, table: str, schema_name: str | None) -> dict[str, ReflectedColumn]:
-    try:
-        return {column["name"]: column for column in inspector.get_columns(table, schema_name)}
-    except exc.NoSuchTableError:
-        known = ", ".join(sorted(inspector.get_table_names(schema_name))[:20]) or "none"
-        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.") from None
-
-
-def _require_text(columns: dict[str, ReflectedColumn], table: str, name: str) -> None:
-    if name not in columns:
-        raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(columns)}.")
-    if not schema.is_text(columns[name]["type"]):
-        raise errors.DeclarationError(
-            f"Column {name!r} of {table!r} is not text but {columns[name]['type']}; name text columns."
-        )
+def _require_text(connection: sa.Connection, columns: Sequence[str], *, table: str, schema_name: str | None) -> None:
+    source = database.qualified_name(schema_name, table)
+    found = {row.name: row for row in connection.execute(sql.statement("registry", "columns"), {"source": source})}
+    if not found:
+        known = ", ".join(sorted(sa.inspect(connection).get_table_names(schema_name))[:20]) or "none"
+        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.")
+    for name in columns:
+        if name not in found:
+            raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(found)}.")
+        if not found[name].is_text:
+            kind = found[name].type
+            way_out = schema.not_text(source, database.qualified_name(None, name), kind)
+            raise errors.DeclarationError(f"Column {name!r} of {table!r} is not text but {kind}: {way_out}")

@@ -15,7 +15,8 @@ TABLES = (
         revision text,
         max_tokens integer,
         first_loaded_at timestamptz,
-        UNIQUE (reference, dimensions)
+        query_prompt text,  -- as declared; NULL leaves it to the encoder
+        document_prompt text
     )
     """,
     """
@@ -98,11 +99,13 @@ FUNCTIONS = (
             USING ERRCODE = 'invalid_schema_definition', HINT = 'State the schema of the table.';
         END IF;
         PERFORM CAST(index_spec #>> '{lexical,config}' AS regconfig);  -- an error, now, if there is none
-        INSERT INTO semantic.encoder (id, reference, dimensions)
+        INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
         VALUES (
             index_encoder_id,
             index_spec #>> '{encoder,reference}',
-            (index_spec #>> '{encoder,dimensions}')::integer
+            (index_spec #>> '{encoder,dimensions}')::integer,
+            index_spec #>> '{encoder,query_prompt}',
+            index_spec #>> '{encoder,document_prompt}'
         )
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.semantic_index (name, source)

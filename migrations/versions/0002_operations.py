@@ -23,6 +23,19 @@ TABLES = (
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
         ADD COLUMN rows_per_second double precision NOT NULL DEFAULT 0
     """,
+    # Why a copy is not kept in sync, or why its indexes are not built, while that is so. For the owner alone: a message
+    # of the server's may quote a value.
+    """
+    CREATE TABLE semantic.trouble (
+        generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
+        kind text NOT NULL CHECK (kind IN ('sync', 'build')),
+        reason text NOT NULL,
+        failures integer NOT NULL DEFAULT 1,
+        since timestamptz NOT NULL DEFAULT now(),
+        next_at timestamptz NOT NULL,
+        PRIMARY KEY (generation_id, kind)
+    )
+    """,
 )
 
 FUNCTIONS = (
@@ -161,6 +174,11 @@ VIEW = """
             SELECT count(DISTINCT relation)
             FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture')
         ) AS uncaptured,
+        (
+            SELECT string_agg(concat(kind, ': ', reason), '; ' ORDER BY kind)
+            FROM semantic.trouble
+            WHERE trouble.generation_id = generation.id AND has_table_privilege('semantic.trouble', 'SELECT')
+        ) AS trouble,
         (SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') AS workers_alive,
         (
             SELECT coalesce(sum(rows_per_second), 0)
@@ -193,7 +211,8 @@ COMMENT = """
     COMMENT ON VIEW semantic.index_status IS
     'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
     'counting would scan the tables; jobs and marks are counted, and NULL for a role that cannot '
-    'read all rows. Workers and rows_per_second are of all indexes.'
+    'read all rows. Workers and rows_per_second are of all indexes. '
+    'Trouble says why an index is not kept in sync or not built, to roles that may read semantic.trouble.'
 """
 
 GRANTS = ("GRANT SELECT ON semantic.index_status TO PUBLIC",)
@@ -211,5 +230,5 @@ def downgrade() -> None:
         "semantic.uncaptured_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
-    op.execute("DROP TABLE semantic.mark")
+    op.execute("DROP TABLE semantic.mark, semantic.trouble")
     op.execute("ALTER TABLE semantic.worker DROP COLUMN rows_synced, DROP COLUMN rows_per_second")

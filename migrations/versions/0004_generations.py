@@ -175,8 +175,8 @@ FUNCTIONS = (
         GROUP BY copy.source
     $body$
     """,
-    # The column that a copy has for policies to look at, apart from the key; a trigger fills it, and a foreign key
-    # keeps it as it is in the source.
+    # The column that a copy has for policies to look at, apart from the key: a trigger fills it, and a foreign key that
+    # has it besides the key keeps it as it is in the source, in the statement that changes it there.
     """
     CREATE FUNCTION semantic.carry_v1() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -250,6 +250,11 @@ FUNCTIONS = (
             );
         END IF;
         FOREACH relation IN ARRAY ARRAY[wanted.chunks, wanted.receipts] LOOP
+            EXECUTE (
+                SELECT coalesce(string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', relation, conname), '; '), 'SELECT')
+                FROM pg_constraint
+                WHERE conrelid = relation AND confrelid = wanted.source AND contype = 'f'
+            );
             EXECUTE format(
                 'ALTER TABLE %1$s ADD COLUMN %2$I %3$s NOT NULL, '
                 'ADD FOREIGN KEY (%4$s) REFERENCES %5$s (%4$s) ON UPDATE CASCADE ON DELETE CASCADE',
@@ -809,6 +814,29 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL, 'rights_by', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
+    # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
+    """
+    CREATE FUNCTION semantic.text_v1(value anynonarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT CAST($1 AS pg_catalog.text) $body$
+    """,
+    """
+    CREATE FUNCTION semantic.text_v1(value anyarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT pg_catalog.array_to_string($1, E'\\n') $body$
+    """,
+    # Whether columns of a type can be text columns: strings, enums, domains over these, and arrays of them.
+    """
+    CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
+            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
+        FROM pg_type AS base
+        LEFT JOIN pg_type AS element ON element.oid = base.typelem
+        WHERE base.oid = type
+    )
+    """,
     # A spec with the key types as the chunk table has them now, under the names that they have now.
     """
     CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
@@ -869,8 +897,7 @@ FUNCTIONS = (
         FROM jsonb_array_elements_text(spec -> 'columns') WITH ORDINALITY AS named (value, number)
         LEFT JOIN pg_attribute
             ON attrelid = index_source AND attname = named.value AND attnum > 0 AND NOT attisdropped
-        LEFT JOIN pg_type ON pg_type.oid = atttypid
-        WHERE typcategory IS NULL OR to_begin AND typcategory <> 'S'
+        WHERE atttypid IS NULL OR to_begin AND NOT semantic.is_text_v1(atttypid)
         ORDER BY named.number
         LIMIT 1;
         IF FOUND AND wanting.type IS NULL THEN
@@ -882,7 +909,8 @@ FUNCTIONS = (
         ELSIF FOUND THEN
             RAISE EXCEPTION 'column % of table % is not text but %',
                 quote_ident(wanting.name), index_source, wanting.type
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns.';
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns, or add a generated column '
+                'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
     $body$
@@ -1086,8 +1114,14 @@ FUNCTIONS = (
     BEGIN
         PERFORM semantic.require_columns_v1(index_source, target, true);
         PERFORM CAST(target #>> '{lexical,config}' AS regconfig);
-        INSERT INTO semantic.encoder (id, reference, dimensions)
-        VALUES (next_encoder_id, target #>> '{encoder,reference}', (target #>> '{encoder,dimensions}')::integer)
+        INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
+        VALUES (
+            next_encoder_id,
+            target #>> '{encoder,reference}',
+            (target #>> '{encoder,dimensions}')::integer,
+            target #>> '{encoder,query_prompt}',
+            target #>> '{encoder,document_prompt}'
+        )
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
@@ -1245,17 +1279,16 @@ def downgrade() -> None:
         $body$
     """)
     op.execute(
-        "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, "
-        "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
-        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.same_key_v1, "
-        "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
-        "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, "
-        "semantic.unregister_index_v2, semantic.forget_ghosts_v1, semantic.forget_generation_v1, "
-        "semantic.lock_v1, semantic.register_index_v2, semantic.expose_v1, semantic.rights_said_v1, "
-        "semantic.rights_kind_v1, semantic.follow_rights_v1, semantic.due_rights_v1, semantic.secure_v1, "
-        "semantic.is_secured_v1, semantic.policy_mark_v1, semantic.policies_v1, semantic.carry_rights_v1, "
-        "semantic.carry_v1, semantic.carried_policies_v1, semantic.parts_v1, semantic.readers_v1, "
-        "semantic.sweep_v1, semantic.relations_v1, semantic.lock_holders_v1, semantic.lock_once_v1, "
-        "semantic.lock_seconds_v1, semantic.spec_v1"
+        "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
+        "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
+        "semantic.same_key_v1, semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
+        "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
+        "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
+        "semantic.due_rights_v1, semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, "
+        "semantic.policies_v1, semantic.parts_v1, semantic.readers_v1, semantic.sweep_v1, semantic.relations_v1, "
+        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1, "
+        "semantic.is_text_v1, semantic.text_v1(anyarray), semantic.text_v1(anynonarray)"
     )
+    op.execute("DROP FUNCTION semantic.carry_rights_v1, semantic.carry_v1, semantic.carried_policies_v1")
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

@@ -76,12 +76,7 @@ def begin(
             "lexical": _lexical(live.spec, lexical),
         }
         target = dataclasses.replace(live.spec, **changes)
-        _show_cost(generations.disk(engine, live, target))
-        _warn(live.spec, target)
-        options.warn_of_prompts(target.encoder)
-        if not yes:
-            typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
-        generations.begin(engine, live, target)
+        _begin(engine, live, target, ask=not yes)
     output.say(
         f"{output.escaped(live.qualified_name)} (next) is begun. A running worker fills it; see how far it is with "
         f"`pg-semantic generation status {live.name}`, then `pg-semantic generation switch {live.name}`."
@@ -195,6 +190,16 @@ def compare(
     columns = ("index", "with", "queries", "overlap", "from", "to", "nDCG of live", f"nDCG of {copy}")
     shares = (found.overlap, found.low, found.high, found.live_ndcg, found.ndcg)
     output.table(columns, [(found.index, found.role, found.queries, *shares)])
+
+
+def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, ask: bool) -> None:
+    """Begins a copy, once a person has seen what it costs and agreed."""
+    _show_cost(generations.disk(engine, live, target))
+    _warn(live.spec, target)
+    options.warn_of_prompts(target.encoder)
+    if ask:
+        typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
+    generations.begin(engine, live, target)
 
 
 def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None, prompts: Prompts) -> EncoderSpec:

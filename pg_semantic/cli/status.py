@@ -12,6 +12,7 @@ from pg_semantic.sync.status import IndexStatus, Status
 
 _PATIENCE = "30min"  # --exact scans
 _BEHIND = 1  # the exit code of --max-age
+_TROUBLE = {"sync": "not kept in sync", "build": "not built"}
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 
@@ -63,6 +64,9 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.name}: backfill goes on."))
         if index.uncaptured:
             output.say(output.escaped(f"{index.name}: {index.uncaptured} tables are not captured: pg-semantic repair"))
+        for one in index.troubles:
+            output.say(output.escaped(f"{index.name}: {_TROUBLE[one.kind]} for {one.seconds:.0f} s: {one.reason}"))
+            output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
         for parked in index.failures:
             what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))

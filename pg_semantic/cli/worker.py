@@ -73,7 +73,14 @@ def _work(configured: settings.Settings, *, once: bool, json: bool, dsn: str | N
     _print(done, json=json)
 
 
-def _loaded(reference: str, *, dimensions: int, settings: settings.Settings) -> Encoder:
+def _loaded(
+    reference: str,
+    *,
+    dimensions: int,
+    query_prompt: str | None,
+    document_prompt: str | None,
+    settings: settings.Settings,
+) -> Encoder:
     """An encoder that stays: to look through all it consists of for garbage would stop all for a third of a second.
 
     One before it that was refused goes first, and so does what loading leaves behind: a hundred megabytes.
@@ -81,7 +88,13 @@ def _loaded(reference: str, *, dimensions: int, settings: settings.Settings) -> 
     gc.unfreeze()
     gc.collect()
     try:
-        encoder = encoders.load(reference, dimensions=dimensions, settings=settings)
+        encoder = encoders.load(
+            reference,
+            dimensions=dimensions,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
+            settings=settings,
+        )
         gc.collect()
     finally:  # also of the others, when this one could not be loaded
         gc.freeze()

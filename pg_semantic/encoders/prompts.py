@@ -39,8 +39,11 @@ def warn(reference: str, *, declared: Prompts, loaded: Prompts) -> None:
 
 
 def _apply(transformer: "SentenceTransformer", task: str, *, declared: str | None, known: str | None) -> str:
-    own = tokens.prompt(transformer, task)
+    now = tokens.prompt(transformer, task)
+    # Files that name a prompt `passage` alone lose it to the empty `document` that sentence-transformers adds.
+    named = (transformer.prompts.get(name) for name in tokens.PROMPT_NAMES[task])
+    own = now or next(filter(None, named), None)
     wanted = (own or known or "") if declared is None else declared
-    if wanted != own:  # what stays as it is leaves the fingerprint as it is
+    if wanted != now:  # what stays as it is leaves the fingerprint as it is
         transformer.prompts = {**transformer.prompts, task: wanted}
     return wanted

@@ -27,9 +27,11 @@ known AS MATERIALIZED (
 ),
 taken AS (
     DELETE FROM semantic.mark
-    USING picked
-    WHERE mark.ctid = picked.place
-      AND (picked.key IS NULL OR picked.key IN (SELECT key FROM known WHERE locked OR there IS NULL))
+    WHERE ctid = ANY (ARRAY(
+        SELECT place
+        FROM picked LEFT JOIN known USING (key)
+        WHERE picked.key IS NULL OR known.locked OR known.there IS NULL
+    ))
     RETURNING mark.key, mark.marked_at
 ),
 restarted AS (

@@ -61,6 +61,13 @@ WHERE generation.chunks = to_regclass(:chunks)
 ORDER BY newest.role DESC
 LIMIT 1
 
+-- name: columns
+-- The columns of a relation, in order, and which of them can be text columns of a semantic index.
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) AS type, semantic.is_text_v1(atttypid) AS is_text
+FROM pg_attribute
+WHERE attrelid = to_regclass(:source) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum
+
 -- name: source
 -- What a relation is, and how its primary key is checked.
 SELECT CAST(relation.relkind AS text) AS kind, CAST(relation.relpersistence AS text) AS persistence,
@@ -142,6 +149,35 @@ WHERE heartbeat_at > now() - interval '1 minute'
 -- name: index_status
 -- The view for operators; counts of rows are estimates.
 SELECT * FROM semantic.index_status
+
+-- name: note_trouble
+-- Why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as long. Gives
+-- the seconds until then.
+INSERT INTO semantic.trouble AS known (generation_id, kind, reason, next_at)
+SELECT id, :kind, :reason, now() + make_interval(secs => :first)
+FROM semantic.generation
+WHERE id = :generation
+ON CONFLICT (generation_id, kind) DO UPDATE
+SET reason = excluded.reason, failures = known.failures + 1,
+    next_at = now() + make_interval(secs => least(CAST(:first AS double precision) * 2 ^ least(known.failures, 20), :most))
+RETURNING CAST(extract(epoch FROM next_at - now()) AS double precision)
+
+-- name: forget_trouble
+-- The trouble of these generations is over.
+DELETE FROM semantic.trouble WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
+
+-- name: put_off
+-- Seconds until something is tried again that failed; no row when it has not failed.
+SELECT CAST(extract(epoch FROM next_at - now()) AS double precision)
+FROM semantic.trouble
+WHERE generation_id = :generation AND kind = :kind
+
+-- name: troubles
+-- What is not as it should be with each generation.
+SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - since) AS double precision) AS seconds,
+       CAST(greatest(extract(epoch FROM next_at - now()), 0) AS double precision) AS next_seconds
+FROM semantic.trouble
+ORDER BY generation_id, kind DESC
 
 -- name: uncaptured
 -- The source or partitions of it on which triggers of the capture are missing or disabled.

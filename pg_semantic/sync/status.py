@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import indexes, transaction
+from pg_semantic.sync import indexes, transaction, trouble
+from pg_semantic.sync.trouble import Trouble
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
@@ -27,7 +28,7 @@ class IndexStatus:
     None for a role that may not look. ``oldest_seconds`` is the age of the oldest change that waits; ``eta_seconds``
     when workers will be through at their present pace. ``failures`` has the newest ten parked jobs. ``uncaptured``
     counts tables without working triggers. ``vector_index`` and ``lexical_index`` are one of `indexes.State`; the
-    latter is None for a semantic index without BM25.
+    latter is None for a semantic index without BM25. ``troubles`` say why it is not kept in sync or not built.
     """
 
     name: str
@@ -52,6 +53,7 @@ class IndexStatus:
     vector_index: indexes.State
     lexical_index: indexes.State | None
     failures: list[jobqueue.Failure]
+    troubles: list[Trouble]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,13 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
-    indexes = [_estimated(connection, generation, seen[generation.id], eta=eta) for generation in known]
+    troubles = trouble.read(connection)
+    indexes = [
+        dataclasses.replace(
+            _estimated(connection, generation, seen[generation.id], eta=eta), troubles=troubles.get(generation.id, [])
+        )
+        for generation in known
+    ]
     for number, generation in enumerate(known):
         if exact or seen[generation.id].bytes < _SMALL_BYTES:
             indexes[number] = dataclasses.replace(indexes[number], **_counted(connection, generation))
@@ -118,6 +126,7 @@ def _estimated(
         vector_index=indexes.state(connection, tables.vector_index),
         lexical_index=indexes.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
+        troubles=[],
     )
 
 

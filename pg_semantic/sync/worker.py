@@ -48,6 +48,7 @@ class Worker:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
+        self._unbuilt: dict[int, errors.DatabaseError] = {}
         self._roster = Roster(engine, settings, load=load)
         self._in_hand = InHand(engine, settings)
         self._answers = Answers(engine, settings, roster=self._roster)
@@ -62,14 +63,15 @@ class Worker:
         """Works until ``stop`` is set, or with ``once`` until no job waits; what is in hand is finished first.
 
         Trouble with one index (its encoder can not be loaded, its tables are not as they were) is logged and leaves
-        the others alone; with ``once`` it is raised at the end. When the database goes away it is waited for, with
-        back-off; with ``once`` `errors.DatabaseError` is raised.
+        the others alone; with ``once`` it is raised at the end, and so is an index that could not be built. When the
+        database goes away it is waited for, with back-off; with ``once`` `errors.DatabaseError` is raised.
         """
         with database.translated():
             while not self._worked_to_the_end(stop, once=once):
                 self._wait_for_server(stop)
-        if once and self._roster.refused:
-            raise next(iter(self._roster.refused.values()))
+        unfinished = [*self._roster.refused.values(), *self._unbuilt.values()]
+        if once and unfinished:
+            raise unfinished[0]
         return self.progress
 
     def abandon(self) -> None:
@@ -103,6 +105,7 @@ class Worker:
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
         builder = Builder(self._engine, self._settings)
+        self._unbuilt = builder.failed
         with self._signed_in(), ThreadPoolExecutor(2) as threads:
             beside = [threads.submit(self._beat, done)]
             if not once:

@@ -55,6 +55,7 @@ INDEX_KEYS = {
     "vector_index",
     "lexical_index",
     "failures",
+    "troubles",
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import errors, jobqueue
-from pg_semantic.sync import source, verify
+from pg_semantic.sync import source, status, verify
 from tests.db.library import CLEAN, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
 _RAISE = """
@@ -143,3 +143,19 @@ def test_a_row_whose_stored_chunks_cannot_be_read_is_refused_alone(forty: sa.Eng
     assert list(batch.refused) == ["7"]
     assert "division by zero" in batch.refused["7"]
     assert len(batch.rows) == 39
+
+
+def test_status_says_why_an_index_is_not_kept_in_sync_until_it_is_again(forty: sa.Engine) -> None:
+    refusing(forty, "P0001", when="true")
+    with pytest.raises(errors.DatabaseError):
+        sync(forty)
+    with forty.connect() as connection:
+        [index] = status.read(connection).indexes
+    [trouble] = index.troubles
+    assert (trouble.kind, trouble.failures) == ("sync", 1)
+    assert "SQLSTATE P0001" in trouble.reason
+    execute(forty, "DROP TRIGGER refuse ON article_semantic")
+    sync(forty)
+    with forty.connect() as connection:
+        [index] = status.read(connection).indexes
+    assert index.troubles == []
