@@ -251,7 +251,9 @@ FUNCTIONS = (
         END IF;
         FOREACH relation IN ARRAY ARRAY[wanted.chunks, wanted.receipts] LOOP
             EXECUTE (
-                SELECT coalesce(string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', relation, conname), '; '), 'SELECT')
+                SELECT coalesce(
+                    string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', relation, conname), '; '), 'SELECT'
+                )
                 FROM pg_constraint
                 WHERE conrelid = relation AND confrelid = wanted.source AND contype = 'f'
             );

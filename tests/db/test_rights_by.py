@@ -97,6 +97,22 @@ def test_searches_of_a_tenant_find_its_rows_in_every_mode(notes: sa.Engine) -> N
             assert {row[0].id for row in session.execute(statement)} == {2, 4, 6, 8, 10}
 
 
+@pytest.mark.parametrize(("kind", "said"), [("local", "columns that chunks"), ("source", "policies ask the table")])
+def test_a_plan_says_how_rows_are_hidden_and_why_words_are_read_without_their_index(
+    notes: sa.Engine, kind: str, said: str
+) -> None:
+    if kind == "source":
+        execute(notes, "ALTER POLICY own ON note USING (tenant = current_setting('app.tenant') AND body <> '')")
+        rights.follow(notes)
+    statement = search.lexical(Note.semantic, "words", limit=10)
+    with Session(notes) as session:
+        assert not any("Row-level security" in note for note in search.explain(session, statement).notes)
+        session.execute(sa.text(f"SET LOCAL ROLE {role_of(notes)}; SET LOCAL app.tenant = 'Ada'"))
+        plan = search.explain(session, statement)
+    assert any(said in note for note in plan.notes)
+    assert any("note_semantic_lexemes_idx cannot be used" in reason for reason in plan.reasons)
+
+
 def test_a_copy_carries_the_column_too(notes: sa.Engine) -> None:
     live = generation_of(notes, "note_semantic")
     generations.begin(notes, live, dataclasses.replace(live.spec, encoder=OTHER))
