@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
 	bench-sql bench-serve bench-queue bench-writes bench-locks bench-freshness bench-encode bench-gpu \
-	bench-sync chaos checksums clean bench-capture
+	bench-sync chaos checksums clean bench-capture bench-policies
 
 PYTHON ?= python3
 VENV := .venv
@@ -76,6 +76,9 @@ bench-search: install  ## what our statement costs against one by hand, and sear
 bench-sql: install  ## what a SELECT pays for having its text encoded by a worker, on a full PostgreSQL 17 (needs root)
 	scripts/full-postgres.sh install $(FULL_POSTGRES)
 	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m benchmarks.sql
+
+bench-policies: install  ## what row-level security costs a search, by whether it asks the table
+	$(VENV)/bin/python -m benchmarks.policies
 
 bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
 	$(VENV)/bin/python -m benchmarks.queue

@@ -147,7 +147,7 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
         )
     if keys.normalized(declared.key) == keys.normalized(stored.key):
         stored = dataclasses.replace(stored, key=declared.key)
-    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical"):
+    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "

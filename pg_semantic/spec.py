@@ -186,6 +186,7 @@ class IndexSpec:
     storage: Storage = "halfvec"
     hnsw: Hnsw = field(default_factory=Hnsw)
     lexical: Lexical | None = field(default_factory=Lexical)
+    rights_by: str | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -202,6 +203,11 @@ class IndexSpec:
             )
 
     def _check_names(self) -> None:
+        if self.rights_by in CHUNK_COLUMNS:
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: rights_by={self.rights_by!r} is a name that chunks keep for themselves "
+                f"({', '.join(CHUNK_COLUMNS)}); rename the column, or leave rights_by out."
+            )
         if not self.key:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key; a semantic index needs one.")
         if not self.columns:
@@ -257,4 +263,5 @@ class IndexSpec:
             storage=data["storage"],
             hnsw=Hnsw(**data["hnsw"]),
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # an index older than BM25 has none
+            rights_by=data.get("rights_by"),
         )

@@ -32,6 +32,9 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
     ] = Lexical().config,
+    rights_by: Annotated[
+        str | None, typer.Option(help="The column that the table's policies compare, as tenant_id: see docs/rights.md.")
+    ] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -49,6 +52,7 @@ def create(
                 encoder=described,
                 chunking=recipe,
                 lexical=None if lexical == "none" else Lexical(lexical),
+                rights_by=rights_by,
                 name=name,
             )
         inspection.create(engine, spec)
