@@ -664,7 +664,7 @@ FUNCTIONS = (
     $body$
     """,
     # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys, of
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
     # the oldest copy first; searchers and workers have views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
