@@ -655,8 +655,8 @@ SEARCH = (
     $body$
     """,
     # Gives the tables of all copies of an index the key that its source has by now: ALTER TABLE on each, and what
-    # depends on a key is made again. A large index on vectors is dropped before its table is written again; a worker builds
-    # it. Rows that the server refused until now are tried again.
+    # depends on a key is made again. A large index on vectors is dropped before its table is written again; a worker
+    # builds it. Rows that the server refused until now are tried again.
     """
     CREATE FUNCTION semantic.refresh_key_v1(known_index integer, key jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
