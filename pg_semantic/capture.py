@@ -4,6 +4,7 @@ It runs as the chunk table is created and before it is dropped. The SQL is in ``
 are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -13,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.sql.compiler import DDLCompiler
+from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
-from pg_semantic import database, errors, keys, sql
+from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
 
 
@@ -35,12 +36,12 @@ class WatchReplica(_Step):
     """Makes the function that marks rows which arrive without statement triggers, as by logical replication."""
 
 
-class CancelBuild(_Step):
-    """Ends builds of late indexes, before the tables are dropped."""
+class LockSource(_Step):
+    """Keeps writers from the source for a moment, before tables that refer to it are created."""
 
 
 class Lock(_Step):
-    """Locks the source, the chunk and the receipt table, before the last two are dropped."""
+    """Locks the source and the tables of all copies, before these are dropped."""
 
 
 class DropFunction(_Step):
@@ -83,7 +84,8 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
-        event.listen(table, "before_create", _require_installed)
+        event.listen(table, "before_create", functools.partial(_require_ready, source))
+        event.listen(table, "before_create", LockSource(spec, tables))
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
@@ -98,7 +100,7 @@ def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """What goes before the tables are dropped."""
-    return [kind(spec, tables) for kind in (CancelBuild, Lock, DropFunction, Unregister)]
+    return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -106,20 +108,22 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEleme
     return [Watch(spec, tables), WatchReplica(spec, tables), Hang(spec, tables)]
 
 
-def _require_installed(_target: sa.Table, connection: object, **_: object) -> None:
+def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
+        database.require_pgvector_found(connection)
+        sources.key_of(connection, connection.schema_for_object(source), source.name)
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
     """CREATE leaves a table alone that is there already; refuse when it is not the one that is declared."""
     if not isinstance(connection, sa.Connection):
         return
-    name = database.qualified_name(step.chunks.schema, step.chunks.name)
+    name = _qualified(connection, step.chunks)
     if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
         return
     database.require_installed(connection)
-    source = database.qualified_name(step.source.schema, step.source.name)
+    source = _qualified(connection, step.source)
     binds = {"chunks": name, "source": source}
     known = connection.execute(sql.statement("registry", "stored"), binds).one_or_none()
     if known is None:
@@ -129,7 +133,7 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
     if known.trouble is not None:
         raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
     if not known.same_source:
-        receipts = database.qualified_name(step.receipts.schema, step.receipts.name)
+        receipts = _qualified(connection, step.receipts)
         raise errors.DeclarationError(
             f"The tables {name} and {receipts} are left over from a table {source} that was dropped: drop them too."
         )
@@ -147,7 +151,9 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
             f"({stored.encoder.dimensions} dimensions): {way_out}"
         )
-    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical"):
+    if keys.normalized(declared.key) == keys.normalized(stored.key):
+        stored = dataclasses.replace(stored, key=declared.key)
+    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "
@@ -159,22 +165,23 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
 def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     spec = step.spec
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
-    old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
+    old_key, new_key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
     render = _renderer(compiler)
     fragments = {
         "old_key": render(keys.as_text(old_key)),
         "new_key": render(keys.as_text(new_key)),
-        "no_old_row": render(old_key[0].is_(None)),
-        "same_key": render(sa.and_(*(a == b for a, b in zip(old_key, new_key, strict=True)))),
+        "other_row": render(sa.or_(old_key[0].is_(None), new_key[0].is_(None))),
         "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
+        "priority": _fill("priority"),
     }
     body = _fill(
         "body",
+        **fragments,
         inserted=_fill("inserted", **fragments),
         updated=_fill("updated", **fragments),
         deleted=_fill("deleted", **fragments),
     )
-    settings = _fill("settings") if any(_is_written_by_settings(column.type) for column in spec.key) else ""
+    settings = _fill("settings") if any(keys.depends_on_settings(column.type) for column in spec.key) else ""
     return _fill(
         "watch",
         name=_literal(compiler, spec.name),
@@ -188,7 +195,8 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
 def _watch_replica(step: WatchReplica, compiler: DDLCompiler, **_: object) -> str:
     spec, render = step.spec, _renderer(compiler)
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
-    old_key, new_key = (render(keys.as_text([rows.c[column.name] for column in spec.key])) for rows in (old, new))
+    key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
+    old_key, new_key = (render(keys.as_text(columns)) for columns in key)
     body = _fill("replica_body", old_key=old_key, new_key=new_key)
     return _fill(
         "watch_replica",
@@ -206,25 +214,19 @@ def _quoted(rendered: str) -> str:
 
 def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
     """For keys whose equal values may be written in several ways, the rest of a condition."""
-    exact = ("smallint", "integer", "bigint", "uuid", "date", "timestamp", "bytea")
-    if all(column.type.lower().startswith(exact) for column in spec.key):
+    if all(keys.is_written_in_one_way(column.type) for column in spec.key):
         return ""
     return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
 
 
-def _is_written_by_settings(key_type: str) -> bool:
-    """Whether the text of such a key depends on settings of the session."""
-    return key_type.lower().startswith(("date", "timestamp", "bytea"))
-
-
-@compiles(CancelBuild, "postgresql")
-def _cancel_build(step: CancelBuild, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("cancel_build", chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts))
+@compiles(LockSource, "postgresql")
+def _lock_source(step: LockSource, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("lock_source", source=_regclass(compiler, step.source))
 
 
 @compiles(Lock, "postgresql")
 def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
-    source = _literal(compiler, database.qualified_name(step.source.schema, step.source.name))
+    source = _literal(compiler, _qualified(compiler.preparer, step.source))
     return _fill(
         "lock", source=source, chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts)
     )
@@ -241,7 +243,9 @@ def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
     return _fill(
         "hang",
         source=_regclass(compiler, step.source),
-        function_name=_literal(compiler, database.qualified_name(step.source.schema, step.spec.capture_name)),
+        function_name=_literal(
+            compiler, database.qualified_name(compiler.preparer.schema_for_object(step.source), step.spec.capture_name)
+        ),
         stem=_literal(compiler, step.spec.capture_name),
     )
 
@@ -303,8 +307,14 @@ def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
 
 
 def _function(compiler: DDLCompiler, step: _Step, name: str) -> str:
-    prefix = f"{compiler.preparer.quote(step.source.schema)}." if step.source.schema else ""
+    schema = compiler.preparer.schema_for_object(step.source)
+    prefix = f"{compiler.preparer.quote(schema)}." if schema else ""
     return prefix + compiler.preparer.quote(name)
+
+
+def _qualified(place: sa.Connection | IdentifierPreparer, table: sa.Table) -> str:
+    """A table's name, in the schema that a `schema_translate_map` puts it in."""
+    return database.qualified_name(place.schema_for_object(table), table.name)
 
 
 def _literal(compiler: DDLCompiler, value: str) -> str:
@@ -312,4 +322,4 @@ def _literal(compiler: DDLCompiler, value: str) -> str:
 
 
 def _regclass(compiler: DDLCompiler, table: sa.Table) -> str:
-    return f"CAST({_literal(compiler, database.qualified_name(table.schema, table.name))} AS regclass)"
+    return f"CAST({_literal(compiler, _qualified(compiler.preparer, table))} AS regclass)"

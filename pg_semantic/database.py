@@ -13,7 +13,8 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from pg_semantic import embedded, errors, revisions, sql
+from pg_semantic import embedded, errors, revisions, sql, sqlstates
+from pg_semantic.sqlstates import Fault
 
 MINIMUM_PGVECTOR = (0, 8)
 MINIMUM_POSTGRES = (15,)
@@ -34,19 +35,27 @@ NO_REVISION = (
 _NO_SCHEMA = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic ({said}): run `pg-semantic db upgrade`."
 
-# A server that is not the primary any more; one that closes connections that were idle in a transaction.
-_GONE = {"25006", "25P03", "25P04"}
-
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
+_LOCKED = "55P03"
 _NO_FUNCTION = "42883"
+# What the server names when it does not find pgvector, whatever its language: an undefined object or operator.
+_OF_PGVECTOR = {
+    "42704": re.compile(r"\b(?:(?:vector|halfvec|sparsevec|bit)_\w+_ops|vector|halfvec|sparsevec|hnsw)\b"),
+    "42883": re.compile(r"<[-=#+~%]>"),
+}
+_NO_PGVECTOR = (
+    "This role does not find pgvector: {said}. If `\\dx vector` in psql shows the extension, its schema is not on the "
+    'search_path: ALTER ROLE CURRENT_USER SET search_path = "$user", public, and that schema; then connect again. If '
+    "it does not, run `pg-semantic db upgrade`."
+)
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
-    "42704": "The server does not know something that is asked for: {said}. A text search configuration (\\dF in psql "
-    "lists them) that is not in pg_catalog needs the name of its schema before it.",
+    "42704": "The server does not know something that is asked for: {said}. Check the name. A text search "
+    "configuration that is not in pg_catalog needs the name of its schema before it (`\\dF` in psql lists them).",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop "
     "what reads it: the semantic index (`pg-semantic index drop`), or a copy of it that is not live (`pg-semantic "
     "generation drop`).",
@@ -90,6 +99,17 @@ def require_installed(connection: sa.Connection) -> None:
     revisions.require_newest(revision)
 
 
+def require_pgvector_found(connection: sa.Connection) -> None:
+    """Raises `errors.NotInstalled` unless this session finds pgvector's types by their names alone, as DDL needs."""
+    with translated():
+        schema = connection.scalar(sql.statement("registry", "pgvector_out_of_reach"))
+    if schema is not None:
+        raise errors.NotInstalled(
+            f"pgvector is in schema {schema}, which is not on the search_path of this session: ALTER ROLE CURRENT_USER "
+            f'SET search_path = "$user", public, {schema}; then connect again.'
+        )
+
+
 def require_pgvector(version: str | None) -> None:
     """Raises `errors.NotInstalled` unless this version of pgvector will do."""
     if version is None:
@@ -129,12 +149,30 @@ def sqlstate(error: exc.DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
+def fault(error: exc.DBAPIError) -> Fault:
+    """Who caused a driver's error.
+
+    An error without an SQLSTATE comes from the driver: a value that it cannot convert is the row's fault, anything
+    else means that the server did not answer.
+    """
+    state = sqlstate(error)
+    if state is not None:
+        return sqlstates.fault(state)
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return "lost"
+    return "row" if isinstance(error.orig, psycopg.DataError) else "later"
+
+
 def is_connection_lost(error: exc.DBAPIError) -> bool:
     """Whether an error is of the connection or the server as a whole, and not of what was asked."""
+    return fault(error) == "lost"
+
+
+def reason(error: exc.DBAPIError) -> str:
+    """What the server said about a row, for the operator: the name of the error, its message and its SQLSTATE."""
+    said = str(error.orig).strip().partition("\n")[0]
     state = sqlstate(error)
-    if state is None:
-        return isinstance(error, exc.OperationalError | exc.InterfaceError)
-    return state.startswith(("08", "57P")) or state in _GONE
+    return f"{type(error.orig).__name__}: {said}{f' (SQLSTATE {state})' if state else ''}"
 
 
 def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
@@ -143,13 +181,11 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     state = sqlstate(error)
     if is_connection_lost(error):
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
-    if state in _NOT_THERE:
-        return _of_what_is_not_there(said)
-    if state == _NO_FUNCTION and "function semantic." in said:
-        return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
+    if missing := _missing(state, said):
+        return missing
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
-    if refused := refusal(error):
+    if refused := refusal(error) or lock_refusal(error):
         return errors.DatabaseError(refused)
     advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
@@ -157,11 +193,33 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
 
 def refusal(error: exc.DBAPIError) -> str | None:
     """What our own functions in the database say when they refuse a step, and what to do; None for other errors."""
-    if sqlstate(error) != _OUR_REFUSAL:
-        return None
-    said = str(error.orig).strip().partition("\n")[0]
-    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return _with_hint(error) if sqlstate(error) == _OUR_REFUSAL else None
+
+
+def lock_refusal(error: exc.DBAPIError) -> str | None:
+    """What `semantic.lock_v1` says when it has waited for tables in vain; None for other errors, such as a timeout."""
+    return _with_hint(error) if sqlstate(error) == _LOCKED and _hint(error) else None
+
+
+def _with_hint(error: exc.DBAPIError) -> str:
+    said, hint = str(error.orig).strip().partition("\n")[0], _hint(error)
     return f"{said[:1].upper()}{said[1:]}.{f' {hint}' if hint else ''}"
+
+
+def _hint(error: exc.DBAPIError) -> str | None:
+    hint: str | None = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    return hint
+
+
+def _missing(state: str | None, said: str) -> errors.PgSemanticError | None:
+    """What is not in the database, or not where this role looks for it."""
+    if state in _NOT_THERE:
+        return _of_what_is_not_there(said)
+    if state == _NO_FUNCTION and "function semantic." in said:
+        return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
+    if state in _OF_PGVECTOR and _OF_PGVECTOR[state].search(said):
+        return errors.NotInstalled(_NO_PGVECTOR.format(said=said))
+    return None
 
 
 def _of_what_is_not_there(said: str) -> errors.PgSemanticError:

@@ -17,7 +17,7 @@ from pg_semantic.spec import IndexSpec
 def create(spec: IndexSpec) -> list[ExecutableDDLElement]:
     """What makes a semantic index: its tables, its triggers on the source, and its entry in the registry."""
     tables = schema.build(spec)
-    return [*_create_tables(tables), *capture.created(spec, _of(tables))]
+    return [capture.LockSource(spec, _of(tables)), *_create_tables(tables), *capture.created(spec, _of(tables))]
 
 
 def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:

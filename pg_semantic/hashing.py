@@ -1,6 +1,7 @@
 """Hashes that decide whether text or an encoder is the same as before."""
 
 import hashlib
+import json
 
 
 def content_hash(text: str) -> bytes:
@@ -8,10 +9,15 @@ def content_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def encoder_id(reference: str, dimensions: int) -> int:
-    """A stable positive 63-bit number for an encoder reference at a number of dimensions.
+def encoder_id(
+    reference: str, dimensions: int, *, query_prompt: str | None = None, document_prompt: str | None = None
+) -> int:
+    """A stable positive 63-bit number for an encoder reference at a number of dimensions, with the declared prompts.
 
     It is known before the encoder has ever been loaded, so that DDL can pin it in a CHECK.
     """
-    digest = hashlib.sha256(f"{reference}\n{dimensions}".encode()).digest()
+    identity = f"{reference}\n{dimensions}"
+    if query_prompt is not None or document_prompt is not None:
+        identity += f"\n{json.dumps([query_prompt, document_prompt])}"
+    digest = hashlib.sha256(identity.encode()).digest()
     return int.from_bytes(digest[:8]) >> 1

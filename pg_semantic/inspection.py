@@ -1,16 +1,16 @@
 """From a table in the database to a spec, for tables that have no mapped class."""
 
-import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.engine.interfaces import ReflectedColumn
+from collections.abc import Sequence
 
-from pg_semantic import database, ddl, errors, keys, registry, schema, sql
+import sqlalchemy as sa
+
+from pg_semantic import database, ddl, errors, jobqueue, registry, schema, sources, sql
 from pg_semantic.chunking import Chunking
 from pg_semantic.registry import Generation
-from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn, Lexical
+from pg_semantic.spec import EncoderSpec, IndexSpec, Lexical
 
-# Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
+# For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
 
 
 def describe(  # noqa: PLR0913 - what can be declared
@@ -21,6 +21,7 @@ def describe(  # noqa: PLR0913 - what can be declared
     encoder: EncoderSpec,
     chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
     lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
+    rights_by: str | None = None,
     name: str | None = None,
 ) -> IndexSpec:
     """The spec of a semantic index on ``table``, which may be qualified with a schema.
@@ -30,20 +31,18 @@ def describe(  # noqa: PLR0913 - what can be declared
     stated, _, table_name = table.rpartition(".")
     with database.translated():
         schema_name = stated or _schema_on_path(connection, table_name)
-        inspector = sa.inspect(connection)
-        found = _columns(inspector, table_name, schema_name)
-        key = inspector.get_pk_constraint(table_name, schema_name)["constrained_columns"]
-    for column in columns:
-        _require_text(found, table, column)
+        _require_text(connection, columns, table=table_name, schema_name=schema_name)
+        key = sources.key_of(connection, schema_name, table_name)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,
         schema=schema_name,
-        key=tuple(KeyColumn(column, keys.type_name(found[column]["type"])) for column in key),
+        key=key,
         columns=columns,
         encoder=encoder,
         chunking=chunking,
         lexical=lexical,
+        rights_by=rights_by,
     )
 
 
@@ -62,12 +61,21 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
 
 
+def rights(engine: sa.Engine, spec: IndexSpec) -> str:
+    """Who can read a semantic index, in a sentence."""
+    name = database.qualified_name(spec.schema, spec.name)
+    with database.translated(), engine.connect() as connection:
+        return str(connection.scalar(sql.statement("rights", "said_of_chunks"), {"chunks": name}))
+
+
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
     """Drops a semantic index with its vectors; the source table is left as it is."""
     tables = schema.build(spec)
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))
         tables.source.metadata.drop_all(connection, [tables.receipts, tables.chunks])
+    with database.translated():
+        jobqueue.sweep(engine)
 
 
 def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -> str:
@@ -113,18 +121,16 @@ def _schema_on_path(connection: sa.Connection, table: str) -> str | None:
     return found
 
 
-def _columns(inspector: sa.Inspector, table: str, schema_name: str | None) -> dict[str, ReflectedColumn]:
-    try:
-        return {column["name"]: column for column in inspector.get_columns(table, schema_name)}
-    except exc.NoSuchTableError:
-        known = ", ".join(sorted(inspector.get_table_names(schema_name))[:20]) or "none"
-        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.") from None
-
-
-def _require_text(columns: dict[str, ReflectedColumn], table: str, name: str) -> None:
-    if name not in columns:
-        raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(columns)}.")
-    if not schema.is_text(columns[name]["type"]):
-        raise errors.DeclarationError(
-            f"Column {name!r} of {table!r} is not text but {columns[name]['type']}; name text columns."
-        )
+def _require_text(connection: sa.Connection, columns: Sequence[str], *, table: str, schema_name: str | None) -> None:
+    source = database.qualified_name(schema_name, table)
+    found = {row.name: row for row in connection.execute(sql.statement("registry", "columns"), {"source": source})}
+    if not found:
+        known = ", ".join(sorted(sa.inspect(connection).get_table_names(schema_name))[:20]) or "none"
+        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.")
+    for name in columns:
+        if name not in found:
+            raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(found)}.")
+        if not found[name].is_text:
+            kind = found[name].type
+            way_out = schema.not_text(source, database.qualified_name(None, name), kind)
+            raise errors.DeclarationError(f"Column {name!r} of {table!r} is not text but {kind}: {way_out}")

@@ -47,9 +47,18 @@ class Failure:
     error: str
 
 
-def fold(connection: sa.Connection, generation_id: int, *, marks: int = 5_000) -> None:
-    """Turns up to so many marks of a generation into jobs."""
-    connection.execute(sql.statement("jobs", "fold"), {"generation": generation_id, "marks": marks})
+def fold(connection: sa.Connection, generation_id: int, *, priority: int = EDIT, marks: int = 5_000) -> None:
+    """Turns up to ``marks`` marks of a generation and priority into jobs, oldest first."""
+    binds = {"generation": generation_id, "priority": priority, "marks": marks}
+    connection.execute(sql.statement("jobs", "fold"), binds)
+
+
+def sweep(engine: sa.Engine) -> None:
+    """Deletes the marks and jobs that copies which were dropped have left, in short transactions."""
+    left = True
+    while left:
+        with engine.begin() as connection:
+            left = bool(connection.scalar(sql.statement("jobs", "sweep")))
 
 
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:

@@ -5,65 +5,95 @@ A key of one column is that column as text; a key of several is a JSON array of 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from pg_semantic.spec import KeyColumn
+
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
-# The functions that give a value in the binary form of COPY, by type.
-_SEND = {
-    "smallint": "int2send",
-    "integer": "int4send",
-    "bigint": "int8send",
-    "uuid": "uuid_send",
-    "text": "textsend",
-    "varchar": "varcharsend",
-    "character varying": "varcharsend",
-    "char": "bpcharsend",
-    "character": "bpcharsend",
-    "date": "date_send",
-    "bytea": "byteasend",
-    "numeric": "numeric_send",
-    "timestamp": "timestamp_send",
-    "timestamp without time zone": "timestamp_send",
-    "timestamp with time zone": "timestamptz_send",
-}
+# Types whose equal values are always written as the same text, whatever the collation.
+_ONE_TEXT = re.compile(
+    r"(smallint|integer|bigint|oid|uuid|boolean|date|bytea|time(stamp)?(\(\d\))?( with(out)? time zone)?)$",
+    re.IGNORECASE,
+)
+
+# Types whose text is the same in every session. Any other may depend on settings, a domain over dates for one.
+_ANY_SESSION = re.compile(
+    r"(smallint|integer|bigint|oid|uuid|boolean|numeric|text|name|varchar|char|character( varying)?|citext|inet|cidr"
+    r"|macaddr8?|bit( varying)?)(\([\d, ]+\))?( collate .*)?$",
+    re.IGNORECASE,
+)
+
+# Types to whose length or precision a cast cuts a value without a word, and what they are without it.
+_CUTTING = {"varchar": "varchar", "char": "bpchar", "numeric": "numeric", "bit": "varbit", "bit varying": "varbit"}
+
+# Places of a record in its binary form that come before the bytes of its only column.
+_RECORD_HEADER = 12
+
+
+def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
+    """The column of a table that has this name in the database, whatever its key in the table is."""
+    return next(column for column in table.c if getattr(column, "name", None) == name)
 
 
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
-    """The SQL expression of a row's key as text."""
+    """The SQL expression of a row's key as text, which compares byte by byte, whatever collation the key has."""
     texts = [sa.cast(column, sa.Text) for column in columns]
     if len(texts) == 1:
-        return texts[0]
+        return sa.collate(texts[0], "C")
     return sa.cast(sa.func.jsonb_build_array(*texts), sa.Text)
 
 
 def type_name(of: sa.types.TypeEngine[Any]) -> str:
-    """The Postgres name of a key column's type, without its collation; ``unknown`` where reflection knows none."""
+    """The Postgres name of a key column's type, with its collation; ``unknown`` where reflection knows none."""
     if isinstance(of, sa.types.NullType):
         return "unknown"
-    return of.compile(dialect=_DIALECT).lower().partition(" collate ")[0]
+    name, collate, collation = of.compile(dialect=_DIALECT).partition(" COLLATE ")
+    # Quoted parts of a name are as they are: "State" is another type than state.
+    folded = "".join(part if part.startswith('"') else part.lower() for part in re.split(r'("(?:[^"]|"")*")', name))
+    return f"{folded.replace(' (', '(')}{collate}{collation}"
 
 
-def written_alike(type_name: str) -> str:
-    """A key column's type in one of the ways in which Postgres lets it be written."""
-    name = re.sub(r",\s*", ",", type_name.lower()).replace("character varying", "varchar").replace("character", "char")
+def normalized_type(type_name: str) -> str:
+    """A key column's type in one of the ways to write it: without its schema and collation, and without aliases."""
+    name = re.sub(r" collate .*$", "", type_name, flags=re.IGNORECASE)
+    name = re.sub(r'^("(?:[^"]|"")*"|[^".(]+)\.', "", name)
+    if name.startswith('"'):
+        return name if not re.fullmatch(r'"[a-z_][a-z0-9_]*"', name) or name == '"char"' else name.strip('"')
+    name = re.sub(r",\s*", ",", name.lower()).replace("character varying", "varchar").replace("character", "char")
     name = re.sub(r"^(numeric\(\d+),0\)", r"\1)", name)
-    name = "char(1)" if name == "char" else name
+    name = {"char": "char(1)", "float": "double precision"}.get(name, name)
     return name.removesuffix(" without time zone")
 
 
-def wire(column: sa.ColumnElement[Any], type_name: str) -> sa.ColumnElement[bytes]:
+def normalized(key: Iterable[KeyColumn]) -> list[tuple[str, str]]:
+    """Names and types of key columns, equal for keys that differ only in how their types are written."""
+    return [(column.name, normalized_type(column.type)) for column in key]
+
+
+def is_written_in_one_way(type_name: str) -> bool:
+    """Whether equal values of a type always have the same text; 1.0 and 1.00 are equal and have not."""
+    return _ONE_TEXT.match(type_name) is not None
+
+
+def depends_on_settings(type_name: str) -> bool:
+    """Whether the text of a value may depend on settings of the session, as ``datestyle``."""
+    return _ANY_SESSION.match(type_name) is None
+
+
+def wire(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
     """The SQL expression of a key column's value as the bytes that a binary COPY has.
 
-    So a value goes from table to table as it is, also one that Python has no value for, as a date before Christ. The
-    cast is for a column that was widened since the semantic index was made.
+    So a value goes from table to table as it is, also one that Python has no value for, as a date before Christ. A
+    record sends its columns by the send functions of their types, whatever these are. The cast is for a column that
+    was widened since the semantic index was made.
     """
-    base = re.sub(r"\(.*?\)", "", type_name.lower())
-    return getattr(sa.func, _SEND[base])(sa.cast(column, column.type), type_=sa.LargeBinary)  # type: ignore[no-any-return]
+    record = sa.func.record_send(sa.func.row(sa.cast(column, _whole(column.type))), type_=sa.LargeBinary)
+    return sa.func.substring(record, _RECORD_HEADER + 1, type_=sa.LargeBinary)
 
 
 def split(key: str, columns: int) -> list[str]:
@@ -87,12 +117,35 @@ def wanted(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) -> 
 
 def values(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
     """The key columns' values of a row of `wanted`."""
-    return [sa.cast(table.c[name], column.type) for name, column in zip(_parts(len(columns)), columns, strict=True)]
+    return [
+        sa.cast(table.c[name], _whole(column.type)) for name, column in zip(_parts(len(columns)), columns, strict=True)
+    ]
 
 
 def found(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     """The condition that a row has the key of a row of `wanted`; an index on the key serves it."""
     return sa.and_(*(column == value for column, value in zip(columns, values(table, columns), strict=True)))
+
+
+class _Whole(sa.types.UserDefinedType[Any]):
+    """A type without the length or precision to which a cast would cut a value, so that it were another key."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name."""
+        return self.name
+
+
+def _whole(of: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """A key column's type for a cast that cuts nothing off."""
+    kind, _, length = normalized_type(type_name(of)).partition("(")
+    if not length or kind not in _CUTTING:
+        return of
+    return _Whole(_CUTTING[kind])
 
 
 def _parts(columns: int) -> list[str]:

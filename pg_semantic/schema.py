@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import DOMAIN, TSVECTOR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import UserDefinedType
 
-from pg_semantic import capture
+from pg_semantic import capture, keys
 from pg_semantic.spec import IndexSpec
 
 # A copy of a semantic index; see docs/generations.md.
@@ -24,6 +24,8 @@ Role = Literal["live", "next", "previous"]
 
 # A lexeme's place in a sparse vector is a hash of it; see `semantic.place_v1`.
 PLACES = 1_000_000_000
+
+_INTEGERS = {"smallint", "integer", "bigint"}
 
 _BLANK = " \t\n\r\f\v"
 
@@ -39,7 +41,11 @@ def _only(element: _Only, compiler: SQLCompiler, **options: Any) -> str:  # noqa
 
 
 class KeyType(UserDefinedType[Any]):
-    """A key column's Postgres type by its name, for tables that have no mapped class."""
+    """A key column's Postgres type by its name, for tables that have no mapped class.
+
+    A statement gives a value as its text, so that any type will do, and a date that Python has no value for; integers
+    stay integers.
+    """
 
     cache_ok = True
 
@@ -47,8 +53,16 @@ class KeyType(UserDefinedType[Any]):
         self.name = name
 
     def get_col_spec(self, **_: object) -> str:
-        """The type's name; `spec.KeyColumn` has let only known ones through."""
+        """The type's name; `spec.KeyColumn` has let only names through."""
         return self.name
+
+    def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
+        """What a value is sent as: a record has no type of its own to be read as."""
+        return sa.cast(bindvalue, self)
+
+    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """What a statement selects."""
+        return colexpr if self.name in _INTEGERS else sa.cast(colexpr, sa.Text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +81,9 @@ class Tables:
     declared: sa.Table | None = None
 
     @property
-    def source_key(self) -> list[sa.Column[Any]]:
+    def source_key(self) -> list[sa.ColumnElement[Any]]:
         """Key columns of the source, in key order."""
-        return [self.source.c[column.name] for column in self.spec.key]
+        return [keys.column(self.source, one.name) for one in self.spec.key]
 
     @property
     def chunk_key(self) -> list[sa.Column[Any]]:
@@ -153,8 +167,12 @@ def _named(element: Named, compiler: SQLCompiler, **_: object) -> str:
 
 
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
-    """The SQL expression of a row's text: the columns that are not blank, a blank line between two."""
-    texts = (sa.func.nullif(sa.func.btrim(sa.cast(row.c[name], sa.Text), _BLANK), "") for name in spec.columns)
+    """The SQL expression of a row's text: the columns that are not blank, a blank line between two.
+
+    The elements of an array stand on a line each.
+    """
+    columns = (sa.func.semantic.text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
+    texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
     return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
 
 
@@ -162,7 +180,20 @@ def is_text(of: sa.types.TypeEngine[Any]) -> bool:
     """Whether a column of this type can be a text column of a semantic index, decorated or not."""
     if isinstance(of, sa.types.TypeDecorator):
         return is_text(of.impl_instance)
-    return isinstance(of, sa.String) and not isinstance(of, sa.Enum)
+    if isinstance(of, DOMAIN):
+        return is_text(of.data_type)
+    if isinstance(of, sa.ARRAY):
+        return is_text(of.item_type)
+    return isinstance(of, sa.String)
+
+
+def not_text(table: str, name: str, kind: str) -> str:
+    """What to do about a column that is not text."""
+    example = f"{name}->>'summary'" if kind.lower().startswith("json") else f"CAST({name} AS text)"
+    return (
+        "name text columns, or add one that has the text and name that, as in "
+        f"ALTER TABLE {table} ADD COLUMN {name}_text text GENERATED ALWAYS AS ({example}) STORED."
+    )
 
 
 def source_hash(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
@@ -177,21 +208,22 @@ def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
 
 
 def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table) -> sa.Table:
-    keys_ = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
+    key = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
-    return kind(spec.table, sa.MetaData(), *keys_, *texts, schema=spec.schema)
+    return kind(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
 
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:
     return [
-        sa.Column(column.name, source.c[column.name].type, primary_key=True, autoincrement=False) for column in spec.key
+        sa.Column(one.name, keys.column(source, one.name).type, primary_key=True, autoincrement=False)
+        for one in spec.key
     ]
 
 
 def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
     names = [column.name for column in spec.key]
-    columns = [source.c[name] for name in names]
+    columns = [keys.column(source, name) for name in names]
     return sa.ForeignKeyConstraint(names, columns, ondelete="CASCADE", onupdate="CASCADE")
 
 

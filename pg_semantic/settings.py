@@ -1,5 +1,6 @@
 """Everything an operator may change: one typed object, read from the environment here and nowhere else."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from pydantic import Field
 from pg_semantic import errors
 
 _FIELD = re.compile(r'field "(\w+)"')
+_ISA_WITH_BFLOAT16 = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10")
 _KNOWN_MAX_TOKENS = 512  # what BERT and most encoders made of it read; servers seldom say
 
 
@@ -23,8 +25,9 @@ class Endpoint(pydantic.BaseModel):
     """Base of the API, as ``http://host:8080/v1``."""
     model: str | None = Field(default=None, min_length=1)
     """The name that the server knows the encoder by; by default the reference."""
-    query_prompt: str = ""
-    document_prompt: str = ""
+    query_prompt: str | None = None
+    """Put before each query here; an empty text if the server does it, None for the index's or the catalog's."""
+    document_prompt: str | None = None
     max_tokens: int = Field(default=_KNOWN_MAX_TOKENS, ge=8)
     """The longest text that the server reads whole, special tokens and prompt included."""
     tokenizer: str | None = None
@@ -41,7 +44,16 @@ class Endpoint(pydantic.BaseModel):
         parts = pydantic.HttpUrl(url)
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("give a URL without user, password, query or fragment; the key is a setting of its own")
-        return url.rstrip("/")
+        return url.rstrip("/").removesuffix("/embeddings").rstrip("/")  # some give the address that is asked
+
+
+class PromptPair(pydantic.BaseModel):
+    """What is put before the texts of an encoder; None leaves it to the encoder, an empty text is no prompt."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    query: str | None = None
+    document: str | None = None
 
 
 class Settings(pydantic_settings.BaseSettings):
@@ -62,6 +74,13 @@ class Settings(pydantic_settings.BaseSettings):
     encoder_urls: Annotated[
         dict[str, Endpoint],
         Field(description='Encoders that a server runs, as JSON: {"org/name": "http://host/v1"}.'),
+    ] = {}
+    encoder_prompts: Annotated[
+        dict[str, PromptPair],
+        Field(
+            description="Prompts of encoders whose index declares none, as JSON: "
+            '{"org/name": {"query": "query: ", "document": "passage: "}}.'
+        ),
     ] = {}
     remote_api_key: Annotated[
         pydantic.SecretStr | None, Field(description="The key that is sent to the servers of encoder_urls.")
@@ -187,6 +206,12 @@ def load(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except (pydantic.ValidationError, pydantic_settings.SettingsError) as error:
         raise errors.SettingsError(_explain(error)) from error
+
+
+def allows_bfloat16() -> bool:
+    """Whether ONEDNN_MAX_CPU_ISA leaves the CPU its bfloat16 instructions; OpenVINO and torch obey it unasked."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return limit in {"", "ALL", "DEFAULT"} or limit.startswith(_ISA_WITH_BFLOAT16)
 
 
 def variable(name: str) -> str:

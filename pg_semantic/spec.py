@@ -31,15 +31,18 @@ CHUNK_COLUMNS = (
     "weights_length",
 )
 
-# Key types whose text form reads back as the same value whatever the session's settings.
+# The name of a type as Postgres writes it: of any type, since what a key can be is checked in the database.
+_NAME = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
+_WORDS = r"(?: (?:varying|precision|with|without|time|zone|to|year|month|day|hour|minute|second))*"
 _KEY_TYPE = re.compile(
-    r"(smallint|integer|bigint|uuid|text|date|bytea|numeric(\(\d+(, ?\d+)?\))?"
-    r"|(varchar|char|character varying|character)(\(\d+\))?"
-    r"|timestamp(\(\d\))?( (with|without) time zone)?)",
+    rf"{_NAME}(?:\.{_NAME})?{_WORDS}(?: ?\(\d+(?:, ?-?\d+)?\))?{_WORDS}(?:\[\])*(?: COLLATE {_NAME}(?:\.{_NAME})?)?",
     re.IGNORECASE,
 )
+# Types without an order, or whose text depends on what is not in the database.
+_NO_KEY_TYPE = re.compile(r"(pg_catalog\.)?(json|xml|money|reg[a-z]+|unknown)", re.IGNORECASE)
 _IDENTIFIER_BYTES = 63
 _LONGEST_SUFFIX = len("__previous_truncated_idx")
+_LONGEST_PROMPT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +58,78 @@ class KeyColumn:
                 f"The key column {self.name!r} has a name that chunks keep for themselves "
                 f"({', '.join(CHUNK_COLUMNS)}); rename it in the source table."
             )
-        if not _KEY_TYPE.fullmatch(self.type):
+        if not _KEY_TYPE.fullmatch(self.type) or _NO_KEY_TYPE.fullmatch(self.type):
             raise errors.DeclarationError(
-                f"The key column {self.name!r} has type {self.type}; a semantic index needs integer, uuid, text, "
-                "varchar, char, numeric, date, timestamp or bytea key columns."
+                f"The key column {self.name!r} has type {self.type}, which cannot identify a row of a semantic index: "
+                "it needs an order and a text that is the same in every session. Use another type, such as bigint, "
+                "uuid or text."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """Which encoder makes the vectors, and of how many dimensions."""
+    """Which encoder makes the vectors, and of how many dimensions.
+
+    ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts: None leaves
+    them to the encoder, an empty text is no prompt.
+    """
 
     reference: str
     dimensions: int
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("query_prompt", "document_prompt"):
+            prompt = getattr(self, name)
+            if prompt is not None and not isinstance(prompt, str):
+                raise errors.DeclarationError(f"{name}={prompt!r}: give a text, or None for the encoder's own prompt.")
+            if prompt and ("\0" in prompt or len(prompt) > _LONGEST_PROMPT):
+                raise errors.DeclarationError(
+                    f"{name} has {len(prompt)} characters: give a text of at most {_LONGEST_PROMPT}, without NUL."
+                )
 
     @classmethod
-    def resolve(cls, reference: str, dimensions: int | None) -> "EncoderSpec":
+    def resolve(
+        cls,
+        reference: str,
+        dimensions: int | None,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+    ) -> "EncoderSpec":
         """The spec of an encoder whose dimensions are given or in the catalog."""
         known = catalog.dimensions(reference) if dimensions is None else dimensions
         if known is None:
             raise errors.DeclarationError(
                 f"How many dimensions has encoder {reference!r}? It is not in the catalog: pass dimensions=..."
             )
-        return cls(reference, known)
+        return cls(reference, known, query_prompt, document_prompt)
 
     @property
     def id(self) -> int:
         """The number that chunk rows carry; see `hashing.encoder_id`."""
-        return hashing.encoder_id(self.reference, self.dimensions)
+        return hashing.encoder_id(
+            self.reference, self.dimensions, query_prompt=self.query_prompt, document_prompt=self.document_prompt
+        )
+
+    @property
+    def prompts(self) -> catalog.Prompts:
+        """The declared prompts."""
+        return catalog.Prompts(self.query_prompt, self.document_prompt)
+
+    @property
+    def lacking(self) -> catalog.Lacking | None:
+        """What it lacks, before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
+        return catalog.lacking(self.reference, declared=self.prompts)
+
+    def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
+        """Whether its vectors of documents are those of another: a prompt of queries does not change them."""
+        return (self.reference, self.dimensions, self.document_prompt) == (
+            other.reference,
+            other.dimensions,
+            other.document_prompt,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +152,9 @@ class Hnsw:
 class Lexical:
     """How the text of rows is indexed by its words, for BM25.
 
-    ``config`` is a text search configuration of Postgres (``simple`` suits any language), with its schema where that is
-    not pg_catalog. ``k1`` says how much a word that is repeated counts, ``b`` how much a long text is held against it;
+    ``config`` is a text search configuration of Postgres, with its schema where that is not pg_catalog; ``simple``
+    takes words as they are written. None finds words in text without spaces, such as Chinese, Japanese or Thai
+    (docs/search.md). ``k1`` says how much a repeated word counts, ``b`` how much a long text is held against it;
     both as in Lucene.
     """
 
@@ -138,6 +186,7 @@ class IndexSpec:
     storage: Storage = "halfvec"
     hnsw: Hnsw = field(default_factory=Hnsw)
     lexical: Lexical | None = field(default_factory=Lexical)
+    rights_by: str | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -154,6 +203,11 @@ class IndexSpec:
             )
 
     def _check_names(self) -> None:
+        if self.rights_by in CHUNK_COLUMNS:
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: rights_by={self.rights_by!r} is a name that chunks keep for themselves "
+                f"({', '.join(CHUNK_COLUMNS)}); rename the column, or leave rights_by out."
+            )
         if not self.key:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key; a semantic index needs one.")
         if not self.columns:
@@ -214,4 +268,5 @@ class IndexSpec:
             storage=data["storage"],
             hnsw=Hnsw(**data["hnsw"]),
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # an index older than BM25 has none
+            rights_by=data.get("rights_by"),
         )

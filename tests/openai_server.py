@@ -56,6 +56,8 @@ class Server:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
+        self.base = "/v1"
+        self.elsewhere = Reply(404)
         self.url = ""
 
     def answer(self, request: Request) -> Reply:
@@ -95,16 +97,16 @@ def running() -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(server.models if self.path == "/v1/models" else Reply(404))
+            self._send(server.models if self.path == f"{server.base}/models" else Reply(404))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}
             request = Request(self.path, headers, body, time.monotonic())
-            self._send(server.answer(request) if self.path == "/v1/embeddings" else Reply(404))
+            self._send(server.answer(request) if self.path == f"{server.base}/embeddings" else server.elsewhere)
 
         def _send(self, reply: Reply) -> None:
-            content = json.dumps(reply.body).encode()
+            content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                 self.send_header(name, value)

@@ -15,7 +15,8 @@ TABLES = (
         revision text,
         max_tokens integer,
         first_loaded_at timestamptz,
-        UNIQUE (reference, dimensions)
+        query_prompt text,  -- as declared, or NULL; once it was loaded, the one that it has
+        document_prompt text
     )
     """,
     """
@@ -106,11 +107,13 @@ FUNCTIONS = (
                 HINT = 'Make a semantic index of each child table, or partition the table in place of INHERITS.';
         END IF;
         PERFORM CAST(index_spec #>> '{lexical,config}' AS regconfig);  -- an error, now, if there is none
-        INSERT INTO semantic.encoder (id, reference, dimensions)
+        INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
         VALUES (
             index_encoder_id,
             index_spec #>> '{encoder,reference}',
-            (index_spec #>> '{encoder,dimensions}')::integer
+            (index_spec #>> '{encoder,dimensions}')::integer,
+            index_spec #>> '{encoder,query_prompt}',
+            index_spec #>> '{encoder,document_prompt}'
         )
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.semantic_index (name, source)
@@ -141,11 +144,31 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # Whether the asking role can read every row of a copy's source: then statistics of all rows tell it nothing new.
+    """
+    CREATE FUNCTION semantic.sees_all_v1(generation_id integer) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        RETURN EXISTS (
+            SELECT FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            WHERE generation.id = sees_all_v1.generation_id
+              AND has_table_privilege(generation.receipts, 'SELECT') AND NOT row_security_active(semantic_index.source)
+        );
+    END
+    $body$
+    """,
 )
 
+# Not `backfill_after`, which is a row's key.
 GRANTS = (
     "GRANT USAGE ON SCHEMA semantic TO PUBLIC",
-    "GRANT SELECT ON semantic.encoder, semantic.semantic_index, semantic.generation TO PUBLIC",
+    "GRANT SELECT ON semantic.encoder, semantic.semantic_index TO PUBLIC",
+    """
+    GRANT SELECT (id, index_id, role, encoder_id, chunks, receipts, spec, backfilled_at, created_at)
+    ON semantic.generation TO PUBLIC
+    """,
 )
 
 
@@ -155,6 +178,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION semantic.register_index_v1, semantic.unregister_index_v1")
+    op.execute("DROP FUNCTION semantic.sees_all_v1, semantic.register_index_v1, semantic.unregister_index_v1")
     for table in ("worker", "job", "generation", "semantic_index", "encoder"):
         op.execute(f"DROP TABLE semantic.{table}")

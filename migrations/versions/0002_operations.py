@@ -8,14 +8,16 @@ down_revision = "0001"
 TABLES = (
     # Appended to and never updated, so that a writer waits for nobody and meets no conflict at any isolation level.
     # A key of NULL says that every row is to be looked at again. No index has the key, whose length it would limit.
+    # The priority is that of a job: 0 for an edit, 1 for what a large statement marks beyond its first thousand rows.
     """
     CREATE TABLE semantic.mark (
         generation_id integer NOT NULL,
         key text COLLATE "C",
-        marked_at timestamptz NOT NULL DEFAULT now()
+        marked_at timestamptz NOT NULL DEFAULT now(),
+        priority smallint NOT NULL DEFAULT 0
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
     """,
-    "CREATE INDEX mark_generation_idx ON semantic.mark (generation_id)",
+    "CREATE INDEX mark_next_idx ON semantic.mark (generation_id, priority, marked_at)",
     # It has no key, and a publication of all tables would refuse to delete from it. An INSERT pays nothing for this.
     "ALTER TABLE semantic.mark REPLICA IDENTITY FULL",
     # The cluster that the jobs were made in. It has no key, so that a row that is replicated here never conflicts.
@@ -50,6 +52,19 @@ TABLES = (
     ALTER TABLE semantic.worker
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
         ADD COLUMN rows_per_second double precision NOT NULL DEFAULT 0
+    """,
+    # Why a copy is not kept in sync, or why its indexes are not built, while that is so. For the owner alone: a message
+    # of the server's may quote a value.
+    """
+    CREATE TABLE semantic.trouble (
+        generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
+        kind text NOT NULL CHECK (kind IN ('sync', 'build')),
+        reason text NOT NULL,
+        failures integer NOT NULL DEFAULT 1,
+        since timestamptz NOT NULL DEFAULT now(),
+        next_at timestamptz NOT NULL,
+        PRIMARY KEY (generation_id, kind)
+    )
     """,
 )
 
@@ -531,6 +546,11 @@ VIEW = """
             SELECT count(DISTINCT relation)
             FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture')
         ) AS uncaptured,
+        (
+            SELECT string_agg(concat(kind, ': ', reason), '; ' ORDER BY kind)
+            FROM semantic.trouble
+            WHERE trouble.generation_id = generation.id AND has_table_privilege('semantic.trouble', 'SELECT')
+        ) AS trouble,
         (SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') AS workers_alive,
         (
             SELECT coalesce(sum(rows_per_second), 0)
@@ -545,15 +565,18 @@ VIEW = """
             WHEN semantic.rows_estimate_v1(semantic_index.source) > 0 THEN least(1, generation.backfill_rows
                 / CAST(semantic.rows_estimate_v1(semantic_index.source) AS double precision))
         END AS reconciled,
-        concat_ws('; ', semantic.capture_trouble_v1(semantic_index.id), CASE WHEN source.oid IS NOT NULL THEN
-            semantic.capture_changes_v1(semantic_index.id) || ': a worker will compare every row' END) AS trouble
+        concat_ws(
+            '; ', semantic.capture_trouble_v1(semantic_index.id),
+            CASE WHEN source.oid IS NOT NULL
+                THEN semantic.capture_changes_v1(semantic_index.id) || ': a worker will compare every row' END
+        ) AS capture_trouble
     FROM semantic.generation
     JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
     JOIN semantic.encoder ON encoder.id = generation.encoder_id
     JOIN pg_class AS chunks ON chunks.oid = generation.chunks
     LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
     JOIN pg_namespace AS source_schema ON source_schema.oid = coalesce(source.relnamespace, chunks.relnamespace)
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT
             count(*) FILTER (WHERE state = 'pending') AS pending,
             count(*) FILTER (WHERE state = 'processing') AS processing,
@@ -561,20 +584,22 @@ VIEW = """
             min(dirty_at) FILTER (WHERE state <> 'failed') AS oldest
         FROM semantic.job
         WHERE job.generation_id = generation.id
-    ) AS jobs
-    CROSS JOIN LATERAL (
+    ) AS jobs ON semantic.sees_all_v1(generation.id)
+    LEFT JOIN LATERAL (
         SELECT count(*) AS pending, min(marked_at) AS oldest
         FROM semantic.mark
         WHERE mark.generation_id = generation.id
-    ) AS marks
+    ) AS marks ON semantic.sees_all_v1(generation.id)
 """
 
 COMMENT = """
     COMMENT ON VIEW semantic.index_status IS
     'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
-    'counting would scan the tables; jobs and marks are counted. Workers and rows_per_second are of all indexes. Since '
-    'stale_since, rows may be out of date without a job; reconciled is the share that has been compared again. trouble '
-    'says what keeps rows from being captured.'
+    'counting would scan the tables; jobs and marks are counted, and NULL for a role that cannot '
+    'read all rows. Workers and rows_per_second are of all indexes. '
+    'Trouble says why an index is not kept in sync or not built, to roles that may read semantic.trouble. '
+    'Since stale_since, rows may be out of date without a job; reconciled is the share that was compared since. '
+    'capture_trouble says what keeps rows from being captured.'
 """
 
 GRANTS = ("GRANT SELECT ON semantic.index_status, semantic.captured TO PUBLIC",)
@@ -598,7 +623,7 @@ def downgrade() -> None:
         "semantic.uncaptured_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
-    op.execute("DROP TABLE semantic.mark, semantic.captured, semantic.cluster")
+    op.execute("DROP TABLE semantic.mark, semantic.trouble, semantic.captured, semantic.cluster")
     op.execute(
         "ALTER TABLE semantic.generation DROP COLUMN stale_since, DROP COLUMN stale_reason, DROP COLUMN backfill_rows"
     )

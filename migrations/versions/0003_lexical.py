@@ -25,17 +25,17 @@ TABLES = (
         PRIMARY KEY (generation_id, lexeme)
     )
     """,
-    # Who may read the lexemes of rows may read their statistics, and nobody else.
+    # Statistics of all rows are for roles that can read all rows.
     "ALTER TABLE semantic.lexicon ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE semantic.term ENABLE ROW LEVEL SECURITY",
     """
     CREATE POLICY reader ON semantic.lexicon FOR SELECT USING (
-        generation_id IN (SELECT id FROM semantic.generation WHERE has_table_privilege(receipts, 'SELECT'))
+        generation_id IN (SELECT id FROM semantic.generation WHERE semantic.sees_all_v1(id))
     )
     """,
     """
     CREATE POLICY reader ON semantic.term FOR SELECT USING (
-        generation_id IN (SELECT id FROM semantic.generation WHERE has_table_privilege(receipts, 'SELECT'))
+        generation_id IN (SELECT id FROM semantic.generation WHERE semantic.sees_all_v1(id))
     )
     """,
     "GRANT SELECT ON semantic.lexicon, semantic.term TO PUBLIC",
@@ -93,6 +93,53 @@ FUNCTIONS = (
         ) AS weighed
     $body$
     """,
+    # How many rows there are, and how many have each of these lexemes. A role that row-level security keeps from some
+    # rows learns nothing of those: it counts in the first 300 rows that it can see.
+    """
+    CREATE FUNCTION semantic.term_counts_v1(index_receipts regclass, asked text[])
+    RETURNS TABLE (lexeme text, row_count double precision, total double precision)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    #variable_conflict use_column
+    DECLARE
+        known record;
+    BEGIN
+        SELECT generation.id, row_security_active(source) AS restricted, CAST(source AS text) AS source, (
+            SELECT string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY part.number)
+            FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        ) AS key
+        INTO known
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        WHERE generation.receipts = index_receipts;
+        IF known.restricted THEN
+            RETURN QUERY EXECUTE format(
+                $sql$
+                    WITH seen AS MATERIALIZED (
+                        SELECT tsvector_to_array(lexemes) AS lexemes
+                        FROM (SELECT %1$s FROM %2$s ORDER BY %1$s LIMIT 300) AS visible
+                        JOIN %3$s USING (%1$s)
+                    )
+                    SELECT wanted.lexeme, CAST(greatest(count(found.lexeme), 1) AS double precision),
+                           (SELECT CAST(greatest(count(*), 1) AS double precision) FROM seen)
+                    FROM unnest($1) AS wanted (lexeme)
+                    LEFT JOIN (SELECT unnest(lexemes) AS lexeme FROM seen) AS found
+                        ON found.lexeme COLLATE "C" = wanted.lexeme COLLATE "C"
+                    GROUP BY wanted.lexeme
+                $sql$,
+                known.key, known.source, index_receipts
+            ) USING asked;
+        ELSE
+            RETURN QUERY
+                SELECT wanted.lexeme, CAST(coalesce(term.row_count, 1) AS double precision),
+                       CAST(coalesce(lexicon.row_count, 1) AS double precision)
+                FROM unnest(asked) AS wanted (lexeme)
+                LEFT JOIN semantic.lexicon ON lexicon.generation_id = known.id
+                LEFT JOIN semantic.term ON term.generation_id = known.id AND term.lexeme = wanted.lexeme;
+        END IF;
+    END
+    $body$
+    """,
     # The query's side: what a row has to match, and the inverse document frequencies of the query's terms, of which
     # the hundred rarest count. A lexeme without a count is one of one row, or of none.
     """
@@ -101,23 +148,17 @@ FUNCTIONS = (
     LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
     SET search_path = pg_catalog, $vector, pg_temp SET client_min_messages = 'error'
     AS $body$
-        WITH rarest AS (
+        WITH terms AS MATERIALIZED (
+            SELECT lexeme, positions FROM unnest(to_tsvector(config, query))
+        ),
+        rarest AS (
             SELECT
                 asked.lexeme,
                 coalesce(cardinality(asked.positions), 1)
-                    * ln(1 + (greatest(known.total, found.rows) - found.rows + 0.5) / (found.rows + 0.5)) AS weight
-            FROM unnest(to_tsvector(config, query)) AS asked
-            CROSS JOIN (
-                SELECT max(generation.id) AS generation_id, coalesce(max(lexicon.row_count), 1) AS total
-                FROM semantic.generation
-                LEFT JOIN semantic.lexicon ON lexicon.generation_id = generation.id
-                WHERE generation.receipts = index_receipts
-            ) AS known
-            CROSS JOIN LATERAL (
-                SELECT coalesce(max(term.row_count), 1)::double precision AS rows
-                FROM semantic.term
-                WHERE term.generation_id = known.generation_id AND term.lexeme = asked.lexeme
-            ) AS found
+                    * ln(1 + (greatest(known.total, known.row_count) - known.row_count + 0.5)
+                        / (known.row_count + 0.5)) AS weight
+            FROM terms AS asked
+            JOIN semantic.term_counts_v1(index_receipts, ARRAY(SELECT lexeme FROM terms)) AS known USING (lexeme)
             ORDER BY weight DESC, asked.lexeme COLLATE "C"
             LIMIT 100
         )
@@ -176,5 +217,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(GUARD)
-    op.execute("DROP FUNCTION semantic.bm25_query_v1, semantic.bm25_weights_v1, semantic.place_v1, semantic.lexemes_v1")
+    op.execute(
+        "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.bm25_weights_v1, semantic.place_v1, "
+        "semantic.lexemes_v1"
+    )
     op.execute("DROP TABLE semantic.term, semantic.lexicon")

@@ -9,10 +9,495 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-COLUMNS = "ALTER TABLE semantic.generation ADD COLUMN role_since timestamptz NOT NULL DEFAULT now()"
+COLUMNS = (
+    "ALTER TABLE semantic.generation ADD COLUMN role_since timestamptz NOT NULL DEFAULT now()",
+    "GRANT SELECT (role_since) ON semantic.generation TO PUBLIC",
+)
 
 FUNCTIONS = (
-    # A view has the rights of who asks, so what it needs to be granted is granted to all.
+    # The roles that can read what a copy is made of, the key and the text columns of its source; 0 is everybody. A role
+    # that the source's grants do not name is left out if it inherits from one that is here.
+    """
+    CREATE FUNCTION semantic.readers_v1(generation_id integer) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH copy AS MATERIALIZED (
+            SELECT source.oid AS source, source.relowner, source.relacl, needed.names, needed.numbers
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class AS source ON source.oid = semantic_index.source
+            CROSS JOIN LATERAL (
+                SELECT array_agg(named.name) AS names, array_agg(attnum) AS numbers
+                FROM (
+                    SELECT jsonb_array_elements_text(spec -> 'columns')
+                    UNION
+                    SELECT part ->> 'name' FROM jsonb_array_elements(spec -> 'key') AS part
+                ) AS named (name)
+                LEFT JOIN pg_attribute
+                    ON attrelid = source.oid AND attname = named.name AND attnum > 0 AND NOT attisdropped
+            ) AS needed
+            WHERE generation.id = readers_v1.generation_id
+        ),
+        named AS MATERIALIZED (
+            SELECT granted.grantee AS role
+            FROM copy
+            CROSS JOIN LATERAL (
+                SELECT relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = source AND NOT attisdropped
+            ) AS part (acl)
+            CROSS JOIN LATERAL aclexplode(part.acl) AS granted
+        ),
+        reading AS MATERIALIZED (
+            SELECT role.oid AS role, role.oid IN (SELECT role FROM named) AS is_named
+            FROM copy
+            CROSS JOIN (SELECT oid FROM pg_roles WHERE NOT rolsuper UNION ALL SELECT 0) AS role
+            WHERE NOT pg_has_role(nullif(role.oid, 0), relowner, 'USAGE') IS TRUE AND (
+                has_table_privilege(role.oid, source, 'SELECT')
+                OR array_position(numbers, NULL) IS NULL AND NOT EXISTS (
+                    SELECT FROM unnest(numbers) AS number
+                    WHERE NOT has_column_privilege(role.oid, source, number, 'SELECT')
+                )
+            )
+        )
+        SELECT role
+        FROM reading
+        WHERE is_named OR role = 0 OR role >= 16384  -- those below are the server's own
+          AND NOT EXISTS (SELECT FROM reading AS everybody WHERE everybody.role = 0)
+          AND NOT EXISTS (
+              SELECT FROM reading AS other
+              WHERE other.role <> reading.role
+                AND (other.is_named OR other.role IN (SELECT roleid FROM pg_auth_members))
+                AND pg_has_role(reading.role, other.role, 'USAGE')
+          )
+    $body$
+    """,
+    # What a semantic index is made of in the database, apart from its source: tables, views and functions. The rights
+    # to a function for searching are those to the live copy; nobody needs any to one that triggers call.
+    """
+    CREATE FUNCTION semantic.parts_v1(known_index integer)
+    RETURNS TABLE (generation_id integer, kind text, part oid, name text, owner oid, acl aclitem[], privilege text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT generation.id, part.kind, pg_class.oid, CAST(CAST(pg_class.oid AS regclass) AS text), relowner,
+               coalesce(relacl, acldefault('r', relowner)), 'SELECT'
+        FROM semantic.generation
+        CROSS JOIN LATERAL (
+            VALUES ('TABLE', generation.chunks), ('TABLE', generation.receipts),
+                   ('VIEW', to_regclass('semantic.chunks_' || generation.id)),
+                   ('VIEW', to_regclass('semantic.receipts_' || generation.id))
+        ) AS part (kind, relation)
+        JOIN pg_class ON pg_class.oid = part.relation
+        WHERE generation.index_id = known_index
+        UNION ALL
+        SELECT DISTINCT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text), proowner,
+               coalesce(proacl, acldefault('f', proowner)),
+               CASE WHEN prorettype <> CAST('trigger' AS regtype) THEN 'EXECUTE' END
+        FROM semantic.semantic_index
+        JOIN semantic.generation AS live ON live.index_id = semantic_index.id AND live.role = 'live'
+        JOIN pg_class AS chunks ON chunks.oid = live.chunks
+        JOIN pg_proc ON pronamespace = chunks.relnamespace AND starts_with(proname, semantic_index.name || '_')
+        LEFT JOIN pg_trigger ON tgfoid = pg_proc.oid AND tgrelid = ANY (
+            CAST(semantic_index.source AS oid) || ARRAY(SELECT relid FROM pg_partition_tree(semantic_index.source))
+        )
+        WHERE semantic_index.id = known_index AND (
+            proname = semantic_index.name || '_search' AND position('semantic.search_v1(asked' IN prosrc) > 0
+            OR proname = semantic_index.name || '_capture' AND prorettype = CAST('trigger' AS regtype)
+            OR tgfoid IS NOT NULL
+        )
+    $body$
+    """,
+    # The policies of a source, for reading, if a copy has all columns that they look at: the key, and the column that
+    # the index is declared with as `rights_by`. Then they are the copy's policies too. NULL if they look at others.
+    """
+    CREATE FUNCTION semantic.carried_policies_v1(index_source regclass, spec jsonb) RETURNS oid[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CASE WHEN count(*) FILTER (
+            WHERE pg_get_expr(polqual, polrelid) LIKE '%' || quote_ident(relname) || '.%'  -- it may name the table
+               OR EXISTS (
+                   SELECT FROM pg_depend
+                   LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
+                   WHERE classid = CAST('pg_policy' AS regclass) AND objid = pg_policy.oid
+                     AND refclassid = CAST('pg_class' AS regclass) AND refobjid = index_source AND deptype = 'n'
+                     AND attname IS DISTINCT FROM spec ->> 'rights_by'
+                     AND NOT coalesce(spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname)), false)
+               )
+        ) = 0 THEN coalesce(array_agg(pg_policy.oid ORDER BY polname), '{}') END
+        FROM pg_policy
+        JOIN pg_class ON pg_class.oid = polrelid
+        WHERE polrelid = index_source AND polcmd IN ('r', '*') AND polqual IS NOT NULL
+          AND spec ->> 'rights_by' IS NOT NULL
+        HAVING spec ->> 'rights_by' IS NOT NULL
+    $body$
+    """,
+    # The policies that a table of a copy needs; `own` is its name. They are those of the source, or one that asks the
+    # source for the row, with the rights and under the policies of whoever asks. None where the source has no row-level
+    # security.
+    """
+    CREATE FUNCTION semantic.policies_v1(relation regclass, own text) RETURNS TABLE (name text, definition text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH copy AS MATERIALIZED (
+            SELECT semantic_index.source, spec, semantic.carried_policies_v1(semantic_index.source, spec) AS carried
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
+            WHERE relation IN (generation.chunks, generation.receipts)
+        )
+        SELECT CAST(polname AS text), format(
+            'AS %s FOR SELECT TO %s USING (%s)', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+            (
+                SELECT string_agg(
+                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
+                )
+                FROM unnest(polroles) AS role
+            ),
+            pg_get_expr(polqual, polrelid)
+        )
+        FROM copy
+        JOIN pg_policy ON pg_policy.oid = ANY (carried)
+        UNION ALL
+        SELECT 'as_source', format(
+            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', copy.source,
+            string_agg(
+                format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number
+            )
+        )
+        FROM copy
+        CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        JOIN pg_attribute ON attrelid = copy.source AND attname = part.value ->> 'name'
+        JOIN pg_index ON indrelid = copy.source AND indisprimary
+        JOIN pg_opclass ON pg_opclass.oid = indclass[array_position(CAST(indkey AS smallint[]), attnum)]
+        JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+            AND amopstrategy = 3  -- the = of a b-tree
+        JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+        WHERE carried IS NULL
+        GROUP BY copy.source
+    $body$
+    """,
+    # The column that a copy has for policies to look at, apart from the key: a trigger fills it, and a foreign key that
+    # has it besides the key keeps it as it is in the source, in the statement that changes it there.
+    """
+    CREATE FUNCTION semantic.carry_v1() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        statement text := (
+            SELECT format(
+                'SELECT jsonb_build_object(%1$L, to_jsonb(_source.%1$I)) FROM %2$s AS _source WHERE (%3$s) = (%4$s)',
+                spec ->> 'rights_by', semantic_index.source,
+                string_agg(format('_source.%I', part.value ->> 'name'), ', ' ORDER BY part.number),
+                string_agg(format('($1).%I', part.value ->> 'name'), ', ' ORDER BY part.number)
+            )
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            CROSS JOIN jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+            WHERE TG_RELID IN (generation.chunks, generation.receipts)
+            GROUP BY spec, semantic_index.source
+        );
+        carried jsonb;
+    BEGIN
+        EXECUTE statement INTO carried USING NEW;
+        NEW := jsonb_populate_record(NEW, carried);
+        RETURN NEW;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.carry_rights_v1(generation_id integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        wanted record;
+        relation regclass;
+    BEGIN
+        SELECT generation.chunks, generation.receipts, source, spec ->> 'rights_by' AS name, attnum, attnotnull,
+               concat_ws(
+                   ' COLLATE ', format_type(atttypid, atttypmod),
+                   CAST(CAST(nullif(attcollation, 0) AS regcollation) AS text)
+               ) AS type,
+               key.columns, key.columns || ', ' || quote_ident(attname) AS all_columns, key.numbers
+        INTO wanted
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        CROSS JOIN LATERAL (
+            SELECT string_agg(quote_ident(attname), ', ' ORDER BY part.number) AS columns, array_agg(attnum) AS numbers,
+                   array_agg(CAST(attname AS text)) AS names
+            FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+            JOIN pg_attribute ON attrelid = source AND attname = part.value ->> 'name'
+        ) AS key
+        LEFT JOIN pg_attribute
+            ON attrelid = source AND attname = spec ->> 'rights_by' AND attnum > 0 AND NOT attisdropped
+        WHERE generation.id = carry_rights_v1.generation_id AND spec ->> 'rights_by' IS NOT NULL
+          AND spec ->> 'rights_by' <> ALL (key.names);
+        IF NOT FOUND THEN
+            RETURN;
+        ELSIF wanted.attnum IS NULL THEN
+            RAISE EXCEPTION 'table % has no column %, which rights_by names', wanted.source, wanted.name
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';
+        ELSIF NOT wanted.attnotnull OR NOT EXISTS (
+            SELECT FROM pg_index
+            WHERE indrelid = wanted.source AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL
+              AND indexprs IS NULL AND indnkeyatts = cardinality(wanted.numbers) + 1
+              AND wanted.numbers || wanted.attnum <@ (CAST(indkey AS smallint[]))
+              AND (CAST(indkey AS smallint[]))[0:indnkeyatts - 1] <@ (wanted.numbers || wanted.attnum)
+        ) THEN
+            RAISE EXCEPTION 'rights_by needs % to be NOT NULL and unique together with the key of %',
+                quote_ident(wanted.name), wanted.source
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
+                'Run: ALTER TABLE %s ALTER COLUMN %I SET NOT NULL, ADD UNIQUE (%s).', wanted.source, wanted.name,
+                wanted.all_columns
+            );
+        END IF;
+        FOREACH relation IN ARRAY ARRAY[wanted.chunks, wanted.receipts] LOOP
+            EXECUTE (
+                SELECT coalesce(
+                    string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', relation, conname), '; '), 'SELECT'
+                )
+                FROM pg_constraint
+                WHERE conrelid = relation AND confrelid = wanted.source AND contype = 'f'
+            );
+            EXECUTE format(
+                'ALTER TABLE %1$s ADD COLUMN %2$I %3$s NOT NULL, '
+                'ADD FOREIGN KEY (%4$s) REFERENCES %5$s (%4$s) ON UPDATE CASCADE ON DELETE CASCADE',
+                relation, wanted.name, wanted.type, wanted.all_columns, wanted.source
+            );
+            EXECUTE format('CREATE INDEX ON %s (%I)', relation, wanted.name);
+            EXECUTE format(
+                'CREATE TRIGGER carry BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION semantic.carry_v1()', relation
+            );
+        END LOOP;
+    END
+    $body$
+    """,
+    # What a policy was made as, and is: its comment says the same for as long as nobody alters it.
+    """
+    CREATE FUNCTION semantic.policy_mark_v1(relation regclass, policy name, definition text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT 'Made and followed by pg_semantic: ' || md5(concat_ws(
+            '|', definition, polpermissive, polcmd,
+            (SELECT string_agg(CAST(CAST(role AS regrole) AS text), ',' ORDER BY role) FROM unnest(polroles) AS role),
+            replace(pg_get_expr(polqual, polrelid), quote_ident(relname) || '.', 'own.')
+        ))
+        FROM pg_policy
+        JOIN pg_class ON pg_class.oid = polrelid
+        WHERE polrelid = relation AND polname = policy
+    $body$
+    """,
+    # Whether a table of a copy hides the rows that its source hides: row-level security as the source has it, each
+    # policy that is needed, and no other that could show rows.
+    """
+    CREATE FUNCTION semantic.is_secured_v1(relation regclass) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT coalesce(bool_and(
+            (own.relrowsecurity, own.relforcerowsecurity) = (source.relrowsecurity, source.relforcerowsecurity)
+            AND NOT EXISTS (
+                SELECT
+                FROM (
+                    SELECT polname, oid FROM pg_policy
+                    WHERE polrelid = own.oid AND (
+                        polpermissive
+                        OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
+                    )
+                ) AS policy
+                FULL JOIN semantic.policies_v1(relation, 'own') AS wanted ON wanted.name = policy.polname
+                WHERE obj_description(policy.oid, 'pg_policy')
+                    IS DISTINCT FROM semantic.policy_mark_v1(relation, CAST(wanted.name AS name), wanted.definition)
+                    OR wanted.name IS NULL OR policy.oid IS NULL
+            )
+        ), true)
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        JOIN pg_class AS source ON source.oid = semantic_index.source
+        JOIN pg_class AS own ON own.oid = relation
+        WHERE relation IN (generation.chunks, generation.receipts)
+    $body$
+    """,
+    # Makes it so.
+    """
+    CREATE FUNCTION semantic.secure_v1(relation regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        wanted record;
+        shown record;
+    BEGIN
+        SELECT source.relrowsecurity, source.relforcerowsecurity, quote_ident(own.relname) AS own INTO wanted
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        JOIN pg_class AS source ON source.oid = semantic_index.source
+        JOIN pg_class AS own ON own.oid = relation
+        WHERE relation IN (generation.chunks, generation.receipts);
+        EXECUTE format(
+            'ALTER TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY', relation,
+            CASE WHEN wanted.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END,
+            CASE WHEN wanted.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END
+        );
+        FOR shown IN
+            SELECT polname FROM pg_policy
+            WHERE polrelid = relation
+              AND (
+                  polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
+                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'own'))
+              )
+        LOOP
+            EXECUTE format('DROP POLICY %I ON %s', shown.polname, relation);
+        END LOOP;
+        FOR shown IN
+            SELECT made.name, made.definition, plain.definition AS marked
+            FROM semantic.policies_v1(relation, wanted.own) AS made
+            JOIN semantic.policies_v1(relation, 'own') AS plain USING (name)
+        LOOP
+            EXECUTE format('CREATE POLICY %I ON %s %s', shown.name, relation, shown.definition);
+            EXECUTE format(
+                'COMMENT ON POLICY %I ON %s IS %L', shown.name, relation,
+                semantic.policy_mark_v1(relation, CAST(shown.name AS name), shown.marked)
+            );
+        END LOOP;
+    END
+    $body$
+    """,
+    # What has to be run so that the parts of an index can be used by those who can use its source, and by nobody else:
+    # what closes comes first, then policies, then what opens. Nothing when all is as it should be.
+    """
+    CREATE FUNCTION semantic.due_rights_v1(known_index integer) RETURNS TABLE (step text, object text, statement text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH source AS MATERIALIZED (
+            SELECT relowner FROM semantic.semantic_index JOIN pg_class ON pg_class.oid = source
+            WHERE semantic_index.id = known_index
+        ),
+        part AS MATERIALIZED (
+            SELECT parts.*, kind = 'TABLE' AND NOT semantic.is_secured_v1(parts.part) AS bare,
+                   CASE kind WHEN 'VIEW' THEN 'TABLE' ELSE kind END || ' ' || name AS target
+            FROM semantic.parts_v1(known_index) AS parts
+        ),
+        reader AS MATERIALIZED (
+            SELECT id AS generation_id, found.reader AS role
+            FROM semantic.generation CROSS JOIN LATERAL semantic.readers_v1(id) AS found (reader)
+            WHERE index_id = known_index
+        ),
+        wanted AS MATERIALIZED (
+            SELECT part, target, role, privilege FROM part JOIN reader USING (generation_id)
+            WHERE privilege IS NOT NULL AND role <> owner
+            UNION
+            SELECT part, target, relowner, unnest(
+                CASE kind WHEN 'FUNCTION' THEN ARRAY['EXECUTE'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END
+            )
+            FROM part CROSS JOIN source
+            WHERE owner <> relowner AND kind <> 'TABLE'
+        ),
+        present AS MATERIALIZED (
+            SELECT part, target, name, grantee AS role, privilege_type AS privilege, is_grantable AS too_much, bare
+            FROM part CROSS JOIN LATERAL aclexplode(acl)
+            WHERE grantee <> owner
+            UNION
+            SELECT part, target, name, grantee, privilege_type, true, bare
+            FROM part
+            JOIN pg_attribute ON attrelid = part AND kind <> 'FUNCTION' AND NOT attisdropped
+            CROSS JOIN LATERAL aclexplode(attacl)
+            WHERE grantee <> owner
+        ),
+        closed AS MATERIALIZED (
+            SELECT part, target, name, role
+            FROM present LEFT JOIN wanted USING (part, target, role, privilege)
+            GROUP BY part, target, name, role
+            HAVING bool_or(too_much OR bare OR wanted.part IS NULL)
+        ),
+        due (number, step, object, statement) AS (
+            SELECT 1, 'own', name, format('ALTER TABLE %s OWNER TO %s', name, CAST(relowner AS regrole))
+            FROM part CROSS JOIN source
+            WHERE kind = 'TABLE' AND owner <> relowner
+            UNION ALL
+            SELECT 2, 'close', name, format(
+                'REVOKE ALL ON %s FROM %s CASCADE', target,
+                CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END
+            )
+            FROM closed
+            UNION ALL
+            SELECT 3, 'secure', name, format('SELECT semantic.secure_v1(%L)', name) FROM part WHERE bare
+            UNION ALL
+            SELECT 4, 'open', named.name, format(
+                'GRANT %s ON %s TO %s', string_agg(wanted.privilege, ', '), wanted.target,
+                CASE wanted.role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(wanted.role AS regrole) AS text) END
+            )
+            FROM wanted
+            JOIN (SELECT part, name FROM part) AS named USING (part)
+            LEFT JOIN present USING (part, role, privilege)
+            LEFT JOIN closed USING (part, role)
+            WHERE present.part IS NULL OR closed.part IS NOT NULL
+            GROUP BY named.name, wanted.target, wanted.role
+        )
+        SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
+    $body$
+    """,
+    # Runs what is due, or what closes alone, and says who can read the index by now.
+    """
+    CREATE FUNCTION semantic.follow_rights_v1(known_index integer, only_close boolean DEFAULT false) RETURNS SETOF text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        due record;
+        said boolean := false;
+    BEGIN
+        PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is of our own choosing
+        FOR due IN
+            SELECT * FROM semantic.due_rights_v1(known_index) AS every WHERE every.step = 'close' OR NOT only_close
+        LOOP
+            EXECUTE due.statement;
+            said := said OR due.step IN ('secure', 'open') OR due.object NOT LIKE '%(%';
+            RETURN NEXT due.statement;
+        END LOOP;
+        IF said THEN
+            RAISE NOTICE '%', semantic.rights_said_v1(known_index);
+        END IF;
+    END
+    $body$
+    """,
+    # How a copy hides rows: not at all, by asking its source, or by a column of its own.
+    """
+    CREATE FUNCTION semantic.rights_kind_v1(generation_id integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CASE WHEN NOT relrowsecurity THEN 'open'
+            WHEN EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = 'as_source') THEN 'source'
+            ELSE 'local' END
+        FROM semantic.generation JOIN pg_class ON pg_class.oid = generation.receipts
+        WHERE generation.id = rights_kind_v1.generation_id
+    $body$
+    """,
+    # The rights to an index in a sentence.
+    """
+    CREATE FUNCTION semantic.rights_said_v1(known_index integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT format(
+            'Semantic index %s can be read by %s, as %s can; %s. Only the owner can write to it.', semantic_index.name,
+            coalesce(
+                (
+                    SELECT string_agg(
+                        CASE role WHEN 0 THEN 'every role' ELSE CAST(CAST(role AS regrole) AS text) END, ', '
+                        ORDER BY role
+                    )
+                    FROM semantic.readers_v1(live.id) AS role
+                ),
+                'no role but its owner'
+            ),
+            semantic_index.source,
+            CASE semantic.rights_kind_v1(live.id)
+                WHEN 'open' THEN 'no row is hidden'
+                WHEN 'source' THEN 'its policies ask the table which rows a role can see'
+                ELSE 'the policies of the table apply to it, by a column of its own'
+            END
+        )
+        FROM semantic.semantic_index
+        JOIN semantic.generation AS live ON live.index_id = semantic_index.id AND live.role = 'live'
+        WHERE semantic_index.id = known_index
+    $body$
+    """,
+    # A view has the rights of who asks; who may ask is what the rights of the source say.
     """
     CREATE FUNCTION semantic.expose_v1(generation_id integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -20,6 +505,7 @@ FUNCTIONS = (
     DECLARE
         shown record;
     BEGIN
+        PERFORM semantic.carry_rights_v1(generation_id);
         FOR shown IN
             SELECT 'chunks_' || id AS name, chunks AS relation FROM semantic.generation WHERE id = generation_id
             UNION ALL
@@ -28,8 +514,8 @@ FUNCTIONS = (
             EXECUTE format(
                 'CREATE VIEW semantic.%I WITH (security_invoker) AS SELECT * FROM %s', shown.name, shown.relation
             );
-            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON semantic.%I TO PUBLIC', shown.name);
         END LOOP;
+        PERFORM semantic.follow_rights_v1(index_id) FROM semantic.generation WHERE id = generation_id;
     END
     $body$
     """,
@@ -55,28 +541,186 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Waits for everybody else at these tables, one after the other; those that are gone are passed over.
+    # How long DDL of ours waits for tables that others use, in seconds: SET semantic.lock_seconds = 120. It ends well
+    # before a statement_timeout would.
     """
-    CREATE FUNCTION semantic.lock_v1(VARIADIC relations regclass[]) RETURNS void
+    CREATE FUNCTION semantic.lock_seconds_v1() RETURNS double precision
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN least(
+        CAST(coalesce(nullif(current_setting('semantic.lock_seconds', true), ''), '30') AS double precision),
+        0.8 * CAST(nullif(
+            extract(epoch FROM CAST(current_setting('statement_timeout') AS interval)), 0
+        ) AS double precision)
+    )
+    """,
+    # Locks tables and their partitions, in this order, within a fifth of a second in all; those that are gone are
+    # passed over. A role that may set deadlock_timeout has an autovacuum that is in the way cancelled by the server.
+    """
+    CREATE FUNCTION semantic.lock_once_v1(mode text, relations regclass[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
+    AS $body$
+    DECLARE
+        deadline timestamptz := clock_timestamp() + interval '200 ms';
+        usual text := current_setting('deadlock_timeout');
+        can_hurry boolean := has_parameter_privilege('deadlock_timeout', 'SET');
+        part record;
+    BEGIN
+        PERFORM set_config('deadlock_timeout', '50ms', true) WHERE can_hurry;
+        FOR part IN
+            SELECT CAST(CAST(tree.relid AS regclass) AS text) AS name
+            FROM unnest(relations) WITH ORDINALITY AS wanted (relation, number)
+            CROSS JOIN LATERAL (
+                SELECT relation AS relid, 0 AS level
+                UNION ALL
+                SELECT relid, level FROM pg_partition_tree(relation) WHERE level > 0
+            ) AS tree
+            JOIN pg_class ON pg_class.oid = tree.relid
+            ORDER BY wanted.number, tree.level, tree.relid
+        LOOP
+            PERFORM set_config('lock_timeout', CAST(CAST(
+                greatest(1, 1000 * extract(epoch FROM deadline - clock_timestamp())) AS integer
+            ) AS text), true);
+            EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', part.name, mode);
+        END LOOP;
+        PERFORM set_config('deadlock_timeout', usual, true) WHERE can_hurry;
+    END
+    $body$
+    """,
+    # The processes whose locks on tables or their partitions are in the way of this mode.
+    """
+    CREATE FUNCTION semantic.lock_holders_v1(mode text, relations regclass[]) RETURNS text[]
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    RETURN ARRAY(
+        SELECT DISTINCT coalesce(CAST(held.pid AS text), 'a prepared transaction')
+        FROM pg_locks AS held
+        WHERE held.granted AND held.locktype = 'relation' AND held.pid IS DISTINCT FROM pg_backend_pid()
+          AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND held.relation = ANY (
+              CAST(relations AS oid[])
+              || ARRAY(SELECT relid FROM unnest(relations) AS wanted, pg_partition_tree(wanted))
+          )
+          AND (lock_holders_v1.mode = 'ACCESS EXCLUSIVE' OR held.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+        ORDER BY 1
+    )
+    """,
+    # The lock that every DDL of ours on a user's table begins with. Whoever waits for a lock makes others wait behind
+    # it: so this waits for a fifth of a second, gives back what it has got, and tries again after a pause, for as long
+    # as lock_seconds_v1 says. A transaction that has locked a table that others write to does not try again, since they
+    # would wait meanwhile. Ends builds of late indexes, whose locks last for minutes, and which a worker begins again.
+    """
+    CREATE FUNCTION semantic.lock_v1(mode text, VARIADIC relations regclass[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
-        there record;
+        deadline timestamptz := clock_timestamp() + make_interval(secs => semantic.lock_seconds_v1());
+        longest_pause double precision := 0.05;
+        pause double precision;
+        is_last boolean := EXISTS (
+            SELECT FROM pg_locks
+            WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
+              AND pg_locks.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+              AND (relation = ANY (relations) OR relation IN (SELECT source FROM semantic.semantic_index))
+        );
+        first_holders text[];
+        holders text[];
     BEGIN
-        FOR there IN
-            SELECT CAST(CAST(pg_class.oid AS regclass) AS text) AS name
-            FROM unnest(relations) WITH ORDINALITY AS wanted (relation, number)
-            JOIN pg_class ON pg_class.oid = wanted.relation
-            ORDER BY wanted.number
+        IF mode NOT IN ('SHARE ROW EXCLUSIVE', 'ACCESS EXCLUSIVE') THEN
+            RAISE EXCEPTION 'lock mode % is unknown', quote_literal(mode) USING ERRCODE = 'invalid_parameter_value';
+        END IF;
         LOOP
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', there.name);
+            PERFORM pg_cancel_backend(build.pid)
+            FROM pg_stat_progress_create_index AS build
+            JOIN pg_stat_activity AS builder ON builder.pid = build.pid
+            WHERE mode = 'ACCESS EXCLUSIVE' AND build.relid = ANY (relations)
+              AND build.relid IN (SELECT unnest(ARRAY[chunks, receipts]) FROM semantic.generation)
+              AND pg_has_role(builder.usesysid, 'USAGE');
+            BEGIN
+                PERFORM semantic.lock_once_v1(mode, relations);
+                RETURN;
+            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                holders := semantic.lock_holders_v1(mode, relations);
+                first_holders := coalesce(first_holders, holders);
+                pause := random() * longest_pause;
+                IF is_last OR clock_timestamp() + make_interval(secs => pause + 0.2) > deadline THEN
+                    RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
+                        array_to_string(array_remove(relations, NULL), ', '),
+                        coalesce(
+                            (SELECT string_agg(pid, ', ') FROM unnest(holders) AS pid WHERE pid = ANY (first_holders)),
+                            nullif(array_to_string(holders, ', '), ''),
+                            'gone by now'
+                        )
+                    USING ERRCODE = 'lock_not_available',
+                        HINT = CASE WHEN is_last
+                            THEN 'Other tables are locked in this transaction, so it cannot wait for these: do this in '
+                                'a transaction of its own. '
+                            ELSE '' END
+                            || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
+                END IF;
+            END;
+            PERFORM pg_sleep(pause);
+            longest_pause := least(1, longest_pause * 2);
         END LOOP;
     END
     $body$
     """,
+    # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
+    # the oldest copy first; searchers and workers have views before tables.
+    """
+    CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN ARRAY(
+        SELECT part.relation
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL (
+            VALUES (1, 0, source), (2, generation.id, to_regclass('semantic.receipts_' || generation.id)),
+                   (3, generation.id, receipts), (4, generation.id, to_regclass('semantic.chunks_' || generation.id)),
+                   (5, generation.id, chunks)
+        ) AS part (place, of_generation, relation)
+        JOIN pg_class ON pg_class.oid = part.relation
+        WHERE semantic_index.id = known_index AND generation.id = coalesce(only_generation, generation.id)
+        GROUP BY part.place, part.of_generation, part.relation
+        ORDER BY part.of_generation, part.place
+    )
+    """,
+    # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
+    # there are any is asked of the indexes, generation by generation, and so costs next to nothing.
+    """
+    CREATE FUNCTION semantic.sweep_v1(most integer) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH RECURSIVE marked (id) AS (
+            SELECT min(generation_id) FROM semantic.mark
+            UNION ALL
+            SELECT (SELECT min(generation_id) FROM semantic.mark WHERE generation_id > marked.id)
+            FROM marked WHERE marked.id IS NOT NULL
+        ), queued (id) AS (
+            SELECT min(generation_id) FROM semantic.job
+            UNION ALL
+            SELECT (SELECT min(generation_id) FROM semantic.job WHERE generation_id > queued.id)
+            FROM queued WHERE queued.id IS NOT NULL
+        ), marks AS (
+            DELETE FROM semantic.mark WHERE ctid = ANY (ARRAY(
+                SELECT mark.ctid FROM semantic.mark
+                WHERE generation_id = ANY (ARRAY(SELECT id FROM marked EXCEPT SELECT id FROM semantic.generation))
+                LIMIT most
+            ))
+            RETURNING 1
+        ), jobs AS (
+            DELETE FROM semantic.job WHERE ctid = ANY (ARRAY(
+                SELECT job.ctid FROM semantic.job
+                WHERE generation_id = ANY (ARRAY(SELECT id FROM queued EXCEPT SELECT id FROM semantic.generation))
+                LIMIT most
+            ))
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM marks) + (SELECT count(*) FROM jobs)
+    $body$
+    """,
     # Drops the tables of a copy, its views, and what is known of it. The tables of the live one are left to who calls.
-    # Locks the source before anything that hangs on it, as writers do. Marks go before jobs: a worker that is making
-    # jobs of them is waited for, and its jobs are found.
+    # Marks go before jobs: a worker that is making jobs of them is waited for, and its jobs are found. What there is of
+    # these beyond ten thousand is left for sweep_v1, since the source is locked meanwhile.
     """
     CREATE FUNCTION semantic.forget_generation_v1(generation_id integer, and_tables boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -85,12 +729,10 @@ FUNCTIONS = (
         gone semantic.generation;
         doomed record;
     BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, id))
+        FROM semantic.generation
+        WHERE id = generation_id;
         SELECT * INTO gone FROM semantic.generation WHERE id = generation_id FOR UPDATE;
-        PERFORM semantic.lock_v1(source) FROM semantic.semantic_index WHERE id = gone.index_id;
-        PERFORM pg_cancel_backend(build.pid)  -- a build of an index, with which the drop might wait in a circle
-        FROM pg_stat_progress_create_index AS build
-        JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-        WHERE build.relid IN (gone.chunks, gone.receipts) AND pg_has_role(builder.usesysid, 'USAGE');
         FOR doomed IN
             SELECT 'VIEW' AS kind, CAST(CAST(pg_class.oid AS regclass) AS text) AS name
             FROM (VALUES ('semantic.chunks_' || gone.id), ('semantic.receipts_' || gone.id)) AS view (name)
@@ -103,8 +745,12 @@ FUNCTIONS = (
         LOOP
             EXECUTE format('DROP %s %s', doomed.kind, doomed.name);
         END LOOP;
-        DELETE FROM semantic.mark WHERE mark.generation_id = gone.id;
-        DELETE FROM semantic.job WHERE job.generation_id = gone.id;
+        DELETE FROM semantic.mark WHERE ctid = ANY (
+            ARRAY(SELECT mark.ctid FROM semantic.mark WHERE mark.generation_id = gone.id LIMIT 10000)
+        );
+        DELETE FROM semantic.job WHERE ctid = ANY (
+            ARRAY(SELECT job.ctid FROM semantic.job WHERE job.generation_id = gone.id LIMIT 10000)
+        );
         DELETE FROM semantic.generation WHERE id = gone.id;
         DELETE FROM semantic.encoder
         WHERE id = gone.encoder_id
@@ -125,9 +771,8 @@ FUNCTIONS = (
         SELECT array_agg(id), array_agg(role) INTO ghosts, roles
         FROM semantic.generation
         WHERE index_id = known_index AND role <> 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = chunks);
+        PERFORM semantic.sweep_v1(10000);  -- before anything is locked
         PERFORM semantic.forget_generation_v1(id, true) FROM unnest(ghosts) AS id;
-        DELETE FROM semantic.mark WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE id = mark.generation_id);
-        DELETE FROM semantic.job WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE id = job.generation_id);
         RETURN coalesce(roles, '{}');
     END
     $body$
@@ -141,6 +786,9 @@ FUNCTIONS = (
     DECLARE
         known semantic.generation;
     BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, id))
+        FROM semantic.generation
+        WHERE id = generation_id AND role = expected AND role <> 'live';
         SELECT * INTO known FROM semantic.generation WHERE id = generation_id FOR UPDATE;
         IF known.role IS DISTINCT FROM expected OR known.role = 'live'
             OR known.role_since > clock_timestamp() - make_interval(secs => seconds) THEN
@@ -170,7 +818,48 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.recipe_v1(spec jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
+    RETURN jsonb_build_object('lexical', NULL, 'rights_by', NULL) || (spec - '{name,table,schema,key}'::text[])
+    """,
+    # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
+    """
+    CREATE FUNCTION semantic.text_v1(value anynonarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT CAST($1 AS pg_catalog.text) $body$
+    """,
+    """
+    CREATE FUNCTION semantic.text_v1(value anyarray) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $body$ SELECT pg_catalog.array_to_string($1, E'\\n') $body$
+    """,
+    # Whether columns of a type can be text columns: strings, enums, domains over these, and arrays of them.
+    """
+    CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
+            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
+        FROM pg_type AS base
+        LEFT JOIN pg_type AS element ON element.oid = base.typelem
+        WHERE base.oid = type
+    )
+    """,
+    # A spec with the key types as the chunk table has them now, under the names that they have now.
+    """
+    CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN spec || jsonb_build_object('key', (
+        SELECT jsonb_agg(
+            part.value || jsonb_build_object('type', coalesce(format_type(atttypid, atttypmod) || CASE
+                WHEN attcollation <> typcollation THEN format(' COLLATE %I.%I', nspname, collname) ELSE ''
+            END, part.value ->> 'type'))
+            ORDER BY part.number
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN pg_attribute ON attrelid = chunks AND attname = part.value ->> 'name' AND NOT attisdropped
+        LEFT JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+        LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+    ))
     """,
     # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
     """
@@ -215,8 +904,7 @@ FUNCTIONS = (
         FROM jsonb_array_elements_text(spec -> 'columns') WITH ORDINALITY AS named (value, number)
         LEFT JOIN pg_attribute
             ON attrelid = index_source AND attname = named.value AND attnum > 0 AND NOT attisdropped
-        LEFT JOIN pg_type ON pg_type.oid = atttypid
-        WHERE typcategory IS NULL OR to_begin AND typcategory <> 'S'
+        WHERE atttypid IS NULL OR to_begin AND NOT semantic.is_text_v1(atttypid)
         ORDER BY named.number
         LIMIT 1;
         IF FOUND AND wanting.type IS NULL THEN
@@ -228,9 +916,51 @@ FUNCTIONS = (
         ELSIF FOUND THEN
             RAISE EXCEPTION 'column % of table % is not text but %',
                 quote_ident(wanting.name), index_source, wanting.type
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns.';
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns, or add a generated column '
+                'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
+    $body$
+    """,
+    # The type of a column with its collation, as ALTER TABLE takes it, and the same of the type that a domain is over.
+    """
+    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS TABLE (name text, base text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT concat(format_type(atttypid, atttypmod), place.name),
+               concat(format_type(coalesce(nullif(typbasetype, 0), atttypid), CASE typtype
+                   WHEN 'd' THEN typtypmod ELSE atttypmod END), place.name)
+        FROM pg_attribute
+        JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN LATERAL (
+            SELECT format(' COLLATE %I.%I', nspname, collname)
+            FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
+            WHERE pg_collation.oid = attcollation
+        ) AS place (name) ON true
+        WHERE attrelid = relation AND attname = part
+    $body$
+    """,
+    # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
+    # domain is its base type here. `quick` says that the copy can be altered without being written again.
+    """
+    CREATE FUNCTION semantic.altered_key_v1(known_index integer)
+    RETURNS TABLE (generation_id integer, relation regclass, part name, has text, wanted text, quick boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
+               own.atttypid = source.atttypid
+                   OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype)
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
+        JOIN pg_attribute AS own
+            ON own.attrelid IN (generation.chunks, generation.receipts) AND own.attname = key.value ->> 'name'
+        JOIN pg_attribute AS source
+            ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
+        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
+        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
     $body$
     """,
     # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
@@ -246,6 +976,75 @@ FUNCTIONS = (
             ON attrelid = semantic_index.source AND attname = named.value AND attnum > 0 AND NOT attisdropped
         WHERE semantic_index.id = known_index
         GROUP BY named.value
+    $body$
+    """,
+    # The columns that capture compares: a virtual generated column, of PostgreSQL 18, is in no transition table, so the
+    # columns that it is computed from stand in for it. Partitions may each compute it in their own way.
+    """
+    CREATE FUNCTION semantic.captured_columns_v1(known_index integer, index_source regclass)
+    RETURNS TABLE (name text, there boolean, by_live boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH virtual AS (
+            SELECT generated.attname AS name, pg_attrdef.oid AS expression, part.relid
+            FROM (SELECT index_source AS relid UNION SELECT relid FROM pg_partition_tree(index_source)) AS part
+            JOIN pg_attribute AS generated ON generated.attrelid = part.relid AND generated.attgenerated = 'v'
+            JOIN pg_attrdef ON adrelid = part.relid AND adnum = generated.attnum
+        )
+        SELECT name, there, by_live
+        FROM semantic.columns_v1(known_index)
+        WHERE name NOT IN (SELECT virtual.name FROM virtual)
+        UNION
+        SELECT base.attname, true, true
+        FROM semantic.columns_v1(known_index) AS read
+        JOIN virtual ON virtual.name = read.name
+        JOIN pg_depend
+            ON classid = CAST('pg_attrdef' AS regclass) AND objid = virtual.expression
+            AND refclassid = CAST('pg_class' AS regclass) AND refobjid = virtual.relid AND refobjsubid > 0
+        JOIN pg_attribute AS base
+            ON base.attrelid = virtual.relid AND base.attnum = refobjsubid AND base.attgenerated = ''
+    $body$
+    """,
+    # The condition that an old row and a new one have the same key, by the operators of the index that keeps the key
+    # unique: they need not be in pg_catalog. Refuses a key that a FULL JOIN can not be made on.
+    """
+    CREATE FUNCTION semantic.same_key_v1(index_source regclass, key text[]) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        comparison record;
+    BEGIN
+        SELECT string_agg(
+                   format('old_rows.%1$I OPERATOR(%2$I.%3$s) new_rows.%1$I', attname, nspname, coalesce(oprname, '=')),
+                   ' AND ' ORDER BY number
+               ) AS condition,
+               bool_and(coalesce(oprcanmerge, true)) OR bool_and(coalesce(oprcanhash, true)) AS can_join,
+               string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY number) AS columns
+        INTO comparison
+        FROM unnest(key) WITH ORDINALITY AS named (name, number)
+        JOIN pg_attribute ON attrelid = index_source AND attname = named.name AND NOT attisdropped
+        LEFT JOIN LATERAL (
+            SELECT opcfamily, opcintype
+            FROM pg_index
+            CROSS JOIN unnest(indkey, indclass) AS part (attnum, opclass)
+            JOIN pg_opclass ON pg_opclass.oid = part.opclass
+            WHERE indrelid = index_source AND indisunique AND indpred IS NULL
+              AND part.attnum = pg_attribute.attnum
+            ORDER BY indisprimary DESC, indexrelid
+            LIMIT 1
+        ) AS unique_by ON true
+        LEFT JOIN pg_amop
+            ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype AND amopstrategy = 3
+        LEFT JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
+        IF NOT comparison.can_join THEN
+            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator can neither merge nor '
+                'hash', index_source, comparison.columns
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
+        END IF;
+        RETURN comparison.condition;
+    END
     $body$
     """,
     # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
@@ -268,7 +1067,7 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = format('Put all of it beside the table: %s.', semantic.apart_v1(known_index));
         END IF;
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', index_source);
+        PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', index_source);
         FOR place IN
             SELECT '/*function*/' AS mark, format('%I.%I', nspname, function_name) AS filling
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -278,24 +1077,39 @@ FUNCTIONS = (
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
+            SELECT '/*generation_rows*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
+            FROM semantic.generation
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT '/*same_key*/', replace(
+                semantic.same_key_v1(
+                    index_source,
+                    ARRAY(SELECT part ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key') AS part)
+                ),
+                '''', ''''''
+            )
+            FROM semantic.generation
+            WHERE index_id = known_index AND role = 'live'
+            UNION ALL
             SELECT rows.mark, replace(
-                string_agg(
+                coalesce(string_agg(
                     format(
                         CASE WHEN read.there OR read.by_live THEN 'CAST(%1$s.%2$I AS TEXT) COLLATE "C"'
                             ELSE 'pg_catalog.to_jsonb(%1$s) ->> %2$L' END,
                         rows.alias, read.name
                     ),
                     ', ' ORDER BY read.name
-                ),
+                ), 'NULL'),
                 '''', ''''''
             )
             FROM (VALUES ('/*old_text*/', 'old_rows'), ('/*new_text*/', 'new_rows')) AS rows (mark, alias)
-            CROSS JOIN semantic.columns_v1(known_index) AS read
+            LEFT JOIN semantic.captured_columns_v1(known_index, index_source) AS read ON true
             GROUP BY rows.mark
         LOOP
             statement := replace(statement, place.mark, place.filling);
         END LOOP;
         EXECUTE statement;
+        PERFORM semantic.follow_rights_v1(known_index);
         INSERT INTO semantic.mark (generation_id)
         SELECT DISTINCT generation.id
         FROM semantic.generation
@@ -331,6 +1145,8 @@ FUNCTIONS = (
                 HINT = 'A copy that is being built has to be switched to, or dropped, first.';
         ELSIF newest.role = 'next' THEN
             PERFORM semantic.forget_generation_v1(newest.id, true);
+        ELSE
+            PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', index_source);
         END IF;
     END
     $body$
@@ -350,17 +1166,18 @@ FUNCTIONS = (
     BEGIN
         PERFORM semantic.require_columns_v1(index_source, target, true);
         PERFORM CAST(target #>> '{lexical,config}' AS regconfig);
-        INSERT INTO semantic.encoder (id, reference, dimensions)
-        VALUES (next_encoder_id, target #>> '{encoder,reference}', (target #>> '{encoder,dimensions}')::integer)
+        INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
+        VALUES (
+            next_encoder_id,
+            target #>> '{encoder,reference}',
+            (target #>> '{encoder,dimensions}')::integer,
+            target #>> '{encoder,query_prompt}',
+            target #>> '{encoder,document_prompt}'
+        )
         ON CONFLICT DO NOTHING;
         INSERT INTO semantic.generation (index_id, role, encoder_id, chunks, receipts, spec)
         VALUES (known_index, 'next', next_encoder_id, next_chunks, next_receipts, target)
         RETURNING id INTO made;
-        PERFORM semantic.same_rights_v1(pair.live, pair.next, NOT relrowsecurity)  -- it has no policies yet
-        FROM semantic.generation
-        CROSS JOIN LATERAL (VALUES (chunks, next_chunks), (receipts, next_receipts)) AS pair (live, next)
-        JOIN pg_class ON pg_class.oid = pair.live
-        WHERE index_id = known_index AND role = 'live';
         PERFORM semantic.expose_v1(made);
         RETURN made;
     END
@@ -388,78 +1205,6 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What a table's owner has granted to others, on all of it or on a column.
-    """
-    CREATE FUNCTION semantic.grants_v1(relation regclass)
-    RETURNS TABLE (grantee text, privilege text, of_column name, is_grantable boolean)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    AS $body$
-        SELECT CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(granted.grantee AS regrole) AS text) END,
-               granted.privilege_type, part.of_column, granted.is_grantable
-        FROM pg_class
-        CROSS JOIN LATERAL (
-            SELECT NULL, relacl
-            UNION ALL
-            SELECT attname, attacl FROM pg_attribute WHERE attrelid = pg_class.oid AND NOT attisdropped
-        ) AS part (of_column, acl)
-        CROSS JOIN LATERAL aclexplode(part.acl) AS granted
-        WHERE pg_class.oid = relation AND granted.grantee <> relowner
-    $body$
-    """,
-    # Who owns and may use the live copy, and nobody else, owns and may use another; or, for now, its owner alone.
-    """
-    CREATE FUNCTION semantic.same_rights_v1(live regclass, other regclass, and_grants boolean) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $body$
-    DECLARE
-        owner oid := (SELECT relowner FROM pg_class WHERE oid = live);
-        granted record;
-    BEGIN
-        IF owner <> (SELECT relowner FROM pg_class WHERE oid = other) THEN
-            EXECUTE format('ALTER TABLE %s OWNER TO %s', other, CAST(owner AS regrole));
-        END IF;
-        FOR granted IN SELECT DISTINCT grantee FROM semantic.grants_v1(other) LOOP
-            EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', other, granted.grantee);
-        END LOOP;
-        FOR granted IN
-            SELECT *
-            FROM semantic.grants_v1(live)
-            WHERE and_grants AND (of_column IS NULL OR EXISTS (
-                SELECT FROM pg_attribute WHERE attrelid = other AND attname = of_column AND NOT attisdropped
-            ))
-        LOOP
-            EXECUTE format(
-                'GRANT %s%s ON %s TO %s%s', granted.privilege,
-                coalesce(' (' || quote_ident(granted.of_column) || ')', ''), other, granted.grantee,
-                CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
-            );
-        END LOOP;
-    END
-    $body$
-    """,
-    # Refuses a copy that would show rows which the live one hides. Policies are not compared: with none, none is shown.
-    """
-    CREATE FUNCTION semantic.require_row_security_v1(live regclass, other regclass) RETURNS void
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-    AS $body$
-    DECLARE
-        here pg_class;
-        there pg_class;
-    BEGIN
-        SELECT * INTO here FROM pg_class WHERE oid = live;
-        SELECT * INTO there FROM pg_class WHERE oid = other;
-        IF (here.relrowsecurity, here.relforcerowsecurity) <> (there.relrowsecurity, there.relforcerowsecurity) THEN
-            RAISE EXCEPTION 'row-level security of % is not as that of %, which is live', other, live
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
-                'Run: ALTER TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY%s.', other,
-                CASE WHEN here.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END,
-                CASE WHEN here.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END,
-                CASE WHEN here.relrowsecurity THEN '; and CREATE POLICY, as for the live copy' ELSE '' END
-            );
-        END IF;
-    END
-    $body$
-    """,
     # A copy of this role becomes live; the one that was becomes the previous one, or next again when it goes back.
     """
     CREATE FUNCTION semantic.switch_generation_v1(generation_id integer, switched text) RETURNS void
@@ -472,6 +1217,15 @@ FUNCTIONS = (
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC ARRAY(
+            SELECT part.relation
+            FROM semantic.generation AS one
+            CROSS JOIN LATERAL (VALUES (1, one.receipts), (2, one.chunks)) AS part (place, relation)
+            WHERE one.index_id = another.index_id AND (one.role = 'live' OR one.id = generation_id)
+            ORDER BY one.id, part.place  -- as a DELETE does
+        ))
+        FROM semantic.generation AS another  -- before rows of the registry, which a worker would have to wait for
+        WHERE another.id = generation_id AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
@@ -483,19 +1237,13 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop that copy first.';
         END IF;
         PERFORM semantic.require_columns_v1(of_source, chosen.spec, false);
-        EXECUTE format(
-            'LOCK TABLE %s, %s, %s, %s IN ACCESS EXCLUSIVE MODE',
-            live.chunks, live.receipts, chosen.chunks, chosen.receipts
-        );
-        PERFORM semantic.require_row_security_v1(pair.live, pair.chosen),
-                semantic.same_rights_v1(pair.live, pair.chosen, true)
-        FROM (VALUES (live.chunks, chosen.chunks), (live.receipts, chosen.receipts)) AS pair (live, chosen);
         PERFORM semantic.rename_v1(relation, stem, stem || '__' || becomes)
         FROM unnest(ARRAY[live.chunks, live.receipts]) AS relation;
         PERFORM semantic.rename_v1(relation, stem || '__' || switched, stem)
         FROM unnest(ARRAY[chosen.chunks, chosen.receipts]) AS relation;
         UPDATE semantic.generation SET role = becomes, role_since = now() WHERE id = live.id;
         UPDATE semantic.generation SET role = 'live', role_since = now() WHERE id = chosen.id;
+        PERFORM semantic.follow_rights_v1(chosen.index_id);
     END
     $body$
     """,
@@ -512,7 +1260,7 @@ FUNCTIONS = (
             SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
         );
     BEGIN
-        PERFORM semantic.lock_v1(index_source);
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
         PERFORM semantic.switch_generation_v1(previous.id, 'previous')
         FROM semantic.generation AS previous
         JOIN semantic.generation AS live ON live.index_id = known_index AND live.role = 'live'
@@ -588,9 +1336,11 @@ FUNCTIONS = (
         known semantic.semantic_index;
         stale record;
     BEGIN
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', adopted);
-        SELECT * INTO known FROM semantic.semantic_index WHERE id = known_index FOR UPDATE;
+        SELECT * INTO known FROM semantic.semantic_index WHERE id = known_index FOR NO KEY UPDATE;
         PERFORM semantic.require_adoptable_v1(known_index, adopted);
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC adopted || ARRAY(
+            SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = known.source
+        ));
         IF known.source <> adopted THEN
             FOR stale IN
                 SELECT format('DROP TRIGGER %I ON %s', tgname, CAST(tgrelid AS regclass)) AS statement
@@ -642,7 +1392,7 @@ FUNCTIONS = (
             ) THEN 'its key has other columns or types'
             WHEN NOT EXISTS (
                 SELECT FROM pg_index
-                WHERE indrelid = relation.oid AND indisunique AND indisvalid AND indimmediate AND indpred IS NULL
+                WHERE indrelid = relation.oid AND indisprimary AND indisvalid AND indimmediate
                   AND indnkeyatts = jsonb_array_length(generation.spec -> 'key')
                   AND NOT EXISTS (
                       SELECT FROM unnest(indkey::int2[]) WITH ORDINALITY AS part (attnum, number)
@@ -651,7 +1401,7 @@ FUNCTIONS = (
                           SELECT value ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key')
                       ))
                   )
-            ) THEN 'its key is neither a primary key nor unique'
+            ) THEN 'its primary key is not the key of the index'
         END INTO problem
         FROM semantic.generation
         JOIN pg_class AS place ON place.oid = generation.chunks
@@ -718,7 +1468,7 @@ FUNCTIONS = (
 
 
 def upgrade() -> None:
-    for statement in (COLUMNS, *FUNCTIONS):
+    for statement in (*COLUMNS, *FUNCTIONS):
         op.execute(statement)
     op.execute("SELECT semantic.expose_v1(id) FROM semantic.generation")
 
@@ -742,12 +1492,18 @@ def downgrade() -> None:
     """)
     op.execute(
         "DROP FUNCTION semantic.release_partition, semantic.require_adoptable_v1, semantic.adopt_v1, "
-        "semantic.require_named_v1, semantic.require_source_v1, semantic.require_encoder_v1, "
-        "semantic.withdraw_generation_v1, "
-        "semantic.switch_generation_v1, semantic.rename_v1, semantic.begin_generation_v1, "
-        "semantic.prepare_generation_v1, semantic.watch_v1, semantic.columns_v1, semantic.require_columns_v1, "
-        "semantic.apart_v1, semantic.recipe_v1, semantic.require_row_security_v1, semantic.same_rights_v1, "
-        "semantic.grants_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, semantic.forget_ghosts_v1, "
-        "semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, semantic.expose_v1"
+        "semantic.require_named_v1, semantic.require_source_v1, "
+        "semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
+        "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
+        "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
+        "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
+        "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
+        "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
+        "semantic.due_rights_v1, semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, "
+        "semantic.policies_v1, semantic.parts_v1, semantic.readers_v1, semantic.sweep_v1, semantic.relations_v1, "
+        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1, "
+        "semantic.is_text_v1, semantic.text_v1(anyarray), semantic.text_v1(anynonarray)"
     )
+    op.execute("DROP FUNCTION semantic.carry_rights_v1, semantic.carry_v1, semantic.carried_policies_v1")
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

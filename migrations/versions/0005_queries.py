@@ -317,6 +317,43 @@ SEARCH = (
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
     )
     """,
+    # The condition that two rows have the same key, by the operators of the primary key, wherever these are.
+    """
+    CREATE FUNCTION semantic.equal_v1(source regclass, spec jsonb, one text, other text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT string_agg(
+            format('%1$s%2$I OPERATOR(%3$I.%4$s) %5$s%2$I', one, attname, nspname, oprname, other), ' AND '
+        )
+        FROM pg_constraint
+        JOIN pg_index ON indexrelid = conindid
+        CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS part (number, class)
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
+        JOIN pg_opclass ON pg_opclass.oid = part.class
+        JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+            AND amopstrategy = 3
+        JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+        WHERE conrelid = source AND contype = 'p'
+            AND spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
+    )
+    """,
+    # The keys that a search is for, of parameters 5 and on: a table called given. Keys that are arrays or
+    # records come as texts, since unnest would take these apart too.
+    """
+    CREATE FUNCTION semantic.given_keys_v1(spec jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT format(
+            '(SELECT %s FROM unnest(%s) AS listed (%s)) AS given',
+            string_agg(format('CAST(%1$I AS %2$s) AS %1$I', part.value ->> 'name',
+                              split_part(part.value ->> 'type', ' COLLATE ', 1)), ', ' ORDER BY number),
+            string_agg('$' || number + 4, ', ' ORDER BY number),
+            string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY number)
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+    )
+    """,
     # What the templates of a search have in braces.
     """
     CREATE FUNCTION semantic.search_places_v1(generation integer, depth integer, filtered boolean) RETURNS jsonb
@@ -325,12 +362,18 @@ SEARCH = (
         SELECT jsonb_build_object(
             'key', semantic.key_v1(spec, ''),
             'source_key', semantic.key_v1(spec, 'source.'),
-            'chunk_key', semantic.key_v1(spec, 'chunk.'),
-            'other_key', semantic.key_v1(spec, 'other.'),
+            'chunk_of_source', semantic.equal_v1(source, spec, 'chunk.', 'source.'),
+            'chunk_of_found', semantic.equal_v1(source, spec, 'chunk.', 'found.'),
+            'other_of_chunk', semantic.equal_v1(source, spec, 'other.', 'chunk.'),
+            'source_of_matched', semantic.equal_v1(source, spec, 'source.', 'matched.'),
+            'dense_is_lexical', semantic.equal_v1(source, spec, 'dense.', 'lexical.'),
+            'either_key', (
+                SELECT string_agg(format('coalesce(dense.%1$I, lexical.%1$I) AS %1$I', part ->> 'name'), ', ')
+                FROM jsonb_array_elements(spec -> 'key') AS part
+            ),
             'receipt_key', semantic.key_v1(spec, 'receipt.'),
-            'matched_key', semantic.key_v1(spec, 'matched.'),
             'found_key', semantic.key_v1(spec, 'found.'),
-            'source', source,
+            'source', CASE relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || source,
             'chunks', 'semantic.chunks_' || id,
             'receipts', 'semantic.receipts_' || id,
             'generation', id,
@@ -341,10 +384,8 @@ SEARCH = (
                 THEN ', ' || semantic.key_v1(spec, 'source.')
             END,
             'filter', CASE WHEN filtered THEN format(
-                '(%s) IN (SELECT * FROM unnest(%s))',
-                semantic.key_v1(spec, 'source.'),
-                (SELECT string_agg('$' || number, ', ') FROM generate_series(5, 4 + jsonb_array_length(spec -> 'key'))
-                    AS parameter (number))
+                'EXISTS (SELECT FROM %s WHERE %s)',
+                semantic.given_keys_v1(spec), semantic.equal_v1(source, spec, 'source.', 'given.')
             ) ELSE 'true' END,
             'filtered', filtered,
             'config', format('CAST(%L AS regconfig)', spec #>> '{lexical,config}'),
@@ -355,7 +396,7 @@ SEARCH = (
             'product', 'OPERATOR($vector.<#>)'
         )
         FROM (
-            SELECT generation.id, spec, CASE relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || source AS source
+            SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source, relkind
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
             JOIN pg_class ON pg_class.oid = source
@@ -375,11 +416,11 @@ SEARCH = (
             near AS MATERIALIZED (
                 SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS _value
                 FROM {source} AS source
-                JOIN {chunks} AS chunk ON ({chunk_key}) = ({source_key})
+                JOIN {chunks} AS chunk ON {chunk_of_source}
                 WHERE NOT {filtered} AND (
                     SELECT other.ordinal = chunk.ordinal
                     FROM {chunks} AS other
-                    WHERE ({other_key}) = ({chunk_key})
+                    WHERE {other_of_chunk}
                     ORDER BY (other.vector {distance} {vector}) + 0, other.ordinal
                     LIMIT 1
                 )
@@ -394,7 +435,7 @@ SEARCH = (
                 CROSS JOIN LATERAL (
                     SELECT (chunk.vector {distance} {vector}) + 0 AS distance
                     FROM {chunks} AS chunk
-                    WHERE ({chunk_key}) = ({source_key})
+                    WHERE {chunk_of_source}
                     ORDER BY distance
                     LIMIT 1
                 ) AS nearest
@@ -426,19 +467,19 @@ SEARCH = (
                     WHERE receipt.lexemes @@ (SELECT matching FROM words)
                     ORDER BY _value DESC, {receipt_key}
                 ) AS matched
-                JOIN {source} AS source ON ({source_key}) = ({matched_key})
+                JOIN {source} AS source ON {source_of_matched}
                 WHERE {filter}
                 ORDER BY matched._value DESC, {source_key}
                 LIMIT {depth}
             )$sql$;
         hybrid text := $sql$
             hybrid AS MATERIALIZED (
-                SELECT {key}, reach._step,
+                SELECT {either_key}, reach._step,
                        CASE WHEN dense._rank <= reach._step THEN 1 / (CAST(60 AS double precision) + dense._rank)
                             ELSE 0 END
                        + CASE WHEN lexical._rank <= reach._step THEN 1 / (CAST(60 AS double precision) + lexical._rank)
                               ELSE 0 END AS _value
-                FROM dense FULL JOIN lexical USING ({key})
+                FROM dense FULL JOIN lexical ON {dense_is_lexical}
                 CROSS JOIN LATERAL (
                     SELECT min(100 * (1 << doubled)) AS _step
                     FROM generate_series(0, 7) AS doubled
@@ -456,7 +497,7 @@ SEARCH = (
             LEFT JOIN LATERAL (
                 SELECT chunk.content, chunk.ordinal
                 FROM {chunks} AS chunk
-                WHERE ({chunk_key}) = ({found_key})
+                WHERE {chunk_of_found}
                 ORDER BY {relevance}, chunk.ordinal
                 LIMIT 1
             ) AS passage ON true
@@ -584,10 +625,10 @@ SEARCH = (
             'filtered', string_agg(format('$%s IS NOT NULL', 3 + number), ' OR ' ORDER BY number),
             'keys', string_agg(format('$%s', 3 + number), ', ' ORDER BY number),
             'filters', string_agg(
-                format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, type), ', '
+                format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, given), ', '
                 ORDER BY number
             ),
-            'types', string_agg(type || '[]', ', ' ORDER BY number),
+            'types', string_agg(given || '[]', ', ' ORDER BY number),
             'found', string_agg(
                 format('%I %s', CASE WHEN attname = ANY(taken) THEN 'key_' || attname ELSE attname END, type), ', '
                 ORDER BY number
@@ -600,9 +641,11 @@ SEARCH = (
         JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
         CROSS JOIN LATERAL (
             SELECT number, CAST(attname AS text) AS attname, format_type(atttypid, NULL) AS type,
+                   CASE WHEN typcategory IN ('A', 'C') THEN 'text' ELSE format_type(atttypid, NULL) END AS given,
                    jsonb_array_length(live.spec -> 'key') > 1 AS many
             FROM jsonb_array_elements(live.spec -> 'key') WITH ORDINALITY AS part (value, number)
             JOIN pg_attribute ON attrelid = chunks.oid AND attname = part.value ->> 'name'
+            JOIN pg_type ON pg_type.oid = atttypid
         ) AS key
         WHERE index.id = known_index
         GROUP BY nspname, index.name;
@@ -614,6 +657,62 @@ SEARCH = (
             'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
             'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
         );
+        PERFORM semantic.follow_rights_v1(known_index);
+    END
+    $body$
+    """,
+    # Gives the tables of all copies of an index the key that its source has by now: ALTER TABLE on each, and what
+    # depends on a key is made again. A large index on vectors is dropped before its table is written again; a worker
+    # builds it. Rows that the server refused until now are tried again.
+    """
+    CREATE FUNCTION semantic.refresh_key_v1(known_index integer, key jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        due record;
+    BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
+        PERFORM semantic.unmake_search_v1(known_index);
+        FOR due IN
+            SELECT format('DROP VIEW semantic.%I', relname) AS step, 1 AS number
+            FROM semantic.generation
+            JOIN pg_class ON pg_class.oid IN (
+                to_regclass('semantic.chunks_' || generation.id), to_regclass('semantic.receipts_' || generation.id)
+            )
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT format('DROP POLICY %I ON %s', polname, CAST(polrelid AS regclass)), 2
+            FROM semantic.generation
+            JOIN pg_policy ON polrelid IN (generation.chunks, generation.receipts)
+            WHERE index_id = known_index
+              AND starts_with(obj_description(pg_policy.oid, 'pg_policy'), 'Made and followed by pg_semantic')
+            UNION ALL
+            SELECT format('DROP INDEX %s', CAST(indexrelid AS regclass)), 3
+            FROM semantic.generation
+            JOIN pg_index ON indrelid = generation.chunks
+            JOIN pg_class ON pg_class.oid = indexrelid AND pg_relation_size(indexrelid) > 16000000
+            JOIN pg_am ON pg_am.oid = relam AND amname = 'hnsw'
+            WHERE index_id = known_index AND EXISTS (
+                SELECT FROM semantic.altered_key_v1(known_index) WHERE relation = generation.chunks AND NOT quick
+            )
+            UNION ALL
+            SELECT format('ALTER TABLE %s %s', relation, string_agg(
+                format('ALTER COLUMN %1$I TYPE %2$s USING CAST(%1$I AS %3$s)', part, wanted,
+                       regexp_replace(wanted, ' COLLATE .*', '')), ', ')), 4
+            FROM semantic.altered_key_v1(known_index)
+            GROUP BY relation
+            ORDER BY number, step
+        LOOP
+            EXECUTE due.step;
+        END LOOP;
+        UPDATE semantic.generation SET spec = jsonb_set(spec, '{key}', refresh_key_v1.key) WHERE index_id = known_index;
+        PERFORM semantic.expose_v1(id) FROM semantic.generation WHERE index_id = known_index ORDER BY id;
+        PERFORM semantic.make_search_v1(known_index);
+        UPDATE semantic.job
+        SET state = 'pending', attempts = 0, error = NULL, available_at = now()
+        FROM semantic.generation
+        WHERE generation.index_id = known_index AND job.generation_id = generation.id
+          AND state = 'failed' AND error LIKE '%(SQLSTATE %)';
     END
     $body$
     """,
@@ -651,6 +750,111 @@ SEARCH = (
     """,
 )
 
+RIGHTS = (
+    # What every role may read in our schema. Besides, every role may call the functions that run with the caller's own
+    # rights, and of those that run with the owner's, the ones that a query's vector is asked for by.
+    """
+    CREATE FUNCTION semantic.public_rights_v1() RETURNS TABLE (object text, of_column name, privilege text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT 'SCHEMA semantic', NULL, 'USAGE'
+        UNION ALL
+        SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
+        FROM unnest(ARRAY['encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
+        UNION ALL
+        SELECT 'TABLE semantic.generation', attname, 'SELECT'
+        FROM pg_attribute
+        WHERE attrelid = CAST('semantic.generation' AS regclass) AND attnum > 0 AND NOT attisdropped
+          AND attname <> 'backfill_after'  -- a row's key
+        UNION ALL
+        SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), NULL, 'EXECUTE'
+        FROM pg_proc
+        WHERE pronamespace = CAST('semantic' AS regnamespace) AND (
+            NOT prosecdef OR proname IN ('ask_worker_v1', 'await_query_v1', 'known_query_v1', 'request_query_v1')
+        )
+    $body$
+    """,
+    # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
+    # The views of generations have the rights that their index has. Owners of sources and of functions that append
+    # marks keep what they were granted.
+    """
+    CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH part (object, owner, acl, of_column) AS MATERIALIZED (
+            SELECT 'SCHEMA semantic', nspowner, coalesce(nspacl, acldefault('n', nspowner)), CAST(NULL AS name)
+            FROM pg_namespace WHERE nspname = 'semantic'
+            UNION ALL
+            SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || CAST(CAST(oid AS regclass) AS text),
+                   relowner,
+                   coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN CAST('s' AS "char") ELSE 'r' END, relowner)),
+                   NULL
+            FROM pg_class
+            WHERE relnamespace = CAST('semantic' AS regnamespace) AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+              AND relname !~ '^(chunks|receipts)_[0-9]+$'
+            UNION ALL
+            SELECT 'TABLE ' || CAST(CAST(attrelid AS regclass) AS text), relowner, attacl, attname
+            FROM pg_class
+            JOIN pg_attribute ON attrelid = pg_class.oid AND attacl IS NOT NULL AND NOT attisdropped
+            WHERE relnamespace = CAST('semantic' AS regnamespace) AND relname !~ '^(chunks|receipts)_[0-9]+$'
+            UNION ALL
+            SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), proowner,
+                   coalesce(proacl, acldefault('f', proowner)), NULL
+            FROM pg_proc WHERE pronamespace = CAST('semantic' AS regnamespace)
+        ),
+        wanted AS MATERIALIZED (SELECT *, coalesce(of_column, '') AS place FROM semantic.public_rights_v1()),
+        present AS MATERIALIZED (
+            SELECT object, coalesce(of_column, '') AS place, grantee, privilege_type AS privilege, is_grantable
+            FROM part CROSS JOIN LATERAL aclexplode(acl)
+            WHERE grantee <> owner AND grantee NOT IN (
+                SELECT relowner FROM semantic.semantic_index JOIN pg_class ON pg_class.oid = source
+                UNION ALL
+                SELECT parts.owner FROM semantic.semantic_index CROSS JOIN LATERAL semantic.parts_v1(id) AS parts
+                WHERE parts.kind = 'FUNCTION'
+            )
+        ),
+        closed AS MATERIALIZED (
+            SELECT object, grantee
+            FROM present LEFT JOIN wanted USING (object, place, privilege)
+            GROUP BY object, grantee
+            HAVING bool_or(grantee <> 0 OR is_grantable OR wanted.object IS NULL)
+        )
+        SELECT 'close', object, format(
+            'REVOKE ALL ON %s FROM %s CASCADE', object,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(grantee AS regrole) AS text) END
+        )
+        FROM closed
+        UNION ALL
+        SELECT 'open', wanted.object, format(
+            'GRANT %s%s ON %s TO PUBLIC', min(wanted.privilege),
+            ' (' || string_agg(quote_ident(wanted.of_column), ', ') || ')', wanted.object
+        )
+        FROM wanted
+        JOIN (SELECT DISTINCT object FROM part) AS there USING (object)
+        LEFT JOIN present USING (object, place, privilege)
+        LEFT JOIN closed ON closed.object = wanted.object AND closed.grantee = 0
+        WHERE present.object IS NULL OR closed.object IS NOT NULL
+        GROUP BY wanted.object
+        ORDER BY 1, 2, 3
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.close_schema_v1() RETURNS SETOF text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        due record;
+    BEGIN
+        PERFORM pg_advisory_xact_lock(723628196, 0);
+        FOR due IN SELECT * FROM semantic.due_schema_rights_v1() LOOP
+            EXECUTE due.statement;
+            RETURN NEXT due.statement;
+        END LOOP;
+    END
+    $body$
+    """,
+)
+
 # The role that upgrades need not be one that may create functions beside every table.
 MAKE_ALL = """
     DO $body$
@@ -675,17 +879,21 @@ def upgrade() -> None:
         op.execute(statement)
     extension = "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace"
     vector = op.get_bind().scalar(sa.text(f"{extension} WHERE extname = 'vector'"))
-    for statement in (*FUNCTIONS, *SEARCH):
+    for statement in (*FUNCTIONS, *SEARCH, *RIGHTS):
         op.execute(statement.replace("$vector", vector))
+    op.execute("SELECT semantic.close_schema_v1()")
     op.execute(MAKE_ALL)
 
 
 def downgrade() -> None:
     op.execute("SELECT semantic.unmake_search_v1(id) FROM semantic.semantic_index")
     op.execute("DROP PROCEDURE semantic.embed_query, semantic.embed_query_v1")
+    op.execute("DROP FUNCTION semantic.close_schema_v1, semantic.due_schema_rights_v1, semantic.public_rights_v1")
     op.execute(
-        "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.make_search_v1, "
+        "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.refresh_key_v1, "
+        " semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
+        "semantic.given_keys_v1, semantic.equal_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
         "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, "
         "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "

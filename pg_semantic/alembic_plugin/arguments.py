@@ -16,6 +16,7 @@ _NAMELESS: dict[str, Any] = {
     "hnsw": {},
     "lexical": None,
 }
+_MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "rights_by")
 
 
 def of(spec: IndexSpec) -> dict[str, Any]:
@@ -25,11 +26,19 @@ def of(spec: IndexSpec) -> dict[str, Any]:
         "key": {column.name: column.type for column in spec.key},
         "encoder": spec.encoder.reference,
         "dimensions": spec.encoder.dimensions,
+        "query_prompt": spec.encoder.query_prompt,
+        "document_prompt": spec.encoder.document_prompt,
         "chunking": dataclasses.asdict(spec.chunking) if spec.chunking else None,
         "storage": spec.storage,
         "hnsw": dataclasses.asdict(spec.hnsw),
         "lexical": dataclasses.asdict(spec.lexical) if spec.lexical else None,
+        "rights_by": spec.rights_by,
     }
+
+
+def written(spec: IndexSpec) -> dict[str, Any]:
+    """The arguments that a migration writes down: prompts and ``rights_by`` only where they are declared."""
+    return {name: value for name, value in of(spec).items() if value is not None or name not in _MAY_BE_LEFT_OUT}
 
 
 def changed(target: IndexSpec, was: IndexSpec) -> dict[str, Any]:
@@ -46,10 +55,13 @@ def spec(  # noqa: PLR0913 - what can be declared
     key: Mapping[str, str],
     encoder: str,
     dimensions: int,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
     chunking: Mapping[str, Any] | None,
     storage: str,
     hnsw: Mapping[str, int],
     lexical: Mapping[str, Any] | None,
+    rights_by: str | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
     """The spec of these arguments."""
@@ -59,11 +71,12 @@ def spec(  # noqa: PLR0913 - what can be declared
         schema=schema,
         key=tuple(KeyColumn(column, type_name) for column, type_name in key.items()),
         columns=tuple(columns),
-        encoder=EncoderSpec(encoder, dimensions),
+        encoder=EncoderSpec(encoder, dimensions, query_prompt, document_prompt),
         chunking=None if chunking is None else Chunking(**chunking),
         storage=cast("Storage", storage),
         hnsw=Hnsw(**hnsw),
         lexical=None if lexical is None else Lexical(**lexical),
+        rights_by=rights_by,
     )
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.schema import ExecutableDDLElement
 
-from pg_semantic import database, ddl
+from pg_semantic import database, ddl, sources
 from pg_semantic.alembic_plugin import arguments
 from pg_semantic.spec import IndexSpec
 
@@ -23,9 +24,12 @@ class SemanticIndexOp(MigrateOperation):
         """What it executes."""
         raise NotImplementedError
 
+    def require_source(self, connection: sa.Connection) -> None:
+        """Raises `errors.DeclarationError` if the source cannot be what the operation takes it to be."""
+
     def call(self) -> tuple[list[Any], dict[str, Any]]:
         """The positional and the named arguments with which a migration calls it."""
-        given = arguments.of(self.spec)
+        given = arguments.written(self.spec)
         return [self.spec.name, self.spec.table, given.pop("columns")], given
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
@@ -53,6 +57,10 @@ class CreateSemanticIndexOp(SemanticIndexOp):
     def statements(self) -> list[ExecutableDDLElement]:
         """What it executes."""
         return ddl.create(self.spec)
+
+    def require_source(self, connection: sa.Connection) -> None:
+        """Raises `errors.DeclarationError` for a source that can have no semantic index."""
+        sources.key_of(connection, self.spec.schema, self.spec.table)
 
     def reverse(self) -> "DropSemanticIndexOp":
         """The operation that undoes it."""
@@ -173,5 +181,7 @@ def run(operations: Operations, operation: SemanticIndexOp) -> None:
     with database.translated():
         if not operations.migration_context.as_sql:
             database.require_installed(operations.get_bind())
+            database.require_pgvector_found(operations.get_bind())
+            operation.require_source(operations.get_bind())
         for statement in operation.statements():
             operations.execute(statement)

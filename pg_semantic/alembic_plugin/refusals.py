@@ -32,7 +32,7 @@ def refuse_another_source(declared: IndexSpec, stored: IndexSpec) -> None:
             "op.rename_table into a migration of its own, upgrade, and autogenerate again; the index follows its "
             "table. If it is another table: pass another name=..."
         )
-    if _written_alike(declared.key) != _written_alike(stored.key):
+    if keys.normalized(declared.key) != keys.normalized(stored.key):
         raise errors.DeclarationError(
             f"The key of table {declared.table!r} is {_shown(stored.key)} in semantic index {declared.name!r}, and "
             f"{_shown(declared.key)} is declared. A semantic index can not change its key: take it out of the mapped "
@@ -85,11 +85,7 @@ def _stays_text(operation: AlterColumnOp) -> bool:
 
 def _but_for_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
     recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.hnsw, spec.lexical)
-    return (sides.place(context, spec.schema, spec.table), _written_alike(spec.key), recipe)
-
-
-def _written_alike(key: Sequence[KeyColumn]) -> list[tuple[str, str]]:
-    return [(column.name, keys.written_alike(column.type)) for column in key]
+    return (sides.place(context, spec.schema, spec.table), keys.normalized(spec.key), recipe)
 
 
 def _shown(key: Sequence[KeyColumn]) -> str:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, settings
+from pg_semantic.spec import EncoderSpec
 
 Dsn = Annotated[
     str | None,
@@ -18,7 +19,30 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")]
+QueryPrompt = Annotated[
+    str | None, typer.Option(help="Put before queries, in place of the encoder's own prompt; '' for none.")
+]
+DocumentPrompt = Annotated[
+    str | None, typer.Option(help="Put before documents, in place of the encoder's own prompt; '' for none.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table for a person.")]
+
+
+def warn_of_prompts(encoder: EncoderSpec) -> None:
+    """Says on standard error if an encoder looks like one that expects prompts and none is declared."""
+    if lacking := encoder.lacking:
+        typer.echo(
+            f"Warning: encoder {encoder.reference!r} looks like {lacking.family}, which expects a prompt before texts, "
+            f"unless its own files name one. Give {lacking.options}, or '' for no prompt.",
+            err=True,
+        )
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: each example on a line of its own, which is never wrapped."""
+    heading = "Example:" if len(commands) == 1 else "Examples:"
+    return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])
 
 
 @contextlib.contextmanager

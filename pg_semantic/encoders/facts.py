@@ -16,6 +16,8 @@ class Facts:
     precision: str | None
     dimensions: int
     max_tokens: int
+    query_prompt: str | None  # None where only the encoder's server knows it
+    document_prompt: str | None
     fingerprint: str
     least_cosine: float | None  # to the vectors of 32-bit arithmetic, on the self-check
     texts_per_second: float
@@ -34,6 +36,8 @@ def of(encoder: Encoder, texts: Sequence[str]) -> Facts:
         precision=backend.precision if backend else None,
         dimensions=encoder.dimensions,
         max_tokens=encoder.max_tokens,
+        query_prompt=getattr(encoder, "query_prompt", None),
+        document_prompt=getattr(encoder, "document_prompt", None),
         fingerprint=encoder.fingerprint,
         least_cosine=getattr(encoder, "least_cosine", None),
         texts_per_second=round(len(texts) / seconds, 1),

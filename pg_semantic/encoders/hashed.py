@@ -15,9 +15,13 @@ _WORD = re.compile(r"\w+")
 class HashedEncoder:
     """Sums one pseudo-random unit vector a word, drawn from the word's hash. Safe to share between threads."""
 
-    def __init__(self, dimensions: int, *, max_tokens: int = 256) -> None:
+    def __init__(
+        self, dimensions: int, *, max_tokens: int = 256, query_prompt: str = "", document_prompt: str = ""
+    ) -> None:
         self.dimensions = dimensions
         self.max_tokens = max_tokens
+        self.query_prompt = query_prompt
+        self.document_prompt = document_prompt
 
     @property
     def reference(self) -> str:
@@ -32,33 +36,40 @@ class HashedEncoder:
     @property
     def fingerprint(self) -> str:
         """As `base.Encoder.fingerprint`."""
-        return hashlib.sha256(f"{self.reference}:{self.max_tokens}:1".encode()).hexdigest()
+        identity = f"{self.reference}:{self.max_tokens}:1"
+        if self.query_prompt or self.document_prompt:
+            identity += repr((self.query_prompt, self.document_prompt))
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """As `base.Encoder.encode_documents`."""
+        return self._vectors(texts, self.document_prompt)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_queries`."""
+        return self._vectors(texts, self.query_prompt)
+
+    def _vectors(self, texts: Sequence[str], prompt: str) -> Vectors:
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
-            for word in _words(text)[: self.max_tokens] or [""]:
+            for word in _words(prompt + text)[: self.max_tokens] or [""]:
                 vectors[row] += _direction(word, self.dimensions)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
         return vectors
 
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_queries`."""
-        return self.encode_documents(texts)
-
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As `base.Encoder.count_tokens`; a token is a word."""
-        return [len(_words(text)) for text in texts]
+        return [len(_words(self.document_prompt + text)) for text in texts]
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        from semantic_text_splitter import TextSplitter
+        from pg_semantic.encoders import windows
 
         def length(text: str) -> int:
             return len(_words(text))
 
-        return TextSplitter.from_callback(length, max_tokens, overlap=overlap_tokens).chunks
+        room = max_tokens - len(_words(self.document_prompt))
+        return functools.partial(windows.cut, count=length, max_tokens=room, overlap_tokens=overlap_tokens)
 
 
 def _words(text: str) -> list[str]:

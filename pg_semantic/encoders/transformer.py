@@ -47,6 +47,8 @@ class TransformerEncoder:
         self._query_tokens = Tokens(transformer, "query", beside=self._tokens)
         self._splitters = Splitters(self._tokens.copies.counting, self.count_tokens, remember=self._tokens.remember)
         self.max_tokens = self._tokens.limit
+        self.query_prompt = self._query_tokens.prompt
+        self.document_prompt = self._tokens.prompt
         self.fingerprint = _fingerprint(
             transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
         )

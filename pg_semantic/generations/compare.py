@@ -130,7 +130,12 @@ class _Asked:
         known = generation.spec.encoder
         bound = declare.bind(generation.spec)
         tables = dataclasses.replace(generation.tables, source=bound.tables.source)
-        encoder = encoders.load(known.reference, dimensions=known.dimensions)
+        encoder = encoders.load(
+            known.reference,
+            dimensions=known.dimensions,
+            query_prompt=known.query_prompt,
+            document_prompt=known.document_prompt,
+        )
         return cls(dataclasses.replace(bound, tables=tables), encoder, limit)
 
     def keys(self, session: orm.Session, text: str) -> list[str]:

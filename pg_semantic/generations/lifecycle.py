@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, ddl, errors, registry, sql
+from pg_semantic import database, ddl, errors, jobqueue, registry, sql
 from pg_semantic.generations.coverage import coverage
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Role
@@ -19,7 +19,6 @@ from pg_semantic.sync.verify import Page
 # Searchers may ask a generation for so long after it was live: longer than `search.following.FRESH_SECONDS`.
 _GRACE_SECONDS = 5.0
 _BYTES = {"halfvec": 2, "vector": 4}
-_LOCKED = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     """
     if target == live.spec:
         raise errors.DeclarationError(f"Semantic index {live.name!r} is just as asked for: there is nothing to change.")
-    with _translated(engine, live):
+    with database.translated():
         return _begin(engine, live, target)
 
 
@@ -62,6 +61,7 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     with _step(engine) as connection:
         database.require_installed(connection)
+        database.require_pgvector_found(connection)
         same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(
@@ -89,7 +89,7 @@ def switch(
     chosen = find(engine, name, "next")
     if not force and (missing := coverage(engine, chosen, on_page=on_page).missing(least)):
         raise errors.GenerationError(f"{chosen.title} is not ready: {'; '.join(missing)}. Run a worker, or force it.")
-    with _translated(engine, chosen, and_source=False):
+    with database.translated():
         _exchange(engine, chosen)
 
 
@@ -100,7 +100,7 @@ def rollback(engine: sa.Engine, name: str, *, drop_next: bool = False) -> None:
     `errors.GenerationError` when there is such a copy otherwise, or when the one before was dropped.
     """
     chosen = find(engine, name, "previous")
-    with _translated(engine, chosen, and_source=drop_next):
+    with database.translated():
         _exchange(engine, chosen, drop_next=drop_next)
 
 
@@ -118,14 +118,15 @@ def drop(engine: sa.Engine, name: str, role: Role) -> None:
     with database.translated(), transaction.begin(engine) as connection:
         since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar() or 0
     threading.Event().wait(max(0.0, _GRACE_SECONDS - since + 0.1))
-    with _translated(engine, chosen):
+    with database.translated():
         _drop(engine, chosen)
+        jobqueue.sweep(engine)
 
 
 def clear(engine: sa.Engine, name: str) -> list[str]:
     """Forgets copies of a semantic index whose tables were dropped by hand; gives the roles that they had."""
     live = find(engine, name, "live")
-    with _translated(engine, live):
+    with database.translated():
         return _cleared(engine, live)
 
 
@@ -149,6 +150,7 @@ def _of_role(connection: sa.Connection, live: Generation, role: Role) -> Generat
 def _exchange(engine: sa.Engine, chosen: Generation, *, drop_next: bool = False) -> None:
     with _step(engine) as connection:
         if drop_next:
+            connection.execute(sql.statement("registry", "lock_index"), {"generation": chosen.id})
             connection.execute(sql.statement("registry", "forget_next"), {"generation": chosen.id})
         binds = {"generation": chosen.id, "role": chosen.role}
         connection.execute(sql.statement("registry", "switch"), binds)
@@ -170,29 +172,8 @@ def _cleared(engine: sa.Engine, live: Generation) -> list[str]:
 
 
 @contextlib.contextmanager
-def _translated(engine: sa.Engine, generation: Generation, *, and_source: bool = True) -> Iterator[None]:
-    """Errors of the driver come out as ours; when a lock was waited for in vain, with the processes that have it."""
-    with database.translated():
-        try:
-            yield
-        except exc.DBAPIError as error:
-            if database.sqlstate(error) != _LOCKED:
-                raise
-            with transaction.begin(engine) as connection:
-                binds = {"generation": generation.id, "and_source": and_source}
-                pids = (
-                    ", ".join(map(str, connection.scalars(sql.statement("registry", "holders"), binds)))
-                    or "gone by now"
-                )
-            raise errors.DatabaseError(
-                f"The tables of {generation.qualified_name} are in use by other transactions (pid: {pids}), which were "
-                "waited for. Try again when they have ended; SELECT pg_terminate_backend(pid) ends one."
-            ) from error
-
-
-@contextlib.contextmanager
 def _step(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction in which the database's refusals are ours; it gives way to who holds the tables for longer."""
+    """A transaction in which the database's refusals are ours; `semantic.lock_v1` says how it waits for tables."""
     try:
         with transaction.begin(engine) as connection:
             yield connection

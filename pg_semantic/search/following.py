@@ -171,7 +171,12 @@ class Following:
 
 def load(spec: EncoderSpec) -> QueryEncoder:
     """The encoder of a spec, by its name; raises what `encoders.load` raises."""
-    loaded: Encoder = encoders.load(spec.reference, dimensions=spec.dimensions)
+    loaded: Encoder = encoders.load(
+        spec.reference,
+        dimensions=spec.dimensions,
+        query_prompt=spec.query_prompt,
+        document_prompt=spec.document_prompt,
+    )
     return QueryEncoder(loaded)
 
 

@@ -18,9 +18,14 @@ from pg_semantic.service import limits, trouble
 from pg_semantic.service.context import Shared
 from pg_semantic.service.limits import Asked, Name, Text
 
-router = APIRouter(prefix="/v1", tags=["embeddings"])
+router = APIRouter(tags=["embeddings"])
 
 _MOST_DIMENSIONS = 100_000
+_OTHERS_TYPES = {"search_query": "query", "search_document": "document", "passage": "document"}  # Cohere's, NVIDIA's
+_ARE_TOKENS = (
+    "these are token ids of an unknown tokenizer: send texts. LangChain's OpenAIEmbeddings sends texts with "
+    "check_embedding_ctx_length=False."
+)
 
 
 class Wanted(Asked):
@@ -40,6 +45,18 @@ class Wanted(Asked):
     truncate: Annotated[
         bool, Field(description="Leave out the end of a text that the encoder can not read whole, and say how many.")
     ] = False
+
+    @pydantic.field_validator("input", mode="before")
+    @classmethod
+    def _is_text(cls, given: object) -> object:
+        if isinstance(given, list) and any(isinstance(one, int | list) for one in given):
+            raise ValueError(_ARE_TOKENS)
+        return given
+
+    @pydantic.field_validator("input_type", mode="before")
+    @classmethod
+    def _in_our_words(cls, given: object) -> object:
+        return _OTHERS_TYPES.get(given, given) if isinstance(given, str) else given
 
     @property
     def texts(self) -> list[str]:
@@ -82,6 +99,8 @@ class Listed(pydantic.BaseModel):
     fingerprint: str
     dimensions: int
     max_tokens: int
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
 
 class Listing(pydantic.BaseModel):
@@ -91,7 +110,9 @@ class Listing(pydantic.BaseModel):
     data: list[Listed]
 
 
-@router.post("/embeddings", response_model=Embeddings)
+@router.post("/v1/embeddings", response_model=Embeddings)
+@router.post("/v1/embeddings/", include_in_schema=False)
+@router.post("/embeddings", include_in_schema=False)  # of a client whose base is not /v1
 async def embeddings(wanted: Wanted, shared: Shared) -> Response:
     """Vectors of texts."""
     encoder = shared.fleet.encoder(wanted.model)
@@ -106,13 +127,15 @@ async def embeddings(wanted: Wanted, shared: Shared) -> Response:
     return JSONResponse(_answer(encoded, wanted, encoder, length=length))
 
 
-@router.get("/models")
+@router.get("/v1/models")
+@router.get("/v1/models/", include_in_schema=False)
+@router.get("/models", include_in_schema=False)
 async def listed(shared: Shared) -> Listing:
     """The encoders that are served, with their fingerprints."""
     return Listing(data=[_listed(encoder) for encoder in shared.fleet.encoders])
 
 
-@router.get("/models/{name:path}", response_model=Listed)
+@router.get("/v1/models/{name:path}", response_model=Listed)
 async def one(name: str, shared: Shared) -> Response:
     """One encoder that is served."""
     encoder = shared.fleet.encoder(name)
@@ -125,6 +148,8 @@ def _listed(encoder: SharedEncoder) -> Listed:
         fingerprint=encoder.fingerprint,
         dimensions=encoder.dimensions,
         max_tokens=encoder.encoder.max_tokens,
+        query_prompt=getattr(encoder.encoder, "query_prompt", None),
+        document_prompt=getattr(encoder.encoder, "document_prompt", None),
     )
 
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from pg_semantic import encoders, errors, rerankers
+from pg_semantic.catalog import Prompts
 from pg_semantic.encoders import Encoder
 from pg_semantic.encoders.owner import Line
 from pg_semantic.encoders.shared import SharedEncoder
@@ -30,7 +31,7 @@ class Fleet:
         self._settings = settings
         self._seen = seen
         self._load = load
-        self._encoders: dict[tuple[str, int], SharedEncoder] = {}
+        self._encoders: dict[tuple[str, int, Prompts], SharedEncoder] = {}
         self._rerankers: dict[str, SharedReranker] = {}
         self._loading = threading.Lock()
 
@@ -44,28 +45,39 @@ class Fleet:
         """As `encoders`."""
         return list(self._rerankers.values())
 
-    def add(self, reference: str, dimensions: int | None = None) -> SharedEncoder:
+    def add(
+        self,
+        reference: str,
+        dimensions: int | None = None,
+        prompts: Prompts = Prompts(),  # noqa: B008 - frozen
+    ) -> SharedEncoder:
         """The encoder of that name, which is loaded if it is not here yet; that can take a minute.
 
         Raises what `encoders.load` raises.
         """
-        if known := self._known(reference, dimensions):
+        if known := self._known(reference, dimensions, prompts):
             return known
         with self._loading:
-            if known := self._known(reference, dimensions):
+            if known := self._known(reference, dimensions, prompts):
                 return known
-            loaded = self._load(reference, dimensions=dimensions, settings=self._settings)
+            loaded = self._load(
+                reference,
+                dimensions=dimensions,
+                query_prompt=prompts.query,
+                document_prompt=prompts.document,
+                settings=self._settings,
+            )
             shared = SharedEncoder(loaded, self._line(reference))
-            self._encoders[reference, loaded.dimensions] = shared
+            self._encoders[reference, loaded.dimensions, prompts] = shared
             return shared
 
     def of(self, spec: EncoderSpec) -> SharedEncoder:
         """The encoder of a semantic index; as `add`."""
-        return self.add(spec.reference, spec.dimensions)
+        return self.add(spec.reference, spec.dimensions, spec.prompts)
 
     def encoder(self, name: str) -> SharedEncoder | None:
         """The encoder of that name that is loaded; the one with the longest vectors, if there are several."""
-        named = [encoder for (reference, _), encoder in self._encoders.items() if reference == name]
+        named = [encoder for (reference, *_), encoder in self._encoders.items() if reference == name]
         return max(named, key=lambda encoder: encoder.dimensions, default=None)
 
     def add_rerankers(self, references: Iterable[str]) -> None:
@@ -88,9 +100,12 @@ class Fleet:
         for reranker in self.rerankers:
             reranker.close()
 
-    def _known(self, reference: str, dimensions: int | None) -> SharedEncoder | None:
-        known = [*self._encoders.items()]
-        fitting = (one for (name, length), one in known if name == reference and dimensions in {None, length})
+    def _known(self, reference: str, dimensions: int | None, prompts: Prompts) -> SharedEncoder | None:
+        fitting = (
+            one
+            for (name, length, declared), one in [*self._encoders.items()]
+            if name == reference and dimensions in {None, length} and prompts == declared
+        )
         return next(fitting, None)
 
     def _line(self, reference: str) -> Line:

@@ -1,13 +1,14 @@
 """``/health``, ``/ready`` and ``/info``: whether the process lives, whether it can answer, and what it has."""
 
 import asyncio
+import collections
 from typing import Any, Literal
 
 import pydantic
 import sqlalchemy as sa
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from pg_semantic import database
+from pg_semantic import database, doctor
 from pg_semantic.service.context import Shared
 from pg_semantic.service.embeddings import Listed, listed
 from pg_semantic.service.indexes import Indexes
@@ -15,11 +16,20 @@ from pg_semantic.service.indexes import Indexes
 router = APIRouter(tags=["health"])
 guarded = APIRouter(tags=["health"])  # what needs the key, if there is one
 
+_OF_WORKERS = ("worker_rights",)  # a service needs to read, and may have a role that can do no more
+
 
 class Healthy(pydantic.BaseModel):
     """That the process answers."""
 
     status: Literal["ok"] = "ok"
+
+
+class Ready(pydantic.BaseModel):
+    """Whether requests can be answered; ``findings`` counts what a deep look found by the name of its check."""
+
+    status: Literal["ok", "degraded"] = "ok"
+    findings: dict[str, int] | None = None
 
 
 class Reranker(pydantic.BaseModel):
@@ -54,12 +64,24 @@ async def health() -> Healthy:
     return Healthy()
 
 
-@router.get("/ready")
-async def ready(shared: Shared) -> Healthy:
-    """Whether requests can be answered: the encoders are loaded before the first is, so it is up to the database."""
-    if shared.indexes:
+@router.get("/ready", responses={503: {"model": Ready, "description": "An error was found, or the database is gone."}})
+async def ready(shared: Shared, response: Response, *, deep: bool = False) -> Ready:
+    """Whether requests can be answered: the encoders are loaded before the first is, so it is up to the database.
+
+    With ``deep`` the database is examined as `pg-semantic doctor` does: 503 if an error is found. Which objects are
+    concerned is for that command to say, since this needs no key.
+    """
+    if shared.indexes is None:
+        return Ready()
+    if not deep:
         await asyncio.to_thread(_ask, shared.indexes)
-    return Healthy()
+        return Ready()
+    async with shared.indexes.examining:
+        found = await asyncio.to_thread(doctor.examine, shared.indexes.engine, ignore=_OF_WORKERS)
+    if any(finding.severity == "error" for finding in found):
+        response.status_code = 503
+    counts = dict(collections.Counter(finding.check for finding in found))
+    return Ready(status="degraded" if found else "ok", findings=counts)
 
 
 @guarded.get("/info")

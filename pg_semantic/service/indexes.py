@@ -33,6 +33,7 @@ class Indexes:
         self._fleet = fleet
         self._known: dict[str, Searchable] = {}
         self._looking_up = asyncio.Lock()
+        self.examining = asyncio.Lock()  # one deep look at a time, whoever asks for it
         self._sessions = _beside(engine, statement_seconds)
 
     async def get(self, name: str) -> Searchable:

@@ -24,9 +24,17 @@ Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), 
 
 
 class Asked(pydantic.BaseModel):
-    """Base of what is asked for; a field that is not known is no error, as other services have further ones."""
+    """Base of what is asked for; a field that is not known is no error, as other services have further ones.
+
+    A field that is null is one that was left out: many clients write all that they have.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: object) -> object:
+        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 def check(texts: Sequence[str], settings: Settings) -> None:
@@ -40,7 +48,7 @@ def check(texts: Sequence[str], settings: Settings) -> None:
         )
     for number, text in enumerate(texts):
         if not text.strip():
-            raise errors.QueryError(f"Text {number} is empty.")
+            raise errors.QueryError(f"Text {number} is empty: leave it out, it has no meaning to encode.")
         if len(text) > settings.service_text_characters:
             raise errors.QueryError(
                 f"Text {number} has {len(text)} characters: send at most {settings.service_text_characters} "

@@ -39,77 +39,105 @@ END
 
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
+-- Without JIT: a plan made for a large statement would be compiled again for every small one after it.
 CREATE OR REPLACE FUNCTION /*function*/() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp $settings
+SET search_path = pg_catalog, pg_temp SET jit = off $settings
 AS $body
 
 -- name: settings
--- How dates, times and bytes in keys are written as text; left out for other keys, since each costs every statement.
-SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex'
+-- How dates, times, intervals, floats and bytes in keys are written as text; left out for keys that need none of it,
+-- since each costs every statement.
+SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex' SET intervalstyle = 'postgres' SET extra_float_digits = 1
 
 -- name: body
+-- Marks stream from the transition tables into semantic.mark: no statement is too large, and none costs memory.
+-- A missing column is found by a probe, which reads no row; the marks are written outside of its block, since a write in
+-- a block with EXCEPTION is a subtransaction. The writer's statement then still succeeds, and leaves a mark without a
+-- key: all rows are looked at again once the index fits its table. So does TRUNCATE: of a partition it empties the chunk
+-- table for all, since CASCADE knows no rows.
 -- The generations are written into it, not looked up: a transaction whose snapshot is older than one would not see it.
--- Which rows changed is found out in a block of its own: when a column is not there any more, the writer's statement
--- still succeeds, and all rows are looked at again once the index fits its table: that is what a mark of NULL says.
--- So does TRUNCATE: of a partition it empties the chunk table for all, since CASCADE knows no rows.
 #variable_conflict use_column
-DECLARE
-    marked text[];
 BEGIN
     BEGIN
         IF TG_OP = 'INSERT' THEN
-            marked := ARRAY($inserted);
+            PERFORM $new_key FROM new_rows WHERE false;
         ELSIF TG_OP = 'UPDATE' THEN
-            marked := ARRAY($updated);
-            IF array_position(marked, NULL) IS NOT NULL THEN
-                marked := ARRAY($inserted);
-            END IF;
+            PERFORM $new_key, $old_key, /*new_text*/, /*old_text*/ FROM new_rows, old_rows WHERE false;
         ELSIF TG_OP = 'DELETE' THEN
-            marked := ARRAY($deleted);
+            PERFORM $old_key FROM old_rows WHERE false;
+        ELSE
+            RAISE undefined_column;
         END IF;
     EXCEPTION WHEN undefined_column THEN
-        marked := ARRAY[NULL];
+        INSERT INTO semantic.mark (generation_id)
+        SELECT generation.id FROM (VALUES /*generation_rows*/) AS generation (id);
+        RETURN NULL;
     END;
-    IF TG_OP = 'TRUNCATE' THEN
-        marked := ARRAY[NULL];
-    END IF;
-    IF marked <> '{}' THEN
-        INSERT INTO semantic.mark (generation_id, key)
-        SELECT generation.id, marked_row.key
-        FROM unnest(CAST('/*generations*/' AS integer[])) AS generation (id)
-        CROSS JOIN unnest(marked) AS marked_row (key);
+    IF TG_OP = 'INSERT' THEN
+        $inserted
+    ELSIF TG_OP = 'UPDATE' THEN
+        $updated
+    ELSE
+        $deleted
     END IF;
     RETURN NULL;
 END
 
 -- name: inserted
--- Keys of inserted rows.
-SELECT $new_key FROM new_rows
+-- Marks all inserted rows.
+INSERT INTO semantic.mark (generation_id, key, priority)
+        SELECT generation.id, marked.key, marked.priority
+        FROM (SELECT $new_key AS key, $priority AS priority FROM new_rows) AS marked
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: deleted
--- Keys of deleted rows.
-SELECT $old_key FROM old_rows
+-- Marks all deleted rows.
+INSERT INTO semantic.mark (generation_id, key, priority)
+        SELECT generation.id, marked.key, marked.priority
+        FROM (SELECT $old_key AS key, $priority AS priority FROM old_rows) AS marked
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: updated
--- Keys of rows whose text changed, and NULL for a row that came to have a new key: then all rows are marked, since
--- chunks have moved with the keys. Keys that only trade places within one statement can not be: a key that a foreign key
--- refers to is checked row by row. A key may be equal and yet be written otherwise, as 1.0 and 1.00.
-SELECT CASE WHEN $no_old_row THEN NULL ELSE $new_key END
-                FROM new_rows LEFT JOIN old_rows ON $same_key
-                WHERE $no_old_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
+-- Marks the rows whose text changed; all rows if any of them came to have a new key, since chunks have moved with the
+-- keys. Keys that only trade places within one statement can not be: a key that a foreign key refers to is checked row
+-- by row. A key may be equal and yet be written otherwise, as 1.0 and 1.00.
+-- The join is FULL because no such join can be a nested loop: its plan is kept for the session and has to do for a
+-- statement of any size, whatever size it was made for.
+WITH changed AS MATERIALIZED (
+            SELECT $new_key AS key, $other_row AS moved
+            FROM new_rows FULL JOIN old_rows ON /*same_key*/
+            WHERE $other_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
+        ),
+        any_row AS MATERIALIZED (
+            SELECT EXISTS (SELECT FROM changed WHERE moved) AS moved
+        )
+        INSERT INTO semantic.mark (generation_id, key, priority)
+        SELECT generation.id, marked.key, marked.priority
+        FROM (
+            SELECT changed_row.key, $priority AS priority
+            FROM (
+                SELECT key FROM changed WHERE NOT (SELECT moved FROM any_row)
+                UNION ALL
+                SELECT $new_key FROM new_rows WHERE (SELECT moved FROM any_row)
+            ) AS changed_row
+        ) AS marked
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
--- name: cancel_build
--- The first step of a drop: ends builds of late indexes, with which the drop might wait in a circle.
-SELECT pg_cancel_backend(build.pid)
-FROM pg_stat_progress_create_index AS build
-JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-WHERE build.relid IN ($chunks, $receipts) AND pg_has_role(builder.usesysid, 'USAGE')
+-- name: priority
+-- Edits go first, and a bulk change is none: what a statement marks beyond a thousand rows is worked off as backfill.
+CAST(CASE WHEN row_number() OVER () > 1000 THEN 1 ELSE 0 END AS smallint)
+
+-- name: lock_source
+-- The first step of a creation. What follows is quick, and writers wait for no more than that.
+SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
--- The second: keeps another build from being begun, and workers from the tables. The source first, if it is there, as
--- those lock who write: a DELETE goes on to chunks and receipts.
-SELECT semantic.lock_v1(to_regclass($source), $chunks, $receipts)
+-- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
+-- who write: a DELETE goes on to receipts and chunks.
+SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
+    SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
+) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
 -- Takes the triggers with them.

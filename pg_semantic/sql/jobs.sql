@@ -2,13 +2,15 @@
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
 
 -- name: fold
--- Marks of a generation become jobs: a new one, or a new version of the one that is there. A new version voids a claim, so
--- the worker that holds it writes nothing and the row can be taken again at once. Marks whose job is being written are
--- left for the next time; a mark of NULL starts the backfill again; a key too long for the job table's index is dropped.
+-- Marks of a generation and priority become jobs, oldest first: a new one, or a new version of the existing one. A new
+-- version voids a claim, so the worker that holds it writes nothing and the row can be taken again at once. A job keeps
+-- the better priority. Marks whose job is being written are left for the next time; a mark of NULL starts the backfill
+-- again; a key too long for the job table's index is dropped.
 WITH picked AS MATERIALIZED (
     SELECT ctid AS place, key
     FROM semantic.mark
-    WHERE generation_id = :generation
+    WHERE generation_id = :generation AND priority = :priority
+    ORDER BY marked_at
     LIMIT :marks
     FOR UPDATE SKIP LOCKED
 ),
@@ -25,9 +27,11 @@ known AS MATERIALIZED (
 ),
 taken AS (
     DELETE FROM semantic.mark
-    USING picked
-    WHERE mark.ctid = picked.place
-      AND (picked.key IS NULL OR picked.key IN (SELECT key FROM known WHERE locked OR there IS NULL))
+    WHERE ctid = ANY (ARRAY(
+        SELECT place
+        FROM picked LEFT JOIN known USING (key)
+        WHERE picked.key IS NULL OR known.locked OR known.there IS NULL
+    ))
     RETURNING mark.key, mark.marked_at
 ),
 restarted AS (
@@ -35,26 +39,37 @@ restarted AS (
     SET backfill_after = NULL, backfilled_at = NULL, backfill_rows = 0, stale_since = coalesce(stale_since, now())
     WHERE id = :generation AND EXISTS (SELECT FROM taken WHERE key IS NULL)
 )
-INSERT INTO semantic.job AS job (generation_id, key, dirty_at)
-SELECT :generation, key, min(marked_at)
+INSERT INTO semantic.job AS job (generation_id, key, priority, dirty_at)
+SELECT :generation, key, :priority, min(marked_at)
 FROM taken
 WHERE octet_length(key) <= 2600
 GROUP BY key
 ORDER BY key
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
-    priority = 0, attempts = 0, error = NULL, available_at = least(job.available_at, now())
+    priority = least(job.priority, excluded.priority), attempts = 0, error = NULL,
+    available_at = least(job.available_at, now())
 
 -- name: ready
--- Of these generations, which have jobs to claim, of which priority; marks are edits. Two probes of an index for each.
+-- Of these generations, which have jobs to claim or marks to fold, of which priority. Two probes of an index for each: an
+-- ordered LIMIT is one whatever the planner believes, where for EXISTS it may read a long queue for want of a match.
 SELECT generation.id, kind.priority
 FROM unnest(CAST(:generations AS integer[])) AS generation (id)
 CROSS JOIN (VALUES (CAST(0 AS smallint)), (CAST(1 AS smallint))) AS kind (priority)
-WHERE EXISTS (
-    SELECT FROM semantic.job
-    WHERE generation_id = generation.id AND priority = kind.priority AND state = 'pending' AND available_at <= now()
+WHERE (
+    SELECT available_at <= now()
+    FROM semantic.job
+    WHERE generation_id = generation.id AND priority = kind.priority AND state = 'pending'
+    ORDER BY available_at
+    LIMIT 1
 )
-OR kind.priority = 0 AND EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
+OR (
+    SELECT true
+    FROM semantic.mark
+    WHERE mark.generation_id = generation.id AND mark.priority = kind.priority
+    ORDER BY marked_at
+    LIMIT 1
+)
 
 -- name: claim
 -- Takes the next pending jobs of a generation and priority, oldest first. A job that has been tried before is
@@ -222,3 +237,7 @@ FROM semantic.job
 WHERE generation_id = :generation AND state = 'failed'
 ORDER BY available_at DESC, key
 LIMIT :limit
+
+-- name: sweep
+-- Deletes some of the marks and jobs that dropped copies have left; gives how many.
+SELECT semantic.sweep_v1(100000)

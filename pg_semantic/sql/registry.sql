@@ -5,6 +5,14 @@
 SELECT to_regclass('semantic.history') IS NOT NULL AS schema_installed,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
 
+-- name: pgvector_out_of_reach
+-- The schema of pgvector, quoted, where the session does not find its types by their names alone.
+SELECT CAST(CAST(extnamespace AS regnamespace) AS text)
+FROM pg_extension
+WHERE extname = 'vector' AND extnamespace <> ALL (
+    CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[])
+)
+
 -- name: revision
 -- The revision that the schema of ours is at.
 SELECT version_num FROM semantic.history
@@ -12,7 +20,8 @@ SELECT version_num FROM semantic.history
 -- name: generations
 -- Every generation whose chunk table is there, with the current name of the source (a rename is followed), what puts its
 -- tables beside that when it was moved to another schema, and whether the source is the table that was declared.
-SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
+SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
+       generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
        semantic_index.name, encoder.fingerprint, semantic_index.id AS index_id,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart,
@@ -40,7 +49,8 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 -- name: live
 -- The live generation of the index whose chunk table has this number; of a chunk table that was live when the transaction
 -- took its snapshot it may be another. And all generations that the index has.
-SELECT generation.id, generation.role, generation.spec, generation.backfilled_at IS NOT NULL AS backfilled,
+SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
+       generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
        semantic_index.id AS index_id, source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
        CASE WHEN source.oid IS NULL THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
@@ -65,10 +75,54 @@ WHERE generation.chunks = to_regclass(:chunks)
 ORDER BY newest.role DESC
 LIMIT 1
 
+-- name: columns
+-- The columns of a relation, in order, and which of them can be text columns of a semantic index.
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) AS type, semantic.is_text_v1(atttypid) AS is_text
+FROM pg_attribute
+WHERE attrelid = to_regclass(:source) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum
+
+-- name: source
+-- What a relation is, and how its primary key is checked.
+SELECT CAST(relation.relkind AS text) AS kind, CAST(relation.relpersistence AS text) AS persistence,
+       condeferrable AS deferrable, CAST(amname AS text) AS method
+FROM pg_class AS relation
+LEFT JOIN pg_constraint ON conrelid = relation.oid AND contype = 'p'
+LEFT JOIN pg_class AS key_index ON key_index.oid = conindid
+LEFT JOIN pg_am ON pg_am.oid = key_index.relam
+WHERE relation.oid = to_regclass(:source)
+
+-- name: source_key
+-- The columns of a table's primary key, in order: types by their names from anywhere, whether values travel in binary,
+-- and whether the equality of the key can merge or hash, as joins of any size need it.
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) || CASE
+           WHEN attcollation <> pg_type.typcollation THEN
+               ' COLLATE ' || quote_ident(nspname) || '.' || quote_ident(collname)
+           ELSE ''
+       END AS type,
+       format_type(coalesce(nullif(pg_type.typbasetype, 0), atttypid), NULL) AS base,
+       pg_type.typsend <> 0 AND pg_type.typreceive <> 0 AS binary,
+       EXISTS (
+           SELECT FROM pg_amop JOIN pg_operator ON pg_operator.oid = amopopr
+           WHERE amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype AND amopstrategy = 3
+               AND (oprcanmerge OR oprcanhash)
+       ) AS joinable
+FROM pg_constraint
+JOIN pg_index ON indexrelid = conindid
+CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) WITH ORDINALITY AS part (number, class, place)
+JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
+JOIN pg_type ON pg_type.oid = atttypid
+JOIN pg_opclass ON pg_opclass.oid = part.class
+LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
+WHERE conrelid = to_regclass(:source) AND contype = 'p'
+ORDER BY part.place
+
 -- name: pin_encoder
 -- The first worker to load an encoder records what it loaded; later ones compare.
 UPDATE semantic.encoder
-SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now()
+SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now(),
+    query_prompt = coalesce(:query_prompt, query_prompt), document_prompt = coalesce(:document_prompt, document_prompt)
 WHERE id = :id AND fingerprint IS NULL
 
 -- name: pinned_encoder
@@ -111,6 +165,50 @@ WHERE heartbeat_at > now() - interval '1 minute'
 -- name: index_status
 -- The view for operators; counts of rows are estimates.
 SELECT * FROM semantic.index_status
+
+-- name: note_trouble
+-- Why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as long. Gives
+-- the seconds until then.
+INSERT INTO semantic.trouble AS known (generation_id, kind, reason, next_at)
+SELECT id, :kind, :reason, now() + make_interval(secs => :first)
+FROM semantic.generation
+WHERE id = :generation
+ON CONFLICT (generation_id, kind) DO UPDATE
+SET reason = excluded.reason, failures = known.failures + 1,
+    next_at = now() + make_interval(secs => least(CAST(:first AS double precision) * 2 ^ least(known.failures, 20), :most))
+RETURNING CAST(extract(epoch FROM next_at - now()) AS double precision)
+
+-- name: forget_trouble
+-- The trouble of these generations is over.
+DELETE FROM semantic.trouble WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
+
+-- name: put_off
+-- Seconds until something is tried again that failed; no row when it has not failed.
+SELECT CAST(extract(epoch FROM next_at - now()) AS double precision)
+FROM semantic.trouble
+WHERE generation_id = :generation AND kind = :kind
+
+-- name: troubles
+-- What is not as it should be with each generation.
+SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - since) AS double precision) AS seconds,
+       CAST(greatest(extract(epoch FROM next_at - now()), 0) AS double precision) AS next_seconds
+FROM semantic.trouble
+ORDER BY generation_id, kind DESC
+
+-- name: altered_keys
+-- Copies whose key columns have another type or collation than those of the source, in words; whether a worker may adapt
+-- them by itself, since their tables need not be written again or are small.
+SELECT generation_id,
+       string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
+       bool_and(quick OR pg_total_relation_size(relation) < :small) AS quick
+FROM semantic.semantic_index
+JOIN pg_class AS source ON source.oid = semantic_index.source
+CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
+GROUP BY generation_id
+
+-- name: refresh_key
+-- Gives the tables of all copies of a generation's index the key that the source has.
+SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
 
 -- name: uncaptured
 -- The source or partitions of it on which triggers of the capture are missing or disabled.
@@ -211,17 +309,11 @@ SELECT semantic.switch_generation_v1(:generation, :role)
 -- Forgets the copies of a generation's index whose tables were dropped without a word to us; gives the roles they had.
 SELECT semantic.forget_ghosts_v1(index_id) FROM semantic.generation WHERE id = :generation
 
--- name: holders
--- The processes that have locks on tables of a generation's index, and on its source where that is asked about.
-SELECT DISTINCT pid
-FROM semantic.generation AS asked
-JOIN semantic.semantic_index ON semantic_index.id = asked.index_id
-JOIN semantic.generation ON generation.index_id = asked.index_id
-JOIN pg_locks ON pg_locks.granted AND pid <> pg_backend_pid() AND (
-    relation IN (generation.chunks, generation.receipts) OR :and_source AND relation = semantic_index.source
-)
-WHERE asked.id = :generation AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-ORDER BY pid
+-- name: lock_index
+-- Locks all tables of a generation's index, the source first.
+SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, NULL))
+FROM semantic.generation
+WHERE id = :generation
 
 -- name: forget_next
 -- Drops the copy that is being built beside a generation, if there is one.

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import exc
 
+from pg_semantic import database
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
@@ -39,7 +41,9 @@ class Batch:
 
     ``later`` has the keys of rows that were claimed and are too much for one batch; ``characters`` is how much text
     the others have. ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be
-    encoded, ``uncut`` the key of a row to why it could not be cut.
+    encoded. ``uncut`` maps the key of a row to why it could not be cut, ``refused`` to why the database cannot read or
+    write it. ``moved`` has the keys of rows that were gone or had another key when they were written;
+    ``stubborn`` those of rows for which that was so too often to be true.
     """
 
     tables: Tables
@@ -50,18 +54,34 @@ class Batch:
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     broken: dict[bytes, str] = field(default_factory=dict)
     uncut: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+    stubborn: set[str] = field(default_factory=set)
     encoded: int = 0
+
+    def blame(self, job: Job, error: exc.DBAPIError) -> None:
+        """Notes that one row made the database fail: it is parked, or looked at again if its key has changed."""
+        if database.fault(error) == "key" and job.key not in self.stubborn:
+            self.moved.add(job.key)
+        else:
+            self.refused[job.key] = database.reason(error)
 
     @property
     def idle_jobs(self) -> list[Job]:
         """Jobs of rows that are gone, or whose text is as it was when they were last synced."""
-        busy = {row.job.key for row in self.rows}
+        busy = {row.job.key for row in self.rows} | self.refused.keys() | self.moved
         return [job for job in self.claim.jobs if job.key not in busy]
 
     def missing(self) -> dict[bytes, str]:
         """Texts that have no vector yet, once each, by content hash."""
         texts = {c.content_hash: c.content for row in self.rows for _, c in row.new}
         return {digest: text for digest, text in texts.items() if digest not in self.vectors}
+
+    @property
+    def failures(self) -> list[tuple[Job, str]]:
+        """Jobs whose row could not be read, cut, encoded or written, each with the reason."""
+        found = {row.job.key: reason for row in self.rows if (reason := self.failure(row))} | self.refused
+        return [(job, found[job.key]) for job in self.claim.jobs if job.key in found]
 
     def failure(self, row: Row) -> str | None:
         """Why the row could not be cut, or a chunk of it not be encoded, if that is so."""

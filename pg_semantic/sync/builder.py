@@ -5,29 +5,32 @@ the build itself waits for transactions that are older, and these may be waiting
 """
 
 import contextlib
+import functools
 import logging
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, jobqueue, sql
+from pg_semantic import database, errors, jobqueue, sql
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
-from pg_semantic.sync import indexes, lexicon, transaction
+from pg_semantic.sync import build_errors, indexes, lexicon, transaction, trouble
 
 log = logging.getLogger("pg_semantic.worker")
 
 _WATCH_SECONDS = 0.1
-_AGAIN_SECONDS = 5.0  # after a build that was not finished
+_AGAIN_SECONDS = 5.0  # after a build that failed for the first time; twice as long each time
+_LONGEST_WAIT_SECONDS = 3600.0
+_LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that gave way
 _STATISTICS_SECONDS = 30.0  # between looks at how old they are
-_ADVICE = {
-    "57014": "it gave way to somebody who needed the table, or, behind a pooler, the role has a short "
-    "statement_timeout (ALTER ROLE ... SET statement_timeout = 0)",
-}
+_QUERY_CANCELED = "57014"
+_NO_ROOM = "maintenance_work_mem"  # what pgvector's notice names when a graph outgrows it
 
 
 class Builder:
@@ -40,26 +43,30 @@ class Builder:
         self._building: Future[None] | None = None
         self._watching: Future[None] | None = None
         self._relations: dict[str, str] = {}
-        self._not_before = 0.0
+        self.failed: dict[int, errors.DatabaseError] = {}
+        self._again_at: dict[int, float] = {}
         self._closing = False
-        self._ready: set[int] = set()
+        self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
 
     def tend(self, generation: Generation, *, draining: bool = False) -> bool:
         """Starts building when it is time to; returns whether nothing is left to be built at this time.
 
-        ``draining`` is when nothing waits any more: then statistics are made to fit what is there.
+        ``draining`` is when nothing waits any more: then statistics are made to fit what is there, and what failed
+        before this worker came is tried once more. What fails is in ``failed``, and tried again later and later.
         """
-        if self._building is not None and not self._building.done():
-            return False
-        if time.monotonic() < self._not_before:
+        if self._building is not None:
+            if not self._building.done():
+                return False
+            self._building.result()
+        if self._is_put_off(generation.id, draining=draining):
             return True
-        if generation.id in self._ready and not self._is_time_to_look(generation.id, draining=draining):
+        if generation in self._ready and not self._is_time_to_look(generation.id, draining=draining):
             return True
         stored = generation.stored
         with transaction.begin(self._engine) as connection:
             outdated = self._is_outdated(connection, generation, draining=draining)
-            missing = self._missing(connection, generation.id, stored)
+            missing = self._missing(connection, generation, stored)
             few = not missing or self._few_wait(connection, generation.id)
         if not outdated and (not missing or not few):
             return not missing
@@ -69,6 +76,16 @@ class Builder:
         self._building = self._threads.submit(self._build, generation, wanted, count=outdated)
         self._watching = self._threads.submit(self._watch, self._building)
         return False
+
+    def _is_put_off(self, generation_id: int, *, draining: bool) -> bool:
+        """Whether a build failed and it is too early to try again; whichever worker tried it."""
+        if draining:
+            return generation_id in self.failed
+        now = time.monotonic()
+        if generation_id not in self._again_at:
+            with transaction.begin(self._engine) as connection:
+                self._again_at[generation_id] = now + trouble.put_off(connection, generation_id, "build")
+        return now < self._again_at.get(generation_id, 0.0)
 
     def wait(self, seconds: float) -> bool:
         """Waits for the build that is running, so long at most; whether there is one."""
@@ -92,13 +109,13 @@ class Builder:
     def _is_time_to_look(self, generation_id: int, *, draining: bool) -> bool:
         return draining or time.monotonic() >= self._look_at.get(generation_id, 0.0)
 
-    def _missing(self, connection: sa.Connection, generation_id: int, tables: Tables) -> list[sa.Index]:
+    def _missing(self, connection: sa.Connection, generation: Generation, tables: Tables) -> list[sa.Index]:
         """The indexes that are not there yet and can be built."""
-        if generation_id in self._ready or not indexes.has_vectors(connection, tables):
+        if generation in self._ready or not indexes.has_vectors(connection, tables):
             return []
         missing = [index for index in tables.late_indexes if indexes.state(connection, index) != "ready"]
         if not missing:
-            self._ready.add(generation_id)
+            self._ready.add(generation)
         return missing
 
     def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:
@@ -106,27 +123,53 @@ class Builder:
         return jobqueue.waiting(connection, generation_id, limit=backlog + 1) <= backlog
 
     def _build(self, generation: Generation, missing: list[sa.Index], *, count: bool) -> None:
-        name = generation.title
-        try:
-            if count:
-                log.info("%s: counting terms", name, extra={"event": "statistics_begun", "index": name})
-                lexicon.refresh(self._engine, generation)
-            for index in missing:
-                log.info("%s: building %s", name, index.name, extra={"event": "index_begun", "index": name})
-                self._build_index(index)
-        except exc.DBAPIError as error:  # the sync goes on without; a later tend tries again
-            self._not_before = time.monotonic() + _AGAIN_SECONDS
-            said = _ADVICE.get(database.sqlstate(error) or "", type(error.orig).__name__)
-            fields = {"event": "index_failed", "index": name}
-            log.warning("%s: an index or its statistics were not built: %s", name, said, extra=fields)
+        """Takes each step; what fails keeps no other from being built."""
+        self.failed.pop(generation.id, None)
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (str(index.name), functools.partial(self._build_index, generation, index)) for index in missing
+        ]
+        if count:
+            steps.insert(0, ("the statistics of terms", functools.partial(lexicon.refresh, self._engine, generation)))
+        for what, step in steps:
+            log.info(
+                "%s: building %s", generation.title, what, extra={"event": "index_begun", "index": generation.title}
+            )
+            try:
+                step()
+            except exc.DBAPIError as error:  # the sync continues without; a later tend tries again
+                self._put_off(generation, what, error)
+        if generation.id not in self.failed:
+            with transaction.begin(self._engine) as connection:
+                trouble.forget(connection, [generation.id], "build")
 
-    def _build_index(self, index: sa.Index) -> None:
+    def _put_off(self, generation: Generation, what: str, error: exc.DBAPIError) -> None:
+        """Has a generation built later, and says why unless it is this worker that ended the build."""
+        if self._closing or database.is_connection_lost(error):
+            self._again_at[generation.id] = time.monotonic() + _AGAIN_SECONDS
+            return
+        gave_way = database.fault(error) == "busy" or database.sqlstate(error) == _QUERY_CANCELED
+        said = f"{what} could not be built: {build_errors.reason(error)}"
+        seconds = trouble.note(
+            self._engine,
+            generation.id,
+            "build",
+            reason=said,
+            first_seconds=_AGAIN_SECONDS,
+            most_seconds=_LONGEST_WAIT_BEHIND_OTHERS_SECONDS if gave_way else _LONGEST_WAIT_SECONDS,
+        )
+        self._again_at[generation.id] = time.monotonic() + seconds
+        self.failed[generation.id] = errors.DatabaseError(f"{generation.title}: {said}.")
+        fields = {"event": "index_failed", "index": generation.title, "retry_seconds": round(seconds)}
+        log.warning("%s: %s. Tried again in %.0f s.", generation.title, said, seconds, extra=fields)
+
+    def _build_index(self, generation: Generation, index: sa.Index) -> None:
         with contextlib.closing(self._engine.connect()) as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             if _is_ours_alone(connection):
                 connection.detach()  # what is set here ends with it
                 connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
-            indexes.ensure(connection, index)
+            with _notices_told(connection, generation):
+                indexes.ensure(connection, index)
 
     def _watch(self, building: Future[None]) -> None:
         while not wait([building], _WATCH_SECONDS).done:
@@ -135,6 +178,24 @@ class Builder:
             )
             with contextlib.suppress(exc.DBAPIError), transaction.begin(self._engine) as connection:
                 connection.execute(ending, self._relations)
+
+
+@contextlib.contextmanager
+def _notices_told(connection: sa.Connection, generation: Generation) -> Iterator[None]:
+    """Logs what the server says of a graph that outgrows its memory: the build then takes many times as long."""
+
+    def tell(notice: psycopg.errors.Diagnostic) -> None:
+        if _NO_ROOM in (said := notice.message_primary or ""):
+            fields = {"event": "index_slow", "index": generation.title}
+            advice = "raise maintenance_work_mem on the server, up to the size of the index"
+            log.warning("%s: %s: %s", generation.title, said, advice, extra=fields)
+
+    driver: Any = connection.connection.dbapi_connection
+    driver.add_notice_handler(tell)
+    try:
+        yield
+    finally:
+        driver.remove_notice_handler(tell)
 
 
 def _is_ours_alone(connection: sa.Connection) -> bool:

@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue
 from pg_semantic.encoders import Encoder
-from pg_semantic.jobqueue import Ready
+from pg_semantic.jobqueue import Job, Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import encode, source, store, transaction
 from pg_semantic.sync.backfill import Backfill
@@ -30,6 +30,7 @@ from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
 from pg_semantic.sync.memory import Memory
 from pg_semantic.sync.pace import Pace
+from pg_semantic.sync.refresh import Adapting
 from pg_semantic.sync.roster import Roster, Served
 from pg_semantic.sync.rota import Rota
 
@@ -76,9 +77,11 @@ class Pipeline:
         self._watch: sa.Connection  # of the reading thread
         self._lookout: sa.Connection  # of the thread that waits for the encoder
         self._worked_at = time.monotonic()
+        self._adapting = Adapting(engine)
         self._rota = Rota()
         self._memory = Memory()
         self._backfill = Backfill(engine)
+        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row was gone or had another key when written
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
     def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
@@ -93,7 +96,7 @@ class Pipeline:
             self._reading = read_on()
             while not stop.is_set():
                 check()
-                batch = self._reading.result()
+                batch = self._seen_to_edits(self._reading)
                 if batch is None:
                     _finished(writing)
                     writing = None
@@ -105,8 +108,9 @@ class Pipeline:
                     continue
                 self._reading = read_on()
                 encoded = self._encode(batch, read_on)
-                _finished(writing)
-                writing = threads.submit(self._write, batch) if encoded else None
+                if writing is not None:
+                    self._seen_to_edits(writing, beside=batch, read_on=read_on)
+                writing = threads.submit(self._write, batch, self._in_hand.locks) if encoded else None
             _finished(writing)
             self._reading.result()
 
@@ -121,13 +125,14 @@ class Pipeline:
         """The next batch, of the generation whose turn it is."""
         with transaction.unless_busy():
             self._in_hand.give_back_left()
-        refreshed = self._roster.refresh()
+        refreshed = self._roster.refresh(at_once=self._adapting.look())
         for number, served in self._roster.served.items():
             if not served.generation.backfilled:
                 self._guarded(number, functools.partial(self._backfill.advance, served.tables, number))
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, served.generation))
         waiting = self._ready(self._watch)
+        self._roster.settle({one.generation_id for one in waiting})
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
@@ -138,7 +143,7 @@ class Pipeline:
         try:
             return jobqueue.ready(connection, list(self._roster.served))
         except exc.DBAPIError as error:
-            if database.sqlstate(error) != _QUERY_CANCELED:
+            if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
                 raise
             return []
 
@@ -184,9 +189,7 @@ class Pipeline:
 
         def beside() -> None:
             encoding = self._threads.submit(encode.encode, batch, self._encoder(batch))
-            while not wait([encoding], _LOOK_SECONDS).done:
-                self._let_pass(batch, read_on)
-            encoding.result()
+            self._seen_to_edits(encoding, beside=batch, read_on=read_on)
 
         encoded = self._settled(batch, beside)
         self._worked_at = time.monotonic()
@@ -211,33 +214,49 @@ class Pipeline:
             self._in_hand.give_back(batch.claim)
         return False
 
-    def _let_pass(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> None:
-        """Sees to edits that came while a long batch is encoded, whether or not they have been read ahead."""
-        edits = self._reading.result() if self._reading.done() else None
-        if edits is not None and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch):
+    def _seen_to_edits(
+        self,
+        stage: Future[R],
+        *,
+        beside: Batch | None = None,
+        read_on: Callable[[], Future[Batch | None]] | None = None,
+    ) -> R:
+        """What a stage gives, however long it takes: edits that are more urgent than a batch are seen to meanwhile."""
+        while not wait([stage], _LOOK_SECONDS).done:
+            self._let_pass(beside, read_on)
+        return stage.result()
+
+    def _let_pass(self, batch: Batch | None, read_on: Callable[[], Future[Batch | None]] | None) -> None:
+        """Sees to edits that came while a stage is busy, whether or not they have been read ahead."""
+        edits = self._reading.result() if read_on and self._reading.done() else None
+        if read_on and edits and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch):
             self._reading = read_on()
         else:
             edits = self._look_out(batch)
         if edits is not None:
             self._memory.lend(edits)
             if self._settled(edits, functools.partial(encode.encode, edits, self._encoder(edits))):
-                self._write(edits)
+                self._write(edits, self._in_hand.edit_locks)
 
     def _encoder(self, batch: Batch) -> Encoder:
         return self._roster.encoder(batch.tables.spec.encoder.id)
 
-    def _look_out(self, batch: Batch) -> Batch | None:
-        """Some edits that are more urgent than the batch in hand."""
+    def _look_out(self, batch: Batch | None) -> Batch | None:
+        """Some edits that are more urgent than the batch in hand, if there is one."""
         urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, batch)]
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
         return self._taken(turn, self._paces[turn.generation_id].edit_characters)
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch, locks: threading.Lock) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)
-        with self._in_hand.locks:
-            rows = self._guarded(batch.claim.generation_id, write) or 0
+        number = batch.claim.generation_id
+        looks = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
+        batch.stubborn = {key for key, count in looks.items() if count >= self._settings.max_attempts}
+        with locks:
+            rows = self._guarded(number, write) or 0
+        self._moved.update({(number, job): looks[job.key] + 1 for job in batch.claim.jobs if job.key in batch.moved})
         if rows < len(batch.claim.jobs):
             with transaction.unless_busy():
                 self._in_hand.give_back(batch.claim)
@@ -254,12 +273,15 @@ class Pipeline:
         name = batch.tables.spec.name
         self.progress.rows += rows
         self.progress.chunks_encoded += batch.encoded
-        for row in batch.rows:
-            if error := batch.failure(row):  # the job keeps the message, which may quote the text
-                self.progress.rows_failed += 1
-                kind = error.partition(":")[0]
-                fields = {"event": "row_failed", "index": name, "key": row.job.key, "error": kind}
-                log.warning("%s: row %s failed: %s", name, row.job.key, kind, extra=fields)
+        for job, error in batch.failures:  # the job keeps the message, which may quote the text
+            self.progress.rows_failed += 1
+            kind = error.partition(":")[0]
+            fields = {"event": "row_failed", "index": name, "key": job.key, "error": kind}
+            log.warning("%s: row %s failed: %s", name, job.key, kind, extra=fields)
+        for job in batch.claim.jobs:
+            if job.key in batch.moved:
+                fields = {"event": "row_moved", "index": name, "key": job.key}
+                log.info("%s: row %s is gone or has another key: it is read again", name, job.key, extra=fields)
         counts = {"event": "synced", "index": name, "rows": rows, "chunks_encoded": batch.encoded}
         log.info("%s: %d rows, %d chunks encoded", name, rows, batch.encoded, extra=counts)
 
@@ -278,7 +300,10 @@ class Pipeline:
         """Whether nothing is left to do: no job waits, and every vector index that can be built is."""
         self._roster.refresh(at_once=True)  # so that what has been dropped since is forgotten
         served = list(self._roster.served.items())
-        return all(self._guarded(number, functools.partial(self._is_done, one, builder)) for number, one in served)
+        done = all(self._guarded(number, functools.partial(self._is_done, one, builder)) for number, one in served)
+        if done:
+            self._roster.settle((), at_once=True)
+        return done
 
     def _is_done(self, served: Served, builder: Builder) -> bool:
         generation = served.generation
@@ -287,9 +312,9 @@ class Pipeline:
         return generation.backfilled and not waiting and builder.tend(generation, draining=True)
 
 
-def _is_urgent(one: Ready, batch: Batch) -> bool:
+def _is_urgent(one: Ready, batch: Batch | None) -> bool:
     """Whether something goes before the rest of a batch: edits before backfill, and before edits of another index."""
-    before = batch.claim.priority != jobqueue.EDIT or one.generation_id != batch.claim.generation_id
+    before = batch is None or batch.claim.priority != jobqueue.EDIT or one.generation_id != batch.claim.generation_id
     return one.priority == jobqueue.EDIT and before
 
 

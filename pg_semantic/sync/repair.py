@@ -19,8 +19,6 @@ Key = Sequence[sa.ColumnElement[Any]]
 
 _MARKED = {"missing", "stale", "damaged", "wrong_encoder"}
 _REWRITTEN = {"damaged", "wrong_encoder"}
-# Triggers need a lock that writers wait behind; better to fail than to keep them waiting for a long transaction.
-_LOCK_TIMEOUT = sa.select(sa.func.set_config("lock_timeout", "3s", True))  # noqa: FBT003 - local
 
 
 def repair(
@@ -33,7 +31,7 @@ def repair(
     """Mends a semantic index and reports what there was to mend; a worker then encodes the rows that it marked.
 
     Parked rows are left alone: they are for `jobqueue.retry`. Raises `errors.DatabaseError` when triggers are missing
-    and their table can not be locked in three seconds.
+    and others use their table all the time (`semantic.lock_v1` says how long it is waited for).
     """
     if generation.gone:
         return Report(generation.title, trouble=generation.trouble)
@@ -66,7 +64,6 @@ def clear(engine: sa.Engine, generation: Generation) -> list[str]:
 
 def _hang(engine: sa.Engine, generation: Generation) -> None:
     with transaction.begin(engine) as connection:
-        connection.execute(_LOCK_TIMEOUT)
         for step in ddl.hang(generation.spec):
             connection.execute(step)
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,13 +12,14 @@ from pg_semantic.encoders import Encoder
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
-from pg_semantic.sync import transaction
+from pg_semantic.sync import transaction, trouble
 from pg_semantic.sync.detection import Detection
 
 log = logging.getLogger("pg_semantic.worker")
 
 _RETRY_SECONDS = 30.0
 _REFRESH_SECONDS = 0.5
+_SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Served:
     def has_vectors_for(self, other: "Served") -> bool:
         """Whether the other generation of the same semantic index needs the very vectors that this one has."""
         one, two = self.generation, other.generation
-        same = one.spec.encoder == two.spec.encoder and one.spec.storage == two.spec.storage
+        same = one.spec.encoder.makes_the_vectors_of(two.spec.encoder) and one.spec.storage == two.spec.storage
         return same and one.id != two.id and one.qualified_name == two.qualified_name
 
 
@@ -50,6 +51,7 @@ class Roster:
         self._detection = Detection(engine)
         self._retry_at: dict[int, float] = {}
         self._refresh_at = 0.0
+        self._settle_at = 0.0
 
     def refresh(self, *, at_once: bool = False) -> bool:
         """Reads the registry again when it is time to, or at once; loads encoders that are new, which takes seconds.
@@ -90,6 +92,23 @@ class Roster:
         log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
         self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
+        trouble.note(
+            self._engine,
+            generation_id,
+            "sync",
+            reason=str(error),
+            first_seconds=_RETRY_SECONDS,
+            most_seconds=_RETRY_SECONDS,
+        )
+
+    def settle(self, waiting: Collection[int], *, at_once: bool = False) -> None:
+        """Notes that the trouble of what is served is over, once none of its rows wait any more."""
+        if not at_once and time.monotonic() < self._settle_at:
+            return
+        self._settle_at = time.monotonic() + _SETTLE_SECONDS
+        healthy = self.served.keys() - set(waiting)
+        with transaction.unless_busy(), transaction.begin(self._engine) as connection:
+            trouble.forget(connection, healthy, "sync")
 
     def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
         """Leaves alone every generation of an encoder that can not be used, so that each need not find out."""
@@ -132,7 +151,11 @@ class Roster:
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder
         encoder = self._encoders.get(spec.id) or self._load(
-            spec.reference, dimensions=spec.dimensions, settings=self._settings
+            spec.reference,
+            dimensions=spec.dimensions,
+            query_prompt=spec.query_prompt,
+            document_prompt=spec.document_prompt,
+            settings=self._settings,
         )
         self._pin(spec.id, encoder)
         self._encoders[spec.id] = encoder

@@ -4,19 +4,20 @@ Two short transactions with the cutting between them, so that none is open while
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql
 
 from pg_semantic import chunking, keys, registry, schema
 from pg_semantic.chunking import Chunk, Ruler
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
-from pg_semantic.sync import placing, stored, transaction
+from pg_semantic.sync import isolation, placing, stored, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
@@ -49,22 +50,20 @@ def read(
     Rows beyond ``characters`` of text are left for later; one is always taken. Vectors of ``sisters``, generations with
     the same encoder, are used again.
     """
-    with transaction.begin(engine) as connection:
-        changed = _changed(connection, tables, claim)
-    changed, later = _share(changed, characters)
-    claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in later))
-    batch = Batch(tables, claim, [], characters=sum(len(row.text) for row in changed), later=sorted(later))
+    batch = Batch(tables, claim, [])
+    parts = isolation.halving(claim.jobs, functools.partial(_changed, engine, tables), blame=batch.blame)
+    changed, later = _share(_one_job_each([row for part in parts for row in part]), characters)
+    batch.claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in later))
+    batch.characters, batch.later = sum(len(row.text) for row in changed), sorted(later)
     if changed:
-        chunked = _chunked(changed, tables, ruler)
-        synced = [row.job.key for row in changed if row.synced]
-        with transaction.begin(engine) as connection:
-            before = stored.read(connection, tables, synced) if synced else {}
-            for row, chunks in zip(changed, chunked, strict=True):
-                batch.rows.append(_placed(row, chunks, before.get(row.job.key, ())))
-                if isinstance(chunks, str):
-                    batch.uncut[row.job.key] = chunks
-            for known in (tables, *sisters):
-                batch.vectors.update(_reusable(connection, known, list(batch.missing())))
+        chunked = list(zip(changed, _chunked(changed, tables, ruler), strict=True))
+        batch.uncut = {row.job.key: chunks for row, chunks in chunked if isinstance(chunks, str)}
+        compare = functools.partial(_compared, engine, (tables, *sisters))
+        for rows, vectors in isolation.halving(
+            chunked, compare, blame=lambda one, error: batch.blame(one[0].job, error)
+        ):
+            batch.rows += rows
+            batch.vectors |= vectors
     return batch
 
 
@@ -78,27 +77,53 @@ def _chunked(changed: Sequence[_Changed], tables: Tables, ruler: Ruler) -> Seque
         return [chunks for row in changed for chunks in _chunked([row], tables, ruler)]
 
 
-def _changed(connection: sa.Connection, tables: Tables, claim: Claim) -> list[_Changed]:
-    wanted = keys.wanted([job.key for job in claim.jobs], len(tables.spec.key))
+def _changed(engine: sa.Engine, tables: Tables, jobs: Sequence[Job]) -> list[_Changed]:
+    wanted = keys.wanted([job.key for job in jobs], len(tables.spec.key))
     text = schema.text_of(tables.spec, tables.source).label("text")
     digest = schema.source_hash(text.element).label("source_hash")
     same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
-    key = zip(tables.source_key, tables.spec.key, strict=True)
-    sent = [keys.wire(column, known.type).label(None) for column, known in key]
+    sent = [keys.wire(column).label(None) for column in tables.source_key]
     statement = (
         sa.select(wanted.c.key, text, digest, tables.receipts.c.source_hash.is_not(None), *sent)
         .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))
         .outerjoin(tables.receipts, same_row)
         .where(tables.receipts.c.source_hash.is_distinct_from(digest.element))
     )
-    read = list(connection.execute(statement))
-    registry.require_named(connection, tables)
-    jobs = {job.key: job for job in claim.jobs}
+    of_key = {job.key: job for job in jobs}
+    with transaction.begin(engine) as connection:
+        read = list(connection.execute(statement))
+        registry.require_named(connection, tables)
+    return [
+        _Changed(of_key[key], tuple(identity), text, source_hash, synced)
+        for key, text, source_hash, synced, *identity in read
+    ]
+
+
+def _one_job_each(changed: Sequence[_Changed]) -> list[_Changed]:
+    """Each row once: two keys may belong to one row, as 1.0 and 1.00, or where a collation ignores case."""
     found: dict[tuple[bytes, ...], _Changed] = {}
-    for key, text, source_hash, synced, *identity in read:
-        # two keys may be of one row, where texts that differ are equal: 1.0 and 1.00, or a collation that ignores case
-        found.setdefault(tuple(identity), _Changed(jobs[key], tuple(identity), text, source_hash, synced))
+    for row in changed:
+        found.setdefault(row.identity, row)
     return list(found.values())
+
+
+def _compared(
+    engine: sa.Engine, known: Sequence[Tables], chunked: Sequence[tuple[_Changed, Sequence[Chunk] | str]]
+) -> tuple[list[Row], dict[bytes, NDArray[np.float32]]]:
+    """Rows with the chunks that are new, and the vectors that are known already for the text of these.
+
+    The first of the tables are those of the rows; vectors are looked for in all.
+    """
+    tables = known[0]
+    synced = [row.job.key for row, _ in chunked if row.synced]
+    with transaction.begin(engine) as connection:
+        before = stored.read(connection, tables, synced) if synced else {}
+        rows = [_placed(row, chunks, before.get(row.job.key, ())) for row, chunks in chunked]
+        missing = {chunk.content_hash for row in rows for _, chunk in row.new}
+        vectors: dict[bytes, NDArray[np.float32]] = {}
+        for place in known:
+            vectors |= _reusable(connection, place, sorted(missing - vectors.keys()))
+    return rows, vectors
 
 
 def _share(changed: list[_Changed], characters: int) -> tuple[list[_Changed], set[str]]:
@@ -121,7 +146,7 @@ def _placed(row: _Changed, chunks: Sequence[Chunk] | str, before: Sequence[Store
     return Row(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated)
 
 
-def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, Any]:
+def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """Vectors that the same encoder has made of the same text, for whatever row."""
     bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
     wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived()

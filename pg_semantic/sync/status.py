@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import indexes, transaction
+from pg_semantic.sync import indexes, refresh, transaction, trouble
+from pg_semantic.sync.trouble import Trouble
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
@@ -27,10 +28,11 @@ class IndexStatus:
     None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
     None for a role that may not look. ``oldest_seconds`` is the age of the oldest change that waits; ``eta_seconds``
     when workers will be through at their present pace. ``failures`` has the newest ten parked jobs. ``uncaptured``
-    counts tables without working triggers; ``trouble`` says what keeps rows from being captured. Since ``stale_since``,
-    rows may be out of date without a job, for ``stale_reason``; ``reconciled`` is the share that was compared since, 0
-    to 1, by the planner's count of rows. ``vector_index`` and ``lexical_index`` are one of `indexes.State`; the
-    latter is None for a semantic index without BM25.
+    counts tables without working triggers; ``capture_trouble`` says what keeps rows from being captured. Since
+    ``stale_since``, rows may be out of date without a job, for ``stale_reason``; ``reconciled`` is the share that was
+    compared since, 0 to 1, by the planner's count of rows. ``vector_index`` and ``lexical_index`` are one of
+    `indexes.State`; the latter is None for a semantic index without BM25. ``troubles`` say why it is not kept in sync
+    or not built.
     """
 
     name: str
@@ -52,13 +54,14 @@ class IndexStatus:
     oldest_seconds: float | None
     eta_seconds: float | None
     uncaptured: int
-    trouble: str | None
+    capture_trouble: str | None
     stale_since: dt.datetime | None
     stale_reason: str | None
     reconciled: float | None
     vector_index: indexes.State
     lexical_index: indexes.State | None
     failures: list[jobqueue.Failure]
+    troubles: list[Trouble]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,17 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
-    indexes = [_estimated(connection, generation, seen[generation.id], eta=eta) for generation in known]
+    troubles = trouble.read(connection)
+    of = {generation.id: generation for generation in known}
+    for one in (one for one in refresh.altered(connection) if one.generation_id in of):
+        said = refresh.advice(of[one.generation_id], one.said)
+        troubles.setdefault(one.generation_id, []).append(Trouble("key", said, 0, 0.0, 0.0))
+    indexes = [
+        dataclasses.replace(
+            _estimated(connection, generation, seen[generation.id], eta=eta), troubles=troubles.get(generation.id, [])
+        )
+        for generation in known
+    ]
     for number, generation in enumerate(known):
         if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
             indexes[number] = dataclasses.replace(indexes[number], **_counted(connection, generation))
@@ -122,13 +135,14 @@ def _estimated(
         oldest_seconds=row.oldest_pending_seconds,
         eta_seconds=eta if row.pending + row.processing else None,
         uncaptured=row.uncaptured,
-        trouble=row.trouble or None,
+        capture_trouble=row.capture_trouble or None,
         stale_since=row.stale_since,
         stale_reason=row.stale_reason,
         reconciled=row.reconciled,
         vector_index=indexes.state(connection, tables.vector_index),
         lexical_index=indexes.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
+        troubles=[],
     )
 
 

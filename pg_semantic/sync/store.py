@@ -5,6 +5,7 @@ version can slip in before commit; (2) lock the source rows against deletion; (3
 waited for: a job or a row that is locked is left for later.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +17,11 @@ from sqlalchemy.dialects import postgresql
 
 from pg_semantic import bm25, database, jobqueue, keys, registry
 from pg_semantic.chunking import Chunk
-from pg_semantic.jobqueue import Claim
+from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Lexical, Storage
-from pg_semantic.sync import orphans, stored, transaction
+from pg_semantic.sync import isolation, orphans, stored, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
@@ -34,13 +35,19 @@ def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
     Jobs that could not be ended are still claimed afterwards: `give_back` them.
     """
     idle = batch.idle_jobs
-    failed = [row for row in batch.rows if batch.failure(row)]
-    if idle or failed:
-        with transaction.begin(engine) as connection:
-            _finish_idle(connection, batch)
-            _report_failures(connection, batch, failed, settings=settings)
     rows = [row for row in batch.rows if batch.failure(row) is None]
-    return len(idle) + sum(_write_unless_busy(engine, batch, share) for share in _shares(rows, settings.write_chunks))
+    step = functools.partial(_write_unless_busy, engine, batch)
+    written = sum(
+        count
+        for share in _shares(rows, settings.write_chunks)
+        for count in isolation.halving(share, step, blame=lambda row, error: batch.blame(row.job, error))
+    )
+    if idle or batch.failures or batch.moved:
+        with transaction.begin(engine) as connection:
+            _finish_idle(connection, batch, idle)
+            _report_failures(connection, batch, settings=settings)
+            _look_again(connection, batch, settings=settings)
+    return len(idle) + written
 
 
 def _shares(rows: Sequence[Row], write_chunks: int) -> Iterator[Sequence[Row]]:
@@ -73,23 +80,31 @@ def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> 
         return 0
 
 
-def _finish_idle(connection: sa.Connection, batch: Batch) -> None:
-    if jobs := batch.idle_jobs:
+def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -> None:
+    if jobs:
         held = sorted(jobqueue.hold(connection, batch.claim, jobs))
         orphans.delete(connection, batch.tables, held)
         jobqueue.complete(connection, batch.claim, held)
 
 
-def _report_failures(connection: sa.Connection, batch: Batch, rows: Sequence[Row], *, settings: Settings) -> None:
-    for row in rows:
+def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Settings) -> None:
+    """Parks what the database refuses at once, since it will refuse it again; the encoder gets more attempts."""
+    for job, reason in batch.failures:
         jobqueue.fail(
             connection,
             batch.claim,
-            row.job,
-            error=batch.failure(row) or "",
-            max_attempts=settings.max_attempts,
+            job,
+            error=reason,
+            max_attempts=1 if job.key in batch.refused else settings.max_attempts,
             retry_seconds=settings.retry_seconds,
         )
+
+
+def _look_again(connection: sa.Connection, batch: Batch, *, settings: Settings) -> None:
+    """Leaves rows for another round that were gone or had another key when they were written."""
+    if batch.moved:
+        delay = settings.retry_seconds
+        jobqueue.release(connection, batch.claim, sorted(batch.moved), delay_seconds=delay)
 
 
 def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> int:

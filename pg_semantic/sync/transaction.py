@@ -20,14 +20,14 @@ _SETTINGS = {
     "datestyle": "ISO",  # keys are written as text as the capture function writes them
     "timezone": "UTC",
     "bytea_output": "hex",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
 _TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
 _BEGIN = sa.select(_TIMEOUT, *(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()))  # noqa: FBT003
 
 _PATIENCE_SECONDS = 30.0
-# Lock not available, deadlock detected, could not serialize, written by another worker just now.
-_BUSY = {"55P03", "40P01", "40001", "23505"}
 
 
 @contextlib.contextmanager
@@ -50,16 +50,21 @@ def unless_busy() -> Iterator[None]:
 
 def is_busy(error: exc.DBAPIError) -> bool:
     """Whether what was asked for is locked by somebody else, as by TRUNCATE or ALTER TABLE: try again later."""
-    return database.sqlstate(error) in _BUSY
+    return database.fault(error) == "busy"
 
 
 retried = tenacity.retry(
-    retry=tenacity.retry_if_exception(lambda error: isinstance(error, exc.DBAPIError) and is_busy(error)),
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, exc.DBAPIError) and is_busy(error) and not database.lock_refusal(error)
+    ),
     wait=tenacity.wait_random_exponential(0.05, 1.0),
     stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
     reraise=True,
 )
-"""Decorates what is a transaction of its own, to be begun again when something in it was locked."""
+"""Decorates what is a transaction of its own, to be begun again when something in it was locked.
+
+Tables that `semantic.lock_v1` has waited for are not waited for again.
+"""
 
 
 @retried

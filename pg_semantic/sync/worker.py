@@ -17,10 +17,10 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
 
-from pg_semantic import database, encoders, errors, sql
+from pg_semantic import database, encoders, errors, jobqueue, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync import detection, transaction
+from pg_semantic.sync import detection, rights, transaction
 from pg_semantic.sync.answers import Answers
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
@@ -30,6 +30,7 @@ from pg_semantic.sync.roster import Roster
 log = logging.getLogger("pg_semantic.worker")
 
 _BEAT_SECONDS = 20.0
+_RIGHTS_SECONDS = 60.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
@@ -47,6 +48,7 @@ class Worker:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
+        self._unbuilt: dict[int, errors.DatabaseError] = {}
         self._roster = Roster(engine, settings, load=load)
         self._in_hand = InHand(engine, settings)
         self._answers = Answers(engine, settings, roster=self._roster)
@@ -61,14 +63,15 @@ class Worker:
         """Works until ``stop`` is set, or with ``once`` until no job waits; what is in hand is finished first.
 
         Trouble with one index (its encoder can not be loaded, its tables are not as they were) is logged and leaves
-        the others alone; with ``once`` it is raised at the end. When the database goes away it is waited for, with
-        back-off; with ``once`` `errors.DatabaseError` is raised.
+        the others alone; with ``once`` it is raised at the end, and so is an index that could not be built. When the
+        database goes away it is waited for, with back-off; with ``once`` `errors.DatabaseError` is raised.
         """
         with database.translated():
             while not self._worked_to_the_end(stop, once=once):
                 self._wait_for_server(stop)
-        if once and self._roster.refused:
-            raise next(iter(self._roster.refused.values()))
+        unfinished = [*self._roster.refused.values(), *self._unbuilt.values()]
+        if once and unfinished:
+            raise unfinished[0]
         return self.progress
 
     def abandon(self) -> None:
@@ -83,16 +86,26 @@ class Worker:
             self._work(stop, once=once)
         except (exc.DBAPIError, errors.DatabaseError) as error:
             cause = error if isinstance(error, exc.DBAPIError) else error.__cause__
-            if once or not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+            if not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+                raise
+            if once:
+                self._give_back_on_a_new_connection()
                 raise
             log.warning("the database is gone: %s", type(cause.orig).__name__, extra={"event": "disconnected"})
             self._engine.dispose()
             return stop.is_set()
         return True
 
+    def _give_back_on_a_new_connection(self) -> None:
+        """Releases what is in hand if the server can be reached again; otherwise the leases end by themselves."""
+        self._engine.dispose()
+        with contextlib.suppress(exc.DBAPIError):
+            self._in_hand.give_back_all()
+
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
         builder = Builder(self._engine, self._settings)
+        self._unbuilt = builder.failed
         with self._signed_in(), ThreadPoolExecutor(2) as threads:
             beside = [threads.submit(self._beat, done)]
             if not once:
@@ -125,6 +138,7 @@ class Worker:
     def _beat(self, done: threading.Event) -> None:
         seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
         rows, at = self.progress.rows, time.monotonic()
+        followed = at
         while not done.wait(seconds):
             now, count = time.monotonic(), self.progress.rows
             binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
@@ -135,6 +149,10 @@ class Worker:
                     connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
                 self._in_hand.beat()
                 self._in_hand.reap()
+                jobqueue.sweep(self._engine)
+            if now - followed >= _RIGHTS_SECONDS:
+                rights.follow(self._engine)
+                followed = now
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
@@ -143,6 +161,7 @@ class Worker:
             detection.settle(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
+        rights.follow(self._engine)
         self._in_hand.give_back_all()  # of before the database was lost
         self._in_hand.reap()
         try:

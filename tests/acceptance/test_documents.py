@@ -11,6 +11,8 @@ import typer
 
 from pg_semantic import cli, encoders
 from pg_semantic import settings as configured
+from pg_semantic.doctor import pooler
+from pg_semantic.doctor.checks import CHECKS
 from pg_semantic.encoders import Encoder
 from tests import documents
 from tests.db.library import sync
@@ -84,6 +86,11 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
         assert default.strip("`") == ("" if field.default is None else str(field.default)), name
         assert meaning.replace("`", "") == field.description, name
     assert len([name for name in table if name.startswith("PG_SEMANTIC_")]) == len(fields)
+
+
+def test_the_table_of_checks_is_complete() -> None:
+    named = [row[0].strip("`") for row in documents.rows(documents.ROOT / "docs" / "doctor.md")[2:]]
+    assert named == [*(check.name for check in CHECKS), pooler.NAME]
 
 
 def test_every_path_that_the_architecture_page_names_is_there() -> None:

@@ -49,6 +49,14 @@ def execute(engine: sa.Engine, statement: str, **binds: Any) -> None:
         connection.execute(sa.text(statement), binds)
 
 
+def wait_for_locks(engine: sa.Engine, *, seconds: float) -> None:
+    """Sets how long DDL of ours waits for tables that others use, for the connections to come."""
+    with engine.begin() as connection:
+        name = connection.scalar(sa.select(sa.func.current_database()))
+        connection.execute(sa.text(f'ALTER DATABASE "{name}" SET semantic.lock_seconds = {seconds}'))
+    engine.dispose()
+
+
 def rows(engine: sa.Engine, statement: str, **binds: Any) -> list[tuple[Any, ...]]:
     """What a query gives."""
     with engine.connect() as connection:
@@ -70,7 +78,8 @@ def fold(engine: sa.Engine) -> None:
     """Makes jobs of all marks, as a worker does before it claims."""
     with engine.begin() as connection:
         for generation in known_indexes.generations(connection):
-            jobqueue.fold(connection, generation.id)
+            for priority in (jobqueue.EDIT, jobqueue.BACKFILL):
+                jobqueue.fold(connection, generation.id, priority=priority)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def test_one_run_of_a_worker_makes_true_what_came_past_the_triggers(synced: sa.E
     assert truth(synced) == CLEAN
     report = verify.verify(synced, generation_of(synced))
     assert report.clean, report
-    assert only(synced).trouble is None
+    assert only(synced).capture_trouble is None
     assert only(synced).stale_since is None
     execute(synced, "UPDATE article SET title = 'later' WHERE id = 3")
     assert jobs(synced) == {"3"}
@@ -127,17 +127,19 @@ def test_triggers_that_an_operator_disabled_stay_so_and_status_names_them(
         sync(synced)
     execute(synced, "UPDATE article SET body = 'new'")
     sync(synced)
-    assert only(synced).trouble == "triggers of public.article are disabled: pg-semantic repair"
+    assert only(synced).capture_trouble == "triggers of public.article are disabled: pg-semantic repair"
     assert "triggers of public.article are disabled" in caplog.text
     execute(synced, f"ALTER TABLE article ENABLE TRIGGER {TRIGGER}")
     sync(synced)
     assert truth(synced) == CLEAN
-    assert only(synced).trouble is None
+    assert only(synced).capture_trouble is None
 
 
 def test_status_says_what_a_worker_has_not_seen_yet(synced: sa.Engine) -> None:
     script(synced, UNCAPTURED["disabled and enabled"])
-    assert only(synced).trouble == ("the triggers of public.article were changed: a worker will compare every row")
+    assert only(synced).capture_trouble == (
+        "the triggers of public.article were changed: a worker will compare every row"
+    )
 
 
 def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(
@@ -191,7 +193,7 @@ def test_what_changes_no_row_starts_no_reconcile(synced: sa.Engine) -> None:
     execute(synced, "CREATE INDEX ON article (title)")
     execute(synced, "GRANT SELECT (title) ON article TO PUBLIC")
     execute(synced, "ANALYZE article")
-    assert only(synced).trouble is None
+    assert only(synced).capture_trouble is None
     assert rows(synced, "SELECT changes, missing, foreign_keys FROM semantic.detect_v1()") == [(None, False, False)]
 
 
@@ -225,7 +227,7 @@ def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
         with caplog.at_level(logging.WARNING, "pg_semantic"):
             assert sync(worker).rows == 1
         assert "must be owner of" in caplog.text
-        assert only(synced).trouble == (
+        assert only(synced).capture_trouble == (
             "triggers of public.article are missing: pg-semantic repair; "
             "the triggers of public.article were changed: a worker will compare every row"
         )

@@ -5,14 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-import tenacity
 
 from pg_semantic import ddl, encoders, errors, generations, jobqueue
 from pg_semantic.generations import lifecycle
 from pg_semantic.settings import Settings
 from pg_semantic.sync.roster import Roster
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, fill, pid
-from tests.db.library import execute, generation_of, rows, sync
+from tests.db.library import execute, generation_of, rows, sync, wait_for_locks
 
 
 @pytest.fixture
@@ -106,12 +105,11 @@ def test_a_copy_that_was_dropped_is_no_trouble_of_a_worker(
 
 
 def test_a_step_that_gives_up_names_the_processes_that_it_waited_for(
-    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    synced: sa.Engine,
 ) -> None:
     begin(synced, encoder=OTHER)
     sync(synced)
-    for step in (lifecycle._exchange, lifecycle._drop):
-        monkeypatch.setattr(step.retry, "stop", tenacity.stop_after_attempt(1))
+    wait_for_locks(synced, seconds=0.5)
     with synced.begin() as reader, synced.begin() as writer:
         reader.execute(sa.text("SELECT count(*) FROM article_semantic")).all()
         writer.execute(sa.text("INSERT INTO article (id, title, lang) VALUES (99, 'new', 'en')"))

@@ -68,7 +68,7 @@ def test_a_reconcile_looks_at_the_parent_alone(synced: sa.Engine) -> None:
 def test_a_child_that_came_later_is_named_by_status(synced: sa.Engine) -> None:
     with synced.connect() as connection:
         [found] = status.read(connection).indexes
-    assert found.trouble == "rows of public.archived, which inherits from public.article, are not indexed"
+    assert found.capture_trouble == "rows of public.archived, which inherits from public.article, are not indexed"
     assert found.rows == 2
 
 

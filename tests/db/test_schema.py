@@ -12,7 +12,8 @@ from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import indexes
 from pg_semantic.sync.worker import Worker
-from tests.db.library import Article, Base, execute, generation_of, rows, sync
+from tests.db.copies import pid
+from tests.db.library import Article, Base, execute, generation_of, rows, sync, wait_for_locks
 
 TABLES = Article.semantic.tables
 HASHED = EncoderSpec.resolve("hashed:32", None)
@@ -259,7 +260,8 @@ def test_names_can_not_end_the_function_that_they_stand_in(engine: sa.Engine) ->
 
 def test_creating_an_index_does_not_keep_writers_waiting_behind_a_long_transaction(articles: sa.Engine) -> None:
     spec = dataclasses.replace(Article.semantic.spec, name="other")
+    wait_for_locks(articles, seconds=0.5)
     with articles.connect() as connection:
         connection.execute(sa.text("INSERT INTO article VALUES (1, 'one', NULL, 'en')"))
-        with pytest.raises(errors.DatabaseError, match="in use by another transaction"):
+        with pytest.raises(errors.DatabaseError, match=rf"article\) are in use .*pid: {pid(connection)}\)\. Try again"):
             inspection.create(articles, spec)

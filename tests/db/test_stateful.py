@@ -356,7 +356,7 @@ def machine_at(place: Place) -> type[Machine]:
 def _write(connection: sa.Connection, batch: Batch) -> None:
     """A batch's write in one transaction that is left open."""
     connection.execute(sa.text("SET LOCAL lock_timeout = '10ms'"))
-    store._finish_idle(connection, batch)
+    store._finish_idle(connection, batch, batch.idle_jobs)
     store._write_rows(connection, batch, [row for row in batch.rows if batch.failure(row) is None])
 
 

@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
         for generation in self.generations():
             report = verify.verify(self.engine, generation)
             wrong = (report.missing, report.stale, report.damaged, report.orphan)
-            named = found[generation.name].trouble
+            named = found[generation.name].capture_trouble
             if named:  # nothing that a worker could have put right by itself
                 assert all(any(reason in one for reason in REASONS) for one in named.split("; ")), named
             assert not any(wrong) or named, (report, found[generation.name])
@@ -262,5 +262,5 @@ def test_no_order_of_edits_and_ddl_leaves_a_row_untrue_in_silence(server: sa.URL
 def test_a_worker_that_never_looks_is_found_out(server: sa.URL, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Detection, "look", lambda *_, **__: None)
     machine = type("MachineHere", (Machine,), {"server": server, "template": template})
-    with pytest.raises(AssertionError, match="a worker will compare every row|a worker puts it back|Report"):
+    with pytest.raises(AssertionError, match=r"a worker will compare every row|a worker puts it back|Report"):
         run_state_machine_as_test(machine, settings=SETTINGS)

@@ -155,7 +155,8 @@ def test_an_index_keeps_its_renamed_table_when_it_is_told_to(synced: sa.Engine, 
 
 
 UNFIT = {
-    "CREATE TABLE other (id int, title text, body text)": "neither a primary key nor unique",
+    "CREATE TABLE other (id int, title text, body text)": "its primary key is not the key of the index",
+    "CREATE TABLE other (id int UNIQUE NOT NULL, title text, body text)": "its primary key is not the key of the index",
     "CREATE TABLE other (id text PRIMARY KEY, title text, body text)": "other columns or types",
     "CREATE TABLE other (key int PRIMARY KEY, title text, body text)": "other columns or types",
     "CREATE TABLE other (id int PRIMARY KEY, title text)": "has no column body",

@@ -98,6 +98,56 @@ def test_a_text_that_can_not_be_read_whole_is_refused_unless_it_may_be_cut_and_t
 
 
 @pytest.mark.parametrize(
+    "tokens", [[1820, 374, 264], [[1820, 374, 264], [17]], [[1820, 374], []], [[]]], ids=["one", "two", "empty", "none"]
+)
+def test_token_ids_are_refused_with_how_to_have_langchain_send_texts(client: httpx2.Client, tokens: Any) -> None:
+    response = client.post("/v1/embeddings", json={"model": NAME, "input": tokens})
+    assert response.status_code == 422
+    assert "check_embedding_ctx_length=False" in response.json()["error"]["message"]
+    assert response.json()["error"]["param"] == "input"
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"encoding_format": None},
+        {"dimensions": None},
+        {"user": None},
+        {"user": "someone"},
+        {"input_type": None, "truncate": None, "encoding_format": None, "dimensions": None},
+        {"extra": {"of": ["another", "service"]}},
+    ],
+)
+def test_a_field_that_is_null_or_unknown_is_one_that_was_left_out(
+    client: httpx2.Client, further: dict[str, Any]
+) -> None:
+    assert asked(client, **further) == asked(client)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("search_query", "query"), ("search_document", "document"), ("passage", "document")]
+)
+def test_kinds_of_texts_have_the_names_of_other_services_too(client: httpx2.Client, theirs: str, ours: str) -> None:
+    assert asked(client, input_type=theirs) == asked(client, input_type=ours)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/embeddings/", "/embeddings"])
+def test_vectors_are_where_clients_look_for_them(client: httpx2.Client, path: str) -> None:
+    assert client.post(path, json={"model": NAME, "input": TEXTS}).json() == asked(client)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/models"])
+def test_the_list_of_encoders_is_where_clients_look_for_it(client: httpx2.Client, path: str) -> None:
+    assert [one["id"] for one in client.get(path).json()["data"]] == [NAME]
+
+
+def test_the_official_client_may_leave_v1_out_of_its_base(client: httpx2.Client) -> None:
+    with openai.OpenAI(base_url=str(client.base_url), api_key="none", max_retries=0) as official:
+        assert len(official.embeddings.create(model=NAME, input="tea", user="someone").data) == 1
+        assert [one.id for one in official.models.list()] == [NAME]
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"input": []},

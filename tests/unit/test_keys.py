@@ -1,9 +1,11 @@
 import json
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
 
 from pg_semantic import keys
 from pg_semantic.spec import KeyColumn
@@ -24,7 +26,7 @@ def test_a_key_of_several_columns_survives_the_round_trip(parts: list[str]) -> N
 
 
 def test_a_key_of_one_column_is_written_as_that_column() -> None:
-    assert text(keys.as_text([_NUMBER])) == "CAST(part.number AS TEXT)"
+    assert text(keys.as_text([_NUMBER])) == 'CAST(part.number AS TEXT) COLLATE "C"'
 
 
 def test_a_key_of_several_columns_is_written_as_a_json_array() -> None:
@@ -52,35 +54,29 @@ def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves()
     assert text(found) == "part.maker = CAST(anon_1.part_0 AS UUID) AND part.number = CAST(anon_1.part_1 AS INTEGER)"
 
 
+def test_a_key_of_any_type_travels_as_the_bytes_of_a_record() -> None:
+    sent = "SUBSTRING(record_send(row(CAST(part.number AS INTEGER))) FROM %(substring_1)s::INTEGER)"
+    assert text(keys.wire(_NUMBER)) == sent
+
+
 @pytest.mark.parametrize(
-    ("type_name", "function"),
+    ("column_type", "name"),
     [
-        ("smallint", "int2send"),
-        ("integer", "int4send"),
-        ("bigint", "int8send"),
-        ("uuid", "uuid_send"),
-        ("text", "textsend"),
-        ("varchar(20)", "varcharsend"),
-        ("character varying(20)", "varcharsend"),
-        ("char(3)", "bpcharsend"),
-        ("character(3)", "bpcharsend"),
-        ("bytea", "byteasend"),
-        ("date", "date_send"),
-        ("numeric", "numeric_send"),
-        ("numeric(10, 2)", "numeric_send"),
-        ("NUMERIC(10,2)", "numeric_send"),
-        ("timestamp", "timestamp_send"),
-        ("timestamp(3)", "timestamp_send"),
-        ("timestamp without time zone", "timestamp_send"),
-        ("timestamp(3) without time zone", "timestamp_send"),
-        ("timestamp with time zone", "timestamptz_send"),
-        ("timestamp(6) with time zone", "timestamptz_send"),
-        ("TIMESTAMP(6) WITH TIME ZONE", "timestamptz_send"),
+        (sa.Enum("a", name="state"), "state"),
+        (sa.Enum("a", name="State", schema="App"), '"App"."State"'),
+        (sa.Enum("a", name="state", native_enum=False, length=9), "varchar(9)"),
+        (sa.String(20, collation="NoCase"), 'varchar(20) COLLATE "NoCase"'),
+        (postgresql.DOMAIN("Ref", sa.Text, create_type=False), '"Ref"'),
+        (sa.ARRAY(sa.Text), "text[]"),
+        (sa.Interval(second_precision=3), "interval(3)"),
+        (sa.Double(), "double precision"),
+        (postgresql.BIT(8), "bit(8)"),
+        (sa.Time(timezone=True), "time with time zone"),
     ],
 )
-def test_a_key_of_every_type_travels_as_the_bytes_of_its_send_function(type_name: str, function: str) -> None:
-    KeyColumn("number", type_name)  # the type is one that a key may have
-    assert text(keys.wire(_NUMBER, type_name)) == f"{function}(CAST(part.number AS INTEGER))"
+def test_the_name_of_a_type_is_that_of_postgres(column_type: sa.types.TypeEngine[Any], name: str) -> None:
+    assert keys.type_name(column_type) == name
+    assert KeyColumn("id", name).type == name
 
 
 @pytest.mark.parametrize(
@@ -94,10 +90,16 @@ def test_a_key_of_every_type_travels_as_the_bytes_of_its_send_function(type_name
         ("numeric(10)", "numeric(10, 0)"),
         ("timestamp", "timestamp without time zone"),
         ("timestamp(3)", "timestamp(3) without time zone"),
+        ("state", "public.state"),
+        ('"State"', 'app."State"'),
+        ('"App"."State"', 'public."State"'),
+        ("state", '"state"'),
+        ('varchar(20) COLLATE "nocase"', "character varying(20) COLLATE public.nocase"),
+        ("text[]", "TEXT[]"),
     ],
 )
 def test_a_type_is_one_however_it_is_written(one: str, other: str) -> None:
-    assert keys.written_alike(one) == keys.written_alike(other)
+    assert keys.normalized_type(one) == keys.normalized_type(other)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,37 @@ def test_a_type_is_one_however_it_is_written(one: str, other: str) -> None:
         ("numeric", "numeric(10, 0)"),
         ("numeric(10, 2)", "numeric(10)"),
         ("timestamp", "timestamp with time zone"),
+        ("state", '"State"'),
+        ("char", '"char"'),
+        ("text", "text[]"),
     ],
 )
 def test_types_that_differ_are_not_one(one: str, other: str) -> None:
-    assert keys.written_alike(one) != keys.written_alike(other)
+    assert keys.normalized_type(one) != keys.normalized_type(other)
+
+
+@pytest.mark.parametrize(
+    "one",
+    ["numeric", "text", "citext", "double precision", "interval", "tenant", 'varchar(9) COLLATE "nocase"', "jsonb"],
+)
+def test_a_type_whose_equal_values_may_be_written_differently_is_told_apart(one: str) -> None:
+    assert not keys.is_written_in_one_way(one)
+
+
+@pytest.mark.parametrize("one", ["smallint", "bigint", "uuid", "boolean", "date", "timestamp(3)", "time(6)", "bytea"])
+def test_a_type_whose_values_have_one_text_is_known(one: str) -> None:
+    assert keys.is_written_in_one_way(one)
+
+
+@pytest.mark.parametrize(
+    "one", ["date", "timestamp(3)", "interval", "real", "bytea", "tenant", "date[]", "tsrange", "time with time zone"]
+)
+def test_the_text_of_these_types_is_taken_to_depend_on_settings(one: str) -> None:
+    assert keys.depends_on_settings(one)
+
+
+@pytest.mark.parametrize(
+    "one", ["bigint", "uuid", "varchar(20)", 'text COLLATE "C"', "numeric(10, 2)", "inet", "boolean"]
+)
+def test_the_text_of_these_types_is_the_same_in_every_session(one: str) -> None:
+    assert not keys.depends_on_settings(one)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pg_semantic import encoders, errors
-from pg_semantic.encoders import Encoder
+from pg_semantic.encoders import Encoder, answer
 from pg_semantic.settings import Settings
 from tests import openai_server
 from tests.openai_server import DIMENSIONS, Reply, Request, Server
@@ -208,14 +208,23 @@ def vector(index: int) -> dict[str, Any]:
     return {"index": index, "embedding": [0.5] * DIMENSIONS}
 
 
-@pytest.mark.parametrize(
-    "data", [[], [vector(0)], [vector(0), vector(1), vector(2)], [vector(0), vector(0)], [vector(1), vector(2)]]
-)
-def test_another_number_of_vectors_than_texts_is_refused(server: Server, data: list[dict[str, Any]]) -> None:
-    encoder = load(server)
-    server.next.append(Reply(200, {"data": data}))
-    with pytest.raises(errors.EncoderError, match=f"{len(data)} vectors for 2 texts"):
-        encoder.encode_documents(["tea", "coffee"])
+WRONG = [[], [vector(0)], [vector(0), vector(1), vector(2)], [vector(0), vector(0)], [vector(1), vector(2)]]
+
+
+@pytest.mark.parametrize("data", WRONG)
+def test_vectors_that_can_not_be_told_apart_are_refused(data: list[dict[str, Any]]) -> None:
+    said = "which text each of its 2 vectors" if len(data) == 2 else f"{len(data)} vectors for 2 texts"
+    with pytest.raises(errors.EncoderError, match=said):
+        answer.vectors({"data": data}, texts=2, dimensions=None, reference=REFERENCE)
+
+
+@pytest.mark.parametrize("data", WRONG)
+def test_texts_whose_vectors_can_not_be_told_apart_are_asked_for_one_by_one(
+    server: Server, data: list[dict[str, Any]]
+) -> None:
+    server.rule = lambda request: Reply(200, {"data": data}) if len(request.texts) > 1 else None
+    vectors = load(server).encode_documents(TEXTS)
+    np.testing.assert_array_equal(vectors, server.encoder.encode_documents(TEXTS))
 
 
 @pytest.mark.parametrize(
@@ -347,6 +356,7 @@ def test_a_remote_encoder_without_the_extra_is_refused_with_how_to_install_it(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    monkeypatch.delitem(sys.modules, "pg_semantic.encoders.remote", raising=False)
+    for name in ("remote", "server", "server_errors"):
+        monkeypatch.delitem(sys.modules, f"pg_semantic.encoders.{name}", raising=False)
     with pytest.raises(errors.MissingExtra, match=r"pip install 'pg-semantic-index\[remote\]'"):
         load(server)

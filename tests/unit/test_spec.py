@@ -63,8 +63,11 @@ def test_the_spec_of_an_index_that_is_older_than_bm25_has_no_words() -> None:
     ("declaration", "advice"),
     [
         (lambda: KeyColumn("content", "integer"), "rename it in the source table"),
-        (lambda: KeyColumn("id", "double precision"), "needs integer, uuid, text, varchar"),
-        (lambda: KeyColumn("id", "integer; DROP TABLE article"), "needs integer, uuid, text, varchar"),
+        (lambda: KeyColumn("id", "regclass"), "Use another type, such as bigint, uuid or text"),
+        (lambda: KeyColumn("id", "money"), "Use another type, such as bigint, uuid or text"),
+        (lambda: KeyColumn("id", "integer; DROP TABLE article"), "Use another type, such as bigint, uuid or text"),
+        (lambda: KeyColumn("id", "integer NOT NULL"), "Use another type, such as bigint, uuid or text"),
+        (lambda: KeyColumn("id", 'app."un"ended"'), "Use another type, such as bigint, uuid or text"),
         (lambda: EncoderSpec.resolve("nobody/nothing", None), "pass dimensions=..."),
         (lambda: Hnsw(m=1), "give 2 to 100"),
         (lambda: Hnsw(m=101), "give 2 to 100"),

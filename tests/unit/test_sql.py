@@ -6,6 +6,7 @@ import pytest
 
 import pg_semantic
 from pg_semantic import sql
+from pg_semantic.doctor.checks import CHECKS
 
 PACKAGE = Path(pg_semantic.__file__).parent
 
@@ -22,7 +23,8 @@ def used() -> set[tuple[str, str]]:
     sources = [file.read_text("utf-8") for file in PACKAGE.rglob("*.py")]
     statements = {found for source in sources for found in _STATEMENT.findall(source)}
     capture = (PACKAGE / "capture.py").read_text("utf-8")
-    return statements | {("capture", name) for name in _TEMPLATE.findall(capture)}
+    examined = {("doctor", check.name) for check in CHECKS}
+    return statements | examined | {("capture", name) for name in _TEMPLATE.findall(capture)}
 
 
 @pytest.fixture

@@ -1,0 +1,412 @@
+-- What `pg-semantic doctor` asks. Each statement is one check and its rows are findings: what is concerned, what was
+-- found, and the statement or command that repairs it. They read the catalogs and our own tables; none scans a user's.
+
+-- name: pgvector_version
+-- Releases of pgvector before 0.8.4 have faults in vector indexes; one that is on the server may not be in the database.
+SELECT 'extension vector' AS subject,
+       format(
+           'pgvector %s is installed in this database; %s', extversion,
+           CASE WHEN CAST(string_to_array(default_version, '.') AS integer[]) < ARRAY[0, 8, 4]
+                THEN format('the server has %s', default_version)
+                ELSE format('the server has %s, which is newer', default_version) END
+       ) AS what,
+       CASE WHEN CAST(string_to_array(default_version, '.') AS integer[]) < ARRAY[0, 8, 4]
+            THEN 'Install pgvector 0.8.4 or later on the server, then: ALTER EXTENSION vector UPDATE;'
+            ELSE 'ALTER EXTENSION vector UPDATE;' END AS repair
+FROM pg_extension
+JOIN pg_available_extensions ON name = extname
+WHERE extname = 'vector'
+  AND CAST(string_to_array(extversion, '.') AS integer[])
+      < greatest(ARRAY[0, 8, 4], CAST(string_to_array(default_version, '.') AS integer[]))
+
+-- name: search_path
+-- Statements that name the types or operators of pgvector need its schema on the search path.
+SELECT 'role ' || quote_ident(current_user) AS subject,
+       format('pgvector is in schema %I, and search_path is %s', nspname, current_setting('search_path')) AS what,
+       format(
+           'ALTER DATABASE %I SET search_path = %s;', current_database(),
+           concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(nspname))
+       ) AS repair
+FROM pg_extension
+JOIN pg_namespace ON pg_namespace.oid = extnamespace
+WHERE extname = 'vector' AND NOT extnamespace = ANY (CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[]))
+
+-- name: collation_version
+-- An operating system that sorts otherwise than when a text index was made leaves rows that the index does not find.
+SELECT 'database ' || quote_ident(datname) AS subject,
+       format(
+           'its collation was version %s when indexes were built, and the server now has %s', datcollversion,
+           pg_database_collation_actual_version(oid)
+       ) AS what,
+       format('REINDEX DATABASE %1$I; ALTER DATABASE %1$I REFRESH COLLATION VERSION;', datname) AS repair
+FROM pg_database
+WHERE datname = current_database() AND datcollversion <> pg_database_collation_actual_version(oid)
+
+-- name: publications
+-- A publication of all tables sends our queue to subscribers, where other rows have these keys.
+SELECT 'publication ' || quote_ident(pubname) AS subject,
+       'it publishes the schema semantic, whose marks and jobs belong to this database alone' AS what,
+       coalesce(
+           format('CREATE PUBLICATION %I FOR TABLE %s; then let subscribers use it in place of %I',
+                  pubname || '_tables', (
+               SELECT string_agg(CAST(pg_class.oid AS regclass)::text, ', ' ORDER BY pg_class.oid)
+               FROM pg_class
+               JOIN pg_namespace ON pg_namespace.oid = relnamespace
+               WHERE relkind IN ('r', 'p') AND relpersistence = 'p' AND NOT relispartition
+                 AND nspname NOT IN ('pg_catalog', 'information_schema', 'semantic')
+                 AND pg_class.oid NOT IN (SELECT chunks FROM semantic.generation
+                                          UNION ALL SELECT receipts FROM semantic.generation)
+           ), pubname),
+           format('DROP PUBLICATION %I;', pubname)
+       ) AS repair
+FROM pg_publication
+WHERE EXISTS (SELECT FROM pg_publication_tables AS sent WHERE sent.pubname = pg_publication.pubname
+              AND schemaname = 'semantic')
+
+-- name: long_transactions
+-- While a transaction is open, marks and jobs that are done cannot be vacuumed away, and no vector index can be built.
+SELECT format('process %s of %I', pid, usename) AS subject,
+       format('its transaction has been open for %s minutes (%s)', extract(epoch FROM now() - xact_start)::bigint / 60,
+              state) AS what,
+       format('SELECT pg_terminate_backend(%s);', pid) AS repair
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND xact_start < now() - make_interval(secs => :seconds)
+UNION ALL
+SELECT format('prepared transaction %L', gid),
+       format('it has been prepared for %s minutes', extract(epoch FROM now() - prepared)::bigint / 60),
+       format('COMMIT PREPARED %1$L; or ROLLBACK PREPARED %1$L;', gid)
+FROM pg_prepared_xacts
+WHERE database = current_database() AND prepared < now() - make_interval(secs => :seconds)
+
+-- name: autovacuum
+-- The queue is kept small, and plans right, by autovacuum.
+SELECT 'server' AS subject, format('%s is off', name) AS what,
+       format('ALTER SYSTEM SET %I = on; SELECT pg_reload_conf();', name) AS repair
+FROM pg_settings
+WHERE name IN ('autovacuum', 'track_counts') AND setting = 'off'
+UNION ALL
+SELECT CAST(oid AS regclass)::text, 'autovacuum is disabled for this table',
+       format('ALTER TABLE %s RESET (autovacuum_enabled);', CAST(oid AS regclass))
+FROM pg_class
+WHERE reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0']
+  AND (relnamespace = CAST('semantic' AS regnamespace)
+       OR oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation))
+
+-- name: replication_role
+-- Sessions with session_replication_role = replica write rows that no ordinary trigger sees.
+SELECT CASE WHEN setrole = 0 THEN 'database ' || quote_ident(current_database())
+            ELSE 'role ' || CAST(CAST(setrole AS regrole) AS text) END AS subject,
+       format('session_replication_role is set to replica for it') AS what,
+       CASE WHEN setrole = 0 THEN format('ALTER DATABASE %I RESET session_replication_role;', current_database())
+            ELSE format('ALTER ROLE %s%s RESET session_replication_role;', CAST(setrole AS regrole),
+                        CASE WHEN setdatabase <> 0 THEN format(' IN DATABASE %I', current_database()) ELSE '' END)
+       END AS repair
+FROM pg_db_role_setting
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND EXISTS (SELECT FROM unnest(setconfig) AS line WHERE line ILIKE 'session_replication_role=replica')
+
+-- name: unlogged
+-- An unlogged table is empty after a crash, and nothing notices that its rows are gone.
+SELECT CAST(oid AS regclass)::text AS subject, 'this table is unlogged' AS what,
+       format('ALTER TABLE %s SET LOGGED;', CAST(oid AS regclass)) AS repair
+FROM pg_class
+WHERE relkind = 'r' AND relpersistence = 'u'
+  AND (oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation)
+       OR oid IN ('semantic.mark'::regclass, 'semantic.job'::regclass, 'semantic.generation'::regclass,
+                  'semantic.semantic_index'::regclass, 'semantic.encoder'::regclass))
+
+-- name: lost_tables
+-- What the registry names and the database no longer has.
+SELECT semantic_index.name AS subject,
+       format('the table of its source (oid %s) was dropped', CAST(semantic_index.source AS oid)) AS what,
+       format('DROP TABLE IF EXISTS %s CASCADE; SELECT semantic.unregister_index_v3(%s::oid::regclass);',
+              (SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class WHERE oid IN (chunks, receipts)),
+              CAST(chunks AS oid)) AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
+WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+UNION ALL
+SELECT semantic_index.name, format('a table of its %s copy was dropped', generation.role),
+       CASE WHEN generation.role = 'live' THEN 'pg-semantic index drop ' ELSE 'pg-semantic repair ' END
+       || quote_ident(semantic_index.name)
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+  AND (NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks)
+       OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.receipts))
+
+-- name: moved_schema
+-- A table that was moved to another schema without its semantic index.
+SELECT name AS subject, format('its table %s is in another schema than its vectors', source) AS what,
+       semantic.apart_v1(id) || ';' AS repair
+FROM semantic.semantic_index
+WHERE semantic.apart_v1(id) IS NOT NULL
+
+-- name: swapped_tables
+-- Another table has the name that the source of an index had: one that was loaded beside it and renamed.
+SELECT name AS subject,
+       format('it follows %s, and another table is called %I.%I now', source, nspname, declared.table_name) AS what,
+       format('pg-semantic index adopt %s', name) AS repair
+FROM semantic.semantic_index
+JOIN pg_class ON pg_class.oid = source
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+CROSS JOIN LATERAL (
+    SELECT spec ->> 'table' AS table_name
+    FROM semantic.generation
+    WHERE index_id = semantic_index.id AND role = 'live'
+) AS declared
+WHERE to_regclass(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
+
+-- name: triggers
+-- Tables, or partitions, whose changes nobody sees.
+SELECT name AS subject,
+       format('the triggers of %s (%s) are missing or disabled', relation,
+              string_agg(event, ', ' ORDER BY event)) AS what,
+       'pg-semantic repair ' || quote_ident(name) AS repair
+FROM semantic.semantic_index
+JOIN pg_class ON pg_class.oid = semantic_index.source
+CROSS JOIN LATERAL semantic.uncaptured_v1(source, name || '_capture')
+GROUP BY name, relation
+
+-- name: capture_rights
+-- The triggers run as the owner of their function, who appends to the queue.
+SELECT DISTINCT semantic_index.name AS subject,
+       format('%s owns its capture function and may not append to semantic.mark: every write to %s fails',
+              CAST(proowner AS regrole), semantic_index.source) AS what,
+       format('GRANT USAGE ON SCHEMA semantic TO %1$s; GRANT INSERT ON semantic.mark TO %1$s;',
+              CAST(proowner AS regrole)) AS repair
+FROM semantic.semantic_index
+JOIN pg_trigger ON tgrelid = semantic_index.source AND starts_with(tgname, semantic_index.name || '_capture_')
+JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE NOT (has_schema_privilege(proowner, 'semantic', 'USAGE')
+           AND has_table_privilege(proowner, 'semantic.mark', 'INSERT'))
+
+-- name: foreign_keys
+-- Chunks and receipts go with their row by a foreign key, which CASCADE takes along when a partition is dropped. It is put
+-- back without a look at the rows, which is quick, and validated by a statement that no writer waits for.
+SELECT semantic_index.name AS subject,
+       CASE WHEN conname IS NULL
+            THEN format('%s has no foreign key to %s that deletes its rows', part.relation, semantic_index.source)
+            ELSE format('foreign key %I of %s is not validated', conname, part.relation) END AS what,
+       CASE WHEN conname IS NULL THEN format(
+           'SET lock_timeout = ''200ms''; ALTER TABLE %1$s ADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
+           'ON DELETE CASCADE ON UPDATE CASCADE NOT VALID; RESET lock_timeout; ',
+           part.relation, key.names, semantic_index.source, made.name
+       ) ELSE '' END
+       || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', part.relation, coalesce(conname, made.name)) AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+CROSS JOIN LATERAL (VALUES (chunks, '_chunk_row'), (receipts, '_receipt_row')) AS part (relation, suffix)
+CROSS JOIN LATERAL (SELECT CAST('semantic_' || generation.id || part.suffix AS name) AS name) AS made
+CROSS JOIN LATERAL (
+    SELECT string_agg(quote_ident(value ->> 'name'), ', ' ORDER BY number) AS names
+    FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS named (value, number)
+) AS key
+LEFT JOIN pg_constraint
+    ON contype = 'f' AND conrelid = part.relation AND confrelid = semantic_index.source
+   AND confdeltype = 'c' AND confupdtype = 'c' AND conparentid = 0
+WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+  AND EXISTS (SELECT FROM pg_class WHERE oid = part.relation)
+  AND convalidated IS NOT TRUE
+
+-- name: columns
+-- Text columns that an index reads and its table no longer has.
+SELECT semantic_index.name AS subject,
+       format('column %I, which its text is made of, is not in %s any more', read.name, source) AS what,
+       format('ALTER TABLE %s RENAME COLUMN ... TO %I; or make the index again, after: pg-semantic index drop %s',
+              source, read.name, semantic_index.name) AS repair
+FROM semantic.semantic_index
+JOIN pg_class ON pg_class.oid = source
+CROSS JOIN LATERAL semantic.columns_v1(semantic_index.id) AS read
+WHERE NOT read.there
+
+-- name: key_types
+-- A key column that has become wider, or sorts otherwise, than it was when its chunk table was made.
+SELECT semantic_index.name AS subject,
+       string_agg(
+           format('key column %I is %s in %s and %s in %s', attribute.attname,
+                  format_type(attribute.atttypid, attribute.atttypmod), source,
+                  format_type(copy.atttypid, copy.atttypmod), part.relation), '; '
+       ) AS what,
+       'pg-semantic index refresh ' || quote_ident(semantic_index.name) AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+CROSS JOIN LATERAL (VALUES (chunks), (receipts)) AS part (relation)
+CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') AS named (value)
+JOIN pg_attribute AS attribute ON attribute.attrelid = source AND attribute.attname = value ->> 'name'
+JOIN pg_attribute AS copy ON copy.attrelid = part.relation AND copy.attname = value ->> 'name'
+WHERE (attribute.atttypid, attribute.atttypmod, attribute.attcollation)
+      IS DISTINCT FROM (copy.atttypid, copy.atttypmod, copy.attcollation)
+GROUP BY semantic_index.id
+
+-- name: inheritance
+-- Rows of tables that inherit are rows of the parent to a reader, and have no key there.
+SELECT name AS subject,
+       format('%s inherits from its table %s, and rows of it are not indexed',
+              string_agg(CAST(inhrelid AS regclass)::text, ', '), source) AS what,
+       format('ALTER TABLE %s NO INHERIT %s;', min(CAST(inhrelid AS regclass)::text), source) AS repair
+FROM semantic.semantic_index
+JOIN pg_class ON pg_class.oid = source AND relkind = 'r'
+JOIN pg_inherits ON inhparent = source
+GROUP BY name, source
+
+-- name: late_indexes
+-- The vector index and the index on lexemes, once nothing waits that would be built before them.
+SELECT semantic_index.name AS subject,
+       format('%s of its %s copy is %s', wanted.what, generation.role,
+              CASE WHEN built.valid IS NULL THEN 'not built'
+                   ELSE 'invalid: a build was cut short' END) AS what,
+       'pg-semantic worker --once' AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+CROSS JOIN LATERAL (
+    VALUES ('the vector index', chunks, 'hnsw', true),
+           ('the index on lexemes', receipts, 'gin', jsonb_typeof(spec -> 'lexical') = 'object')
+) AS wanted (what, relation, method, is_wanted)
+JOIN pg_class ON pg_class.oid = wanted.relation
+LEFT JOIN LATERAL (
+    SELECT bool_or(indisvalid) AS valid
+    FROM pg_index
+    JOIN pg_class AS index ON index.oid = indexrelid
+    JOIN pg_am ON pg_am.oid = index.relam
+    WHERE indrelid = wanted.relation AND amname = wanted.method
+) AS built ON true
+WHERE wanted.is_wanted AND built.valid IS NOT TRUE
+  AND backfilled_at IS NOT NULL AND pg_relation_size(chunks) > 0
+  AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
+  AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.relid = wanted.relation)
+
+-- name: table_statistics
+-- A table of more than a megabyte that was never analyzed is planned for as if it were small.
+SELECT CAST(pg_class.oid AS regclass)::text AS subject, 'this table has never been analyzed' AS what,
+       format('ANALYZE %s;', CAST(pg_class.oid AS regclass)) AS repair
+FROM pg_class
+WHERE reltuples < 0 AND relkind = 'r' AND pg_relation_size(pg_class.oid) > 1000000
+  AND pg_class.oid IN (
+      SELECT chunks FROM semantic.generation UNION SELECT receipts FROM semantic.generation
+      UNION SELECT tree.relid FROM semantic.semantic_index CROSS JOIN LATERAL (
+          SELECT source AS relid UNION SELECT relid FROM pg_partition_tree(source)
+      ) AS tree
+  )
+
+-- name: term_statistics
+-- How many rows have a word is counted by a worker; until then BM25 takes every word for a rare one.
+SELECT semantic_index.name AS subject,
+       format('the statistics of words of its %s copy were never counted', generation.role) AS what,
+       'pg-semantic worker --once' AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+JOIN pg_class ON pg_class.oid = receipts
+WHERE jsonb_typeof(spec -> 'lexical') = 'object' AND backfilled_at IS NOT NULL AND pg_relation_size(receipts) > 0
+  AND NOT EXISTS (SELECT FROM semantic.lexicon WHERE lexicon.generation_id = generation.id)
+  AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
+  AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
+
+-- name: worker
+-- Changes that wait for a minute and more while no worker gives a sign of life.
+SELECT 'worker' AS subject,
+       format('no worker is alive, and the oldest of the changes that wait is %s minutes old',
+              extract(epoch FROM now() - min(since))::bigint / 60) AS what,
+       'pg-semantic worker' AS repair
+FROM (
+    SELECT min(marked_at) AS since FROM semantic.mark
+    UNION ALL
+    SELECT min(dirty_at) FROM semantic.job WHERE state <> 'failed'
+    UNION ALL
+    SELECT min(created_at) FROM semantic.generation WHERE backfilled_at IS NULL
+) AS waiting
+WHERE NOT EXISTS (SELECT FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute')
+HAVING min(since) < now() - interval '1 minute'
+
+-- name: backlog
+-- Edits that wait for long although workers are alive.
+SELECT name AS subject,
+       format('%s edits wait, the oldest for %s minutes, although workers are alive', count(*),
+              extract(epoch FROM now() - min(waiting.since))::bigint / 60) AS what,
+       'Read the log of a worker, or run more of them: pg-semantic worker' AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+JOIN (
+    SELECT generation_id, marked_at AS since FROM semantic.mark
+    UNION ALL
+    SELECT generation_id, dirty_at FROM semantic.job WHERE state <> 'failed' AND priority = 0
+) AS waiting ON waiting.generation_id = generation.id
+WHERE EXISTS (SELECT FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute')
+GROUP BY semantic_index.id
+HAVING min(waiting.since) < now() - make_interval(secs => :seconds)
+
+-- name: failed_rows
+-- Rows that were given up.
+SELECT name AS subject,
+       format('%s rows failed for the last time, as row %s: %s', count(*), (array_agg(key ORDER BY available_at DESC))[1],
+              left((array_agg(error ORDER BY available_at DESC))[1], 200)) AS what,
+       'pg-semantic retry ' || quote_ident(name) AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+JOIN semantic.job ON job.generation_id = generation.id AND state = 'failed'
+GROUP BY semantic_index.id
+
+-- name: search_functions
+-- The function by which an index is searched from plain SQL.
+SELECT name AS subject, format('it has no function %I for searches from plain SQL', name || '_search') AS what,
+       format('SELECT semantic.make_search_v1(%s);', semantic_index.id) AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = 'live'
+JOIN pg_class ON pg_class.oid = chunks
+WHERE NOT EXISTS (
+    SELECT FROM pg_proc
+    WHERE pronamespace = relnamespace AND proname = semantic_index.name || '_search'
+      AND position('semantic.search_v1(asked' IN prosrc) > 0
+)
+
+-- name: rights
+-- What roles can use of an index that their rights on its source do not give them, or the other way round.
+SELECT name AS subject,
+       CASE WHEN bool_or(step <> 'open')
+            THEN 'its rights are not those of its table: ' || string_agg(DISTINCT object, ', ') FILTER (WHERE step <> 'open')
+            ELSE 'roles that can read its table cannot read ' || string_agg(DISTINCT object, ', ') END AS what,
+       string_agg(statement, '; ' ORDER BY number) || ';' AS repair
+FROM semantic.semantic_index
+CROSS JOIN LATERAL semantic.due_rights_v1(id) WITH ORDINALITY AS due (step, object, statement, number)
+GROUP BY semantic_index.id
+UNION ALL
+SELECT 'schema semantic', 'roles have other rights than they need to search: ' || string_agg(DISTINCT object, ', '),
+       string_agg(statement, '; ' ORDER BY number) || ';'
+FROM semantic.due_schema_rights_v1() WITH ORDINALITY AS due (step, object, statement, number)
+HAVING count(*) > 0
+
+-- name: worker_rights
+-- What the role that asks would lack as the role of a worker.
+SELECT name AS subject,
+       format('role %I %s', current_user, CASE
+           WHEN row_security_active(source) THEN 'does not see all rows: row-level security of ' || source || ' applies'
+           ELSE 'lacks rights on ' || source || ' or on its vectors' END) AS what,
+       CASE WHEN row_security_active(source) THEN format('ALTER ROLE %I BYPASSRLS;', current_user)
+            ELSE format('GRANT %s TO %I;', CAST(relowner AS regrole), current_user) END AS repair
+FROM semantic.semantic_index
+JOIN pg_class ON pg_class.oid = source
+JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = 'live'
+WHERE EXISTS (SELECT FROM pg_class AS kept WHERE kept.oid IN (chunks, receipts))
+  AND (row_security_active(source)
+       OR NOT has_table_privilege(source, 'SELECT')
+       OR EXISTS (
+           SELECT FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS needed (privilege)
+           WHERE NOT has_table_privilege(chunks, privilege) OR NOT has_table_privilege(receipts, privilege)
+       ))
+
+-- name: pooler
+-- Which process answers, and the statement timeout that a session of this role begins with, in milliseconds.
+SELECT pg_backend_pid() AS pid, quote_ident(current_user) AS role,
+       (SELECT CAST(reset_val AS integer) FROM pg_settings WHERE name = 'statement_timeout') AS statement_timeout
+
+-- name: prompts
+-- The encoders of every index as they are declared, and once they were loaded with the prompts that they have.
+SELECT format('index %s', semantic_index.name) AS subject, semantic_index.name, generation.spec -> 'encoder' AS encoder,
+       encoder.fingerprint IS NOT NULL AS is_loaded, encoder.query_prompt, encoder.document_prompt
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+JOIN semantic.encoder ON encoder.id = generation.encoder_id
+WHERE generation.role = 'live'
+ORDER BY semantic_index.id
