@@ -50,7 +50,7 @@ class Counting(HashedEncoder):
         self._counted = False
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        if "urgent" not in texts and not self._counted:
+        if any("title" in text for text in texts) and not self._counted:
             self._counted = True
             self._edit()
             assert self._urgent.wait(30)
