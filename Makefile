@@ -1,8 +1,8 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
-	bench-sql bench-serve bench-queue bench-capture bench-writes \
-	bench-freshness bench-encode bench-gpu bench-sync chaos checksums clean
+	bench-sql bench-serve bench-queue bench-writes bench-locks bench-freshness bench-encode bench-gpu \
+	bench-sync chaos checksums clean bench-capture bench-policies
 
 PYTHON ?= python3
 VENV := .venv
@@ -77,6 +77,9 @@ bench-sql: install  ## what a SELECT pays for having its text encoded by a worke
 	scripts/full-postgres.sh install $(FULL_POSTGRES)
 	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m benchmarks.sql
 
+bench-policies: install  ## what row-level security costs a search, by whether it asks the table
+	$(VENV)/bin/python -m benchmarks.policies
+
 bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
 	$(VENV)/bin/python -m benchmarks.queue
 
@@ -85,6 +88,9 @@ bench-capture: install  ## what capture adds to statements of every kind and siz
 
 bench-writes: install  ## what capture and workers cost the application that writes
 	$(VENV)/bin/python -m benchmarks.writes
+
+bench-locks: install  ## how long writers wait while an index is created, changed and dropped
+	$(VENV)/bin/python -m benchmarks.locks
 
 bench-freshness: install  ## from commit to searchable, with the real encoder, idle and in a backfill
 	$(VENV)/bin/python -m benchmarks.freshness

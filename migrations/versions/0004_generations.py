@@ -89,7 +89,8 @@ FUNCTIONS = (
         WHERE generation.index_id = known_index
         UNION ALL
         SELECT DISTINCT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text), proowner,
-               coalesce(proacl, acldefault('f', proowner)), CASE WHEN tgfoid IS NULL THEN 'EXECUTE' END
+               coalesce(proacl, acldefault('f', proowner)),
+               CASE WHEN prorettype <> CAST('trigger' AS regtype) THEN 'EXECUTE' END
         FROM semantic.semantic_index
         JOIN semantic.generation AS live ON live.index_id = semantic_index.id AND live.role = 'live'
         JOIN pg_class AS chunks ON chunks.oid = live.chunks
@@ -104,31 +105,169 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # The policies that a table of a copy needs; `own` is its name. One asks the source for the row, with the rights and
-    # under the policies of whoever asks. None where the source has no row-level security.
+    # The policies of a source, for reading, if a copy has all columns that they look at: the key, and the column that
+    # the index is declared with as `rights_by`. Then they are the copy's policies too. NULL if they look at others.
+    """
+    CREATE FUNCTION semantic.carried_policies_v1(index_source regclass, spec jsonb) RETURNS oid[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CASE WHEN count(*) FILTER (
+            WHERE pg_get_expr(polqual, polrelid) LIKE '%' || quote_ident(relname) || '.%'  -- it may name the table
+               OR EXISTS (
+                   SELECT FROM pg_depend
+                   LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
+                   WHERE classid = CAST('pg_policy' AS regclass) AND objid = pg_policy.oid
+                     AND refclassid = CAST('pg_class' AS regclass) AND refobjid = index_source AND deptype = 'n'
+                     AND attname IS DISTINCT FROM spec ->> 'rights_by'
+                     AND NOT coalesce(spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname)), false)
+               )
+        ) = 0 THEN coalesce(array_agg(pg_policy.oid ORDER BY polname), '{}') END
+        FROM pg_policy
+        JOIN pg_class ON pg_class.oid = polrelid
+        WHERE polrelid = index_source AND polcmd IN ('r', '*') AND polqual IS NOT NULL
+          AND spec ->> 'rights_by' IS NOT NULL
+        HAVING spec ->> 'rights_by' IS NOT NULL
+    $body$
+    """,
+    # The policies that a table of a copy needs; `own` is its name. They are those of the source, or one that asks the
+    # source for the row, with the rights and under the policies of whoever asks. None where the source has no row-level
+    # security.
     """
     CREATE FUNCTION semantic.policies_v1(relation regclass, own text) RETURNS TABLE (name text, definition text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
+        WITH copy AS MATERIALIZED (
+            SELECT semantic_index.source, spec, semantic.carried_policies_v1(semantic_index.source, spec) AS carried
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
+            WHERE relation IN (generation.chunks, generation.receipts)
+        )
+        SELECT CAST(polname AS text), format(
+            'AS %s FOR SELECT TO %s USING (%s)', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+            (
+                SELECT string_agg(
+                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
+                )
+                FROM unnest(polroles) AS role
+            ),
+            pg_get_expr(polqual, polrelid)
+        )
+        FROM copy
+        JOIN pg_policy ON pg_policy.oid = ANY (carried)
+        UNION ALL
         SELECT 'as_source', format(
-            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', semantic_index.source,
+            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', copy.source,
             string_agg(
                 format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number
             )
         )
-        FROM semantic.generation
-        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
+        FROM copy
         CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
-        JOIN pg_attribute ON attrelid = source.oid AND attname = part.value ->> 'name'
-        JOIN pg_index ON indrelid = source.oid AND indisprimary
+        JOIN pg_attribute ON attrelid = copy.source AND attname = part.value ->> 'name'
+        JOIN pg_index ON indrelid = copy.source AND indisprimary
         JOIN pg_opclass ON pg_opclass.oid = indclass[array_position(CAST(indkey AS smallint[]), attnum)]
         JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
             AND amopstrategy = 3  -- the = of a b-tree
         JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = oprnamespace
-        WHERE relation IN (generation.chunks, generation.receipts)
-        GROUP BY semantic_index.source
+        WHERE carried IS NULL
+        GROUP BY copy.source
+    $body$
+    """,
+    # The column that a copy has for policies to look at, apart from the key: a trigger fills it, and a foreign key that
+    # has it besides the key keeps it as it is in the source, in the statement that changes it there.
+    """
+    CREATE FUNCTION semantic.carry_v1() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        statement text := (
+            SELECT format(
+                'SELECT jsonb_build_object(%1$L, to_jsonb(_source.%1$I)) FROM %2$s AS _source WHERE (%3$s) = (%4$s)',
+                spec ->> 'rights_by', semantic_index.source,
+                string_agg(format('_source.%I', part.value ->> 'name'), ', ' ORDER BY part.number),
+                string_agg(format('($1).%I', part.value ->> 'name'), ', ' ORDER BY part.number)
+            )
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            CROSS JOIN jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+            WHERE TG_RELID IN (generation.chunks, generation.receipts)
+            GROUP BY spec, semantic_index.source
+        );
+        carried jsonb;
+    BEGIN
+        EXECUTE statement INTO carried USING NEW;
+        NEW := jsonb_populate_record(NEW, carried);
+        RETURN NEW;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.carry_rights_v1(generation_id integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        wanted record;
+        relation regclass;
+    BEGIN
+        SELECT generation.chunks, generation.receipts, source, spec ->> 'rights_by' AS name, attnum, attnotnull,
+               concat_ws(
+                   ' COLLATE ', format_type(atttypid, atttypmod),
+                   CAST(CAST(nullif(attcollation, 0) AS regcollation) AS text)
+               ) AS type,
+               key.columns, key.columns || ', ' || quote_ident(attname) AS all_columns, key.numbers
+        INTO wanted
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        CROSS JOIN LATERAL (
+            SELECT string_agg(quote_ident(attname), ', ' ORDER BY part.number) AS columns, array_agg(attnum) AS numbers,
+                   array_agg(CAST(attname AS text)) AS names
+            FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+            JOIN pg_attribute ON attrelid = source AND attname = part.value ->> 'name'
+        ) AS key
+        LEFT JOIN pg_attribute
+            ON attrelid = source AND attname = spec ->> 'rights_by' AND attnum > 0 AND NOT attisdropped
+        WHERE generation.id = carry_rights_v1.generation_id AND spec ->> 'rights_by' IS NOT NULL
+          AND spec ->> 'rights_by' <> ALL (key.names);
+        IF NOT FOUND THEN
+            RETURN;
+        ELSIF wanted.attnum IS NULL THEN
+            RAISE EXCEPTION 'table % has no column %, which rights_by names', wanted.source, wanted.name
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';
+        ELSIF NOT wanted.attnotnull OR NOT EXISTS (
+            SELECT FROM pg_index
+            WHERE indrelid = wanted.source AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL
+              AND indexprs IS NULL AND indnkeyatts = cardinality(wanted.numbers) + 1
+              AND wanted.numbers || wanted.attnum <@ (CAST(indkey AS smallint[]))
+              AND (CAST(indkey AS smallint[]))[0:indnkeyatts - 1] <@ (wanted.numbers || wanted.attnum)
+        ) THEN
+            RAISE EXCEPTION 'rights_by needs % to be NOT NULL and unique together with the key of %',
+                quote_ident(wanted.name), wanted.source
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
+                'Run: ALTER TABLE %s ALTER COLUMN %I SET NOT NULL, ADD UNIQUE (%s).', wanted.source, wanted.name,
+                wanted.all_columns
+            );
+        END IF;
+        FOREACH relation IN ARRAY ARRAY[wanted.chunks, wanted.receipts] LOOP
+            EXECUTE (
+                SELECT coalesce(
+                    string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', relation, conname), '; '), 'SELECT'
+                )
+                FROM pg_constraint
+                WHERE conrelid = relation AND confrelid = wanted.source AND contype = 'f'
+            );
+            EXECUTE format(
+                'ALTER TABLE %1$s ADD COLUMN %2$I %3$s NOT NULL, '
+                'ADD FOREIGN KEY (%4$s) REFERENCES %5$s (%4$s) ON UPDATE CASCADE ON DELETE CASCADE',
+                relation, wanted.name, wanted.type, wanted.all_columns, wanted.source
+            );
+            EXECUTE format('CREATE INDEX ON %s (%I)', relation, wanted.name);
+            EXECUTE format(
+                'CREATE TRIGGER carry BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION semantic.carry_v1()', relation
+            );
+        END LOOP;
+    END
     $body$
     """,
     # What a policy was made as, and is: its comment says the same for as long as nobody alters it.
@@ -156,7 +295,13 @@ FUNCTIONS = (
             (own.relrowsecurity, own.relforcerowsecurity) = (source.relrowsecurity, source.relforcerowsecurity)
             AND NOT EXISTS (
                 SELECT
-                FROM (SELECT polname, oid FROM pg_policy WHERE polrelid = own.oid AND polpermissive) AS policy
+                FROM (
+                    SELECT polname, oid FROM pg_policy
+                    WHERE polrelid = own.oid AND (
+                        polpermissive
+                        OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
+                    )
+                ) AS policy
                 FULL JOIN semantic.policies_v1(relation, 'own') AS wanted ON wanted.name = policy.polname
                 WHERE obj_description(policy.oid, 'pg_policy')
                     IS DISTINCT FROM semantic.policy_mark_v1(relation, CAST(wanted.name AS name), wanted.definition)
@@ -193,7 +338,10 @@ FUNCTIONS = (
         FOR shown IN
             SELECT polname FROM pg_policy
             WHERE polrelid = relation
-              AND (polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic'))
+              AND (
+                  polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
+                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'own'))
+              )
         LOOP
             EXECUTE format('DROP POLICY %I ON %s', shown.polname, relation);
         END LOOP;
@@ -357,6 +505,7 @@ FUNCTIONS = (
     DECLARE
         shown record;
     BEGIN
+        PERFORM semantic.carry_rights_v1(generation_id);
         FOR shown IN
             SELECT 'chunks_' || id AS name, chunks AS relation FROM semantic.generation WHERE id = generation_id
             UNION ALL
@@ -465,6 +614,7 @@ FUNCTIONS = (
     DECLARE
         deadline timestamptz := clock_timestamp() + make_interval(secs => semantic.lock_seconds_v1());
         longest_pause double precision := 0.05;
+        pause double precision;
         is_last boolean := EXISTS (
             SELECT FROM pg_locks
             WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
@@ -490,7 +640,8 @@ FUNCTIONS = (
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 holders := semantic.lock_holders_v1(mode, relations);
                 first_holders := coalesce(first_holders, holders);
-                IF is_last OR clock_timestamp() > deadline THEN
+                pause := random() * longest_pause;
+                IF is_last OR clock_timestamp() + make_interval(secs => pause + 0.2) > deadline THEN
                     RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
                         array_to_string(array_remove(relations, NULL), ', '),
                         coalesce(
@@ -506,14 +657,15 @@ FUNCTIONS = (
                             || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
                 END IF;
             END;
-            PERFORM pg_sleep(random() * longest_pause);
+            PERFORM pg_sleep(pause);
             longest_pause := least(1, longest_pause * 2);
         END LOOP;
     END
     $body$
     """,
     # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked, which is that of writers (source, then tables) and of workers and searchers (views, then tables).
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
+    # the oldest copy first; searchers and workers have views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -522,13 +674,14 @@ FUNCTIONS = (
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL (
-            VALUES (1, source), (2, to_regclass('semantic.chunks_' || generation.id)),
-                   (2, to_regclass('semantic.receipts_' || generation.id)), (3, chunks), (3, receipts)
-        ) AS part (place, relation)
+            VALUES (1, 0, source), (2, generation.id, to_regclass('semantic.receipts_' || generation.id)),
+                   (3, generation.id, receipts), (4, generation.id, to_regclass('semantic.chunks_' || generation.id)),
+                   (5, generation.id, chunks)
+        ) AS part (place, of_generation, relation)
         JOIN pg_class ON pg_class.oid = part.relation
         WHERE semantic_index.id = known_index AND generation.id = coalesce(only_generation, generation.id)
-        GROUP BY part.place, part.relation
-        ORDER BY part.place, part.relation
+        GROUP BY part.place, part.of_generation, part.relation
+        ORDER BY part.of_generation, part.place
     )
     """,
     # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
@@ -665,7 +818,7 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.recipe_v1(spec jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
+    RETURN jsonb_build_object('lexical', NULL, 'rights_by', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
     # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
     """
@@ -766,6 +919,47 @@ FUNCTIONS = (
                 'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
+    $body$
+    """,
+    # The type of a column with its collation, as ALTER TABLE takes it, and the same of the type that a domain is over.
+    """
+    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS TABLE (name text, base text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT concat(format_type(atttypid, atttypmod), place.name),
+               concat(format_type(coalesce(nullif(typbasetype, 0), atttypid), CASE typtype
+                   WHEN 'd' THEN typtypmod ELSE atttypmod END), place.name)
+        FROM pg_attribute
+        JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN LATERAL (
+            SELECT format(' COLLATE %I.%I', nspname, collname)
+            FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
+            WHERE pg_collation.oid = attcollation
+        ) AS place (name) ON true
+        WHERE attrelid = relation AND attname = part
+    $body$
+    """,
+    # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
+    # domain is its base type here. `quick` says that the copy can be altered without being written again.
+    """
+    CREATE FUNCTION semantic.altered_key_v1(known_index integer)
+    RETURNS TABLE (generation_id integer, relation regclass, part name, has text, wanted text, quick boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
+               own.atttypid = source.atttypid
+                   OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype)
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
+        JOIN pg_attribute AS own
+            ON own.attrelid IN (generation.chunks, generation.receipts) AND own.attname = key.value ->> 'name'
+        JOIN pg_attribute AS source
+            ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
+        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
+        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
     $body$
     """,
     # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
@@ -1022,10 +1216,15 @@ FUNCTIONS = (
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
-        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', one.chunks, one.receipts, another.chunks, another.receipts)
-        FROM semantic.generation AS one  -- before rows of the registry, which a worker would have to wait for
-        JOIN semantic.generation AS another ON another.index_id = one.index_id AND another.id = generation_id
-        WHERE one.role = 'live' AND another.role = switched AND switched <> 'live';
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC ARRAY(
+            SELECT part.relation
+            FROM semantic.generation AS one
+            CROSS JOIN LATERAL (VALUES (1, one.receipts), (2, one.chunks)) AS part (place, relation)
+            WHERE one.index_id = another.index_id AND (one.role = 'live' OR one.id = generation_id)
+            ORDER BY one.id, part.place  -- as a DELETE does
+        ))
+        FROM semantic.generation AS another  -- before rows of the registry, which a worker would have to wait for
+        WHERE another.id = generation_id AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
@@ -1138,7 +1337,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
-        "semantic.same_key_v1, semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
+        "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
         "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
         "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
@@ -1147,4 +1347,5 @@ def downgrade() -> None:
         "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1, "
         "semantic.is_text_v1, semantic.text_v1(anyarray), semantic.text_v1(anynonarray)"
     )
+    op.execute("DROP FUNCTION semantic.carry_rights_v1, semantic.carry_v1, semantic.carried_policies_v1")
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

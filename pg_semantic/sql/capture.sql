@@ -101,10 +101,10 @@ SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
 -- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
--- who write: a DELETE goes on to chunks and receipts.
+-- who write: a DELETE goes on to receipts and chunks.
 SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
     SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
-) || ARRAY[$chunks, $receipts])
+) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
 -- Takes the triggers with it.
