@@ -48,12 +48,13 @@ class Counting(HashedEncoder):
         self._edit = edit
         self._urgent = threading.Event()
         self._counted = False
+        self.given_the_edit = False
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if any("title" in text for text in texts) and not self._counted:
             self._counted = True
             self._edit()
-            assert self._urgent.wait(30)
+            self.given_the_edit = self._urgent.wait(30)
         return super().count_tokens(texts)
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
@@ -65,6 +66,7 @@ class Counting(HashedEncoder):
 def test_an_edit_passes_a_backlog_that_is_being_read(backlog: sa.Engine) -> None:
     encoder = Counting(lambda: execute(backlog, EDIT))
     sync(backlog, lambda *_, **__: encoder)
+    assert encoder.given_the_edit
     assert truth(backlog) == CLEAN
 
 
