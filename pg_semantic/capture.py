@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.sql.compiler import DDLCompiler
+from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
 from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
@@ -122,18 +122,19 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEleme
 def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
-        sources.key_of(connection, source.schema, source.name)
+        database.require_pgvector_found(connection)
+        sources.key_of(connection, connection.schema_for_object(source), source.name)
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
     """CREATE leaves a table alone that is there already; refuse when it is not the one that is declared."""
     if not isinstance(connection, sa.Connection):
         return
-    name = database.qualified_name(step.chunks.schema, step.chunks.name)
+    name = _qualified(connection, step.chunks)
     if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
         return
     database.require_installed(connection)
-    source = database.qualified_name(step.source.schema, step.source.name)
+    source = _qualified(connection, step.source)
     binds = {"chunks": name, "source": source}
     known = connection.execute(sql.statement("registry", "stored"), binds).one_or_none()
     if known is None:
@@ -141,7 +142,7 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
             f"A table {name} is there already and is not of a semantic index: pass another name=..."
         )
     if not known.same_source:
-        receipts = database.qualified_name(step.receipts.schema, step.receipts.name)
+        receipts = _qualified(connection, step.receipts)
         raise errors.DeclarationError(
             f"The tables {name} and {receipts} are left over from a table {source} that was dropped: drop them too."
         )
@@ -173,7 +174,7 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
 def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     spec = step.spec
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
-    old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
+    old_key, new_key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
     render = _renderer(compiler)
     fragments = {
         "old_key": render(keys.as_text(old_key)),
@@ -218,7 +219,7 @@ def _lock_source(step: LockSource, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(Lock, "postgresql")
 def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
-    source = _literal(compiler, database.qualified_name(step.source.schema, step.source.name))
+    source = _literal(compiler, _qualified(compiler.preparer, step.source))
     return _fill(
         "lock", source=source, chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts)
     )
@@ -234,7 +235,9 @@ def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
     return _fill(
         "hang",
         source=_regclass(compiler, step.source),
-        function_name=_literal(compiler, database.qualified_name(step.source.schema, step.spec.capture_name)),
+        function_name=_literal(
+            compiler, database.qualified_name(compiler.preparer.schema_for_object(step.source), step.spec.capture_name)
+        ),
         stem=_literal(compiler, step.spec.capture_name),
     )
 
@@ -296,8 +299,14 @@ def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
 
 
 def _function(compiler: DDLCompiler, step: _Step) -> str:
-    prefix = f"{compiler.preparer.quote(step.source.schema)}." if step.source.schema else ""
+    schema = compiler.preparer.schema_for_object(step.source)
+    prefix = f"{compiler.preparer.quote(schema)}." if schema else ""
     return prefix + compiler.preparer.quote(step.spec.capture_name)
+
+
+def _qualified(place: sa.Connection | IdentifierPreparer, table: sa.Table) -> str:
+    """A table's name, in the schema that a `schema_translate_map` puts it in."""
+    return database.qualified_name(place.schema_for_object(table), table.name)
 
 
 def _literal(compiler: DDLCompiler, value: str) -> str:
@@ -305,4 +314,4 @@ def _literal(compiler: DDLCompiler, value: str) -> str:
 
 
 def _regclass(compiler: DDLCompiler, table: sa.Table) -> str:
-    return f"CAST({_literal(compiler, database.qualified_name(table.schema, table.name))} AS regclass)"
+    return f"CAST({_literal(compiler, _qualified(compiler.preparer, table))} AS regclass)"

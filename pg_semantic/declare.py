@@ -18,6 +18,9 @@ T = TypeVar("T")
 # Where a MetaData keeps the semantic indexes of its tables. Not in a Table's own `info`, which Alembic writes down.
 _INFO = "pg_semantic"
 
+# What chunk and receipt tables are known by in a MetaData that was filled by reflection.
+_OWN_COLUMNS = ({"ordinal", "content_hash", "encoder_id"}, {"source_hash", "chunk_count"})
+
 
 class Chunk:
     """Base of the mapped classes of chunk tables; each also has the key columns of its source.
@@ -77,7 +80,7 @@ class BoundIndex(Generic[T]):
         chunk = orm.aliased(self.Chunk)
         # An alias has the columns of a table, which is all that statements ask of these three.
         source, chunks = (cast("sa.Table", sa.inspect(one).selectable) for one in (alias, chunk))
-        if any(column.name not in source.c for column in self.spec.key):
+        if not {column.name for column in self.spec.key} <= {column.name for column in source.c}:
             raise errors.QueryError(
                 f"{alias} is an alias of a join of tables, which can not be searched: "
                 f"give one of the class that table {self.spec.table!r} is of."
@@ -128,8 +131,8 @@ class SemanticIndex:
         self._encoder = EncoderSpec.resolve(
             encoder, dimensions, query_prompt=query_prompt, document_prompt=document_prompt
         )
-        if advice := self._encoder.advice:
-            warnings.warn(advice, stacklevel=2)
+        if lacking := self._encoder.lacking:
+            warnings.warn(lacking.advice, stacklevel=2)
         self._chunking = chunking
         self._storage: Storage = storage
         self._hnsw = hnsw
@@ -226,11 +229,21 @@ def _require_table(table: sa.Table) -> None:
 def _require_free(spec: IndexSpec, table: sa.Table) -> None:
     for name in (spec.name, spec.receipts_name):
         full_name = f"{table.schema}.{name}" if table.schema else name
-        if full_name in table.metadata.tables:
+        known = table.metadata.tables.get(full_name)
+        if known is not None and _is_reflected(known):
+            table.metadata.remove(known)  # as it was found in the database: the one that is declared says more
+        elif known is not None:
             raise errors.DeclarationError(
                 f"Semantic index {spec.name!r} on table {table.fullname!r}: a table {full_name!r} is declared "
                 "already; pass another name=..."
             )
+
+
+def _is_reflected(table: sa.Table) -> bool:
+    """Whether a table is a chunk or receipt table that `MetaData.reflect` or automap has found in the database."""
+    others = (one.tables for bound in table.metadata.info.get(_INFO, {}).values() for one in bound.values())
+    declared = any(table in {tables.chunks, tables.receipts} for tables in others)
+    return not declared and any(names <= {*table.c.keys()} for names in _OWN_COLUMNS)
 
 
 def _key_column(column: sa.Column[Any]) -> KeyColumn:

@@ -154,7 +154,8 @@ def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") 
     index has the encoder any more.
     """
     loaded = {"id": encoder_id, "fingerprint": encoder.fingerprint, "revision": encoder.revision}
-    connection.execute(sql.statement("registry", "pin_encoder"), loaded | {"max_tokens": encoder.max_tokens})
+    prompts = {name: getattr(encoder, name, None) for name in ("query_prompt", "document_prompt")}
+    connection.execute(sql.statement("registry", "pin_encoder"), loaded | prompts | {"max_tokens": encoder.max_tokens})
     recorded = connection.execute(sql.statement("registry", "pinned_encoder"), {"id": encoder_id}).one_or_none()
     if recorded is None:
         raise errors.IndexNotFound("The semantic index was dropped a moment ago.")

@@ -16,7 +16,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import UserDefinedType
 
-from pg_semantic import capture
+from pg_semantic import capture, keys
 from pg_semantic.spec import IndexSpec
 
 # A copy of a semantic index; see docs/generations.md.
@@ -73,7 +73,7 @@ class Tables:
     @property
     def source_key(self) -> list[sa.ColumnElement[Any]]:
         """Key columns of the source, in key order."""
-        return [column(self.source, one.name) for one in self.spec.key]
+        return [keys.column(self.source, one.name) for one in self.spec.key]
 
     @property
     def chunk_key(self) -> list[sa.Column[Any]]:
@@ -155,17 +155,12 @@ def _named(element: Named, compiler: SQLCompiler, **_: object) -> str:
     return f"to_regclass('{name}')"
 
 
-def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
-    """The column of a table that has this name in the database, whatever its key in the table is."""
-    return next(column for column in table.c if getattr(column, "name", None) == name)
-
-
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
     """The SQL expression of a row's text: the columns that are not blank, a blank line between two.
 
     The elements of an array stand on a line each.
     """
-    columns = (sa.func.semantic.text_v1(column(row, name), type_=sa.Text) for name in spec.columns)
+    columns = (sa.func.semantic.text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
     texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
     return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
 
@@ -202,21 +197,22 @@ def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
 
 
 def _source(spec: IndexSpec) -> sa.Table:
-    keys_ = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
+    key = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
-    return sa.Table(spec.table, sa.MetaData(), *keys_, *texts, schema=spec.schema)
+    return sa.Table(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
 
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:
     return [
-        sa.Column(one.name, column(source, one.name).type, primary_key=True, autoincrement=False) for one in spec.key
+        sa.Column(one.name, keys.column(source, one.name).type, primary_key=True, autoincrement=False)
+        for one in spec.key
     ]
 
 
 def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
     names = [column.name for column in spec.key]
-    columns = [column(source, name) for name in names]
+    columns = [keys.column(source, name) for name in names]
     return sa.ForeignKeyConstraint(names, columns, ondelete="CASCADE", onupdate="CASCADE")
 
 

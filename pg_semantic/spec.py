@@ -119,9 +119,9 @@ class EncoderSpec:
         return catalog.Prompts(self.query_prompt, self.document_prompt)
 
     @property
-    def advice(self) -> str | None:
-        """What to say before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
-        return catalog.advice(self.reference, declared=self.prompts)
+    def lacking(self) -> catalog.Lacking | None:
+        """What it lacks, before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
+        return catalog.lacking(self.reference, declared=self.prompts)
 
     def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
         """Whether its vectors of documents are those of another: a prompt of queries does not change them."""
@@ -152,8 +152,9 @@ class Hnsw:
 class Lexical:
     """How the text of rows is indexed by its words, for BM25.
 
-    ``config`` is a text search configuration of Postgres (``simple`` suits any language), with its schema where that is
-    not pg_catalog. ``k1`` says how much a word that is repeated counts, ``b`` how much a long text is held against it;
+    ``config`` is a text search configuration of Postgres, with its schema where that is not pg_catalog; ``simple``
+    takes words as they are written. None finds words in text without spaces, such as Chinese, Japanese or Thai
+    (docs/search.md). ``k1`` says how much a repeated word counts, ``b`` how much a long text is held against it;
     both as in Lucene.
     """
 

@@ -15,7 +15,7 @@ TABLES = (
         revision text,
         max_tokens integer,
         first_loaded_at timestamptz,
-        query_prompt text,  -- as declared; NULL leaves it to the encoder
+        query_prompt text,  -- as declared, or NULL; once it was loaded, the one that it has
         document_prompt text
     )
     """,

@@ -614,6 +614,7 @@ FUNCTIONS = (
     DECLARE
         deadline timestamptz := clock_timestamp() + make_interval(secs => semantic.lock_seconds_v1());
         longest_pause double precision := 0.05;
+        pause double precision;
         is_last boolean := EXISTS (
             SELECT FROM pg_locks
             WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
@@ -639,7 +640,8 @@ FUNCTIONS = (
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 holders := semantic.lock_holders_v1(mode, relations);
                 first_holders := coalesce(first_holders, holders);
-                IF is_last OR clock_timestamp() > deadline THEN
+                pause := random() * longest_pause;
+                IF is_last OR clock_timestamp() + make_interval(secs => pause + 0.2) > deadline THEN
                     RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
                         array_to_string(array_remove(relations, NULL), ', '),
                         coalesce(
@@ -655,14 +657,15 @@ FUNCTIONS = (
                             || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
                 END IF;
             END;
-            PERFORM pg_sleep(random() * longest_pause);
+            PERFORM pg_sleep(pause);
             longest_pause := least(1, longest_pause * 2);
         END LOOP;
     END
     $body$
     """,
     # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked, which is that of writers (source, then tables) and of workers and searchers (views, then tables).
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
+    # the oldest copy first; searchers and workers have views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -671,13 +674,14 @@ FUNCTIONS = (
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL (
-            VALUES (1, source), (2, to_regclass('semantic.chunks_' || generation.id)),
-                   (2, to_regclass('semantic.receipts_' || generation.id)), (3, chunks), (3, receipts)
-        ) AS part (place, relation)
+            VALUES (1, 0, source), (2, generation.id, to_regclass('semantic.receipts_' || generation.id)),
+                   (3, generation.id, receipts), (4, generation.id, to_regclass('semantic.chunks_' || generation.id)),
+                   (5, generation.id, chunks)
+        ) AS part (place, of_generation, relation)
         JOIN pg_class ON pg_class.oid = part.relation
         WHERE semantic_index.id = known_index AND generation.id = coalesce(only_generation, generation.id)
-        GROUP BY part.place, part.relation
-        ORDER BY part.place, part.relation
+        GROUP BY part.place, part.of_generation, part.relation
+        ORDER BY part.of_generation, part.place
     )
     """,
     # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
@@ -917,6 +921,47 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # The type of a column with its collation, as ALTER TABLE takes it, and the same of the type that a domain is over.
+    """
+    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS TABLE (name text, base text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT concat(format_type(atttypid, atttypmod), place.name),
+               concat(format_type(coalesce(nullif(typbasetype, 0), atttypid), CASE typtype
+                   WHEN 'd' THEN typtypmod ELSE atttypmod END), place.name)
+        FROM pg_attribute
+        JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN LATERAL (
+            SELECT format(' COLLATE %I.%I', nspname, collname)
+            FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
+            WHERE pg_collation.oid = attcollation
+        ) AS place (name) ON true
+        WHERE attrelid = relation AND attname = part
+    $body$
+    """,
+    # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
+    # domain is its base type here. `quick` says that the copy can be altered without being written again.
+    """
+    CREATE FUNCTION semantic.altered_key_v1(known_index integer)
+    RETURNS TABLE (generation_id integer, relation regclass, part name, has text, wanted text, quick boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
+               own.atttypid = source.atttypid
+                   OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype)
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
+        JOIN pg_attribute AS own
+            ON own.attrelid IN (generation.chunks, generation.receipts) AND own.attname = key.value ->> 'name'
+        JOIN pg_attribute AS source
+            ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
+        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
+        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
+    $body$
+    """,
     # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
     """
     CREATE FUNCTION semantic.columns_v1(known_index integer) RETURNS TABLE (name text, there boolean, by_live boolean)
@@ -992,7 +1037,7 @@ FUNCTIONS = (
         LEFT JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
         IF NOT comparison.can_join THEN
-            RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
+            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
@@ -1027,7 +1072,11 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
+            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
+            FROM semantic.generation
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT '/*generation_rows*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
@@ -1167,10 +1216,15 @@ FUNCTIONS = (
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
-        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', one.chunks, one.receipts, another.chunks, another.receipts)
-        FROM semantic.generation AS one  -- before rows of the registry, which a worker would have to wait for
-        JOIN semantic.generation AS another ON another.index_id = one.index_id AND another.id = generation_id
-        WHERE one.role = 'live' AND another.role = switched AND switched <> 'live';
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC ARRAY(
+            SELECT part.relation
+            FROM semantic.generation AS one
+            CROSS JOIN LATERAL (VALUES (1, one.receipts), (2, one.chunks)) AS part (place, relation)
+            WHERE one.index_id = another.index_id AND (one.role = 'live' OR one.id = generation_id)
+            ORDER BY one.id, part.place  -- as a DELETE does
+        ))
+        FROM semantic.generation AS another  -- before rows of the registry, which a worker would have to wait for
+        WHERE another.id = generation_id AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
@@ -1283,7 +1337,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
-        "semantic.same_key_v1, semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
+        "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
         "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
         "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "

@@ -181,6 +181,7 @@ def run(operations: Operations, operation: SemanticIndexOp) -> None:
     with database.translated():
         if not operations.migration_context.as_sql:
             database.require_installed(operations.get_bind())
+            database.require_pgvector_found(operations.get_bind())
             operation.require_source(operations.get_bind())
         for statement in operation.statements():
             operations.execute(statement)

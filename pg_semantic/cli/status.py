@@ -10,9 +10,15 @@ from pg_semantic.sync import status as sync
 from pg_semantic.sync import transaction
 from pg_semantic.sync.status import IndexStatus, Status
 
+EXAMPLES = options.examples(
+    "pg-semantic status --json",
+    "pg-semantic status --exact",
+    "pg-semantic status --max-age 300",
+)
+
 _PATIENCE = "30min"  # --exact scans
 _BEHIND = 1  # the exit code of --max-age
-_TROUBLE = {"sync": "not kept in sync", "build": "not built"}
+_TROUBLE = {"sync": "not kept in sync", "build": "not built", "key": "not adapted"}
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 
@@ -33,8 +39,6 @@ def status(
     that the encoder could not read whole; age is that of the oldest change that waits; eta says when workers will be
     through.
     The same from any SQL client: SELECT * FROM semantic.index_status.
-
-    Examples: `pg-semantic status --json`, `pg-semantic status --exact`, `pg-semantic status --max-age 300`
     """
     with (
         database.translated(),
@@ -63,15 +67,21 @@ def _print(found: Status) -> None:
         if not index.backfilled:
             output.say(output.escaped(f"{index.name}: backfill goes on."))
         if index.uncaptured:
-            output.say(output.escaped(f"{index.name}: {index.uncaptured} tables are not captured: pg-semantic repair"))
+            output.say(
+                output.escaped(f"{index.name}: {index.uncaptured} tables are not captured: `pg-semantic repair`")
+            )
         for one in index.troubles:
-            output.say(output.escaped(f"{index.name}: {_TROUBLE[one.kind]} for {one.seconds:.0f} s: {one.reason}"))
-            output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
+            since = f" for {one.seconds:.0f} s" if one.failures else ""
+            output.say(output.escaped(f"{index.name}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
+            if one.failures:
+                output.say(
+                    f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs."
+                )
         for parked in index.failures:
             what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
-            output.say(output.escaped(f"{index.name}: to try them again: pg-semantic retry {index.name}"))
+            output.say(output.escaped(f"{index.name}: to try them again: `pg-semantic retry {index.name}`"))
 
 
 def _row(index: IndexStatus) -> tuple[object, ...]:

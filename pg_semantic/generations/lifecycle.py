@@ -61,6 +61,7 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     with _step(engine) as connection:
         database.require_installed(connection)
+        database.require_pgvector_found(connection)
         same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(

@@ -38,7 +38,7 @@ BEGIN
         END IF;
     EXCEPTION WHEN undefined_column THEN
         INSERT INTO semantic.mark (generation_id)
-        SELECT generation.id FROM (VALUES /*generations*/) AS generation (id);
+        SELECT generation.id FROM (VALUES /*generation_rows*/) AS generation (id);
         RETURN NULL;
     END;
     IF TG_OP = 'INSERT' THEN
@@ -56,14 +56,14 @@ END
 INSERT INTO semantic.mark (generation_id, key, priority)
         SELECT generation.id, marked.key, marked.priority
         FROM (SELECT $new_key AS key, $priority AS priority FROM new_rows) AS marked
-        CROSS JOIN (VALUES /*generations*/) AS generation (id);
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: deleted
 -- Marks all deleted rows.
 INSERT INTO semantic.mark (generation_id, key, priority)
         SELECT generation.id, marked.key, marked.priority
         FROM (SELECT $old_key AS key, $priority AS priority FROM old_rows) AS marked
-        CROSS JOIN (VALUES /*generations*/) AS generation (id);
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: updated
 -- Marks the rows whose text changed; all rows if any of them came to have a new key, since chunks have moved with the
@@ -89,7 +89,7 @@ WITH changed AS MATERIALIZED (
                 SELECT $new_key FROM new_rows WHERE (SELECT moved FROM any_row)
             ) AS changed_row
         ) AS marked
-        CROSS JOIN (VALUES /*generations*/) AS generation (id);
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: priority
 -- Edits go first, and a bulk change is none: what a statement marks beyond a thousand rows is worked off as backfill.
@@ -101,10 +101,10 @@ SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
 -- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
--- who write: a DELETE goes on to chunks and receipts.
+-- who write: a DELETE goes on to receipts and chunks.
 SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
     SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
-) || ARRAY[$chunks, $receipts])
+) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
 -- Takes the triggers with it.

@@ -5,6 +5,14 @@
 SELECT to_regclass('semantic.history') IS NOT NULL AS schema_installed,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
 
+-- name: pgvector_out_of_reach
+-- The schema of pgvector, quoted, where the session does not find its types by their names alone.
+SELECT CAST(CAST(extnamespace AS regnamespace) AS text)
+FROM pg_extension
+WHERE extname = 'vector' AND extnamespace <> ALL (
+    CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[])
+)
+
 -- name: revision
 -- The revision that the schema of ours is at.
 SELECT version_num FROM semantic.history
@@ -107,7 +115,8 @@ ORDER BY part.place
 -- name: pin_encoder
 -- The first worker to load an encoder records what it loaded; later ones compare.
 UPDATE semantic.encoder
-SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now()
+SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now(),
+    query_prompt = coalesce(:query_prompt, query_prompt), document_prompt = coalesce(:document_prompt, document_prompt)
 WHERE id = :id AND fingerprint IS NULL
 
 -- name: pinned_encoder
@@ -178,6 +187,21 @@ SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - si
        CAST(greatest(extract(epoch FROM next_at - now()), 0) AS double precision) AS next_seconds
 FROM semantic.trouble
 ORDER BY generation_id, kind DESC
+
+-- name: altered_keys
+-- Copies whose key columns have another type or collation than those of the source, in words; whether a worker may adapt
+-- them by itself, since their tables need not be written again or are small.
+SELECT generation_id,
+       string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
+       bool_and(quick OR pg_total_relation_size(relation) < :small) AS quick
+FROM semantic.semantic_index
+JOIN pg_class AS source ON source.oid = semantic_index.source
+CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
+GROUP BY generation_id
+
+-- name: refresh_key
+-- Gives the tables of all copies of a generation's index the key that the source has.
+SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
 
 -- name: uncaptured
 -- The source or partitions of it on which triggers of the capture are missing or disabled.

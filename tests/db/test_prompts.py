@@ -1,6 +1,7 @@
 """Prompts from end to end: declared, migrated, created at the shell, synced, searched, changed."""
 
 import logging
+import shlex
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typer.testing import CliRunner
 
-from pg_semantic import SemanticIndex, cli, encoders, errors, generations, inspection, search
+from pg_semantic import SemanticIndex, cli, doctor, encoders, errors, generations, inspection, search
 from pg_semantic.catalog import Prompts
 from pg_semantic.search import Searcher
 from pg_semantic.settings import Settings
@@ -147,7 +148,7 @@ def test_prompts_are_given_at_the_shell_and_kept_until_another_encoder_is(articl
 def test_the_shell_warns_of_an_encoder_that_lacks_its_prompts(articles: sa.Engine, dsn: str) -> None:
     given = ("article", "--columns", "body", "--encoder", "/srv/e5-small", "--dimensions", "384")
     said = command(dsn, "index", "create", *given, "--name", "lacking")
-    assert "Warning: Encoder '/srv/e5-small' looks like E5" in said
+    assert "Warning: encoder '/srv/e5-small' looks like E5" in said
     assert "--query-prompt 'query: '" in said
     assert "--document-prompt 'passage: '" in said
     right = (*given, "--query-prompt", "query: ", "--document-prompt", "passage: ", "--name", "given")
@@ -176,14 +177,51 @@ def test_a_migration_has_the_prompts_that_are_declared_and_those_that_were(engin
     application.downgrade("-1")
 
 
+def note_of(engine: sa.Engine, encoder: EncoderSpec) -> None:
+    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=encoder)
+    inspection.create(engine, spec)
+
+
+def lacking(engine: sa.Engine) -> list[tuple[str, str]]:
+    return [(one.subject, one.repair) for one in doctor.examine(engine) if one.check == "prompts"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "missing"),
+    [
+        ({}, "--query-prompt 'query: ' --document-prompt 'passage: '"),
+        ({"query_prompt": "query: "}, "--document-prompt 'passage: '"),
+        ({"query_prompt": "", "document_prompt": ""}, None),
+    ],
+)
+def test_the_doctor_finds_an_encoder_that_lacks_its_prompts_and_repairs_it(
+    engine: sa.Engine, dsn: str, prompts: dict[str, str], missing: str | None
+) -> None:
+    note_of(engine, EncoderSpec("/srv/e5-small", 32, **prompts))
+    if missing is None:
+        assert lacking(engine) == []
+        return
+    assert lacking(engine) == [("index note_semantic", f"pg-semantic generation begin note_semantic {missing}")]
+    command(dsn, *shlex.split(lacking(engine)[0][1])[1:], "--yes")
+    assert all_of(engine)["next"].spec.encoder.prompts == Prompts("query: ", "passage: ")
+
+
+@pytest.mark.parametrize(("reference", "has_them"), [("nomic-embed-text", False), ("intfloat/e5-small-v2", True)])
+def test_the_doctor_believes_what_was_loaded(engine: sa.Engine, reference: str, has_them: bool) -> None:
+    note_of(engine, EncoderSpec(reference, DIMENSIONS))
+    with openai_server.running() as server:
+        sync(engine, encoder_urls={reference: server.url})
+    assert (lacking(engine) == []) == has_them
+    [loaded] = rows(engine, "SELECT query_prompt, document_prompt FROM semantic.encoder")
+    assert loaded == (("query: ", "passage: ") if has_them else ("", ""))
+
+
 def test_the_log_of_a_worker_warns_of_an_encoder_that_lacks_its_prompts(
     engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
-    with engine.connect() as connection:
-        lacking = EncoderSpec("nomic-embed-text", DIMENSIONS)
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=lacking)
-    inspection.create(engine, spec)
+    note_of(engine, EncoderSpec("nomic-embed-text", DIMENSIONS))
     with openai_server.running() as server, caplog.at_level(logging.WARNING, "pg_semantic.encoders"):
         sync(engine, encoder_urls={"nomic-embed-text": server.url})
     [said] = [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "prompt_missing"]

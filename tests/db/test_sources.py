@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from typer.testing import CliRunner
 
 from pg_semantic import SemanticIndex, cli, errors, inspection, schema
-from pg_semantic.alembic_plugin import arguments
+from pg_semantic.alembic_plugin import operations
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
 from tests.db.library import ENCODER, execute, rows
 
@@ -80,9 +79,7 @@ def create(engine: sa.Engine) -> None:
 
 def migrate(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        operations: Any = Operations(MigrationContext.configure(connection))
-        given = arguments.of(SPEC)
-        operations.create_semantic_index(SPEC.name, SPEC.table, given.pop("columns"), **given)
+        operations.run(Operations(MigrationContext.configure(connection)), operations.CreateSemanticIndexOp(SPEC))
 
 
 def shell(engine: sa.Engine) -> None:
