@@ -7,6 +7,7 @@ are filled with identifiers and literals that SQLAlchemy's compilers have quoted
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
 from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
+
+log = logging.getLogger("pg_semantic.rights")
 
 
 class _Step(ExecutableDDLElement):
@@ -89,8 +92,20 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
+    event.listen(chunks, "after_create", _say_rights)
     for step in dropped(spec, tables):
         event.listen(chunks, "before_drop", step)
+
+
+def say_rights(connection: sa.Connection, schema: str | None, chunks: str) -> None:
+    """Logs who can read the semantic index with this chunk table."""
+    binds = {"chunks": database.qualified_name(schema, chunks)}
+    log.info("%s", connection.scalar(sql.statement("rights", "said_of_chunks"), binds))
+
+
+def _say_rights(target: sa.Table, connection: object, **_: object) -> None:
+    if isinstance(connection, sa.Connection):
+        say_rights(connection, target.schema, target.name)
 
 
 def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
