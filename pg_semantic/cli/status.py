@@ -1,5 +1,6 @@
 """``pg-semantic status``: how true the vectors are right now."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -65,25 +66,25 @@ def _print(found: Status) -> None:
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
     for index in found.indexes:
         if not index.backfilled:
-            output.say(output.escaped(f"{index.name}: backfill goes on."))
+            output.say(output.escaped(f"{index.index}: backfill goes on."))
         if index.uncaptured:
             output.say(
-                output.escaped(f"{index.name}: {index.uncaptured} tables are not captured: `pg-semantic repair`")
+                output.escaped(f"{index.index}: {index.uncaptured} tables are not captured: `pg-semantic repair`")
             )
         for one in index.troubles:
-            output.say(output.escaped(f"{index.name}: {_TROUBLE[one.kind]} for {one.seconds:.0f} s: {one.reason}"))
+            output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]} for {one.seconds:.0f} s: {one.reason}"))
             output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
         for parked in index.failures:
-            what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
+            what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
-            output.say(output.escaped(f"{index.name}: to try them again: `pg-semantic retry {index.name}`"))
+            output.say(output.escaped(f"{index.index}: to try them again: `pg-semantic retry {_quoted(index)}`"))
 
 
 def _row(index: IndexStatus) -> tuple[object, ...]:
     rows = (_count(count, exact=index.exact) for count in (index.rows, index.synced))
     return (
-        index.name,
+        index.index,
         *rows,
         index.pending + index.processing,
         index.failed,
@@ -94,6 +95,11 @@ def _row(index: IndexStatus) -> tuple[object, ...]:
         index.vector_index,
         index.lexical_index or "none",
     )
+
+
+def _quoted(index: IndexStatus) -> str:
+    """The name of the index as a word of a shell command."""
+    return shlex.quote(index.index.removesuffix(f" ({index.generation})"))
 
 
 def _count(count: int | None, *, exact: bool) -> object:
