@@ -664,7 +664,7 @@ FUNCTIONS = (
     $body$
     """,
     # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys, of
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
     # the oldest copy first; searchers and workers have views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
@@ -919,6 +919,47 @@ FUNCTIONS = (
                 'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
+    $body$
+    """,
+    # The type of a column with its collation, as ALTER TABLE takes it, and the same of the type that a domain is over.
+    """
+    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS TABLE (name text, base text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT concat(format_type(atttypid, atttypmod), place.name),
+               concat(format_type(coalesce(nullif(typbasetype, 0), atttypid), CASE typtype
+                   WHEN 'd' THEN typtypmod ELSE atttypmod END), place.name)
+        FROM pg_attribute
+        JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN LATERAL (
+            SELECT format(' COLLATE %I.%I', nspname, collname)
+            FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
+            WHERE pg_collation.oid = attcollation
+        ) AS place (name) ON true
+        WHERE attrelid = relation AND attname = part
+    $body$
+    """,
+    # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
+    # domain is its base type here. `quick` says that the copy can be altered without being written again.
+    """
+    CREATE FUNCTION semantic.altered_key_v1(known_index integer)
+    RETURNS TABLE (generation_id integer, relation regclass, part name, has text, wanted text, quick boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
+               own.atttypid = source.atttypid
+                   OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype)
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
+        JOIN pg_attribute AS own
+            ON own.attrelid IN (generation.chunks, generation.receipts) AND own.attname = key.value ->> 'name'
+        JOIN pg_attribute AS source
+            ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
+        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
+        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
     $body$
     """,
     # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
@@ -1296,7 +1337,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
-        "semantic.same_key_v1, semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
+        "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
         "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
         "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic import catalog, encoders, inspection, registry
+from pg_semantic import catalog, database, encoders, inspection, registry
 from pg_semantic.chunking import Chunking
 from pg_semantic.cli import options, output
 from pg_semantic.spec import EncoderSpec, Lexical
+from pg_semantic.sync import refresh as adapting
 
-app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, refresh and drop semantic indexes of tables.", no_args_is_help=True)
 
 
 @app.command(
@@ -74,6 +75,28 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
         (g.qualified_name, g.spec.table, ", ".join(g.spec.columns), g.spec.encoder.reference, g.role) for g in known
     ]
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
+
+
+@app.command(
+    short_help="Adapt a semantic index to a key that was altered.",
+    epilog=options.examples("pg-semantic index refresh article_semantic"),
+)
+def refresh(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    yes: options.Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Adapt a semantic index to a table whose key columns have another type or collation by now; nothing is re-encoded.
+
+    A worker does this by itself where it takes a moment. Tables that must be written again are locked meanwhile.
+    """
+    del yes  # nothing is asked
+    with options.installed(dsn) as engine, database.translated():
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        changed = adapting.refresh(engine, generation)
+    said = "has the key of its table now" if changed else "has the key of its table already"
+    output.say(f"Semantic index {output.escaped(generation.qualified_name)} {said}.")
 
 
 @app.command(

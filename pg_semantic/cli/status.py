@@ -19,7 +19,7 @@ EXAMPLES = options.examples(
 
 _PATIENCE = "30min"  # --exact scans
 _BEHIND = 1  # the exit code of --max-age
-_TROUBLE = {"sync": "not kept in sync", "build": "not built"}
+_TROUBLE = {"sync": "not kept in sync", "build": "not built", "key": "not adapted"}
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 
@@ -72,8 +72,12 @@ def _print(found: Status) -> None:
                 output.escaped(f"{index.index}: {index.uncaptured} tables are not captured: `pg-semantic repair`")
             )
         for one in index.troubles:
-            output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]} for {one.seconds:.0f} s: {one.reason}"))
-            output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
+            since = f" for {one.seconds:.0f} s" if one.failures else ""
+            output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
+            if one.failures:
+                output.say(
+                    f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs."
+                )
         for parked in index.failures:
             what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))

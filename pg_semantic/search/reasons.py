@@ -124,8 +124,8 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
     for index in subject.lexical_indexes:
         if index.name not in used:
             hidden = index.table is not None and _rights(connection, index.table) is not None
-            why = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
-            yield from _of_state(connection, index) or [why.format(total=_rows(connection, index), index=index.name)]
+            reason = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
+            yield from _of_state(connection, index) or [reason.format(total=_rows(connection, index), index=index.name)]
 
 
 def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:

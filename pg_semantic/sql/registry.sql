@@ -188,6 +188,21 @@ SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - si
 FROM semantic.trouble
 ORDER BY generation_id, kind DESC
 
+-- name: altered_keys
+-- Copies whose key columns have another type or collation than those of the source, in words; whether a worker may adapt
+-- them by itself, since their tables need not be written again or are small.
+SELECT generation_id,
+       string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
+       bool_and(quick OR pg_total_relation_size(relation) < :small) AS quick
+FROM semantic.semantic_index
+JOIN pg_class AS source ON source.oid = semantic_index.source
+CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
+GROUP BY generation_id
+
+-- name: refresh_key
+-- Gives the tables of all copies of a generation's index the key that the source has.
+SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
+
 -- name: uncaptured
 -- The source or partitions of it on which triggers of the capture are missing or disabled.
 SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)

@@ -46,7 +46,7 @@ class Builder:
         self.failed: dict[int, errors.DatabaseError] = {}
         self._again_at: dict[int, float] = {}
         self._closing = False
-        self._ready: set[int] = set()
+        self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
 
     def tend(self, generation: Generation, *, draining: bool = False) -> bool:
@@ -61,12 +61,12 @@ class Builder:
             self._building.result()
         if self._is_put_off(generation.id, draining=draining):
             return True
-        if generation.id in self._ready and not self._is_time_to_look(generation.id, draining=draining):
+        if generation in self._ready and not self._is_time_to_look(generation.id, draining=draining):
             return True
         stored = generation.stored
         with transaction.begin(self._engine) as connection:
             outdated = self._is_outdated(connection, generation, draining=draining)
-            missing = self._missing(connection, generation.id, stored)
+            missing = self._missing(connection, generation, stored)
             few = not missing or self._few_wait(connection, generation.id)
         if not outdated and (not missing or not few):
             return not missing
@@ -82,7 +82,7 @@ class Builder:
         if draining:
             return generation_id in self.failed
         now = time.monotonic()
-        if generation_id not in self._again_at and generation_id not in self._ready:
+        if generation_id not in self._again_at:
             with transaction.begin(self._engine) as connection:
                 self._again_at[generation_id] = now + trouble.put_off(connection, generation_id, "build")
         return now < self._again_at.get(generation_id, 0.0)
@@ -109,13 +109,13 @@ class Builder:
     def _is_time_to_look(self, generation_id: int, *, draining: bool) -> bool:
         return draining or time.monotonic() >= self._look_at.get(generation_id, 0.0)
 
-    def _missing(self, connection: sa.Connection, generation_id: int, tables: Tables) -> list[sa.Index]:
+    def _missing(self, connection: sa.Connection, generation: Generation, tables: Tables) -> list[sa.Index]:
         """The indexes that are not there yet and can be built."""
-        if generation_id in self._ready or not indexes.has_vectors(connection, tables):
+        if generation in self._ready or not indexes.has_vectors(connection, tables):
             return []
         missing = [index for index in tables.late_indexes if indexes.state(connection, index) != "ready"]
         if not missing:
-            self._ready.add(generation_id)
+            self._ready.add(generation)
         return missing
 
     def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:

@@ -29,6 +29,7 @@ from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
 from pg_semantic.sync.memory import Memory
 from pg_semantic.sync.pace import Pace
+from pg_semantic.sync.refresh import Adapting
 from pg_semantic.sync.roster import Roster, Served
 from pg_semantic.sync.rota import Rota
 
@@ -75,6 +76,7 @@ class Pipeline:
         self._watch: sa.Connection  # of the reading thread
         self._lookout: sa.Connection  # of the thread that waits for the encoder
         self._worked_at = time.monotonic()
+        self._adapting = Adapting(engine)
         self._rota = Rota()
         self._memory = Memory()
         self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row was gone or had another key when written
@@ -121,7 +123,7 @@ class Pipeline:
         """The next batch, of the generation whose turn it is."""
         with transaction.unless_busy():
             self._in_hand.give_back_left()
-        refreshed = self._roster.refresh()
+        refreshed = self._roster.refresh(at_once=self._adapting.look())
         for number, served in self._roster.served.items():
             if not served.generation.backfilled:
                 self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))

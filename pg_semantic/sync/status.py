@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import indexes, transaction, trouble
+from pg_semantic.sync import indexes, refresh, transaction, trouble
 from pg_semantic.sync.trouble import Trouble
 
 _FAILURES_SHOWN = 10
@@ -74,6 +74,10 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
     troubles = trouble.read(connection)
+    of = {generation.id: generation for generation in known}
+    for one in (one for one in refresh.altered(connection) if one.generation_id in of):
+        said = refresh.advice(of[one.generation_id], one.said)
+        troubles.setdefault(one.generation_id, []).append(Trouble("key", said, 0, 0.0, 0.0))
     indexes = [
         dataclasses.replace(
             _estimated(connection, generation, seen[generation.id], eta=eta), troubles=troubles.get(generation.id, [])

@@ -18,6 +18,7 @@ def read(connection: sa.Connection) -> int:
 
 def rows_read(engine: sa.Engine, *statements: sa.Executable) -> int:
     """Rows that the last of these statements reads, in a session that runs all of them."""
+    before = 0
     with engine.connect() as connection, Session(connection) as session:
         for statement in statements:
             before = read(connection)
