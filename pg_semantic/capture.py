@@ -162,9 +162,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
     )
     if declared.encoder != stored.encoder:
         raise errors.EncoderMismatch(
-            f"Semantic index {declared.name!r} is declared with {declared.encoder.reference!r} "
-            f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
-            f"({stored.encoder.dimensions} dimensions): {way_out}"
+            f"Semantic index {declared.name!r} is declared with {declared.encoder}, and its table has vectors of "
+            f"{stored.encoder}: {way_out}"
         )
     if keys.normalized(declared.key) == keys.normalized(stored.key):
         stored = dataclasses.replace(stored, key=declared.key)
