@@ -1,11 +1,12 @@
 """From a table in the database to a spec, for tables that have no mapped class."""
 
-import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.engine.interfaces import ReflectedColumn
+from collections.abc import Sequence
 
-from pg_semantic import database, errors, jobqueue, registry, schema, sources
+import sqlalchemy as sa
+
+from pg_semantic import database, ddl, errors, jobqueue, registry, schema, sources, sql
 from pg_semantic.chunking import Chunking
+from pg_semantic.registry import Generation
 from pg_semantic.spec import EncoderSpec, IndexSpec, Lexical
 
 # For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
@@ -20,6 +21,7 @@ def describe(  # noqa: PLR0913 - what can be declared
     encoder: EncoderSpec,
     chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
     lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
+    rights_by: str | None = None,
     name: str | None = None,
 ) -> IndexSpec:
     """The spec of a semantic index on ``table``, which may be qualified with a schema.
@@ -29,10 +31,8 @@ def describe(  # noqa: PLR0913 - what can be declared
     stated, _, table_name = table.rpartition(".")
     with database.translated():
         schema_name = stated or _schema_on_path(connection, table_name)
-        found = _columns(sa.inspect(connection), table_name, schema_name)
+        _require_text(connection, columns, table=table_name, schema_name=schema_name)
         key = sources.key_of(connection, schema_name, table_name)
-    for column in columns:
-        _require_text(found, table, column)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,
@@ -42,6 +42,7 @@ def describe(  # noqa: PLR0913 - what can be declared
         encoder=encoder,
         chunking=chunking,
         lexical=lexical,
+        rights_by=rights_by,
     )
 
 
@@ -60,6 +61,13 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
 
 
+def rights(engine: sa.Engine, spec: IndexSpec) -> str:
+    """Who can read a semantic index, in a sentence."""
+    name = database.qualified_name(spec.schema, spec.name)
+    with database.translated(), engine.connect() as connection:
+        return str(connection.scalar(sql.statement("rights", "said_of_chunks"), {"chunks": name}))
+
+
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
     """Drops a semantic index with its vectors; the source table is left as it is."""
     tables = schema.build(spec)
@@ -68,6 +76,38 @@ def drop(engine: sa.Engine, spec: IndexSpec) -> None:
         tables.source.metadata.drop_all(connection, [tables.receipts, tables.chunks])
     with database.translated():
         jobqueue.sweep(engine)
+
+
+def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -> str:
+    """Moves a semantic index to another table, all copies of it; a worker then compares every row with its vectors.
+
+    That is for a table that was loaded beside the old one and took its name. Vectors of equal text are kept. The old
+    table is left as it is, without triggers.
+
+    Args:
+        engine: Of the database.
+        generation: The live generation of the index.
+        table: The table to move it to. By default, the one that has the name that the index was declared with.
+
+    Returns:
+        The name of the table that it is moved to.
+
+    Raises:
+        errors.DeclarationError: There is no such table.
+        errors.DatabaseError: The table does not have the same columns and key, or is locked for three seconds.
+    """
+    with database.translated(), engine.begin() as connection:
+        connection.execute(sa.text(_LOCK_TIMEOUT))
+        database.require_installed(connection)
+        index = {"index": generation.index_id}
+        name = table or connection.scalar(sql.statement("registry", "declared_source"), index)
+        if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
+            raise errors.DeclarationError(f"No table {name!r} in this database: name the one to move the index to.")
+        connection.execute(sql.statement("registry", "adopt"), index | {"table": name})
+        [moved] = [one for one in registry.generations(connection) if one.id == generation.id]
+        for step in ddl.hang(moved.spec):
+            connection.execute(step)
+    return str(name)
 
 
 def _schema_on_path(connection: sa.Connection, table: str) -> str | None:
@@ -81,18 +121,16 @@ def _schema_on_path(connection: sa.Connection, table: str) -> str | None:
     return found
 
 
-def _columns(inspector: sa.Inspector, table: str, schema_name: str | None) -> dict[str, ReflectedColumn]:
-    try:
-        return {column["name"]: column for column in inspector.get_columns(table, schema_name)}
-    except exc.NoSuchTableError:
-        known = ", ".join(sorted(inspector.get_table_names(schema_name))[:20]) or "none"
-        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.") from None
-
-
-def _require_text(columns: dict[str, ReflectedColumn], table: str, name: str) -> None:
-    if name not in columns:
-        raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(columns)}.")
-    if not schema.is_text(columns[name]["type"]):
-        raise errors.DeclarationError(
-            f"Column {name!r} of {table!r} is not text but {columns[name]['type']}; name text columns."
-        )
+def _require_text(connection: sa.Connection, columns: Sequence[str], *, table: str, schema_name: str | None) -> None:
+    source = database.qualified_name(schema_name, table)
+    found = {row.name: row for row in connection.execute(sql.statement("registry", "columns"), {"source": source})}
+    if not found:
+        known = ", ".join(sorted(sa.inspect(connection).get_table_names(schema_name))[:20]) or "none"
+        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.")
+    for name in columns:
+        if name not in found:
+            raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(found)}.")
+        if not found[name].is_text:
+            kind = found[name].type
+            way_out = schema.not_text(source, database.qualified_name(None, name), kind)
+            raise errors.DeclarationError(f"Column {name!r} of {table!r} is not text but {kind}: {way_out}")

@@ -35,11 +35,16 @@ _CUTTING = {"varchar": "varchar", "char": "bpchar", "numeric": "numeric", "bit":
 _RECORD_HEADER = 12
 
 
+def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
+    """The column of a table that has this name in the database, whatever its key in the table is."""
+    return next(column for column in table.c if getattr(column, "name", None) == name)
+
+
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
-    """The SQL expression of a row's key as text."""
+    """The SQL expression of a row's key as text, which compares byte by byte, whatever collation the key has."""
     texts = [sa.cast(column, sa.Text) for column in columns]
     if len(texts) == 1:
-        return texts[0]
+        return sa.collate(texts[0], "C")
     return sa.cast(sa.func.jsonb_build_array(*texts), sa.Text)
 
 
@@ -50,7 +55,7 @@ def type_name(of: sa.types.TypeEngine[Any]) -> str:
     name, collate, collation = of.compile(dialect=_DIALECT).partition(" COLLATE ")
     # Quoted parts of a name are as they are: "State" is another type than state.
     folded = "".join(part if part.startswith('"') else part.lower() for part in re.split(r'("(?:[^"]|"")*")', name))
-    return f"{folded}{collate}{collation}"
+    return f"{folded.replace(' (', '(')}{collate}{collation}"
 
 
 def normalized_type(type_name: str) -> str:

@@ -1,5 +1,6 @@
 """More like this: a query made of rows and vectors that the result is to be like, and of others that it is not."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import errors, nearness
+from pg_semantic import errors, keys, nearness
 from pg_semantic.schema import Tables
 
 
@@ -60,8 +61,11 @@ class Examples:
         chunks, table = self.tables.chunks.alias(), self.tables.source
         source = getattr(table, "element", table).alias()  # so that row-level security holds for examples too
         kind = chunks.c.vector.type
-        key = [chunks.c[column.name] for column in self.tables.spec.key]
-        same_row = sa.and_(*(column == source.c[column.name] for column in key))
+        # The source's columns, whose types bind a value as the mapped class has it.
+        key = [keys.column(source, column.name) for column in self.tables.spec.key]
+        same_row = sa.and_(
+            *(chunks.c[one.name] == column for one, column in zip(self.tables.spec.key, key, strict=True))
+        )
         of_rows = (
             sa.select(sa.func.l2_normalize(sa.func.avg(chunks.c.vector), type_=kind).label("vector"))
             .join_from(chunks, source, same_row)
@@ -102,4 +106,5 @@ def _is_one_of(key: Sequence[sa.ColumnElement[Any]], wanted: Sequence[tuple[Any,
         return sa.false()
     if len(key) == 1:
         return key[0].in_([value for (value,) in wanted])
-    return sa.tuple_(*key).in_(wanted)
+    # Not a tuple IN a list: a column alone binds a value as its type has it.
+    return sa.or_(*(sa.and_(*map(operator.eq, key, values)) for values in wanted))

@@ -31,12 +31,12 @@ _SCAN_MEM_MULTIPLIER = 32  # of work_mem
 def query(spec: IndexSpec, vector: Vector) -> sa.ColumnElement[Any]:
     """A query vector as SQL. Raises what `numbers` raises."""
     kind = schema.vector_type(spec)
-    return sa.cast(sa.bindparam("query_vector", numbers(spec, vector), type_=kind, unique=True), kind)
+    return QueryVector(sa.bindparam("query_vector", numbers(spec, vector), type_=kind, unique=True), kind)
 
 
 def parameter(spec: IndexSpec, name: str) -> sa.ColumnElement[Any]:
     """A query vector as SQL, given to a statement by name as it is executed: the `text` of one."""
-    return sa.cast(sa.bindparam(name, type_=sa.types.NullType()), schema.vector_type(spec))
+    return QueryVector(sa.bindparam(name, type_=sa.types.NullType()), schema.vector_type(spec))
 
 
 def numbers(spec: IndexSpec, vector: Vector) -> list[float]:
@@ -94,6 +94,19 @@ def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:
     return [sa.select(same.label("same_encoder")).scalar_subquery()]
 
 
+def same_table(tables: Tables) -> list[sa.ColumnElement[bool]]:
+    """The condition that the source is the table that the index was made for, an error of the server otherwise.
+
+    A table that is loaded beside another and takes its name has other rows by the same keys. It is asked once a
+    statement.
+    """
+    declared = tables.chunks if tables.declared is None else tables.declared
+    if tables.generation is not None and tables.declared is None:
+        return []  # asked by a generation's number, with its source
+    same = sa.func.semantic.require_source_v1(schema.Named(declared), schema.Named(tables.source), type_=sa.Boolean)
+    return [sa.select(same.label("same_table")).scalar_subquery()]
+
+
 def of_row(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     """The distance of a row's nearest chunk, NULL for a row that has none; correlated with the source."""
     chunks = tables.chunks.alias()
@@ -126,6 +139,41 @@ def scan_settings(wanted: int, *, order: Order) -> Mapping[str, str]:
         "hnsw.max_scan_tuples": str(_MAX_SCAN_TUPLES),
         "hnsw.scan_mem_multiplier": str(_SCAN_MEM_MULTIPLIER),
     }
+
+
+class QueryVector(sa.ColumnElement[Any]):
+    """A query vector that is sent as text, whatever the driver has been told of pgvector's types.
+
+    asyncpg asks the server for a parameter's type and encodes by that, and codecs that an application has registered
+    (``pgvector.asyncpg.register_vector``) take no text. There it is read from a text, once, by a subquery.
+    """
+
+    __visit_name__ = "query_vector"
+    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy has it
+        ("given", visitors.InternalTraversal.dp_clauseelement),
+        ("type", visitors.InternalTraversal.dp_type),
+    ]
+    inherit_cache = True
+
+    def __init__(self, given: sa.BindParameter[Any], kind: sa.types.TypeEngine[Any]) -> None:
+        self.given, self.type = given, kind
+
+    @property
+    def _from_objects(self) -> list[sa.FromClause]:
+        return []
+
+
+@compiles(QueryVector)
+def _query_vector(element: QueryVector, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    return compiler.process(sa.cast(element.given, element.type), **options)
+
+
+@compiles(QueryVector, "postgresql")
+def _query_vector_of_driver(element: QueryVector, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    if compiler.dialect.driver != "asyncpg":
+        return _query_vector(element, compiler, **options)
+    read = sa.select(sa.cast(sa.cast(element.given, sa.Text), element.type)).scalar_subquery()
+    return compiler.process(read, **options)
 
 
 class Nearest(sa.ColumnElement[float]):

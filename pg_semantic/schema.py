@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import DOMAIN, TSVECTOR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import UserDefinedType
 
-from pg_semantic import capture
+from pg_semantic import capture, keys
 from pg_semantic.spec import IndexSpec
 
 # A copy of a semantic index; see docs/generations.md.
@@ -28,6 +28,16 @@ PLACES = 1_000_000_000
 _INTEGERS = {"smallint", "integer", "bigint"}
 
 _BLANK = " \t\n\r\f\v"
+
+
+class _Only(sa.Table):
+    """A table in FROM without those that inherit from it."""
+
+
+@compiles(_Only)
+def _only(element: _Only, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    name: str = compiler.visit_table(element, **options)  # type: ignore[no-untyped-call]
+    return f"ONLY {name}" if options.get("asfrom") else name
 
 
 class KeyType(UserDefinedType[Any]):
@@ -45,6 +55,10 @@ class KeyType(UserDefinedType[Any]):
     def get_col_spec(self, **_: object) -> str:
         """The type's name; `spec.KeyColumn` has let only names through."""
         return self.name
+
+    def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
+        """What a value is sent as: a record has no type of its own to be read as."""
+        return sa.cast(bindvalue, self)
 
     def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """What a statement selects."""
@@ -67,9 +81,9 @@ class Tables:
     declared: sa.Table | None = None
 
     @property
-    def source_key(self) -> list[sa.Column[Any]]:
+    def source_key(self) -> list[sa.ColumnElement[Any]]:
         """Key columns of the source, in key order."""
-        return [self.source.c[column.name] for column in self.spec.key]
+        return [keys.column(self.source, one.name) for one in self.spec.key]
 
     @property
     def chunk_key(self) -> list[sa.Column[Any]]:
@@ -111,12 +125,13 @@ def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live
 
 
 @functools.lru_cache(maxsize=256)
-def exposed(spec: IndexSpec, generation: int) -> Tables:
+def exposed(spec: IndexSpec, generation: int, *, partitioned: bool = False) -> Tables:
     """The views of a generation, whose names stay with it when its role changes; always the same ones.
 
-    SQLAlchemy finds a compiled statement again by the very tables in it.
+    SQLAlchemy finds a compiled statement again by the very tables in it. Unless it is ``partitioned``, the source is
+    read without the tables that inherit from it.
     """
-    source = _source(spec)
+    source = _source(spec, sa.Table if partitioned else _Only)
     chunks, receipts = (
         sa.Table(f"{kind}_{generation}", sa.MetaData(), *_key_columns(spec, source), *columns, schema="semantic")
         for kind, columns in (("chunks", _chunk_columns(spec)), ("receipts", _receipt_columns(spec)))
@@ -152,8 +167,12 @@ def _named(element: Named, compiler: SQLCompiler, **_: object) -> str:
 
 
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
-    """The SQL expression of a row's text: the columns that are not blank, a blank line between two."""
-    texts = (sa.func.nullif(sa.func.btrim(sa.cast(row.c[name], sa.Text), _BLANK), "") for name in spec.columns)
+    """The SQL expression of a row's text: the columns that are not blank, a blank line between two.
+
+    The elements of an array stand on a line each.
+    """
+    columns = (sa.func.semantic.text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
+    texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
     return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
 
 
@@ -161,7 +180,20 @@ def is_text(of: sa.types.TypeEngine[Any]) -> bool:
     """Whether a column of this type can be a text column of a semantic index, decorated or not."""
     if isinstance(of, sa.types.TypeDecorator):
         return is_text(of.impl_instance)
-    return isinstance(of, sa.String) and not isinstance(of, sa.Enum)
+    if isinstance(of, DOMAIN):
+        return is_text(of.data_type)
+    if isinstance(of, sa.ARRAY):
+        return is_text(of.item_type)
+    return isinstance(of, sa.String)
+
+
+def not_text(table: str, name: str, kind: str) -> str:
+    """What to do about a column that is not text."""
+    example = f"{name}->>'summary'" if kind.lower().startswith("json") else f"CAST({name} AS text)"
+    return (
+        "name text columns, or add one that has the text and name that, as in "
+        f"ALTER TABLE {table} ADD COLUMN {name}_text text GENERATED ALWAYS AS ({example}) STORED."
+    )
 
 
 def source_hash(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
@@ -175,22 +207,23 @@ def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
     return kind(spec.encoder.dimensions)
 
 
-def _source(spec: IndexSpec) -> sa.Table:
-    keys_ = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
+def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table) -> sa.Table:
+    key = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
-    return sa.Table(spec.table, sa.MetaData(), *keys_, *texts, schema=spec.schema)
+    return kind(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
 
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:
     return [
-        sa.Column(column.name, source.c[column.name].type, primary_key=True, autoincrement=False) for column in spec.key
+        sa.Column(one.name, keys.column(source, one.name).type, primary_key=True, autoincrement=False)
+        for one in spec.key
     ]
 
 
 def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
     names = [column.name for column in spec.key]
-    columns = [source.c[name] for name in names]
+    columns = [keys.column(source, name) for name in names]
     return sa.ForeignKeyConstraint(names, columns, ondelete="CASCADE", onupdate="CASCADE")
 
 

@@ -247,10 +247,16 @@ FUNCTIONS = (
     AS $body$
     DECLARE
         known integer := (SELECT id FROM semantic.generation WHERE chunks = index_chunks);
+        trouble text := (
+            SELECT semantic.source_trouble_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks
+        );
     BEGIN
         IF known IS NULL THEN
             RAISE EXCEPTION '% is no semantic index', index_chunks
             USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status has those that there are.';
+        ELSIF trouble IS NOT NULL THEN
+            RAISE EXCEPTION 'semantic index % can not be searched: %', index_chunks, trouble
+            USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN known;
     END
@@ -314,6 +320,43 @@ SEARCH = (
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
     )
     """,
+    # The condition that two rows have the same key, by the operators of the primary key, wherever these are.
+    """
+    CREATE FUNCTION semantic.equal_v1(source regclass, spec jsonb, one text, other text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT string_agg(
+            format('%1$s%2$I OPERATOR(%3$I.%4$s) %5$s%2$I', one, attname, nspname, oprname, other), ' AND '
+        )
+        FROM pg_constraint
+        JOIN pg_index ON indexrelid = conindid
+        CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS part (number, class)
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
+        JOIN pg_opclass ON pg_opclass.oid = part.class
+        JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+            AND amopstrategy = 3
+        JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+        WHERE conrelid = source AND contype = 'p'
+            AND spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
+    )
+    """,
+    # The keys that a search is for, of parameters 5 and on: a table called given. Keys that are arrays or
+    # records come as texts, since unnest would take these apart too.
+    """
+    CREATE FUNCTION semantic.given_keys_v1(spec jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT format(
+            '(SELECT %s FROM unnest(%s) AS listed (%s)) AS given',
+            string_agg(format('CAST(%1$I AS %2$s) AS %1$I', part.value ->> 'name',
+                              split_part(part.value ->> 'type', ' COLLATE ', 1)), ', ' ORDER BY number),
+            string_agg('$' || number + 4, ', ' ORDER BY number),
+            string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY number)
+        )
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+    )
+    """,
     # What the templates of a search have in braces.
     """
     CREATE FUNCTION semantic.search_places_v1(generation integer, depth integer, filtered boolean) RETURNS jsonb
@@ -322,12 +365,18 @@ SEARCH = (
         SELECT jsonb_build_object(
             'key', semantic.key_v1(spec, ''),
             'source_key', semantic.key_v1(spec, 'source.'),
-            'chunk_key', semantic.key_v1(spec, 'chunk.'),
-            'other_key', semantic.key_v1(spec, 'other.'),
+            'chunk_of_source', semantic.equal_v1(source, spec, 'chunk.', 'source.'),
+            'chunk_of_found', semantic.equal_v1(source, spec, 'chunk.', 'found.'),
+            'other_of_chunk', semantic.equal_v1(source, spec, 'other.', 'chunk.'),
+            'source_of_matched', semantic.equal_v1(source, spec, 'source.', 'matched.'),
+            'dense_is_lexical', semantic.equal_v1(source, spec, 'dense.', 'lexical.'),
+            'either_key', (
+                SELECT string_agg(format('coalesce(dense.%1$I, lexical.%1$I) AS %1$I', part ->> 'name'), ', ')
+                FROM jsonb_array_elements(spec -> 'key') AS part
+            ),
             'receipt_key', semantic.key_v1(spec, 'receipt.'),
-            'matched_key', semantic.key_v1(spec, 'matched.'),
             'found_key', semantic.key_v1(spec, 'found.'),
-            'source', source,
+            'source', CASE relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || source,
             'chunks', 'semantic.chunks_' || id,
             'receipts', 'semantic.receipts_' || id,
             'generation', id,
@@ -338,10 +387,8 @@ SEARCH = (
                 THEN ', ' || semantic.key_v1(spec, 'source.')
             END,
             'filter', CASE WHEN filtered THEN format(
-                '(%s) IN (SELECT * FROM unnest(%s))',
-                semantic.key_v1(spec, 'source.'),
-                (SELECT string_agg('$' || number, ', ') FROM generate_series(5, 4 + jsonb_array_length(spec -> 'key'))
-                    AS parameter (number))
+                'EXISTS (SELECT FROM %s WHERE %s)',
+                semantic.given_keys_v1(spec), semantic.equal_v1(source, spec, 'source.', 'given.')
             ) ELSE 'true' END,
             'filtered', filtered,
             'config', format('CAST(%L AS regconfig)', spec #>> '{lexical,config}'),
@@ -352,9 +399,10 @@ SEARCH = (
             'product', 'OPERATOR($vector.<#>)'
         )
         FROM (
-            SELECT generation.id, spec, CAST(source AS text) AS source
+            SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source, relkind
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class ON pg_class.oid = source
             WHERE generation.id = search_places_v1.generation
         ) AS known
     $body$
@@ -371,11 +419,11 @@ SEARCH = (
             near AS MATERIALIZED (
                 SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS _value
                 FROM {source} AS source
-                JOIN {chunks} AS chunk ON ({chunk_key}) = ({source_key})
+                JOIN {chunks} AS chunk ON {chunk_of_source}
                 WHERE NOT {filtered} AND (
                     SELECT other.ordinal = chunk.ordinal
                     FROM {chunks} AS other
-                    WHERE ({other_key}) = ({chunk_key})
+                    WHERE {other_of_chunk}
                     ORDER BY (other.vector {distance} {vector}) + 0, other.ordinal
                     LIMIT 1
                 )
@@ -390,7 +438,7 @@ SEARCH = (
                 CROSS JOIN LATERAL (
                     SELECT (chunk.vector {distance} {vector}) + 0 AS distance
                     FROM {chunks} AS chunk
-                    WHERE ({chunk_key}) = ({source_key})
+                    WHERE {chunk_of_source}
                     ORDER BY distance
                     LIMIT 1
                 ) AS nearest
@@ -422,19 +470,19 @@ SEARCH = (
                     WHERE receipt.lexemes @@ (SELECT matching FROM words)
                     ORDER BY _value DESC, {receipt_key}
                 ) AS matched
-                JOIN {source} AS source ON ({source_key}) = ({matched_key})
+                JOIN {source} AS source ON {source_of_matched}
                 WHERE {filter}
                 ORDER BY matched._value DESC, {source_key}
                 LIMIT {depth}
             )$sql$;
         hybrid text := $sql$
             hybrid AS MATERIALIZED (
-                SELECT {key}, reach._step,
+                SELECT {either_key}, reach._step,
                        CASE WHEN dense._rank <= reach._step THEN 1 / (CAST(60 AS double precision) + dense._rank)
                             ELSE 0 END
                        + CASE WHEN lexical._rank <= reach._step THEN 1 / (CAST(60 AS double precision) + lexical._rank)
                               ELSE 0 END AS _value
-                FROM dense FULL JOIN lexical USING ({key})
+                FROM dense FULL JOIN lexical ON {dense_is_lexical}
                 CROSS JOIN LATERAL (
                     SELECT min(100 * (1 << doubled)) AS _step
                     FROM generate_series(0, 7) AS doubled
@@ -452,7 +500,7 @@ SEARCH = (
             LEFT JOIN LATERAL (
                 SELECT chunk.content, chunk.ordinal
                 FROM {chunks} AS chunk
-                WHERE ({chunk_key}) = ({found_key})
+                WHERE {chunk_of_found}
                 ORDER BY {relevance}, chunk.ordinal
                 LIMIT 1
             ) AS passage ON true
@@ -580,10 +628,10 @@ SEARCH = (
             'filtered', string_agg(format('$%s IS NOT NULL', 3 + number), ' OR ' ORDER BY number),
             'keys', string_agg(format('$%s', 3 + number), ', ' ORDER BY number),
             'filters', string_agg(
-                format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, type), ', '
+                format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, given), ', '
                 ORDER BY number
             ),
-            'types', string_agg(type || '[]', ', ' ORDER BY number),
+            'types', string_agg(given || '[]', ', ' ORDER BY number),
             'found', string_agg(
                 format('%I %s', CASE WHEN attname = ANY(taken) THEN 'key_' || attname ELSE attname END, type), ', '
                 ORDER BY number
@@ -596,9 +644,11 @@ SEARCH = (
         JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
         CROSS JOIN LATERAL (
             SELECT number, CAST(attname AS text) AS attname, format_type(atttypid, NULL) AS type,
+                   CASE WHEN typcategory IN ('A', 'C') THEN 'text' ELSE format_type(atttypid, NULL) END AS given,
                    jsonb_array_length(live.spec -> 'key') > 1 AS many
             FROM jsonb_array_elements(live.spec -> 'key') WITH ORDINALITY AS part (value, number)
             JOIN pg_attribute ON attrelid = chunks.oid AND attname = part.value ->> 'name'
+            JOIN pg_type ON pg_type.oid = atttypid
         ) AS key
         WHERE index.id = known_index
         GROUP BY nspname, index.name;
@@ -728,7 +778,8 @@ RIGHTS = (
     $body$
     """,
     # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
-    # The views of generations have the rights that their index has.
+    # The views of generations have the rights that their index has. Owners of sources and of functions that append
+    # marks keep what they were granted.
     """
     CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -758,7 +809,12 @@ RIGHTS = (
         present AS MATERIALIZED (
             SELECT object, coalesce(of_column, '') AS place, grantee, privilege_type AS privilege, is_grantable
             FROM part CROSS JOIN LATERAL aclexplode(acl)
-            WHERE grantee <> owner
+            WHERE grantee <> owner AND grantee NOT IN (
+                SELECT relowner FROM semantic.semantic_index JOIN pg_class ON pg_class.oid = source
+                UNION ALL
+                SELECT parts.owner FROM semantic.semantic_index CROSS JOIN LATERAL semantic.parts_v1(id) AS parts
+                WHERE parts.kind = 'FUNCTION'
+            )
         ),
         closed AS MATERIALIZED (
             SELECT object, grantee
@@ -840,6 +896,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.refresh_key_v1, "
         " semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
+        "semantic.given_keys_v1, semantic.equal_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
         "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, "
         "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "

@@ -78,5 +78,8 @@ CHECKS = (
     Check("worker", "error", "searches find the old text of rows, or do not find them"),
     Check("backlog", "warning", "searches find the old text of these rows, or do not find them"),
     Check("failed_rows", "error", "they are searched by their old text, or not found"),
+    Check(
+        "rights", "error", "chunks and receipts hold the text of rows, which only roles that can read these should read"
+    ),
     Check("worker_rights", "error", "a worker that connects as this role cannot sync the index"),
 )

@@ -34,13 +34,16 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
 
 def warn(reference: str, *, declared: Prompts, loaded: Prompts) -> None:
     """Logs a warning if an encoder looks like one that expects prompts and gets none."""
-    if advice := catalog.advice(reference, declared=declared, loaded=loaded):
-        log.warning("%s", advice, extra={"event": "prompt_missing", "encoder": reference})
+    if lacking := catalog.lacking(reference, declared=declared, loaded=loaded):
+        log.warning("%s", lacking.advice, extra={"event": "prompt_missing", "encoder": reference})
 
 
 def _apply(transformer: "SentenceTransformer", task: str, *, declared: str | None, known: str | None) -> str:
-    own = tokens.prompt(transformer, task)
+    now = tokens.prompt(transformer, task)
+    # Files that name a prompt `passage` alone lose it to the empty `document` that sentence-transformers adds.
+    named = (transformer.prompts.get(name) for name in tokens.PROMPT_NAMES[task])
+    own = now or next(filter(None, named), None)
     wanted = (own or known or "") if declared is None else declared
-    if wanted != own:  # what stays as it is leaves the fingerprint as it is
+    if wanted != now:  # what stays as it is leaves the fingerprint as it is
         transformer.prompts = {**transformer.prompts, task: wanted}
     return wanted

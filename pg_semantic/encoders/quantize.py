@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import backends, openvino, selfcheck, tokens, weights
+from pg_semantic.catalog import Prompts
+from pg_semantic.encoders import backends, openvino, prompts, selfcheck, tokens, weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -58,10 +59,12 @@ def quantize(reference: str, target: Path, *, texts: Sequence[str], samples: int
     _check(source, target)
     chosen, others = _drawn(texts, samples)
     whole = backends.open_whole(source, reference=reference, dimensions=None, device="cpu")
+    used = prompts.apply(whole, reference, Prompts())
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / target.name
         _copy(source, made)
+        _write_prompts(used, made)
         _write_quantised(nncf, whole, chosen, to=made)
         calibration = _measured(whole, made, reference=reference, texts=(chosen, others), settings=settings)
         record = made / weights.INT8_FOLDER / "calibration.json"
@@ -94,7 +97,22 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(file, place)
 
 
+def _write_prompts(used: Prompts, folder: Path) -> None:
+    """Has the new encoder's files name the prompts: the catalog does not know it."""
+    named = {task: prompt for task, prompt in (("query", used.query), ("document", used.document)) if prompt}
+    if not named:
+        return
+    file = folder / "config_sentence_transformers.json"
+    config = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(config | {"prompts": config.get("prompts", {}) | named}, ensure_ascii=False, indent=2))
+
+
 def _write_quantised(nncf: Any, whole: "SentenceTransformer", texts: Sequence[str], *, to: Path) -> None:
+    """Writes the transformers in int8, their weights in 7 bits.
+
+    A CPU without VNNI adds two products of 8 bits in 16, which overflow where the weights have 8: its vectors would be
+    others under the same fingerprint. With 7 bits they cannot.
+    """
     modules = backends.transformers_of(whole)
     if not modules:
         raise errors.EncoderError("The encoder has no transformer: there is nothing to quantise.")
@@ -106,7 +124,11 @@ def _write_quantised(nncf: Any, whole: "SentenceTransformer", texts: Sequence[st
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tools among themselves; the vectors are compared afterwards
             smaller = nncf.quantize(
-                openvino.read(file), samples, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(prompted)
+                openvino.read(file),
+                samples,
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(prompted),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
             )
         openvino.save(smaller, at=file)
 
@@ -120,7 +142,7 @@ def _measured(
     settings: "Settings",
 ) -> Calibration:
     chosen, others = texts
-    encoder = backends.load(made, reference=reference, dimensions=None, settings=settings)
+    encoder = backends.load(made, reference=reference, dimensions=None, settings=settings, is_new=True)
     cosines = selfcheck.cosines(encoder.encode_documents(others), selfcheck.documents(whole, others))
     return Calibration(
         encoder=reference,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NO_LIMIT = 1_000_000_000
 TASKS = ("document", "query")
-_PROMPTS = {"document": ("document", "passage", "corpus"), "query": ("query",)}
+PROMPT_NAMES = {"document": ("document", "passage", "corpus"), "query": ("query",)}
 _MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
 _LONGEST_TRIED = 8192  # tokens; longer ones would take seconds
 _ENTRY = 64  # what a text takes that is remembered, in tokens
@@ -204,7 +204,7 @@ class _Remembered:
 
 def prompt(transformer: "SentenceTransformer", task: str) -> str:
     """The prompt that sentence-transformers puts before a text: the first of the task's names, or the default one."""
-    known = (name for name in (*_PROMPTS[task], transformer.default_prompt_name) if name in transformer.prompts)
+    known = (name for name in (*PROMPT_NAMES[task], transformer.default_prompt_name) if name in transformer.prompts)
     return transformer.prompts.get(next(known, None)) or ""
 
 

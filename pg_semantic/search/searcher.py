@@ -26,7 +26,7 @@ from pg_semantic.search.request import Mode, Options, Request
 from pg_semantic.spec import EncoderSpec
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 T = TypeVar("T")
 Vector: TypeAlias = NDArray[np.float32]
@@ -58,7 +58,7 @@ class Searcher:
 
     def search(  # noqa: PLR0913 - what a search can be told
         self,
-        session: orm.Session,
+        session: "orm.Session | orm.scoped_session[orm.Session]",
         index: BoundIndex[T],
         query: str | Examples,
         *,
@@ -79,10 +79,11 @@ class Searcher:
         queries wait for the encoder or too many searches for the reranker, `errors.IndexNotFound` when the index has
         not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
         """
-        if hasattr(session, "sync_session") or not hasattr(session, "get_bind"):
-            raise errors.QueryError(f"A Searcher takes a Session, not {type(session).__name__}; see AsyncSearcher.")
+        own: orm.Session = _unscoped(session)
+        if hasattr(own, "sync_session") or not hasattr(own, "get_bind"):
+            raise errors.QueryError(f"A Searcher takes a Session, not {type(own).__name__}; see AsyncSearcher.")
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = self._hits(session, wanted)
+        found = self._hits(own, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
@@ -178,6 +179,11 @@ def _moved(session: orm.Session, wanted: Request[Any], serving: Serving) -> Move
     return Moved(live, serving if serving.generation.id in kept and live.id != serving.generation.id else None)
 
 
+def _unscoped(session: Any) -> Any:  # noqa: ANN401 - a Session or an AsyncSession, or a registry of them
+    """The session of the current scope, for a `scoped_session` or an `async_scoped_session`."""
+    return session() if hasattr(session, "session_factory") else session
+
+
 def _require_settled(moved: Moved | None) -> None:
     if moved is not None and moved.before is None:
         raise errors.IndexNotFound(f"{moved.live.qualified_name} is being changed over and over: try again.")
@@ -202,7 +208,7 @@ class AsyncSearcher:
 
     async def search(  # noqa: PLR0913 - as above
         self,
-        session: "AsyncSession",
+        session: "AsyncSession | async_scoped_session[AsyncSession]",
         index: BoundIndex[T],
         query: str | Examples,
         *,
@@ -214,10 +220,11 @@ class AsyncSearcher:
         options: Options = Options(),  # noqa: B008 - frozen
     ) -> list[Hit[T]]:
         """As `Searcher.search`."""
-        if not hasattr(session, "sync_session"):
-            raise errors.QueryError(f"An AsyncSearcher takes an AsyncSession, not {type(session).__name__}.")
+        own: AsyncSession = _unscoped(session)
+        if not hasattr(own, "sync_session"):
+            raise errors.QueryError(f"An AsyncSearcher takes an AsyncSession, not {type(own).__name__}.")
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = await self._hits(session, wanted)
+        found = await self._hits(own, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]

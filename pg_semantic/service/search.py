@@ -25,7 +25,10 @@ _MOST = 1000
 _DEEPEST = 10_000
 
 Part: TypeAlias = StrictInt | Text
-Key: TypeAlias = Part | list[Part]
+Key: TypeAlias = Part | list[Part] | dict[Name, Part]
+
+
+_KEYS = "Only rows with one of these keys: as hits have them, or a value alone, or a list of the values in key order."
 
 
 class Wanted(Asked):
@@ -37,10 +40,7 @@ class Wanted(Asked):
     limit: Annotated[int, Field(ge=1, le=_MOST)] = 10
     offset: Annotated[int, Field(ge=0, le=_DEEPEST)] = 0
     match: Annotated[Match, Field(description="Which rows match by words.")] = "any"
-    keys: Annotated[
-        list[Key] | None,
-        Field(max_length=_MOST, description="Only rows with one of these keys; a key of several columns is a list."),
-    ] = None
+    keys: Annotated[list[Key] | None, Field(max_length=_MOST, description=_KEYS)] = None
     rerank: Annotated[bool, Field(description="Have a reranker order the best hits.")] = False
     reranker: Annotated[Name | None, Field(description="Which one, if there are several.")] = None
     depth: Annotated[int, Field(ge=1, le=_MOST, description="How many hits are reranked.")] = 50
@@ -103,29 +103,28 @@ def _has_key(index: BoundIndex[Any], wanted: Sequence[Key]) -> sa.ColumnElement[
     columns = index.tables.source_key
     if not wanted:
         return sa.false()
-    texts = [_key_text(key, len(columns)) for key in wanted]
+    names = [column.name for column in index.spec.key]
+    texts = [_key_text(key, names) for key in wanted]
     table = keys.wanted(texts, len(columns))
     return sa.exists().where(keys.found(table, columns))
 
 
-def _key_text(key: Key, columns: int) -> str:
+def _key_text(key: Key, names: Sequence[str]) -> str:
+    if isinstance(key, dict):
+        if key.keys() != set(names):
+            raise errors.QueryError(f"A key of this index has {', '.join(names)}, not {', '.join(key) or 'nothing'}.")
+        key = [key[name] for name in names]
     parts = [str(part) for part in (key if isinstance(key, list) else [key])]
-    if len(parts) != columns:
-        raise errors.QueryError(f"A key of this index has {columns} parts, not {len(parts)}.")
-    return parts[0] if columns == 1 else json.dumps(parts)
+    if len(parts) != len(names):
+        raise errors.QueryError(f"A key of this index has {len(names)} parts, not {len(parts)}.")
+    return parts[0] if len(names) == 1 else json.dumps(parts)
 
 
 def _found(hit: Hit[Any], names: Sequence[str]) -> Found:
     return Found(
-        key={name: _plain(getattr(hit.entity, name)) for name in names},
+        key={name: getattr(hit.entity, name) for name in names},  # integers and texts: see `schema.KeyType`
         score=hit.score,
         scores=dict(hit.scores),
         passage=hit.passage,
         ordinal=hit.ordinal,
     )
-
-
-def _plain(value: object) -> int | str:
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if isinstance(value, int) else str(value)

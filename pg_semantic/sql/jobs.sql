@@ -27,14 +27,16 @@ known AS MATERIALIZED (
 ),
 taken AS (
     DELETE FROM semantic.mark
-    USING picked
-    WHERE mark.ctid = picked.place
-      AND (picked.key IS NULL OR picked.key IN (SELECT key FROM known WHERE locked OR there IS NULL))
+    WHERE ctid = ANY (ARRAY(
+        SELECT place
+        FROM picked LEFT JOIN known USING (key)
+        WHERE picked.key IS NULL OR known.locked OR known.there IS NULL
+    ))
     RETURNING mark.key, mark.marked_at
 ),
 restarted AS (
     UPDATE semantic.generation
-    SET backfill_after = NULL, backfilled_at = NULL
+    SET backfill_after = NULL, backfilled_at = NULL, backfill_rows = 0, stale_since = coalesce(stale_since, now())
     WHERE id = :generation AND EXISTS (SELECT FROM taken WHERE key IS NULL)
 )
 INSERT INTO semantic.job AS job (generation_id, key, priority, dirty_at)

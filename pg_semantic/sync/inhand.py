@@ -11,15 +11,19 @@ from pg_semantic.jobqueue import Claim, Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import store, transaction
 
+_FOLDED_EDITS = 5_000  # at once, however few are claimed: marks of one row are one job
+
 
 class InHand:
     """Claims in hand; reading, writing and beating threads share it.
 
-    Hold ``locks`` while a transaction locks jobs: a heartbeat at the same time would make the other skip them.
+    Hold ``locks`` while a transaction locks jobs, ``edit_locks`` while one does of edits that overtake a batch: a
+    heartbeat at the same time would make the other skip them.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self.locks = threading.Lock()
+        self.edit_locks = threading.Lock()
         self._taking = threading.Lock()
         self._giving = threading.RLock()
         self._closed = False
@@ -34,7 +38,8 @@ class InHand:
             if self._closed:
                 return None
             with transaction.begin(self._engine) as connection:
-                jobqueue.fold(connection, of.generation_id, priority=of.priority)
+                marks = _FOLDED_EDITS if of.priority == jobqueue.EDIT else rows
+                jobqueue.fold(connection, of.generation_id, priority=of.priority, marks=marks)
                 claim = self._claim(connection, of, rows)
             if claim.jobs:
                 self._claims[claim.token] = claim
@@ -79,7 +84,7 @@ class InHand:
 
     def beat(self) -> None:
         """Extends the leases of all claims in hand."""
-        with self.locks, transaction.begin(self._engine) as connection:
+        with self.locks, self.edit_locks, transaction.begin(self._engine) as connection:
             jobqueue.heartbeat(connection, list(self._claims), lease_seconds=self._settings.lease_seconds)
 
     def reap(self) -> None:

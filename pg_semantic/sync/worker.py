@@ -20,7 +20,7 @@ from sqlalchemy import exc
 from pg_semantic import database, encoders, errors, jobqueue, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync import transaction
+from pg_semantic.sync import detection, rights, transaction
 from pg_semantic.sync.answers import Answers
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
@@ -30,6 +30,7 @@ from pg_semantic.sync.roster import Roster
 log = logging.getLogger("pg_semantic.worker")
 
 _BEAT_SECONDS = 20.0
+_RIGHTS_SECONDS = 60.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
@@ -137,6 +138,7 @@ class Worker:
     def _beat(self, done: threading.Event) -> None:
         seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
         rows, at = self.progress.rows, time.monotonic()
+        followed = at
         while not done.wait(seconds):
             now, count = time.monotonic(), self.progress.rows
             binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
@@ -148,13 +150,18 @@ class Worker:
                 self._in_hand.beat()
                 self._in_hand.reap()
                 jobqueue.sweep(self._engine)
+            if now - followed >= _RIGHTS_SECONDS:
+                rights.follow(self._engine)
+                followed = now
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)
+            detection.settle(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
+        rights.follow(self._engine)
         self._in_hand.give_back_all()  # of before the database was lost
         self._in_hand.reap()
         try:

@@ -33,6 +33,7 @@ REPORT_KEYS = {
     "keys",
 }
 INDEX_KEYS = {
+    "index",
     "name",
     "table",
     "columns",
@@ -304,9 +305,11 @@ def test_status_of_large_tables_is_an_estimate_unless_asked_to_count(
     assert "~" not in shell.ok("status", "--exact", dsn=dsn)
 
 
-def test_anybody_may_look_at_the_view_of_every_index(parked: sa.Engine, stranger: sa.Engine) -> None:
+def test_anybody_may_look_at_the_view_of_every_index_and_sees_no_count_of_rows(
+    parked: sa.Engine, stranger: sa.Engine
+) -> None:
     [seen] = rows(stranger, "SELECT index_name, pending, processing, failed, uncaptured FROM semantic.index_status")
-    assert seen == ("public.article_semantic", 0, 0, 3, 0)
+    assert seen == ("public.article_semantic", None, None, None, 0)
     with stranger.connect() as connection:
         [row] = connection.execute(sa.text("SELECT * FROM semantic.index_status")).mappings()
     assert row["truncated"] is None  # it would have to be counted in a table that this role may not read

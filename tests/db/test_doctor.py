@@ -63,6 +63,10 @@ FAULTS = [
         ("ALTER TABLE article RENAME TO article_old", "CREATE TABLE article (LIKE article_old INCLUDING ALL)"),
         repaired_by_sql=False,
     ),
+    Fault("rights", "article_semantic_receipt", ("GRANT SELECT (lexemes) ON article_semantic_receipt TO PUBLIC",)),
+    Fault("rights", "semantic.term", ("GRANT UPDATE ON semantic.term TO PUBLIC",)),
+    Fault("rights", "article_semantic", ("ALTER TABLE article ENABLE ROW LEVEL SECURITY",)),
+    Fault("rights", "cannot read", ("GRANT SELECT ON article TO pg_monitor",)),
     Fault("triggers", "update", ("DROP TRIGGER article_semantic_capture_update ON article",), repaired_by_sql=False),
     Fault(
         "triggers",
@@ -74,6 +78,17 @@ FAULTS = [
         "capture_rights",
         "may not append",
         ("CREATE ROLE {role}", "ALTER FUNCTION article_semantic_capture OWNER TO {role}"),
+    ),
+    Fault(
+        "foreign_keys",
+        "not validated",
+        (
+            "ALTER TABLE article_semantic_receipt DROP CONSTRAINT article_semantic_receipt_id_fkey",
+            (
+                "ALTER TABLE article_semantic_receipt ADD FOREIGN KEY (id) REFERENCES article "
+                "ON DELETE CASCADE ON UPDATE CASCADE NOT VALID"
+            ),
+        ),
     ),
     Fault(
         "foreign_keys", "article_semantic ", ("ALTER TABLE article_semantic DROP CONSTRAINT article_semantic_id_fkey",)

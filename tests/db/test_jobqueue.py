@@ -1,5 +1,6 @@
 """The transitions of a job, each by the statement that makes it."""
 
+import pytest
 import sqlalchemy as sa
 
 from pg_semantic import jobqueue, sql
@@ -191,3 +192,88 @@ def test_holding_reads_the_jobs_that_are_held_alone_also_before_the_first_analyz
         some, before = taken.jobs[500:550], read_of(connection, "job")
         assert jobqueue.hold(connection, taken, some) == {job.key for job in some}
         assert read_of(connection, "job") - before <= 2 * len(some)
+
+
+def mark(engine: sa.Engine, count: int, *, priority: int, prefix: str = "") -> None:
+    execute(
+        engine,
+        "INSERT INTO semantic.mark (generation_id, key, priority) "
+        "SELECT :generation, :prefix || i, :priority FROM generate_series(1, :count) i",
+        generation=GENERATION,
+        prefix=prefix,
+        priority=priority,
+        count=count,
+    )
+
+
+def test_marks_are_folded_into_jobs_of_their_priority(engine: sa.Engine) -> None:
+    mark(engine, 3, priority=jobqueue.BACKFILL, prefix="bulk ")
+    mark(engine, 2, priority=jobqueue.EDIT, prefix="edit ")
+    with engine.begin() as connection:
+        assert set(jobqueue.ready(connection, [GENERATION])) == {Ready(GENERATION, 0), Ready(GENERATION, 1)}
+        jobqueue.fold(connection, GENERATION)
+        assert {job.key for job in claim(connection, priority=jobqueue.EDIT).jobs} == {"edit 1", "edit 2"}
+        assert jobqueue.ready(connection, [GENERATION]) == [Ready(GENERATION, jobqueue.BACKFILL)]
+        jobqueue.fold(connection, GENERATION, priority=jobqueue.BACKFILL)
+        assert len(claim(connection, priority=jobqueue.BACKFILL).jobs) == 3
+        assert jobqueue.ready(connection, [GENERATION]) == []
+
+
+def test_a_job_keeps_the_better_priority_whichever_mark_is_folded_first(engine: sa.Engine) -> None:
+    for first, second in ((jobqueue.EDIT, jobqueue.BACKFILL), (jobqueue.BACKFILL, jobqueue.EDIT)):
+        for priority in (first, second):
+            mark(engine, 1, priority=priority, prefix=f"first {first} ")
+            with engine.begin() as connection:
+                jobqueue.fold(connection, GENERATION, priority=priority)
+    assert rows(engine, "SELECT key, priority, version FROM semantic.job ORDER BY key") == [
+        ("first 0 1", 0, 2),
+        ("first 1 1", 0, 2),
+    ]
+
+
+def test_a_bulk_mark_of_a_job_in_hand_voids_its_claim_too(engine: sa.Engine) -> None:
+    enqueue(engine, 1)
+    with engine.begin() as connection:
+        taken = claim(connection)
+    execute(engine, "INSERT INTO semantic.mark (generation_id, key, priority) VALUES (7, '0', 1)")
+    with engine.begin() as connection:
+        jobqueue.fold(connection, GENERATION, priority=jobqueue.BACKFILL)
+        assert jobqueue.hold(connection, taken, taken.jobs) == set()
+    assert rows(engine, "SELECT key, priority, version, state FROM semantic.job") == [("0", 1, 2, "pending")]
+
+
+def test_the_oldest_marks_are_folded_first(engine: sa.Engine) -> None:
+    for age, key in ((1, "young"), (3, "oldest"), (2, "old")):
+        execute(
+            engine,
+            "INSERT INTO semantic.mark VALUES (7, :key, now() - make_interval(mins => :age), 1)",
+            key=key,
+            age=age,
+        )
+    with engine.begin() as connection:
+        jobqueue.fold(connection, GENERATION, priority=jobqueue.BACKFILL, marks=2)
+    assert rows(engine, "SELECT key FROM semantic.mark") == [("young",)]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_looking_for_edits_reads_nothing_of_a_long_backlog(engine: sa.Engine, analyzed: bool) -> None:
+    mark(engine, 20_000, priority=jobqueue.BACKFILL)
+    enqueue(engine, 20_000, prefix="job ")
+    if analyzed:
+        execute(engine, "ANALYZE semantic.job, semantic.mark")
+    with engine.connect() as connection:
+        assert jobqueue.ready(connection, [GENERATION]) == [Ready(GENERATION, jobqueue.BACKFILL)]
+        assert read_of(connection, "mark") + read_of(connection, "job") <= 10
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_an_edit_is_folded_and_claimed_by_reading_nothing_of_a_long_backlog(engine: sa.Engine, analyzed: bool) -> None:
+    mark(engine, 20_000, priority=jobqueue.BACKFILL)
+    enqueue(engine, 20_000, prefix="job ")
+    mark(engine, 1, priority=jobqueue.EDIT, prefix="edit ")
+    if analyzed:
+        execute(engine, "ANALYZE semantic.job, semantic.mark")
+    with engine.connect() as connection:
+        jobqueue.fold(connection, GENERATION)
+        assert [job.key for job in claim(connection, priority=jobqueue.EDIT).jobs] == ["edit 1"]
+        assert read_of(connection, "mark") + read_of(connection, "job") <= 10

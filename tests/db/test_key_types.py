@@ -1,6 +1,8 @@
 """Keys of every kind: what a key can be depends on the type, not on a list of names."""
 
 import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, declare, errors, inspection, search
+from pg_semantic.search.request import Mode
 from pg_semantic.sync import repair, verify
-from tests.db.library import ENCODER, Article, encoder, execute, generation_of, jobs, rows, sync
+from tests.db.library import ENCODER, Article, encoder, execute, generation_of, rows, sync
+from tests.db.test_sql_search import remember
 
 _TYPES = """
 CREATE SCHEMA "App";
@@ -53,7 +57,15 @@ KEYS = [
     ("bytea", r"\x00ff", r"\x"),
     ("timestamptz(3)", "infinity", "2024-03-31 02:30:00.125+01"),
 ]
-_ids = [kind for kind, *_ in KEYS]
+_SETTINGS = (
+    "datestyle = 'German'",
+    "timezone = 'Asia/Kathmandu'",
+    "bytea_output = 'escape'",
+    "intervalstyle = 'sql_standard'",
+    "extra_float_digits = 0",
+)
+TAKEN_APART = {"text[]", "date[]", "pair"}
+MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 
 
 def prepare(engine: sa.Engine) -> None:
@@ -70,80 +82,99 @@ def create(engine: sa.Engine, table: str = "note") -> declare.BoundIndex[Any]:
     return declare.bind(generation_of(engine, f"{table}_semantic").spec)
 
 
-def insert(engine: sa.Engine, kind: str, values: tuple[str, str], *, columns: str = "k") -> None:
+def insert(connection: sa.Connection, table: str, kind: str, values: Sequence[str]) -> None:
+    plain = kind.partition(" COLLATE")[0]
+    for number, value in enumerate(values, start=1):
+        connection.execute(
+            sa.text(f"INSERT INTO {table} (k, words) VALUES (CAST(:value AS {plain}), :words)"),
+            {"value": value, "words": f"harbour {number}"},
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A table whose key has one type, and its index."""
+
+    name: str
+    table: str
+    index: declare.BoundIndex[Any]
+
+
+def made(engine: sa.Engine, columns: str, *, foreign_settings: bool = True) -> list[Kind]:
+    """A table of two synced rows for each type; their keys are written by a session with unusual settings."""
+    prepare(engine)
+    kinds = []
+    for number, (name, *_) in enumerate(KEYS):
+        execute(engine, f"CREATE TABLE t{number} ({columns.format(name)}, words text)")
+        kinds.append(Kind(name, f"t{number}", create(engine, f"t{number}")))
     with engine.begin() as connection:
-        for setting in ("datestyle = 'German'", "timezone = 'Asia/Kathmandu'", "bytea_output = 'escape'"):
+        for setting in _SETTINGS if foreign_settings else ():
             connection.execute(sa.text(f"SET LOCAL {setting}"))
-        for setting in ("intervalstyle = 'sql_standard'", "extra_float_digits = 0"):
-            connection.execute(sa.text(f"SET LOCAL {setting}"))
-        plain = kind.partition(" COLLATE")[0]
-        for number, value in enumerate(values, start=1):
-            connection.execute(
-                sa.text(f"INSERT INTO note ({columns}) VALUES (CAST(:value AS {plain}), :words)"),
-                {"value": value, "words": f"harbour {number}"},
-            )
+        for kind, (name, *values) in zip(kinds, KEYS, strict=True):
+            insert(connection, kind.table, name, values)
+    sync(engine)
+    return kinds
 
 
-def contents(engine: sa.Engine) -> set[str]:
-    return {text for (text,) in rows(engine, "SELECT content FROM note JOIN note_semantic USING (k)")}
+def contents(engine: sa.Engine, kind: Kind) -> list[str]:
+    chunks = f"SELECT content FROM {kind.table} JOIN {kind.table}_semantic AS chunk USING (k) WHERE words = content"
+    return sorted(text for (text,) in rows(engine, chunks))
 
 
-@pytest.mark.parametrize(("kind", "first", "second"), KEYS, ids=_ids)
-def test_a_key_of_any_type_is_synced_edited_searched_verified_and_repaired(
-    engine: sa.Engine, kind: str, first: str, second: str
+def is_clean(engine: sa.Engine, kind: Kind) -> bool:
+    return verify.verify(engine, generation_of(engine, f"{kind.table}_semantic")).clean
+
+
+@pytest.mark.parametrize(
+    "columns", ["k {} PRIMARY KEY", "k {}, n bigint DEFAULT 7, PRIMARY KEY (n, k)"], ids=["alone", "composite"]
+)
+def test_rows_with_a_key_of_any_type_follow_their_texts_and_are_verified_and_repaired(
+    engine: sa.Engine, columns: str
 ) -> None:
-    prepare(engine)
-    execute(engine, f"CREATE TABLE note (k {kind} PRIMARY KEY, words text)")
-    index = create(engine)
-    insert(engine, kind, (first, second), columns="k, words")
-    assert sync(engine).rows == 2
-    execute(engine, "UPDATE note SET words = 'lantern 1' WHERE words = 'harbour 1'")
-    assert len(jobs(engine)) == 1
-    assert sync(engine).rows == 1
-    assert contents(engine) == {"lantern 1", "harbour 2"}
-    with orm.Session(engine) as session:
-        for mode in ("dense", "lexical", "hybrid"):
-            found = Searcher(encoder()).search(session, index, "lantern 1", mode=mode)
-            assert found[0].passage == "lantern 1"
-        key = found[0].entity.k
-        like = index.similar_to(positive=[key])
-        assert [hit.passage for hit in Searcher(encoder()).search(session, index, like)] == ["harbour 2"]
-        assert len(session.execute(search.exact(index, encoder().encode_queries(["lantern"])[0])).all()) == 2
-    generation = generation_of(engine, "note_semantic")
-    assert verify.verify(engine, generation).clean
-    execute(engine, "UPDATE note_semantic_receipt SET source_hash = '' ")
-    execute(engine, "DELETE FROM note_semantic")
-    assert not verify.verify(engine, generation).clean
-    repair.repair(engine, generation)
+    kinds = made(engine, columns)
+    for kind in kinds:
+        execute(engine, f"UPDATE {kind.table} SET words = 'lantern 1' WHERE words = 'harbour 1'")
+        execute(engine, f"UPDATE {kind.table} SET words = words")
     sync(engine)
-    assert verify.verify(engine, generation).clean
-    one = "ARRAY[(SELECT k FROM note WHERE words = 'lantern 1')]"
-    asked = f"SELECT passage FROM note_semantic_search('lantern harbour', 5, 'lexical', keys => {one})"
-    assert rows(engine, asked) == [("lantern 1",)]
-    execute(engine, "DELETE FROM note WHERE words = 'harbour 2'")
+    assert {kind.name: contents(engine, kind) for kind in kinds} == {
+        kind.name: ["harbour 2", "lantern 1"] for kind in kinds
+    }
+    for kind in kinds:
+        execute(engine, f"DELETE FROM {kind.table}_semantic WHERE content = 'lantern 1'")
+    assert [kind.name for kind in kinds if is_clean(engine, kind)] == []
+    for kind in kinds:
+        repair.repair(engine, generation_of(engine, f"{kind.table}_semantic"))
     sync(engine)
-    assert contents(engine) == {"lantern 1"}
+    assert [kind.name for kind in kinds if not is_clean(engine, kind)] == []
+    for kind in kinds:
+        execute(engine, f"DELETE FROM {kind.table} WHERE words = 'harbour 2'")
+    sync(engine)
+    assert {kind.name: contents(engine, kind) for kind in kinds} == {kind.name: ["lantern 1"] for kind in kinds}
 
 
-@pytest.mark.parametrize(("kind", "first", "second"), KEYS[:12], ids=_ids[:12])
-def test_so_is_a_part_of_a_composite_key(engine: sa.Engine, kind: str, first: str, second: str) -> None:
-    prepare(engine)
-    execute(engine, f"CREATE TABLE note (k {kind}, n bigint DEFAULT 7, words text, PRIMARY KEY (n, k))")
-    index = create(engine)
-    insert(engine, kind, (first, second), columns="k, words")
-    assert sync(engine).rows == 2
-    execute(engine, "UPDATE note SET words = 'lantern 1' WHERE words = 'harbour 1'")
-    sync(engine)
+@pytest.mark.parametrize(
+    "columns", ["k {} PRIMARY KEY", "k {}, n bigint DEFAULT 7, PRIMARY KEY (n, k)"], ids=["alone", "composite"]
+)
+def test_rows_with_a_key_of_any_type_are_searched_in_every_way(engine: sa.Engine, columns: str) -> None:
+    kinds = made(engine, columns)
+    searcher, vector = Searcher(encoder()), encoder().encode_queries(["harbour 1"])[0]
+    remember(engine, "harbour")
     with orm.Session(engine) as session:
-        for mode in ("dense", "lexical", "hybrid"):
-            found = Searcher(encoder()).search(session, index, "lantern 1", mode=mode)
-            assert (found[0].passage, len(found)) == ("lantern 1", 1 if mode == "lexical" else 2)
-        key = found[0].entity.n, found[0].entity.k
-        like = index.similar_to(positive=[key])
-        assert [hit.passage for hit in Searcher(encoder()).search(session, index, like)] == ["harbour 2"]
-    execute(engine, "UPDATE note SET n = 8 WHERE words = 'harbour 2'")
-    sync(engine)
-    assert verify.verify(engine, generation_of(engine, "note_semantic")).clean
+        for kind in kinds:
+            ways = [searcher.search(session, kind.index, "harbour 1", mode=mode) for mode in MODES]
+            assert [[hit.passage for hit in found] for found in ways] == [["harbour 1", "harbour 2"]] * 3, kind.name
+            key = tuple(getattr(ways[0][0].entity, part.name) for part in kind.index.spec.key)
+            like = searcher.search(session, kind.index, kind.index.similar_to(positive=[key]))
+            assert [hit.passage for hit in like] == ["harbour 2"], kind.name
+            for statement in (search.knn, search.exact):
+                found = session.execute(statement(kind.index, vector)).all()
+                assert [row[0].words for row in found] == ["harbour 1", "harbour 2"], kind.name
+            given = "CAST(k AS text)" if kind.name in TAKEN_APART else "k"
+            keys = f"ARRAY[(SELECT {given} FROM {kind.table} WHERE words = 'harbour 2')]"
+            keys = f"keys => {keys}" if len(key) == 1 else f"keys_k => {keys}, keys_n => ARRAY[7::bigint]"
+            for mode in MODES:
+                asked = f"SELECT passage FROM {kind.table}_semantic_search('harbour', 5, '{mode}', {keys})"
+                assert rows(engine, asked) == [("harbour 2",)], kind.name
 
 
 def test_rows_are_gone_through_in_pages_whatever_the_key_is(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,17 +267,17 @@ def test_a_decorated_key_is_bound_as_its_type_has_it_in_every_statement(
         entity = type(made[0])
         index = entity.semantic.of(orm.aliased(entity)) if alias else entity.semantic
         searcher, vector = Searcher(encoder()), encoder().encode_queries(["lantern"])[0]
-        for mode in ("dense", "lexical", "hybrid"):
+        for mode in MODES:
             assert searcher.search(session, index, "lantern", mode=mode)[0].entity is made[0]
         for examples in ({"positive": [key]}, {"positive": [made[0]]}, {"positive": [vector], "negative": [key]}):
             query = index.similar_to(**examples)
-            for found in (searcher.search(session, index, query), session.scalars(search.knn(index, query)).all()):
-                assert [getattr(one, "entity", one).body for one in found] == ["harbour"]
+            assert [hit.entity.body for hit in searcher.search(session, index, query)] == ["harbour"]
+            assert [row.body for row in session.scalars(search.knn(index, query))] == ["harbour"]
         for statement in (search.knn, search.exact):
             assert session.scalars(statement(index, vector)).all() == made
         assert session.scalars(search.lexical(index, "lantern")).all() == made[:1]
         assert session.scalars(search.hybrid(index, vector, "lantern")).all() == made
         where = [index.entity.code == 2]
         assert [hit.entity for hit in searcher.search(session, index, "lantern", where=where)] == made[1:]
-        chunk = session.scalars(sa.select(entity.semantic.Chunk).order_by("code")).first()
+        chunk: Any = session.scalars(sa.select(entity.semantic.Chunk).order_by("code")).first()
         assert (chunk.code, chunk.source) == (1, made[0])

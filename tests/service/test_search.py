@@ -82,6 +82,58 @@ def test_only_rows_with_one_of_the_keys_are_found(client: httpx2.Client, asked: 
     assert sorted(keys(client, keys=asked)) == [2, 3]
 
 
+KEYS = {
+    "uuid": ("uuid", "6F9619FF-8B86-D011-B42D-00C04FC964FF"),
+    "bytea": ("bytea", r"\x00ff27"),
+    "infinity": ("timestamptz", "-infinity"),
+    "before_christ": ("date", "0044-03-15 BC"),
+    "boolean": ("boolean", "false"),
+    "enum": ("mood", "so-so"),
+    "domain": ("tenant", "9007199254740993"),
+    "decimal": ("numeric", "1.50"),
+    "interval": ("interval", "-1 mon +2 days"),
+    "address": ("inet", "fe80::1/64"),
+    "list": ("text[]", '{a,"b, c"}'),
+    "document": ("jsonb", '{"a": 1}'),
+}
+
+
+@pytest.fixture
+def keyed(engine: sa.Engine) -> Iterator[httpx2.Client]:
+    """A table for each kind of key, and one whose key has two columns."""
+    execute(engine, "CREATE TYPE mood AS ENUM ('so-so', 'fine')")
+    execute(engine, "CREATE DOMAIN tenant AS bigint")
+    for name, (kind, value) in {**KEYS, "composite": ("bytea", r"\x0a")}.items():
+        part = ", n bigint DEFAULT 7, PRIMARY KEY (n, id)" if name == "composite" else ", PRIMARY KEY (id)"
+        execute(engine, f"CREATE TABLE {name} (id {kind}, words text{part})")
+        execute(engine, f"INSERT INTO {name} (id, words) VALUES (CAST(:value AS {kind}), 'harbour')", value=value)
+        with engine.connect() as connection:
+            spec = inspection.describe(connection, name, columns=("words",), encoder=EncoderSpec(ENCODER, 32))
+        inspection.create(engine, spec)
+    sync(engine)
+    with serving.running(encoder(), engine=engine) as made:
+        yield made
+
+
+def test_a_key_that_a_search_gives_is_one_that_a_search_takes(keyed: httpx2.Client) -> None:
+    for name in [*KEYS, "composite"]:
+        [hit] = found(keyed, index=f"{name}_semantic")
+        key = hit["key"]
+        again = [found(keyed, index=f"{name}_semantic", keys=[asked]) for asked in (key, list(key.values()))]
+        assert [[one["key"] for one in hits] for hits in again] == [[key], [key]], name
+        if len(key) == 1:
+            assert found(keyed, index=f"{name}_semantic", keys=[key["id"]]) == [hit]
+    assert found(keyed, index="composite_semantic")[0]["key"] == {"n": 7, "id": r"\x0a"}
+    assert found(keyed, index="infinity_semantic")[0]["key"] == {"id": "-infinity"}
+
+
+def test_a_key_with_other_columns_is_refused_with_those_that_there_are(keyed: httpx2.Client) -> None:
+    for key in ({"id": r"\x0a"}, {"n": 7, "other": 1}, {}):
+        refused = ask(keyed, index="composite_semantic", keys=[key])
+        assert refused.status_code == 422
+        assert "A key of this index has n, id, not" in refused.text
+
+
 def test_no_key_means_no_row(client: httpx2.Client) -> None:
     assert keys(client, keys=[]) == []
 
@@ -337,6 +389,17 @@ def test_documents_are_ranked_as_the_reranker_does_for_coheres_client_too(rerank
     assert [one.relevance_score for one in official.results] == pytest.approx([float(scores[n]) for n in expected])
     assert refused == [422, 422, 422]
     assert unknown == 422
+
+
+def test_a_field_that_is_null_is_one_that_was_left_out(client: httpx2.Client, reranker: str) -> None:
+    plain = {"index": "article_semantic", "text": "harbour"}
+    nulls = dict.fromkeys(("mode", "limit", "offset", "keys", "rerank", "reranker", "depth"))
+    assert client.post("/search", json=plain | nulls).json() == client.post("/search", json=plain).json()
+    body = {"query": "tea", "documents": ["tea", "coffee"]}
+    further = {"top_n": None, "return_documents": None, "max_tokens_per_doc": 4096, "priority": 0}
+    with serving.running(rerankers=(reranker,)) as other:
+        found, expected = (other.post("/rerank", json=given).json()["results"] for given in (body | further, body))
+    assert found == expected
 
 
 def test_a_search_is_reranked(engine: sa.Engine, reranker: str) -> None:

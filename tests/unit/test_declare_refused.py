@@ -60,17 +60,42 @@ def test_an_expression_is_not_a_column() -> None:
             semantic = SemanticIndex("loud", encoder=ENCODER)
 
 
-@pytest.mark.parametrize("kind", [sa.Integer(), sa.Enum(Colour), sa.LargeBinary(), sa.JSON(), sa.ARRAY(sa.Text())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        sa.Integer(),
+        sa.LargeBinary(),
+        sa.ARRAY(sa.Integer()),
+        postgresql.HSTORE(),
+        postgresql.DOMAIN("price", sa.Numeric),
+        sa.Uuid(),
+    ],
+    ids=lambda kind: type(kind).__name__,
+)
 def test_a_column_that_is_not_text_is_refused(kind: sa.types.TypeEngine[object]) -> None:
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(errors.DeclarationError, match=r"'body', which is not text .* name text columns"):
+    with pytest.raises(errors.DeclarationError, match=r"'body', which is not text .*GENERATED ALWAYS AS"):
 
         class Article(Base):
             __tablename__ = "article"
             id: Mapped[int] = mapped_column(primary_key=True)
             body = mapped_column(kind)
             semantic = SemanticIndex("body", encoder=ENCODER)
+
+
+@pytest.mark.parametrize("kind", [sa.JSON(), postgresql.JSONB()])
+def test_json_is_refused_with_a_column_of_one_of_its_values_as_the_way_out(kind: sa.types.TypeEngine[object]) -> None:
+    class Base(DeclarativeBase): ...
+
+    way_out = r"ALTER TABLE article ADD COLUMN meta_text text GENERATED ALWAYS AS \(meta->>'summary'\) STORED"
+    with pytest.raises(errors.DeclarationError, match=way_out):
+
+        class Article(Base):
+            __tablename__ = "article"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            meta = mapped_column(kind)
+            semantic = SemanticIndex("meta", encoder=ENCODER)
 
 
 def test_a_table_without_a_primary_key_is_refused() -> None:

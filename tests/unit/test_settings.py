@@ -5,13 +5,17 @@ import pydantic
 import pytest
 
 from pg_semantic import errors, settings
-from pg_semantic.settings import Endpoint, Settings
+from pg_semantic.settings import Endpoint, PromptPair, Settings
 from tests import documents
 
 IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "dsn": ("postgresql://app@localhost/shop", pydantic.SecretStr("postgresql://app@localhost/shop")),
     "encoder_paths": ('{"org/name": "/weights"}', {"org/name": "/weights"}),
     "encoder_urls": ('{"org/name": "http://host:8080/v1"}', {"org/name": Endpoint(url="http://host:8080/v1")}),
+    "encoder_prompts": (
+        '{"org/name": {"query": "query: ", "document": ""}}',
+        {"org/name": PromptPair(query="query: ", document="")},
+    ),
     "remote_api_key": ("hunter2", pydantic.SecretStr("hunter2")),
     "remote_batch": ("8", 8),
     "remote_concurrency": ("2", 2),
