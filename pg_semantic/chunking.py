@@ -1,13 +1,15 @@
 """Cutting a row's text into chunks that fit an encoder; no database, no encoder of its own."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from pg_semantic import errors, hashing
 
 _CHARACTERS_OF_A_LONG_TOKEN = 8
+_CHARACTERS_NEAR_A_HEAD = 24  # for each token of a chunk; as much is looked at to find a short beginning
+_COUNTED_TOGETHER = 256  # pieces: a tokenizer needs many times the memory of its text
 
 Split: TypeAlias = Callable[[str], list[str]]
 
@@ -109,13 +111,18 @@ class _Cutter:
         self._split, self._split_beside_head = (functools.cache(make) for make in (self._splitter, self._beside_head))
 
     def cut(self, text: str) -> list[Chunk]:
-        """Chunks within the limit; where one is not, as it is tokenised otherwise than in the text, all are shorter."""
-        most, least = self.limit, self._overhead + self._overlap + 1
-        chunks = self._cut(text, most)
-        while most > least and (over := max(chunk.token_count for chunk in chunks) - self.limit) > 0:
-            most = max(least, most - over)
-            chunks = self._cut(text, most)
-        return chunks
+        """Chunks within the limit."""
+        pieces = self._pieces(text, self.limit)
+        return [chunk for piece, n in self._counted(pieces) for chunk in self._fitting(piece, n, most=self.limit)]
+
+    def _fitting(self, piece: str, token_count: int, *, most: int) -> Iterator[Chunk]:
+        """A piece as a chunk, or cut shorter if it has more tokens by itself than as a part of its text."""
+        shorter = max(self._overhead + self._overlap + 1, most - max(0, token_count - self.limit))
+        if shorter >= most:
+            yield Chunk(piece, token_count, truncated=token_count > self._ruler.max_tokens)
+            return
+        for part, n in self._counted(self._split(shorter)(piece)):
+            yield from self._fitting(part, n, most=shorter)
 
     def _splitter(self, most: int) -> Split:
         overlap = min(self._overlap, most - self._overhead - 1)
@@ -124,11 +131,15 @@ class _Cutter:
     def _beside_head(self, most: int) -> Split:
         return self._splitter(self._overhead + max(1, (most - self._overhead) * 3 // 4 - 4))
 
-    def _cut(self, text: str, most: int) -> list[Chunk]:
-        whole = self._split(most)(text)
-        pieces = self._with_head(text, whole[0], most=most) or whole
-        counts = self._ruler.count_tokens(pieces)
-        return [Chunk(piece, n, truncated=n > self._ruler.max_tokens) for piece, n in zip(pieces, counts, strict=True)]
+    def _pieces(self, text: str, most: int) -> list[str]:
+        near = text[: self.limit * _CHARACTERS_NEAR_A_HEAD]
+        found = self._split(most)(near)
+        return self._with_head(text, found[0], most=most) or (found if near == text else self._split(most)(text))
+
+    def _counted(self, pieces: Sequence[str]) -> Iterator[tuple[str, int]]:
+        for start in range(0, len(pieces), _COUNTED_TOGETHER):
+            some = pieces[start : start + _COUNTED_TOGETHER]
+            yield from zip(some, self._ruler.count_tokens(some), strict=True)
 
     def _with_head(self, text: str, head: str, *, most: int) -> list[str] | None:
         """Keeps a short beginning, as a title is, together with what follows it; None for a text that has none.

@@ -1,5 +1,6 @@
 """Everything an operator may change: one typed object, read from the environment here and nowhere else."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from pydantic import Field
 from pg_semantic import errors
 
 _FIELD = re.compile(r'field "(\w+)"')
+_ISA_WITH_BFLOAT16 = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10")
 _KNOWN_MAX_TOKENS = 512  # what BERT and most encoders made of it read; servers seldom say
 
 
@@ -204,6 +206,12 @@ def load(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except (pydantic.ValidationError, pydantic_settings.SettingsError) as error:
         raise errors.SettingsError(_explain(error)) from error
+
+
+def allows_bfloat16() -> bool:
+    """Whether ONEDNN_MAX_CPU_ISA leaves the CPU its bfloat16 instructions; OpenVINO and torch obey it unasked."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return limit in {"", "ALL", "DEFAULT"} or limit.startswith(_ISA_WITH_BFLOAT16)
 
 
 def variable(name: str) -> str:

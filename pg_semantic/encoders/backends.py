@@ -16,7 +16,7 @@ import platformdirs
 from pg_semantic import errors
 from pg_semantic.catalog import Prompts
 from pg_semantic.encoders import prompts as prompting
-from pg_semantic.encoders import selfcheck, weights
+from pg_semantic.encoders import recorded, selfcheck, weights
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.budget import Budget
 from pg_semantic.encoders.transformer import TransformerEncoder
@@ -41,10 +41,12 @@ def load(
     dimensions: int | None,
     prompts: Prompts = Prompts(),  # noqa: B008 - frozen
     settings: "Settings",
+    is_new: bool = False,
 ) -> TransformerEncoder:
     """Loads a folder of safetensors weights; fewer ``dimensions`` than the encoder has truncate its vectors.
 
     ``prompts`` are put before texts in place of the encoder's own, and those of the catalog where it has none.
+    ``is_new`` is for a folder that is being quantised: its vectors are held to those in 32 bits, and recorded.
     Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
     """
     identity = weights.identify(reference, folder)
@@ -56,7 +58,7 @@ def load(
     )
     used = prompting.apply(whole, reference, prompts)
     prompting.warn(reference, declared=prompts, loaded=used)
-    fitting = _Fitting(whole, folder, identity=identity, settings=settings)
+    fitting = _Fitting(whole, folder, identity=identity, settings=settings, is_new=is_new)
     troubles = []
     for backend in fitting.candidates(is_quantised=is_quantised):
         started = time.monotonic()
@@ -111,7 +113,11 @@ def check_int8(settings: "Settings", *, has_openvino: bool) -> None:
 def _precision(name: str, device: str, settings: "Settings") -> str:
     if settings.precision != "auto":
         return settings.precision
+    from pg_semantic import settings as environment  # loads pydantic
     from pg_semantic.encoders import openvino, torch
+
+    if device == "cpu" and not environment.allows_bfloat16():
+        return "float32"
 
     return openvino.precision_of_cpu() if name == "openvino" else torch.precision_of(settings.device or device)
 
@@ -155,8 +161,17 @@ def transformers_of(whole: "SentenceTransformer") -> list[Any]:
 class _Fitting:
     """Tries back ends on the transformers inside a `SentenceTransformer`."""
 
-    def __init__(self, whole: "SentenceTransformer", folder: Path, *, identity: Identity, settings: "Settings") -> None:
+    def __init__(
+        self,
+        whole: "SentenceTransformer",
+        folder: Path,
+        *,
+        identity: Identity,
+        settings: "Settings",
+        is_new: bool = False,
+    ) -> None:
         self.device = whole.device.type
+        self._is_new = is_new
         self._whole = whole
         self._folder = folder
         self._identity = identity
@@ -179,10 +194,13 @@ class _Fitting:
                 module.model = self._stand_in(module, backend, number=number)
         budget = Budget(self._settings.token_budget)
         encoder = TransformerEncoder(self._whole, identity=self._identity, backend=backend, budget=budget)
-        cosine = selfcheck.least_cosine(encoder, self._expected)
-        if cosine < (selfcheck.LEAST_COSINE_INT8 if backend == INT8 else selfcheck.LEAST_COSINE):
-            raise ValueError(f"its vectors differ from the reference's (cosine {cosine:.5f})")
-        encoder.least_cosine = cosine
+        encoder.least_cosine = selfcheck.least_cosine(encoder, self._expected)
+        if backend == INT8 and not self._is_new:
+            recorded.require(self._whole, weights.recorded(self._folder))
+        elif encoder.least_cosine < (selfcheck.LEAST_COSINE_INT8 if backend == INT8 else selfcheck.LEAST_COSINE):
+            raise ValueError(f"its vectors differ from the reference's (cosine {encoder.least_cosine:.5f})")
+        if self._is_new:
+            recorded.save(self._whole, weights.recorded(self._folder))
         return encoder
 
     def forget(self, backend: Backend) -> None:

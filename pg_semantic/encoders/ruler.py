@@ -1,11 +1,13 @@
 """Counting the tokens of an encoder that runs elsewhere: by its tokenizer, or by an estimate."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
+from pg_semantic.encoders import windows
 from pg_semantic.encoders.splitting import Splitters
 
 if TYPE_CHECKING:
@@ -74,10 +76,8 @@ class EstimatedRuler:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        from semantic_text_splitter import TextSplitter
-
         capacity = max_tokens - self.count_tokens([""])[0]
-        return TextSplitter.from_callback(_estimate, capacity, overlap=overlap_tokens).chunks
+        return functools.partial(windows.cut, count=_estimate, max_tokens=capacity, overlap_tokens=overlap_tokens)
 
 
 def _estimate(text: str) -> int:

@@ -17,10 +17,11 @@ On SciFact the nDCG@10 of all-MiniLM-L6-v2 in bfloat16 (cosine .9999 and more) d
 """
 
 LEAST_COSINE_INT8 = 0.9
-"""An encoder in int8 makes vectors of its own; this only tells it from one that is broken.
+"""An encoder in int8 makes vectors of its own; when it is quantised, this only tells it from one that is broken.
 
-The least cosine on these texts is .985 for all-MiniLM-L6-v2, on Japanese, of which its calibration had none; on texts
-like those of the calibration it is .992. Vectors of another encoder, or of damaged files, are far below .9.
+The least cosine on these texts is about .96 for all-MiniLM-L6-v2, in scripts that its calibration lacked; on texts like
+those of the calibration it is .99. Vectors of another encoder, or of damaged files, are far below .9. Whether it makes
+the same vectors on another machine is what `recorded` compares.
 """
 
 _STORY = (

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from semantic_text_splitter import TextSplitter
 
+from pg_semantic.encoders import windows
 from pg_semantic.encoders.tokens import Ids
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ _BLANK = {"", " ", "\n", "\t", "\r"}  # to any tokenizer; not all that Python ta
 class Splitters:
     """Makes functions that cut texts, for one tokenizer; ``count`` counts tokens as its encoder reads them.
 
-    A text is tokenised once and its pieces are measured by the tokens that begin in them: several times as fast as to
-    tokenise each piece that is tried, and the same but where a piece is tokenised otherwise than as a part of the text.
-    A part of the last text is not tokenised again. ``remember`` is given the token ids of the pieces, special tokens
-    included, where these are known to be those that the piece has by itself.
+    A window of a text is tokenised once and its pieces are measured by the tokens that begin in them: several times as
+    fast as to tokenise each piece that is tried, and the same unless a piece is tokenised otherwise than as a part of
+    the text. A part of the last window is not tokenised again. ``remember`` is given the token ids of the pieces,
+    special tokens included, where these are known to be those that the piece has by itself.
     """
 
     def __init__(
@@ -43,18 +43,24 @@ class Splitters:
         capacity = max_tokens - self._count([""])[0]
 
         def cut(text: str) -> list[str]:
-            measured = self._measured(text)
-            pieces = TextSplitter.from_callback(measured.count, capacity, overlap=overlap_tokens).chunks(text)
-            if self._remember and self._special:
-                before, after = self._special
-                for piece, ids in measured.ids(text, pieces):
-                    self._remember(piece, np.concatenate((before, ids, after)))
-            return pieces
+            found: list[str] = []
+            for window, pieces in windows.by_window(
+                text, lambda window: self._measured(window).count, max_tokens=capacity, overlap_tokens=overlap_tokens
+            ):
+                self._remember_ids(window, pieces)
+                found += pieces
+            return found
 
         return cut
 
+    def _remember_ids(self, window: str, pieces: Sequence[str]) -> None:
+        if self._remember and self._special:
+            before, after = self._special
+            for piece, ids in self._measured(window).ids(window, pieces):
+                self._remember(piece, np.concatenate((before, ids, after)))
+
     def _measured(self, text: str) -> "_Measured":
-        """A text whose tokens are known: the last one, of which this is a part as a rule."""
+        """A text whose tokens are known: the last one, if this is a part of it."""
         last: _Measured | None = getattr(self._last, "text", None)
         if last is None or text not in last.text:
             last = self._last.text = _Measured(self._tokenizer, text)

@@ -80,6 +80,11 @@ def quantised(weights: Path, number: int) -> Path:
     return weights / INT8_FOLDER / f"transformer_{number}.xml"
 
 
+def recorded(weights: Path) -> Path:
+    """The file with the vectors that a quantised encoder made when it was quantised."""
+    return weights / INT8_FOLDER / "reference.npz"
+
+
 def digest(weights: Path) -> str:
     """Hexadecimal SHA-256 over weights and architecture of a folder and what is quantised; reads all of it."""
     files = sorted(weights.rglob("*.safetensors"))

@@ -391,6 +391,17 @@ def test_documents_are_ranked_as_the_reranker_does_for_coheres_client_too(rerank
     assert unknown == 422
 
 
+def test_a_field_that_is_null_is_one_that_was_left_out(client: httpx2.Client, reranker: str) -> None:
+    plain = {"index": "article_semantic", "text": "harbour"}
+    nulls = dict.fromkeys(("mode", "limit", "offset", "keys", "rerank", "reranker", "depth"))
+    assert client.post("/search", json=plain | nulls).json() == client.post("/search", json=plain).json()
+    body = {"query": "tea", "documents": ["tea", "coffee"]}
+    further = {"top_n": None, "return_documents": None, "max_tokens_per_doc": 4096, "priority": 0}
+    with serving.running(rerankers=(reranker,)) as other:
+        found, expected = (other.post("/rerank", json=given).json()["results"] for given in (body | further, body))
+    assert found == expected
+
+
 def test_a_search_is_reranked(engine: sa.Engine, reranker: str) -> None:
     Base.metadata.create_all(engine)
     for number, title in enumerate(TITLES, start=1):
