@@ -21,12 +21,19 @@ FROM (VALUES ('default_transaction_read_only', 'off'), ('idle_session_timeout', 
 WHERE current_setting(name, true) IS NOT NULL
 
 -- name: own_transaction
--- What else a transaction of ours is set to, or a session that is ours alone: functions and operators are the server's or
--- pgvector's, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock.
+-- What else a transaction of ours is set to, or a session that is ours alone: functions and operators are the server's,
+-- pgvector's, or those of the operator class of a key, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock.
 SELECT set_config('search_path', concat_ws(
            ', ', 'pg_catalog',
            (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
             WHERE extname = 'vector'),
+           (SELECT string_agg(DISTINCT quote_ident(nspname), ', ')
+            FROM semantic.semantic_index
+            JOIN pg_index ON indrelid = source AND indisprimary
+            CROSS JOIN LATERAL unnest(CAST(indclass AS oid[])) AS part (class)
+            JOIN pg_opclass ON pg_opclass.oid = part.class
+            JOIN pg_namespace ON pg_namespace.oid = opcnamespace
+            WHERE nspname <> 'pg_catalog'),
            'pg_temp'
        ), :local) AS path,
        CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL

@@ -251,6 +251,7 @@ class Coded(Base):
 def test_alembic_writes_the_keys_once_and_sees_no_change_in_them(engine: sa.Engine, tmp_path: Path) -> None:
     application = migrations.begin(engine, tmp_path / "alembic")
     application.metadata = Base.metadata
+    Base.metadata.create_all(engine, [Base.metadata.tables["page"], Base.metadata.tables["coded"]])
     assert "key={'state': 'state', 'code': 'varchar(20)'}" in application.migrate()
     application.check()
 
