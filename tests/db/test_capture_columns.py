@@ -6,7 +6,7 @@ from sqlalchemy import exc
 
 from pg_semantic import inspection
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
+from pg_semantic.sync import repair, verify
 from tests.db.library import execute, generation_of, jobs, rows, sync
 
 PERSON = (
@@ -131,6 +131,33 @@ def test_partitions_compute_a_generated_column_each_in_their_own_way(engine: sa.
     execute(engine, "UPDATE note SET two = 'new' WHERE part = 2")
     assert sync(engine).chunks_encoded == 1  # of equal texts one
     assert verify.verify(engine, generation_of(engine, "note_semantic")).clean
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    ["ALTER whole SET EXPRESSION AS (last || coalesce(note, ''))", "RENAME last TO surname"],
+    ids=["another expression", "another name in it"],
+)
+def test_a_virtual_column_that_is_computed_otherwise_is_reported_and_followed_after_repair(
+    engine: sa.Engine, kind: str, alteration: str
+) -> None:
+    if kind == "STORED":
+        pytest.skip("a new expression rewrites the table")
+    execute(engine, PERSON.format(kind))
+    execute(engine, "ALTER TABLE person ADD note text")
+    index(engine, "person", "whole")
+    execute(engine, INSERT)
+    sync(engine)
+    generation = generation_of(engine, "person_semantic")
+    assert verify.verify(engine, generation).clean
+    execute(engine, f"ALTER TABLE person {alteration}")
+    assert verify.verify(engine, generation).uncaptured == ["person"]
+    repair.repair(engine, generation)
+    sync(engine)
+    assert verify.verify(engine, generation).clean
+    column = "note" if "note" in alteration else "surname"
+    execute(engine, f"UPDATE person SET {column} = 'new' WHERE id = 1")
+    assert jobs(engine) == {"1"}
 
 
 def test_a_key_whose_equality_can_neither_merge_nor_hash_is_refused_in_words(engine: sa.Engine) -> None:
