@@ -23,7 +23,8 @@ from pg_semantic import database, errors, jobqueue
 from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Job, Ready
 from pg_semantic.settings import Settings
-from pg_semantic.sync import backfill, encode, source, store, transaction
+from pg_semantic.sync import encode, source, store, transaction
+from pg_semantic.sync.backfill import Backfill
 from pg_semantic.sync.batch import Batch
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
@@ -82,6 +83,7 @@ class Pipeline:
         self._adapting = Adapting(engine)
         self._rota = Rota()
         self._memory = Memory()
+        self._backfill = Backfill(engine)
         self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row was gone or had another key when written
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
@@ -126,7 +128,7 @@ class Pipeline:
         refreshed = self._roster.refresh(at_once=self._adapting.look())
         for number, served in self._roster.served.items():
             if not served.generation.backfilled:
-                self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
+                self._guarded(number, functools.partial(self._backfill.advance, served.tables, number))
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, served.generation))
         waiting = self._ready(self._watch)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
+from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, execute, fold, rows, sync, truth
 
@@ -90,6 +91,11 @@ def test_an_edit_passes_the_rows_of_a_bulk_change_beyond_the_first_thousand(arti
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 3000) i")
     execute(articles, EDIT)
     stop = threading.Event()
-    Worker(articles, Settings(batch_rows=600), on_progress=lambda done: done.rows > 1000 and stop.set()).run(stop)
+
+    def stop_halfway(done: Progress) -> None:
+        if done.rows > 1000:
+            stop.set()
+
+    Worker(articles, Settings(batch_rows=600), on_progress=stop_halfway).run(stop)
     assert rows(articles, "SELECT content FROM article_semantic WHERE id = 0") == [("urgent",)]
     assert rows(articles, "SELECT count(*) < 3000 FROM article_semantic") == [(True,)]
