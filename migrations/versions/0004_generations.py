@@ -1010,39 +1010,6 @@ FUNCTIONS = (
             ON base.attrelid = virtual.relid AND base.attnum = refobjsubid AND base.attgenerated = ''
     $body$
     """,
-    # How the virtual generated columns of an index are computed, in its table and in partitions; NULL if it has none.
-    # The comment on the capture function says the same until an expression changes.
-    """
-    CREATE FUNCTION semantic.computed_columns_v1(known_index integer) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    AS $body$
-        SELECT string_agg(
-            format('%s.%I: %s', part.relid, attname, pg_get_expr(adbin, adrelid)), '; ' ORDER BY part.relid, attname
-        )
-        FROM semantic.semantic_index
-        CROSS JOIN LATERAL (
-            SELECT source AS relid UNION SELECT relid FROM pg_partition_tree(source)
-        ) AS part
-        JOIN pg_attribute ON attrelid = part.relid AND attgenerated = 'v'
-        JOIN pg_attrdef ON adrelid = part.relid AND adnum = attnum
-        WHERE semantic_index.id = known_index AND attname IN (SELECT name FROM semantic.columns_v1(known_index))
-    $body$
-    """,
-    # Whether capture compares other columns than those that virtual generated columns are computed from by now.
-    """
-    CREATE FUNCTION semantic.outdated_v1(index_source regclass, function_name text) RETURNS boolean
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    AS $body$
-        SELECT EXISTS (
-            SELECT FROM semantic.semantic_index
-            JOIN pg_class AS source ON source.oid = semantic_index.source
-            JOIN pg_proc ON pronamespace = source.relnamespace AND proname = function_name
-            WHERE semantic_index.source = index_source AND semantic_index.name || '_capture' = function_name
-              AND semantic.computed_columns_v1(semantic_index.id)
-                  <> coalesce(obj_description(pg_proc.oid, 'pg_proc'), '')
-        )
-    $body$
-    """,
     # The condition that an old row and a new one have the same key, by the operators of the index that keeps the key
     # unique: they need not be in pg_catalog. Refuses a key that a FULL JOIN can not be made on.
     """
@@ -1540,8 +1507,7 @@ def downgrade() -> None:
         "semantic.require_named_v1, semantic.require_source_v1, "
         "semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
-        "semantic.same_key_v1, semantic.outdated_v1, semantic.computed_columns_v1, "
-        "semantic.altered_key_v1, semantic.column_type_v1, "
+        "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
         "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
         "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
         "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "

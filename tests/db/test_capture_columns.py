@@ -88,6 +88,11 @@ def test_upserts_and_merges_of_what_it_is_computed_from_are_captured(people: sa.
     assert jobs(people) == {"1", "2"}
 
 
+def test_rows_that_arrive_without_statement_triggers_are_captured_by_it(people: sa.Engine) -> None:
+    execute(people, "SET LOCAL session_replication_role = replica; UPDATE person SET last = 'new' WHERE id = 1")
+    assert jobs(people) == {"1"}
+
+
 def test_a_generated_column_stands_beside_plain_ones(engine: sa.Engine, kind: str) -> None:
     execute(engine, PERSON.format(kind))
     execute(engine, "ALTER TABLE person ADD note text")
@@ -138,8 +143,9 @@ def test_partitions_compute_a_generated_column_each_in_their_own_way(engine: sa.
     ["ALTER whole SET EXPRESSION AS (last || coalesce(note, ''))", "RENAME last TO surname"],
     ids=["another expression", "another name in it"],
 )
-def test_a_virtual_column_that_is_computed_otherwise_is_reported_and_followed_after_repair(
-    engine: sa.Engine, kind: str, alteration: str
+@pytest.mark.parametrize("by_worker", [False, True], ids=["repair", "worker"])
+def test_a_virtual_column_that_is_computed_otherwise_is_reported_and_followed(
+    engine: sa.Engine, kind: str, alteration: str, by_worker: bool
 ) -> None:
     if kind == "STORED":
         pytest.skip("a new expression rewrites the table")
@@ -152,7 +158,8 @@ def test_a_virtual_column_that_is_computed_otherwise_is_reported_and_followed_af
     assert verify.verify(engine, generation).clean
     execute(engine, f"ALTER TABLE person {alteration}")
     assert verify.verify(engine, generation).uncaptured == ["person"]
-    repair.repair(engine, generation)
+    if not by_worker:
+        repair.repair(engine, generation)
     sync(engine)
     assert verify.verify(engine, generation).clean
     column = "note" if "note" in alteration else "surname"
