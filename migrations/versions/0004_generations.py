@@ -1114,6 +1114,13 @@ FUNCTIONS = (
             statement := replace(statement, place.mark, place.filling);
         END LOOP;
         EXECUTE statement;
+        EXECUTE (
+            SELECT format(
+                'COMMENT ON FUNCTION %I.%I() IS %L', nspname, function_name, semantic.computed_columns_v1(known_index)
+            )
+            FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE pg_class.oid = index_source
+        );
         PERFORM semantic.follow_rights_v1(known_index);
         INSERT INTO semantic.mark (generation_id)
         SELECT DISTINCT generation.id

@@ -237,8 +237,11 @@ GROUP BY generation_id
 SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
 
 -- name: uncaptured
--- The source or partitions of it on which triggers of the capture are missing or disabled.
-SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
+-- The source or partitions of it on which triggers of the capture are missing or disabled; the source, when capture does
+-- not know how its virtual generated columns are computed by now.
+SELECT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
+UNION
+SELECT CAST(CAST(:source AS regclass) AS text) WHERE semantic.outdated_v1(CAST(:source AS regclass), :stem)
 
 -- name: named
 -- An error unless a generation's source still has this name: see `semantic.require_named_v1`.
