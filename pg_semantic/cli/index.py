@@ -78,6 +78,37 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
 
 
 @app.command(
+    short_help="Move a semantic index to another table.",
+    epilog=options.examples("pg-semantic index adopt article_semantic --yes"),
+)
+def adopt(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    table: Annotated[
+        str | None, typer.Argument(help="The table to move it to. Default: the one with the declared name.")
+    ] = None,
+    yes: options.Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Move a semantic index to another table, as one that was loaded beside the old one and took its name.
+
+    The table needs the same key and text columns. A worker then compares every row with its vectors: only text that
+    differs is encoded. The old table is left as it is, without triggers.
+    """
+    with options.installed(dsn) as engine:
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        if not yes:
+            typer.confirm(
+                f"Move {generation.qualified_name} to {table or 'the table with its declared name'}?", abort=True
+            )
+        moved_to = inspection.adopt(engine, generation, table)
+    output.say(
+        f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
+        "worker compares its rows: see pg-semantic status."
+    )
+
+
+@app.command(
     short_help="Adapt a semantic index to a key that was altered.",
     epilog=options.examples("pg-semantic index refresh article_semantic"),
 )

@@ -67,22 +67,31 @@ def _print(found: Status) -> None:
     for index in found.indexes:
         if not index.backfilled:
             output.say(output.escaped(f"{index.index}: backfill goes on."))
-        if index.uncaptured:
-            output.say(
-                output.escaped(f"{index.index}: {index.uncaptured} tables are not captured: `pg-semantic repair`")
-            )
-        for one in index.troubles:
-            since = f" for {one.seconds:.0f} s" if one.failures else ""
-            output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
-            if one.failures:
-                output.say(
-                    f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs."
-                )
+        if index.stale_since:
+            output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
+        if index.capture_trouble:
+            output.say(output.escaped(f"{index.index}: {index.capture_trouble}"))
+        _print_troubles(index)
         for parked in index.failures:
             what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
             output.say(output.escaped(f"{index.index}: to try them again: `pg-semantic retry {_quoted(index)}`"))
+
+
+def _print_troubles(index: IndexStatus) -> None:
+    for one in index.troubles:
+        since = f" for {one.seconds:.0f} s" if one.failures else ""
+        output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
+        if one.failures:
+            output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
+
+
+def _staleness(index: IndexStatus) -> str:
+    since = f"{index.stale_since:%Y-%m-%d %H:%M:%S %Z}"
+    why = f" ({index.stale_reason})" if index.stale_reason else ""
+    done = "under way" if index.reconciled is None else f"at {index.reconciled * 100:.0f} %"
+    return f"may be stale since {since}{why}, reconcile {done}"
 
 
 def _row(index: IndexStatus) -> tuple[object, ...]:
