@@ -232,6 +232,18 @@ JOIN pg_class AS source ON source.oid = semantic_index.source
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY generation_id
 
+-- name: unlink_key
+-- Drops the foreign keys of a generation's index before its tables are written again.
+SELECT semantic.unlink_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+
+-- name: link_key
+-- Puts them back, not validated.
+SELECT semantic.link_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+
+-- name: validate_key
+-- Deletes chunks and receipts that have no row, and validates the foreign keys.
+SELECT semantic.validate_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+
 -- name: refresh_key
 -- Gives the tables of all copies of a generation's index the key that the source has.
 SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
