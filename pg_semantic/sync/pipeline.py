@@ -24,8 +24,9 @@ from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Job, Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, transaction
-from pg_semantic.sync.batch import Batch
+from pg_semantic.sync.batch import LONG_CHARACTERS, Batch
 from pg_semantic.sync.builder import Builder
+from pg_semantic.sync.changed import Room
 from pg_semantic.sync.inhand import InHand
 from pg_semantic.sync.memory import Memory
 from pg_semantic.sync.pace import Pace
@@ -39,6 +40,7 @@ log = logging.getLogger("pg_semantic.worker")
 _QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
 _QUIET_FACTOR = 10
 _LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded, or for jobs while a last index is built
+_FEWEST_BESIDE = 16  # rows to claim beside a batch: the first may be too long, and are not all that waits
 _QUERY_CANCELED = "57014"
 
 
@@ -132,7 +134,7 @@ class Pipeline:
         if not waiting:
             return None
         turn = self._rota.pick(waiting)
-        return self._taken(turn, self._paces[turn.generation_id].characters)
+        return self._taken(turn, Room(self._paces[turn.generation_id].characters, self._settings.batch_bytes))
 
     def _ready(self, connection: sa.Connection) -> list[Ready]:
         """What can be claimed; nothing for now if the server had no time to say."""
@@ -143,14 +145,15 @@ class Pipeline:
                 raise
             return []
 
-    def _taken(self, turn: Ready, characters: int) -> Batch | None:
-        return self._guarded(turn.generation_id, functools.partial(self._take, turn, characters))
+    def _taken(self, turn: Ready, room: Room) -> Batch | None:
+        return self._guarded(turn.generation_id, functools.partial(self._take, turn, room))
 
-    def _take(self, turn: Ready, characters: int) -> Batch | None:
+    def _take(self, turn: Ready, room: Room) -> Batch | None:
         served, pace = self._roster.served.get(turn.generation_id), self._paces[turn.generation_id]
         if served is None:  # dropped, or refused by the other thread, a moment ago
             return None
-        claim = self._in_hand.take(turn, pace.rows(characters, most=self._settings.batch_rows))
+        fewest = 1 if room.longest is None else _FEWEST_BESIDE
+        claim = self._in_hand.take(turn, max(fewest, pace.rows(room.characters, most=self._settings.batch_rows)))
         if claim is None:
             return None
         try:
@@ -159,11 +162,16 @@ class Pipeline:
                 served.tables,
                 claim,
                 ruler=served.encoder,
-                characters=characters,
+                room=room,
                 sisters=self._roster.sisters(served),
             )
             if batch.later:
                 store.give_back(self._engine, claim, batch.later, at_once=True)
+            if batch.long:
+                store.give_back(self._engine, claim, batch.long)
+            if not batch.claim.jobs:
+                self._in_hand.give_back(claim)
+                return None
         except exc.DBAPIError as error:
             if not database.is_connection_lost(error):
                 with transaction.unless_busy():
@@ -225,7 +233,12 @@ class Pipeline:
     def _let_pass(self, batch: Batch | None, read_on: Callable[[], Future[Batch | None]] | None) -> None:
         """Sees to edits that came while a stage is busy, whether or not they have been read ahead."""
         edits = self._reading.result() if read_on and self._reading.done() else None
-        if read_on and edits and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch):
+        if (
+            read_on
+            and edits
+            and not edits.is_long
+            and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch)
+        ):
             self._reading = read_on()
         else:
             edits = self._look_out(batch)
@@ -243,7 +256,8 @@ class Pipeline:
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
-        return self._taken(turn, self._paces[turn.generation_id].edit_characters)
+        pace = self._paces[turn.generation_id]
+        return self._taken(turn, Room(pace.edit_characters, self._settings.batch_bytes, LONG_CHARACTERS))
 
     def _write(self, batch: Batch, locks: threading.Lock) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)
@@ -309,8 +323,9 @@ class Pipeline:
 
 
 def _is_urgent(one: Ready, batch: Batch | None) -> bool:
-    """Whether something goes before the rest of a batch: edits before backfill, and before edits of another index."""
-    before = batch is None or batch.claim.priority != jobqueue.EDIT or one.generation_id != batch.claim.generation_id
+    """Whether something goes before the rest of a batch: edits before backfill, another index's edits, a long row."""
+    is_last = batch is not None and batch.claim.priority == jobqueue.EDIT and not batch.is_long
+    before = batch is None or not is_last or one.generation_id != batch.claim.generation_id
     return one.priority == jobqueue.EDIT and before
 
 
