@@ -1,8 +1,8 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
-	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes \
-	bench-freshness bench-encode bench-gpu bench-memory bench-sync chaos checksums clean
+	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
+	bench-freshness bench-encode bench-gpu bench-memory bench-sync chaos checksums clean bench-capture bench-policies
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,7 +27,7 @@ test: install  ## run the tests, on an embedded Postgres
 	$(VENV)/bin/python $(PYTEST)
 
 # What another server could do otherwise: plans, DDL, catalogs, statements. Workers and processes are the same on each.
-VERSIONED := plan search snippets statistics schema capture partitions verify jobqueue history dump \
+VERSIONED := plan search snippets statistics schema capture capture_sizes capture_columns partitions verify jobqueue history dump \
 	generations generation_columns generation_ghosts generation_locks generation_rights \
 	altered_by_migration autogenerate autogenerate_refused sql_search sql_queries
 
@@ -77,11 +77,20 @@ bench-sql: install  ## what a SELECT pays for having its text encoded by a worke
 	scripts/full-postgres.sh install $(FULL_POSTGRES)
 	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m benchmarks.sql
 
+bench-policies: install  ## what row-level security costs a search, by whether it asks the table
+	$(VENV)/bin/python -m benchmarks.policies
+
 bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
 	$(VENV)/bin/python -m benchmarks.queue
 
+bench-capture: install  ## what capture adds to statements of every kind and size, and to the edits after a large one
+	$(VENV)/bin/python -m benchmarks.capture
+
 bench-writes: install  ## what capture and workers cost the application that writes
 	$(VENV)/bin/python -m benchmarks.writes
+
+bench-locks: install  ## how long writers wait while an index is created, changed and dropped
+	$(VENV)/bin/python -m benchmarks.locks
 
 bench-freshness: install  ## from commit to searchable, with the real encoder, idle and in a backfill
 	$(VENV)/bin/python -m benchmarks.freshness

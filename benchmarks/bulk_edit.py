@@ -1,9 +1,9 @@
 """One UPDATE of millions of texts: the memory that its backend takes, and the single edits that come after it.
 
-The table has uuid keys. The UPDATE runs before there is a semantic index and with one, `work_mem` at its default; memory
-is what the backend has to itself (RssAnon), at its peak. Then a worker with the hashed encoder works off what was marked,
-while single rows are edited, one at a time: a commit, and a look every four milliseconds whether the row's chunk has the
-new text, which is when a search would find it.
+The table has uuid keys. The UPDATE runs before there is a semantic index and with one, `work_mem` at its default;
+memory is what the backend has to itself (RssAnon), at its peak. Then a worker with the hashed encoder works off what
+was marked, while single rows are edited, one at a time: a commit, and a look every four milliseconds whether the chunk
+of the row has the new text, which is when a search would find it.
 
 * ``writer_memory_mib``: peak with the index less peak without.
 * ``starved_p50_ms``: from commit to searchable, and how many edits were timed; how many marks and jobs were left then.

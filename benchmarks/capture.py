@@ -3,16 +3,17 @@
     make bench-capture
 
 Equal tables take turns: ``captured`` has a semantic index, ``uncaptured`` has one whose triggers are disabled, and
-``plain`` has none. Each statement runs in a session of its own, in a transaction that is rolled back, and the table is
-vacuumed after it; figures are medians. What capture adds is the difference of the first two, which both have foreign
-keys that refer to them: what these cost, a look-up in two tables for each row of a DELETE, is the difference of the last
-two, ``foreign_keys_us_per_row``. The UPDATEs change the text of six rows in seven, or another column.
+``plain`` has none. Each statement runs in a session of its own, after one of its kind about a single row, in a
+transaction that is rolled back; then the table is vacuumed. Figures are medians. What capture adds is the difference
+between the first two, which both have foreign keys that refer to them: what these cost, as a look-up in two tables for
+each row of a DELETE, is the difference between the last two, ``foreign_keys_us_per_row``. The UPDATEs change the text
+of six rows in seven, or another column.
 
 * ``added_us_per_row``: by kind, microseconds a row at ``--rows``; goal 4 for COPY, INSERT and DELETE, 8 for the others.
 * ``size_ratio_max``: that over the same at a hundredth of the rows, the worst kind; goal 2.
 * ``added_ms``: milliseconds that capture adds to a statement of 100 rows, the worst kind; goal 1.
-* ``plan_ratio_max``: a statement of ``--plan-rows`` after nothing, after one of 1 row and after one of 1,000 rows of its
-  kind in the same session: the slowest over the fastest, the worst kind; goal 3.
+* ``plan_ratio_max``: a statement of ``--plan-rows`` after nothing, after one of 1 row and after one of 1,000 rows of
+  its kind in the same session: the slowest over the fastest, the worst kind; goal 3.
 * ``marks_exact``: whether every statement marked the rows whose text changed, once each, and no other.
 * ``writer_memory_mib`` and ``starved_p50_ms``: `benchmarks.bulk_edit`; goals 64 and 500.
 """
@@ -22,6 +23,7 @@ import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import psycopg
 import sqlalchemy as sa
@@ -36,21 +38,16 @@ SMALL = 100
 BEFORE = (0, 1, 1000)  # rows of the statement before
 CAPTURED, UNCAPTURED, PLAIN = TABLES = ("captured", "uncaptured", "plain")
 _NEW = "CASE WHEN {table}.id %% 7 = 0 THEN {table}.body ELSE 'anchor ' || {table}.body END"
-_ROWS = "generate_series(1, %(rows)s) AS wanted (id)"
-_FILL = "INSERT INTO {table} SELECT id, 'harbour candle meadow engine violin glacier ' || id, 0 FROM generate_series("
-_FILLED = _FILL + "1, %(rows)s) AS id"
-# Each writes rows 1 to n, or n new ones.
-KINDS = {
+_WANTED = "generate_series(1, %(rows)s) AS wanted (id)"
+_TEXTS = "SELECT id, 'harbour candle meadow engine violin glacier ' || id, 0 FROM generate_series({}, {}) AS id"
+# Each writes the rows 1 to n, or n new ones.
+KINDS: dict[str, LiteralString] = {
     "COPY": "COPY {table} FROM STDIN",
-    "INSERT": _FILL + "-%(rows)s, -1) AS id",
-    "UPDATE": "UPDATE {table} SET body = " + _NEW + " WHERE id <= %(rows)s",
+    "INSERT": "INSERT INTO {table} {new_rows}",
+    "UPDATE": "UPDATE {table} SET body = {new} WHERE id <= %(rows)s",
     "UPDATE of another column": "UPDATE {table} SET hits = hits + 1 WHERE id <= %(rows)s",
-    "ON CONFLICT": "INSERT INTO {table} SELECT id, '', 0 FROM "
-    + _ROWS
-    + " ON CONFLICT (id) DO UPDATE SET body = "
-    + _NEW,
-    "MERGE": "MERGE INTO {table} USING " + _ROWS + " ON wanted.id = {table}.id "
-    "WHEN MATCHED THEN UPDATE SET body = " + _NEW,
+    "ON CONFLICT": "INSERT INTO {table} SELECT id, '', 0 FROM {wanted} ON CONFLICT (id) DO UPDATE SET body = {new}",
+    "MERGE": "MERGE INTO {table} USING {wanted} ON wanted.id = {table}.id WHEN MATCHED THEN UPDATE SET body = {new}",
     "DELETE": "DELETE FROM {table} WHERE id <= %(rows)s",
 }
 _SIX_IN_SEVEN = {"UPDATE", "ON CONFLICT", "MERGE"}  # the rows that these change
@@ -109,29 +106,30 @@ class Bench:
         server.execute(self.engine, f"TRUNCATE {', '.join(TABLES)} CASCADE")
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             for table in TABLES:
-                filled = sql.SQL(_FILLED).format(table=sql.Identifier(table))  # type: ignore[arg-type]
+                filled = sql.SQL("INSERT INTO {} {}").format(sql.Identifier(table), _texts("1", "%(rows)s"))
                 connection.execute(filled, {"rows": self.rows})
         server.execute(self.engine, "TRUNCATE semantic.mark", "VACUUM ANALYZE", "CHECKPOINT")
 
-    def seconds(self, kind: str, table: str, rows: int, *, before: int = 0, check: bool = False) -> float:
-        """How long a statement of so many rows takes in a new session, after one of its kind of ``before`` rows."""
+    def seconds(self, kind: str, table: str, *, before: int, check: bool = False) -> float:
+        """How long a statement about all rows takes in a new session, after one of its kind about ``before`` rows."""
         with psycopg.connect(self.dsn) as connection:
             if before:
-                _step(connection, kind, table, before)()
+                _step(connection, kind, table, rows=before)()
                 connection.rollback()
-            step = _step(connection, kind, table, rows)
-            taken = moments.taken(step)
+            taken = moments.taken(_step(connection, kind, table, rows=self.rows))
             if check and table == CAPTURED:
-                self._check(connection, kind, rows)
+                self._check(connection, kind)
             connection.rollback()
         server.execute(self.engine, "TRUNCATE semantic.mark", f"VACUUM {table}")
         return taken
 
-    def _check(self, connection: psycopg.Connection, kind: str, rows: int) -> None:
+    def _check(self, connection: psycopg.Connection, kind: str) -> None:
         marks, keys, sevenths = connection.execute(_MARKED).fetchone() or (0, 0, 0)
-        expected = {"UPDATE of another column": 0}.get(kind, rows - rows // 7 if kind in _SIX_IN_SEVEN else rows)
+        expected = {"UPDATE of another column": 0}.get(
+            kind, self.rows - self.rows // 7 if kind in _SIX_IN_SEVEN else self.rows
+        )
         if not marks == keys == expected or (kind in _SIX_IN_SEVEN and sevenths):
-            self.inexact.append(f"{kind} of {rows} rows")
+            self.inexact.append(f"{kind} of {self.rows} rows")
 
 
 def main() -> None:
@@ -193,7 +191,7 @@ def _added(bench: Bench, *, rounds: int) -> Added:
         taken: dict[str, list[float]] = {table: [] for table in TABLES}
         for number in range(rounds):
             for table in TABLES if number % 2 else reversed(TABLES):
-                taken[table].append(bench.seconds(kind, table, bench.rows, check=not number))
+                taken[table].append(bench.seconds(kind, table, before=1, check=not number))
         captured, uncaptured, plain = (statistics.median(taken[table]) * 1e6 / bench.rows for table in TABLES)
         added[kind] = _rounded(captured - uncaptured)
         foreign_keys[kind] = _rounded(uncaptured - plain)
@@ -210,7 +208,7 @@ def _plans(bench: Bench, *, rounds: int) -> dict[str, float]:
         taken: dict[int, list[float]] = {before: [] for before in BEFORE}
         for number in range(rounds):
             for before in BEFORE if number % 2 else reversed(BEFORE):
-                taken[before].append(bench.seconds(kind, CAPTURED, bench.rows, before=before))
+                taken[before].append(bench.seconds(kind, CAPTURED, before=before))
         medians = [statistics.median(seconds) for seconds in taken.values()]
         ratios[kind] = _rounded(max(medians) / min(medians))
         told = ", ".join(f"{median * 1e3:.0f}" for median in medians)
@@ -218,19 +216,27 @@ def _plans(bench: Bench, *, rounds: int) -> dict[str, float]:
     return ratios
 
 
-def _step(connection: psycopg.Connection, kind: str, table: str, rows: int) -> Callable[[], object]:
-    statement = sql.SQL(KINDS[kind]).format(table=sql.Identifier(table))  # type: ignore[arg-type]
+def _step(connection: psycopg.Connection, kind: str, table: str, *, rows: int) -> Callable[[], object]:
+    name = sql.Identifier(table)
+    statement = sql.SQL(KINDS[kind]).format(
+        table=name,
+        new=sql.SQL(_NEW).format(table=name),
+        wanted=sql.SQL(_WANTED),
+        new_rows=_texts("-%(rows)s", "-1"),
+    )
     if kind != "COPY":
         return lambda: connection.execute(statement, {"rows": rows})
-    data = "".join(
-        f"{-number}\tharbour candle meadow engine violin glacier {number}\t0\n" for number in range(1, rows + 1)
-    )
+    data = "".join(f"{-number}\tharbour candle meadow engine violin {number}\t0\n" for number in range(1, rows + 1))
 
     def copy() -> None:
         with connection.cursor().copy(statement) as copying:
             copying.write(data)
 
     return copy
+
+
+def _texts(first: LiteralString, last: LiteralString) -> sql.Composed:
+    return sql.SQL(_TEXTS).format(sql.SQL(first), sql.SQL(last))
 
 
 def _rounded(number: float) -> float:

@@ -40,7 +40,7 @@ PAGES = 24  # in a row
 WRITERS = 4
 PAUSE_SECONDS = (0.02, 0.06)  # of a writer after each statement
 ENCODE_SECONDS = 0.2
-_WAITED = re.compile(r"process (\d+) (?:acquired|detected deadlock while waiting for) .* after ([\d.]+) ms")
+WAITED = re.compile(r"process (\d+) (?:acquired|detected deadlock while waiting for) .* after ([\d.]+) ms")
 
 
 class Base(orm.DeclarativeBase):
@@ -133,7 +133,7 @@ def measure(postgres: server.Server, *, seconds: float) -> dict[str, object]:
     pids = {writer.pid for writer in busy}
     with postgres.log.open(encoding="utf-8", errors="replace") as log:
         log.seek(before)
-        waited = [float(found[2]) for found in map(_WAITED.search, log) if found and int(found[1]) in pids]
+        waited = [float(found[2]) for found in map(WAITED.search, log) if found and int(found[1]) in pids]
     engine.dispose()
     return _result(alone, busy, waited) | {"chunks_written": synced}
 

@@ -7,6 +7,7 @@ are filled with identifiers and literals that SQLAlchemy's compilers have quoted
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,10 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.sql.compiler import DDLCompiler
+from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
 from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
+
+log = logging.getLogger("pg_semantic.rights")
 
 
 class _Step(ExecutableDDLElement):
@@ -30,6 +33,10 @@ class _Step(ExecutableDDLElement):
 
 class Watch(_Step):
     """Makes the function that marks changed rows, once the index is in the registry."""
+
+
+class WatchReplica(_Step):
+    """Makes the function that marks rows which arrive without statement triggers, as by logical replication."""
 
 
 class LockSource(_Step):
@@ -85,8 +92,20 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
+    event.listen(chunks, "after_create", _say_rights)
     for step in dropped(spec, tables):
         event.listen(chunks, "before_drop", step)
+
+
+def say_rights(connection: sa.Connection, schema: str | None, chunks: str) -> None:
+    """Logs who can read the semantic index with this chunk table."""
+    binds = {"chunks": database.qualified_name(schema, chunks)}
+    log.info("%s", connection.scalar(sql.statement("rights", "said_of_chunks"), binds))
+
+
+def _say_rights(target: sa.Table, connection: object, **_: object) -> None:
+    if isinstance(connection, sa.Connection):
+        say_rights(connection, target.schema, target.name)
 
 
 def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -101,32 +120,35 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
-    return [Watch(spec, tables), Hang(spec, tables)]
+    return [Watch(spec, tables), WatchReplica(spec, tables), Hang(spec, tables)]
 
 
 def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
-        sources.key_of(connection, source.schema, source.name)
+        database.require_pgvector_found(connection)
+        sources.key_of(connection, connection.schema_for_object(source), source.name)
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
     """CREATE leaves a table alone that is there already; refuse when it is not the one that is declared."""
     if not isinstance(connection, sa.Connection):
         return
-    name = database.qualified_name(step.chunks.schema, step.chunks.name)
+    name = _qualified(connection, step.chunks)
     if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
         return
     database.require_installed(connection)
-    source = database.qualified_name(step.source.schema, step.source.name)
+    source = _qualified(connection, step.source)
     binds = {"chunks": name, "source": source}
     known = connection.execute(sql.statement("registry", "stored"), binds).one_or_none()
     if known is None:
         raise errors.DeclarationError(
             f"A table {name} is there already and is not of a semantic index: pass another name=..."
         )
+    if known.trouble is not None:
+        raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
     if not known.same_source:
-        receipts = database.qualified_name(step.receipts.schema, step.receipts.name)
+        receipts = _qualified(connection, step.receipts)
         raise errors.DeclarationError(
             f"The tables {name} and {receipts} are left over from a table {source} that was dropped: drop them too."
         )
@@ -140,13 +162,12 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
     )
     if declared.encoder != stored.encoder:
         raise errors.EncoderMismatch(
-            f"Semantic index {declared.name!r} is declared with {declared.encoder.reference!r} "
-            f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
-            f"({stored.encoder.dimensions} dimensions): {way_out}"
+            f"Semantic index {declared.name!r} is declared with {declared.encoder}, and its table has vectors of "
+            f"{stored.encoder}: {way_out}"
         )
     if keys.normalized(declared.key) == keys.normalized(stored.key):
         stored = dataclasses.replace(stored, key=declared.key)
-    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical"):
+    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "
@@ -158,7 +179,7 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
 def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     spec = step.spec
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
-    old_key, new_key = ([rows.c[column.name] for column in spec.key] for rows in (old, new))
+    old_key, new_key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
     render = _renderer(compiler)
     fragments = {
         "old_key": render(keys.as_text(old_key)),
@@ -184,6 +205,22 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     )
 
 
+@compiles(WatchReplica, "postgresql")
+def _watch_replica(step: WatchReplica, compiler: DDLCompiler, **_: object) -> str:
+    spec, render = step.spec, _renderer(compiler)
+    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
+    key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
+    old_key, new_key = (render(keys.as_text(columns)) for columns in key)
+    body = _fill("replica_body", old_key=old_key, new_key=new_key)
+    return _fill(
+        "watch_replica",
+        name=_literal(compiler, spec.name),
+        source=_regclass(compiler, step.source),
+        function_name=_literal(compiler, spec.replica_name),
+        statement=_quoted(_fill("function", settings=_fill("settings"), body=_quoted(body))),
+    )
+
+
 def _quoted(rendered: str) -> str:
     """A literal of SQL that has been rendered; not a dollar quote, which a name could end."""
     return "'" + rendered.replace("'", "''") + "'"
@@ -203,7 +240,7 @@ def _lock_source(step: LockSource, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(Lock, "postgresql")
 def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
-    source = _literal(compiler, database.qualified_name(step.source.schema, step.source.name))
+    source = _literal(compiler, _qualified(compiler.preparer, step.source))
     return _fill(
         "lock", source=source, chunks=_regclass(compiler, step.chunks), receipts=_regclass(compiler, step.receipts)
     )
@@ -211,7 +248,8 @@ def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(DropFunction, "postgresql")
 def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("drop_function", function=_function(compiler, step))
+    names = {"function": step.spec.capture_name, "replica": step.spec.replica_name}
+    return _fill("drop_function", **{place: _function(compiler, step, name) for place, name in names.items()})
 
 
 @compiles(Hang, "postgresql")
@@ -219,7 +257,9 @@ def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
     return _fill(
         "hang",
         source=_regclass(compiler, step.source),
-        function_name=_literal(compiler, database.qualified_name(step.source.schema, step.spec.capture_name)),
+        function_name=_literal(
+            compiler, database.qualified_name(compiler.preparer.schema_for_object(step.source), step.spec.capture_name)
+        ),
         stem=_literal(compiler, step.spec.capture_name),
     )
 
@@ -280,9 +320,15 @@ def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
     return render
 
 
-def _function(compiler: DDLCompiler, step: _Step) -> str:
-    prefix = f"{compiler.preparer.quote(step.source.schema)}." if step.source.schema else ""
-    return prefix + compiler.preparer.quote(step.spec.capture_name)
+def _function(compiler: DDLCompiler, step: _Step, name: str) -> str:
+    schema = compiler.preparer.schema_for_object(step.source)
+    prefix = f"{compiler.preparer.quote(schema)}." if schema else ""
+    return prefix + compiler.preparer.quote(name)
+
+
+def _qualified(place: sa.Connection | IdentifierPreparer, table: sa.Table) -> str:
+    """A table's name, in the schema that a `schema_translate_map` puts it in."""
+    return database.qualified_name(place.schema_for_object(table), table.name)
 
 
 def _literal(compiler: DDLCompiler, value: str) -> str:
@@ -290,4 +336,4 @@ def _literal(compiler: DDLCompiler, value: str) -> str:
 
 
 def _regclass(compiler: DDLCompiler, table: sa.Table) -> str:
-    return f"CAST({_literal(compiler, database.qualified_name(table.schema, table.name))} AS regclass)"
+    return f"CAST({_literal(compiler, _qualified(compiler.preparer, table))} AS regclass)"

@@ -1,6 +1,7 @@
 """What is known of encoders that many people use: dimensions, and the prompts that they expect before a text."""
 
 import re
+import shlex
 from dataclasses import dataclass
 
 _HASHED = re.compile(r"hashed:([1-9][0-9]{0,3})")
@@ -143,38 +144,55 @@ def prompts(reference: str) -> Prompts:
     return family.prompts if family else NO_PROMPTS
 
 
-def advice(reference: str, *, declared: Prompts, loaded: Prompts | None = None) -> str | None:
-    """What to say of an encoder that looks like one that expects prompts, and may get none.
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What an encoder lacks that looks like one of a family which expects prompts."""
+
+    reference: str
+    family: str
+    prompts: Prompts  # that are missing
+    may_be_in_files: bool
+
+    @property
+    def options(self) -> str:
+        """The options of a command that declare what is missing."""
+        return " ".join(f"--{name.replace('_', '-')} {shlex.quote(prompt)}" for name, prompt in self._named())
+
+    @property
+    def advice(self) -> str:
+        """A sentence that says what is missing and how to declare it."""
+        missing = " and ".join(f"{name}={prompt!r}" for name, prompt in self._named())
+        return (
+            f"Encoder {self.reference!r} looks like {self.family}, which expects a prompt before texts"
+            f"{', unless its own files name one' if self.may_be_in_files else ''}. Declare {missing}, or an empty text "
+            "for no prompt."
+        )
+
+    def _named(self) -> list[tuple[str, str]]:
+        named = (("query_prompt", self.prompts.query), ("document_prompt", self.prompts.document))
+        return [(name, prompt) for name, prompt in named if prompt]
+
+
+def lacking(reference: str, *, declared: Prompts, loaded: Prompts | None = None) -> Lacking | None:
+    """What an encoder lacks that looks like one that expects prompts, None if nothing.
 
     Args:
         reference: The encoder's reference.
         declared: The prompts that were declared; what is declared, even an empty text, is nobody's oversight.
         loaded: The prompts that the loaded encoder puts before texts; None before it was loaded, where an encoder of
             the catalog and one that has prompts in its own files are taken to be right.
-
-    Returns:
-        A sentence that says what is missing and how to declare it, or None.
     """
     family = _family(reference)
     if family is None or (loaded is None and (family.are_in_files or _name(reference) in DIMENSIONS)):
         return None
     found = declared.filled(loaded or NO_PROMPTS)
-    wanted = {"query_prompt": family.prompts.query, "document_prompt": family.prompts.document}
-    missing = [
-        f"{name}={wanted[name]!r}"
-        for name, said, known in (
-            ("query_prompt", declared.query, found.query),
-            ("document_prompt", declared.document, found.document),
-        )
-        if said is None and not known and wanted[name]
-    ]
-    if not missing:
-        return None
-    return (
-        f"Encoder {reference!r} looks like {family.name}, which expects a prompt before texts"
-        f"{'' if loaded else ', unless its own files name one'}. Declare {' and '.join(missing)}, or an empty text for "
-        "no prompt."
+    missing = Prompts(
+        family.prompts.query if declared.query is None and not found.query else None,
+        family.prompts.document if declared.document is None and not found.document else None,
     )
+    if not missing.query and not missing.document:
+        return None
+    return Lacking(reference, family.name, missing, may_be_in_files=loaded is None)
 
 
 def _name(reference: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from pg_semantic import embedded, errors, revisions, sql, sqlstates
+from pg_semantic import embedded, errors, revisions, sessions, sql, sqlstates
 from pg_semantic.sqlstates import Fault
 
 MINIMUM_PGVECTOR = (0, 8)
@@ -41,11 +41,21 @@ _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
 _LOCKED = "55P03"
 _NO_FUNCTION = "42883"
+# What the server names when it does not find pgvector, whatever its language: an undefined object or operator.
+_OF_PGVECTOR = {
+    "42704": re.compile(r"\b(?:(?:vector|halfvec|sparsevec|bit)_\w+_ops|vector|halfvec|sparsevec|hnsw)\b"),
+    "42883": re.compile(r"<[-=#+~%]>"),
+}
+_NO_PGVECTOR = (
+    "This role does not find pgvector: {said}. If `\\dx vector` in psql shows the extension, its schema is not on the "
+    'search_path: ALTER ROLE CURRENT_USER SET search_path = "$user", public, and that schema; then connect again. If '
+    "it does not, run `pg-semantic db upgrade`."
+)
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
-    "42704": "The server does not know something that is asked for: {said}. A text search configuration (\\dF in psql "
-    "lists them) that is not in pg_catalog needs the name of its schema before it.",
+    "42704": "The server does not know something that is asked for: {said}. Check the name. A text search "
+    "configuration that is not in pg_catalog needs the name of its schema before it (`\\dF` in psql lists them).",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop "
     "what reads it: the semantic index (`pg-semantic index drop`), or a copy of it that is not live (`pg-semantic "
     "generation drop`).",
@@ -64,8 +74,10 @@ def connect(dsn: str | None) -> sa.Engine:
     engine = sa.create_engine(
         _url(dsn),
         isolation_level="READ COMMITTED",  # whatever the database's default: claims count on seeing what is committed
-        connect_args={"prepare_threshold": None},
+        connect_args={"prepare_threshold": None, "client_encoding": "utf8"},
     )
+    # Before SQLAlchemy asks the first connection how it reads strings.
+    sa.event.listen(engine, "connect", sessions.prepare, insert=True)
     with translated(), engine.connect() as connection:
         if connection.dialect.server_version_info < MINIMUM_POSTGRES:  # type: ignore[operator]
             raise errors.NotInstalled("This server is too old: pg_semantic needs PostgreSQL 15 or later.")
@@ -87,6 +99,17 @@ def require_installed(connection: sa.Connection) -> None:
     if revision is None:
         raise errors.NotInstalled(NO_REVISION)
     revisions.require_newest(revision)
+
+
+def require_pgvector_found(connection: sa.Connection) -> None:
+    """Raises `errors.NotInstalled` unless this session finds pgvector's types by their names alone, as DDL needs."""
+    with translated():
+        schema = connection.scalar(sql.statement("registry", "pgvector_out_of_reach"))
+    if schema is not None:
+        raise errors.NotInstalled(
+            f"pgvector is in schema {schema}, which is not on the search_path of this session: ALTER ROLE CURRENT_USER "
+            f'SET search_path = "$user", public, {schema}; then connect again.'
+        )
 
 
 def require_pgvector(version: str | None) -> None:
@@ -160,10 +183,8 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     state = sqlstate(error)
     if is_connection_lost(error):
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
-    if state in _NOT_THERE:
-        return _of_what_is_not_there(said)
-    if state == _NO_FUNCTION and "function semantic." in said:
-        return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
+    if missing := _missing(state, said):
+        return missing
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
     if refused := refusal(error) or lock_refusal(error):
@@ -190,6 +211,17 @@ def _with_hint(error: exc.DBAPIError) -> str:
 def _hint(error: exc.DBAPIError) -> str | None:
     hint: str | None = getattr(getattr(error.orig, "diag", None), "message_hint", None)
     return hint
+
+
+def _missing(state: str | None, said: str) -> errors.PgSemanticError | None:
+    """What is not in the database, or not where this role looks for it."""
+    if state in _NOT_THERE:
+        return _of_what_is_not_there(said)
+    if state == _NO_FUNCTION and "function semantic." in said:
+        return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
+    if state in _OF_PGVECTOR and _OF_PGVECTOR[state].search(said):
+        return errors.NotInstalled(_NO_PGVECTOR.format(said=said))
+    return None
 
 
 def _of_what_is_not_there(said: str) -> errors.PgSemanticError:

@@ -18,6 +18,9 @@ T = TypeVar("T")
 # Where a MetaData keeps the semantic indexes of its tables. Not in a Table's own `info`, which Alembic writes down.
 _INFO = "pg_semantic"
 
+# What chunk and receipt tables are known by in a MetaData that was filled by reflection.
+_OWN_COLUMNS = ({"ordinal", "content_hash", "encoder_id"}, {"source_hash", "chunk_count"})
+
 
 class Chunk:
     """Base of the mapped classes of chunk tables; each also has the key columns of its source.
@@ -77,7 +80,7 @@ class BoundIndex(Generic[T]):
         chunk = orm.aliased(self.Chunk)
         # An alias has the columns of a table, which is all that statements ask of these three.
         source, chunks = (cast("sa.Table", sa.inspect(one).selectable) for one in (alias, chunk))
-        if any(column.name not in source.c for column in self.spec.key):
+        if not {column.name for column in self.spec.key} <= {column.name for column in source.c}:
             raise errors.QueryError(
                 f"{alias} is an alias of a join of tables, which can not be searched: "
                 f"give one of the class that table {self.spec.table!r} is of."
@@ -102,8 +105,9 @@ class SemanticIndex:
     is a hub name, a folder, or ``hashed:N``. ``dimensions`` is needed for an encoder that the catalog does not know.
     ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts; an empty text
     is no prompt. ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how
-    the words of rows are indexed for BM25, which suits English by default; None leaves that out. ``name`` is that of
-    the chunk table, by default the table's name and the attribute's (``article_semantic``).
+    the words of rows are indexed for BM25, which suits English by default; None leaves that out. ``rights_by`` is the
+    attribute that the table's row-level security compares (docs/rights.md). ``name`` is that of the chunk table, by
+    default the table's name and the attribute's (``article_semantic``).
 
     On the class, ``Article.semantic`` is a `BoundIndex`. Raises `errors.DeclarationError` as the class is mapped
     when a column is unknown or not text, when there is no primary key, or when a name is taken.
@@ -120,18 +124,20 @@ class SemanticIndex:
         storage: Storage = "halfvec",
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
         lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
+        rights_by: str | None = None,
         name: str | None = None,
     ) -> None:
         self._columns = columns
         self._encoder = EncoderSpec.resolve(
             encoder, dimensions, query_prompt=query_prompt, document_prompt=document_prompt
         )
-        if advice := self._encoder.advice:
-            warnings.warn(advice, stacklevel=2)
+        if lacking := self._encoder.lacking:
+            warnings.warn(lacking.advice, stacklevel=2)
         self._chunking = chunking
         self._storage: Storage = storage
         self._hnsw = hnsw
         self._lexical = lexical
+        self._rights_by = rights_by
         self._name = name
         self._attribute = ""
 
@@ -186,6 +192,7 @@ class SemanticIndex:
             storage=self._storage,
             hnsw=self._hnsw,
             lexical=self._lexical,
+            rights_by=None if self._rights_by is None else _rights_column(mapper, table, self._rights_by),
         )
 
 
@@ -222,11 +229,21 @@ def _require_table(table: sa.Table) -> None:
 def _require_free(spec: IndexSpec, table: sa.Table) -> None:
     for name in (spec.name, spec.receipts_name):
         full_name = f"{table.schema}.{name}" if table.schema else name
-        if full_name in table.metadata.tables:
+        known = table.metadata.tables.get(full_name)
+        if known is not None and _is_reflected(known):
+            table.metadata.remove(known)  # as it was found in the database: the one that is declared says more
+        elif known is not None:
             raise errors.DeclarationError(
                 f"Semantic index {spec.name!r} on table {table.fullname!r}: a table {full_name!r} is declared "
                 "already; pass another name=..."
             )
+
+
+def _is_reflected(table: sa.Table) -> bool:
+    """Whether a table is a chunk or receipt table that `MetaData.reflect` or automap has found in the database."""
+    others = (one.tables for bound in table.metadata.info.get(_INFO, {}).values() for one in bound.values())
+    declared = any(table in {tables.chunks, tables.receipts} for tables in others)
+    return not declared and any(names <= {*table.c.keys()} for names in _OWN_COLUMNS)
 
 
 def _key_column(column: sa.Column[Any]) -> KeyColumn:
@@ -236,6 +253,16 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
             "later: state it, as in mapped_column(Integer, ForeignKey(...), primary_key=True)."
         )
     return KeyColumn(column.name, keys.type_name(column.type))
+
+
+def _rights_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
+    column = dict(mapper.columns.items()).get(attribute)
+    if not isinstance(column, sa.Column) or column.table is not table:
+        raise errors.DeclarationError(
+            f"{mapper.class_.__name__}: rights_by={attribute!r} is not a column of its table; name the column that the "
+            "policies of the table compare."
+        )
+    return column.name
 
 
 def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:

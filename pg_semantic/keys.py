@@ -28,8 +28,16 @@ _ANY_SESSION = re.compile(
     re.IGNORECASE,
 )
 
+# Types to whose length or precision a cast cuts a value without a word, and what they are without it.
+_CUTTING = {"varchar": "varchar", "char": "bpchar", "numeric": "numeric", "bit": "varbit", "bit varying": "varbit"}
+
 # Places of a record in its binary form that come before the bytes of its only column.
 _RECORD_HEADER = 12
+
+
+def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
+    """The column of a table that has this name in the database, whatever its key in the table is."""
+    return next(column for column in table.c if getattr(column, "name", None) == name)
 
 
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
@@ -84,7 +92,7 @@ def wire(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
     record sends its columns by the send functions of their types, whatever these are. The cast is for a column that
     was widened since the semantic index was made.
     """
-    record = sa.func.record_send(sa.func.row(sa.cast(column, column.type)), type_=sa.LargeBinary)
+    record = sa.func.record_send(sa.func.row(sa.cast(column, _whole(column.type))), type_=sa.LargeBinary)
     return sa.func.substring(record, _RECORD_HEADER + 1, type_=sa.LargeBinary)
 
 
@@ -109,12 +117,35 @@ def wanted(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) -> 
 
 def values(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
     """The key columns' values of a row of `wanted`."""
-    return [sa.cast(table.c[name], column.type) for name, column in zip(_parts(len(columns)), columns, strict=True)]
+    return [
+        sa.cast(table.c[name], _whole(column.type)) for name, column in zip(_parts(len(columns)), columns, strict=True)
+    ]
 
 
 def found(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     """The condition that a row has the key of a row of `wanted`; an index on the key serves it."""
     return sa.and_(*(column == value for column, value in zip(columns, values(table, columns), strict=True)))
+
+
+class _Whole(sa.types.UserDefinedType[Any]):
+    """A type without the length or precision to which a cast would cut a value, so that it were another key."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name."""
+        return self.name
+
+
+def _whole(of: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """A key column's type for a cast that cuts nothing off."""
+    kind, _, length = normalized_type(type_name(of)).partition("(")
+    if not length or kind not in _CUTTING:
+        return of
+    return _Whole(_CUTTING[kind])
 
 
 def _parts(columns: int) -> list[str]:

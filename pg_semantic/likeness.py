@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import errors, nearness, schema
+from pg_semantic import errors, keys, nearness
 from pg_semantic.schema import Tables
 
 
@@ -62,7 +62,7 @@ class Examples:
         source = getattr(table, "element", table).alias()  # so that row-level security holds for examples too
         kind = chunks.c.vector.type
         # The source's columns, whose types bind a value as the mapped class has it.
-        key = [schema.column(source, column.name) for column in self.tables.spec.key]
+        key = [keys.column(source, column.name) for column in self.tables.spec.key]
         same_row = sa.and_(
             *(chunks.c[one.name] == column for one, column in zip(self.tables.spec.key, key, strict=True))
         )

@@ -16,7 +16,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import UserDefinedType
 
-from pg_semantic import capture
+from pg_semantic import capture, keys
 from pg_semantic.spec import IndexSpec
 
 # A copy of a semantic index; see docs/generations.md.
@@ -28,6 +28,16 @@ PLACES = 1_000_000_000
 _INTEGERS = {"smallint", "integer", "bigint"}
 
 _BLANK = " \t\n\r\f\v"
+
+
+class _Only(sa.Table):
+    """A table in FROM without those that inherit from it."""
+
+
+@compiles(_Only)
+def _only(element: _Only, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    name: str = compiler.visit_table(element, **options)  # type: ignore[no-untyped-call]
+    return f"ONLY {name}" if options.get("asfrom") else name
 
 
 class KeyType(UserDefinedType[Any]):
@@ -73,7 +83,7 @@ class Tables:
     @property
     def source_key(self) -> list[sa.ColumnElement[Any]]:
         """Key columns of the source, in key order."""
-        return [column(self.source, one.name) for one in self.spec.key]
+        return [keys.column(self.source, one.name) for one in self.spec.key]
 
     @property
     def chunk_key(self) -> list[sa.Column[Any]]:
@@ -115,12 +125,13 @@ def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live
 
 
 @functools.lru_cache(maxsize=256)
-def exposed(spec: IndexSpec, generation: int) -> Tables:
+def exposed(spec: IndexSpec, generation: int, *, partitioned: bool = False) -> Tables:
     """The views of a generation, whose names stay with it when its role changes; always the same ones.
 
-    SQLAlchemy finds a compiled statement again by the very tables in it.
+    SQLAlchemy finds a compiled statement again by the very tables in it. Unless it is ``partitioned``, the source is
+    read without the tables that inherit from it.
     """
-    source = _source(spec)
+    source = _source(spec, sa.Table if partitioned else _Only)
     chunks, receipts = (
         sa.Table(f"{kind}_{generation}", sa.MetaData(), *_key_columns(spec, source), *columns, schema="semantic")
         for kind, columns in (("chunks", _chunk_columns(spec)), ("receipts", _receipt_columns(spec)))
@@ -155,17 +166,12 @@ def _named(element: Named, compiler: SQLCompiler, **_: object) -> str:
     return f"to_regclass('{name}')"
 
 
-def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
-    """The column of a table that has this name in the database, whatever its key in the table is."""
-    return next(column for column in table.c if getattr(column, "name", None) == name)
-
-
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
     """The SQL expression of a row's text: the columns that are not blank, a blank line between two.
 
     The elements of an array stand on a line each.
     """
-    columns = (sa.func.semantic.text_v1(column(row, name), type_=sa.Text) for name in spec.columns)
+    columns = (sa.func.semantic.text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
     texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
     return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
 
@@ -201,22 +207,23 @@ def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
     return kind(spec.encoder.dimensions)
 
 
-def _source(spec: IndexSpec) -> sa.Table:
-    keys_ = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
+def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table) -> sa.Table:
+    key = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
-    return sa.Table(spec.table, sa.MetaData(), *keys_, *texts, schema=spec.schema)
+    return kind(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
 
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:
     return [
-        sa.Column(one.name, column(source, one.name).type, primary_key=True, autoincrement=False) for one in spec.key
+        sa.Column(one.name, keys.column(source, one.name).type, primary_key=True, autoincrement=False)
+        for one in spec.key
     ]
 
 
 def _to_source(spec: IndexSpec, source: sa.Table) -> sa.ForeignKeyConstraint:
     names = [column.name for column in spec.key]
-    columns = [column(source, name) for name in names]
+    columns = [keys.column(source, name) for name in names]
     return sa.ForeignKeyConstraint(names, columns, ondelete="CASCADE", onupdate="CASCADE")
 
 

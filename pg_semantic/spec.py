@@ -106,6 +106,11 @@ class EncoderSpec:
             )
         return cls(reference, known, query_prompt, document_prompt)
 
+    def __str__(self) -> str:
+        declared = (("query_prompt", self.query_prompt), ("document_prompt", self.document_prompt))
+        prompts = "".join(f", {name}={prompt!r}" for name, prompt in declared if prompt is not None)
+        return f"{self.reference!r} ({self.dimensions} dimensions{prompts})"
+
     @property
     def id(self) -> int:
         """The number that chunk rows carry; see `hashing.encoder_id`."""
@@ -119,9 +124,9 @@ class EncoderSpec:
         return catalog.Prompts(self.query_prompt, self.document_prompt)
 
     @property
-    def advice(self) -> str | None:
-        """What to say before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
-        return catalog.advice(self.reference, declared=self.prompts)
+    def lacking(self) -> catalog.Lacking | None:
+        """What it lacks, before it is loaded, if it looks like an encoder that expects prompts and none is declared."""
+        return catalog.lacking(self.reference, declared=self.prompts)
 
     def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
         """Whether its vectors of documents are those of another: a prompt of queries does not change them."""
@@ -152,8 +157,9 @@ class Hnsw:
 class Lexical:
     """How the text of rows is indexed by its words, for BM25.
 
-    ``config`` is a text search configuration of Postgres (``simple`` suits any language), with its schema where that is
-    not pg_catalog. ``k1`` says how much a word that is repeated counts, ``b`` how much a long text is held against it;
+    ``config`` is a text search configuration of Postgres, with its schema where that is not pg_catalog; ``simple``
+    takes words as they are written. None finds words in text without spaces, such as Chinese, Japanese or Thai
+    (docs/search.md). ``k1`` says how much a repeated word counts, ``b`` how much a long text is held against it;
     both as in Lucene.
     """
 
@@ -185,6 +191,7 @@ class IndexSpec:
     storage: Storage = "halfvec"
     hnsw: Hnsw = field(default_factory=Hnsw)
     lexical: Lexical | None = field(default_factory=Lexical)
+    rights_by: str | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -201,6 +208,11 @@ class IndexSpec:
             )
 
     def _check_names(self) -> None:
+        if self.rights_by in CHUNK_COLUMNS:
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: rights_by={self.rights_by!r} is a name that chunks keep for themselves "
+                f"({', '.join(CHUNK_COLUMNS)}); rename the column, or leave rights_by out."
+            )
         if not self.key:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key; a semantic index needs one.")
         if not self.columns:
@@ -238,6 +250,11 @@ class IndexSpec:
         """Name of the trigger function, and the stem of the triggers' names."""
         return f"{self.name}_capture"
 
+    @property
+    def replica_name(self) -> str:
+        """Name of the function of the row trigger, and of that trigger."""
+        return f"{self.capture_name}_replica"
+
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON types, for the registry and for migrations."""
         return dataclasses.asdict(self)
@@ -256,4 +273,5 @@ class IndexSpec:
             storage=data["storage"],
             hnsw=Hnsw(**data["hnsw"]),
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # an index older than BM25 has none
+            rights_by=data.get("rights_by"),
         )

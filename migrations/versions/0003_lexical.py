@@ -94,7 +94,7 @@ FUNCTIONS = (
     $body$
     """,
     # How many rows there are, and how many have each of these lexemes. A role that row-level security keeps from some
-    # rows learns nothing of those: it counts in the first 500 rows that it can see.
+    # rows learns nothing of those: it counts in the first 300 rows that it can see.
     """
     CREATE FUNCTION semantic.term_counts_v1(index_receipts regclass, asked text[])
     RETURNS TABLE (lexeme text, row_count double precision, total double precision)
@@ -117,7 +117,7 @@ FUNCTIONS = (
                 $sql$
                     WITH seen AS MATERIALIZED (
                         SELECT tsvector_to_array(lexemes) AS lexemes
-                        FROM (SELECT %1$s FROM %2$s ORDER BY %1$s LIMIT 500) AS visible
+                        FROM (SELECT %1$s FROM %2$s ORDER BY %1$s LIMIT 300) AS visible
                         JOIN %3$s USING (%1$s)
                     )
                     SELECT wanted.lexeme, CAST(greatest(count(found.lexeme), 1) AS double precision),
@@ -177,7 +177,9 @@ FUNCTIONS = (
             )::sparsevec
         FROM (
             SELECT coalesce(
-                string_agg('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '), ''
+                string_agg(
+                    '''' || replace(replace(lexeme, chr(92), repeat(chr(92), 2)), '''', '''''') || '''', ' | '
+                ), ''
             )::tsquery AS terms
             FROM rarest
         ) AS any_of

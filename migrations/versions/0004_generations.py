@@ -89,7 +89,8 @@ FUNCTIONS = (
         WHERE generation.index_id = known_index
         UNION ALL
         SELECT DISTINCT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text), proowner,
-               coalesce(proacl, acldefault('f', proowner)), CASE WHEN tgfoid IS NULL THEN 'EXECUTE' END
+               coalesce(proacl, acldefault('f', proowner)),
+               CASE WHEN prorettype <> CAST('trigger' AS regtype) THEN 'EXECUTE' END
         FROM semantic.semantic_index
         JOIN semantic.generation AS live ON live.index_id = semantic_index.id AND live.role = 'live'
         JOIN pg_class AS chunks ON chunks.oid = live.chunks
@@ -104,31 +105,169 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # The policies that a table of a copy needs; `own` is its name. One asks the source for the row, with the rights and
-    # under the policies of whoever asks. None where the source has no row-level security.
+    # The policies of a source, for reading, if a copy has all columns that they look at: the key, and the column that
+    # the index is declared with as `rights_by`. Then they are the copy's policies too. NULL if they look at others.
+    """
+    CREATE FUNCTION semantic.carried_policies_v1(index_source regclass, spec jsonb) RETURNS oid[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CASE WHEN count(*) FILTER (
+            WHERE pg_get_expr(polqual, polrelid) LIKE '%' || quote_ident(relname) || '.%'  -- it may name the table
+               OR EXISTS (
+                   SELECT FROM pg_depend
+                   LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
+                   WHERE classid = CAST('pg_policy' AS regclass) AND objid = pg_policy.oid
+                     AND refclassid = CAST('pg_class' AS regclass) AND refobjid = index_source AND deptype = 'n'
+                     AND attname IS DISTINCT FROM spec ->> 'rights_by'
+                     AND NOT coalesce(spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname)), false)
+               )
+        ) = 0 THEN coalesce(array_agg(pg_policy.oid ORDER BY polname), '{}') END
+        FROM pg_policy
+        JOIN pg_class ON pg_class.oid = polrelid
+        WHERE polrelid = index_source AND polcmd IN ('r', '*') AND polqual IS NOT NULL
+          AND spec ->> 'rights_by' IS NOT NULL
+        HAVING spec ->> 'rights_by' IS NOT NULL
+    $body$
+    """,
+    # The policies that a table of a copy needs; `own` is its name. They are those of the source, or one that asks the
+    # source for the row, with the rights and under the policies of whoever asks. None where the source has no row-level
+    # security.
     """
     CREATE FUNCTION semantic.policies_v1(relation regclass, own text) RETURNS TABLE (name text, definition text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
+        WITH copy AS MATERIALIZED (
+            SELECT semantic_index.source, spec, semantic.carried_policies_v1(semantic_index.source, spec) AS carried
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
+            WHERE relation IN (generation.chunks, generation.receipts)
+        )
+        SELECT CAST(polname AS text), format(
+            'AS %s FOR SELECT TO %s USING (%s)', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+            (
+                SELECT string_agg(
+                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
+                )
+                FROM unnest(polroles) AS role
+            ),
+            pg_get_expr(polqual, polrelid)
+        )
+        FROM copy
+        JOIN pg_policy ON pg_policy.oid = ANY (carried)
+        UNION ALL
         SELECT 'as_source', format(
-            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', semantic_index.source,
+            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', copy.source,
             string_agg(
                 format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number
             )
         )
-        FROM semantic.generation
-        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
+        FROM copy
         CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
-        JOIN pg_attribute ON attrelid = source.oid AND attname = part.value ->> 'name'
-        JOIN pg_index ON indrelid = source.oid AND indisprimary
+        JOIN pg_attribute ON attrelid = copy.source AND attname = part.value ->> 'name'
+        JOIN pg_index ON indrelid = copy.source AND indisprimary
         JOIN pg_opclass ON pg_opclass.oid = indclass[array_position(CAST(indkey AS smallint[]), attnum)]
         JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
             AND amopstrategy = 3  -- the = of a b-tree
         JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = oprnamespace
-        WHERE relation IN (generation.chunks, generation.receipts)
-        GROUP BY semantic_index.source
+        WHERE carried IS NULL
+        GROUP BY copy.source
+    $body$
+    """,
+    # The column that a copy has for policies to look at, apart from the key: a trigger fills it, and a foreign key that
+    # has it besides the key keeps it as it is in the source, in the statement that changes it there.
+    """
+    CREATE FUNCTION semantic.carry_v1() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        statement text := (
+            SELECT format(
+                'SELECT jsonb_build_object(%1$L, to_jsonb(_source.%1$I)) FROM %2$s AS _source WHERE (%3$s) = (%4$s)',
+                spec ->> 'rights_by', semantic_index.source,
+                string_agg(format('_source.%I', part.value ->> 'name'), ', ' ORDER BY part.number),
+                string_agg(format('($1).%I', part.value ->> 'name'), ', ' ORDER BY part.number)
+            )
+            FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            CROSS JOIN jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+            WHERE TG_RELID IN (generation.chunks, generation.receipts)
+            GROUP BY spec, semantic_index.source
+        );
+        carried jsonb;
+    BEGIN
+        EXECUTE statement INTO carried USING NEW;
+        NEW := jsonb_populate_record(NEW, carried);
+        RETURN NEW;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.carry_rights_v1(generation_id integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        wanted record;
+        relation regclass;
+    BEGIN
+        SELECT generation.chunks, generation.receipts, source, spec ->> 'rights_by' AS name, attnum, attnotnull,
+               concat_ws(
+                   ' COLLATE ', format_type(atttypid, atttypmod),
+                   CAST(CAST(nullif(attcollation, 0) AS regcollation) AS text)
+               ) AS type,
+               key.columns, key.columns || ', ' || quote_ident(attname) AS all_columns, key.numbers
+        INTO wanted
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        CROSS JOIN LATERAL (
+            SELECT string_agg(quote_ident(attname), ', ' ORDER BY part.number) AS columns, array_agg(attnum) AS numbers,
+                   array_agg(CAST(attname AS text)) AS names
+            FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+            JOIN pg_attribute ON attrelid = source AND attname = part.value ->> 'name'
+        ) AS key
+        LEFT JOIN pg_attribute
+            ON attrelid = source AND attname = spec ->> 'rights_by' AND attnum > 0 AND NOT attisdropped
+        WHERE generation.id = carry_rights_v1.generation_id AND spec ->> 'rights_by' IS NOT NULL
+          AND spec ->> 'rights_by' <> ALL (key.names);
+        IF NOT FOUND THEN
+            RETURN;
+        ELSIF wanted.attnum IS NULL THEN
+            RAISE EXCEPTION 'table % has no column %, which rights_by names', wanted.source, wanted.name
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';
+        ELSIF NOT wanted.attnotnull OR NOT EXISTS (
+            SELECT FROM pg_index
+            WHERE indrelid = wanted.source AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL
+              AND indexprs IS NULL AND indnkeyatts = cardinality(wanted.numbers) + 1
+              AND wanted.numbers || wanted.attnum <@ (CAST(indkey AS smallint[]))
+              AND (CAST(indkey AS smallint[]))[0:indnkeyatts - 1] <@ (wanted.numbers || wanted.attnum)
+        ) THEN
+            RAISE EXCEPTION 'rights_by needs % to be NOT NULL and unique together with the key of %',
+                quote_ident(wanted.name), wanted.source
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
+                'Run: ALTER TABLE %s ALTER COLUMN %I SET NOT NULL, ADD UNIQUE (%s).', wanted.source, wanted.name,
+                wanted.all_columns
+            );
+        END IF;
+        FOREACH relation IN ARRAY ARRAY[wanted.chunks, wanted.receipts] LOOP
+            EXECUTE (
+                SELECT coalesce(
+                    string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', relation, conname), '; '), 'SELECT'
+                )
+                FROM pg_constraint
+                WHERE conrelid = relation AND confrelid = wanted.source AND contype = 'f'
+            );
+            EXECUTE format(
+                'ALTER TABLE %1$s ADD COLUMN %2$I %3$s NOT NULL, '
+                'ADD FOREIGN KEY (%4$s) REFERENCES %5$s (%4$s) ON UPDATE CASCADE ON DELETE CASCADE',
+                relation, wanted.name, wanted.type, wanted.all_columns, wanted.source
+            );
+            EXECUTE format('CREATE INDEX ON %s (%I)', relation, wanted.name);
+            EXECUTE format(
+                'CREATE TRIGGER carry BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION semantic.carry_v1()', relation
+            );
+        END LOOP;
+    END
     $body$
     """,
     # What a policy was made as, and is: its comment says the same for as long as nobody alters it.
@@ -156,7 +295,13 @@ FUNCTIONS = (
             (own.relrowsecurity, own.relforcerowsecurity) = (source.relrowsecurity, source.relforcerowsecurity)
             AND NOT EXISTS (
                 SELECT
-                FROM (SELECT polname, oid FROM pg_policy WHERE polrelid = own.oid AND polpermissive) AS policy
+                FROM (
+                    SELECT polname, oid FROM pg_policy
+                    WHERE polrelid = own.oid AND (
+                        polpermissive
+                        OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
+                    )
+                ) AS policy
                 FULL JOIN semantic.policies_v1(relation, 'own') AS wanted ON wanted.name = policy.polname
                 WHERE obj_description(policy.oid, 'pg_policy')
                     IS DISTINCT FROM semantic.policy_mark_v1(relation, CAST(wanted.name AS name), wanted.definition)
@@ -193,7 +338,10 @@ FUNCTIONS = (
         FOR shown IN
             SELECT polname FROM pg_policy
             WHERE polrelid = relation
-              AND (polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic'))
+              AND (
+                  polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
+                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'own'))
+              )
         LOOP
             EXECUTE format('DROP POLICY %I ON %s', shown.polname, relation);
         END LOOP;
@@ -357,6 +505,7 @@ FUNCTIONS = (
     DECLARE
         shown record;
     BEGIN
+        PERFORM semantic.carry_rights_v1(generation_id);
         FOR shown IN
             SELECT 'chunks_' || id AS name, chunks AS relation FROM semantic.generation WHERE id = generation_id
             UNION ALL
@@ -465,6 +614,7 @@ FUNCTIONS = (
     DECLARE
         deadline timestamptz := clock_timestamp() + make_interval(secs => semantic.lock_seconds_v1());
         longest_pause double precision := 0.05;
+        pause double precision;
         is_last boolean := EXISTS (
             SELECT FROM pg_locks
             WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
@@ -490,7 +640,8 @@ FUNCTIONS = (
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 holders := semantic.lock_holders_v1(mode, relations);
                 first_holders := coalesce(first_holders, holders);
-                IF is_last OR clock_timestamp() > deadline THEN
+                pause := random() * longest_pause;
+                IF is_last OR clock_timestamp() + make_interval(secs => pause + 0.2) > deadline THEN
                     RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
                         array_to_string(array_remove(relations, NULL), ', '),
                         coalesce(
@@ -506,14 +657,15 @@ FUNCTIONS = (
                             || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
                 END IF;
             END;
-            PERFORM pg_sleep(random() * longest_pause);
+            PERFORM pg_sleep(pause);
             longest_pause := least(1, longest_pause * 2);
         END LOOP;
     END
     $body$
     """,
     # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked, which is that of writers (source, then tables) and of workers and searchers (views, then tables).
+    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
+    # the oldest copy first; searchers and workers have views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -522,13 +674,14 @@ FUNCTIONS = (
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL (
-            VALUES (1, source), (2, to_regclass('semantic.chunks_' || generation.id)),
-                   (2, to_regclass('semantic.receipts_' || generation.id)), (3, chunks), (3, receipts)
-        ) AS part (place, relation)
+            VALUES (1, 0, source), (2, generation.id, to_regclass('semantic.receipts_' || generation.id)),
+                   (3, generation.id, receipts), (4, generation.id, to_regclass('semantic.chunks_' || generation.id)),
+                   (5, generation.id, chunks)
+        ) AS part (place, of_generation, relation)
         JOIN pg_class ON pg_class.oid = part.relation
         WHERE semantic_index.id = known_index AND generation.id = coalesce(only_generation, generation.id)
-        GROUP BY part.place, part.relation
-        ORDER BY part.place, part.relation
+        GROUP BY part.place, part.of_generation, part.relation
+        ORDER BY part.of_generation, part.place
     )
     """,
     # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
@@ -665,7 +818,7 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.recipe_v1(spec jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN jsonb_build_object('lexical', NULL) || (spec - '{name,table,schema,key}'::text[])
+    RETURN jsonb_build_object('lexical', NULL, 'rights_by', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
     # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
     """
@@ -682,13 +835,18 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    RETURN (
+    AS $body$
+        WITH RECURSIVE base AS (
+            SELECT oid, typbasetype, typcategory, typelem FROM pg_type WHERE oid = type
+            UNION ALL
+            SELECT pg_type.oid, pg_type.typbasetype, pg_type.typcategory, pg_type.typelem
+            FROM base JOIN pg_type ON pg_type.oid = base.typbasetype
+        )
         SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
-            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
-        FROM pg_type AS base
-        LEFT JOIN pg_type AS element ON element.oid = base.typelem
-        WHERE base.oid = type
-    )
+            OR base.typcategory = 'A' AND semantic.is_text_v1(base.typelem)
+        FROM base
+        WHERE base.typbasetype = 0
+    $body$
     """,
     # A spec with the key types as the chunk table has them now, under the names that they have now.
     """
@@ -733,7 +891,8 @@ FUNCTIONS = (
             JOIN pg_proc ON pg_proc.oid = tgfoid
                 OR pg_proc.pronamespace = capture.pronamespace AND pg_proc.proname = semantic_index.name || '_search'
                     AND position('semantic.search_v1(asked' IN pg_proc.prosrc) > 0
-            WHERE tgrelid = source.oid AND capture.proname = semantic_index.name || '_capture'
+            WHERE tgrelid = source.oid
+              AND capture.proname IN (semantic_index.name || '_capture', semantic_index.name || '_capture_replica')
         ) AS part (kind, name, place)
         WHERE semantic_index.id = known_index AND part.place <> source.relnamespace
     $body$
@@ -766,6 +925,47 @@ FUNCTIONS = (
                 'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
         END IF;
     END
+    $body$
+    """,
+    # The type of a column with its collation, as ALTER TABLE takes it, and the same of the type that a domain is over.
+    """
+    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS TABLE (name text, base text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT concat(format_type(atttypid, atttypmod), place.name),
+               concat(format_type(coalesce(nullif(typbasetype, 0), atttypid), CASE typtype
+                   WHEN 'd' THEN typtypmod ELSE atttypmod END), place.name)
+        FROM pg_attribute
+        JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN LATERAL (
+            SELECT format(' COLLATE %I.%I', nspname, collname)
+            FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
+            WHERE pg_collation.oid = attcollation
+        ) AS place (name) ON true
+        WHERE attrelid = relation AND attname = part
+    $body$
+    """,
+    # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
+    # domain is its base type here. `quick` says that the copy can be altered without being written again.
+    """
+    CREATE FUNCTION semantic.altered_key_v1(known_index integer)
+    RETURNS TABLE (generation_id integer, relation regclass, part name, has text, wanted text, quick boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
+               own.atttypid = source.atttypid
+                   OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype)
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
+        JOIN pg_attribute AS own
+            ON own.attrelid IN (generation.chunks, generation.receipts) AND own.attname = key.value ->> 'name'
+        JOIN pg_attribute AS source
+            ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
+        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
+        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
     $body$
     """,
     # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
@@ -843,7 +1043,7 @@ FUNCTIONS = (
         LEFT JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
         IF NOT comparison.can_join THEN
-            RAISE EXCEPTION 'the key of table % (%) can not be joined on: its equality operator can neither merge nor '
+            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator can neither merge nor '
                 'hash', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
@@ -878,7 +1078,11 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
             UNION ALL
-            SELECT '/*generations*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
+            SELECT '/*generations*/', CAST(array_agg(id ORDER BY id) AS text)
+            FROM semantic.generation
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT '/*generation_rows*/', string_agg(format('(%s)', id), ', ' ORDER BY id)
             FROM semantic.generation
             WHERE index_id = known_index
             UNION ALL
@@ -1018,10 +1222,15 @@ FUNCTIONS = (
         live semantic.generation;
         chosen semantic.generation;
     BEGIN
-        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', one.chunks, one.receipts, another.chunks, another.receipts)
-        FROM semantic.generation AS one  -- before rows of the registry, which a worker would have to wait for
-        JOIN semantic.generation AS another ON another.index_id = one.index_id AND another.id = generation_id
-        WHERE one.role = 'live' AND another.role = switched AND switched <> 'live';
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC ARRAY(
+            SELECT part.relation
+            FROM semantic.generation AS one
+            CROSS JOIN LATERAL (VALUES (1, one.receipts), (2, one.chunks)) AS part (place, relation)
+            WHERE one.index_id = another.index_id AND (one.role = 'live' OR one.id = generation_id)
+            ORDER BY one.id, part.place  -- as a DELETE does
+        ))
+        FROM semantic.generation AS another  -- before rows of the registry, which a worker would have to wait for
+        WHERE another.id = generation_id AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
@@ -1082,6 +1291,161 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # What a statement asks before it joins vectors with the table that it names: a table that took the name of another
+    # has other rows.
+    """
+    CREATE FUNCTION semantic.require_source_v1(index_chunks regclass, named regclass) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known record;
+    BEGIN
+        SELECT semantic_index.id, semantic_index.name, source INTO known
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        WHERE generation.chunks = index_chunks;
+        IF known.source <> named THEN
+            RAISE EXCEPTION 'table % is not the one that semantic index % was made for', named, known.name
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
+                'Move the index to it: pg-semantic index adopt %s.', known.name
+            );
+        END IF;
+        RETURN true;
+    END
+    $body$
+    """,
+    # What a worker asks after it has read the table by its name, whose lock keeps the name from moving on. The error
+    # is that of a table that is locked, so that what was read is left, and is read again by the new name.
+    """
+    CREATE FUNCTION semantic.require_named_v1(known_generation integer, named text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            WHERE generation.id = known_generation AND source IS DISTINCT FROM to_regclass(named)
+        ) THEN
+            RAISE EXCEPTION 'table % was renamed a moment ago', named USING ERRCODE = 'lock_not_available';
+        END IF;
+    END
+    $body$
+    """,
+    # Moves an index to another table with the same columns, as one that took the place of its own. Its foreign keys go
+    # along, its triggers are taken off the table before, and every row is compared; capture is hung by the caller.
+    """
+    CREATE FUNCTION semantic.adopt_v1(known_index integer, adopted regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known semantic.semantic_index;
+        stale record;
+    BEGIN
+        SELECT * INTO known FROM semantic.semantic_index WHERE id = known_index FOR NO KEY UPDATE;
+        PERFORM semantic.require_adoptable_v1(known_index, adopted);
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC adopted || ARRAY(
+            SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = known.source
+        ));
+        IF known.source <> adopted THEN
+            FOR stale IN
+                SELECT format('DROP TRIGGER %I ON %s', tgname, CAST(tgrelid AS regclass)) AS statement
+                FROM pg_trigger
+                JOIN pg_proc ON pg_proc.oid = tgfoid
+                WHERE tgparentid = 0 AND proname IN (known.name || '_capture', known.name || '_capture_replica')
+                  AND tgrelid IN (SELECT known.source UNION SELECT relid FROM pg_partition_tree(known.source))
+                UNION ALL
+                SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', CAST(conrelid AS regclass), conname)
+                FROM semantic.generation
+                JOIN pg_constraint ON conrelid IN (chunks, receipts)
+                WHERE index_id = known_index AND contype = 'f' AND conparentid = 0
+            LOOP
+                EXECUTE stale.statement;
+            END LOOP;
+        END IF;
+        DELETE FROM semantic.captured WHERE index_id = known_index;
+        UPDATE semantic.semantic_index SET source = adopted WHERE id = known_index;
+        UPDATE semantic.generation
+        SET spec = jsonb_set(spec, '{table}', to_jsonb(relname))
+        FROM pg_class
+        WHERE index_id = known_index AND pg_class.oid = adopted;
+        PERFORM semantic.restore_foreign_keys_v1(known_index);
+        PERFORM semantic.restart_backfill_v1(known_index, format('it was moved to table %s', adopted), true);
+    END
+    $body$
+    """,
+    # Refuses a table that an index can not be moved to, and says why.
+    """
+    CREATE FUNCTION semantic.require_adoptable_v1(known_index integer, adopted regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        problem text;
+    BEGIN
+        PERFORM semantic.require_columns_v1(adopted, spec, false) FROM semantic.generation WHERE index_id = known_index;
+        SELECT CASE
+            WHEN relation.relkind NOT IN ('r', 'p') THEN 'it is not a table'
+            WHEN place.relnamespace <> relation.relnamespace THEN 'it is in another schema than the index'
+            WHEN relation.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation.oid)
+                THEN 'other tables inherit from it'
+            WHEN EXISTS (
+                SELECT FROM pg_attribute AS own
+                LEFT JOIN pg_attribute AS other
+                    ON other.attrelid = relation.oid AND other.attname = own.attname AND NOT other.attisdropped
+                WHERE own.attrelid = generation.chunks AND own.attname IN (
+                    SELECT part.value ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key') AS part (value)
+                ) AND other.atttypid IS DISTINCT FROM own.atttypid
+            ) THEN 'its key has other columns or types'
+            WHEN NOT EXISTS (
+                SELECT FROM pg_index
+                WHERE indrelid = relation.oid AND indisprimary AND indisvalid AND indimmediate
+                  AND indnkeyatts = jsonb_array_length(generation.spec -> 'key')
+                  AND NOT EXISTS (
+                      SELECT FROM unnest(indkey::int2[]) WITH ORDINALITY AS part (attnum, number)
+                      LEFT JOIN pg_attribute ON attrelid = indrelid AND pg_attribute.attnum = part.attnum
+                      WHERE part.number <= indnkeyatts AND (attname IS NULL OR attname NOT IN (
+                          SELECT value ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key')
+                      ))
+                  )
+            ) THEN 'its primary key is not the key of the index'
+        END INTO problem
+        FROM semantic.generation
+        JOIN pg_class AS place ON place.oid = generation.chunks
+        JOIN pg_class AS relation ON relation.oid = adopted
+        WHERE generation.index_id = known_index AND generation.role = 'live';
+        IF problem IS NOT NULL THEN
+            RAISE EXCEPTION 'the index can not be moved to table %: %', adopted, problem
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Make the table fit, or drop the index and create it again.';
+        END IF;
+    END
+    $body$
+    """,
+    # Lets go of the rows of a partition, in every index of its table: then it can be detached and dropped.
+    """
+    CREATE FUNCTION semantic.release_partition(partition regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        held record;
+    BEGIN
+        FOR held IN
+            SELECT part.relation, (
+                       SELECT string_agg(format('held.%1$I = source.%1$I', value ->> 'name'), ' AND ')
+                       FROM jsonb_array_elements(generation.spec -> 'key')
+                   ) AS same_key
+            FROM semantic.semantic_index
+            JOIN semantic.generation ON generation.index_id = semantic_index.id
+            CROSS JOIN LATERAL (VALUES (generation.chunks), (generation.receipts)) AS part (relation)
+            WHERE semantic_index.source IN (SELECT relid FROM pg_partition_ancestors(partition))
+              AND semantic_index.source <> partition
+        LOOP
+            EXECUTE format(
+                'DELETE FROM %s AS held USING %s AS source WHERE %s', held.relation, partition, held.same_key
+            );
+        END LOOP;
+    END
+    $body$
+    """,
     # What a statement asks before it compares a vector with those of a table.
     """
     CREATE FUNCTION semantic.require_encoder_v1(index_chunks regclass, asked text, asked_dimensions integer)
@@ -1132,9 +1496,12 @@ def downgrade() -> None:
         $body$
     """)
     op.execute(
-        "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
+        "DROP FUNCTION semantic.release_partition, semantic.require_adoptable_v1, semantic.adopt_v1, "
+        "semantic.require_named_v1, semantic.require_source_v1, "
+        "semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
-        "semantic.same_key_v1, semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
+        "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
+        "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "
         "semantic.apart_v1, semantic.recipe_v1, semantic.drop_generation_v1, semantic.unregister_index_v2, "
         "semantic.forget_ghosts_v1, semantic.forget_generation_v1, semantic.lock_v1, semantic.register_index_v2, "
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
@@ -1143,4 +1510,5 @@ def downgrade() -> None:
         "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1, "
         "semantic.is_text_v1, semantic.text_v1(anyarray), semantic.text_v1(anynonarray)"
     )
+    op.execute("DROP FUNCTION semantic.carry_rights_v1, semantic.carry_v1, semantic.carried_policies_v1")
     op.execute("ALTER TABLE semantic.generation DROP COLUMN role_since")

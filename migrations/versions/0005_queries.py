@@ -180,6 +180,8 @@ FUNCTIONS = (
     DECLARE
         request bigint;
     BEGIN
+        COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
+        SET TRANSACTION READ WRITE;
         request := semantic.request_query_v1(encoder, query, seconds);
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -245,10 +247,16 @@ FUNCTIONS = (
     AS $body$
     DECLARE
         known integer := (SELECT id FROM semantic.generation WHERE chunks = index_chunks);
+        trouble text := (
+            SELECT semantic.source_trouble_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks
+        );
     BEGIN
         IF known IS NULL THEN
             RAISE EXCEPTION '% is no semantic index', index_chunks
             USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status has those that there are.';
+        ELSIF trouble IS NOT NULL THEN
+            RAISE EXCEPTION 'semantic index % can not be searched: %', index_chunks, trouble
+            USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN known;
     END
@@ -299,7 +307,8 @@ SEARCH = (
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
     RETURN (
         SELECT string_agg(concat(piece[1], places ->> piece[2]), '' ORDER BY number)
-        FROM regexp_matches(concat(template, '{}'), '(.*?)\\{(\\w*)\\}', 'g') WITH ORDINALITY AS found (piece, number)
+        FROM regexp_matches(concat(template, '{}'), '(.*?)[{]([[:alnum:]_]*)[}]', 'g')
+            WITH ORDINALITY AS found (piece, number)
     )
     """,
     # The key columns of a spec, as they are written after an alias.
@@ -367,7 +376,7 @@ SEARCH = (
             ),
             'receipt_key', semantic.key_v1(spec, 'receipt.'),
             'found_key', semantic.key_v1(spec, 'found.'),
-            'source', CAST(source AS text),
+            'source', CASE relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || source,
             'chunks', 'semantic.chunks_' || id,
             'receipts', 'semantic.receipts_' || id,
             'generation', id,
@@ -390,9 +399,10 @@ SEARCH = (
             'product', 'OPERATOR($vector.<#>)'
         )
         FROM (
-            SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source
+            SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source, relkind
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class ON pg_class.oid = source
             WHERE generation.id = search_places_v1.generation
         ) AS known
     $body$
@@ -654,6 +664,61 @@ SEARCH = (
     END
     $body$
     """,
+    # Gives the tables of all copies of an index the key that its source has by now: ALTER TABLE on each, and what
+    # depends on a key is made again. A large index on vectors is dropped before its table is written again; a worker
+    # builds it. Rows that the server refused until now are tried again.
+    """
+    CREATE FUNCTION semantic.refresh_key_v1(known_index integer, key jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        due record;
+    BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
+        PERFORM semantic.unmake_search_v1(known_index);
+        FOR due IN
+            SELECT format('DROP VIEW semantic.%I', relname) AS step, 1 AS number
+            FROM semantic.generation
+            JOIN pg_class ON pg_class.oid IN (
+                to_regclass('semantic.chunks_' || generation.id), to_regclass('semantic.receipts_' || generation.id)
+            )
+            WHERE index_id = known_index
+            UNION ALL
+            SELECT format('DROP POLICY %I ON %s', polname, CAST(polrelid AS regclass)), 2
+            FROM semantic.generation
+            JOIN pg_policy ON polrelid IN (generation.chunks, generation.receipts)
+            WHERE index_id = known_index
+              AND starts_with(obj_description(pg_policy.oid, 'pg_policy'), 'Made and followed by pg_semantic')
+            UNION ALL
+            SELECT format('DROP INDEX %s', CAST(indexrelid AS regclass)), 3
+            FROM semantic.generation
+            JOIN pg_index ON indrelid = generation.chunks
+            JOIN pg_class ON pg_class.oid = indexrelid AND pg_relation_size(indexrelid) > 16000000
+            JOIN pg_am ON pg_am.oid = relam AND amname = 'hnsw'
+            WHERE index_id = known_index AND EXISTS (
+                SELECT FROM semantic.altered_key_v1(known_index) WHERE relation = generation.chunks AND NOT quick
+            )
+            UNION ALL
+            SELECT format('ALTER TABLE %s %s', relation, string_agg(
+                format('ALTER COLUMN %1$I TYPE %2$s USING CAST(%1$I AS %3$s)', part, wanted,
+                       regexp_replace(wanted, ' COLLATE .*', '')), ', ')), 4
+            FROM semantic.altered_key_v1(known_index)
+            GROUP BY relation
+            ORDER BY number, step
+        LOOP
+            EXECUTE due.step;
+        END LOOP;
+        UPDATE semantic.generation SET spec = jsonb_set(spec, '{key}', refresh_key_v1.key) WHERE index_id = known_index;
+        PERFORM semantic.expose_v1(id) FROM semantic.generation WHERE index_id = known_index ORDER BY id;
+        PERFORM semantic.make_search_v1(known_index);
+        UPDATE semantic.job
+        SET state = 'pending', attempts = 0, error = NULL, available_at = now()
+        FROM semantic.generation
+        WHERE generation.index_id = known_index AND job.generation_id = generation.id
+          AND state = 'failed' AND error LIKE '%(SQLSTATE %)';
+    END
+    $body$
+    """,
     """
     CREATE FUNCTION semantic.register_index_v3(
         index_name text, index_source regclass, index_chunks regclass, index_receipts regclass,
@@ -828,7 +893,8 @@ def downgrade() -> None:
     op.execute("DROP PROCEDURE semantic.embed_query, semantic.embed_query_v1")
     op.execute("DROP FUNCTION semantic.close_schema_v1, semantic.due_schema_rights_v1, semantic.public_rights_v1")
     op.execute(
-        "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.make_search_v1, "
+        "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.refresh_key_v1, "
+        " semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
         "semantic.given_keys_v1, semantic.equal_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "

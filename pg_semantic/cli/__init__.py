@@ -19,6 +19,7 @@ from pg_semantic.cli import (
     generation,
     grants,
     index,
+    output,
     recall,
     retry,
     search,
@@ -36,43 +37,39 @@ app = typer.Typer(
     "130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # it cuts words to fit its frames
 )
 app.add_typer(database.app, name="db")
 app.add_typer(index.app, name="index")
-app.add_typer(generation.app, name="generation")
+app.add_typer(generation.app, name="generation", short_help="Change a semantic index with no outage.")
 app.add_typer(encoder.app, name="encoder")
-for command, function in (
-    ("worker", worker.worker),
-    ("search", search.search),
-    ("explain", explain.explain),
-    ("recall", recall.recall),
-    ("status", status.status),
-    ("doctor", doctor.doctor),
-    ("verify", verify.verify),
-    ("repair", verify.repair),
-    ("retry", retry.retry),
-    ("grants", grants.grants),
-    ("serve", serve.serve),
-    ("settings", settings.settings),
-    ("demo", demo.demo),
+for command, function, examples, summary in (
+    ("worker", worker.worker, worker.EXAMPLES, "Encode rows whose text changed, until told to stop."),
+    ("search", search.search, search.EXAMPLES, "Find the rows nearest in meaning to a text."),
+    ("explain", explain.explain, explain.EXAMPLES, "Show the plan of a search, and which indexes it uses."),
+    ("recall", recall.recall, recall.EXAMPLES, "Compare searches through the vector index with exact ones."),
+    ("status", status.status, status.EXAMPLES, "Show each semantic index: rows, failures, indexes, workers."),
+    ("doctor", doctor.doctor, doctor.EXAMPLES, "Find what is wrong with a database."),
+    ("verify", verify.verify, verify.VERIFY_EXAMPLES, "Compare every row's text with its vectors' provenance."),
+    ("repair", verify.repair, verify.REPAIR_EXAMPLES, "Repair what `verify` finds."),
+    ("retry", retry.retry, retry.EXAMPLES, "Take rows that failed back into the queue."),
+    ("grants", grants.grants, grants.EXAMPLES, "Open indexes to the roles that can read their tables."),
+    ("serve", serve.serve, serve.EXAMPLES, "Serve embeddings, reranking and searches over HTTP."),
+    ("settings", settings.settings, settings.EXAMPLES, "Show every setting: variable, value, default, meaning."),
+    ("demo", demo.demo, demo.EXAMPLES, "Load, encode and search 7,425 tldr pages."),
 ):
-    app.command(command)(function)
+    app.command(command, epilog=examples, short_help=summary)(function)
 
 
 def run() -> None:
-    """Runs the command line; an error of ours is one line on standard error."""
+    """Runs the command line; an error of ours is one line on standard error, wrapped on a terminal."""
     try:
         app()
     except errors.PgSemanticError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {_escape(str(error))}")
+        output.say(f"[red]error:[/] {output.escaped(error)}", to=Console(stderr=True, highlight=False))
         sys.exit(exit_code(error))
 
 
 def exit_code(error: errors.PgSemanticError) -> int:
     """What the process exits with for an error."""
     return 3 if isinstance(error, errors.DatabaseError) else 1
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

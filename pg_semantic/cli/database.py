@@ -16,15 +16,19 @@ _NOT_THERE = "The schema `semantic` is not there: run `pg-semantic db upgrade`."
 app = typer.Typer(help="The schema `semantic`: registry, jobs and functions.", no_args_is_help=True)
 
 
-@app.command(epilog="Example: pg-semantic db upgrade --dsn postgresql://app@localhost/shop")
-def upgrade(dsn: options.Dsn = None) -> None:
+@app.command(
+    short_help="Create the schema `semantic`, or bring it to this version.",
+    epilog=options.examples("pg-semantic db upgrade --dsn postgresql://app@localhost/shop"),
+)
+def upgrade(yes: options.Yes = False, dsn: options.Dsn = None) -> None:
     """Create the schema `semantic`, or bring it to this version; installs pgvector if the role may."""
+    del yes  # nothing is asked
     with options.engine(dsn) as engine:
         revision = history.upgrade(engine)
     output.say(f"The schema `semantic` is at revision {revision}.")
 
 
-@app.command(epilog="Example: pg-semantic db current --json")
+@app.command(epilog=options.examples("pg-semantic db current --json"))
 def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """Show the revision that the database is at."""
     with options.engine(dsn) as engine:
@@ -35,7 +39,10 @@ def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
         output.say(revision or _NOT_THERE)
 
 
-@app.command(epilog="Example: pg-semantic db check --json")
+@app.command(
+    short_help="Compare the schema with what this version makes.",
+    epilog=options.examples("pg-semantic db check --json"),
+)
 def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """Compare the schema with what this version makes; exit with 1 unless it is at the newest revision and unaltered.
 
@@ -73,10 +80,13 @@ def _verdict(found: Check) -> str:
             assert_never(found.state)
 
 
-@app.command(epilog="Example: pg-semantic db downgrade 0002 --yes")
+@app.command(
+    short_help="Bring the schema back to what an earlier version made.",
+    epilog=options.examples("pg-semantic db downgrade 0002 --yes"),
+)
 def downgrade(
     revision: Annotated[str, typer.Argument(help="The revision to go back to; `base` removes the schema.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Bring the schema back to what an earlier version made; stop the workers first.
@@ -90,9 +100,10 @@ def downgrade(
     output.say(f"The schema `semantic` is {f'at revision {reached}' if reached else 'removed'}.")
 
 
-@app.command(epilog="Example: pg-semantic db stop .demo")
-def stop(path: Path) -> None:
+@app.command(epilog=options.examples("pg-semantic db stop .demo"))
+def stop(path: Path, yes: options.Yes = False) -> None:
     """Stop the embedded server whose data is in PATH."""
+    del yes  # nothing is asked
     if not (path / "PG_VERSION").exists():
         raise errors.SettingsError(f"{path} has no embedded server's data.")
     embedded.stop(path)

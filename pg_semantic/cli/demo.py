@@ -19,6 +19,10 @@ from pg_semantic.search import Searcher
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 
+EXAMPLES = options.examples(
+    "pg-semantic demo --path /tmp/demo",
+)
+
 QUERIES = (
     "see which process is using a port",
     "undo my last commit but keep the changes",
@@ -35,10 +39,7 @@ _PSQL = "SELECT title, embedded_at FROM page JOIN page_semantic_receipt USING (i
 def demo(
     path: Annotated[Path, typer.Option(help="Folder of the embedded server's data.")] = Path(".demo"),
 ) -> None:
-    """Load 7,425 tldr pages, encode them, search them, edit one, and search again.
-
-    Example: `pg-semantic demo --path /tmp/demo`
-    """
+    """Load 7,425 tldr pages, encode them, search them, edit one, and search again."""
     with options.engine(f"embedded:{path}") as engine:
         _load(engine)
         output.say(f"[bold]2.[/] A worker encodes what is new, with {corpus.ENCODER}.")
@@ -95,4 +96,4 @@ def _say_next(path: Path, engine: sa.Engine) -> None:
         f'{psql} -c "{_PSQL}"',
         f"{program} db stop {shlex.quote(str(path))}",
     ):
-        output.console.print(f"  {line}", markup=False, soft_wrap=True)
+        output.verbatim(f"  {line}")

@@ -8,6 +8,12 @@ from pg_semantic import doctor as examining
 from pg_semantic.cli import options, output
 from pg_semantic.doctor import Finding
 
+EXAMPLES = options.examples(
+    "pg-semantic doctor",
+    "pg-semantic doctor --json",
+    "pg-semantic doctor --ignore long_transactions",
+)
+
 _FOUND = 1
 
 
@@ -28,8 +34,6 @@ def doctor(
     now; a warning will be. Reads catalogs and the schema `semantic`, changes nothing and takes milliseconds: run it as
     the workers' role, whose rights it examines too. Whether each vector is true to its row is for `pg-semantic verify`,
     and whether the schema itself was altered for `pg-semantic db check`.
-
-    Examples: `pg-semantic doctor`, `pg-semantic doctor --json`, `pg-semantic doctor --ignore long_transactions`
     """
     with options.engine(dsn) as engine:
         found = examining.examine(engine, ignore=ignore or (), long_seconds=long_seconds)
@@ -44,7 +48,5 @@ def doctor(
 def _print(found: list[Finding]) -> None:
     for finding in found:
         output.say(f"[bold]{finding.severity}[/] {output.escaped(f'{finding.check}: {finding.subject}')}")
-        output.say(output.escaped(f"  what:   {finding.what}"))
-        output.say(output.escaped(f"  why:    {finding.why}"))
-        output.say(output.escaped(f"  repair: {finding.repair}"))
+        output.record((("what", finding.what), ("why", finding.why), ("repair", finding.repair)), indent=2)
     output.say(f"{len(found)} findings." if found else "Nothing is wrong with this database.")

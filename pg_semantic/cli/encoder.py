@@ -20,7 +20,10 @@ _SAMPLE = 64
 Reference = Annotated[str, typer.Argument(help="A hub name, a folder, or hashed:N.")]
 
 
-@app.command(epilog="Example: pg-semantic encoder show sentence-transformers/all-MiniLM-L6-v2")
+@app.command(
+    short_help="Load an encoder, and show what computes it and how fast.",
+    epilog=options.examples("pg-semantic encoder show sentence-transformers/all-MiniLM-L6-v2"),
+)
 def show(reference: Reference, json: options.Json = False) -> None:
     """Load an encoder and show what computes it here, how fast, and its fingerprint."""
     found = facts.of(encoders.load(reference), list(itertools.islice(_pages(), _SAMPLE)))
@@ -32,8 +35,10 @@ def show(reference: Reference, json: options.Json = False) -> None:
 
 
 @app.command(
-    epilog="Example: pg-semantic encoder quantize sentence-transformers/all-MiniLM-L6-v2 ./minilm-int8 "
-    "--texts sample.txt"
+    short_help="Make an encoder that computes in int8.",
+    epilog=options.examples(
+        "pg-semantic encoder quantize sentence-transformers/all-MiniLM-L6-v2 ./minilm-int8 --texts sample.txt"
+    ),
 )
 def quantize(
     reference: Annotated[str, typer.Argument(help="The encoder to start from: a hub name or a folder.")],

@@ -15,9 +15,14 @@ from pg_semantic.search import Plan
 from pg_semantic.search.request import Mode
 from pg_semantic.spec import IndexSpec
 
+EXAMPLES = options.examples(
+    'pg-semantic explain article_semantic "log in again"',
+    'pg-semantic explain article_semantic "log in again" --mode hybrid --analyze',
+)
+
 
 def explain(
-    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
     text: Annotated[str, typer.Argument(help="What to look for.")],
     mode: Annotated[Mode, typer.Option(help="Rank by meaning, by words, or by both.")] = "dense",
     limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
@@ -26,11 +31,7 @@ def explain(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Show the plan of a search, whether it uses the vector index, and if not, why and what to do.
-
-    Examples: `pg-semantic explain article_semantic "log in again"`,
-    `pg-semantic explain article_semantic "log in again" --mode hybrid --analyze`
-    """
+    """Show the plan of a search, whether it uses the vector index, and if not, why and what to do."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         statement = _statement(declare.bind(spec), text, mode=mode, limit=limit)
@@ -62,7 +63,7 @@ def _vector(spec: IndexSpec, text: str) -> NDArray[Any]:
 
 
 def _print(plan: Plan) -> None:
-    output.console.print(str(plan), markup=False, soft_wrap=True)
+    output.verbatim(str(plan))
     used = {"vector index": plan.uses_vector_index, "index on words": plan.uses_lexical_index}
     output.table(("index", "used"), [(name, "yes" if is_used else "no") for name, is_used in used.items()])
     for sentence in (*plan.reasons, *plan.notes):

@@ -1,6 +1,7 @@
 """``pg-semantic generation``: change a semantic index with no outage, and go back at once."""
 
 import dataclasses
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +24,7 @@ app = typer.Typer(
 
 _COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "failed", "vector index", "bytes")
 
-Name = Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Name = Annotated[str, typer.Argument(help="The semantic index, by its name.")]
 
 
 class Copy(StrEnum):
@@ -41,7 +41,10 @@ class Kind(StrEnum):
     vector = "vector"
 
 
-@app.command(epilog="Example: pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small")
+@app.command(
+    short_help="Begin to build a changed copy of a semantic index.",
+    epilog=options.examples("pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small"),
+)
 def begin(
     name: Name,
     encoder: Annotated[str | None, typer.Option(help="A hub name, a folder, or hashed:N.")] = None,
@@ -56,7 +59,7 @@ def begin(
     m: Annotated[int | None, typer.Option(help="Edges of a node in the vector index.")] = None,
     ef_construction: Annotated[int | None, typer.Option(help="Candidates as the vector index is built.")] = None,
     lexical: Annotated[str | None, typer.Option(help="Text search configuration for BM25, or `none`.")] = None,
-    yes: Yes = False,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Begin to build a changed copy of a semantic index; workers fill it, and searches go on with the live one.
@@ -77,13 +80,17 @@ def begin(
         }
         target = dataclasses.replace(live.spec, **changes)
         _begin(engine, live, target, ask=not yes)
+    quoted = output.escaped(shlex.quote(live.qualified_name))
     output.say(
         f"{output.escaped(live.qualified_name)} (next) is begun. A running worker fills it; see how far it is with "
-        f"`pg-semantic generation status {live.name}`, then `pg-semantic generation switch {live.name}`."
+        f"`pg-semantic generation status {quoted}`, then `pg-semantic generation switch {quoted}`."
     )
 
 
-@app.command(epilog="Example: pg-semantic generation status article_semantic --json")
+@app.command(
+    short_help="Show the copies that semantic indexes have.",
+    epilog=options.examples("pg-semantic generation status article_semantic --json"),
+)
 def status(
     name: Annotated[str | None, typer.Argument(help="The semantic index. Default: all of them.")] = None,
     json: options.Json = False,
@@ -101,11 +108,15 @@ def status(
         output.table(_COLUMNS, [tuple(one.values()) for one in found])
 
 
-@app.command(epilog="Example: pg-semantic generation switch article_semantic --coverage 0.999")
+@app.command(
+    short_help="Make the copy that was built live.",
+    epilog=options.examples("pg-semantic generation switch article_semantic --coverage 0.999"),
+)
 def switch(
     name: Name,
     coverage: Annotated[float, typer.Option(help="Share of the rows that has to be current.", min=0, max=1)] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Switch whatever is missing.")] = False,
+    yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -114,36 +125,44 @@ def switch(
     Refused until all rows are current (those edited in the last minute count as such), none has failed, and the
     indexes are built. Compares every row, in pages, before it switches.
     """
+    del yes  # nothing is asked
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
         if not json:
             _warn(live.spec, chosen.spec)
         with progress.pages(engine, [chosen], shown=not json) as advance:
             generations.switch(engine, name, least=coverage, force=force, on_page=advance)
-    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: `pg-semantic generation rollback {name}`.")
+    back = f"`pg-semantic generation rollback {shlex.quote(name)}`"
+    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: {back}.")
 
 
-@app.command(epilog="Example: pg-semantic generation rollback article_semantic")
+@app.command(
+    short_help="Make the copy that was live before live again.",
+    epilog=options.examples("pg-semantic generation rollback article_semantic"),
+)
 def rollback(
     name: Name,
     drop_next: Annotated[
-        bool, typer.Option("--drop-next", help="Drop a copy that is being built: it is in the way.")
+        bool, typer.Option("--drop-next", help="Drop a copy that is being built, which is in the way; asks first.")
     ] = False,
+    yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Make the copy that was live before live again, in a moment; the other is kept true, as next."""
     with options.engine(dsn) as engine:
         chosen = generations.find(engine, name, "previous")
+        if drop_next and not yes:
+            typer.confirm(f"Drop {chosen.qualified_name} (next) and its vectors?", abort=True)
         generations.rollback(engine, name, drop_next=drop_next)
     _say(json, chosen, f"is live with {chosen.spec.encoder.reference} again.")
 
 
-@app.command(epilog="Example: pg-semantic generation drop article_semantic previous --yes")
+@app.command(epilog=options.examples("pg-semantic generation drop article_semantic previous --yes"))
 def drop(
     name: Name,
     copy: Annotated[Copy, typer.Argument(help="Which copy.")],
-    yes: Yes = False,
+    yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -159,7 +178,10 @@ def drop(
     _say(json, chosen, f"has no {copy.value} copy any more.")
 
 
-@app.command(epilog="Example: pg-semantic generation compare article_semantic --queries questions.txt --limit 10")
+@app.command(
+    short_help="Ask two copies the same queries, and compare the results.",
+    epilog=options.examples("pg-semantic generation compare article_semantic --queries questions.txt --limit 10"),
+)
 def compare(
     name: Name,
     queries: Annotated[Path | None, typer.Option(help="A file with a query on each line.")] = None,

@@ -8,6 +8,8 @@ from pg_semantic import database
 from pg_semantic.cli import options, output
 from pg_semantic.sync import rights
 
+EXAMPLES = options.examples("pg-semantic grants --dry-run", "pg-semantic grants")
+
 _NOT_SO = 1
 
 
@@ -22,8 +24,6 @@ def grants(
     rows that row-level security shows them; only the owner writes. A worker does this every minute.
 
     Exits with 1 when a statement could not be run, and with --dry-run when there is one to run.
-
-    Examples: `pg-semantic grants --dry-run`, `pg-semantic grants`
     """
     with options.installed(dsn) as engine, database.translated():
         found = rights.due(engine) if dry_run else [rights.close_schema(engine), *rights.follow(engine)]
@@ -38,8 +38,8 @@ def grants(
 def _print(found: list[rights.Rights]) -> None:
     for one in found:
         for statement in one.statements:
-            output.console.print(f"{statement};", markup=False, soft_wrap=True)
+            output.verbatim(f"{statement};")
         if one.trouble:
-            output.console.print(f"{one.index}: {one.trouble}", markup=False, soft_wrap=True)
+            output.say(output.escaped(f"{one.index}: {one.trouble}"))
         elif one.said:
-            output.console.print(one.said, markup=False, soft_wrap=True)
+            output.say(output.escaped(one.said))

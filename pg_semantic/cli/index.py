@@ -4,17 +4,20 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic import catalog, encoders, inspection, registry
+from pg_semantic import catalog, database, encoders, inspection, registry
 from pg_semantic.chunking import Chunking
 from pg_semantic.cli import options, output
 from pg_semantic.spec import EncoderSpec, Lexical
+from pg_semantic.sync import refresh as adapting
 
-app = typer.Typer(help="Create, list and drop semantic indexes of tables.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, refresh and drop semantic indexes of tables.", no_args_is_help=True)
 
 
 @app.command(
-    epilog="Example: pg-semantic index create article --columns title,body "
-    "--encoder sentence-transformers/all-MiniLM-L6-v2"
+    short_help="Make a table searchable by meaning.",
+    epilog=options.examples(
+        "pg-semantic index create article --columns title,body --encoder sentence-transformers/all-MiniLM-L6-v2"
+    ),
 )
 def create(
     table: Annotated[str, typer.Argument(help="The table, with its schema if not on the search path.")],
@@ -30,9 +33,14 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
     ] = Lexical().config,
+    rights_by: Annotated[
+        str | None, typer.Option(help="The column that the table's policies compare, as tenant_id: see docs/rights.md.")
+    ] = None,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Make a table searchable by meaning; `pg-semantic worker` then encodes its rows."""
+    """Make a table searchable by meaning; a `worker` then encodes its rows."""
+    del yes  # nothing is asked
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
@@ -45,16 +53,17 @@ def create(
                 encoder=described,
                 chunking=recipe,
                 lexical=None if lexical == "none" else Lexical(lexical),
+                rights_by=rights_by,
                 name=name,
             )
         inspection.create(engine, spec)
         said = inspection.rights(engine, spec)
     options.warn_of_prompts(described)
-    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: pg-semantic worker --once")
-    output.console.print(said, markup=False, soft_wrap=True)
+    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
+    output.say(output.escaped(said))
 
 
-@app.command("list", epilog="Example: pg-semantic index list --json")
+@app.command("list", epilog=options.examples("pg-semantic index list --json"))
 def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """List the semantic indexes of the database."""
     with options.installed(dsn) as engine, engine.connect() as connection:
@@ -68,10 +77,66 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
 
 
-@app.command(epilog="Example: pg-semantic index drop article_semantic --yes")
+@app.command(
+    short_help="Move a semantic index to another table.",
+    epilog=options.examples("pg-semantic index adopt article_semantic --yes"),
+)
+def adopt(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    table: Annotated[
+        str | None, typer.Argument(help="The table to move it to. Default: the one with the declared name.")
+    ] = None,
+    yes: options.Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Move a semantic index to another table, as one that was loaded beside the old one and took its name.
+
+    The table needs the same key and text columns. A worker then compares every row with its vectors: only text that
+    differs is encoded. The old table is left as it is, without triggers.
+    """
+    with options.installed(dsn) as engine:
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        if not yes:
+            typer.confirm(
+                f"Move {generation.qualified_name} to {table or 'the table with its declared name'}?", abort=True
+            )
+        moved_to = inspection.adopt(engine, generation, table)
+    output.say(
+        f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
+        "worker compares its rows: see pg-semantic status."
+    )
+
+
+@app.command(
+    short_help="Adapt a semantic index to a key that was altered.",
+    epilog=options.examples("pg-semantic index refresh article_semantic"),
+)
+def refresh(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    yes: options.Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Adapt a semantic index to a table whose key columns have another type or collation by now; nothing is re-encoded.
+
+    A worker does this by itself where it takes a moment. Tables that must be written again are locked meanwhile.
+    """
+    del yes  # nothing is asked
+    with options.installed(dsn) as engine, database.translated():
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        changed = adapting.refresh(engine, generation)
+    said = "has the key of its table now" if changed else "has the key of its table already"
+    output.say(f"Semantic index {output.escaped(generation.qualified_name)} {said}.")
+
+
+@app.command(
+    short_help="Drop a semantic index with all its vectors.",
+    epilog=options.examples("pg-semantic index drop article_semantic --yes"),
+)
 def drop(
     name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Drop a semantic index with all its vectors; the table itself is left as it is."""

@@ -19,6 +19,7 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")]
 QueryPrompt = Annotated[
     str | None, typer.Option(help="Put before queries, in place of the encoder's own prompt; '' for none.")
 ]
@@ -30,13 +31,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script inst
 
 def warn_of_prompts(encoder: EncoderSpec) -> None:
     """Says on standard error if an encoder looks like one that expects prompts and none is declared."""
-    if advice := encoder.advice:
+    if lacking := encoder.lacking:
         typer.echo(
-            f"Warning: {advice}".replace("query_prompt=", "--query-prompt ").replace(
-                "document_prompt=", "--document-prompt "
-            ),
+            f"Warning: encoder {encoder.reference!r} looks like {lacking.family}, which expects a prompt before texts, "
+            f"unless its own files name one. Give {lacking.options}, or '' for no prompt.",
             err=True,
         )
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: each example on a line of its own, which is never wrapped."""
+    heading = "Example:" if len(commands) == 1 else "Examples:"
+    return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])
 
 
 @contextlib.contextmanager

@@ -10,12 +10,17 @@ from pg_semantic import search as searching
 from pg_semantic.cli import options, output, progress
 from pg_semantic.search import ClassRecall, Report
 
+EXAMPLES = options.examples(
+    "pg-semantic recall article_semantic",
+    "pg-semantic recall article_semantic --sample 200 --min 0.95",
+)
+
 _TOO_LOW = 1
 _COLUMNS = ("filter", "queries", "recall", "from", "to", "short", "completed", "ms", "exact ms", "index")
 
 
 def recall(
-    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
     sample: Annotated[int, typer.Option(help="How many stored vectors to ask with.", min=1)] = 100,
     limit: Annotated[int, typer.Option(help="How many rows a search gives.", min=1)] = 10,
     seed: Annotated[int, typer.Option(help="Another number picks other vectors.")] = 0,
@@ -32,8 +37,6 @@ def recall(
     the medians. index: whether the planner uses the vector index at all.
 
     Asks with vectors of random chunks; changes nothing.
-
-    Examples: `pg-semantic recall article_semantic`, `pg-semantic recall article_semantic --sample 200 --min 0.95`
     """
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         bound = declare.bind(registry.find(session.connection(), index).spec)

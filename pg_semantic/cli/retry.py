@@ -8,19 +8,21 @@ from pg_semantic import database, jobqueue, registry
 from pg_semantic.cli import options, output
 from pg_semantic.sync import transaction
 
+EXAMPLES = options.examples(
+    "pg-semantic retry article_semantic",
+    "pg-semantic retry article_semantic --key 42 --key 43",
+)
+
 
 def retry(
-    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
     key: Annotated[
         list[str] | None, typer.Option(help="A row's key as `status` shows it; may be given again. Default: all.")
     ] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Take rows that failed for the last time back into the queue, of all generations, once their cause is mended.
-
-    Examples: `pg-semantic retry article_semantic`, `pg-semantic retry article_semantic --key 42 --key 43`
-    """
+    """Take rows that failed for the last time back into the queue, of all generations, once their cause is mended."""
     with options.engine(dsn) as engine, database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
         known = registry.copies(connection, index)

@@ -13,11 +13,16 @@ from pg_semantic.search import Hit, Options, Searcher
 from pg_semantic.search.request import Mode
 from pg_semantic.spec import IndexSpec
 
+EXAMPLES = options.examples(
+    'pg-semantic search article_semantic "how do I get back into my account" --limit 5',
+    'pg-semantic search article_semantic "error E1047" --mode hybrid',
+)
+
 _PASSAGE_WIDTH = 200
 
 
 def search(
-    index: Annotated[str, typer.Argument(help="The semantic index, as `pg-semantic index list` shows it.")],
+    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
     text: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
     limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
     offset: Annotated[int, typer.Option(help="How many to skip.", min=0)] = 0,
@@ -27,11 +32,7 @@ def search(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the rows nearest in meaning to a text; the table shows how passages begin, --json all of them.
-
-    Examples: `pg-semantic search article_semantic "how do I get back into my account" --limit 5`,
-    `pg-semantic search article_semantic "error E1047" --mode hybrid`
-    """
+    """Find the rows nearest in meaning to a text; the table shows how passages begin, --json all of them."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         lexical = mode == "lexical"

@@ -8,6 +8,11 @@ import typer
 from pg_semantic import database, errors, settings
 from pg_semantic.cli import logs, options
 
+EXAMPLES = options.examples(
+    "pg-semantic serve --dsn postgresql://app@localhost/shop",
+    "pg-semantic serve --encoder sentence-transformers/all-MiniLM-L6-v2 --port 9000",
+)
+
 
 def serve(
     encoder: Annotated[
@@ -23,9 +28,6 @@ def serve(
 
     Encoders are loaded before it listens. SIGTERM or Ctrl-C answers what was asked and exits. The key that callers
     send is PG_SEMANTIC_SERVICE_API_KEY.
-
-    Examples: `pg-semantic serve --dsn postgresql://app@localhost/shop`,
-    `pg-semantic serve --encoder sentence-transformers/all-MiniLM-L6-v2 --port 9000`
     """
     configured = settings.load(dsn=dsn, log_format=log_format)
     logs.configure(style=configured.log_format, level=logging.INFO)

@@ -3,12 +3,13 @@
 from pg_semantic import settings as configured
 from pg_semantic.cli import options, output
 
+EXAMPLES = options.examples(
+    "PG_SEMANTIC_BATCH_ROWS=64 pg-semantic settings",
+)
+
 
 def settings(json: options.Json = False) -> None:
-    """Show every setting: environment variable, value, default, meaning. Secrets are masked.
-
-    Example: `PG_SEMANTIC_BATCH_ROWS=64 pg-semantic settings`
-    """
+    """Show every setting: environment variable, value, default, meaning. Secrets are masked."""
     values = configured.load()
     if json:
         output.as_json({configured.variable(name): value for name, value in values.model_dump().items()})
@@ -25,5 +26,5 @@ def settings(json: options.Json = False) -> None:
     output.table(("variable", "value", "default", "meaning"), rows)
 
 
-def _shown(value: object) -> str:
-    return "" if value is None else str(value)
+def _shown(value: object) -> str | None:
+    return None if value is None else str(value)

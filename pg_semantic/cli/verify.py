@@ -15,6 +15,9 @@ from pg_semantic.sync import transaction
 from pg_semantic.sync import verify as verifying
 from pg_semantic.sync.verify import Report
 
+VERIFY_EXAMPLES = options.examples("pg-semantic verify", "pg-semantic verify article_semantic --json")
+REPAIR_EXAMPLES = options.examples("pg-semantic repair --dry-run", "pg-semantic repair article_semantic")
+
 _UNCLEAN = 1
 _COLUMNS = ("index", "rows", "waiting", "missing", "stale", "damaged", "encoder", "orphan", "failed", "uncaptured")
 
@@ -32,8 +35,6 @@ def verify(names: Names = None, keys: KeysShown = 10, json: options.Json = False
     tables without working triggers. Rows that wait for a worker are counted and are no fault.
 
     Reads all text inside the database, in pages; changes nothing.
-
-    Examples: `pg-semantic verify`, `pg-semantic verify article_semantic --json`
     """
     with options.engine(dsn) as engine:
         reports = _go_through(engine, names, keys=keys, shown=not json, step=verifying.verify)
@@ -55,8 +56,6 @@ def repair(
 
     It works in pages of a thousand rows, beside writers and workers. Failed rows are left for `pg-semantic retry`.
     --dry-run exits as `verify` does, with 1 when there is something to mend.
-
-    Examples: `pg-semantic repair --dry-run`, `pg-semantic repair article_semantic`
     """
     if dry_run:
         verify(names, keys=keys, json=json, dsn=dsn)

@@ -18,6 +18,12 @@ from pg_semantic.sync import signals
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 
+EXAMPLES = options.examples(
+    "pg-semantic worker --dsn postgresql://app@localhost/shop",
+    "pg-semantic worker --once --json",
+    "pg-semantic worker --devices all",
+)
+
 _INTERRUPTED = 130
 _GIVE_BACK_SECONDS = 5.0
 _STDIN = 0
@@ -45,9 +51,6 @@ def worker(
     SIGTERM or Ctrl-C finishes the rows in hand and exits; rows not finished in PG_SEMANTIC_DRAIN_SECONDS, or at a
     second signal, are given back at once. When the database goes away the worker waits for it, except with --once.
     Any number of workers may run; --devices starts several, and starts again those that die.
-
-    Examples: `pg-semantic worker --dsn postgresql://app@localhost/shop`, `pg-semantic worker --once --json`,
-    `pg-semantic worker --devices all`
     """
     if device and devices:
         raise typer.BadParameter("give --device or --devices, not both", param_hint="--devices")

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, errors
-from pg_semantic.doctor import pooler
+from pg_semantic.doctor import pooler, prompts
 from pg_semantic.doctor.checks import CHECKS, Check, Severity
 from pg_semantic.sync import transaction
 
@@ -46,7 +46,8 @@ def examine(engine: sa.Engine, *, ignore: Collection[str] = (), long_seconds: fl
         errors.SettingsError: ``ignore`` has a name that no check has.
         errors.DatabaseError: The database does not answer.
     """
-    known = [*(check.name for check in CHECKS), pooler.NAME]
+    others = (pooler, prompts)
+    known = [*(check.name for check in CHECKS), *(other.NAME for other in others)]
     if unknown := sorted(set(ignore).difference(known)):
         raise errors.SettingsError(f"No check is called {', '.join(unknown)}. The checks are: {', '.join(known)}.")
     with database.translated(), transaction.begin(engine) as connection:
@@ -54,8 +55,9 @@ def examine(engine: sa.Engine, *, ignore: Collection[str] = (), long_seconds: fl
         found = [
             finding for check in CHECKS if check.name not in ignore for finding in _run(connection, check, long_seconds)
         ]
-        if pooler.NAME not in ignore:
-            found += [Finding(pooler.NAME, "warning", *said) for said in pooler.findings(connection)]
+        for other in others:
+            if other.NAME not in ignore:
+                found += [Finding(other.NAME, "warning", *said) for said in other.findings(connection)]
     return found
 
 

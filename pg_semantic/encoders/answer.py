@@ -68,6 +68,8 @@ def vectors(answer: object, *, texts: int, dimensions: int | None, reference: st
         rows = [vector.numbers() for vector in data]
     except ValueError:  # pydantic's, base64's and numpy's
         raise errors.EncoderError(f"{who} answered with something other than vectors.") from None
+    if not all(len(row) for row in rows):
+        raise errors.EncoderError(f"{who} answered with an empty vector.")
     if len(rows) != texts:
         raise errors.EncoderError(f"{who} answered {len(rows)} vectors for {texts} texts.")
     order = _order([vector.index for vector in data])

@@ -34,8 +34,8 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
 
 def warn(reference: str, *, declared: Prompts, loaded: Prompts) -> None:
     """Logs a warning if an encoder looks like one that expects prompts and gets none."""
-    if advice := catalog.advice(reference, declared=declared, loaded=loaded):
-        log.warning("%s", advice, extra={"event": "prompt_missing", "encoder": reference})
+    if lacking := catalog.lacking(reference, declared=declared, loaded=loaded):
+        log.warning("%s", lacking.advice, extra={"event": "prompt_missing", "encoder": reference})
 
 
 def _apply(transformer: "SentenceTransformer", task: str, *, declared: str | None, known: str | None) -> str:

@@ -47,7 +47,7 @@ class RemoteEncoder:
         self._concurrency = settings.remote_concurrency
         threads = functools.partial(ThreadPoolExecutor, self._concurrency, thread_name_prefix="remote-encoder")
         self._threads = PerProcess(threads)
-        prompt = self._sent.document or ""
+        prompt = self.document_prompt or ""  # its tokens are read, whoever puts it there
         self._ruler = (
             TokenizerRuler.load(endpoint.tokenizer, prompt=prompt)
             if endpoint.tokenizer
@@ -63,15 +63,15 @@ class RemoteEncoder:
         prompts: Prompts,
         settings: Settings,
     ) -> "RemoteEncoder":
-        """Asks the server for a vector; fewer ``dimensions`` than it has are asked for by number.
+        """Asks the server for a vector; other ``dimensions`` than it has by itself are asked for by number.
 
         Raises `errors.EncoderUnavailable` when the server can not be used, `errors.EncoderError` for what is no answer,
         `errors.EncoderMismatch` when the server has other ``prompts``.
         """
         server = Server(reference, settings)
         found = server.open()
-        if dimensions is not None and dimensions < found:
-            found = server.narrow(dimensions) or found
+        if dimensions is not None and dimensions != found:
+            found = server.resize(dimensions) or found
         server.look_up_fingerprint()
         encoder = cls(server, dimensions=found, prompts=prompts, settings=settings)
         if server.fingerprint is None:
@@ -141,7 +141,7 @@ class RemoteEncoder:
         if size < self._batch:
             self._batch = size
             log.warning(
-                "%s: its server reads %d texts in a request and refuses more. %s=%d spares finding that out.",
+                "%s: its server does not give the vectors of more than %d texts at once; %s=%d spares finding out.",
                 self.reference,
                 size,
                 variable("remote_batch"),
@@ -179,7 +179,7 @@ def _sent(server: Server, prompts: Prompts) -> Prompts:
 
 def _fingerprint(server: Server, dimensions: int, *, sent: Prompts, known: Prompts) -> str:
     """What the server says it is, if no more than that decides the vectors of documents."""
-    if server.fingerprint and not sent.document and server.narrowed_to is None:
+    if server.fingerprint and not sent.document and server.resized_to is None:
         return server.fingerprint
     prompts = sent if server.fingerprint else known  # the server's fingerprint has its own prompts in it
     identity = {

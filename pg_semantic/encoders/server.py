@@ -52,8 +52,8 @@ class Server:
         self.name = self.endpoint.model or reference
         self.fingerprint: str | None = None
         self.prompts = Prompts()  # that it puts before texts itself, as far as it says so
-        self.narrowed_to: int | None = None
-        self._narrowing: Mapping[str, int] = {}
+        self.resized_to: int | None = None
+        self._resizing: Mapping[str, int] = {}
         self._way = _ways(self.endpoint.url)[0]
         self._most_retries = settings.remote_retries
         self._retries = min(self._most_retries, _PROBE_RETRIES)
@@ -125,12 +125,12 @@ class Server:
             return True
         return False
 
-    def narrow(self, dimensions: int) -> int | None:
-        """Has vectors truncated by the server from now on; how many dimensions they have, None if it refuses to."""
+    def resize(self, dimensions: int) -> int | None:
+        """Has the server make vectors of so many dimensions from now on; how many they have, None if it refuses to."""
         found = None
-        self.narrowed_to = dimensions
+        self.resized_to = dimensions
         for name in _DIMENSIONS:
-            self._narrowing = {name: dimensions}
+            self._resizing = {name: dimensions}
             try:
                 found = len(self.encode([_PROBE])[0])
             except errors.EncoderUnavailable:
@@ -172,7 +172,7 @@ class Server:
     def _ask(self, texts: Sequence[str], *, retries: int, kind: Kind = "document", plain: bool = False) -> object:
         body: dict[str, Any] = {"input": list(texts), "model": self.name, **self._way.format}
         if not plain:
-            body |= self._narrowing
+            body |= self._resizing
         if self.fingerprint:  # of servers, only our own service says it
             body |= {"input_type": kind, "truncate": True}
         client = self._clients.get().with_options(max_retries=retries)

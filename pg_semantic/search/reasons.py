@@ -57,6 +57,15 @@ _LEXICAL_SMALL = (
     "With {total} rows, looking at every row's words is expected to cost less than the index {index}. "
     "It is used when there are more."
 )
+_LEXICAL_HIDDEN = (
+    "Row-level security applies to this role, and Postgres applies policies before it matches words: the index {index} "
+    "cannot be used."
+)
+_RIGHTS = {
+    "source": "Row-level security: policies ask the table for each row. Where they compare one column, declare it as "
+    "rights_by (docs/rights.md).",
+    "local": "Row-level security: policies look at columns that chunks and receipts have.",
+}
 _NOT_SEMANTIC = "The statement has no semantic index in it."
 _BY_WORDS = "The statement ranks by words alone, so it needs no vector index."
 _OLD_PGVECTOR = "pgvector {version} has known faults in its indexes: install 0.8.4 or later, then REINDEX {index}."
@@ -114,13 +123,15 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
             yield from _uncounted(connection, subject)
     for index in subject.lexical_indexes:
         if index.name not in used:
-            yield from _of_state(connection, index) or [
-                _LEXICAL_SMALL.format(total=_rows(connection, index), index=index.name)
-            ]
+            hidden = index.table is not None and _rights(connection, index.table) is not None
+            reason = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
+            yield from _of_state(connection, index) or [reason.format(total=_rows(connection, index), index=index.name)]
 
 
 def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
-    """What else to know of the server, for a statement that walks a vector index."""
+    """What else to know: of row-level security, and of the server for a statement that walks a vector index."""
+    kinds = (_rights(connection, table) for table in subject.tables)
+    yield from dict.fromkeys(_RIGHTS[kind] for kind in kinds if kind in _RIGHTS)
     if not subject.walks:
         return
     version = connection.execute(sql.statement("plan", "server")).one().pgvector
@@ -181,6 +192,13 @@ def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) ->
     left = max((step["Plan Rows"] for step in steps if _sorts_by_distance(step)), default=total)
     filtered = left < total * _SHARE_WITHOUT_FILTER
     yield _FILTERED.format(left=left, total=total) if filtered else _SMALL.format(total=total)
+
+
+def _rights(connection: sa.Connection, table: sa.Table) -> str | None:
+    """How a table hides rows from the role that asks; None where it does not."""
+    binds = {"name": database.qualified_name(table.schema, table.name)}
+    kind: str | None = connection.scalar(sql.statement("plan", "rights"), binds)
+    return kind
 
 
 def _uncounted(connection: sa.Connection, subject: Subject) -> Iterator[str]:

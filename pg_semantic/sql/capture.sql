@@ -4,6 +4,39 @@
 -- Makes that function, once the registry knows which columns the text of a row is made of.
 SELECT semantic.watch_v1($name, $source, $function_name, $statement)
 
+-- name: watch_replica
+-- Makes the function of the row trigger, with the same columns.
+SELECT semantic.watch_v1($name, $source, $function_name, $statement)
+
+-- name: replica_body
+-- What the row trigger marks: rows that another server, or a session in the role of a replica, has changed. No foreign
+-- key follows these, so a row whose key changed is marked by both keys. A column that is gone must not stop the
+-- subscription: all rows are looked at again once the index fits its table.
+DECLARE
+    old_rows ALIAS FOR old;
+    new_rows ALIAS FOR new;
+    marked text[];
+BEGIN
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            marked := ARRAY[$new_key];
+        ELSIF TG_OP = 'DELETE' THEN
+            marked := ARRAY[$old_key];
+        ELSIF ($new_key) COLLATE "C" <> ($old_key) COLLATE "C" THEN
+            marked := ARRAY[$old_key, $new_key];
+        ELSIF (/*new_text*/) IS DISTINCT FROM (/*old_text*/) THEN
+            marked := ARRAY[$new_key];
+        END IF;
+    EXCEPTION WHEN undefined_column THEN
+        marked := ARRAY[NULL];
+    END;
+    INSERT INTO semantic.mark (generation_id, key)
+    SELECT generation.id, marked_row.key
+    FROM unnest(CAST('/*generations*/' AS integer[])) AS generation (id)
+    CROSS JOIN unnest(marked) AS marked_row (key);
+    RETURN NULL;
+END
+
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
 -- Without JIT: a plan made for a large statement would be compiled again for every small one after it.
@@ -38,7 +71,7 @@ BEGIN
         END IF;
     EXCEPTION WHEN undefined_column THEN
         INSERT INTO semantic.mark (generation_id)
-        SELECT generation.id FROM (VALUES /*generations*/) AS generation (id);
+        SELECT generation.id FROM (VALUES /*generation_rows*/) AS generation (id);
         RETURN NULL;
     END;
     IF TG_OP = 'INSERT' THEN
@@ -56,14 +89,14 @@ END
 INSERT INTO semantic.mark (generation_id, key, priority)
         SELECT generation.id, marked.key, marked.priority
         FROM (SELECT $new_key AS key, $priority AS priority FROM new_rows) AS marked
-        CROSS JOIN (VALUES /*generations*/) AS generation (id);
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: deleted
 -- Marks all deleted rows.
 INSERT INTO semantic.mark (generation_id, key, priority)
         SELECT generation.id, marked.key, marked.priority
         FROM (SELECT $old_key AS key, $priority AS priority FROM old_rows) AS marked
-        CROSS JOIN (VALUES /*generations*/) AS generation (id);
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: updated
 -- Marks the rows whose text changed; all rows if any of them came to have a new key, since chunks have moved with the
@@ -89,7 +122,7 @@ WITH changed AS MATERIALIZED (
                 SELECT $new_key FROM new_rows WHERE (SELECT moved FROM any_row)
             ) AS changed_row
         ) AS marked
-        CROSS JOIN (VALUES /*generations*/) AS generation (id);
+        CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: priority
 -- Edits go first, and a bulk change is none: what a statement marks beyond a thousand rows is worked off as backfill.
@@ -101,14 +134,14 @@ SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
 -- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
--- who write: a DELETE goes on to chunks and receipts.
+-- who write: a DELETE goes on to receipts and chunks.
 SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
     SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
-) || ARRAY[$chunks, $receipts])
+) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
--- Takes the triggers with it.
-DROP FUNCTION IF EXISTS $function() CASCADE
+-- Takes the triggers with them.
+DROP FUNCTION IF EXISTS $function(), $replica() CASCADE
 
 -- name: hang
 -- Hangs the function on the source and on every partition of it.

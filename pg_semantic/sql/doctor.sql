@@ -20,16 +20,16 @@ WHERE extname = 'vector'
       < greatest(ARRAY[0, 8, 4], CAST(string_to_array(default_version, '.') AS integer[]))
 
 -- name: search_path
--- Statements that name the types or operators of pgvector need its schema on the search path.
+-- Statements that name the types or operators of pgvector need its schema on the search path that the role begins with.
 SELECT 'role ' || quote_ident(current_user) AS subject,
-       format('pgvector is in schema %I, and search_path is %s', nspname, current_setting('search_path')) AS what,
-       format(
-           'ALTER DATABASE %I SET search_path = %s;', current_database(),
-           concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(nspname))
-       ) AS repair
+       format('pgvector is in schema %I, and search_path is %s', nspname, reset_val) AS what,
+       format('ALTER DATABASE %I SET search_path = %s;', current_database(),
+              concat_ws(', ', nullif(reset_val, ''), quote_ident(nspname))) AS repair
 FROM pg_extension
 JOIN pg_namespace ON pg_namespace.oid = extnamespace
-WHERE extname = 'vector' AND NOT extnamespace = ANY (CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[]))
+JOIN pg_settings ON pg_settings.name = 'search_path'
+WHERE extname = 'vector' AND nspname <> 'pg_catalog'
+  AND NOT ARRAY[quote_ident(nspname), nspname] && regexp_split_to_array(reset_val, '\s*,\s*')
 
 -- name: collation_version
 -- An operating system that sorts otherwise than when a text index was made leaves rows that the index does not find.
@@ -183,27 +183,32 @@ WHERE NOT (has_schema_privilege(proowner, 'semantic', 'USAGE')
            AND has_table_privilege(proowner, 'semantic.mark', 'INSERT'))
 
 -- name: foreign_keys
--- Chunks and receipts go with their row by a foreign key, which CASCADE takes along when a partition is dropped.
+-- Chunks and receipts go with their row by a foreign key, which CASCADE takes along when a partition is dropped. It is put
+-- back without a look at the rows, which is quick, and validated by a statement that no writer waits for.
 SELECT semantic_index.name AS subject,
-       format('%s has no foreign key to %s that deletes its rows', part.relation, semantic_index.source) AS what,
-       format(
-           'ALTER TABLE %1$s ADD FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) ON DELETE CASCADE ON UPDATE CASCADE;',
-           part.relation, key.names, semantic_index.source
-       ) AS repair
+       CASE WHEN conname IS NULL
+            THEN format('%s has no foreign key to %s that deletes its rows', part.relation, semantic_index.source)
+            ELSE format('foreign key %I of %s is not validated', conname, part.relation) END AS what,
+       CASE WHEN conname IS NULL THEN format(
+           'SET lock_timeout = ''200ms''; ALTER TABLE %1$s ADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
+           'ON DELETE CASCADE ON UPDATE CASCADE NOT VALID; RESET lock_timeout; ',
+           part.relation, key.names, semantic_index.source, made.name
+       ) ELSE '' END
+       || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', part.relation, coalesce(conname, made.name)) AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
-CROSS JOIN LATERAL (VALUES (chunks), (receipts)) AS part (relation)
+CROSS JOIN LATERAL (VALUES (chunks, '_chunk_row'), (receipts, '_receipt_row')) AS part (relation, suffix)
+CROSS JOIN LATERAL (SELECT CAST('semantic_' || generation.id || part.suffix AS name) AS name) AS made
 CROSS JOIN LATERAL (
     SELECT string_agg(quote_ident(value ->> 'name'), ', ' ORDER BY number) AS names
     FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS named (value, number)
 ) AS key
+LEFT JOIN pg_constraint
+    ON contype = 'f' AND conrelid = part.relation AND confrelid = semantic_index.source
+   AND confdeltype = 'c' AND confupdtype = 'c' AND conparentid = 0
 WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
   AND EXISTS (SELECT FROM pg_class WHERE oid = part.relation)
-  AND NOT EXISTS (
-      SELECT FROM pg_constraint
-      WHERE contype = 'f' AND conrelid = part.relation AND confrelid = semantic_index.source
-        AND confdeltype = 'c' AND confupdtype = 'c'
-  )
+  AND convalidated IS NOT TRUE
 
 -- name: columns
 -- Text columns that an index reads and its table no longer has.
@@ -395,3 +400,13 @@ WHERE EXISTS (SELECT FROM pg_class AS kept WHERE kept.oid IN (chunks, receipts))
 -- Which process answers, and the statement timeout that a session of this role begins with, in milliseconds.
 SELECT pg_backend_pid() AS pid, quote_ident(current_user) AS role,
        (SELECT CAST(reset_val AS integer) FROM pg_settings WHERE name = 'statement_timeout') AS statement_timeout
+
+-- name: prompts
+-- The encoders of every index as they are declared, and once they were loaded with the prompts that they have.
+SELECT format('index %s', semantic_index.name) AS subject, semantic_index.name, generation.spec -> 'encoder' AS encoder,
+       encoder.fingerprint IS NOT NULL AS is_loaded, encoder.query_prompt, encoder.document_prompt
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+JOIN semantic.encoder ON encoder.id = generation.encoder_id
+WHERE generation.role = 'live'
+ORDER BY semantic_index.id

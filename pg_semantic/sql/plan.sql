@@ -8,3 +8,12 @@ SELECT current_setting('enable_indexscan')::boolean AS may_scan,
 -- name: rows
 -- How many rows the planner takes a table to have; -1 when nobody has counted them.
 SELECT reltuples FROM pg_class WHERE oid = to_regclass(:name)
+
+-- name: rights
+-- How a table of a semantic index hides rows from the role that asks; nothing where it hides none from it.
+SELECT semantic.rights_kind_v1(generation.id)
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+WHERE row_security_active(semantic_index.source) AND to_regclass(:name) IN (
+    chunks, receipts, to_regclass('semantic.chunks_' || generation.id), to_regclass('semantic.receipts_' || generation.id)
+)

@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, errors, jobqueue, sql
+from pg_semantic import database, errors, jobqueue, sessions, sql
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
@@ -46,7 +46,7 @@ class Builder:
         self.failed: dict[int, errors.DatabaseError] = {}
         self._again_at: dict[int, float] = {}
         self._closing = False
-        self._ready: set[int] = set()
+        self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
 
     def tend(self, generation: Generation, *, draining: bool = False) -> bool:
@@ -61,12 +61,12 @@ class Builder:
             self._building.result()
         if self._is_put_off(generation.id, draining=draining):
             return True
-        if generation.id in self._ready and not self._is_time_to_look(generation.id, draining=draining):
+        if generation in self._ready and not self._is_time_to_look(generation.id, draining=draining):
             return True
         stored = generation.stored
         with transaction.begin(self._engine) as connection:
             outdated = self._is_outdated(connection, generation, draining=draining)
-            missing = self._missing(connection, generation.id, stored)
+            missing = self._missing(connection, generation, stored)
             few = not missing or self._few_wait(connection, generation.id)
         if not outdated and (not missing or not few):
             return not missing
@@ -82,7 +82,7 @@ class Builder:
         if draining:
             return generation_id in self.failed
         now = time.monotonic()
-        if generation_id not in self._again_at and generation_id not in self._ready:
+        if generation_id not in self._again_at:
             with transaction.begin(self._engine) as connection:
                 self._again_at[generation_id] = now + trouble.put_off(connection, generation_id, "build")
         return now < self._again_at.get(generation_id, 0.0)
@@ -109,13 +109,13 @@ class Builder:
     def _is_time_to_look(self, generation_id: int, *, draining: bool) -> bool:
         return draining or time.monotonic() >= self._look_at.get(generation_id, 0.0)
 
-    def _missing(self, connection: sa.Connection, generation_id: int, tables: Tables) -> list[sa.Index]:
+    def _missing(self, connection: sa.Connection, generation: Generation, tables: Tables) -> list[sa.Index]:
         """The indexes that are not there yet and can be built."""
-        if generation_id in self._ready or not indexes.has_vectors(connection, tables):
+        if generation in self._ready or not indexes.has_vectors(connection, tables):
             return []
         missing = [index for index in tables.late_indexes if indexes.state(connection, index) != "ready"]
         if not missing:
-            self._ready.add(generation_id)
+            self._ready.add(generation)
         return missing
 
     def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:
@@ -165,9 +165,11 @@ class Builder:
     def _build_index(self, generation: Generation, index: sa.Index) -> None:
         with contextlib.closing(self._engine.connect()) as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            if _is_ours_alone(connection):
+            driver: Any = connection.connection.driver_connection
+            if sessions.is_ours_alone(driver):
                 connection.detach()  # what is set here ends with it
                 connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
+                connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
             with _notices_told(connection, generation):
                 indexes.ensure(connection, index)
 
@@ -196,10 +198,3 @@ def _notices_told(connection: sa.Connection, generation: Generation) -> Iterator
         yield
     finally:
         driver.remove_notice_handler(tell)
-
-
-def _is_ours_alone(connection: sa.Connection) -> bool:
-    """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
-    driver = connection.connection.driver_connection
-    greeted_by = driver.info.backend_pid if isinstance(driver, psycopg.Connection) else None
-    return connection.scalar(sa.select(sa.func.pg_backend_pid())) == greeted_by

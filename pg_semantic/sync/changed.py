@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import keys, schema
+from pg_semantic import keys, registry, schema
 from pg_semantic.jobqueue import Job
 from pg_semantic.schema import Tables
 from pg_semantic.sync import isolation, transaction
@@ -109,10 +109,12 @@ def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: 
     )
     of_key = {job.key: job for job in jobs}
     with transaction.begin(engine) as connection:
-        return [
-            Changed(of_key[key], tuple(identity), text, octets, source_hash, synced)
-            for key, text, octets, source_hash, synced, *identity in connection.execute(statement)
-        ]
+        found = list(connection.execute(statement))
+        registry.require_named(connection, tables)
+    return [
+        Changed(of_key[key], tuple(identity), text, octets, source_hash, synced)
+        for key, text, octets, source_hash, synced, *identity in found
+    ]
 
 
 def _one_job_each(changed: Iterable[Changed]) -> list[Changed]:

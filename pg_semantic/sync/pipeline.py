@@ -6,6 +6,7 @@ ever more than a batch ahead.
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import threading
@@ -14,22 +15,24 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue
 from pg_semantic.encoders import Encoder
-from pg_semantic.jobqueue import Job, Ready
+from pg_semantic.jobqueue import Claim, Job, Ready
 from pg_semantic.settings import Settings
-from pg_semantic.sync import backfill, encode, source, store, transaction
+from pg_semantic.sync import encode, source, store, transaction
+from pg_semantic.sync.backfill import Backfill
 from pg_semantic.sync.batch import LONG_CHARACTERS, Batch
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.changed import Room
 from pg_semantic.sync.inhand import InHand
 from pg_semantic.sync.memory import Memory
 from pg_semantic.sync.pace import Pace
+from pg_semantic.sync.refresh import Adapting
 from pg_semantic.sync.roster import Roster, Served
 from pg_semantic.sync.rota import Rota
 
@@ -74,11 +77,16 @@ class Pipeline:
         self._reporting = threading.Lock()
         self._threads: ThreadPoolExecutor  # one reads, one encodes, one writes
         self._reading: Future[Batch | None]
+        self._read_on: Callable[[], Future[Batch | None]]
+        self._turn: Ready | None = None  # what is being read
+        self._current: Ready | None = None  # what is being encoded, or was just before
         self._watch: sa.Connection  # of the reading thread
         self._lookout: sa.Connection  # of the thread that waits for the encoder
         self._worked_at = time.monotonic()
+        self._adapting = Adapting(engine)
         self._rota = Rota()
         self._memory = Memory()
+        self._backfill = Backfill(engine)
         self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row was gone or had another key when written
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
@@ -87,27 +95,23 @@ class Pipeline:
         with self._watching(), ThreadPoolExecutor(3) as self._threads:
             threads = self._threads
             writing: Future[None] | None = None
-
-            def read_on() -> Future[Batch | None]:
-                return threads.submit(self._read, builder)
-
-            self._reading = read_on()
+            self._read_on = lambda: threads.submit(self._read, builder)
+            self._reading = self._read_on()
             while not stop.is_set():
                 check()
-                batch = self._seen_to_edits(self._reading)
+                batch = self._seeing_to_edits(self._reading)
                 if batch is None:
-                    _finished(writing)
+                    self._seeing_to_edits(writing)
                     writing = None
                     if once and self._drained(builder):
                         return
                     if not (once and builder.wait(_LOOK_SECONDS)):
                         stop.wait(self._pause())
-                    self._reading = read_on()
+                    self._reading = self._read_on()
                     continue
-                self._reading = read_on()
-                encoded = self._encode(batch, read_on)
-                if writing is not None:
-                    self._seen_to_edits(writing, beside=batch, read_on=read_on)
+                self._reading = self._read_on()
+                encoded = self._encode(batch)
+                self._seeing_to_edits(writing)
                 writing = threads.submit(self._write, batch, self._in_hand.locks) if encoded else None
             _finished(writing)
             self._reading.result()
@@ -121,19 +125,20 @@ class Pipeline:
 
     def _read(self, builder: Builder) -> Batch | None:
         """The next batch, of the generation whose turn it is."""
+        self._turn = None
         with transaction.unless_busy():
             self._in_hand.give_back_left()
-        refreshed = self._roster.refresh()
+        refreshed = self._roster.refresh(at_once=self._adapting.look())
         for number, served in self._roster.served.items():
             if not served.generation.backfilled:
-                self._guarded(number, functools.partial(backfill.advance, self._engine, served.tables, number))
+                self._guarded(number, functools.partial(self._backfill.advance, served.tables, number))
             elif refreshed:
                 self._guarded(number, functools.partial(builder.tend, served.generation))
         waiting = self._ready(self._watch)
         self._roster.settle({one.generation_id for one in waiting})
         if not waiting:
             return None
-        turn = self._rota.pick(waiting)
+        self._turn = turn = self._rota.pick(waiting)
         return self._taken(turn, Room(self._paces[turn.generation_id].characters, self._settings.batch_bytes))
 
     def _ready(self, connection: sa.Connection) -> list[Ready]:
@@ -157,21 +162,13 @@ class Pipeline:
         if claim is None:
             return None
         try:
-            batch = source.read(
-                self._engine,
-                served.tables,
-                claim,
-                ruler=served.encoder,
-                room=room,
-                sisters=self._roster.sisters(served),
-            )
-            if batch.later:
-                store.give_back(self._engine, claim, batch.later, at_once=True)
-            if batch.long:
-                store.give_back(self._engine, claim, batch.long)
+            batch, rows = source.look(self._engine, served.tables, claim, room=room)
+            self._leave(batch, claim)
             if not batch.claim.jobs:
-                self._in_hand.give_back(claim)
                 return None
+            if room.longest is None and any(row.characters > LONG_CHARACTERS for row in rows):
+                self._turn = _let_all_pass(turn)
+            source.cut(self._engine, batch, rows, ruler=served.encoder, sisters=self._roster.sisters(served))
         except exc.DBAPIError as error:
             if not database.is_connection_lost(error):
                 with transaction.unless_busy():
@@ -180,20 +177,31 @@ class Pipeline:
         pace.learn_length(len(batch.claim.jobs), batch.characters)
         return batch
 
+    def _leave(self, batch: Batch, claim: Claim) -> None:
+        """Gives back the rows that a batch has no room for; those too long for it are not taken on for a moment."""
+        if batch.later:
+            store.give_back(self._engine, claim, batch.later, at_once=True)
+        if batch.long:
+            store.give_back(self._engine, claim, batch.long)
+        if not batch.claim.jobs:
+            self._in_hand.give_back(claim)
+
     def _pause(self) -> float:
         """Seconds until jobs are looked for again."""
         quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
         return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
 
-    def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> bool:
+    def _encode(self, batch: Batch) -> bool:
         """Whether the encoder could be used; edits that come meanwhile are seen to beside it."""
+        current = Ready(batch.claim.generation_id, batch.claim.priority)
+        self._current = _let_all_pass(current) if batch.is_long else current
         self._memory.lend(batch)
         characters = sum(len(text) for text in batch.missing().values())
         started = time.monotonic()
 
         def beside() -> None:
             encoding = self._threads.submit(encode.encode, batch, self._encoder(batch))
-            self._seen_to_edits(encoding, beside=batch, read_on=read_on)
+            self._seeing_to_edits(encoding)
 
         encoded = self._settled(batch, beside)
         self._worked_at = time.monotonic()
@@ -218,30 +226,22 @@ class Pipeline:
             self._in_hand.give_back(batch.claim)
         return False
 
-    def _seen_to_edits(
-        self,
-        stage: Future[R],
-        *,
-        beside: Batch | None = None,
-        read_on: Callable[[], Future[Batch | None]] | None = None,
-    ) -> R:
-        """What a stage gives, however long it takes: edits that are more urgent than a batch are seen to meanwhile."""
-        while not wait([stage], _LOOK_SECONDS).done:
-            self._let_pass(beside, read_on)
-        return stage.result()
+    def _seeing_to_edits(self, stage: Future[R] | None) -> R | None:
+        """What a stage gives, however long it takes: more urgent edits than those in hand are seen to meanwhile."""
+        while stage is not None and not wait([stage], _LOOK_SECONDS).done:
+            in_hand = self._turn if stage is self._reading else self._current
+            if in_hand is not None:
+                self._let_pass(in_hand, stage)
+        return stage.result() if stage else None
 
-    def _let_pass(self, batch: Batch | None, read_on: Callable[[], Future[Batch | None]] | None) -> None:
+    def _let_pass(self, in_hand: Ready, stage: Future[Any]) -> None:
         """Sees to edits that came while a stage is busy, whether or not they have been read ahead."""
-        edits = self._reading.result() if read_on and self._reading.done() else None
-        if (
-            read_on
-            and edits
-            and not edits.is_long
-            and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch)
-        ):
-            self._reading = read_on()
+        edits = self._reading.result() if stage is not self._reading and self._reading.done() else None
+        ahead = edits and not edits.is_long and Ready(edits.claim.generation_id, edits.claim.priority)
+        if ahead and _is_urgent(ahead, in_hand):
+            self._reading = self._read_on()
         else:
-            edits = self._look_out(batch)
+            edits = self._look_out(in_hand)
         if edits is not None:
             self._memory.lend(edits)
             if self._settled(edits, functools.partial(encode.encode, edits, self._encoder(edits))):
@@ -250,9 +250,9 @@ class Pipeline:
     def _encoder(self, batch: Batch) -> Encoder:
         return self._roster.encoder(batch.tables.spec.encoder.id)
 
-    def _look_out(self, batch: Batch | None) -> Batch | None:
-        """Some edits that are more urgent than the batch in hand, if there is one."""
-        urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, batch)]
+    def _look_out(self, in_hand: Ready) -> Batch | None:
+        """Some edits that are more urgent than those in hand."""
+        urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, in_hand)]
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
@@ -322,10 +322,14 @@ class Pipeline:
         return generation.backfilled and not waiting and builder.tend(generation, draining=True)
 
 
-def _is_urgent(one: Ready, batch: Batch | None) -> bool:
-    """Whether something goes before the rest of a batch: edits before backfill, another index's edits, a long row."""
-    is_last = batch is not None and batch.claim.priority == jobqueue.EDIT and not batch.is_long
-    before = batch is None or not is_last or one.generation_id != batch.claim.generation_id
+def _let_all_pass(in_hand: Ready) -> Ready:
+    """A turn as backfill has it: edits of the same index pass a long row too."""
+    return dataclasses.replace(in_hand, priority=jobqueue.BACKFILL)
+
+
+def _is_urgent(one: Ready, in_hand: Ready) -> bool:
+    """Whether something goes before what is in hand: edits before backfill, and before edits of another index."""
+    before = in_hand.priority != jobqueue.EDIT or one.generation_id != in_hand.generation_id
     return one.priority == jobqueue.EDIT and before
 
 

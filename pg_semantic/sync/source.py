@@ -31,27 +31,38 @@ def read(
     room: Room = Room(),  # noqa: B008 - frozen
     sisters: Sequence[Tables] = (),
 ) -> Batch:
-    """Reads the claimed rows, cuts their text into chunks and compares these with what is stored.
+    """`look`, then `cut`."""
+    batch, rows = look(engine, tables, claim, room=room)
+    cut(engine, batch, rows, ruler=ruler, sisters=sisters)
+    return batch
 
-    Rows that there is no ``room`` for are left for later, those that are too long for it by themselves. Vectors of
-    ``sisters``, generations with the same encoder, are used again.
-    """
+
+def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: Room) -> tuple[Batch, list[Changed]]:
+    """Reads the claimed rows that there is room for; the others are in ``later`` and ``long`` of the batch."""
     batch = Batch(tables, claim, [])
     found = changed.read(engine, tables, claim.jobs, room=room, blame=batch.blame)
     batch.later, batch.long = sorted(found.later), sorted(found.long)
     left = found.later | found.long
     batch.claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in left))
     batch.characters = sum(row.characters for row in found.rows)
-    if found.rows:
-        chunked = list(zip(found.rows, _chunked(found.rows, tables, ruler), strict=True))
-        batch.uncut = {row.job.key: chunks for row, chunks in chunked if isinstance(chunks, str)}
-        compare = functools.partial(_compared, engine, (tables, *sisters))
-        for rows, vectors in isolation.halving(
-            chunked, compare, blame=lambda one, error: batch.blame(one[0].job, error)
-        ):
-            batch.rows += rows
-            batch.vectors |= vectors
-    return batch
+    return batch, found.rows
+
+
+def cut(
+    engine: sa.Engine, batch: Batch, changes: Sequence[Changed], *, ruler: Ruler, sisters: Sequence[Tables] = ()
+) -> None:
+    """Cuts the texts of rows into chunks, compares these with what is stored, and puts the rows into the batch.
+
+    Vectors of ``sisters``, generations with the same encoder, are used again.
+    """
+    if not changes:
+        return
+    chunked = list(zip(changes, _chunked(changes, batch.tables, ruler), strict=True))
+    batch.uncut = {row.job.key: chunks for row, chunks in chunked if isinstance(chunks, str)}
+    compare = functools.partial(_compared, engine, (batch.tables, *sisters))
+    for rows, vectors in isolation.halving(chunked, compare, blame=lambda one, error: batch.blame(one[0].job, error)):
+        batch.rows += rows
+        batch.vectors |= vectors
 
 
 def _chunked(rows: Sequence[Changed], tables: Tables, ruler: Ruler) -> Sequence[Sequence[Chunk] | str]:

@@ -11,14 +11,15 @@ from sqlalchemy import exc
 from pg_semantic import sql
 from pg_semantic.sync import transaction
 
-Kind = Literal["sync", "build"]
+Kind = Literal["sync", "build", "key"]
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a generation is not kept in sync (``sync``), or why its indexes are not built (``build``).
+    """Why a generation is not kept in sync (``sync``), or its indexes are not built (``build``).
 
-    ``seconds`` is for how long that has been so, ``next_seconds`` when it is tried again.
+    A third kind, ``key``, says that the key of its source was altered; it has no attempts. ``seconds`` is for how long
+    that has been so, ``next_seconds`` when it is tried again.
     """
 
     kind: Kind

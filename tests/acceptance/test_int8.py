@@ -125,6 +125,19 @@ def test_the_same_texts_are_drawn_each_time(made: Callable[[str], Path], bert: P
     assert np.allclose(_load(tmp_path / "again").encode_documents(WORDS), _load(bert).encode_documents(WORDS))
 
 
+def test_prompts_of_the_catalog_are_in_the_files_of_the_new_encoder(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(made("bert"), tmp_path / "source"))
+    config = source / "config_sentence_transformers.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"prompts": {}}))
+    settings = Settings(encoder_paths={"intfloat/e5-small-v2": str(source)})
+    done = quantize("intfloat/e5-small-v2", tmp_path / "int8", texts=WORDS, samples=20, settings=settings)
+    loaded = _load(tmp_path / "int8")
+    assert (loaded.query_prompt, loaded.document_prompt) == ("query: ", "passage: ")
+    assert loaded.fingerprint == done.fingerprint
+
+
 def test_a_folder_that_is_not_empty_is_left_alone(made: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("keep")
     with pytest.raises(errors.EncoderError, match="is not empty"):

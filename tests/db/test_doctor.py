@@ -80,6 +80,17 @@ FAULTS = [
         ("CREATE ROLE {role}", "ALTER FUNCTION article_semantic_capture OWNER TO {role}"),
     ),
     Fault(
+        "foreign_keys",
+        "not validated",
+        (
+            "ALTER TABLE article_semantic_receipt DROP CONSTRAINT article_semantic_receipt_id_fkey",
+            (
+                "ALTER TABLE article_semantic_receipt ADD FOREIGN KEY (id) REFERENCES article "
+                "ON DELETE CASCADE ON UPDATE CASCADE NOT VALID"
+            ),
+        ),
+    ),
+    Fault(
         "foreign_keys", "article_semantic ", ("ALTER TABLE article_semantic DROP CONSTRAINT article_semantic_id_fkey",)
     ),
     Fault(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from pg_semantic import generations
 from tests.db.copies import NAME, OTHER, begin, fill
-from tests.db.library import execute, generation_of, rows, sync
+from tests.db.library import execute, rows, sync
 
 NEXT = "article_semantic__next"
 

@@ -1,6 +1,7 @@
 """Prompts from end to end: declared, migrated, created at the shell, synced, searched, changed."""
 
 import logging
+import shlex
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typer.testing import CliRunner
 
-from pg_semantic import SemanticIndex, cli, encoders, errors, generations, inspection, search
+from pg_semantic import SemanticIndex, cli, doctor, encoders, errors, generations, inspection, search
 from pg_semantic.catalog import Prompts
 from pg_semantic.search import Searcher
 from pg_semantic.settings import Settings
@@ -68,11 +69,22 @@ def test_documents_are_encoded_and_queries_asked_with_the_declared_prompts(engin
     assert is_clean(engine, "note_semantic")
 
 
-def test_a_searcher_without_the_prompts_is_refused(engine: sa.Engine) -> None:
+def test_a_searcher_without_the_prompts_loads_them_or_is_refused_with_how(engine: sa.Engine) -> None:
     note = declare(query_prompt="violin ")
     filled(engine, note)
-    with Session(engine) as session, pytest.raises(errors.EncoderMismatch, match="fingerprint"):
-        Searcher(encoders.load(ENCODER)).search(session, note.semantic, "harbour")
+    with Session(engine) as session:
+        [hit] = Searcher(encoders.load(ENCODER)).search(session, note.semantic, "anything", limit=1)
+        assert hit.entity.id == 2
+        with pytest.raises(errors.EncoderMismatch, match="same encoder, loaded with query_prompt='violin '"):
+            Searcher(encoders.load(ENCODER), follow=False).search(session, note.semantic, "harbour")
+
+
+def test_create_all_says_which_prompts_are_declared_and_which_are_there(engine: sa.Engine) -> None:
+    declare(query_prompt="ask ").metadata.create_all(engine)
+    with pytest.raises(
+        errors.EncoderMismatch, match=r"query_prompt='find '\), and its .* query_prompt='ask '\): change"
+    ):
+        declare(query_prompt="find ").metadata.create_all(engine)
 
 
 def test_two_indexes_of_one_encoder_with_other_prompts_have_a_number_each(articles: sa.Engine) -> None:
@@ -115,12 +127,23 @@ def test_another_prompt_of_queries_copies_the_vectors_and_one_of_documents_makes
     assert sync(articles).chunks_encoded == 5
 
 
-def test_searches_follow_a_switch_to_another_prompt(articles: sa.Engine) -> None:
+def test_running_searches_follow_a_switch_to_other_prompts_and_back(articles: sa.Engine) -> None:
     fill(articles)
-    searcher = Searcher(encoders.load(ENCODER, query_prompt="violin "))
-    switched(articles, encoder=QUERY)
-    with Session(articles) as session:
-        assert searcher.search(session, Article.semantic, "glacier", limit=1)[0].entity.id == 2
+    searcher, pause = Searcher(encoders.load(ENCODER)), threading.Event()
+
+    def until_first_is(number: int) -> None:
+        for _ in range(400):
+            with Session(articles) as session:
+                if searcher.search(session, Article.semantic, "candle", limit=1)[0].entity.id == number:
+                    return
+            pause.wait(0.05)
+        raise TimeoutError
+
+    until_first_is(0)
+    switched(articles, encoder=EncoderSpec(ENCODER, 32, query_prompt="violin glacier "))
+    until_first_is(2)
+    generations.rollback(articles, NAME)
+    until_first_is(0)
 
 
 def command(dsn: str, *arguments: str) -> str:
@@ -147,7 +170,7 @@ def test_prompts_are_given_at_the_shell_and_kept_until_another_encoder_is(articl
 def test_the_shell_warns_of_an_encoder_that_lacks_its_prompts(articles: sa.Engine, dsn: str) -> None:
     given = ("article", "--columns", "body", "--encoder", "/srv/e5-small", "--dimensions", "384")
     said = command(dsn, "index", "create", *given, "--name", "lacking")
-    assert "Warning: Encoder '/srv/e5-small' looks like E5" in said
+    assert "Warning: encoder '/srv/e5-small' looks like E5" in said
     assert "--query-prompt 'query: '" in said
     assert "--document-prompt 'passage: '" in said
     right = (*given, "--query-prompt", "query: ", "--document-prompt", "passage: ", "--name", "given")
@@ -176,14 +199,51 @@ def test_a_migration_has_the_prompts_that_are_declared_and_those_that_were(engin
     application.downgrade("-1")
 
 
+def note_of(engine: sa.Engine, encoder: EncoderSpec) -> None:
+    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=encoder)
+    inspection.create(engine, spec)
+
+
+def lacking(engine: sa.Engine) -> list[tuple[str, str]]:
+    return [(one.subject, one.repair) for one in doctor.examine(engine) if one.check == "prompts"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "missing"),
+    [
+        ({}, "--query-prompt 'query: ' --document-prompt 'passage: '"),
+        ({"query_prompt": "query: "}, "--document-prompt 'passage: '"),
+        ({"query_prompt": "", "document_prompt": ""}, None),
+    ],
+)
+def test_the_doctor_finds_an_encoder_that_lacks_its_prompts_and_repairs_it(
+    engine: sa.Engine, dsn: str, prompts: dict[str, str], missing: str | None
+) -> None:
+    note_of(engine, EncoderSpec("/srv/e5-small", 32, **prompts))
+    if missing is None:
+        assert lacking(engine) == []
+        return
+    assert lacking(engine) == [("index note_semantic", f"pg-semantic generation begin note_semantic {missing}")]
+    command(dsn, *shlex.split(lacking(engine)[0][1])[1:], "--yes")
+    assert all_of(engine)["next"].spec.encoder.prompts == Prompts("query: ", "passage: ")
+
+
+@pytest.mark.parametrize(("reference", "has_them"), [("nomic-embed-text", False), ("intfloat/e5-small-v2", True)])
+def test_the_doctor_believes_what_was_loaded(engine: sa.Engine, reference: str, has_them: bool) -> None:
+    note_of(engine, EncoderSpec(reference, DIMENSIONS))
+    with openai_server.running() as server:
+        sync(engine, encoder_urls={reference: server.url})
+    assert (lacking(engine) == []) == has_them
+    [loaded] = rows(engine, "SELECT query_prompt, document_prompt FROM semantic.encoder")
+    assert loaded == (("query: ", "passage: ") if has_them else ("", ""))
+
+
 def test_the_log_of_a_worker_warns_of_an_encoder_that_lacks_its_prompts(
     engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
-    with engine.connect() as connection:
-        lacking = EncoderSpec("nomic-embed-text", DIMENSIONS)
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=lacking)
-    inspection.create(engine, spec)
+    note_of(engine, EncoderSpec("nomic-embed-text", DIMENSIONS))
     with openai_server.running() as server, caplog.at_level(logging.WARNING, "pg_semantic.encoders"):
         sync(engine, encoder_urls={"nomic-embed-text": server.url})
     [said] = [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "prompt_missing"]

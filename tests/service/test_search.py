@@ -93,8 +93,8 @@ KEYS = {
     "decimal": ("numeric", "1.50"),
     "interval": ("interval", "-1 mon +2 days"),
     "address": ("inet", "fe80::1/64"),
-    "array": ("text[]", '{a,"b, c"}'),
-    "json": ("jsonb", '{"a": 1}'),
+    "list": ("text[]", '{a,"b, c"}'),
+    "document": ("jsonb", '{"a": 1}'),
 }
 
 
@@ -389,6 +389,17 @@ def test_documents_are_ranked_as_the_reranker_does_for_coheres_client_too(rerank
     assert [one.relevance_score for one in official.results] == pytest.approx([float(scores[n]) for n in expected])
     assert refused == [422, 422, 422]
     assert unknown == 422
+
+
+def test_a_field_that_is_null_is_one_that_was_left_out(client: httpx2.Client, reranker: str) -> None:
+    plain = {"index": "article_semantic", "text": "harbour"}
+    nulls = dict.fromkeys(("mode", "limit", "offset", "keys", "rerank", "reranker", "depth"))
+    assert client.post("/search", json=plain | nulls).json() == client.post("/search", json=plain).json()
+    body = {"query": "tea", "documents": ["tea", "coffee"]}
+    further = {"top_n": None, "return_documents": None, "max_tokens_per_doc": 4096, "priority": 0}
+    with serving.running(rerankers=(reranker,)) as other:
+        found, expected = (other.post("/rerank", json=given).json()["results"] for given in (body | further, body))
+    assert found == expected
 
 
 def test_a_search_is_reranked(engine: sa.Engine, reranker: str) -> None:

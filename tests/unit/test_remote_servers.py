@@ -1,6 +1,7 @@
 """What servers with OpenAI's API answer and refuse, each as its own documentation or a public report shows it."""
 
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -219,7 +220,7 @@ def test_the_size_of_a_batch_that_is_read_is_found_once_and_logged(
     assert [len(request.texts) for request in server.requests[before:]] == [most] * (20 // most)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (most < 10)
-    assert all(f"PG_SEMANTIC_REMOTE_BATCH={most} spares" in one for one in said)
+    assert all(f"more than {most} texts at once; PG_SEMANTIC_REMOTE_BATCH={most} spares" in one for one in said)
 
 
 def test_texts_that_are_too_much_together_are_read_by_halves(server: Server) -> None:
@@ -271,12 +272,15 @@ def test_a_url_with_a_version_in_it_is_not_looked_for_elsewhere(server: Server, 
 
 
 @pytest.mark.parametrize("name", ["dimensions", "output_dimension"])
-def test_fewer_dimensions_are_asked_for_by_the_name_that_the_server_knows(server: Server, name: str) -> None:
+@pytest.mark.parametrize("by_itself", [DIMENSIONS, 16, 4])
+def test_other_dimensions_are_asked_for_by_the_name_that_the_server_knows(
+    server: Server, name: str, by_itself: int
+) -> None:
     def rule(request: Request) -> Reply | None:
         if request.body.keys() & {"dimensions", "output_dimension"} - {name}:
             return Reply(400, {"detail": "Argument 'dimensions' is not supported by our API"})
         data = [
-            indexed(place, row[: request.body.get(name, DIMENSIONS)].tolist())
+            indexed(place, row[: request.body.get(name, by_itself)].tolist())
             for place, row in enumerate(server.encoder.encode_documents(request.texts))
         ]
         return Reply(200, {"data": data})
@@ -284,6 +288,26 @@ def test_fewer_dimensions_are_asked_for_by_the_name_that_the_server_knows(server
     server.rule = rule
     vectors = load(server, dimensions=8).encode_documents(TEXTS)
     np.testing.assert_array_equal(vectors, server.encoder.encode_documents(TEXTS)[:, :8])
+
+
+def test_an_empty_vector_is_none(server: Server) -> None:
+    """Ollama 0.21 answers these to texts in a list."""
+    server.rule = lambda _: Reply(200, {"data": [{"object": "embedding", "embedding": [], "index": 0}]})
+    with pytest.raises(errors.EncoderUnavailable, match="answered with an empty vector"):
+        load(server)
+
+
+@pytest.mark.parametrize("number", [None, float("nan"), "0.5x", [0.5]])
+def test_a_vector_with_something_else_in_it_is_that_texts_alone(server: Server, number: object) -> None:
+    """Some servers write null for a number that is none."""
+    bad = {"data": [indexed(0, [number] * DIMENSIONS)]}  # type: ignore[list-item]
+    server.rule = lambda request: Reply(200, bad) if TEXTS[0] in request.texts else None
+    encoder = load(server)
+    found: Any = None
+    with contextlib.suppress(errors.EncoderError):
+        found = encoder.encode_documents(TEXTS[:1])
+    assert found is None or not np.isfinite(found).any()
+    np.testing.assert_array_equal(encoder.encode_documents(TEXTS[1:]), server.encoder.encode_documents(TEXTS[1:]))
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/json; charset=utf-8"])

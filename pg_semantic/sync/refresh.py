@@ -1,0 +1,120 @@
+"""A source whose key was altered: the tables of its semantic index get the same types and collations.
+
+Vectors stay as they are. A worker adapts by itself where that takes a moment; otherwise the operator chooses when,
+since searches wait while tables are written again.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pg_semantic import database, ddl, errors, registry, sources, sql
+from pg_semantic.registry import Generation
+from pg_semantic.sync import transaction
+
+log = logging.getLogger("pg_semantic.worker")
+
+_PATIENCE = "2h"
+_LOOK_SECONDS = 5.0
+_SMALL_BYTES = 32_000_000  # tables that are written again, with their indexes, in a second or two
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Altered:
+    """How the key of a generation's tables differs from that of the source; ``quick`` if adapting takes a moment."""
+
+    generation_id: int
+    said: str
+    quick: bool
+
+
+def altered(connection: sa.Connection) -> list[Altered]:
+    """Generations whose key columns have another type or collation than those of their source."""
+    found = connection.execute(sql.statement("registry", "altered_keys"), {"small": _SMALL_BYTES})
+    return [Altered(*row) for row in found]
+
+
+def refresh(engine: sa.Engine, generation: Generation) -> bool:
+    """Gives all copies of a semantic index the key types and collations that its source has.
+
+    Args:
+        engine: The worker's or the operator's; its role must own the tables.
+        generation: The live generation of the index.
+
+    Returns:
+        Whether anything was different.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: The server refused, or the tables are in use.
+        errors.DeclarationError: A semantic index cannot have the key that the source has by now.
+    """
+    with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
+        if not any(one.generation_id == generation.id for one in altered(connection)):
+            return False
+        key = sources.key_of(connection, generation.spec.schema, generation.spec.table)
+        as_json = json.dumps([dataclasses.asdict(column) for column in key])
+        binds = {"generation": generation.id, "key": as_json}
+        connection.execute(sql.statement("registry", "refresh_key"), binds)
+        for step in ddl.hang(dataclasses.replace(generation.spec, key=key)):
+            connection.execute(step)
+    fields = {"event": "key_adapted", "index": generation.title}
+    log.info("%s: adapted to the key that its table has by now", generation.title, extra=fields)
+    return True
+
+
+class Adapting:
+    """Looks now and then whether a source was altered, and adapts to it where that takes a moment."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._look_at = 0.0
+        self._told: set[str] = set()
+
+    def look(self) -> bool:
+        """Adapts what it can, and tells once of what it cannot; whether anything was adapted."""
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        with transaction.begin(self._engine) as connection:
+            found = {one.generation_id: one for one in altered(connection)}
+            known = registry.generations(connection) if found else []
+        live = [generation for generation in known if generation.role == "live" and generation.id in found]
+        adapted = [self._adapt(generation, found[generation.id]) for generation in live]
+        return any(adapted)
+
+    def _adapt(self, generation: Generation, one: Altered) -> bool:
+        if not one.quick:
+            self._tell(generation, one.said)
+            return False
+        try:
+            return refresh(self._engine, generation)
+        except (exc.DBAPIError, errors.DeclarationError) as error:
+            if isinstance(error, exc.DBAPIError):
+                if database.is_connection_lost(error):
+                    raise
+                if transaction.is_busy(error):
+                    return False
+            self._tell(generation, f"{one.said} ({_reason(error)})")
+            return False
+
+    def _tell(self, generation: Generation, said: str) -> None:
+        told = advice(generation, said)
+        if told not in self._told:
+            self._told.add(told)
+            log.warning("%s: %s", generation.title, told, extra={"event": "key_altered", "index": generation.title})
+
+
+def advice(generation: Generation, said: str) -> str:
+    """What an operator is told of an index whose key is not that of its source."""
+    return (
+        f"the key of table {generation.spec.table} was altered: {said}. Rows whose key does not fit fail until you run "
+        f"`pg-semantic index refresh {generation.name}`, which encodes nothing again."
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(database.translate(error)) if isinstance(error, exc.DBAPIError) else str(error)

@@ -1,0 +1,198 @@
+"""A column that policies compare, carried into chunks and receipts: no row has to be asked for in the source."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from pg_semantic import SemanticIndex, errors, generations, inspection, search
+from pg_semantic.alembic_plugin import arguments
+from pg_semantic.spec import EncoderSpec
+from pg_semantic.sync import rights, verify
+from tests.db.library import execute, generation_of, rows, sync
+
+
+class Base(DeclarativeBase): ...
+
+
+class Note(Base):
+    __tablename__ = "note"
+    __table_args__ = (sa.UniqueConstraint("tenant", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    body: Mapped[str]
+
+    semantic = SemanticIndex("body", encoder="hashed:32", rights_by="tenant")
+
+
+OTHER = EncoderSpec("hashed:48", 48)
+KIND = "SELECT semantic.rights_kind_v1(id) FROM semantic.generation ORDER BY id"
+
+
+@pytest.fixture
+def notes(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """Ten rows of two tenants, which a role sees by a setting."""
+    Base.metadata.create_all(engine)
+    role = role_of(engine)
+    execute(engine, f"CREATE ROLE {role}; GRANT SELECT ON note TO {role}")
+    execute(engine, "ALTER TABLE note ENABLE ROW LEVEL SECURITY")
+    execute(engine, "CREATE POLICY own ON note USING (tenant = current_setting('app.tenant'))")
+    fill = "INSERT INTO note SELECT i, (ARRAY['Ada', 'Bob'])[1 + i % 2], 'words ' || i FROM generate_series(1, 10) AS i"
+    execute(engine, fill)
+    rights.follow(engine)
+    sync(engine)
+    yield engine
+    execute(engine, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def role_of(engine: sa.Engine) -> str:
+    return f"tenant_{str(engine.url.database)[-8:]}"
+
+
+def seen(engine: sa.Engine, tenant: str, table: str = "note_semantic") -> set[int]:
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"SET LOCAL ROLE {role_of(engine)}"))
+        connection.execute(sa.select(sa.func.set_config("app.tenant", tenant, True)))
+        return set(connection.scalars(sa.select(sa.column("id")).select_from(sa.table(table))))
+
+
+def test_a_tenant_sees_its_own_chunks_and_receipts_by_their_own_column(notes: sa.Engine) -> None:
+    assert rows(notes, KIND) == [("local",)]
+    for table in ("note", "note_semantic", "note_semantic_receipt"):
+        assert seen(notes, "Ada", table) == {2, 4, 6, 8, 10}
+        assert seen(notes, "Bob", table) == {1, 3, 5, 7, 9}
+        assert seen(notes, "Eve", table) == set()
+    assert rights.due(notes)[0].statements == ()
+
+
+def test_a_row_that_is_given_to_another_tenant_takes_its_chunks_along_in_the_same_statement(notes: sa.Engine) -> None:
+    with notes.begin() as connection:
+        connection.execute(sa.text("UPDATE note SET tenant = 'Bob' WHERE id = 2"))
+        for table in ("note_semantic", "note_semantic_receipt"):
+            assert connection.scalar(sa.text(f"SELECT tenant FROM {table} WHERE id = 2")) == "Bob"
+    assert seen(notes, "Ada") == {4, 6, 8, 10}
+
+
+def test_a_row_that_changes_tenant_and_text_and_key_is_synced_under_its_new_ones(notes: sa.Engine) -> None:
+    execute(notes, "UPDATE note SET tenant = 'Bob', body = 'other words', id = 20 WHERE id = 2")
+    execute(notes, "DELETE FROM note WHERE id = 4")
+    sync(notes)
+    assert seen(notes, "Ada") == {6, 8, 10}
+    assert seen(notes, "Bob") == {1, 3, 5, 7, 9, 20}
+    assert verify.verify(notes, generation_of(notes, "note_semantic")).clean
+
+
+def test_searches_of_a_tenant_find_its_rows_in_every_mode(notes: sa.Engine) -> None:
+    vector = [0.1] * 32
+    for statement in (
+        search.knn(Note.semantic, vector, limit=10),
+        search.lexical(Note.semantic, "words", limit=10),
+        search.hybrid(Note.semantic, vector, "words", limit=10),
+    ):
+        with Session(notes) as session:
+            session.execute(sa.text(f"SET LOCAL ROLE {role_of(notes)}; SET LOCAL app.tenant = 'Ada'"))
+            assert {row[0].id for row in session.execute(statement)} == {2, 4, 6, 8, 10}
+
+
+@pytest.mark.parametrize(("kind", "said"), [("local", "columns that chunks"), ("source", "policies ask the table")])
+def test_a_plan_says_how_rows_are_hidden_and_why_words_are_read_without_their_index(
+    notes: sa.Engine, kind: str, said: str
+) -> None:
+    if kind == "source":
+        execute(notes, "ALTER POLICY own ON note USING (tenant = current_setting('app.tenant') AND body <> '')")
+        rights.follow(notes)
+    statement = search.lexical(Note.semantic, "words", limit=10)
+    with Session(notes) as session:
+        assert not any("Row-level security" in note for note in search.explain(session, statement).notes)
+        session.execute(sa.text(f"SET LOCAL ROLE {role_of(notes)}; SET LOCAL app.tenant = 'Ada'"))
+        plan = search.explain(session, statement)
+    assert any(said in note for note in plan.notes)
+    assert any("note_semantic_lexemes_idx cannot be used" in reason for reason in plan.reasons)
+
+
+def test_a_copy_carries_the_column_too(notes: sa.Engine) -> None:
+    live = generation_of(notes, "note_semantic")
+    generations.begin(notes, live, dataclasses.replace(live.spec, encoder=OTHER))
+    sync(notes)
+    generations.switch(notes, "note_semantic")
+    assert rows(notes, KIND) == [("local",), ("local",)]
+    for table in ("note_semantic", "note_semantic__previous"):
+        assert seen(notes, "Ada", table) == {2, 4, 6, 8, 10}
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [
+        ("tenant = current_setting('app.tenant')", "local"),
+        ("tenant IN (SELECT current_setting('app.tenant'))", "local"),
+        ("id > 4 AND tenant = current_setting('app.tenant')", "local"),
+        ("body <> '' AND tenant = current_setting('app.tenant')", "source"),
+        ("note IS NOT NULL AND tenant = current_setting('app.tenant')", "source"),
+        ("EXISTS (SELECT FROM pg_roles WHERE note.tenant = current_setting('app.tenant'))", "source"),
+    ],
+)
+def test_policies_that_look_at_other_columns_ask_the_source(notes: sa.Engine, policy: str, kind: str) -> None:
+    execute(notes, f"DROP POLICY own ON note; CREATE POLICY other ON note USING ({policy})")
+    rights.follow(notes)
+    assert rows(notes, KIND) == [(kind,)]
+    assert seen(notes, "Ada") == seen(notes, "Ada", "note") != set()
+
+
+def test_policies_of_every_kind_and_for_some_roles_are_carried_and_followed(notes: sa.Engine) -> None:
+    execute(notes, "CREATE POLICY few ON note AS RESTRICTIVE USING (id % 4 = 0)")
+    execute(notes, f"CREATE POLICY more ON note FOR SELECT TO {role_of(notes)} USING (id = 1)")
+    execute(notes, "CREATE POLICY writers ON note FOR UPDATE USING (true)")
+    rights.follow(notes)
+    assert seen(notes, "Ada") == seen(notes, "Ada", "note") == {4, 8}
+    execute(notes, "DROP POLICY few ON note; ALTER POLICY own ON note USING (tenant <> current_setting('app.tenant'))")
+    rights.follow(notes)
+    assert seen(notes, "Ada") == seen(notes, "Ada", "note") == {1, 3, 5, 7, 9}
+    execute(notes, "DROP POLICY own ON note; DROP POLICY more ON note")
+    rights.follow(notes)
+    assert seen(notes, "Ada") == seen(notes, "Ada", "note") == set()
+
+
+def test_an_index_that_is_declared_is_the_one_that_a_migration_creates() -> None:
+    spec = Note.semantic.spec
+    written = arguments.written(spec)
+    assert written["rights_by"] == "tenant"
+    assert arguments.spec(spec.name, spec.table, written.pop("columns"), **written) == spec
+    assert "rights_by" not in arguments.written(dataclasses.replace(spec, rights_by=None))
+
+
+def test_a_column_of_the_key_is_carried_already(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE paper (tenant integer, id integer, body text, PRIMARY KEY (tenant, id))")
+    execute(engine, "ALTER TABLE paper ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON paper USING (tenant = 1)")
+    made(engine, "paper", "tenant")
+    assert rows(engine, KIND) == [("local",)]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("missing", "has no column missing, which rights_by names"),
+        ("team", r"NOT NULL and unique together .*ADD UNIQUE \(id, team\)"),
+        ("tenant", r"NOT NULL and unique together .*ALTER COLUMN tenant SET NOT NULL, ADD UNIQUE \(id, tenant\)"),
+        ("partly", "NOT NULL and unique together"),
+    ],
+)
+def test_what_cannot_be_carried_is_refused_with_what_to_run(engine: sa.Engine, column: str, said: str) -> None:
+    execute(
+        engine,
+        "CREATE TABLE paper (id integer PRIMARY KEY, body text, team integer NOT NULL, tenant integer, "
+        "partly integer NOT NULL, UNIQUE (id, tenant)); CREATE UNIQUE INDEX ON paper (id, partly) WHERE id > 1",
+    )
+    with pytest.raises(errors.PgSemanticError, match=said):
+        made(engine, "paper", column)
+    assert rows(engine, "SELECT to_regclass('paper_semantic')") == [(None,)]
+
+
+def made(engine: sa.Engine, table: str, column: str) -> None:
+    with engine.connect() as connection:
+        spec = inspection.describe(
+            connection, table, columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=column
+        )
+    inspection.create(engine, spec)
