@@ -40,7 +40,8 @@ class Room:
 class Changed:
     """A row as it was read; its text differs from what its receipt says, if it was synced before.
 
-    ``octets`` is the length of its text in bytes. The text of a long row is empty until it is asked for.
+    ``octets`` is the most bytes that the text can have. A long text is left ``open``, unread, until it is asked for;
+    whether it has changed is not known before.
     """
 
     job: Job
@@ -49,11 +50,7 @@ class Changed:
     octets: int
     source_hash: bytes
     synced: bool
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the text has not been asked for yet."""
-        return self.octets > 0 and not self.text
+    is_open: bool
 
     @property
     def characters(self) -> int:
@@ -84,36 +81,37 @@ def read(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, room: Room, 
 
 
 def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: int | None = None) -> list[Changed]:
-    """Rows whose text has changed, with the texts of at most ``longest`` bytes, or with all."""
+    """Rows whose text has changed, and if ``longest`` is given, those of more bytes, with their texts left open."""
     if not jobs:
         return []
     wanted = keys.wanted([job.key for job in jobs], len(tables.spec.key))
+    octets = schema.octets_of(tables.spec, tables.source)
+    is_open = sa.false() if longest is None else octets > longest
     text = schema.text_of(tables.spec, tables.source)
-    octets = sa.func.octet_length(text, type_=sa.Integer)
-    given = text if longest is None else sa.case((octets <= longest, text), else_="")
     digest = schema.source_hash(text)
+    receipts = tables.receipts.c
     same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
-    sent = [keys.wire(column).label(None) for column in tables.source_key]
     statement = (
         sa.select(
             wanted.c.key,
-            given.label("text"),
+            sa.case((is_open, ""), else_=text).label("text"),
             octets.label("octets"),
-            digest.label("source_hash"),
-            tables.receipts.c.source_hash.is_not(None),
-            *sent,
+            sa.case((is_open, sa.null()), else_=digest).label("source_hash"),
+            receipts.source_hash.is_not(None).label("synced"),
+            is_open.label("is_open"),
+            *(keys.wire(column).label(None) for column in tables.source_key),
         )
         .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))
         .outerjoin(tables.receipts, same_row)
-        .where(tables.receipts.c.source_hash.is_distinct_from(digest))
+        .where(sa.case((is_open, sa.true()), else_=receipts.source_hash.is_distinct_from(digest)))
     )
     of_key = {job.key: job for job in jobs}
     with transaction.begin(engine) as connection:
         found = list(connection.execute(statement))
         registry.require_named(connection, tables)
     return [
-        Changed(of_key[key], tuple(identity), text, octets, source_hash, synced)
-        for key, text, octets, source_hash, synced, *identity in found
+        Changed(of_key[key], tuple(identity), text, octets, source_hash, synced, is_open)
+        for key, text, octets, source_hash, synced, is_open, *identity in found
     ]
 
 
