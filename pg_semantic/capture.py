@@ -35,6 +35,10 @@ class Watch(_Step):
     """Makes the function that marks changed rows, once the index is in the registry."""
 
 
+class WatchReplica(_Step):
+    """Makes the function that marks rows which arrive without statement triggers, as by logical replication."""
+
+
 class LockSource(_Step):
     """Keeps writers from the source for a moment, before tables that refer to it are created."""
 
@@ -116,7 +120,7 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
     """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
-    return [Watch(spec, tables), Hang(spec, tables)]
+    return [Watch(spec, tables), WatchReplica(spec, tables), Hang(spec, tables)]
 
 
 def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
@@ -141,6 +145,8 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
         raise errors.DeclarationError(
             f"A table {name} is there already and is not of a semantic index: pass another name=..."
         )
+    if known.trouble is not None:
+        raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
     if not known.same_source:
         receipts = _qualified(connection, step.receipts)
         raise errors.DeclarationError(
@@ -156,9 +162,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
     )
     if declared.encoder != stored.encoder:
         raise errors.EncoderMismatch(
-            f"Semantic index {declared.name!r} is declared with {declared.encoder.reference!r} "
-            f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
-            f"({stored.encoder.dimensions} dimensions): {way_out}"
+            f"Semantic index {declared.name!r} is declared with {declared.encoder}, and its table has vectors of "
+            f"{stored.encoder}: {way_out}"
         )
     if keys.normalized(declared.key) == keys.normalized(stored.key):
         stored = dataclasses.replace(stored, key=declared.key)
@@ -200,6 +205,22 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     )
 
 
+@compiles(WatchReplica, "postgresql")
+def _watch_replica(step: WatchReplica, compiler: DDLCompiler, **_: object) -> str:
+    spec, render = step.spec, _renderer(compiler)
+    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
+    key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
+    old_key, new_key = (render(keys.as_text(columns)) for columns in key)
+    body = _fill("replica_body", old_key=old_key, new_key=new_key)
+    return _fill(
+        "watch_replica",
+        name=_literal(compiler, spec.name),
+        source=_regclass(compiler, step.source),
+        function_name=_literal(compiler, spec.replica_name),
+        statement=_quoted(_fill("function", settings=_fill("settings"), body=_quoted(body))),
+    )
+
+
 def _quoted(rendered: str) -> str:
     """A literal of SQL that has been rendered; not a dollar quote, which a name could end."""
     return "'" + rendered.replace("'", "''") + "'"
@@ -227,7 +248,8 @@ def _lock(step: Lock, compiler: DDLCompiler, **_: object) -> str:
 
 @compiles(DropFunction, "postgresql")
 def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> str:
-    return _fill("drop_function", function=_function(compiler, step))
+    names = {"function": step.spec.capture_name, "replica": step.spec.replica_name}
+    return _fill("drop_function", **{place: _function(compiler, step, name) for place, name in names.items()})
 
 
 @compiles(Hang, "postgresql")
@@ -298,10 +320,10 @@ def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
     return render
 
 
-def _function(compiler: DDLCompiler, step: _Step) -> str:
+def _function(compiler: DDLCompiler, step: _Step, name: str) -> str:
     schema = compiler.preparer.schema_for_object(step.source)
     prefix = f"{compiler.preparer.quote(schema)}." if schema else ""
-    return prefix + compiler.preparer.quote(step.spec.capture_name)
+    return prefix + compiler.preparer.quote(name)
 
 
 def _qualified(place: sa.Connection | IdentifierPreparer, table: sa.Table) -> str:

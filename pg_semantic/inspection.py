@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from pg_semantic import database, errors, jobqueue, registry, schema, sources, sql
+from pg_semantic import database, ddl, errors, jobqueue, registry, schema, sources, sql
 from pg_semantic.chunking import Chunking
+from pg_semantic.registry import Generation
 from pg_semantic.spec import EncoderSpec, IndexSpec, Lexical
 
 # For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
@@ -75,6 +76,38 @@ def drop(engine: sa.Engine, spec: IndexSpec) -> None:
         tables.source.metadata.drop_all(connection, [tables.receipts, tables.chunks])
     with database.translated():
         jobqueue.sweep(engine)
+
+
+def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -> str:
+    """Moves a semantic index to another table, all copies of it; a worker then compares every row with its vectors.
+
+    That is for a table that was loaded beside the old one and took its name. Vectors of equal text are kept. The old
+    table is left as it is, without triggers.
+
+    Args:
+        engine: Of the database.
+        generation: The live generation of the index.
+        table: The table to move it to. By default, the one that has the name that the index was declared with.
+
+    Returns:
+        The name of the table that it is moved to.
+
+    Raises:
+        errors.DeclarationError: There is no such table.
+        errors.DatabaseError: The table does not have the same columns and key, or is locked for three seconds.
+    """
+    with database.translated(), engine.begin() as connection:
+        connection.execute(sa.text(_LOCK_TIMEOUT))
+        database.require_installed(connection)
+        index = {"index": generation.index_id}
+        name = table or connection.scalar(sql.statement("registry", "declared_source"), index)
+        if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
+            raise errors.DeclarationError(f"No table {name!r} in this database: name the one to move the index to.")
+        connection.execute(sql.statement("registry", "adopt"), index | {"table": name})
+        [moved] = [one for one in registry.generations(connection) if one.id == generation.id]
+        for step in ddl.hang(moved.spec):
+            connection.execute(step)
+    return str(name)
 
 
 def _schema_on_path(connection: sa.Connection, table: str) -> str | None:

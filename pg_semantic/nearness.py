@@ -94,6 +94,19 @@ def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:
     return [sa.select(same.label("same_encoder")).scalar_subquery()]
 
 
+def same_table(tables: Tables) -> list[sa.ColumnElement[bool]]:
+    """The condition that the source is the table that the index was made for, an error of the server otherwise.
+
+    A table that is loaded beside another and takes its name has other rows by the same keys. It is asked once a
+    statement.
+    """
+    declared = tables.chunks if tables.declared is None else tables.declared
+    if tables.generation is not None and tables.declared is None:
+        return []  # asked by a generation's number, with its source
+    same = sa.func.semantic.require_source_v1(schema.Named(declared), schema.Named(tables.source), type_=sa.Boolean)
+    return [sa.select(same.label("same_table")).scalar_subquery()]
+
+
 def of_row(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     """The distance of a row's nearest chunk, NULL for a row that has none; correlated with the source."""
     chunks = tables.chunks.alias()

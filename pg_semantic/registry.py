@@ -31,7 +31,8 @@ _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text
 class Generation:
     """One built copy of a semantic index; the spec has the names that the source and the index have now.
 
-    ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema.
+    ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema. ``trouble``
+    says in words that the source was dropped (``gone``), or is not the table that has the declared name now.
     """
 
     id: int
@@ -41,6 +42,10 @@ class Generation:
     backfilled: bool
     fingerprint: str | None
     apart: str | None = None
+    index_id: int = 0
+    gone: bool = False
+    partitioned: bool = False
+    trouble: str | None = None
 
     @property
     def qualified_name(self) -> str:
@@ -55,7 +60,7 @@ class Generation:
     @property
     def tables(self) -> Tables:
         """What its rows are read and written by: names that stay with it, whatever its role becomes."""
-        return schema.exposed(self.spec, self.id)
+        return schema.exposed(self.spec, self.id, partitioned=self.partitioned)
 
     @property
     def stored(self) -> Tables:
@@ -101,6 +106,17 @@ def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     return found
 
 
+def require_named(connection: sa.Connection, tables: Tables) -> None:
+    """Makes sure that a table that was just read by its name is the source still, as a swap of names changes.
+
+    The lock of the read keeps the name where it is until the transaction ends. Raises the error of a table that is
+    locked, so that what was read is left for another time.
+    """
+    if tables.generation is not None:
+        name = database.qualified_name(tables.source.schema, tables.source.name)
+        connection.execute(sql.statement("registry", "named"), {"generation": tables.generation, "source": name})
+
+
 def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozenset[int]]:
     """The live generation of a semantic index that is declared, and the numbers of all that it has.
 
@@ -117,6 +133,8 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
             f"Semantic index {name!r} has not been created in this database: "
             "metadata.create_all(engine), or `pg-semantic index create`."
         )
+    if row.gone:
+        raise errors.IndexNotFound(f"Semantic index {name!r}: {row.trouble}.")
     return _generation(row), frozenset(row.kept)
 
 
@@ -144,6 +162,10 @@ def _generation(row: sa.Row[Any]) -> Generation:
         backfilled=row.backfilled,
         fingerprint=row.fingerprint,
         apart=row.apart,
+        index_id=row.index_id,
+        gone=row.gone,
+        partitioned=bool(row.partitioned),
+        trouble=row.trouble,
     )
 
 

@@ -30,6 +30,16 @@ _INTEGERS = {"smallint", "integer", "bigint"}
 _BLANK = " \t\n\r\f\v"
 
 
+class _Only(sa.Table):
+    """A table in FROM without those that inherit from it."""
+
+
+@compiles(_Only)
+def _only(element: _Only, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
+    name: str = compiler.visit_table(element, **options)  # type: ignore[no-untyped-call]
+    return f"ONLY {name}" if options.get("asfrom") else name
+
+
 class KeyType(UserDefinedType[Any]):
     """A key column's Postgres type by its name, for tables that have no mapped class.
 
@@ -115,12 +125,13 @@ def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live
 
 
 @functools.lru_cache(maxsize=256)
-def exposed(spec: IndexSpec, generation: int) -> Tables:
+def exposed(spec: IndexSpec, generation: int, *, partitioned: bool = False) -> Tables:
     """The views of a generation, whose names stay with it when its role changes; always the same ones.
 
-    SQLAlchemy finds a compiled statement again by the very tables in it.
+    SQLAlchemy finds a compiled statement again by the very tables in it. Unless it is ``partitioned``, the source is
+    read without the tables that inherit from it.
     """
-    source = _source(spec)
+    source = _source(spec, sa.Table if partitioned else _Only)
     chunks, receipts = (
         sa.Table(f"{kind}_{generation}", sa.MetaData(), *_key_columns(spec, source), *columns, schema="semantic")
         for kind, columns in (("chunks", _chunk_columns(spec)), ("receipts", _receipt_columns(spec)))
@@ -196,11 +207,11 @@ def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
     return kind(spec.encoder.dimensions)
 
 
-def _source(spec: IndexSpec) -> sa.Table:
+def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table) -> sa.Table:
     key = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
-    return sa.Table(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
+    return kind(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
 
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:

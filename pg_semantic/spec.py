@@ -106,6 +106,11 @@ class EncoderSpec:
             )
         return cls(reference, known, query_prompt, document_prompt)
 
+    def __str__(self) -> str:
+        declared = (("query_prompt", self.query_prompt), ("document_prompt", self.document_prompt))
+        prompts = "".join(f", {name}={prompt!r}" for name, prompt in declared if prompt is not None)
+        return f"{self.reference!r} ({self.dimensions} dimensions{prompts})"
+
     @property
     def id(self) -> int:
         """The number that chunk rows carry; see `hashing.encoder_id`."""
@@ -244,6 +249,11 @@ class IndexSpec:
     def capture_name(self) -> str:
         """Name of the trigger function, and the stem of the triggers' names."""
         return f"{self.name}_capture"
+
+    @property
+    def replica_name(self) -> str:
+        """Name of the function of the row trigger, and of that trigger."""
+        return f"{self.capture_name}_replica"
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON types, for the registry and for migrations."""

@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the net
 os.environ["PG_SEMANTIC_CACHE_FOLDER"] = str(documents.ROOT / ".pytest_cache" / "encoders")
 
 _TEMPLATE = "template_pg_semantic"
-_VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))
+VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def server() -> Iterator[sa.URL]:
     """
     with tempfile.TemporaryDirectory(prefix="pg_semantic-") as folder:
         data = Path(folder) / "data"
-        url = sa.make_url(embedded.start(data, version=_VERSION)).set(drivername="postgresql+psycopg")
+        url = sa.make_url(embedded.start(data, version=VERSION)).set(drivername="postgresql+psycopg")
         with _administrator(url) as connection:
             connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
             connection.execute(sa.text("ALTER SYSTEM SET lock_timeout = '10s'"))

@@ -98,6 +98,14 @@ FUNCTIONS = (
             RAISE EXCEPTION 'table % and its semantic index % would be in different schemas', index_source, index_chunks
             USING ERRCODE = 'invalid_schema_definition', HINT = 'State the schema of the table.';
         END IF;
+        IF EXISTS (
+            SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhparent
+            WHERE inhparent = index_source AND relkind <> 'p'
+        ) THEN
+            RAISE EXCEPTION 'other tables inherit from table %, and a foreign key does not see their rows', index_source
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Make a semantic index of each child table, or partition the table in place of INHERITS.';
+        END IF;
         PERFORM CAST(index_spec #>> '{lexical,config}' AS regconfig);  -- an error, now, if there is none
         INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
         VALUES (

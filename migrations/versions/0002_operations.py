@@ -18,6 +18,36 @@ TABLES = (
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
     """,
     "CREATE INDEX mark_next_idx ON semantic.mark (generation_id, priority, marked_at)",
+    # It has no key, and a publication of all tables would refuse to delete from it. An INSERT pays nothing for this.
+    "ALTER TABLE semantic.mark REPLICA IDENTITY FULL",
+    # The cluster that the jobs were made in. It has no key, so that a row that is replicated here never conflicts.
+    """
+    CREATE TABLE semantic.cluster (
+        system_identifier bigint NOT NULL,
+        recorded_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    "ALTER TABLE semantic.cluster REPLICA IDENTITY FULL",
+    # The state of each captured table that a row can get past capture by changing: its triggers (with the transaction
+    # that last wrote them), its columns, and its file.
+    """
+    CREATE TABLE semantic.captured (
+        index_id integer NOT NULL REFERENCES semantic.semantic_index ON DELETE CASCADE,
+        relation regclass NOT NULL,
+        triggers text NOT NULL,
+        columns jsonb NOT NULL,
+        file oid NOT NULL,
+        recorded_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (index_id, relation)
+    )
+    """,
+    # Since when rows may be out of date that have no job, why, and how many have been compared since.
+    """
+    ALTER TABLE semantic.generation
+        ADD COLUMN stale_since timestamptz,
+        ADD COLUMN stale_reason text,
+        ADD COLUMN backfill_rows bigint NOT NULL DEFAULT 0
+    """,
     """
     ALTER TABLE semantic.worker
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
@@ -69,46 +99,388 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # A statement trigger fires for the named table alone, so every partition needs its own.
+    # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
+    # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
+    # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
+    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
-    RETURNS TABLE (relation regclass, event text, transition text)
+    RETURNS TABLE (relation regclass, event text, transition text, state text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT part.relid, event.name, event.transition
+        SELECT part.relid, event.name, event.transition,
+               CASE WHEN tgname IS NULL THEN 'missing' WHEN tgenabled = 'D' THEN 'disabled' ELSE 'altered' END
         FROM (
             SELECT index_source AS relid
             UNION
             SELECT relid FROM pg_partition_tree(index_source)
         ) AS part
         CROSS JOIN (
-            VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows'),
-                   ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
-                   ('delete', 'REFERENCING OLD TABLE AS old_rows'),
-                   ('truncate', '')
-        ) AS event (name, transition)
-        WHERE NOT EXISTS (
-            SELECT FROM pg_trigger
-            WHERE tgrelid = part.relid AND tgname = stem || '_' || event.name AND tgenabled IN ('O', 'A')
-        )
+            VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows', 'OA'),
+                   ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows', 'OA'),
+                   ('delete', 'REFERENCING OLD TABLE AS old_rows', 'OA'),
+                   ('truncate', '', 'A'),
+                   ('replica', '', 'RA')
+        ) AS event (name, transition, firing)
+        LEFT JOIN pg_trigger ON tgrelid = part.relid AND tgname = stem || '_' || event.name
+        WHERE tgname IS NULL OR position(CAST(tgenabled AS text) IN event.firing) = 0
+        ORDER BY part.relid <> index_source
     $body$
     """,
-    # Hangs what is missing; gives the relations that lacked it.
+    # Hangs what is missing and sets right what is not; gives the relations. The row trigger is made on the source, and
+    # Postgres makes it on every partition. An index of before it existed has no function for it.
     """
     CREATE FUNCTION semantic.capture_v1(index_source regclass, capture regproc, stem text) RETURNS SETOF regclass
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         missing record;
+        replica text := (
+            SELECT format('%I.%I', nspname, proname || '_replica')
+            FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+            WHERE pg_proc.oid = capture
+        );
     BEGIN
         FOR missing IN SELECT * FROM semantic.uncaptured_v1(index_source, stem) LOOP
+            IF missing.event <> 'replica' THEN
+                EXECUTE format(
+                    'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+                    stem || '_' || missing.event, missing.event, missing.relation, missing.transition, capture
+                );
+            ELSIF to_regproc(replica) IS NULL THEN
+                CONTINUE;
+            ELSIF missing.relation = index_source AND missing.state = 'missing' THEN
+                EXECUTE format(
+                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s()',
+                    stem || '_replica', missing.relation, replica
+                );
+            END IF;
             EXECUTE format(
-                'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
-                stem || '_' || missing.event, missing.event, missing.relation, missing.transition, capture
+                'ALTER TABLE %s ENABLE %s TRIGGER %I', missing.relation,
+                CASE missing.event WHEN 'truncate' THEN 'ALWAYS' WHEN 'replica' THEN 'REPLICA' ELSE '' END,
+                stem || '_' || missing.event
             );
-            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', missing.relation, stem || '_' || missing.event);
             RETURN NEXT missing.relation;
         END LOOP;
+        PERFORM semantic.record_capture_v1(id)
+        FROM semantic.semantic_index
+        WHERE source = index_source AND name || '_capture' = stem;
+    END
+    $body$
+    """,
+    # What `semantic.captured` is compared with: the state as it is now, of the source and of every partition.
+    """
+    CREATE FUNCTION semantic.capture_state_v1(known_index integer)
+    RETURNS TABLE (relation regclass, triggers text, columns jsonb, file oid)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CAST(pg_class.oid AS regclass),
+               coalesce((
+                   SELECT string_agg(concat_ws(' ', tgname, tgenabled, pg_trigger.xmin), ', ' ORDER BY tgname)
+                   FROM pg_trigger
+                   WHERE tgrelid = pg_class.oid AND tgname IN (
+                       SELECT semantic_index.name || '_capture_' || event
+                       FROM unnest('{insert,update,delete,truncate,replica}'::text[]) AS event
+                   )
+               ), ''),
+               coalesce((
+                   SELECT jsonb_object_agg(attname, concat_ws(' ', attnum, atttypid, atttypmod))
+                   FROM pg_attribute
+                   WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attname IN (
+                       SELECT jsonb_array_elements_text(spec -> 'columns')
+                       FROM semantic.generation
+                       WHERE index_id = known_index
+                       UNION
+                       SELECT jsonb_array_elements(spec -> 'key') ->> 'name'
+                       FROM semantic.generation
+                       WHERE index_id = known_index
+                   )
+               ), '{}'),
+               relfilenode
+        FROM semantic.semantic_index
+        JOIN pg_class ON pg_class.oid = semantic_index.source
+            OR pg_class.oid IN (SELECT relid FROM pg_partition_tree(semantic_index.source))
+        WHERE semantic_index.id = known_index
+    $body$
+    """,
+    # How the tables of an index differ from what was recorded, in words; NULL where they do not. A column that is gone
+    # is no difference: capture says so itself, and another that takes its name later is one.
+    """
+    CREATE FUNCTION semantic.capture_changes_v1(known_index integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT string_agg(reason, ', ') FROM (
+            SELECT CASE
+                WHEN found.relation IS NULL THEN CASE
+                    WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
+                    THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
+                WHEN known.relation IS NULL THEN format('%s was not captured before', found.relation)
+                WHEN found.triggers <> known.triggers THEN format('the triggers of %s were changed', found.relation)
+                WHEN EXISTS (
+                    SELECT FROM jsonb_each(known.columns) AS before WHERE before.value <> found.columns -> before.key
+                ) THEN format('columns of %s were changed', found.relation)
+                WHEN found.file <> known.file THEN format('%s was rewritten', found.relation)
+            END AS reason
+            FROM semantic.capture_state_v1(known_index) AS found
+            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            ORDER BY relation
+            LIMIT 3
+        ) AS compared
+    $body$
+    """,
+    # Every row of an index is compared with its vectors again, page by page. A generation whose first backfill has not
+    # begun needs no other, unless `always`.
+    """
+    CREATE FUNCTION semantic.restart_backfill_v1(known_index integer, reason text, always boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        WITH restarted AS (
+            UPDATE semantic.generation
+            SET stale_since = coalesce(stale_since, now()), stale_reason = reason
+            WHERE index_id = known_index AND (always OR backfill_after IS NOT NULL OR backfilled_at IS NOT NULL)
+            RETURNING id
+        )
+        INSERT INTO semantic.mark (generation_id) SELECT id FROM restarted;
+    END
+    $body$
+    """,
+    # Records the tables of an index as they are. Where they were otherwise, rows may have come past capture: all are
+    # compared again. Gives what was otherwise.
+    """
+    CREATE FUNCTION semantic.record_capture_v1(known_index integer) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known boolean;
+        reason text;
+    BEGIN
+        PERFORM FROM semantic.semantic_index WHERE id = known_index FOR NO KEY UPDATE;  -- one at a time
+        known := EXISTS (SELECT FROM semantic.captured WHERE index_id = known_index);
+        reason := semantic.capture_changes_v1(known_index);
+        IF reason IS NOT NULL THEN
+            PERFORM semantic.restart_backfill_v1(known_index, reason, known);
+        END IF;
+        DELETE FROM semantic.captured
+        WHERE index_id = known_index AND relation NOT IN (
+            SELECT state.relation FROM semantic.capture_state_v1(known_index) AS state
+        );
+        INSERT INTO semantic.captured AS before (index_id, relation, triggers, columns, file)
+        SELECT known_index, * FROM semantic.capture_state_v1(known_index)
+        ON CONFLICT (index_id, relation) DO UPDATE
+        SET triggers = excluded.triggers, columns = before.columns || excluded.columns, file = excluded.file,
+            recorded_at = now();
+        RETURN reason;
+    END
+    $body$
+    """,
+    # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
+    # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
+    """
+    CREATE FUNCTION semantic.source_trouble_v1(known_index integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT CASE
+            WHEN source.oid IS NULL AND named.oid IS NULL THEN format(
+                'its table %s was dropped: pg-semantic index drop %s', named.name, semantic_index.name)
+            WHEN source.oid IS NULL THEN format(
+                'its table %s was dropped, and another has that name now: pg-semantic index adopt %s',
+                named.name, semantic_index.name)
+            WHEN named.oid <> source.oid THEN format(
+                'table %s is another than the one that was indexed, which is called %s now: '
+                'pg-semantic index adopt %s', named.name, CAST(source.oid AS regclass), semantic_index.name)
+        END
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
+        LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
+        LEFT JOIN pg_class AS chunks ON chunks.oid = generation.chunks
+        LEFT JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
+        CROSS JOIN LATERAL (
+            SELECT format('%I.%I', nspname, generation.spec ->> 'table') AS name,
+                   CAST(to_regclass(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
+        ) AS named
+        WHERE semantic_index.id = known_index
+    $body$
+    """,
+    # Tables of an index that lack the foreign key to its source, or have one that was not validated.
+    """
+    CREATE FUNCTION semantic.foreign_keys_v1(known_index integer)
+    RETURNS TABLE (relation regclass, generation_id integer, source regclass, key text, name name, valid boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT part.relation, generation.id, semantic_index.source,
+               (
+                   SELECT string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY number)
+                   FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+               ),
+               conname, convalidated
+        FROM semantic.semantic_index
+        JOIN semantic.generation ON generation.index_id = semantic_index.id
+        JOIN pg_class AS source ON source.oid = semantic_index.source
+        CROSS JOIN LATERAL (VALUES (generation.chunks), (generation.receipts)) AS part (relation)
+        JOIN pg_class ON pg_class.oid = part.relation
+        LEFT JOIN pg_constraint
+            ON conrelid = part.relation AND confrelid = semantic_index.source AND contype = 'f' AND conparentid = 0
+        WHERE semantic_index.id = known_index AND convalidated IS NOT TRUE
+    $body$
+    """,
+    # Puts back foreign keys that were dropped, as DROP TABLE ... CASCADE of one partition drops those of all. They are
+    # validated after the rows that were deleted meanwhile have been found. Gives whether any was missing.
+    """
+    CREATE FUNCTION semantic.restore_foreign_keys_v1(known_index integer) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        missing record;
+        found_any boolean := false;
+    BEGIN
+        FOR missing IN SELECT * FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL LOOP
+            EXECUTE format(
+                'ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE CASCADE NOT VALID',
+                missing.relation, missing.key, missing.source, missing.key
+            );
+            found_any := true;
+        END LOOP;
+        IF found_any THEN
+            PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true);
+        END IF;
+        RETURN found_any;
+    END
+    $body$
+    """,
+    # Validates the foreign keys of an index that has been compared whole.
+    """
+    CREATE FUNCTION semantic.validate_foreign_keys_v1(known_index integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        doubtful record;
+    BEGIN
+        FOR doubtful IN
+            SELECT known.*
+            FROM semantic.foreign_keys_v1(known_index) AS known
+            JOIN semantic.generation ON generation.id = known.generation_id
+            WHERE known.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
+        LOOP
+            EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', doubtful.relation, doubtful.name);
+        END LOOP;
+    END
+    $body$
+    """,
+    # All that keeps rows from being captured or compared, in words; NULL where nothing does.
+    """
+    CREATE FUNCTION semantic.capture_trouble_v1(known_index integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT string_agg(said.trouble, '; ') FROM (
+            SELECT semantic.source_trouble_v1(known_index)
+            UNION ALL
+            SELECT DISTINCT format('triggers of %s are %s: pg-semantic repair', lacking.relation, lacking.state)
+            FROM semantic.semantic_index
+            JOIN pg_class ON pg_class.oid = semantic_index.source
+            CROSS JOIN semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS lacking
+            WHERE semantic_index.id = known_index
+            UNION ALL
+            SELECT DISTINCT format(
+                '%s has no foreign key to %s: a worker puts it back', lacking.relation, lacking.source
+            )
+            FROM semantic.foreign_keys_v1(known_index) AS lacking
+            WHERE lacking.name IS NULL
+            UNION ALL
+            SELECT format('rows of %s, which inherits from %s, are not indexed', string_agg(
+                       CAST(CAST(inhrelid AS regclass) AS text), ', ' ORDER BY inhrelid), semantic_index.source)
+            FROM semantic.semantic_index
+            JOIN pg_class ON pg_class.oid = semantic_index.source AND pg_class.relkind <> 'p'
+            JOIN pg_inherits ON inhparent = semantic_index.source
+            WHERE semantic_index.id = known_index
+            GROUP BY semantic_index.source
+        ) AS said (trouble)
+    $body$
+    """,
+    # What a worker looks at every few seconds: the catalogues alone, no row of any table.
+    """
+    CREATE FUNCTION semantic.detect_v1()
+    RETURNS TABLE (
+        index_id integer, missing boolean, foreign_keys boolean, doubtful boolean, changes text, trouble text
+    )
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT semantic_index.id,
+               EXISTS (
+                   SELECT FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS part
+                   WHERE part.state <> 'disabled'
+               ),
+               coalesce(bool_or(lacking.relation IS NOT NULL AND lacking.name IS NULL), false),
+               coalesce(bool_or(
+                   lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
+               ), false),
+               semantic.capture_changes_v1(semantic_index.id),
+               semantic.capture_trouble_v1(semantic_index.id)
+        FROM semantic.semantic_index
+        JOIN pg_class AS source ON source.oid = semantic_index.source
+        LEFT JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS lacking ON true
+        LEFT JOIN semantic.generation ON generation.id = lacking.generation_id
+        GROUP BY semantic_index.id
+        ORDER BY semantic_index.id
+    $body$
+    """,
+    # The number that initdb gave the cluster; NULL for a role that may not know it.
+    """
+    CREATE FUNCTION semantic.system_identifier_v1() RETURNS bigint
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') THEN
+            RETURN (SELECT system_identifier FROM pg_control_system());
+        END IF;
+        RETURN NULL;
+    END
+    $body$
+    """,
+    # Subscriptions that write to our tables: what they bring belongs to the workers of another cluster.
+    """
+    CREATE FUNCTION semantic.subscriptions_v1() RETURNS TABLE (subscription name, relations text)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        RETURN QUERY
+        SELECT subname, string_agg(CAST(CAST(srrelid AS regclass) AS text), ', ' ORDER BY srrelid)
+        FROM pg_subscription
+        JOIN pg_subscription_rel ON srsubid = pg_subscription.oid
+        JOIN pg_class ON pg_class.oid = srrelid
+        WHERE subenabled AND (
+            relnamespace = CAST('semantic' AS regnamespace)
+            OR EXISTS (SELECT FROM semantic.generation WHERE srrelid IN (chunks, receipts))
+        )
+        GROUP BY subname;
+    END
+    $body$
+    """,
+    # Makes this cluster the one that the jobs are worked on in; gives whether it was another. Claims of workers there
+    # end, and every row is compared again: a restore or a subscription may have brought it past capture.
+    """
+    CREATE FUNCTION semantic.settle_v1() RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        here bigint := semantic.system_identifier_v1();
+        moved boolean;
+    BEGIN
+        IF here IS NULL OR (SELECT array_agg(system_identifier) = ARRAY[here] FROM semantic.cluster) THEN
+            RETURN false;
+        END IF;
+        LOCK TABLE semantic.cluster IN EXCLUSIVE MODE;
+        moved := EXISTS (SELECT FROM semantic.cluster WHERE system_identifier <> here);
+        DELETE FROM semantic.cluster;
+        INSERT INTO semantic.cluster (system_identifier) VALUES (here);
+        IF moved THEN
+            UPDATE semantic.job
+            SET version = version + 1, state = 'pending', claim = NULL, lease_until = NULL
+            WHERE state = 'processing';
+            PERFORM semantic.restart_backfill_v1(id, 'the database came from another cluster', true)
+            FROM semantic.semantic_index;
+        END IF;
+        RETURN moved;
     END
     $body$
     """,
@@ -184,13 +556,26 @@ VIEW = """
             SELECT coalesce(sum(rows_per_second), 0)
             FROM semantic.worker
             WHERE heartbeat_at > now() - interval '1 minute'
-        ) AS rows_per_second
+        ) AS rows_per_second,
+        generation.stale_since,
+        generation.stale_reason,
+        CASE
+            WHEN generation.stale_since IS NULL THEN NULL
+            WHEN generation.backfilled_at IS NOT NULL THEN 0
+            WHEN semantic.rows_estimate_v1(semantic_index.source) > 0 THEN least(1, generation.backfill_rows
+                / CAST(semantic.rows_estimate_v1(semantic_index.source) AS double precision))
+        END AS reconciled,
+        concat_ws(
+            '; ', semantic.capture_trouble_v1(semantic_index.id),
+            CASE WHEN source.oid IS NOT NULL
+                THEN semantic.capture_changes_v1(semantic_index.id) || ': a worker will compare every row' END
+        ) AS capture_trouble
     FROM semantic.generation
     JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
     JOIN semantic.encoder ON encoder.id = generation.encoder_id
-    JOIN pg_class AS source ON source.oid = semantic_index.source
-    JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
     JOIN pg_class AS chunks ON chunks.oid = generation.chunks
+    LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
+    JOIN pg_namespace AS source_schema ON source_schema.oid = coalesce(source.relnamespace, chunks.relnamespace)
     LEFT JOIN LATERAL (
         SELECT
             count(*) FILTER (WHERE state = 'pending') AS pending,
@@ -212,23 +597,34 @@ COMMENT = """
     'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
     'counting would scan the tables; jobs and marks are counted, and NULL for a role that cannot '
     'read all rows. Workers and rows_per_second are of all indexes. '
-    'Trouble says why an index is not kept in sync or not built, to roles that may read semantic.trouble.'
+    'Trouble says why an index is not kept in sync or not built, to roles that may read semantic.trouble. '
+    'Since stale_since, rows may be out of date without a job; reconciled is the share that was compared since. '
+    'capture_trouble says what keeps rows from being captured.'
 """
 
-GRANTS = ("GRANT SELECT ON semantic.index_status TO PUBLIC",)
+GRANTS = ("GRANT SELECT ON semantic.index_status, semantic.captured TO PUBLIC",)
 
 
 def upgrade() -> None:
     for statement in (*TABLES, *FUNCTIONS, VIEW, COMMENT, *GRANTS):
         op.execute(statement)
+    op.execute("SELECT semantic.settle_v1()")
 
 
 def downgrade() -> None:
     op.execute("DROP VIEW semantic.index_status")
     op.execute(
-        "DROP FUNCTION semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, semantic.capture_v1, "
+        "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
+        "semantic.detect_v1, semantic.capture_trouble_v1, semantic.validate_foreign_keys_v1, "
+        "semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, semantic.source_trouble_v1, "
+        "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
+        "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
+        "semantic.capture_v1, "
         "semantic.uncaptured_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
-    op.execute("DROP TABLE semantic.mark, semantic.trouble")
+    op.execute("DROP TABLE semantic.mark, semantic.trouble, semantic.captured, semantic.cluster")
+    op.execute(
+        "ALTER TABLE semantic.generation DROP COLUMN stale_since, DROP COLUMN stale_reason, DROP COLUMN backfill_rows"
+    )
     op.execute("ALTER TABLE semantic.worker DROP COLUMN rows_synced, DROP COLUMN rows_per_second")

@@ -841,13 +841,18 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    RETURN (
+    AS $body$
+        WITH RECURSIVE base AS (
+            SELECT oid, typbasetype, typcategory, typelem FROM pg_type WHERE oid = type
+            UNION ALL
+            SELECT pg_type.oid, pg_type.typbasetype, pg_type.typcategory, pg_type.typelem
+            FROM base JOIN pg_type ON pg_type.oid = base.typbasetype
+        )
         SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
-            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
-        FROM pg_type AS base
-        LEFT JOIN pg_type AS element ON element.oid = base.typelem
-        WHERE base.oid = type
-    )
+            OR base.typcategory = 'A' AND semantic.is_text_v1(base.typelem)
+        FROM base
+        WHERE base.typbasetype = 0
+    $body$
     """,
     # A spec with the key types as the chunk table has them now, under the names that they have now.
     """
@@ -892,7 +897,8 @@ FUNCTIONS = (
             JOIN pg_proc ON pg_proc.oid = tgfoid
                 OR pg_proc.pronamespace = capture.pronamespace AND pg_proc.proname = semantic_index.name || '_search'
                     AND position('semantic.search_v1(asked' IN pg_proc.prosrc) > 0
-            WHERE tgrelid = source.oid AND capture.proname = semantic_index.name || '_capture'
+            WHERE tgrelid = source.oid
+              AND capture.proname IN (semantic_index.name || '_capture', semantic_index.name || '_capture_replica')
         ) AS part (kind, name, place)
         WHERE semantic_index.id = known_index AND part.place <> source.relnamespace
     $body$
@@ -1291,6 +1297,161 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # What a statement asks before it joins vectors with the table that it names: a table that took the name of another
+    # has other rows.
+    """
+    CREATE FUNCTION semantic.require_source_v1(index_chunks regclass, named regclass) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known record;
+    BEGIN
+        SELECT semantic_index.id, semantic_index.name, source INTO known
+        FROM semantic.generation
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+        WHERE generation.chunks = index_chunks;
+        IF known.source <> named THEN
+            RAISE EXCEPTION 'table % is not the one that semantic index % was made for', named, known.name
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
+                'Move the index to it: pg-semantic index adopt %s.', known.name
+            );
+        END IF;
+        RETURN true;
+    END
+    $body$
+    """,
+    # What a worker asks after it has read the table by its name, whose lock keeps the name from moving on. The error
+    # is that of a table that is locked, so that what was read is left, and is read again by the new name.
+    """
+    CREATE FUNCTION semantic.require_named_v1(known_generation integer, named text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM semantic.generation
+            JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            WHERE generation.id = known_generation AND source IS DISTINCT FROM to_regclass(named)
+        ) THEN
+            RAISE EXCEPTION 'table % was renamed a moment ago', named USING ERRCODE = 'lock_not_available';
+        END IF;
+    END
+    $body$
+    """,
+    # Moves an index to another table with the same columns, as one that took the place of its own. Its foreign keys go
+    # along, its triggers are taken off the table before, and every row is compared; capture is hung by the caller.
+    """
+    CREATE FUNCTION semantic.adopt_v1(known_index integer, adopted regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        known semantic.semantic_index;
+        stale record;
+    BEGIN
+        SELECT * INTO known FROM semantic.semantic_index WHERE id = known_index FOR NO KEY UPDATE;
+        PERFORM semantic.require_adoptable_v1(known_index, adopted);
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC adopted || ARRAY(
+            SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = known.source
+        ));
+        IF known.source <> adopted THEN
+            FOR stale IN
+                SELECT format('DROP TRIGGER %I ON %s', tgname, CAST(tgrelid AS regclass)) AS statement
+                FROM pg_trigger
+                JOIN pg_proc ON pg_proc.oid = tgfoid
+                WHERE tgparentid = 0 AND proname IN (known.name || '_capture', known.name || '_capture_replica')
+                  AND tgrelid IN (SELECT known.source UNION SELECT relid FROM pg_partition_tree(known.source))
+                UNION ALL
+                SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', CAST(conrelid AS regclass), conname)
+                FROM semantic.generation
+                JOIN pg_constraint ON conrelid IN (chunks, receipts)
+                WHERE index_id = known_index AND contype = 'f' AND conparentid = 0
+            LOOP
+                EXECUTE stale.statement;
+            END LOOP;
+        END IF;
+        DELETE FROM semantic.captured WHERE index_id = known_index;
+        UPDATE semantic.semantic_index SET source = adopted WHERE id = known_index;
+        UPDATE semantic.generation
+        SET spec = jsonb_set(spec, '{table}', to_jsonb(relname))
+        FROM pg_class
+        WHERE index_id = known_index AND pg_class.oid = adopted;
+        PERFORM semantic.restore_foreign_keys_v1(known_index);
+        PERFORM semantic.restart_backfill_v1(known_index, format('it was moved to table %s', adopted), true);
+    END
+    $body$
+    """,
+    # Refuses a table that an index can not be moved to, and says why.
+    """
+    CREATE FUNCTION semantic.require_adoptable_v1(known_index integer, adopted regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        problem text;
+    BEGIN
+        PERFORM semantic.require_columns_v1(adopted, spec, false) FROM semantic.generation WHERE index_id = known_index;
+        SELECT CASE
+            WHEN relation.relkind NOT IN ('r', 'p') THEN 'it is not a table'
+            WHEN place.relnamespace <> relation.relnamespace THEN 'it is in another schema than the index'
+            WHEN relation.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation.oid)
+                THEN 'other tables inherit from it'
+            WHEN EXISTS (
+                SELECT FROM pg_attribute AS own
+                LEFT JOIN pg_attribute AS other
+                    ON other.attrelid = relation.oid AND other.attname = own.attname AND NOT other.attisdropped
+                WHERE own.attrelid = generation.chunks AND own.attname IN (
+                    SELECT part.value ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key') AS part (value)
+                ) AND other.atttypid IS DISTINCT FROM own.atttypid
+            ) THEN 'its key has other columns or types'
+            WHEN NOT EXISTS (
+                SELECT FROM pg_index
+                WHERE indrelid = relation.oid AND indisprimary AND indisvalid AND indimmediate
+                  AND indnkeyatts = jsonb_array_length(generation.spec -> 'key')
+                  AND NOT EXISTS (
+                      SELECT FROM unnest(indkey::int2[]) WITH ORDINALITY AS part (attnum, number)
+                      LEFT JOIN pg_attribute ON attrelid = indrelid AND pg_attribute.attnum = part.attnum
+                      WHERE part.number <= indnkeyatts AND (attname IS NULL OR attname NOT IN (
+                          SELECT value ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key')
+                      ))
+                  )
+            ) THEN 'its primary key is not the key of the index'
+        END INTO problem
+        FROM semantic.generation
+        JOIN pg_class AS place ON place.oid = generation.chunks
+        JOIN pg_class AS relation ON relation.oid = adopted
+        WHERE generation.index_id = known_index AND generation.role = 'live';
+        IF problem IS NOT NULL THEN
+            RAISE EXCEPTION 'the index can not be moved to table %: %', adopted, problem
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Make the table fit, or drop the index and create it again.';
+        END IF;
+    END
+    $body$
+    """,
+    # Lets go of the rows of a partition, in every index of its table: then it can be detached and dropped.
+    """
+    CREATE FUNCTION semantic.release_partition(partition regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        held record;
+    BEGIN
+        FOR held IN
+            SELECT part.relation, (
+                       SELECT string_agg(format('held.%1$I = source.%1$I', value ->> 'name'), ' AND ')
+                       FROM jsonb_array_elements(generation.spec -> 'key')
+                   ) AS same_key
+            FROM semantic.semantic_index
+            JOIN semantic.generation ON generation.index_id = semantic_index.id
+            CROSS JOIN LATERAL (VALUES (generation.chunks), (generation.receipts)) AS part (relation)
+            WHERE semantic_index.source IN (SELECT relid FROM pg_partition_ancestors(partition))
+              AND semantic_index.source <> partition
+        LOOP
+            EXECUTE format(
+                'DELETE FROM %s AS held USING %s AS source WHERE %s', held.relation, partition, held.same_key
+            );
+        END LOOP;
+    END
+    $body$
+    """,
     # What a statement asks before it compares a vector with those of a table.
     """
     CREATE FUNCTION semantic.require_encoder_v1(index_chunks regclass, asked text, asked_dimensions integer)
@@ -1341,7 +1502,9 @@ def downgrade() -> None:
         $body$
     """)
     op.execute(
-        "DROP FUNCTION semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
+        "DROP FUNCTION semantic.release_partition, semantic.require_adoptable_v1, semantic.adopt_v1, "
+        "semantic.require_named_v1, semantic.require_source_v1, "
+        "semantic.require_encoder_v1, semantic.withdraw_generation_v1, semantic.switch_generation_v1, "
         "semantic.rename_v1, semantic.begin_generation_v1, semantic.prepare_generation_v1, semantic.watch_v1, "
         "semantic.same_key_v1, semantic.altered_key_v1, semantic.column_type_v1, "
         "semantic.captured_columns_v1, semantic.columns_v1, semantic.require_columns_v1, "

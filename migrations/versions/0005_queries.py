@@ -180,6 +180,8 @@ FUNCTIONS = (
     DECLARE
         request bigint;
     BEGIN
+        COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
+        SET TRANSACTION READ WRITE;
         request := semantic.request_query_v1(encoder, query, seconds);
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -245,10 +247,16 @@ FUNCTIONS = (
     AS $body$
     DECLARE
         known integer := (SELECT id FROM semantic.generation WHERE chunks = index_chunks);
+        trouble text := (
+            SELECT semantic.source_trouble_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks
+        );
     BEGIN
         IF known IS NULL THEN
             RAISE EXCEPTION '% is no semantic index', index_chunks
             USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status has those that there are.';
+        ELSIF trouble IS NOT NULL THEN
+            RAISE EXCEPTION 'semantic index % can not be searched: %', index_chunks, trouble
+            USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN known;
     END
@@ -299,7 +307,8 @@ SEARCH = (
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
     RETURN (
         SELECT string_agg(concat(piece[1], places ->> piece[2]), '' ORDER BY number)
-        FROM regexp_matches(concat(template, '{}'), '(.*?)\\{(\\w*)\\}', 'g') WITH ORDINALITY AS found (piece, number)
+        FROM regexp_matches(concat(template, '{}'), '(.*?)[{]([[:alnum:]_]*)[}]', 'g')
+            WITH ORDINALITY AS found (piece, number)
     )
     """,
     # The key columns of a spec, as they are written after an alias.
@@ -367,7 +376,7 @@ SEARCH = (
             ),
             'receipt_key', semantic.key_v1(spec, 'receipt.'),
             'found_key', semantic.key_v1(spec, 'found.'),
-            'source', CAST(source AS text),
+            'source', CASE relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || source,
             'chunks', 'semantic.chunks_' || id,
             'receipts', 'semantic.receipts_' || id,
             'generation', id,
@@ -390,9 +399,10 @@ SEARCH = (
             'product', 'OPERATOR($vector.<#>)'
         )
         FROM (
-            SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source
+            SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source, relkind
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+            JOIN pg_class ON pg_class.oid = source
             WHERE generation.id = search_places_v1.generation
         ) AS known
     $body$

@@ -43,7 +43,6 @@ def create(
     del yes  # nothing is asked
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
-    recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
     with options.engine(dsn) as engine:
         with engine.connect() as connection:
             spec = inspection.describe(
@@ -51,16 +50,15 @@ def create(
                 table,
                 columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
                 encoder=described,
-                chunking=recipe,
+                chunking=Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None,
                 lexical=None if lexical == "none" else Lexical(lexical),
                 rights_by=rights_by,
                 name=name,
             )
         inspection.create(engine, spec)
-        said = inspection.rights(engine, spec)
-    options.warn_of_prompts(described)
-    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
-    output.say(output.escaped(said))
+        options.warn_of_prompts(described)
+        output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
+        output.say(output.escaped(inspection.rights(engine, spec)))
 
 
 @app.command("list", epilog=options.examples("pg-semantic index list --json"))
@@ -75,6 +73,37 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
         (g.qualified_name, g.spec.table, ", ".join(g.spec.columns), g.spec.encoder.reference, g.role) for g in known
     ]
     output.table(("index", "table", "columns", "encoder", "generation"), rows)
+
+
+@app.command(
+    short_help="Move a semantic index to another table.",
+    epilog=options.examples("pg-semantic index adopt article_semantic --yes"),
+)
+def adopt(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    table: Annotated[
+        str | None, typer.Argument(help="The table to move it to. Default: the one with the declared name.")
+    ] = None,
+    yes: options.Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Move a semantic index to another table, as one that was loaded beside the old one and took its name.
+
+    The table needs the same key and text columns. A worker then compares every row with its vectors: only text that
+    differs is encoded. The old table is left as it is, without triggers.
+    """
+    with options.installed(dsn) as engine:
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        if not yes:
+            typer.confirm(
+                f"Move {generation.qualified_name} to {table or 'the table with its declared name'}?", abort=True
+            )
+        moved_to = inspection.adopt(engine, generation, table)
+    output.say(
+        f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
+        "worker compares its rows: see pg-semantic status."
+    )
 
 
 @app.command(

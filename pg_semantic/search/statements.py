@@ -89,7 +89,8 @@ def ranked_knn(
     statement = (
         sa.select(index.entity, score.label("score"))
         .join(tables.chunks, _same_row(tables.chunk_key, tables.source_key))
-        .where(*nearness.same_encoder(tables), _is_best_chunk(tables, query), *_wanted(vector))
+        .where(*nearness.same_encoder(tables), *nearness.same_table(tables))
+        .where(_is_best_chunk(tables, query), *_wanted(vector))
         .order_by(nearness.Nearest(chunks.vector, query, aimed), *(_tie_break(column) for column in tables.source_key))
     )
     return Ranked(page.cut(statement, limit=limit, offset=offset), score)
@@ -106,7 +107,7 @@ def ranked_exact(index: BoundIndex[T], vector: Asked, *, limit: int, offset: int
     statement = (
         sa.select(index.entity, score.label("score"))
         .join(best, sa.true())
-        .where(*nearness.same_encoder(tables), *_wanted(vector))
+        .where(*nearness.same_encoder(tables), *nearness.same_table(tables), *_wanted(vector))
         .order_by(best.c.distance, *tables.source_key)
     )
     return Ranked(page.cut(statement, limit=limit, offset=offset), score)
@@ -134,6 +135,7 @@ def ranked_lexical(
     statement = (
         sa.select(index.entity, found.label("score"))
         .join(matches, _same_row(key, tables.source_key))
+        .where(*nearness.same_table(tables))
         .order_by(found.desc(), *key)
     )
     return Ranked(page.cut(statement, limit=limit, offset=offset), found)

@@ -4,6 +4,39 @@
 -- Makes that function, once the registry knows which columns the text of a row is made of.
 SELECT semantic.watch_v1($name, $source, $function_name, $statement)
 
+-- name: watch_replica
+-- Makes the function of the row trigger, with the same columns.
+SELECT semantic.watch_v1($name, $source, $function_name, $statement)
+
+-- name: replica_body
+-- What the row trigger marks: rows that another server, or a session in the role of a replica, has changed. No foreign
+-- key follows these, so a row whose key changed is marked by both keys. A column that is gone must not stop the
+-- subscription: all rows are looked at again once the index fits its table.
+DECLARE
+    old_rows ALIAS FOR old;
+    new_rows ALIAS FOR new;
+    marked text[];
+BEGIN
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            marked := ARRAY[$new_key];
+        ELSIF TG_OP = 'DELETE' THEN
+            marked := ARRAY[$old_key];
+        ELSIF ($new_key) COLLATE "C" <> ($old_key) COLLATE "C" THEN
+            marked := ARRAY[$old_key, $new_key];
+        ELSIF (/*new_text*/) IS DISTINCT FROM (/*old_text*/) THEN
+            marked := ARRAY[$new_key];
+        END IF;
+    EXCEPTION WHEN undefined_column THEN
+        marked := ARRAY[NULL];
+    END;
+    INSERT INTO semantic.mark (generation_id, key)
+    SELECT generation.id, marked_row.key
+    FROM unnest(CAST('/*generations*/' AS integer[])) AS generation (id)
+    CROSS JOIN unnest(marked) AS marked_row (key);
+    RETURN NULL;
+END
+
 -- name: function
 -- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
 -- Without JIT: a plan made for a large statement would be compiled again for every small one after it.
@@ -107,8 +140,8 @@ SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
 ) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
--- Takes the triggers with it.
-DROP FUNCTION IF EXISTS $function() CASCADE
+-- Takes the triggers with them.
+DROP FUNCTION IF EXISTS $function(), $replica() CASCADE
 
 -- name: hang
 -- Hangs the function on the source and on every partition of it.

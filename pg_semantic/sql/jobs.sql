@@ -36,7 +36,7 @@ taken AS (
 ),
 restarted AS (
     UPDATE semantic.generation
-    SET backfill_after = NULL, backfilled_at = NULL
+    SET backfill_after = NULL, backfilled_at = NULL, backfill_rows = 0, stale_since = coalesce(stale_since, now())
     WHERE id = :generation AND EXISTS (SELECT FROM taken WHERE key IS NULL)
 )
 INSERT INTO semantic.job AS job (generation_id, key, priority, dirty_at)

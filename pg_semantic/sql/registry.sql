@@ -13,23 +13,45 @@ WHERE extname = 'vector' AND extnamespace <> ALL (
     CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[])
 )
 
+-- name: own_session
+-- What a session of ours is set to, as far as the server has such settings.
+SELECT set_config(name, value, false)
+FROM (VALUES ('default_transaction_read_only', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
+             ('standard_conforming_strings', 'on'), ('escape_string_warning', 'on')) AS ours (name, value)
+WHERE current_setting(name, true) IS NOT NULL
+
+-- name: own_transaction
+-- What else a transaction of ours is set to, or a session that is ours alone: functions and operators are the server's or
+-- pgvector's, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock.
+SELECT set_config('search_path', concat_ws(
+           ', ', 'pg_catalog',
+           (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+            WHERE extname = 'vector'),
+           'pg_temp'
+       ), :local) AS path,
+       CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+           THEN set_config('transaction_timeout', '0', :local) END AS timeout
+
 -- name: revision
 -- The revision that the schema of ours is at.
 SELECT version_num FROM semantic.history
 
 -- name: generations
--- Every generation whose tables are there, with the current name of the source (a rename is followed), and what puts its
--- tables beside that when it was moved to another schema.
+-- Every generation whose chunk table is there, with the current name of the source (a rename is followed), what puts its
+-- tables beside that when it was moved to another schema, and whether the source is the table that was declared.
 SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
-       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
-       CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart
+       source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
+       semantic_index.name, encoder.fingerprint, semantic_index.id AS index_id,
+       CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart,
+       source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
+       semantic.source_trouble_v1(semantic_index.id) AS trouble
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
-JOIN pg_class AS source ON source.oid = semantic_index.source
-JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 JOIN pg_class AS chunks ON chunks.oid = generation.chunks
+LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
+JOIN pg_namespace AS source_schema ON source_schema.oid = coalesce(source.relnamespace, chunks.relnamespace)
 ORDER BY semantic_index.id, generation.id
 
 -- name: chunk_table
@@ -49,19 +71,22 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
+       semantic_index.id AS index_id, source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
+       CASE WHEN source.oid IS NULL THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
-JOIN pg_class AS source ON source.oid = semantic_index.source
-JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
+LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
+LEFT JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 WHERE generation.role = 'live'
   AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = CAST(:chunks AS oid))
 
 -- name: stored
 -- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
 -- source table still.
-SELECT newest.spec, semantic_index.source = to_regclass(:source) AS same_source
+SELECT newest.spec, semantic_index.source = to_regclass(:source) AS same_source,
+       semantic.source_trouble_v1(semantic_index.id) AS trouble
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.generation AS newest ON newest.index_id = semantic_index.id AND newest.role IN ('live', 'next')
@@ -125,7 +150,7 @@ SELECT reference, revision, fingerprint FROM semantic.encoder WHERE id = :id
 
 -- name: lock_backfill
 -- Takes the backfill of a generation, or nothing when another worker has it or it is done.
-SELECT backfill_after
+SELECT backfill_after, stale_since IS NOT NULL AS again
 FROM semantic.generation
 WHERE id = :generation AND backfilled_at IS NULL
 FOR UPDATE SKIP LOCKED
@@ -133,7 +158,8 @@ FOR UPDATE SKIP LOCKED
 -- name: advance_backfill
 -- Remembers the last key that was enqueued, and whether it was the last there is.
 UPDATE semantic.generation
-SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END
+SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END, backfill_rows = backfill_rows + :rows,
+    stale_since = CASE WHEN NOT :done THEN stale_since END, stale_reason = CASE WHEN NOT :done THEN stale_reason END
 WHERE id = :generation
 
 -- name: start_worker
@@ -206,6 +232,46 @@ SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.gene
 -- name: uncaptured
 -- The source or partitions of it on which triggers of the capture are missing or disabled.
 SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
+
+-- name: named
+-- An error unless a generation's source still has this name: see `semantic.require_named_v1`.
+SELECT semantic.require_named_v1(:generation, :source)
+
+-- name: detect
+-- What is otherwise about the tables of each index than was recorded, and what keeps rows from being captured.
+SELECT * FROM semantic.detect_v1()
+
+-- name: record_capture
+-- Records the tables of an index as they are, and has all rows compared; gives what was otherwise.
+SELECT semantic.record_capture_v1(:index)
+
+-- name: restore_foreign_keys
+-- Puts back the foreign keys of an index that were dropped.
+SELECT semantic.restore_foreign_keys_v1(:index)
+
+-- name: validate_foreign_keys
+-- Validates the foreign keys of an index, once all its rows were compared.
+SELECT semantic.validate_foreign_keys_v1(:index)
+
+-- name: subscriptions
+-- Subscriptions that write to tables of ours.
+SELECT subscription, relations FROM semantic.subscriptions_v1()
+
+-- name: settle
+-- Makes this cluster the one that jobs are worked on in; gives whether it was another.
+SELECT semantic.settle_v1()
+
+-- name: declared_source
+-- The name of the table that an index was declared on, whatever table has it now.
+SELECT format('%I.%I', nspname, spec ->> 'table')
+FROM semantic.generation
+JOIN pg_class ON pg_class.oid = chunks
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE index_id = :index AND role = 'live'
+
+-- name: adopt
+-- Moves an index to another table.
+SELECT semantic.adopt_v1(:index, to_regclass(:table))
 
 -- name: cancel_build
 -- Ends builds of the late indexes of a semantic index, whichever connection they run on.

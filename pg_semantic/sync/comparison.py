@@ -98,10 +98,17 @@ def _stored(tables: Tables) -> LateralFromClause:
 
 
 def orphans(tables: Tables, table: sa.Table, part: Range) -> sa.Select[Any]:
-    """Keys in the chunk table that have no row, or those in the receipt table that are not found there."""
+    """Keys in the chunk table that have no row, or those in the receipt table that are not found there.
+
+    Those with a job are left out: its worker deletes what is stored of them.
+    """
     key = [table.c[column.name] for column in tables.spec.key]
     found = sa.select(keys.as_text(key).label("key")).where(part.of(key), without_row(tables, key)).distinct()
     found = found.order_by("key")
+    if tables.generation is not None:
+        for queue in (_MARKS, _JOBS):
+            waits = sa.exists().where(queue.c.generation_id == tables.generation, queue.c.key == keys.as_text(key))
+            found = found.where(~waits)
     if table is tables.receipts:
         found = found.where(~sa.exists().where(*map(operator.eq, tables.chunk_key, key)))
     return found

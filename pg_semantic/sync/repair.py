@@ -33,9 +33,14 @@ def repair(
     Parked rows are left alone: they are for `jobqueue.retry`. Raises `errors.DatabaseError` when triggers are missing
     and others use their table all the time (`semantic.lock_v1` says how long it is waited for).
     """
+    if generation.gone:
+        return Report(generation.title, trouble=generation.trouble)
     clear(engine, generation)
+    transaction.patiently(
+        engine, sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id)
+    )
     tables = generation.tables
-    report = Report(generation.title, uncaptured=verify.uncaptured(engine, tables))
+    report = Report(generation.title, uncaptured=verify.uncaptured(engine, tables), trouble=generation.trouble)
     if report.uncaptured:
         _hang(engine, generation)  # first, so that nothing slips by while rows are looked at
     for page in verify.pages(engine, generation.id, tables):

@@ -13,6 +13,7 @@ from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.sync import transaction, trouble
+from pg_semantic.sync.detection import Detection
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -47,6 +48,7 @@ class Roster:
         self._load = load
         self._encoders: dict[int, Encoder] = {}
         self._known: dict[int, Generation] = {}
+        self._detection = Detection(engine)
         self._retry_at: dict[int, float] = {}
         self._refresh_at = 0.0
         self._settle_at = 0.0
@@ -59,6 +61,7 @@ class Roster:
         if not at_once and time.monotonic() < self._refresh_at:
             return False
         self._known = self._read()
+        self._detection.look(list(self._known.values()), at_once=at_once)
         for dropped in self.refused.keys() - self._known.keys():
             del self.refused[dropped]
         served = {number: self._serve(generation) for number, generation in self._known.items()}
@@ -165,6 +168,8 @@ class Roster:
 
 
 def _require_together(generation: Generation) -> None:
+    if generation.gone:
+        raise errors.DeclarationError(f"Semantic index {generation.name!r}: {generation.trouble}.")
     if generation.apart is not None:
         raise errors.DeclarationError(
             f"Table {generation.spec.table!r} was moved to schema {generation.spec.schema!r} without its semantic "

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import chunking, keys, schema
+from pg_semantic import chunking, keys, registry, schema
 from pg_semantic.chunking import Chunk, Ruler
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
@@ -91,10 +91,12 @@ def _changed(engine: sa.Engine, tables: Tables, jobs: Sequence[Job]) -> list[_Ch
     )
     of_key = {job.key: job for job in jobs}
     with transaction.begin(engine) as connection:
-        return [
-            _Changed(of_key[key], tuple(identity), text, source_hash, synced)
-            for key, text, source_hash, synced, *identity in connection.execute(statement)
-        ]
+        read = list(connection.execute(statement))
+        registry.require_named(connection, tables)
+    return [
+        _Changed(of_key[key], tuple(identity), text, source_hash, synced)
+        for key, text, source_hash, synced, *identity in read
+    ]
 
 
 def _one_job_each(changed: Sequence[_Changed]) -> list[_Changed]:

@@ -4,6 +4,7 @@ It reads the view ``semantic.index_status``, whose counts of rows are the planne
 """
 
 import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +22,20 @@ _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """One semantic index.
+    """One copy of a semantic index; ``index`` is its name with the schema, and with its role unless it is live.
 
     ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale): estimates unless ``exact``,
     None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
     None for a role that may not look. ``oldest_seconds`` is the age of the oldest change that waits; ``eta_seconds``
     when workers will be through at their present pace. ``failures`` has the newest ten parked jobs. ``uncaptured``
-    counts tables without working triggers. ``vector_index`` and ``lexical_index`` are one of `indexes.State`; the
-    latter is None for a semantic index without BM25. ``troubles`` say why it is not kept in sync or not built.
+    counts tables without working triggers; ``capture_trouble`` says what keeps rows from being captured. Since
+    ``stale_since``, rows may be out of date without a job, for ``stale_reason``; ``reconciled`` is the share that was
+    compared since, 0 to 1, by the planner's count of rows. ``vector_index`` and ``lexical_index`` are one of
+    `indexes.State`; the latter is None for a semantic index without BM25. ``troubles`` say why it is not kept in sync
+    or not built.
     """
 
+    index: str
     name: str
     table: str
     columns: tuple[str, ...]
@@ -50,6 +55,10 @@ class IndexStatus:
     oldest_seconds: float | None
     eta_seconds: float | None
     uncaptured: int
+    capture_trouble: str | None
+    stale_since: dt.datetime | None
+    stale_reason: str | None
+    reconciled: float | None
     vector_index: indexes.State
     lexical_index: indexes.State | None
     failures: list[jobqueue.Failure]
@@ -84,7 +93,7 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
         for generation in known
     ]
     for number, generation in enumerate(known):
-        if exact or seen[generation.id].bytes < _SMALL_BYTES:
+        if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
             indexes[number] = dataclasses.replace(indexes[number], **_counted(connection, generation))
     return Status(workers, rate, indexes)
 
@@ -108,6 +117,7 @@ def _estimated(
 ) -> IndexStatus:
     spec, tables = generation.spec, generation.stored
     return IndexStatus(
+        index=generation.title,
         name=generation.name,
         table=f"{spec.schema}.{spec.table}",
         columns=spec.columns,
@@ -127,6 +137,10 @@ def _estimated(
         oldest_seconds=row.oldest_pending_seconds,
         eta_seconds=eta if row.pending + row.processing else None,
         uncaptured=row.uncaptured,
+        capture_trouble=row.capture_trouble or None,
+        stale_since=row.stale_since,
+        stale_reason=row.stale_reason,
+        reconciled=row.reconciled,
         vector_index=indexes.state(connection, tables.vector_index),
         lexical_index=indexes.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),

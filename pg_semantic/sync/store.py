@@ -21,7 +21,7 @@ from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Lexical, Storage
-from pg_semantic.sync import isolation, stored, transaction
+from pg_semantic.sync import isolation, orphans, stored, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
@@ -82,7 +82,9 @@ def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> 
 
 def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -> None:
     if jobs:
-        jobqueue.complete(connection, batch.claim, list(jobqueue.hold(connection, batch.claim, jobs)))
+        held = sorted(jobqueue.hold(connection, batch.claim, jobs))
+        orphans.delete(connection, batch.tables, held)
+        jobqueue.complete(connection, batch.claim, held)
 
 
 def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Settings) -> None:
@@ -108,6 +110,7 @@ def _look_again(connection: sa.Connection, batch: Batch, *, settings: Settings) 
 def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) -> int:
     held = jobqueue.hold(connection, batch.claim, [row.job for row in rows])
     there = _lock_sources(connection, batch.tables, sorted(held))
+    registry.require_named(connection, batch.tables)
     if not there:
         return 0
     before = stored.read(connection, batch.tables, sorted(there))

@@ -88,7 +88,9 @@ def verify(
     Reads all of the source's text inside the database; a page is a statement of its own, so vacuum is not held up.
     """
     tables = generation.tables
-    report = Report(generation.title, uncaptured=uncaptured(engine, tables))
+    if generation.gone:
+        return Report(generation.title, trouble=generation.trouble)
+    report = Report(generation.title, uncaptured=uncaptured(engine, tables), trouble=generation.trouble)
     for page in pages(engine, generation.id, tables):
         report.rows += page.rows
         for finding in page.findings:

@@ -20,7 +20,7 @@ from sqlalchemy import exc
 from pg_semantic import database, encoders, errors, jobqueue, sql
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync import rights, transaction
+from pg_semantic.sync import detection, rights, transaction
 from pg_semantic.sync.answers import Answers
 from pg_semantic.sync.builder import Builder
 from pg_semantic.sync.inhand import InHand
@@ -158,6 +158,7 @@ class Worker:
     def _signed_in(self) -> Iterator[None]:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)
+            detection.settle(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
         rights.follow(self._engine)

@@ -1,0 +1,246 @@
+"""What gets past the triggers is captured another way, or found in the catalogues and reconciled by a worker."""
+
+import logging
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import inspection
+from pg_semantic.sync import backfill, status, verify
+from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
+from tests.db.test_cli import ok
+
+TRIGGER = "article_semantic_capture_update"
+UNSEEN = "SET session_replication_role = replica; {} ; RESET session_replication_role"
+NO_REPLICA = "ALTER TABLE article DISABLE TRIGGER article_semantic_capture_replica"
+
+
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    """Five synced rows."""
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(articles)
+    return articles
+
+
+def script(engine: sa.Engine, text: str) -> None:
+    """Statements in one transaction."""
+    with engine.begin() as connection:
+        for statement in text.split(";"):
+            connection.execute(sa.text(statement))
+
+
+def only(engine: sa.Engine) -> status.IndexStatus:
+    with engine.connect() as connection:
+        [found] = status.read(connection).indexes
+    return found
+
+
+# A session in the role of a replica, as the apply worker of logical replication is.
+
+
+@pytest.mark.parametrize(
+    ("statement", "marked"),
+    [
+        ("INSERT INTO article VALUES (6, 'six', NULL, 'en'), (7, 'seven', NULL, 'en')", {"6", "7"}),
+        ("UPDATE article SET body = 'new' WHERE id < 3", {"1", "2"}),
+        ("UPDATE article SET lang = 'de'", set()),
+        ("UPDATE article SET id = id + 10 WHERE id < 3", {"1", "2", "11", "12"}),
+        ("DELETE FROM article WHERE id < 3", {"1", "2"}),
+        ("TRUNCATE article CASCADE", {None}),
+        ("INSERT INTO article (id, lang) VALUES (1, '') ON CONFLICT (id) DO UPDATE SET body = NULL", {"1"}),
+    ],
+)
+def test_rows_of_a_session_in_the_role_of_a_replica_are_captured_and_become_true(
+    synced: sa.Engine, statement: str, marked: set[str | None]
+) -> None:
+    script(synced, UNSEEN.format(statement))
+    assert jobs(synced) == marked
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert verify.verify(synced, generation_of(synced)).clean
+
+
+def test_no_change_is_marked_twice_in_either_role(synced: sa.Engine) -> None:
+    for role in ("origin", "replica"):
+        script(synced, f"SET session_replication_role = {role}; UPDATE article SET body = '{role}' WHERE id = 1")
+        assert rows(synced, "SELECT key FROM semantic.mark") == [("1",)]
+        execute(synced, "DELETE FROM semantic.mark")
+
+
+def test_a_renamed_column_does_not_stop_rows_that_are_applied(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article RENAME COLUMN body TO main")
+    script(synced, UNSEEN.format("UPDATE article SET main = 'new' WHERE id = 1"))
+    assert jobs(synced) == {None}
+    execute(synced, "ALTER TABLE article RENAME COLUMN main TO body")
+    sync(synced)
+    assert truth(synced) == CLEAN
+
+
+# What cannot be captured is seen in the catalogues, and one run of a worker makes it true.
+
+UNCAPTURED = {
+    "disabled and enabled": f"ALTER TABLE article DISABLE TRIGGER {TRIGGER}; UPDATE article SET body = 'new'; "
+    f"ALTER TABLE article ENABLE TRIGGER {TRIGGER}",
+    "all disabled and enabled, as by pg_restore": "ALTER TABLE article DISABLE TRIGGER ALL; "
+    "UPDATE article SET body = 'new'; DELETE FROM article WHERE id = 5; ALTER TABLE article ENABLE TRIGGER ALL",
+    "dropped": f"DROP TRIGGER {TRIGGER} ON article; UPDATE article SET body = 'new'",
+    "function dropped": "DROP FUNCTION article_semantic_capture CASCADE; UPDATE article SET body = 'new'",
+    "row trigger and foreign keys off": f"{NO_REPLICA}; SET session_replication_role = replica; "
+    "DELETE FROM article WHERE id < 3; INSERT INTO article VALUES (9, 'nine', NULL, 'en'); "
+    "RESET session_replication_role; ALTER TABLE article ENABLE REPLICA TRIGGER article_semantic_capture_replica",
+    "column rewritten": "ALTER TABLE article ALTER COLUMN body TYPE text USING upper(body)",
+    "columns swapped": "ALTER TABLE article RENAME COLUMN body TO was; ALTER TABLE article RENAME COLUMN lang TO body; "
+    "ALTER TABLE article RENAME COLUMN was TO lang",
+    "foreign keys dropped": "ALTER TABLE article_semantic DROP CONSTRAINT article_semantic_id_fkey; "
+    "ALTER TABLE article_semantic_receipt DROP CONSTRAINT article_semantic_receipt_id_fkey; "
+    "DELETE FROM article WHERE id = 5; UPDATE article SET id = 8 WHERE id = 1",
+}
+
+
+@pytest.mark.parametrize("how", UNCAPTURED)
+def test_one_run_of_a_worker_makes_true_what_came_past_the_triggers(synced: sa.Engine, how: str) -> None:
+    script(synced, UNCAPTURED[how])
+    sync(synced)
+    assert truth(synced) == CLEAN
+    report = verify.verify(synced, generation_of(synced))
+    assert report.clean, report
+    assert only(synced).capture_trouble is None
+    assert only(synced).stale_since is None
+    execute(synced, "UPDATE article SET title = 'later' WHERE id = 3")
+    assert jobs(synced) == {"3"}
+
+
+def test_foreign_keys_that_are_put_back_are_validated_and_orphans_are_gone(synced: sa.Engine) -> None:
+    script(synced, UNCAPTURED["foreign keys dropped"])
+    sync(synced)
+    keys = "SELECT conrelid::regclass::text, convalidated, confdeltype::text, confupdtype::text FROM pg_constraint "
+    found = rows(synced, keys + "WHERE contype = 'f' AND confrelid = 'article'::regclass ORDER BY 1")
+    assert found == [("article_semantic", True, "c", "c"), ("article_semantic_receipt", True, "c", "c")]
+
+
+def test_triggers_that_an_operator_disabled_stay_so_and_status_names_them(
+    synced: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(synced, f"ALTER TABLE article DISABLE TRIGGER {TRIGGER}")
+    with caplog.at_level(logging.WARNING, "pg_semantic"):
+        sync(synced)
+    execute(synced, "UPDATE article SET body = 'new'")
+    sync(synced)
+    assert only(synced).capture_trouble == "triggers of public.article are disabled: pg-semantic repair"
+    assert "triggers of public.article are disabled" in caplog.text
+    execute(synced, f"ALTER TABLE article ENABLE TRIGGER {TRIGGER}")
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert only(synced).capture_trouble is None
+
+
+def test_status_says_what_a_worker_has_not_seen_yet(synced: sa.Engine) -> None:
+    script(synced, UNCAPTURED["disabled and enabled"])
+    assert only(synced).capture_trouble == (
+        "the triggers of public.article were changed: a worker will compare every row"
+    )
+
+
+def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(
+    synced: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(synced, UNCAPTURED["column rewritten"])
+    execute(synced, "ANALYZE article")
+    with synced.begin() as connection:
+        generation = generation_of(synced)
+        connection.execute(sa.text("SELECT semantic.record_capture_v1(id) FROM semantic.semantic_index"))
+    assert "reconcile at 0 %" in " ".join(ok("status", dsn=dsn).split())
+    monkeypatch.setattr(backfill, "PAGE_ROWS", 2)
+    fold(synced)
+    backfill.advance(synced, generation.tables, generation.id)
+    found = only(synced)
+    assert (found.reconciled, found.stale_reason) == (0.4, "columns of public.article were changed")
+    assert found.stale_since is not None
+    assert "may be stale since" in " ".join(ok("status", dsn=dsn).split())
+    sync(synced)
+    assert only(synced).stale_since is None
+    assert truth(synced) == CLEAN
+
+
+def test_a_reconcile_makes_jobs_for_rows_that_differ_alone(synced: sa.Engine) -> None:
+    script(
+        synced,
+        f"ALTER TABLE article DISABLE TRIGGER {TRIGGER}; UPDATE article SET body = 'new' WHERE id = 2; "
+        f"ALTER TABLE article ENABLE TRIGGER {TRIGGER}",
+    )
+    done = sync(synced)
+    assert (done.rows, done.chunks_encoded) == (1, 1)
+
+
+def test_the_orphans_of_many_pages_are_swept(synced: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(synced, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(6, 30) i")
+    sync(synced)
+    monkeypatch.setattr(backfill, "PAGE_ROWS", 3)
+    script(
+        synced,
+        f"{NO_REPLICA}; SET session_replication_role = replica; DELETE FROM article WHERE id % 10 <> 0; "
+        "RESET session_replication_role; ALTER TABLE article ENABLE REPLICA TRIGGER article_semantic_capture_replica",
+    )
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert rows(synced, "SELECT count(*) FROM article_semantic_receipt") == [(3,)]
+
+
+def test_what_changes_no_row_starts_no_reconcile(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article ADD COLUMN more text")
+    execute(synced, "ALTER TABLE article ALTER COLUMN body SET STATISTICS 10")
+    execute(synced, "CREATE INDEX ON article (title)")
+    execute(synced, "GRANT SELECT (title) ON article TO PUBLIC")
+    execute(synced, "ANALYZE article")
+    assert only(synced).capture_trouble is None
+    assert rows(synced, "SELECT changes, missing, foreign_keys FROM semantic.detect_v1()") == [(None, False, False)]
+
+
+def test_a_reconcile_of_one_table_leaves_the_others_alone(synced: sa.Engine) -> None:
+    execute(synced, "CREATE TABLE note (id int PRIMARY KEY, words text)")
+    with synced.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(synced, spec)
+    sync(synced)
+    script(synced, UNCAPTURED["column rewritten"])
+    assert rows(synced, "SELECT count(*) FROM semantic.detect_v1() WHERE changes IS NOT NULL") == [(1,)]
+
+
+def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
+    synced: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(synced, f"DROP TRIGGER {TRIGGER} ON article")
+    execute(synced, "INSERT INTO article VALUES (6, 'six', NULL, 'en')")
+    role = "worker_" + str(synced.url.database)[-8:]
+    execute(synced, f"CREATE ROLE {role} LOGIN BYPASSRLS")
+    for statement in (
+        f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}",
+        f"GRANT ALL ON article, article_semantic, article_semantic_receipt TO {role}",
+        f"ALTER TABLE article_semantic OWNER TO {role}",
+        f"ALTER TABLE article_semantic_receipt OWNER TO {role}",
+        f"GRANT CREATE ON SCHEMA public TO {role}",
+    ):
+        execute(synced, statement)
+    worker = sa.create_engine(synced.url.set(username=role), connect_args={"prepare_threshold": None})
+    try:
+        with caplog.at_level(logging.WARNING, "pg_semantic"):
+            assert sync(worker).rows == 1
+        assert "must be owner of" in caplog.text
+        assert only(synced).capture_trouble == (
+            "triggers of public.article are missing: pg-semantic repair; "
+            "the triggers of public.article were changed: a worker will compare every row"
+        )
+    finally:
+        worker.dispose()
+        execute(synced, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+        execute(synced, f"DROP OWNED BY {role} CASCADE")
+        execute(synced, f"DROP ROLE {role}")
+
+
+def test_the_look_at_the_catalogues_reads_no_row_of_a_table(synced: sa.Engine) -> None:
+    read = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'article%'"
+    with synced.connect() as connection:
+        before = connection.scalar(sa.text(read))
+        assert connection.execute(sa.text("SELECT * FROM semantic.detect_v1()")).all()
+        assert connection.scalar(sa.text(read)) == before
