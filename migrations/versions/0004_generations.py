@@ -90,20 +90,16 @@ FUNCTIONS = (
         JOIN pg_class ON pg_class.oid = part.relation
         WHERE generation.index_id = known_index
         UNION ALL
-        SELECT DISTINCT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text),
+        SELECT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text),
                pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)),
                CASE WHEN prorettype <> CAST('trigger' AS regtype) THEN 'EXECUTE' END
         FROM semantic.semantic_index
         JOIN semantic.generation AS live ON live.index_id = semantic_index.id AND live.role = 'live'
         JOIN pg_class AS chunks ON chunks.oid = live.chunks
         JOIN pg_proc ON pronamespace = chunks.relnamespace AND starts_with(proname, semantic_index.name || '_')
-        LEFT JOIN pg_trigger ON tgfoid = pg_proc.oid AND tgrelid = ANY (
-            CAST(semantic_index.source AS oid) || ARRAY(SELECT relid FROM pg_partition_tree(semantic_index.source))
-        )
         WHERE semantic_index.id = known_index AND (
             proname = semantic_index.name || '_search' AND position('semantic.search_v1(asked' IN prosrc) > 0
             OR starts_with(proname, semantic_index.name || '_capture') AND prorettype = CAST('trigger' AS regtype)
-            OR tgfoid IS NOT NULL
         )
     $body$
     """,
