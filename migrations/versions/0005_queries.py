@@ -849,12 +849,14 @@ RIGHTS = (
         SELECT 'SCHEMA semantic', NULL, 'USAGE'
         UNION ALL
         SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
-        FROM unnest(ARRAY['encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
+        FROM unnest(
+            ARRAY['captured', 'encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']
+        ) AS relation
         UNION ALL
         SELECT 'TABLE semantic.generation', attname, 'SELECT'
         FROM pg_attribute
         WHERE attrelid = CAST('semantic.generation' AS regclass) AND attnum > 0 AND NOT attisdropped
-          AND attname <> 'backfill_after'  -- a row's key
+          AND attname NOT IN ('backfill_after', 'backfill_rows')  -- a row's key, and a count of rows
         UNION ALL
         SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), NULL, 'EXECUTE'
         FROM pg_proc
