@@ -760,7 +760,7 @@ RIGHTS = (
         SELECT 'SCHEMA semantic', NULL, 'USAGE'
         UNION ALL
         SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
-        FROM unnest(ARRAY['encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
+        FROM unnest(ARRAY['captured', 'encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
         UNION ALL
         SELECT 'TABLE semantic.generation', attname, 'SELECT'
         FROM pg_attribute
