@@ -7,6 +7,7 @@ are filled with identifiers and literals that SQLAlchemy's compilers have quoted
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
 from pg_semantic import database, errors, keys, sources, sql
 from pg_semantic.spec import IndexSpec
+
+log = logging.getLogger("pg_semantic.rights")
 
 
 class _Step(ExecutableDDLElement):
@@ -89,8 +92,20 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
+    event.listen(chunks, "after_create", _say_rights)
     for step in dropped(spec, tables):
         event.listen(chunks, "before_drop", step)
+
+
+def say_rights(connection: sa.Connection, schema: str | None, chunks: str) -> None:
+    """Logs who can read the semantic index with this chunk table."""
+    binds = {"chunks": database.qualified_name(schema, chunks)}
+    log.info("%s", connection.scalar(sql.statement("rights", "said_of_chunks"), binds))
+
+
+def _say_rights(target: sa.Table, connection: object, **_: object) -> None:
+    if isinstance(connection, sa.Connection):
+        say_rights(connection, target.schema, target.name)
 
 
 def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -147,9 +162,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
     )
     if declared.encoder != stored.encoder:
         raise errors.EncoderMismatch(
-            f"Semantic index {declared.name!r} is declared with {declared.encoder.reference!r} "
-            f"({declared.encoder.dimensions} dimensions), and its table has vectors of {stored.encoder.reference!r} "
-            f"({stored.encoder.dimensions} dimensions): {way_out}"
+            f"Semantic index {declared.name!r} is declared with {declared.encoder}, and its table has vectors of "
+            f"{stored.encoder}: {way_out}"
         )
     if keys.normalized(declared.key) == keys.normalized(stored.key):
         stored = dataclasses.replace(stored, key=declared.key)

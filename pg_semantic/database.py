@@ -13,7 +13,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from pg_semantic import embedded, errors, revisions, sql, sqlstates
+from pg_semantic import embedded, errors, revisions, sessions, sql, sqlstates
 from pg_semantic.sqlstates import Fault
 
 MINIMUM_PGVECTOR = (0, 8)
@@ -74,8 +74,10 @@ def connect(dsn: str | None) -> sa.Engine:
     engine = sa.create_engine(
         _url(dsn),
         isolation_level="READ COMMITTED",  # whatever the database's default: claims count on seeing what is committed
-        connect_args={"prepare_threshold": None},
+        connect_args={"prepare_threshold": None, "client_encoding": "utf8"},
     )
+    # Before SQLAlchemy asks the first connection how it reads strings.
+    sa.event.listen(engine, "connect", sessions.prepare, insert=True)
     with translated(), engine.connect() as connection:
         if connection.dialect.server_version_info < MINIMUM_POSTGRES:  # type: ignore[operator]
             raise errors.NotInstalled("This server is too old: pg_semantic needs PostgreSQL 15 or later.")

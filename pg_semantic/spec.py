@@ -106,6 +106,11 @@ class EncoderSpec:
             )
         return cls(reference, known, query_prompt, document_prompt)
 
+    def __str__(self) -> str:
+        declared = (("query_prompt", self.query_prompt), ("document_prompt", self.document_prompt))
+        prompts = "".join(f", {name}={prompt!r}" for name, prompt in declared if prompt is not None)
+        return f"{self.reference!r} ({self.dimensions} dimensions{prompts})"
+
     @property
     def id(self) -> int:
         """The number that chunk rows carry; see `hashing.encoder_id`."""

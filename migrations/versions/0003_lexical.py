@@ -177,7 +177,9 @@ FUNCTIONS = (
             )::sparsevec
         FROM (
             SELECT coalesce(
-                string_agg('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '), ''
+                string_agg(
+                    '''' || replace(replace(lexeme, chr(92), repeat(chr(92), 2)), '''', '''''') || '''', ' | '
+                ), ''
             )::tsquery AS terms
             FROM rarest
         ) AS any_of

@@ -835,13 +835,18 @@ FUNCTIONS = (
     """
     CREATE FUNCTION semantic.is_text_v1(type oid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    RETURN (
+    AS $body$
+        WITH RECURSIVE base AS (
+            SELECT oid, typbasetype, typcategory, typelem FROM pg_type WHERE oid = type
+            UNION ALL
+            SELECT pg_type.oid, pg_type.typbasetype, pg_type.typcategory, pg_type.typelem
+            FROM base JOIN pg_type ON pg_type.oid = base.typbasetype
+        )
         SELECT base.typcategory IN ('S', 'E') OR base.oid = 18  -- "char"
-            OR base.typcategory = 'A' AND element.typcategory IN ('S', 'E')
-        FROM pg_type AS base
-        LEFT JOIN pg_type AS element ON element.oid = base.typelem
-        WHERE base.oid = type
-    )
+            OR base.typcategory = 'A' AND semantic.is_text_v1(base.typelem)
+        FROM base
+        WHERE base.typbasetype = 0
+    $body$
     """,
     # A spec with the key types as the chunk table has them now, under the names that they have now.
     """

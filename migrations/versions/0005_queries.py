@@ -180,6 +180,8 @@ FUNCTIONS = (
     DECLARE
         request bigint;
     BEGIN
+        COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
+        SET TRANSACTION READ WRITE;
         request := semantic.request_query_v1(encoder, query, seconds);
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -305,7 +307,8 @@ SEARCH = (
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
     RETURN (
         SELECT string_agg(concat(piece[1], places ->> piece[2]), '' ORDER BY number)
-        FROM regexp_matches(concat(template, '{}'), '(.*?)\\{(\\w*)\\}', 'g') WITH ORDINALITY AS found (piece, number)
+        FROM regexp_matches(concat(template, '{}'), '(.*?)[{]([[:alnum:]_]*)[}]', 'g')
+            WITH ORDINALITY AS found (piece, number)
     )
     """,
     # The key columns of a spec, as they are written after an alias.
@@ -760,7 +763,9 @@ RIGHTS = (
         SELECT 'SCHEMA semantic', NULL, 'USAGE'
         UNION ALL
         SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
-        FROM unnest(ARRAY['captured', 'encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
+        FROM unnest(
+            ARRAY['captured', 'encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']
+        ) AS relation
         UNION ALL
         SELECT 'TABLE semantic.generation', attname, 'SELECT'
         FROM pg_attribute

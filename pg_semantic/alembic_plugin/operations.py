@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.schema import ExecutableDDLElement
 
-from pg_semantic import database, ddl, sources
+from pg_semantic import capture, database, ddl, sources
 from pg_semantic.alembic_plugin import arguments
 from pg_semantic.spec import IndexSpec
 
@@ -185,3 +185,5 @@ def run(operations: Operations, operation: SemanticIndexOp) -> None:
             operation.require_source(operations.get_bind())
         for statement in operation.statements():
             operations.execute(statement)
+        if isinstance(operation, CreateSemanticIndexOp) and not operations.migration_context.as_sql:
+            capture.say_rights(operations.get_bind(), operation.spec.schema, operation.spec.name)

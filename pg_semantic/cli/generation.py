@@ -1,6 +1,7 @@
 """``pg-semantic generation``: change a semantic index with no outage, and go back at once."""
 
 import dataclasses
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,9 +80,10 @@ def begin(
         }
         target = dataclasses.replace(live.spec, **changes)
         _begin(engine, live, target, ask=not yes)
+    quoted = output.escaped(shlex.quote(live.qualified_name))
     output.say(
         f"{output.escaped(live.qualified_name)} (next) is begun. A running worker fills it; see how far it is with "
-        f"`pg-semantic generation status {live.name}`, then `pg-semantic generation switch {live.name}`."
+        f"`pg-semantic generation status {quoted}`, then `pg-semantic generation switch {quoted}`."
     )
 
 
@@ -130,7 +132,8 @@ def switch(
             _warn(live.spec, chosen.spec)
         with progress.pages(engine, [chosen], shown=not json) as advance:
             generations.switch(engine, name, least=coverage, force=force, on_page=advance)
-    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: `pg-semantic generation rollback {name}`.")
+    back = f"`pg-semantic generation rollback {shlex.quote(name)}`"
+    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: {back}.")
 
 
 @app.command(

@@ -26,5 +26,5 @@ def settings(json: options.Json = False) -> None:
     output.table(("variable", "value", "default", "meaning"), rows)
 
 
-def _shown(value: object) -> str:
-    return "" if value is None else str(value)
+def _shown(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,5 +1,6 @@
 """``pg-semantic status``: how true the vectors are right now."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -65,23 +66,23 @@ def _print(found: Status) -> None:
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
     for index in found.indexes:
         if not index.backfilled:
-            output.say(output.escaped(f"{index.name}: backfill goes on."))
+            output.say(output.escaped(f"{index.index}: backfill goes on."))
         if index.stale_since:
-            output.say(output.escaped(f"{index.name}: {_staleness(index)}."))
+            output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
         if index.capture_trouble:
-            output.say(output.escaped(f"{index.name}: {index.capture_trouble}"))
+            output.say(output.escaped(f"{index.index}: {index.capture_trouble}"))
         _print_troubles(index)
         for parked in index.failures:
-            what = f"{index.name}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
+            what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
-            output.say(output.escaped(f"{index.name}: to try them again: `pg-semantic retry {index.name}`"))
+            output.say(output.escaped(f"{index.index}: to try them again: `pg-semantic retry {_quoted(index)}`"))
 
 
 def _print_troubles(index: IndexStatus) -> None:
     for one in index.troubles:
         since = f" for {one.seconds:.0f} s" if one.failures else ""
-        output.say(output.escaped(f"{index.name}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
+        output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
         if one.failures:
             output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
 
@@ -96,7 +97,7 @@ def _staleness(index: IndexStatus) -> str:
 def _row(index: IndexStatus) -> tuple[object, ...]:
     rows = (_count(count, exact=index.exact) for count in (index.rows, index.synced))
     return (
-        index.name,
+        index.index,
         *rows,
         index.pending + index.processing,
         index.failed,
@@ -107,6 +108,11 @@ def _row(index: IndexStatus) -> tuple[object, ...]:
         index.vector_index,
         index.lexical_index or "none",
     )
+
+
+def _quoted(index: IndexStatus) -> str:
+    """The name of the index as a word of a shell command."""
+    return shlex.quote(index.index.removesuffix(f" ({index.generation})"))
 
 
 def _count(count: int | None, *, exact: bool) -> object:

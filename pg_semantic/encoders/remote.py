@@ -47,7 +47,7 @@ class RemoteEncoder:
         self._concurrency = settings.remote_concurrency
         threads = functools.partial(ThreadPoolExecutor, self._concurrency, thread_name_prefix="remote-encoder")
         self._threads = PerProcess(threads)
-        prompt = self._sent.document or ""
+        prompt = self.document_prompt or ""  # its tokens are read, whoever puts it there
         self._ruler = (
             TokenizerRuler.load(endpoint.tokenizer, prompt=prompt)
             if endpoint.tokenizer

@@ -66,7 +66,7 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(
                 f"Semantic index {live.qualified_name!r} has a next generation already: switch to it, or drop it "
-                f"(`pg-semantic generation drop {live.name} next`)."
+                f"(`pg-semantic generation drop {live.qualified_name} next`)."
             )
         for statement in ddl.begin(target, live.spec):
             connection.execute(statement)
@@ -88,7 +88,9 @@ def switch(
     """
     chosen = find(engine, name, "next")
     if not force and (missing := coverage(engine, chosen, on_page=on_page).missing(least)):
-        raise errors.GenerationError(f"{chosen.title} is not ready: {'; '.join(missing)}. Run a worker, or force it.")
+        raise errors.GenerationError(
+            f"{chosen.title} is not ready: {'; '.join(missing)}. Run a worker, or switch with --force."
+        )
     with database.translated():
         _exchange(engine, chosen)
 

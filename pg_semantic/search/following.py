@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import encoders, errors, registry
+from pg_semantic.catalog import Prompts
 from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder, QueryEncoder
 from pg_semantic.registry import Generation
@@ -132,7 +133,9 @@ class Following:
             raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
         if self._fits(live):
             return given
-        if not self._follow or given.reference == live.spec.encoder.reference:
+        if loaded := self._loaded.get(live.spec.encoder.id):
+            return loaded
+        if not self._follow or _would_load(live.spec.encoder, given):
             raise mismatch(live, given)
         with self._lock(live):
             return self._loaded.get(live.spec.encoder.id) or self._load(live)
@@ -169,6 +172,12 @@ class Following:
         return self._loading.setdefault(live.spec.encoder.id, threading.Lock())
 
 
+def _would_load(spec: EncoderSpec, given: QueryEncoder) -> bool:
+    """Whether loading a spec's encoder would give the one at hand again: it has the same name, and no other prompts."""
+    same_name = given.reference == spec.reference and given.dimensions == spec.dimensions
+    return same_name and spec.prompts == Prompts()
+
+
 def load(spec: EncoderSpec) -> QueryEncoder:
     """The encoder of a spec, by its name; raises what `encoders.load` raises."""
     loaded: Encoder = encoders.load(
@@ -198,8 +207,14 @@ def mismatch(live: Generation, encoder: QueryEncoder) -> errors.EncoderMismatch:
         f"Semantic index {live.name!r} has vectors of {spec.reference!r} ({spec.dimensions} dimensions, "
         f"fingerprint {_short(live.fingerprint)}); the searcher has {encoder.reference!r} "
         f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
-        "Search with the same encoder."
+        f"Search with the same encoder{_with_prompts(spec)}."
     )
+
+
+def _with_prompts(spec: EncoderSpec) -> str:
+    declared = {"query_prompt": spec.query_prompt, "document_prompt": spec.document_prompt}
+    said = ", ".join(f"{name}={prompt!r}" for name, prompt in declared.items() if prompt is not None)
+    return f", loaded with {said}" if said else ""
 
 
 def bound_engine(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine | None:

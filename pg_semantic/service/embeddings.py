@@ -21,7 +21,13 @@ from pg_semantic.service.limits import Asked, Name, Text
 router = APIRouter(tags=["embeddings"])
 
 _MOST_DIMENSIONS = 100_000
-_OTHERS_TYPES = {"search_query": "query", "search_document": "document", "passage": "document"}  # Cohere's, NVIDIA's
+_OTHERS_WORDS: dict[str, object] = {  # of Cohere and NVIDIA
+    "search_query": "query",
+    "search_document": "document",
+    "passage": "document",
+    "END": True,
+    "NONE": False,
+}
 _ARE_TOKENS = (
     "these are token ids of an unknown tokenizer: send texts. LangChain's OpenAIEmbeddings sends texts with "
     "check_embedding_ctx_length=False."
@@ -53,10 +59,10 @@ class Wanted(Asked):
             raise ValueError(_ARE_TOKENS)
         return given
 
-    @pydantic.field_validator("input_type", mode="before")
+    @pydantic.field_validator("input_type", "truncate", mode="before")
     @classmethod
     def _in_our_words(cls, given: object) -> object:
-        return _OTHERS_TYPES.get(given, given) if isinstance(given, str) else given
+        return _OTHERS_WORDS.get(given, given) if isinstance(given, str) else given
 
     @property
     def texts(self) -> list[str]:

@@ -20,16 +20,16 @@ WHERE extname = 'vector'
       < greatest(ARRAY[0, 8, 4], CAST(string_to_array(default_version, '.') AS integer[]))
 
 -- name: search_path
--- Statements that name the types or operators of pgvector need its schema on the search path.
+-- Statements that name the types or operators of pgvector need its schema on the search path that the role begins with.
 SELECT 'role ' || quote_ident(current_user) AS subject,
-       format('pgvector is in schema %I, and search_path is %s', nspname, current_setting('search_path')) AS what,
-       format(
-           'ALTER DATABASE %I SET search_path = %s;', current_database(),
-           concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(nspname))
-       ) AS repair
+       format('pgvector is in schema %I, and search_path is %s', nspname, reset_val) AS what,
+       format('ALTER DATABASE %I SET search_path = %s;', current_database(),
+              concat_ws(', ', nullif(reset_val, ''), quote_ident(nspname))) AS repair
 FROM pg_extension
 JOIN pg_namespace ON pg_namespace.oid = extnamespace
-WHERE extname = 'vector' AND NOT extnamespace = ANY (CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[]))
+JOIN pg_settings ON pg_settings.name = 'search_path'
+WHERE extname = 'vector' AND nspname <> 'pg_catalog'
+  AND NOT ARRAY[quote_ident(nspname), nspname] && regexp_split_to_array(reset_val, '\s*,\s*')
 
 -- name: collation_version
 -- An operating system that sorts otherwise than when a text index was made leaves rows that the index does not find.

@@ -8,7 +8,7 @@ LISTEN semantic_query
 -- Requests that are still waited for and nobody else is at, oldest first, and the beginning of the transaction at whose
 -- end they are free again if they were not answered. Whatever the database's default, it is to see what others have
 -- answered meanwhile, and to last for as long as the encoder takes.
-BEGIN ISOLATION LEVEL READ COMMITTED;
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL idle_in_transaction_session_timeout = '10min';
 SET LOCAL statement_timeout = '60s';
 SET LOCAL lock_timeout = '5s';

@@ -13,6 +13,25 @@ WHERE extname = 'vector' AND extnamespace <> ALL (
     CAST(CAST(current_schemas(true) AS text[]) AS regnamespace[])
 )
 
+-- name: own_session
+-- What a session of ours is set to, as far as the server has such settings.
+SELECT set_config(name, value, false)
+FROM (VALUES ('default_transaction_read_only', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
+             ('standard_conforming_strings', 'on'), ('escape_string_warning', 'on')) AS ours (name, value)
+WHERE current_setting(name, true) IS NOT NULL
+
+-- name: own_transaction
+-- What else a transaction of ours is set to, or a session that is ours alone: functions and operators are the server's or
+-- pgvector's, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock.
+SELECT set_config('search_path', concat_ws(
+           ', ', 'pg_catalog',
+           (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+            WHERE extname = 'vector'),
+           'pg_temp'
+       ), :local) AS path,
+       CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+           THEN set_config('transaction_timeout', '0', :local) END AS timeout
+
 -- name: revision
 -- The revision that the schema of ours is at.
 SELECT version_num FROM semantic.history

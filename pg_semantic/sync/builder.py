@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, errors, jobqueue, sql
+from pg_semantic import database, errors, jobqueue, sessions, sql
 from pg_semantic.registry import Generation
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
@@ -165,9 +165,11 @@ class Builder:
     def _build_index(self, generation: Generation, index: sa.Index) -> None:
         with contextlib.closing(self._engine.connect()) as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            if _is_ours_alone(connection):
+            driver: Any = connection.connection.driver_connection
+            if sessions.is_ours_alone(driver):
                 connection.detach()  # what is set here ends with it
                 connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
+                connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
             with _notices_told(connection, generation):
                 indexes.ensure(connection, index)
 
@@ -196,10 +198,3 @@ def _notices_told(connection: sa.Connection, generation: Generation) -> Iterator
         yield
     finally:
         driver.remove_notice_handler(tell)
-
-
-def _is_ours_alone(connection: sa.Connection) -> bool:
-    """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
-    driver = connection.connection.driver_connection
-    greeted_by = driver.info.backend_pid if isinstance(driver, psycopg.Connection) else None
-    return connection.scalar(sa.select(sa.func.pg_backend_pid())) == greeted_by

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -74,6 +74,9 @@ class Pipeline:
         self._reporting = threading.Lock()
         self._threads: ThreadPoolExecutor  # one reads, one encodes, one writes
         self._reading: Future[Batch | None]
+        self._read_on: Callable[[], Future[Batch | None]]
+        self._turn: Ready | None = None  # what is being read
+        self._current: Ready | None = None  # what is being encoded, or was just before
         self._watch: sa.Connection  # of the reading thread
         self._lookout: sa.Connection  # of the thread that waits for the encoder
         self._worked_at = time.monotonic()
@@ -89,27 +92,23 @@ class Pipeline:
         with self._watching(), ThreadPoolExecutor(3) as self._threads:
             threads = self._threads
             writing: Future[None] | None = None
-
-            def read_on() -> Future[Batch | None]:
-                return threads.submit(self._read, builder)
-
-            self._reading = read_on()
+            self._read_on = lambda: threads.submit(self._read, builder)
+            self._reading = self._read_on()
             while not stop.is_set():
                 check()
-                batch = self._seen_to_edits(self._reading)
+                batch = self._seeing_to_edits(self._reading)
                 if batch is None:
-                    _finished(writing)
+                    self._seeing_to_edits(writing)
                     writing = None
                     if once and self._drained(builder):
                         return
                     if not (once and builder.wait(_LOOK_SECONDS)):
                         stop.wait(self._pause())
-                    self._reading = read_on()
+                    self._reading = self._read_on()
                     continue
-                self._reading = read_on()
-                encoded = self._encode(batch, read_on)
-                if writing is not None:
-                    self._seen_to_edits(writing, beside=batch, read_on=read_on)
+                self._reading = self._read_on()
+                encoded = self._encode(batch)
+                self._seeing_to_edits(writing)
                 writing = threads.submit(self._write, batch, self._in_hand.locks) if encoded else None
             _finished(writing)
             self._reading.result()
@@ -123,6 +122,7 @@ class Pipeline:
 
     def _read(self, builder: Builder) -> Batch | None:
         """The next batch, of the generation whose turn it is."""
+        self._turn = None
         with transaction.unless_busy():
             self._in_hand.give_back_left()
         refreshed = self._roster.refresh(at_once=self._adapting.look())
@@ -135,7 +135,7 @@ class Pipeline:
         self._roster.settle({one.generation_id for one in waiting})
         if not waiting:
             return None
-        turn = self._rota.pick(waiting)
+        self._turn = turn = self._rota.pick(waiting)
         return self._taken(turn, self._paces[turn.generation_id].characters)
 
     def _ready(self, connection: sa.Connection) -> list[Ready]:
@@ -181,15 +181,16 @@ class Pipeline:
         quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
         return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
 
-    def _encode(self, batch: Batch, read_on: Callable[[], Future[Batch | None]]) -> bool:
+    def _encode(self, batch: Batch) -> bool:
         """Whether the encoder could be used; edits that come meanwhile are seen to beside it."""
+        self._current = Ready(batch.claim.generation_id, batch.claim.priority)
         self._memory.lend(batch)
         characters = sum(len(text) for text in batch.missing().values())
         started = time.monotonic()
 
         def beside() -> None:
             encoding = self._threads.submit(encode.encode, batch, self._encoder(batch))
-            self._seen_to_edits(encoding, beside=batch, read_on=read_on)
+            self._seeing_to_edits(encoding)
 
         encoded = self._settled(batch, beside)
         self._worked_at = time.monotonic()
@@ -214,25 +215,21 @@ class Pipeline:
             self._in_hand.give_back(batch.claim)
         return False
 
-    def _seen_to_edits(
-        self,
-        stage: Future[R],
-        *,
-        beside: Batch | None = None,
-        read_on: Callable[[], Future[Batch | None]] | None = None,
-    ) -> R:
-        """What a stage gives, however long it takes: edits that are more urgent than a batch are seen to meanwhile."""
-        while not wait([stage], _LOOK_SECONDS).done:
-            self._let_pass(beside, read_on)
-        return stage.result()
+    def _seeing_to_edits(self, stage: Future[R] | None) -> R | None:
+        """What a stage gives, however long it takes: more urgent edits than those in hand are seen to meanwhile."""
+        while stage is not None and not wait([stage], _LOOK_SECONDS).done:
+            in_hand = self._turn if stage is self._reading else self._current
+            if in_hand is not None:
+                self._let_pass(in_hand, stage)
+        return stage.result() if stage else None
 
-    def _let_pass(self, batch: Batch | None, read_on: Callable[[], Future[Batch | None]] | None) -> None:
+    def _let_pass(self, in_hand: Ready, stage: Future[Any]) -> None:
         """Sees to edits that came while a stage is busy, whether or not they have been read ahead."""
-        edits = self._reading.result() if read_on and self._reading.done() else None
-        if read_on and edits and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), batch):
-            self._reading = read_on()
+        edits = self._reading.result() if stage is not self._reading and self._reading.done() else None
+        if edits is not None and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), in_hand):
+            self._reading = self._read_on()
         else:
-            edits = self._look_out(batch)
+            edits = self._look_out(in_hand)
         if edits is not None:
             self._memory.lend(edits)
             if self._settled(edits, functools.partial(encode.encode, edits, self._encoder(edits))):
@@ -241,9 +238,9 @@ class Pipeline:
     def _encoder(self, batch: Batch) -> Encoder:
         return self._roster.encoder(batch.tables.spec.encoder.id)
 
-    def _look_out(self, batch: Batch | None) -> Batch | None:
-        """Some edits that are more urgent than the batch in hand, if there is one."""
-        urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, batch)]
+    def _look_out(self, in_hand: Ready) -> Batch | None:
+        """Some edits that are more urgent than those in hand."""
+        urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, in_hand)]
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
@@ -312,9 +309,9 @@ class Pipeline:
         return generation.backfilled and not waiting and builder.tend(generation, draining=True)
 
 
-def _is_urgent(one: Ready, batch: Batch | None) -> bool:
-    """Whether something goes before the rest of a batch: edits before backfill, and before edits of another index."""
-    before = batch is None or batch.claim.priority != jobqueue.EDIT or one.generation_id != batch.claim.generation_id
+def _is_urgent(one: Ready, in_hand: Ready) -> bool:
+    """Whether something goes before what is in hand: edits before backfill, and before edits of another index."""
+    before = in_hand.priority != jobqueue.EDIT or one.generation_id != in_hand.generation_id
     return one.priority == jobqueue.EDIT and before
 
 

@@ -22,7 +22,7 @@ _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """One semantic index.
+    """One copy of a semantic index; ``index`` is its name with the schema, and with its role unless it is live.
 
     ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale): estimates unless ``exact``,
     None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
@@ -35,6 +35,7 @@ class IndexStatus:
     or not built.
     """
 
+    index: str
     name: str
     table: str
     columns: tuple[str, ...]
@@ -116,6 +117,7 @@ def _estimated(
 ) -> IndexStatus:
     spec, tables = generation.spec, generation.stored
     return IndexStatus(
+        index=generation.title,
         name=generation.name,
         table=f"{spec.schema}.{spec.table}",
         columns=spec.columns,

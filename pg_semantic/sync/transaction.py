@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
 
-from pg_semantic import database
+from pg_semantic import database, sql
 
 _SETTINGS = {
     "lock_timeout": "200ms",  # give way well before Postgres would call it a deadlock and end the application's side
@@ -19,13 +19,18 @@ _SETTINGS = {
     "row_security": "off",  # an error instead of rows that are not seen and would be taken for deleted
     "datestyle": "ISO",  # keys are written as text as the capture function writes them
     "timezone": "UTC",
-    "bytea_output": "hex",
     "intervalstyle": "postgres",
-    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",  # numbers as text lose nothing
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
 _TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
-_BEGIN = sa.select(_TIMEOUT, *(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()))  # noqa: FBT003
+_OTHERS = sql.statement("registry", "own_transaction").bindparams(local=True)
+_BEGIN = sa.select(
+    _TIMEOUT,
+    *(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()),  # noqa: FBT003 - local
+    *_OTHERS.columns(sa.column("path"), sa.column("timeout")).subquery().c,
+)
 
 _PATIENCE_SECONDS = 30.0
 

@@ -33,6 +33,7 @@ REPORT_KEYS = {
     "keys",
 }
 INDEX_KEYS = {
+    "index",
     "name",
     "table",
     "columns",

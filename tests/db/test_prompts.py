@@ -69,11 +69,22 @@ def test_documents_are_encoded_and_queries_asked_with_the_declared_prompts(engin
     assert is_clean(engine, "note_semantic")
 
 
-def test_a_searcher_without_the_prompts_is_refused(engine: sa.Engine) -> None:
+def test_a_searcher_without_the_prompts_loads_them_or_is_refused_with_how(engine: sa.Engine) -> None:
     note = declare(query_prompt="violin ")
     filled(engine, note)
-    with Session(engine) as session, pytest.raises(errors.EncoderMismatch, match="fingerprint"):
-        Searcher(encoders.load(ENCODER)).search(session, note.semantic, "harbour")
+    with Session(engine) as session:
+        [hit] = Searcher(encoders.load(ENCODER)).search(session, note.semantic, "anything", limit=1)
+        assert hit.entity.id == 2
+        with pytest.raises(errors.EncoderMismatch, match="same encoder, loaded with query_prompt='violin '"):
+            Searcher(encoders.load(ENCODER), follow=False).search(session, note.semantic, "harbour")
+
+
+def test_create_all_says_which_prompts_are_declared_and_which_are_there(engine: sa.Engine) -> None:
+    declare(query_prompt="ask ").metadata.create_all(engine)
+    with pytest.raises(
+        errors.EncoderMismatch, match=r"query_prompt='find '\), and its .* query_prompt='ask '\): change"
+    ):
+        declare(query_prompt="find ").metadata.create_all(engine)
 
 
 def test_two_indexes_of_one_encoder_with_other_prompts_have_a_number_each(articles: sa.Engine) -> None:
@@ -116,12 +127,23 @@ def test_another_prompt_of_queries_copies_the_vectors_and_one_of_documents_makes
     assert sync(articles).chunks_encoded == 5
 
 
-def test_searches_follow_a_switch_to_another_prompt(articles: sa.Engine) -> None:
+def test_running_searches_follow_a_switch_to_other_prompts_and_back(articles: sa.Engine) -> None:
     fill(articles)
-    searcher = Searcher(encoders.load(ENCODER, query_prompt="violin "))
-    switched(articles, encoder=QUERY)
-    with Session(articles) as session:
-        assert searcher.search(session, Article.semantic, "glacier", limit=1)[0].entity.id == 2
+    searcher, pause = Searcher(encoders.load(ENCODER)), threading.Event()
+
+    def until_first_is(number: int) -> None:
+        for _ in range(400):
+            with Session(articles) as session:
+                if searcher.search(session, Article.semantic, "candle", limit=1)[0].entity.id == number:
+                    return
+            pause.wait(0.05)
+        raise TimeoutError
+
+    until_first_is(0)
+    switched(articles, encoder=EncoderSpec(ENCODER, 32, query_prompt="violin glacier "))
+    until_first_is(2)
+    generations.rollback(articles, NAME)
+    until_first_is(0)
 
 
 def command(dsn: str, *arguments: str) -> str:

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from pg_semantic import SemanticIndex, cli, errors, inspection, schema
 from pg_semantic.alembic_plugin import operations
 from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
-from tests.db.library import ENCODER, execute, rows
+from pg_semantic.sync import verify
+from tests.db.library import ENCODER, execute, generation_of, rows, sync
+from tests.db.test_sql_search import remember
 
 _DEFERRABLE = "is DEFERRABLE, and foreign keys cannot refer to it: make it anew"
 _COPY = "index the tables it reads, or copy its rows"
@@ -191,6 +193,26 @@ def test_a_key_type_that_rows_cannot_be_joined_or_written_by_is_refused(
     own_type(engine, joins=joins, binary=binary)
     with pytest.raises(errors.DeclarationError, match=f"has type app.code, which has not {lacking}"):
         ask(engine)
+
+
+def test_a_key_type_with_operators_in_a_schema_of_its_own_needs_no_search_path_of_a_writer(engine: sa.Engine) -> None:
+    own_type(engine, joins=_JOINS, binary=_BINARY)
+    execute(engine, f"ALTER DATABASE {engine.url.database} SET search_path = public, app")  # for the worker
+    engine.dispose()
+    shell(engine)
+    sync(engine)
+    with engine.begin() as writer:
+        writer.execute(sa.text("SET LOCAL search_path = pg_catalog"))
+        writer.execute(sa.text("UPDATE public.thing SET body = 'glacier' WHERE body = 'lantern'"))
+        writer.execute(sa.text("INSERT INTO public.thing VALUES ('c', 'meadow')"))
+    assert sync(engine).rows == 2
+    assert verify.verify(engine, generation_of(engine, "thing_semantic")).clean
+    remember(engine, "glacier")
+    with engine.begin() as reader:
+        reader.execute(sa.text("SET LOCAL search_path = pg_catalog"))
+        for mode in ("dense", "lexical", "hybrid"):
+            asked = f"SELECT passage FROM public.thing_semantic_search('glacier', 1, '{mode}', keys => '{{b,c}}')"
+            assert reader.scalars(sa.text(asked)).all() == ["glacier"]
 
 
 def test_the_tables_of_a_source_that_can_have_one_are_as_before(engine: sa.Engine) -> None:

@@ -131,6 +131,14 @@ def test_kinds_of_texts_have_the_names_of_other_services_too(client: httpx2.Clie
     assert asked(client, input_type=theirs) == asked(client, input_type=ours)
 
 
+def test_an_end_may_be_cut_off_in_the_words_of_other_services(client: httpx2.Client) -> None:
+    long = ["a b c d e f g h"]
+    assert asked(client, input=long, truncate="END") == asked(client, input=long, truncate=True)
+    for word in ("NONE", "START"):
+        response = client.post("/v1/embeddings", json={"model": NAME, "input": long, "truncate": word})
+        assert response.status_code == 422
+
+
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/embeddings/", "/embeddings"])
 def test_vectors_are_where_clients_look_for_them(client: httpx2.Client, path: str) -> None:
     assert client.post(path, json={"model": NAME, "input": TEXTS}).json() == asked(client)

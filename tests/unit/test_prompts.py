@@ -16,7 +16,7 @@ from pg_semantic.catalog import Prompts
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
-from tests import openai_server
+from tests import documents, openai_server
 from tests.openai_server import Server
 
 PASSAGE = Prompts("query: ", "passage: ")
@@ -54,6 +54,14 @@ def server() -> Iterator[Server]:
 )
 def test_encoders_of_the_catalog_have_the_prompts_of_their_cards(reference: str, prompts: Prompts) -> None:
     assert catalog.prompts(reference) == prompts
+
+
+@pytest.mark.parametrize("reference", catalog.DIMENSIONS)
+def test_the_docs_have_every_prompt_of_the_catalog(reference: str) -> None:
+    written = (documents.ROOT / "docs" / "encoders.md").read_text("utf-8").replace("\\|", "|")
+    prompts = catalog.prompts(reference)
+    for line in f"{prompts.query}\n{prompts.document}".split("\n"):
+        assert f"`{line}" in written
 
 
 def test_instructions_are_put_before_queries_alone() -> None:
@@ -204,6 +212,7 @@ def test_the_fingerprint_of_a_remote_encoder_has_the_prompts_whoever_puts_them_t
     )
     configured = remote(server, endpoint={"query_prompt": "ask ", "document_prompt": "tell "})
     assert here.fingerprint == there.fingerprint == configured.fingerprint != plain.fingerprint
+    assert here.count_tokens(["tea"]) == there.count_tokens(["tea"]) != plain.count_tokens(["tea"])
 
 
 def test_prompts_that_are_declared_and_configured_otherwise_are_refused_with_both(server: Server) -> None:

@@ -1,0 +1,29 @@
+"""Settings of our own connections, whatever the role or the database has: those that last for the session.
+
+Behind a transaction pooler a session is lent by somebody else, who would find our settings in it; there only what a
+transaction can set for itself is set (see `sync.transaction`).
+"""
+
+from typing import Any
+
+import psycopg
+
+from pg_semantic import sql
+
+
+def is_ours_alone(driver: "psycopg.Connection[Any]") -> bool:
+    """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
+    pid = driver.execute("SELECT pg_backend_pid()").fetchone()
+    return pid is not None and pid[0] == driver.info.backend_pid
+
+
+def prepare(driver: "psycopg.Connection[Any]", _record: object = None) -> None:
+    """Prepares a new connection: it can write on a primary, it stays while it is idle, and strings are standard."""
+    ours = is_ours_alone(driver)
+    if ours:
+        driver.execute(str(sql.statement("registry", "own_session")))
+    else:
+        in_recovery = driver.execute("SELECT pg_is_in_recovery()").fetchone()
+        driver.rollback()
+        driver.read_only = None if in_recovery == (True,) else False
+    driver.commit()

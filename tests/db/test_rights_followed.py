@@ -1,0 +1,159 @@
+"""Rights that the source gives and takes later are followed: by a worker, by a command, after a restore."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+from pg_semantic import database
+from pg_semantic.alembic_plugin import operations
+from pg_semantic.settings import Settings
+from pg_semantic.sync import rights, worker
+from pg_semantic.sync.worker import Worker
+from tests.conftest import copy_of
+from tests.db import test_cli as shell
+from tests.db.library import Article, Base, execute, rows, sync
+from tests.db.test_dump import dump_and_restore
+
+quiet_environment = shell.quiet_environment  # a fixture of that module for this one too
+
+CHUNKS, RECEIPTS = "article_semantic", "article_semantic_receipt"
+
+
+@pytest.fixture
+def reader(articles: sa.Engine) -> Iterator[str]:
+    """A role of the test's own, with five rows to read."""
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 5) AS i")
+    role = "reader_" + str(articles.url.database)[-8:]
+    execute(articles, f"CREATE ROLE {role}")
+    yield role
+    execute(articles, f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+def may(engine: sa.Engine, role: str, table: str, privilege: str = "SELECT") -> bool:
+    statement = "SELECT has_table_privilege(:role, CAST(:table AS regclass), :privilege)"
+    return bool(rows(engine, statement, role=role, table=table, privilege=privilege)[0][0])
+
+
+def due(engine: sa.Engine) -> list[str]:
+    return [statement for one in rights.due(engine) for statement in one.statements]
+
+
+def test_a_worker_follows_as_it_starts(articles: sa.Engine, reader: str) -> None:
+    execute(articles, f"GRANT SELECT ON article TO {reader}; GRANT UPDATE ON {CHUNKS} TO {reader}")
+    sync(articles)
+    assert may(articles, reader, CHUNKS)
+    assert not may(articles, reader, CHUNKS, "UPDATE")
+
+
+def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_RIGHTS_SECONDS", 0.0)
+    stop, at_work = threading.Event(), threading.Event()
+    running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(running.run, stop)
+        try:
+            assert at_work.wait(60)
+            for grant, expected in (
+                (f"GRANT SELECT ON article TO {reader}", True),
+                (f"REVOKE ALL ON article FROM {reader}", False),
+            ):
+                execute(articles, grant)
+                while may(articles, reader, CHUNKS) is not expected:
+                    assert not done.done()
+        finally:
+            stop.set()
+
+
+def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(articles: sa.Engine, reader: str) -> None:
+    execute(articles, f"GRANT SELECT ON article TO {reader}")
+    sync(articles)
+    execute(articles, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; CREATE POLICY odd ON article USING (id % 2 = 1)")
+    with articles.connect() as busy:
+        busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
+        [found] = rights.follow(articles)
+        assert "in use" in str(found.trouble)
+        assert not may(articles, reader, CHUNKS)
+        assert not may(articles, reader, RECEIPTS)
+    [found] = rights.follow(articles)
+    assert found.trouble is None
+    assert may(articles, reader, CHUNKS)
+    with articles.begin() as connection:
+        connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
+        assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
+
+
+def test_trouble_with_one_index_leaves_others_alone(articles: sa.Engine, reader: str, dsn: str) -> None:
+    execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, body text)")
+    shell.ok("index", "create", "note", "--columns", "body", "--encoder", "hashed:32", dsn=dsn)
+    execute(articles, f"GRANT SELECT ON article, note TO {reader}; ALTER TABLE article ENABLE ROW LEVEL SECURITY")
+    with articles.connect() as busy:
+        busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
+        assert [one.trouble is None for one in rights.follow(articles)] == [False, True]
+    assert may(articles, reader, "note_semantic")
+
+
+def test_the_command_says_what_it_would_run_and_runs_it(articles: sa.Engine, reader: str, dsn: str) -> None:
+    assert "can be read by no role but its owner" in shell.ok("grants", "--dry-run", dsn=dsn)
+    execute(articles, f"GRANT SELECT ON article TO {reader}; GRANT SELECT ON semantic.job TO {reader}")
+    done = shell.run("grants", "--dry-run", dsn=dsn)
+    assert done.returncode == 1
+    assert f"GRANT SELECT ON TABLE public.article_semantic TO {reader};" in done.stdout
+    assert not may(articles, reader, CHUNKS)
+    assert f"can be read by {reader}, as public.article can; no row is hidden" in shell.ok("grants", dsn=dsn)
+    assert may(articles, reader, CHUNKS)
+    assert not may(articles, reader, "semantic.job")
+    assert due(articles) == []
+    assert [one["statements"] for one in shell.parsed("grants", dsn=dsn)] == [[], []]
+
+
+def test_a_role_that_may_not_grant_is_told_so(articles: sa.Engine, reader: str, dsn: str) -> None:
+    execute(articles, f"GRANT SELECT ON article TO {reader}; ALTER ROLE {reader} LOGIN")
+    limited = sa.make_url(dsn).set(username=reader).render_as_string(hide_password=False)
+    done = shell.run("grants", dsn=limited)
+    assert done.returncode == 1
+    assert "lacks rights" in done.stdout
+
+
+def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
+    articles: sa.Engine, reader: str, server: sa.URL, tmp_path: Path
+) -> None:
+    execute(articles, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")
+    execute(articles, f"GRANT SELECT ON article TO {reader}; CREATE POLICY odd ON article USING (id % 2 = 1)")
+    sync(articles)
+    with copy_of(server, "template0") as made:
+        there = database.connect(made)
+        for kind in ("TABLES", "SEQUENCES", "ROUTINES", "SCHEMAS"):
+            execute(there, f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO {reader}")
+        dump_and_restore(articles, there, tmp_path / "dump")
+        with there.begin() as connection:  # policies are in a dump
+            connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
+            assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
+        assert may(there, reader, CHUNKS, "DELETE")
+        rights.follow(there)
+        rights.close_schema(there)
+        assert due(there) == []
+        assert may(there, reader, CHUNKS)
+        assert not may(there, reader, CHUNKS, "DELETE")
+        execute(there, f"DROP OWNED BY {reader} CASCADE")
+        there.dispose()
+
+
+def test_who_can_read_an_index_is_said_when_it_is_created(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pg_semantic.rights")
+    said = "Semantic index article_semantic can be read by no role but its owner"
+    Base.metadata.create_all(engine)
+    assert said in caplog.text
+    Base.metadata.drop_all(engine)
+    caplog.clear()
+    with engine.begin() as connection:
+        connection.execute(sa.schema.CreateTable(Article.semantic.tables.source))
+        migrating = Operations(MigrationContext.configure(connection))
+        operations.run(migrating, operations.CreateSemanticIndexOp(Article.semantic.spec))
+    assert said in caplog.text
