@@ -313,8 +313,15 @@ FUNCTIONS = (
     AS $body$
         SELECT part.relation, generation.id, semantic_index.source,
                (
-                   SELECT string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY number)
-                   FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+                   SELECT string_agg(quote_ident(named.name), ', ' ORDER BY named.number)
+                   FROM (
+                       SELECT part.value ->> 'name', part.number
+                       FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+                       UNION ALL
+                       SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
+                   ) AS named (name, number)
+                   WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
+                       jsonb_build_array(jsonb_build_object('name', named.name))
                ),
                conname, convalidated
         FROM semantic.semantic_index
