@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from pg_semantic import Searcher, SemanticIndex, declare, errors, inspection, search
 from pg_semantic.search.request import Mode
 from pg_semantic.sync import repair, verify
+from tests.db import migrations
 from tests.db.library import ENCODER, Article, encoder, execute, generation_of, rows, sync
 from tests.db.test_sql_search import remember
 
@@ -244,6 +246,14 @@ class Coded(Base):
     code: Mapped[int] = mapped_column(Code, primary_key=True)
     body: Mapped[str]
     semantic = SemanticIndex("body", encoder=ENCODER)
+
+
+def test_alembic_writes_the_keys_once_and_sees_no_change_in_them(engine: sa.Engine, tmp_path: Path) -> None:
+    application = migrations.begin(engine, tmp_path / "alembic")
+    application.metadata = Base.metadata
+    Base.metadata.create_all(engine, [Base.metadata.tables["page"], Base.metadata.tables["coded"]])
+    assert "key={'state': 'state', 'code': 'varchar(20)'}" in application.migrate()
+    application.check()
 
 
 def pages() -> list[Any]:

@@ -197,8 +197,6 @@ def test_a_key_type_that_rows_cannot_be_joined_or_written_by_is_refused(
 
 def test_a_key_type_with_operators_in_a_schema_of_its_own_needs_no_search_path_of_a_writer(engine: sa.Engine) -> None:
     own_type(engine, joins=_JOINS, binary=_BINARY)
-    execute(engine, f"ALTER DATABASE {engine.url.database} SET search_path = public, app")  # for the worker
-    engine.dispose()
     shell(engine)
     sync(engine)
     with engine.begin() as writer:
