@@ -1,8 +1,8 @@
 # Everything that a person runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-16 test-17 test-sqlalchemy-20 check format bench-scifact bench-bm25 bench-search \
-	bench-sql bench-serve bench-queue bench-writes bench-locks bench-freshness bench-encode bench-gpu \
-	bench-sync chaos checksums clean bench-capture bench-policies
+.PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
+	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
+	bench-freshness bench-encode bench-gpu bench-memory bench-sync chaos checksums clean bench-capture bench-policies
 
 PYTHON ?= python3
 VENV := .venv
@@ -106,6 +106,18 @@ bench-serve: install  ## the service under load: many clients against one, overl
 
 bench-sync: install  ## from nothing to searchable: the worker against its encoder and against a script, and its memory
 	$(VENV)/bin/python -m benchmarks.sync
+
+bench-memory: install  ## a worker's memory on 400 rows of 2 MB, and the time to cut texts without sentences
+	$(VENV)/bin/python -m benchmarks.memory
+
+# What the CPU multiplies with: oneDNN, inside OpenVINO and torch, obeys the first, torch's own code the second.
+ON_ISA := tests/acceptance/test_int8.py tests/acceptance/test_instruction_sets.py tests/acceptance/test_any_encoder.py \
+	tests/acceptance/test_back_ends.py tests/unit/test_backends.py
+ISA ?= AVX2 AVX512_CORE_VNNI
+
+test-isa: install  ## run the tests of encoders on a part of this CPU's instructions: ISA='AVX2 AVX512_CORE_VNNI'
+	$(foreach isa,$(ISA),ONEDNN_MAX_CPU_ISA=$(isa) ATEN_CPU_CAPABILITY=$(if $(filter AVX2,$(isa)),avx2,avx512) \
+		$(VENV)/bin/python $(PYTEST) $(ON_ISA) &&) true
 
 chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
 	$(VENV)/bin/python -m benchmarks.chaos

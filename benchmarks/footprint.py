@@ -71,17 +71,27 @@ def _peak(engine: sa.Engine, of: type[Line | Text], texts: Iterable[str]) -> flo
     rows = [{"id": number, "text": f"{number} {text}"} for number, text in enumerate(texts)]
     with engine.begin() as connection:
         connection.execute(sa.insert(of), rows)
+    peak = worker_peak(engine)
+    print(f"{len(rows)} rows of {of.__tablename__}: {peak:.0f} MiB at the peak")
+    return peak
+
+
+def worker_peak(engine: sa.Engine, *, seconds: float | None = None) -> float:
+    """The peak of a worker process, in MiB, that works until nothing waits, or for so many seconds."""
     dsn = engine.url.render_as_string(hide_password=False)
     engine.dispose()
-    command = [sys.executable, "-m", "pg_semantic.cli", "worker", "--once", "--json", "--dsn", dsn]
-    peak = 0.0
+    command = [sys.executable, "-m", "pg_semantic.cli", "worker", "--json", "--dsn", dsn]
+    peak, started = 0.0, time.monotonic()
+    command += ["--once"] if seconds is None else []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             peak = max(peak, _high_water(process.pid))
             time.sleep(_LOOK_SECONDS)
+            if seconds is not None and time.monotonic() - started > seconds:
+                process.terminate()
+                seconds = None  # a second signal would have it give back what is in hand
     if process.returncode:
         raise RuntimeError(f"The worker ended with {process.returncode}.")
-    print(f"{len(rows)} rows of {of.__tablename__}: {peak:.0f} MiB at the peak")
     return peak
 
 

@@ -145,7 +145,7 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
         raise errors.DeclarationError(
             f"A table {name} is there already and is not of a semantic index: pass another name=..."
         )
-    if known.trouble is not None:
+    if known.same_source is False and known.trouble is not None:  # NULL while there is no table of that name
         raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
     if not known.same_source:
         receipts = _qualified(connection, step.receipts)

@@ -118,6 +118,10 @@ class Settings(pydantic_settings.BaseSettings):
         Field(description="Where converted encoders are kept; the user's cache folder when not set."),
     ] = None
     batch_rows: Annotated[int, Field(ge=1, le=10_000, description="Rows that a worker claims at once, at most.")] = 2000
+    batch_bytes: Annotated[
+        int,
+        Field(ge=1, description="Bytes of text that a worker reads at once, at most; a longer row is read by itself."),
+    ] = 4_194_304
     batch_seconds: Annotated[
         float,
         Field(

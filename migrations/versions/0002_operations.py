@@ -184,8 +184,11 @@ FUNCTIONS = (
                    )
                ), ''),
                coalesce((
-                   SELECT jsonb_object_agg(attname, concat_ws(' ', attnum, atttypid, atttypmod))
+                   SELECT jsonb_object_agg(
+                       attname, concat_ws(' ', attnum, atttypid, atttypmod, pg_get_expr(adbin, adrelid))
+                   )
                    FROM pg_attribute
+                   LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum AND attgenerated = 'v'
                    WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attname IN (
                        SELECT jsonb_array_elements_text(spec -> 'columns')
                        FROM semantic.generation
@@ -310,8 +313,15 @@ FUNCTIONS = (
     AS $body$
         SELECT part.relation, generation.id, semantic_index.source,
                (
-                   SELECT string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY number)
-                   FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+                   SELECT string_agg(quote_ident(named.name), ', ' ORDER BY named.number)
+                   FROM (
+                       SELECT part.value ->> 'name', part.number
+                       FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+                       UNION ALL
+                       SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
+                   ) AS named (name, number)
+                   WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
+                       jsonb_build_array(jsonb_build_object('name', named.name))
                ),
                conname, convalidated
         FROM semantic.semantic_index
@@ -397,6 +407,41 @@ FUNCTIONS = (
         ) AS said (trouble)
     $body$
     """,
+    # How the virtual generated columns of an index are computed, in its table and in partitions; NULL if it has none.
+    # The comment on the capture function says the same until an expression changes.
+    """
+    CREATE FUNCTION semantic.computed_columns_v1(known_index integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT string_agg(
+            format('%s.%I: %s', part.relid, attname, pg_get_expr(adbin, adrelid)), '; ' ORDER BY part.relid, attname
+        )
+        FROM semantic.semantic_index
+        CROSS JOIN LATERAL (
+            SELECT source AS relid UNION SELECT relid FROM pg_partition_tree(source)
+        ) AS part
+        JOIN pg_attribute ON attrelid = part.relid AND attgenerated = 'v'
+        JOIN pg_attrdef ON adrelid = part.relid AND adnum = attnum
+        WHERE semantic_index.id = known_index AND attname IN (
+            SELECT jsonb_array_elements_text(spec -> 'columns') FROM semantic.generation WHERE index_id = known_index
+        )
+    $body$
+    """,
+    # Whether capture compares other columns than those that virtual generated columns are computed from by now.
+    """
+    CREATE FUNCTION semantic.outdated_v1(index_source regclass, function_name text) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT EXISTS (
+            SELECT FROM semantic.semantic_index
+            JOIN pg_class AS source ON source.oid = semantic_index.source
+            JOIN pg_proc ON pronamespace = source.relnamespace AND proname = function_name
+            WHERE semantic_index.source = index_source AND semantic_index.name || '_capture' = function_name
+              AND semantic.computed_columns_v1(semantic_index.id)
+                  <> coalesce(obj_description(pg_proc.oid, 'pg_proc'), '')
+        )
+    $body$
+    """,
     # What a worker looks at every few seconds: the catalogues alone, no row of any table.
     """
     CREATE FUNCTION semantic.detect_v1()
@@ -409,7 +454,7 @@ FUNCTIONS = (
                EXISTS (
                    SELECT FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS part
                    WHERE part.state <> 'disabled'
-               ),
+               ) OR semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture'),
                coalesce(bool_or(lacking.relation IS NOT NULL AND lacking.name IS NULL), false),
                coalesce(bool_or(
                    lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
@@ -560,7 +605,7 @@ VIEW = """
         generation.stale_since,
         generation.stale_reason,
         CASE
-            WHEN generation.stale_since IS NULL THEN NULL
+            WHEN generation.stale_since IS NULL OR NOT semantic.sees_all_v1(generation.id) THEN NULL
             WHEN generation.backfilled_at IS NOT NULL THEN 0
             WHEN semantic.rows_estimate_v1(semantic_index.source) > 0 THEN least(1, generation.backfill_rows
                 / CAST(semantic.rows_estimate_v1(semantic_index.source) AS double precision))
@@ -615,8 +660,9 @@ def downgrade() -> None:
     op.execute("DROP VIEW semantic.index_status")
     op.execute(
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
-        "semantic.detect_v1, semantic.capture_trouble_v1, semantic.validate_foreign_keys_v1, "
-        "semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, semantic.source_trouble_v1, "
+        "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
+        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, "
+        "semantic.source_trouble_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "

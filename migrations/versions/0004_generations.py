@@ -74,11 +74,13 @@ FUNCTIONS = (
     # to a function for searching are those to the live copy; nobody needs any to one that triggers call.
     """
     CREATE FUNCTION semantic.parts_v1(known_index integer)
-    RETURNS TABLE (generation_id integer, kind text, part oid, name text, owner oid, acl aclitem[], privilege text)
+    RETURNS TABLE (
+        generation_id integer, kind text, part oid, name text, place oid, owner oid, acl aclitem[], privilege text
+    )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT generation.id, part.kind, pg_class.oid, CAST(CAST(pg_class.oid AS regclass) AS text), relowner,
-               coalesce(relacl, acldefault('r', relowner)), 'SELECT'
+        SELECT generation.id, part.kind, pg_class.oid, CAST(CAST(pg_class.oid AS regclass) AS text), relnamespace,
+               relowner, coalesce(relacl, acldefault('r', relowner)), 'SELECT'
         FROM semantic.generation
         CROSS JOIN LATERAL (
             VALUES ('TABLE', generation.chunks), ('TABLE', generation.receipts),
@@ -88,20 +90,16 @@ FUNCTIONS = (
         JOIN pg_class ON pg_class.oid = part.relation
         WHERE generation.index_id = known_index
         UNION ALL
-        SELECT DISTINCT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text), proowner,
-               coalesce(proacl, acldefault('f', proowner)),
+        SELECT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text),
+               pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)),
                CASE WHEN prorettype <> CAST('trigger' AS regtype) THEN 'EXECUTE' END
         FROM semantic.semantic_index
         JOIN semantic.generation AS live ON live.index_id = semantic_index.id AND live.role = 'live'
         JOIN pg_class AS chunks ON chunks.oid = live.chunks
         JOIN pg_proc ON pronamespace = chunks.relnamespace AND starts_with(proname, semantic_index.name || '_')
-        LEFT JOIN pg_trigger ON tgfoid = pg_proc.oid AND tgrelid = ANY (
-            CAST(semantic_index.source AS oid) || ARRAY(SELECT relid FROM pg_partition_tree(semantic_index.source))
-        )
         WHERE semantic_index.id = known_index AND (
             proname = semantic_index.name || '_search' AND position('semantic.search_v1(asked' IN prosrc) > 0
-            OR proname = semantic_index.name || '_capture' AND prorettype = CAST('trigger' AS regtype)
-            OR tgfoid IS NOT NULL
+            OR starts_with(proname, semantic_index.name || '_capture') AND prorettype = CAST('trigger' AS regtype)
         )
     $body$
     """,
@@ -360,7 +358,8 @@ FUNCTIONS = (
     $body$
     """,
     # What has to be run so that the parts of an index can be used by those who can use its source, and by nobody else:
-    # what closes comes first, then policies, then what opens. Nothing when all is as it should be.
+    # what closes comes first, then policies, then what opens. Nothing when all is as it should be. Parts belong to the
+    # owner of the source, but for the function that triggers call: it needs the rights to append marks.
     """
     CREATE FUNCTION semantic.due_rights_v1(known_index integer) RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -387,7 +386,7 @@ FUNCTIONS = (
                 CASE kind WHEN 'FUNCTION' THEN ARRAY['EXECUTE'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END
             )
             FROM part CROSS JOIN source
-            WHERE owner <> relowner AND kind <> 'TABLE'
+            WHERE owner <> relowner
         ),
         present AS MATERIALIZED (
             SELECT part, target, name, grantee AS role, privilege_type AS privilege, is_grantable AS too_much, bare
@@ -407,9 +406,12 @@ FUNCTIONS = (
             HAVING bool_or(too_much OR bare OR wanted.part IS NULL)
         ),
         due (number, step, object, statement) AS (
-            SELECT 1, 'own', name, format('ALTER TABLE %s OWNER TO %s', name, CAST(relowner AS regrole))
+            SELECT 1, 'own', name, format('ALTER %s OWNER TO %s', target, CAST(relowner AS regrole))
             FROM part CROSS JOIN source
-            WHERE kind = 'TABLE' AND owner <> relowner
+            WHERE owner <> relowner AND privilege IS NOT NULL AND (
+                has_schema_privilege(relowner, place, 'CREATE')
+                OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            )
             UNION ALL
             SELECT 2, 'close', name, format(
                 'REVOKE ALL ON %s FROM %s CASCADE', target,
@@ -1114,6 +1116,13 @@ FUNCTIONS = (
             statement := replace(statement, place.mark, place.filling);
         END LOOP;
         EXECUTE statement;
+        EXECUTE (
+            SELECT format(
+                'COMMENT ON FUNCTION %I.%I() IS %L', nspname, function_name, semantic.computed_columns_v1(known_index)
+            )
+            FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE pg_class.oid = index_source
+        );
         PERFORM semantic.follow_rights_v1(known_index);
         INSERT INTO semantic.mark (generation_id)
         SELECT DISTINCT generation.id

@@ -664,9 +664,91 @@ SEARCH = (
     END
     $body$
     """,
-    # Gives the tables of all copies of an index the key that its source has by now: ALTER TABLE on each, and what
-    # depends on a key is made again. A large index on vectors is dropped before its table is written again; a worker
-    # builds it. Rows that the server refused until now are tried again.
+    # The first step of a refresh: drops the foreign keys of all copies, since ALTER TABLE of a table with one locks the
+    # table that it refers to for as long as it writes.
+    """
+    CREATE FUNCTION semantic.unlink_key_v1(known_index integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        link record;
+    BEGIN
+        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
+        FOR link IN
+            SELECT CAST(conrelid AS regclass) AS relation, conname
+            FROM semantic.semantic_index
+            JOIN semantic.generation ON generation.index_id = semantic_index.id
+            JOIN pg_constraint ON contype = 'f' AND conparentid = 0 AND confrelid = semantic_index.source
+                AND conrelid IN (generation.chunks, generation.receipts)
+            WHERE semantic_index.id = known_index
+        LOOP
+            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', link.relation, link.conname);
+        END LOOP;
+    END
+    $body$
+    """,
+    # The third step: puts the foreign keys back that are missing, to be validated by the last.
+    """
+    CREATE FUNCTION semantic.link_key_v1(known_index integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        link record;
+    BEGIN
+        PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
+        FOR link IN
+            SELECT part.relation, source, string_agg(quote_ident(key.value ->> 'name'), ', ' ORDER BY number) AS names
+            FROM semantic.semantic_index
+            JOIN semantic.generation ON generation.index_id = semantic_index.id
+            CROSS JOIN LATERAL (VALUES (receipts), (chunks)) AS part (relation)
+            CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS key (value, number)
+            WHERE semantic_index.id = known_index AND NOT EXISTS (
+                SELECT FROM pg_constraint WHERE contype = 'f' AND conrelid = part.relation AND confrelid = source
+            )
+            GROUP BY generation.id, part.relation, source
+            ORDER BY generation.id
+        LOOP
+            EXECUTE format(
+                'ALTER TABLE %1$s ADD FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) ON UPDATE CASCADE ON DELETE CASCADE '
+                'NOT VALID', link.relation, link.names, link.source
+            );
+        END LOOP;
+    END
+    $body$
+    """,
+    # The last step: deletes what is left of rows that were deleted, or got another key, while there were no foreign
+    # keys, and validates these. No writer waits for that.
+    """
+    CREATE FUNCTION semantic.validate_key_v1(known_index integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    DECLARE
+        link record;
+    BEGIN
+        FOR link IN
+            SELECT CAST(conrelid AS regclass) AS relation, conname, source, (
+                SELECT string_agg(format('own.%1$I = there.%1$I', key.value ->> 'name'), ' AND ')
+                FROM jsonb_array_elements(spec -> 'key') AS key (value)
+            ) AS same_key
+            FROM semantic.semantic_index
+            JOIN semantic.generation ON generation.index_id = semantic_index.id
+            JOIN pg_constraint ON contype = 'f' AND conparentid = 0 AND confrelid = semantic_index.source
+                AND conrelid IN (generation.chunks, generation.receipts) AND NOT convalidated
+            WHERE semantic_index.id = known_index
+        LOOP
+            EXECUTE format(
+                'DELETE FROM %s AS own WHERE NOT EXISTS (SELECT FROM %s AS there WHERE %s)',
+                link.relation, link.source, link.same_key
+            );
+            EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', link.relation, link.conname);
+        END LOOP;
+    END
+    $body$
+    """,
+    # The second: gives the tables of all copies of an index the key that its source has by now, by ALTER TABLE on each,
+    # and makes again what depends on a key. Searches wait; writers do not, since the source is not locked. A large
+    # index on vectors is dropped before its table is written again, and built by a worker. Rows that the server
+    # refused until now are tried again.
     """
     CREATE FUNCTION semantic.refresh_key_v1(known_index integer, key jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -674,7 +756,11 @@ SEARCH = (
     DECLARE
         due record;
     BEGIN
-        PERFORM semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
+        PERFORM semantic.lock_v1(
+            'ACCESS EXCLUSIVE', VARIADIC array_remove(semantic.relations_v1(known_index, NULL), source)
+        )
+        FROM semantic.semantic_index
+        WHERE id = known_index;
         PERFORM semantic.unmake_search_v1(known_index);
         FOR due IN
             SELECT format('DROP VIEW semantic.%I', relname) AS step, 1 AS number
@@ -763,12 +849,14 @@ RIGHTS = (
         SELECT 'SCHEMA semantic', NULL, 'USAGE'
         UNION ALL
         SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
-        FROM unnest(ARRAY['encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']) AS relation
+        FROM unnest(
+            ARRAY['captured', 'encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']
+        ) AS relation
         UNION ALL
         SELECT 'TABLE semantic.generation', attname, 'SELECT'
         FROM pg_attribute
         WHERE attrelid = CAST('semantic.generation' AS regclass) AND attnum > 0 AND NOT attisdropped
-          AND attname <> 'backfill_after'  -- a row's key
+          AND attname NOT IN ('backfill_after', 'backfill_rows')  -- a row's key, and a count of rows
         UNION ALL
         SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), NULL, 'EXECUTE'
         FROM pg_proc
@@ -894,6 +982,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION semantic.close_schema_v1, semantic.due_schema_rights_v1, semantic.public_rights_v1")
     op.execute(
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.refresh_key_v1, "
+        "semantic.validate_key_v1, semantic.link_key_v1, semantic.unlink_key_v1, "
         " semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
         "semantic.given_keys_v1, semantic.equal_v1, "

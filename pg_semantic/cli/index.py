@@ -43,7 +43,6 @@ def create(
     del yes  # nothing is asked
     known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
-    recipe = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None
     with options.engine(dsn) as engine:
         with engine.connect() as connection:
             spec = inspection.describe(
@@ -51,16 +50,15 @@ def create(
                 table,
                 columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
                 encoder=described,
-                chunking=recipe,
+                chunking=Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None,
                 lexical=None if lexical == "none" else Lexical(lexical),
                 rights_by=rights_by,
                 name=name,
             )
         inspection.create(engine, spec)
-        said = inspection.rights(engine, spec)
-    options.warn_of_prompts(described)
-    output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
-    output.say(output.escaped(said))
+        options.warn_of_prompts(described)
+        output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
+        output.say(output.escaped(inspection.rights(engine, spec)))
 
 
 @app.command("list", epilog=options.examples("pg-semantic index list --json"))

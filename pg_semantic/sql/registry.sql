@@ -232,13 +232,28 @@ JOIN pg_class AS source ON source.oid = semantic_index.source
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY generation_id
 
+-- name: unlink_key
+-- Drops the foreign keys of a generation's index before its tables are written again.
+SELECT semantic.unlink_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+
+-- name: link_key
+-- Puts them back, not validated.
+SELECT semantic.link_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+
+-- name: validate_key
+-- Deletes chunks and receipts that have no row, and validates the foreign keys.
+SELECT semantic.validate_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+
 -- name: refresh_key
 -- Gives the tables of all copies of a generation's index the key that the source has.
 SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
 
 -- name: uncaptured
--- The source or partitions of it on which triggers of the capture are missing or disabled.
-SELECT DISTINCT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
+-- The source or partitions of it on which triggers of the capture are missing or disabled; the source, when capture does
+-- not know how its virtual generated columns are computed by now.
+SELECT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
+UNION
+SELECT CAST(CAST(:source AS regclass) AS text) WHERE semantic.outdated_v1(CAST(:source AS regclass), :stem)
 
 -- name: named
 -- An error unless a generation's source still has this name: see `semantic.require_named_v1`.

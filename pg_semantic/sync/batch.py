@@ -12,6 +12,9 @@ from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
 from pg_semantic.sync.placing import Stored
 
+LONG_CHARACTERS = 200_000
+"""A row of more text is cut and encoded while the edits of others, of its index too, overtake it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -39,7 +42,8 @@ class Row:
 class Batch:
     """The rows of one claim; jobs whose row needs no work are only to be completed.
 
-    ``later`` has the keys of rows that were claimed and are too much for one batch; ``characters`` is how much text
+    ``later`` has the keys of rows that were claimed and are too much for one batch, ``long`` those of rows that are too
+    long to be seen to beside another; ``characters`` is how much text
     the others have. ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be
     encoded. ``uncut`` maps the key of a row to why it could not be cut, ``refused`` to why the database cannot read or
     write it. ``moved`` has the keys of rows that were gone or had another key when they were written;
@@ -51,6 +55,7 @@ class Batch:
     rows: list[Row]
     characters: int = 0
     later: list[str] = field(default_factory=list)
+    long: list[str] = field(default_factory=list)
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     broken: dict[bytes, str] = field(default_factory=dict)
     uncut: dict[str, str] = field(default_factory=dict)
@@ -65,6 +70,11 @@ class Batch:
             self.moved.add(job.key)
         else:
             self.refused[job.key] = database.reason(error)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a row of it takes so long that no edit should wait for it."""
+        return any(len(row.text) > LONG_CHARACTERS for row in self.rows)
 
     @property
     def idle_jobs(self) -> list[Job]:

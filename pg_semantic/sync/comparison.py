@@ -57,7 +57,8 @@ def out_of_date(generation_id: int, tables: Tables, part: Range) -> sa.Select[An
 
 def _compared(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]:
     """Every row of a range with what is wrong with it, or NULL, and the state of its job."""
-    receipt, key = tables.receipts.c, keys.as_text(tables.source_key)
+    receipt = tables.receipts.c
+    key = sa.collate(keys.as_text(tables.source_key), "C")  # as in the job table, whatever the source has
     digest = schema.source_hash(text := schema.text_of(tables.spec, tables.source))
     stored = _stored(tables)
     fault = sa.case(

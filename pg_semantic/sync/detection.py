@@ -64,13 +64,13 @@ class Detection:
             self._run(*ddl.hang(generation.spec))
             self._log(generation, "capture_hung", f"triggers are put back: {row.trouble}")
         elif row.changes is not None:
-            self._run(_about(generation, "record_capture"))
+            self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
             self._log(generation, "reconcile_begun", f"all rows are compared: {row.changes}")
         if row.foreign_keys:
-            self._run(_about(generation, "restore_foreign_keys"))
+            self._run(sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id))
             self._log(generation, "foreign_keys_restored", "foreign keys were dropped and are put back")
         if row.doubtful:
-            self._run(_about(generation, "validate_foreign_keys"))
+            self._run(sql.statement("registry", "validate_foreign_keys").bindparams(index=generation.index_id))
 
     def _run(self, *steps: sa.Executable) -> None:
         with transaction.begin(self._engine) as connection:
@@ -121,7 +121,3 @@ def require_no_subscription(connection: sa.Connection) -> None:
             "or ALTER PUBLICATION on the other side so that it leaves these tables out, then ALTER SUBSCRIPTION "
             f"{row.subscription} REFRESH PUBLICATION."
         )
-
-
-def _about(generation: Generation, statement: str) -> sa.Executable:
-    return sql.statement("registry", statement).bindparams(index=generation.index_id)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pg_semantic.sync.source import MOST_CHARACTERS
+from pg_semantic.sync.changed import MOST_CHARACTERS
 
 _FEWEST_CHARACTERS = 1_000  # less says little of an encoder's speed
 _FASTER_AT_MOST = 4  # times as fast as was thought before

@@ -6,6 +6,7 @@ ever more than a batch ahead.
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import threading
@@ -21,12 +22,13 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue
 from pg_semantic.encoders import Encoder
-from pg_semantic.jobqueue import Job, Ready
+from pg_semantic.jobqueue import Claim, Job, Ready
 from pg_semantic.settings import Settings
 from pg_semantic.sync import encode, source, store, transaction
 from pg_semantic.sync.backfill import Backfill
-from pg_semantic.sync.batch import Batch
+from pg_semantic.sync.batch import LONG_CHARACTERS, Batch
 from pg_semantic.sync.builder import Builder
+from pg_semantic.sync.changed import Room
 from pg_semantic.sync.inhand import InHand
 from pg_semantic.sync.memory import Memory
 from pg_semantic.sync.pace import Pace
@@ -41,6 +43,7 @@ log = logging.getLogger("pg_semantic.worker")
 _QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
 _QUIET_FACTOR = 10
 _LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded, or for jobs while a last index is built
+_FEWEST_BESIDE = 16  # rows to claim beside a batch: the first may be too long, and are not all that waits
 _QUERY_CANCELED = "57014"
 
 
@@ -136,7 +139,7 @@ class Pipeline:
         if not waiting:
             return None
         self._turn = turn = self._rota.pick(waiting)
-        return self._taken(turn, self._paces[turn.generation_id].characters)
+        return self._taken(turn, Room(self._paces[turn.generation_id].characters, self._settings.batch_bytes))
 
     def _ready(self, connection: sa.Connection) -> list[Ready]:
         """What can be claimed; nothing for now if the server had no time to say."""
@@ -147,27 +150,25 @@ class Pipeline:
                 raise
             return []
 
-    def _taken(self, turn: Ready, characters: int) -> Batch | None:
-        return self._guarded(turn.generation_id, functools.partial(self._take, turn, characters))
+    def _taken(self, turn: Ready, room: Room) -> Batch | None:
+        return self._guarded(turn.generation_id, functools.partial(self._take, turn, room))
 
-    def _take(self, turn: Ready, characters: int) -> Batch | None:
+    def _take(self, turn: Ready, room: Room) -> Batch | None:
         served, pace = self._roster.served.get(turn.generation_id), self._paces[turn.generation_id]
         if served is None:  # dropped, or refused by the other thread, a moment ago
             return None
-        claim = self._in_hand.take(turn, pace.rows(characters, most=self._settings.batch_rows))
+        fewest = 1 if room.longest is None else _FEWEST_BESIDE
+        claim = self._in_hand.take(turn, max(fewest, pace.rows(room.characters, most=self._settings.batch_rows)))
         if claim is None:
             return None
         try:
-            batch = source.read(
-                self._engine,
-                served.tables,
-                claim,
-                ruler=served.encoder,
-                characters=characters,
-                sisters=self._roster.sisters(served),
-            )
-            if batch.later:
-                store.give_back(self._engine, claim, batch.later, at_once=True)
+            batch, rows = source.look(self._engine, served.tables, claim, room=room)
+            self._leave(batch, claim)
+            if not batch.claim.jobs:
+                return None
+            if room.longest is None and any(row.characters > LONG_CHARACTERS for row in rows):
+                self._turn = _let_all_pass(turn)
+            source.cut(self._engine, batch, rows, ruler=served.encoder, sisters=self._roster.sisters(served))
         except exc.DBAPIError as error:
             if not database.is_connection_lost(error):
                 with transaction.unless_busy():
@@ -176,6 +177,15 @@ class Pipeline:
         pace.learn_length(len(batch.claim.jobs), batch.characters)
         return batch
 
+    def _leave(self, batch: Batch, claim: Claim) -> None:
+        """Gives back the rows that a batch has no room for; those too long for it are not taken on for a moment."""
+        if batch.later:
+            store.give_back(self._engine, claim, batch.later, at_once=True)
+        if batch.long:
+            store.give_back(self._engine, claim, batch.long)
+        if not batch.claim.jobs:
+            self._in_hand.give_back(claim)
+
     def _pause(self) -> float:
         """Seconds until jobs are looked for again."""
         quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
@@ -183,7 +193,8 @@ class Pipeline:
 
     def _encode(self, batch: Batch) -> bool:
         """Whether the encoder could be used; edits that come meanwhile are seen to beside it."""
-        self._current = Ready(batch.claim.generation_id, batch.claim.priority)
+        current = Ready(batch.claim.generation_id, batch.claim.priority)
+        self._current = _let_all_pass(current) if batch.is_long else current
         self._memory.lend(batch)
         characters = sum(len(text) for text in batch.missing().values())
         started = time.monotonic()
@@ -226,7 +237,8 @@ class Pipeline:
     def _let_pass(self, in_hand: Ready, stage: Future[Any]) -> None:
         """Sees to edits that came while a stage is busy, whether or not they have been read ahead."""
         edits = self._reading.result() if stage is not self._reading and self._reading.done() else None
-        if edits is not None and _is_urgent(Ready(edits.claim.generation_id, edits.claim.priority), in_hand):
+        ahead = edits and not edits.is_long and Ready(edits.claim.generation_id, edits.claim.priority)
+        if ahead and _is_urgent(ahead, in_hand):
             self._reading = self._read_on()
         else:
             edits = self._look_out(in_hand)
@@ -244,7 +256,8 @@ class Pipeline:
         if not urgent:
             return None
         turn = self._rota.pick(urgent)
-        return self._taken(turn, self._paces[turn.generation_id].edit_characters)
+        pace = self._paces[turn.generation_id]
+        return self._taken(turn, Room(pace.edit_characters, self._settings.batch_bytes, LONG_CHARACTERS))
 
     def _write(self, batch: Batch, locks: threading.Lock) -> None:
         write = functools.partial(store.write, self._engine, batch, settings=self._settings)
@@ -307,6 +320,11 @@ class Pipeline:
         with transaction.begin(self._engine) as connection:
             waiting = jobqueue.waiting(connection, generation.id, limit=1)
         return generation.backfilled and not waiting and builder.tend(generation, draining=True)
+
+
+def _let_all_pass(in_hand: Ready) -> Ready:
+    """A turn as backfill has it: edits of the same index pass a long row too."""
+    return dataclasses.replace(in_hand, priority=jobqueue.BACKFILL)
 
 
 def _is_urgent(one: Ready, in_hand: Ready) -> bool:

@@ -4,10 +4,12 @@ Vectors stay as they are. A worker adapts by itself where that takes a moment; o
 since searches wait while tables are written again.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import time
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -20,6 +22,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _PATIENCE = "2h"
 _LOOK_SECONDS = 5.0
+_AGAIN_SECONDS = 60.0  # after one that the server refused
 _SMALL_BYTES = 32_000_000  # tables that are written again, with their indexes, in a second or two
 
 
@@ -52,18 +55,38 @@ def refresh(engine: sa.Engine, generation: Generation) -> bool:
         sqlalchemy.exc.DBAPIError: The server refused, or the tables are in use.
         errors.DeclarationError: A semantic index cannot have the key that the source has by now.
     """
-    with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
+    with transaction.begin(engine) as connection:
         if not any(one.generation_id == generation.id for one in altered(connection)):
             return False
         key = sources.key_of(connection, generation.spec.schema, generation.spec.table)
-        as_json = json.dumps([dataclasses.asdict(column) for column in key])
-        binds = {"generation": generation.id, "key": as_json}
+    as_json = json.dumps([dataclasses.asdict(column) for column in key])
+    binds = {"generation": generation.id, "key": as_json}
+    with (
+        _without_foreign_keys(engine, generation),
+        transaction.begin(engine, statement_timeout=_PATIENCE) as connection,
+    ):
         connection.execute(sql.statement("registry", "refresh_key"), binds)
+    with transaction.begin(engine) as connection:
         for step in ddl.hang(dataclasses.replace(generation.spec, key=key)):
             connection.execute(step)
     fields = {"event": "key_adapted", "index": generation.title}
     log.info("%s: adapted to the key that its table has by now", generation.title, extra=fields)
     return True
+
+
+@contextlib.contextmanager
+def _without_foreign_keys(engine: sa.Engine, generation: Generation) -> Iterator[None]:
+    """Drops the foreign keys of an index and puts them back, so that its source is locked for moments alone."""
+    binds = {"generation": generation.id}
+    with transaction.begin(engine) as connection:
+        connection.execute(sql.statement("registry", "unlink_key"), binds)
+    try:
+        yield
+    finally:
+        with transaction.begin(engine) as connection:
+            connection.execute(sql.statement("registry", "link_key"), binds)
+        with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
+            connection.execute(sql.statement("registry", "validate_key"), binds)
 
 
 class Adapting:
@@ -99,6 +122,7 @@ class Adapting:
                 if transaction.is_busy(error):
                     return False
             self._tell(generation, f"{one.said} ({_reason(error)})")
+            self._look_at = time.monotonic() + _AGAIN_SECONDS
             return False
 
     def _tell(self, generation: Generation, said: str) -> None:

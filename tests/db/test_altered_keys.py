@@ -6,7 +6,7 @@ import logging
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import generations, inspection, registry
+from pg_semantic import generations, inspection, registry, sql
 from pg_semantic.generations import lifecycle
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import refresh, status, verify
@@ -144,11 +144,6 @@ def test_no_row_is_taken_for_another_whose_key_begins_alike(engine: sa.Engine, k
     indexed(engine, key)
     execute(engine, f"INSERT INTO page VALUES ({row}, 'a harbour')")
     sync(engine)
-    for table in ("page_semantic", "page_semantic_receipt"):
-        [(constraint,)] = rows(
-            engine, f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f'"
-        )
-        execute(engine, f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
     with engine.begin() as connection:
         statement = "INSERT INTO semantic.job (generation_id, key) SELECT id, :key FROM semantic.generation"
         connection.execute(sa.text(statement), {"key": other.strip("'")})
@@ -185,7 +180,8 @@ def test_policies_and_search_go_on_after_a_key_was_adapted_to(engine: sa.Engine)
     execute(engine, "ALTER TABLE page ALTER body TYPE varchar(100)")
     before = rows(engine, "SELECT count(*) FROM pg_policy")
     try:
-        execute(engine, "DROP POLICY few ON page")
+        for table, policy in (("page", "few"), ("page_semantic", "as_source"), ("page_semantic_receipt", "as_source")):
+            execute(engine, f"DROP POLICY {policy} ON {table}")
         execute(engine, "ALTER TABLE page ALTER id TYPE bigint")
         execute(engine, "CREATE POLICY few ON page USING (id < 100)")
         sync(engine)
@@ -204,3 +200,50 @@ def test_policies_and_search_go_on_after_a_key_was_adapted_to(engine: sa.Engine)
 def test_a_semantic_index_cannot_be_refreshed_under_a_name_that_is_unknown(engine: sa.Engine, dsn: str) -> None:
     done = shell.run("index", "refresh", "nothing", dsn=dsn)
     assert (done.returncode, "No semantic index 'nothing'" in done.stderr) == (1, True)
+
+
+_LINKS = """
+    SELECT CAST(CAST(conrelid AS regclass) AS text), convalidated FROM pg_constraint
+    WHERE contype = 'f' AND confrelid = 'page'::regclass ORDER BY 1
+"""
+_LINKED = [("page_semantic", True), ("page_semantic_receipt", True)]
+
+
+def step(connection: sa.Connection, name: str, generation: registry.Generation, **binds: str) -> None:
+    connection.execute(sql.statement("registry", name), {"generation": generation.id} | binds)
+
+
+def test_writers_go_on_while_the_tables_of_an_index_are_written_again(engine: sa.Engine) -> None:
+    indexed(engine, "integer")
+    execute(engine, "INSERT INTO page SELECT n, 'harbour ' || n FROM generate_series(1, 9) AS n")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE bigint")
+    generation = generation_of(engine, "page_semantic")
+    with engine.begin() as connection:
+        step(connection, "unlink_key", generation)
+    with engine.begin() as connection:
+        step(connection, "refresh_key", generation, key='[{"name": "id", "type": "bigint"}]')
+        execute(engine, "SET LOCAL lock_timeout = '1s'; DELETE FROM page WHERE id = 1")
+        execute(engine, "SET LOCAL lock_timeout = '1s'; UPDATE page SET id = 20 WHERE id = 2")
+        execute(engine, "SET LOCAL lock_timeout = '1s'; INSERT INTO page VALUES (1, 'a lantern')")
+    for name in ("link_key", "validate_key"):
+        with engine.begin() as connection:
+            step(connection, name, generation)
+    sync(engine)
+    assert rows(engine, _LINKS) == _LINKED
+    with engine.connect() as connection:
+        assert verify.verify(engine, registry.find(connection, "page_semantic")).clean
+    assert rows(engine, "SELECT content FROM page_semantic WHERE id = 1") == [("a lantern",)]
+
+
+def test_foreign_keys_are_back_whether_or_not_the_tables_could_be_adapted(engine: sa.Engine) -> None:
+    indexed(engine, "integer")
+    execute(engine, "INSERT INTO page VALUES (1, 'a harbour')")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE bigint; CREATE VIEW mine AS SELECT id FROM page_semantic")
+    with pytest.raises(sa.exc.DBAPIError):
+        refresh.refresh(engine, generation_of(engine, "page_semantic"))
+    assert rows(engine, _LINKS) == _LINKED
+    execute(engine, "DROP VIEW mine")
+    assert refresh.refresh(engine, generation_of(engine, "page_semantic"))
+    assert rows(engine, _LINKS) == _LINKED

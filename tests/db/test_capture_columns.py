@@ -6,7 +6,7 @@ from sqlalchemy import exc
 
 from pg_semantic import inspection
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
+from pg_semantic.sync import repair, verify
 from tests.db.library import execute, generation_of, jobs, rows, sync
 
 PERSON = (
@@ -88,6 +88,11 @@ def test_upserts_and_merges_of_what_it_is_computed_from_are_captured(people: sa.
     assert jobs(people) == {"1", "2"}
 
 
+def test_rows_that_arrive_without_statement_triggers_are_captured_by_it(people: sa.Engine) -> None:
+    execute(people, "SET LOCAL session_replication_role = replica; UPDATE person SET last = 'new' WHERE id = 1")
+    assert jobs(people) == {"1"}
+
+
 def test_a_generated_column_stands_beside_plain_ones(engine: sa.Engine, kind: str) -> None:
     execute(engine, PERSON.format(kind))
     execute(engine, "ALTER TABLE person ADD note text")
@@ -131,6 +136,35 @@ def test_partitions_compute_a_generated_column_each_in_their_own_way(engine: sa.
     execute(engine, "UPDATE note SET two = 'new' WHERE part = 2")
     assert sync(engine).chunks_encoded == 1  # of equal texts one
     assert verify.verify(engine, generation_of(engine, "note_semantic")).clean
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    ["ALTER whole SET EXPRESSION AS (last || coalesce(note, ''))", "RENAME last TO surname"],
+    ids=["another expression", "another name in it"],
+)
+@pytest.mark.parametrize("by_worker", [False, True], ids=["repair", "worker"])
+def test_a_virtual_column_that_is_computed_otherwise_is_reported_and_followed(
+    engine: sa.Engine, kind: str, alteration: str, by_worker: bool
+) -> None:
+    if kind == "STORED":
+        pytest.skip("a new expression rewrites the table")
+    execute(engine, PERSON.format(kind))
+    execute(engine, "ALTER TABLE person ADD note text")
+    index(engine, "person", "whole")
+    execute(engine, INSERT)
+    sync(engine)
+    generation = generation_of(engine, "person_semantic")
+    assert verify.verify(engine, generation).clean
+    execute(engine, f"ALTER TABLE person {alteration}")
+    assert verify.verify(engine, generation).uncaptured == ["person"]
+    if not by_worker:
+        repair.repair(engine, generation)
+    sync(engine)
+    assert verify.verify(engine, generation).clean
+    column = "note" if "note" in alteration else "surname"
+    execute(engine, f"UPDATE person SET {column} = 'new' WHERE id = 1")
+    assert jobs(engine) == {"1"}
 
 
 def test_a_key_whose_equality_can_neither_merge_nor_hash_is_refused_in_words(engine: sa.Engine) -> None:

@@ -275,7 +275,7 @@ def test_status_as_json_has_what_is_documented(parked: sa.Engine, dsn: str) -> N
 def test_status_says_why_a_row_failed_and_what_to_do(parked: sa.Engine, dsn: str) -> None:
     text = shell.ok("status", dsn=dsn)
     assert "article_semantic, row 2: failed 1 times: RuntimeError: no [red]luck" in text
-    assert "pg-semantic retry article_semantic" in text
+    assert "pg-semantic retry public.article_semantic" in text
 
 
 def test_status_tells_a_health_check_whether_somebody_works_and_keeps_up(articles: sa.Engine, dsn: str) -> None:

@@ -70,7 +70,7 @@ FAULTS = [
     Fault("triggers", "update", ("DROP TRIGGER article_semantic_capture_update ON article",), repaired_by_sql=False),
     Fault(
         "triggers",
-        "(delete, insert, truncate, update)",
+        "(delete, insert, replica, truncate, update)",
         ("ALTER TABLE article DISABLE TRIGGER USER",),
         repaired_by_sql=False,
     ),

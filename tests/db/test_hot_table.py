@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from pg_semantic import ddl, generations, inspection, schema
 from pg_semantic.generations import lifecycle
-from pg_semantic.sync import repair
+from pg_semantic.sync import refresh, repair
 from tests.db.copies import NAME, OTHER, all_of, begin, fill, pid
 from tests.db.library import Article, execute, generation_of, sync
 
@@ -148,6 +148,15 @@ def test_writers_do_not_queue_behind_what_makes_and_removes_an_index(hot: sa.Eng
 def test_writers_do_not_queue_behind_missing_triggers_that_are_created_again(hot: sa.Engine) -> None:
     execute(hot, "ALTER TABLE article DISABLE TRIGGER article_semantic_capture_update")
     assert longest_wait_beside(hot, repair_triggers) <= LONGEST_SECONDS
+
+
+def refresh_key(engine: sa.Engine) -> None:
+    assert refresh.refresh(engine, generation_of(engine))
+
+
+def test_writers_do_not_queue_behind_an_index_that_is_adapted_to_an_altered_key(hot: sa.Engine) -> None:
+    execute(hot, "ALTER TABLE article ALTER COLUMN id TYPE bigint")
+    assert longest_wait_beside(hot, refresh_key) <= LONGEST_SECONDS
 
 
 def switch(engine: sa.Engine) -> None:

@@ -121,6 +121,24 @@ def test_a_role_that_may_not_grant_is_told_so(articles: sa.Engine, reader: str, 
     assert "lacks rights" in done.stdout
 
 
+def test_the_owner_of_a_table_follows_although_a_superuser_created_the_index(engine: sa.Engine, dsn: str) -> None:
+    owner, reader = (f"{kind}_{str(engine.url.database)[-8:]}" for kind in ("owner", "reader"))
+    execute(engine, f"CREATE ROLE {owner} LOGIN; CREATE ROLE {reader}")
+    Article.semantic.tables.source.create(engine)
+    execute(engine, f"ALTER TABLE article OWNER TO {owner}")
+    Base.metadata.create_all(engine)
+    limited = sa.create_engine(engine.url.set(username=owner))
+    execute(limited, f"GRANT SELECT ON article TO {reader}")
+    assert [one.trouble for one in rights.follow(limited)] == [None]
+    assert may(engine, reader, CHUNKS)
+    execute(limited, f"REVOKE SELECT ON article FROM {reader}; ALTER TABLE article ENABLE ROW LEVEL SECURITY")
+    assert [one.trouble for one in rights.follow(limited)] == [None]
+    for table in (CHUNKS, RECEIPTS, "semantic.chunks_1", "semantic.receipts_1"):
+        assert not may(engine, reader, table)
+    limited.dispose()
+    execute(engine, f"DROP OWNED BY {owner}, {reader} CASCADE; DROP ROLE {owner}, {reader}")
+
+
 def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
     articles: sa.Engine, reader: str, server: sa.URL, tmp_path: Path
 ) -> None:

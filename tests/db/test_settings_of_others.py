@@ -193,10 +193,11 @@ def test_text_keys_of_any_collation_are_synced_built_verified_repaired_and_found
     engine: sa.Engine, collation: str
 ) -> None:
     if "C" not in collation and "POSIX" not in collation:
-        if rows(engine, "SELECT count(*) FROM pg_collation WHERE collprovider = 'i'") == [(0,)]:
-            pytest.skip("this server is built without ICU")
         made = "CREATE COLLATION case_insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
-        execute(engine, made)
+        try:
+            execute(engine, made)
+        except sa.exc.NotSupportedError:
+            pytest.skip("this server is built without ICU")
     execute(engine, f"CREATE TABLE page (id text COLLATE {collation} PRIMARY KEY, body text)")
     with engine.connect() as connection:
         spec = inspection.describe(connection, "page", columns=("body",), encoder=EncoderSpec(ENCODER, 32))

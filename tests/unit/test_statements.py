@@ -43,11 +43,14 @@ Build: TypeAlias = "Callable[..., sa.Select[Article, float]]"
 SAME_ENCODER = """(SELECT semantic.require_encoder_v1(to_regclass('article_semantic'),
     %(encoder_1)s::VARCHAR, %(dimensions_1)s::INTEGER) AS same_encoder)"""
 
+SAME_TABLE = """(SELECT semantic.require_source_v1(to_regclass('article_semantic'), to_regclass('article'))
+    AS same_table)"""
+
 KNN = one_line(f"""
     SELECT article.id, article.author_id, article.body,
         %(param_1)s::INTEGER - (article_semantic.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) AS score
     FROM article JOIN article_semantic ON article_semantic.id = article.id
-    WHERE {SAME_ENCODER} AND (SELECT article_semantic_1.ordinal = article_semantic.ordinal AS anon_1
+    WHERE {SAME_ENCODER} AND {SAME_TABLE} AND (SELECT article_semantic_1.ordinal = article_semantic.ordinal AS anon_1
         FROM article_semantic AS article_semantic_1
         WHERE article_semantic_1.id = article_semantic.id
         ORDER BY (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0, article_semantic_1.ordinal
@@ -69,7 +72,7 @@ EXACT = one_line(f"""
         WHERE article_semantic_1.id = article.id
         ORDER BY distance
         LIMIT %(param_1)s::INTEGER) AS anon_1 ON true
-    WHERE {SAME_ENCODER}
+    WHERE {SAME_ENCODER} AND {SAME_TABLE}
     ORDER BY anon_1.distance, article.id
     LIMIT %(param_2)s::INTEGER
 """).replace("( SELECT", "(SELECT")
