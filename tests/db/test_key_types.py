@@ -106,13 +106,14 @@ def made(engine: sa.Engine, columns: str, *, foreign_settings: bool = True) -> l
     """A table of two synced rows for each type; their keys are written by a session with unusual settings."""
     prepare(engine)
     kinds = []
-    for number, (name, *_) in enumerate(KEYS):
+    chosen = KEYS[::3] if "PRIMARY KEY (" in columns else KEYS  # of composite keys every third will do
+    for number, (name, *_) in enumerate(chosen):
         execute(engine, f"CREATE TABLE t{number} ({columns.format(name)}, words text)")
         kinds.append(Kind(name, f"t{number}", create(engine, f"t{number}")))
     with engine.begin() as connection:
         for setting in _SETTINGS if foreign_settings else ():
             connection.execute(sa.text(f"SET LOCAL {setting}"))
-        for kind, (name, *values) in zip(kinds, KEYS, strict=True):
+        for kind, (name, *values) in zip(kinds, chosen, strict=True):
             insert(connection, kind.table, name, values)
     sync(engine)
     return kinds
