@@ -100,7 +100,8 @@ FUNCTIONS = (
         )
         WHERE semantic_index.id = known_index AND (
             proname = semantic_index.name || '_search' AND position('semantic.search_v1(asked' IN prosrc) > 0
-            OR proname = semantic_index.name || '_capture' AND prorettype = CAST('trigger' AS regtype)
+            OR proname IN (semantic_index.name || '_capture', semantic_index.name || '_capture_replica')
+                AND prorettype = CAST('trigger' AS regtype)
             OR tgfoid IS NOT NULL
         )
     $body$
