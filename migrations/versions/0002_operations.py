@@ -567,7 +567,7 @@ VIEW = """
         generation.stale_since,
         generation.stale_reason,
         CASE
-            WHEN generation.stale_since IS NULL THEN NULL
+            WHEN generation.stale_since IS NULL OR NOT semantic.sees_all_v1(generation.id) THEN NULL
             WHEN generation.backfilled_at IS NOT NULL THEN 0
             WHEN semantic.rows_estimate_v1(semantic_index.source) > 0 THEN least(1, generation.backfill_rows
                 / CAST(semantic.rows_estimate_v1(semantic_index.source) AS double precision))

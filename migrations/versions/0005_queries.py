@@ -770,7 +770,7 @@ RIGHTS = (
         SELECT 'TABLE semantic.generation', attname, 'SELECT'
         FROM pg_attribute
         WHERE attrelid = CAST('semantic.generation' AS regclass) AND attnum > 0 AND NOT attisdropped
-          AND attname <> 'backfill_after'  -- a row's key
+          AND attname NOT IN ('backfill_after', 'backfill_rows')  -- a row's key, and a count of rows
         UNION ALL
         SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), NULL, 'EXECUTE'
         FROM pg_proc
