@@ -58,7 +58,8 @@ class Builder:
         if self._building is not None:
             if not self._building.done():
                 return False
-            self._building.result()
+            building, self._building = self._building, None
+            building.result()
         if self._is_put_off(generation.id, draining=draining):
             return True
         if generation in self._ready and not self._is_time_to_look(generation.id, draining=draining):
@@ -139,7 +140,7 @@ class Builder:
             except exc.DBAPIError as error:  # the sync continues without; a later tend tries again
                 self._put_off(generation, what, error)
         if generation.id not in self.failed:
-            with transaction.begin(self._engine) as connection:
+            with transaction.unless_busy(), transaction.begin(self._engine) as connection:
                 trouble.forget(connection, [generation.id], "build")
 
     def _put_off(self, generation: Generation, what: str, error: exc.DBAPIError) -> None:
@@ -165,8 +166,7 @@ class Builder:
     def _build_index(self, generation: Generation, index: sa.Index) -> None:
         with contextlib.closing(self._engine.connect()) as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            driver: Any = connection.connection.driver_connection
-            if sessions.is_ours_alone(driver):
+            if sessions.is_ours_alone(connection):
                 connection.detach()  # what is set here ends with it
                 connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
                 connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
