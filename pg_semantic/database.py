@@ -41,7 +41,7 @@ _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _VIEW_OF_GENERATION = re.compile(r"view (chunks|receipts)_\d+")
 _NO_READER = (
     "The role lacks rights: {said}. A semantic index can be read by the roles that can read the key and the text "
-    "columns of its table: grant SELECT on these, then run `pg-semantic grants`, or wait a minute for a worker to do so."
+    "columns of its table: grant SELECT on these, then run `pg-semantic grants`, or let a worker do so in a minute."
 )
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
 _LOCKED = "55P03"
