@@ -102,7 +102,7 @@ FUNCTIONS = (
     # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
-    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on.
+    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, and by its condition `replica` not at all.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
@@ -151,7 +151,8 @@ FUNCTIONS = (
                 CONTINUE;
             ELSIF missing.relation = index_source AND missing.state = 'missing' THEN
                 EXECUTE format(
-                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s()',
+                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
+                    'WHEN (current_setting(''session_replication_role'') = ''replica'') EXECUTE FUNCTION %s()',
                     stem || '_replica', missing.relation, replica
                 );
             END IF;

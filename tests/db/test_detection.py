@@ -68,6 +68,17 @@ def test_no_change_is_marked_twice_in_either_role(synced: sa.Engine) -> None:
         execute(synced, "DELETE FROM semantic.mark")
 
 
+def test_no_change_is_marked_twice_after_all_triggers_were_enabled(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article ENABLE TRIGGER ALL")
+    for statement in ("UPDATE article SET body = 'new' WHERE id = 1", "DELETE FROM article WHERE id = 1"):
+        execute(synced, statement)
+        assert rows(synced, "SELECT key FROM semantic.mark WHERE key IS NOT NULL") == [("1",)]
+        execute(synced, "DELETE FROM semantic.mark")
+    sync(synced)
+    script(synced, UNSEEN.format("UPDATE article SET body = 'applied' WHERE id = 2"))
+    assert jobs(synced) == {"2"}
+
+
 def test_a_renamed_column_does_not_stop_rows_that_are_applied(synced: sa.Engine) -> None:
     execute(synced, "ALTER TABLE article RENAME COLUMN body TO main")
     script(synced, UNSEEN.format("UPDATE article SET main = 'new' WHERE id = 1"))
