@@ -163,10 +163,14 @@ WHERE id = :generation AND backfilled_at IS NULL
 FOR UPDATE SKIP LOCKED
 
 -- name: advance_backfill
--- Remembers the last key that was enqueued, and whether it was the last there is.
+-- Remembers the last key that was enqueued, and whether it was the last there is. Where the next backfill has been asked
+-- for, rows may be stale still.
 UPDATE semantic.generation
 SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END, backfill_rows = backfill_rows + :rows,
-    stale_since = CASE WHEN NOT :done THEN stale_since END, stale_reason = CASE WHEN NOT :done THEN stale_reason END
+    stale_since = CASE WHEN again.due THEN stale_since END, stale_reason = CASE WHEN again.due THEN stale_reason END
+FROM (
+    SELECT NOT :done OR EXISTS (SELECT FROM semantic.mark WHERE generation_id = :generation AND key IS NULL) AS due
+) AS again
 WHERE id = :generation
 
 -- name: start_worker

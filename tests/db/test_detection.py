@@ -174,6 +174,19 @@ def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(
     assert truth(synced) == CLEAN
 
 
+def test_the_end_of_a_reconcile_leaves_the_next_one_that_was_asked_for_meanwhile(synced: sa.Engine) -> None:
+    again = "SELECT semantic.restart_backfill_v1(id, 'again', true) FROM semantic.semantic_index"
+    execute(synced, again)
+    fold(synced)
+    execute(synced, again)
+    generation = generation_of(synced)
+    assert backfill.advance(synced, generation.tables, generation.id)
+    found = only(synced)
+    assert (found.stale_since is not None, found.stale_reason) == (True, "again")
+    sync(synced)
+    assert (only(synced).stale_since, only(synced).stale_reason) == (None, None)
+
+
 def test_a_reconcile_makes_jobs_for_rows_that_differ_alone(synced: sa.Engine) -> None:
     script(
         synced,
