@@ -280,6 +280,12 @@ FUNCTIONS = (
     """,
     # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
     # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
+    # The table of a name. A view under the old name of a table that was renamed is none.
+    """
+    CREATE FUNCTION semantic.table_named_v1(name text) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = to_regclass(name) AND relkind IN ('r', 'p'))
+    """,
     """
     CREATE FUNCTION semantic.source_trouble_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -301,7 +307,7 @@ FUNCTIONS = (
         LEFT JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
         CROSS JOIN LATERAL (
             SELECT format('%I.%I', nspname, generation.spec ->> 'table') AS name,
-                   CAST(to_regclass(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
+                   CAST(semantic.table_named_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
         ) AS named
         WHERE semantic_index.id = known_index
     $body$
@@ -663,7 +669,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
         "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, "
-        "semantic.source_trouble_v1, "
+        "semantic.source_trouble_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "

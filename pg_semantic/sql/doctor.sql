@@ -156,7 +156,7 @@ CROSS JOIN LATERAL (
     FROM semantic.generation
     WHERE index_id = semantic_index.id AND role = 'live'
 ) AS declared
-WHERE to_regclass(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
+WHERE semantic.table_named_v1(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
 
 -- name: triggers
 -- Tables, or partitions, whose changes nobody sees.

@@ -91,8 +91,11 @@ WHERE generation.role = 'live'
 
 -- name: stored
 -- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
--- source table still.
-SELECT newest.spec, semantic_index.source = to_regclass(:source) AS same_source,
+-- source table still. A view may have the name of a source that was renamed.
+SELECT newest.spec,
+       CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_named_v1(:source) IS NULL
+           THEN semantic.source_trouble_v1(semantic_index.id) IS NULL
+           ELSE semantic_index.source = to_regclass(:source) END AS same_source,
        semantic.source_trouble_v1(semantic_index.id) AS trouble
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
