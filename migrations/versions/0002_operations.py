@@ -213,8 +213,11 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.capture_changes_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT string_agg(reason, ', ') FROM (
-            SELECT CASE
+        SELECT string_agg(compared.reason, ', ') FROM (
+            SELECT different.reason
+            FROM semantic.capture_state_v1(known_index) AS found
+            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            CROSS JOIN LATERAL (SELECT CASE
                 WHEN found.relation IS NULL THEN CASE
                     WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
                     THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
@@ -224,9 +227,8 @@ FUNCTIONS = (
                     SELECT FROM jsonb_each(known.columns) AS before WHERE before.value <> found.columns -> before.key
                 ) THEN format('columns of %s were changed', found.relation)
                 WHEN found.file <> known.file THEN format('%s was rewritten', found.relation)
-            END AS reason
-            FROM semantic.capture_state_v1(known_index) AS found
-            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            END) AS different (reason)
+            WHERE different.reason IS NOT NULL
             ORDER BY relation
             LIMIT 3
         ) AS compared
