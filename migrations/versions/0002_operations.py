@@ -280,14 +280,14 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
-    # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
     # The table of a name. A view under the old name of a table that was renamed is none.
     """
     CREATE FUNCTION semantic.table_named_v1(name text) RETURNS regclass
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     RETURN (SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = to_regclass(name) AND relkind IN ('r', 'p'))
     """,
+    # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
+    # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
     """
     CREATE FUNCTION semantic.source_trouble_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -451,11 +451,13 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # What a worker looks at every few seconds: the catalogues alone, no row of any table.
+    # What a worker looks at every few seconds: the catalogues alone, no row of any table. `functions` says that those
+    # of capture have to be made again, which their owner alone can do.
     """
     CREATE FUNCTION semantic.detect_v1()
     RETURNS TABLE (
-        index_id integer, missing boolean, foreign_keys boolean, doubtful boolean, changes text, trouble text
+        index_id integer, missing boolean, functions boolean, foreign_keys boolean, doubtful boolean, changes text,
+        trouble text
     )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
@@ -463,7 +465,12 @@ FUNCTIONS = (
                EXISTS (
                    SELECT FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS part
                    WHERE part.state <> 'disabled'
-               ) OR semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture'),
+               ) OR known.outdated,
+               known.outdated OR 2 > (
+                   SELECT count(*) FROM pg_proc
+                   WHERE pronamespace = source.relnamespace
+                     AND proname IN (semantic_index.name || '_capture', semantic_index.name || '_capture_replica')
+               ),
                coalesce(bool_or(lacking.relation IS NOT NULL AND lacking.name IS NULL), false),
                coalesce(bool_or(
                    lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
@@ -472,9 +479,12 @@ FUNCTIONS = (
                semantic.capture_trouble_v1(semantic_index.id)
         FROM semantic.semantic_index
         JOIN pg_class AS source ON source.oid = semantic_index.source
+        CROSS JOIN LATERAL (
+            SELECT semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture') AS outdated
+        ) AS known
         LEFT JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS lacking ON true
         LEFT JOIN semantic.generation ON generation.id = lacking.generation_id
-        GROUP BY semantic_index.id
+        GROUP BY semantic_index.id, source.relnamespace, known.outdated
         ORDER BY semantic_index.id
     $body$
     """,
