@@ -102,7 +102,7 @@ FUNCTIONS = (
     # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
-    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, and by its condition `replica` not at all.
+    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, `replica` by its condition not at all.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
