@@ -102,7 +102,7 @@ FUNCTIONS = (
     # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
-    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on.
+    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, `replica` by its condition not at all.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
@@ -151,7 +151,8 @@ FUNCTIONS = (
                 CONTINUE;
             ELSIF missing.relation = index_source AND missing.state = 'missing' THEN
                 EXECUTE format(
-                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s()',
+                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
+                    'WHEN (current_setting(''session_replication_role'') = ''replica'') EXECUTE FUNCTION %s()',
                     stem || '_replica', missing.relation, replica
                 );
             END IF;
@@ -212,8 +213,11 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.capture_changes_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT string_agg(reason, ', ') FROM (
-            SELECT CASE
+        SELECT string_agg(compared.reason, ', ') FROM (
+            SELECT different.reason
+            FROM semantic.capture_state_v1(known_index) AS found
+            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            CROSS JOIN LATERAL (SELECT CASE
                 WHEN found.relation IS NULL THEN CASE
                     WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
                     THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
@@ -223,9 +227,8 @@ FUNCTIONS = (
                     SELECT FROM jsonb_each(known.columns) AS before WHERE before.value <> found.columns -> before.key
                 ) THEN format('columns of %s were changed', found.relation)
                 WHEN found.file <> known.file THEN format('%s was rewritten', found.relation)
-            END AS reason
-            FROM semantic.capture_state_v1(known_index) AS found
-            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            END) AS different (reason)
+            WHERE different.reason IS NOT NULL
             ORDER BY relation
             LIMIT 3
         ) AS compared
@@ -277,6 +280,12 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # The table of a name. A view under the old name of a table that was renamed is none.
+    """
+    CREATE FUNCTION semantic.table_named_v1(name text) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = to_regclass(name) AND relkind IN ('r', 'p'))
+    """,
     # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
     # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
     """
@@ -300,7 +309,7 @@ FUNCTIONS = (
         LEFT JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
         CROSS JOIN LATERAL (
             SELECT format('%I.%I', nspname, generation.spec ->> 'table') AS name,
-                   CAST(to_regclass(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
+                   CAST(semantic.table_named_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
         ) AS named
         WHERE semantic_index.id = known_index
     $body$
@@ -442,11 +451,13 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # What a worker looks at every few seconds: the catalogues alone, no row of any table.
+    # What a worker looks at every few seconds: the catalogues alone, no row of any table. `functions` says that those
+    # of capture have to be made again, which their owner alone can do.
     """
     CREATE FUNCTION semantic.detect_v1()
     RETURNS TABLE (
-        index_id integer, missing boolean, foreign_keys boolean, doubtful boolean, changes text, trouble text
+        index_id integer, missing boolean, functions boolean, foreign_keys boolean, doubtful boolean, changes text,
+        trouble text
     )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
@@ -454,7 +465,12 @@ FUNCTIONS = (
                EXISTS (
                    SELECT FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS part
                    WHERE part.state <> 'disabled'
-               ) OR semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture'),
+               ) OR known.outdated,
+               known.outdated OR 2 > (
+                   SELECT count(*) FROM pg_proc
+                   WHERE pronamespace = source.relnamespace
+                     AND proname IN (semantic_index.name || '_capture', semantic_index.name || '_capture_replica')
+               ),
                coalesce(bool_or(lacking.relation IS NOT NULL AND lacking.name IS NULL), false),
                coalesce(bool_or(
                    lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
@@ -463,9 +479,12 @@ FUNCTIONS = (
                semantic.capture_trouble_v1(semantic_index.id)
         FROM semantic.semantic_index
         JOIN pg_class AS source ON source.oid = semantic_index.source
+        CROSS JOIN LATERAL (
+            SELECT semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture') AS outdated
+        ) AS known
         LEFT JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS lacking ON true
         LEFT JOIN semantic.generation ON generation.id = lacking.generation_id
-        GROUP BY semantic_index.id
+        GROUP BY semantic_index.id, source.relnamespace, known.outdated
         ORDER BY semantic_index.id
     $body$
     """,
@@ -662,7 +681,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
         "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, "
-        "semantic.source_trouble_v1, "
+        "semantic.source_trouble_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "

@@ -534,7 +534,8 @@ FUNCTIONS = (
         PERFORM semantic.unregister_index_v2(generation.chunks)  -- of tables dropped without a word to us
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+          AND (generation.chunks = index_chunks OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks));
         made := semantic.register_index_v1(
             index_name, index_source, index_chunks, index_receipts, index_encoder_id, index_spec
         );
@@ -1301,7 +1302,7 @@ FUNCTIONS = (
     $body$
     """,
     # What a statement asks before it joins vectors with the table that it names: a table that took the name of another
-    # has other rows.
+    # has other rows. A view may have the name of a table that was renamed.
     """
     CREATE FUNCTION semantic.require_source_v1(index_chunks regclass, named regclass) RETURNS boolean
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -1313,7 +1314,12 @@ FUNCTIONS = (
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE generation.chunks = index_chunks;
-        IF known.source <> named THEN
+        IF known.source <> named AND EXISTS (
+            SELECT FROM pg_class
+            WHERE oid = named AND (
+                relkind IN ('r', 'p') OR NOT EXISTS (SELECT FROM pg_class AS source WHERE source.oid = known.source)
+            )
+        ) THEN
             RAISE EXCEPTION 'table % is not the one that semantic index % was made for', named, known.name
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
                 'Move the index to it: pg-semantic index adopt %s.', known.name

@@ -818,7 +818,8 @@ SEARCH = (
         PERFORM semantic.unregister_index_v3(generation.chunks)  -- of tables dropped without a word to us
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+          AND (generation.chunks = index_chunks OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks));
         made := semantic.register_index_v2(
             index_name, index_source, index_chunks, index_receipts, index_encoder_id, index_spec
         );

@@ -117,14 +117,24 @@ WHERE relkind = 'r' AND relpersistence = 'u'
                   'semantic.semantic_index'::regclass, 'semantic.encoder'::regclass))
 
 -- name: lost_tables
--- What the registry names and the database no longer has.
+-- What the registry names and the database no longer has. An index whose table was dropped can be moved to the table that
+-- has its name now.
 SELECT semantic_index.name AS subject,
-       format('the table of its source (oid %s) was dropped', CAST(semantic_index.source AS oid)) AS what,
-       format('DROP TABLE IF EXISTS %s CASCADE; SELECT semantic.unregister_index_v3(%s::oid::regclass);',
-              (SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class WHERE oid IN (chunks, receipts)),
-              CAST(chunks AS oid)) AS repair
+       format('the table of its source (oid %s) was dropped%s', CAST(semantic_index.source AS oid),
+              ', and table ' || CAST(CAST(successor.relation AS regclass) AS text) || ' has its name now') AS what,
+       CASE WHEN successor.relation IS NULL
+           THEN format('DROP TABLE IF EXISTS %s CASCADE; SELECT semantic.unregister_index_v3(%s::oid::regclass);',
+                       (SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class
+                        WHERE oid IN (chunks, receipts)),
+                       CAST(chunks AS oid))
+           ELSE format('pg-semantic index adopt %s', semantic_index.name) END AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
+LEFT JOIN LATERAL (
+    SELECT semantic.table_named_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS relation
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = generation.chunks
+) AS successor ON true
 WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
 UNION ALL
 SELECT semantic_index.name, format('a table of its %s copy was dropped', generation.role),
@@ -156,7 +166,7 @@ CROSS JOIN LATERAL (
     FROM semantic.generation
     WHERE index_id = semantic_index.id AND role = 'live'
 ) AS declared
-WHERE to_regclass(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
+WHERE semantic.table_named_v1(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
 
 -- name: triggers
 -- Tables, or partitions, whose changes nobody sees.

@@ -91,8 +91,11 @@ WHERE generation.role = 'live'
 
 -- name: stored
 -- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
--- source table still.
-SELECT newest.spec, semantic_index.source = to_regclass(:source) AS same_source,
+-- source table still. A view may have the name of a source that was renamed.
+SELECT newest.spec,
+       CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_named_v1(:source) IS NULL
+           THEN semantic.source_trouble_v1(semantic_index.id) IS NULL
+           ELSE semantic_index.source = to_regclass(:source) END AS same_source,
        semantic.source_trouble_v1(semantic_index.id) AS trouble
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -163,10 +166,14 @@ WHERE id = :generation AND backfilled_at IS NULL
 FOR UPDATE SKIP LOCKED
 
 -- name: advance_backfill
--- Remembers the last key that was enqueued, and whether it was the last there is.
+-- Remembers the last key that was enqueued, and whether it was the last there is. Where the next backfill has been asked
+-- for, rows may be stale still.
 UPDATE semantic.generation
 SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END, backfill_rows = backfill_rows + :rows,
-    stale_since = CASE WHEN NOT :done THEN stale_since END, stale_reason = CASE WHEN NOT :done THEN stale_reason END
+    stale_since = CASE WHEN again.due THEN stale_since END, stale_reason = CASE WHEN again.due THEN stale_reason END
+FROM (
+    SELECT NOT :done OR EXISTS (SELECT FROM semantic.mark WHERE generation_id = :generation AND key IS NULL) AS due
+) AS again
 WHERE id = :generation
 
 -- name: start_worker

@@ -61,7 +61,7 @@ class Detection:
 
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
         if row.missing and generation.apart is None:
-            self._run(*ddl.hang(generation.spec))
+            self._run(*ddl.hang(generation.spec, functions=row.functions))
             self._log(generation, "capture_hung", f"triggers are put back: {row.trouble}")
         elif row.changes is not None:
             self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
