@@ -58,7 +58,7 @@ TABLES = (
     """
     CREATE TABLE semantic.trouble (
         generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
-        kind text NOT NULL CHECK (kind IN ('sync', 'build')),
+        kind text NOT NULL CHECK (kind IN ('sync', 'build', 'key')),
         reason text NOT NULL,
         failures integer NOT NULL DEFAULT 1,
         since timestamptz NOT NULL DEFAULT now(),
@@ -548,7 +548,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # NULL where the role may not look.
+    # NULL where the role may not look, and while the table is locked for longer than lock_timeout.
     """
     CREATE FUNCTION semantic.truncated_rows_v1(receipts regclass) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -560,6 +560,8 @@ FUNCTIONS = (
             EXECUTE format('SELECT count(*) FROM %s WHERE truncated', receipts) INTO counted;
         END IF;
         RETURN counted;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN NULL;
     END
     $body$
     """,

@@ -229,15 +229,41 @@ FROM semantic.trouble
 ORDER BY generation_id, kind DESC
 
 -- name: altered_keys
--- Copies whose key columns have another type or collation than those of the source, in words; whether a worker may adapt
--- them by itself, since their tables need not be written again or are small.
+-- Copies whose key columns have another type or collation than those of the source, in words; whether their tables are
+-- small, by what the planner believes of them with TOAST and indexes, since that waits for no lock; and what of the
+-- user's depends on the columns, for which the server would refuse to alter them in any copy of the index.
 SELECT generation_id,
        string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
-       bool_and(quick OR pg_total_relation_size(relation) < :small) AS quick
+       bool_and((
+           SELECT sum(part.relpages) * CAST(current_setting('block_size') AS bigint)
+           FROM pg_class AS own
+           JOIN pg_class AS part ON part.oid IN (own.oid, own.reltoastrelid)
+               OR part.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (own.oid, own.reltoastrelid))
+           WHERE own.oid = relation
+       ) < :small) AS small,
+       (
+           SELECT string_agg(DISTINCT pg_describe_object(classid, objid, 0), ', ')
+           FROM semantic.altered_key_v1(semantic_index.id) AS column_of
+           JOIN pg_attribute ON attrelid = column_of.relation AND attname = column_of.part
+           JOIN pg_depend ON refclassid = CAST('pg_class' AS regclass) AND refobjid = attrelid AND refobjsubid = attnum
+           LEFT JOIN pg_rewrite ON classid = CAST('pg_rewrite' AS regclass) AND pg_rewrite.oid = objid
+           LEFT JOIN pg_class AS view ON view.oid = ev_class
+           WHERE classid IN (
+                   CAST('pg_rewrite' AS regclass), CAST('pg_policy' AS regclass), CAST('pg_trigger' AS regclass),
+                   CAST('pg_proc' AS regclass)
+               )
+             AND view.relnamespace IS DISTINCT FROM CAST('semantic' AS regnamespace)
+             AND NOT (classid = CAST('pg_policy' AS regclass)
+                      AND coalesce(obj_description(objid, 'pg_policy'), '') LIKE 'Made and followed by pg_semantic%')
+       ) AS dependents
 FROM semantic.semantic_index
 JOIN pg_class AS source ON source.oid = semantic_index.source
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
-GROUP BY generation_id
+GROUP BY semantic_index.id, generation_id
+
+-- name: forget_keys
+-- The trouble with altered keys is over, but for these generations.
+DELETE FROM semantic.trouble WHERE kind = 'key' AND generation_id <> ALL (CAST(:altered AS integer[]))
 
 -- name: unlink_key
 -- Drops the foreign keys of a generation's index before its tables are written again.
