@@ -7,10 +7,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from pg_semantic import SemanticIndex, errors, generations, inspection, search
+from pg_semantic import SemanticIndex, errors, generations, inspection, search, sql
 from pg_semantic.alembic_plugin import arguments
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import rights, verify
+from pg_semantic.sync import refresh, rights, verify
 from tests.db.library import execute, generation_of, rows, sync
 
 
@@ -121,6 +121,55 @@ def test_a_copy_carries_the_column_too(notes: sa.Engine) -> None:
     assert rows(notes, KIND) == [("local",), ("local",)]
     for table in ("note_semantic", "note_semantic__previous"):
         assert seen(notes, "Ada", table) == {2, 4, 6, 8, 10}
+
+
+def move(engine: sa.Engine) -> set[object]:
+    """Gives Ada's row 2 to Bob in the source; gives whose it is in chunks and receipts."""
+    execute(engine, "UPDATE note SET tenant = 'Bob' WHERE id = 2")
+    return owners(engine)
+
+
+def owners(engine: sa.Engine) -> set[object]:
+    """Whose row 2 is by chunks and receipts."""
+    stored = "SELECT tenant FROM note_semantic WHERE id = 2 UNION SELECT tenant FROM note_semantic_receipt WHERE id = 2"
+    return {tenant for (tenant,) in rows(engine, stored)}
+
+
+@pytest.mark.parametrize("by", ["worker", "operator"])
+def test_a_key_that_is_altered_is_adapted_to_and_rows_still_take_their_chunks_to_another_tenant(
+    notes: sa.Engine, by: str
+) -> None:
+    execute(notes, "ALTER TABLE note ALTER id TYPE bigint")
+    if by == "operator":
+        assert refresh.refresh(notes, generation_of(notes, "note_semantic"))
+    sync(notes)
+    kinds = "SELECT DISTINCT format_type(atttypid, NULL) FROM pg_attribute WHERE attname = 'id' AND attrelid IN "
+    assert rows(notes, kinds + "(to_regclass('note_semantic'), to_regclass('note_semantic_receipt'))") == [("bigint",)]
+    assert move(notes) == {"Bob"}
+    assert seen(notes, "Ada") == {4, 6, 8, 10}
+
+
+def test_a_refresh_that_is_refused_leaves_chunks_that_follow_their_row_to_another_tenant(notes: sa.Engine) -> None:
+    execute(notes, "ALTER TABLE note ALTER id TYPE bigint; CREATE VIEW mine AS SELECT id FROM note_semantic")
+    with pytest.raises(sa.exc.DBAPIError, match="mine"):
+        refresh.refresh(notes, generation_of(notes, "note_semantic"))
+    assert move(notes) == {"Bob"}
+
+
+@pytest.mark.parametrize("by", ["worker", "doctor"])
+@pytest.mark.parametrize("table", ["note_semantic", "note_semantic_receipt"])
+def test_a_foreign_key_without_the_carried_column_is_put_right(notes: sa.Engine, table: str, by: str) -> None:
+    execute(notes, f"ALTER TABLE {table} DROP CONSTRAINT {table}_id_tenant_fkey")
+    execute(notes, f"ALTER TABLE {table} ADD FOREIGN KEY (id) REFERENCES note ON UPDATE CASCADE ON DELETE CASCADE")
+    if by == "worker":
+        sync(notes)
+    else:
+        with notes.connect() as connection:
+            [found] = connection.execute(sql.statement("doctor", "foreign_keys"))
+        execute(notes, found.repair)
+    execute(notes, "UPDATE note SET tenant = 'Bob', id = 20 WHERE id = 4")
+    assert move(notes) == {"Bob"}
+    assert seen(notes, "Ada", table) == {6, 8, 10}
 
 
 @pytest.mark.parametrize(
