@@ -305,9 +305,9 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It has all columns
-    # of the key and the carried one, and cascades; those that have not are to be dropped, and are given as the beginning
-    # of what ALTER TABLE does.
+    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It cascades,
+    # and has all columns of the key and the carried one; others are to be dropped, and are given as the beginning of
+    # what ALTER TABLE does.
     """
     CREATE FUNCTION semantic.foreign_keys_v1(known_index integer)
     RETURNS TABLE (
@@ -685,7 +685,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
-        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, semantic.foreign_keys_v1, "
+        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
+        "semantic.foreign_keys_v1, "
         "semantic.source_trouble_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "

@@ -695,6 +695,10 @@ SEARCH = (
     BEGIN
         PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
         PERFORM semantic.add_foreign_keys_v1(known_index);
+        PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true)
+        FROM semantic.generation  -- a row may have gone to another tenant meanwhile, which leaves no mark
+        WHERE index_id = known_index AND role = 'live' AND spec ->> 'rights_by' IS NOT NULL
+          AND NOT spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', spec ->> 'rights_by'));
     END
     $body$
     """,

@@ -16,7 +16,8 @@ from sqlalchemy import exc
 
 from pg_semantic import database, ddl, errors, registry, sources, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import transaction
+from pg_semantic.sync import carried, transaction
+from pg_semantic.sync.paging import Range
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -86,6 +87,9 @@ def _without_foreign_keys(engine: sa.Engine, generation: Generation) -> Iterator
         with transaction.begin(engine) as connection:
             connection.execute(sql.statement("registry", "link_key"), binds)
         with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
+            for one in registry.generations(connection):
+                if one.index_id == generation.index_id:
+                    carried.follow(connection, one.tables, Range(None, None).of)
             connection.execute(sql.statement("registry", "validate_key"), binds)
 
 
