@@ -374,6 +374,10 @@ FUNCTIONS = (
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     BEGIN
+        IF NOT EXISTS (SELECT FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL) THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_advisory_xact_lock(723628197, known_index);  -- a refresh has dropped them, and puts them back
         IF NOT semantic.add_foreign_keys_v1(known_index) THEN
             RETURN false;
         END IF;
@@ -382,7 +386,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Validates the foreign keys of an index that has been compared whole.
+    # Validates the foreign keys of an index that has been compared whole, and is not being refreshed.
     """
     CREATE FUNCTION semantic.validate_foreign_keys_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -390,6 +394,7 @@ FUNCTIONS = (
     DECLARE
         doubtful record;
     BEGIN
+        PERFORM pg_advisory_xact_lock(723628197, known_index);
         FOR doubtful IN
             SELECT known.*
             FROM semantic.foreign_keys_v1(known_index) AS known
