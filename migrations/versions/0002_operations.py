@@ -314,39 +314,50 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # Tables of an index that lack the foreign key to its source, or have one that was not validated.
+    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It cascades,
+    # and has all columns of the key and the carried one; others are to be dropped, and are given as the beginning of
+    # what ALTER TABLE does.
     """
     CREATE FUNCTION semantic.foreign_keys_v1(known_index integer)
-    RETURNS TABLE (relation regclass, generation_id integer, source regclass, key text, name name, valid boolean)
+    RETURNS TABLE (
+        relation regclass, generation_id integer, source regclass, key text, name name, valid boolean, drops text
+    )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT part.relation, generation.id, semantic_index.source,
+        SELECT part.relation, generation.id, semantic_index.source, wanted.columns, conname, convalidated,
                (
-                   SELECT string_agg(quote_ident(named.name), ', ' ORDER BY named.number)
-                   FROM (
-                       SELECT part.value ->> 'name', part.number
-                       FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
-                       UNION ALL
-                       SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
-                   ) AS named (name, number)
-                   WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
-                       jsonb_build_array(jsonb_build_object('name', named.name))
-               ),
-               conname, convalidated
+                   SELECT coalesce(string_agg(format('DROP CONSTRAINT %I, ', other.conname), ''), '')
+                   FROM pg_constraint AS other
+                   WHERE other.conrelid = part.relation AND other.confrelid = semantic_index.source
+                     AND other.contype = 'f' AND other.conparentid = 0 AND pg_constraint.oid IS NULL
+               )
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         JOIN pg_class AS source ON source.oid = semantic_index.source
         CROSS JOIN LATERAL (VALUES (generation.chunks), (generation.receipts)) AS part (relation)
         JOIN pg_class ON pg_class.oid = part.relation
+        CROSS JOIN LATERAL (
+            SELECT string_agg(quote_ident(named.name), ', ' ORDER BY named.number) AS columns,
+                   array_agg(attnum) AS numbers
+            FROM (
+                SELECT part.value ->> 'name', part.number
+                FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+                UNION ALL
+                SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
+            ) AS named (name, number)
+            LEFT JOIN pg_attribute ON attrelid = part.relation AND attname = named.name AND NOT attisdropped
+            WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
+                jsonb_build_array(jsonb_build_object('name', named.name))
+        ) AS wanted
         LEFT JOIN pg_constraint
             ON conrelid = part.relation AND confrelid = semantic_index.source AND contype = 'f' AND conparentid = 0
+            AND confdeltype = 'c' AND confupdtype = 'c' AND conkey @> wanted.numbers AND conkey <@ wanted.numbers
         WHERE semantic_index.id = known_index AND convalidated IS NOT TRUE
     $body$
     """,
-    # Puts back foreign keys that were dropped, as DROP TABLE ... CASCADE of one partition drops those of all. They are
-    # validated after the rows that were deleted meanwhile have been found. Gives whether any was missing.
+    # Adds the foreign keys that an index lacks, not validated; gives whether any was missing.
     """
-    CREATE FUNCTION semantic.restore_foreign_keys_v1(known_index integer) RETURNS boolean
+    CREATE FUNCTION semantic.add_foreign_keys_v1(known_index integer) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -355,19 +366,36 @@ FUNCTIONS = (
     BEGIN
         FOR missing IN SELECT * FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL LOOP
             EXECUTE format(
-                'ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE CASCADE NOT VALID',
-                missing.relation, missing.key, missing.source, missing.key
+                'ALTER TABLE %s %sADD FOREIGN KEY (%s) REFERENCES %s (%s) '
+                'ON UPDATE CASCADE ON DELETE CASCADE NOT VALID',
+                missing.relation, missing.drops, missing.key, missing.source, missing.key
             );
             found_any := true;
         END LOOP;
-        IF found_any THEN
-            PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true);
-        END IF;
         RETURN found_any;
     END
     $body$
     """,
-    # Validates the foreign keys of an index that has been compared whole.
+    # Puts back foreign keys that were dropped, as DROP TABLE ... CASCADE of one partition drops those of all. They are
+    # validated after the rows that were deleted meanwhile have been found. Gives whether any was missing.
+    """
+    CREATE FUNCTION semantic.restore_foreign_keys_v1(known_index integer) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF NOT EXISTS (SELECT FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL) THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_advisory_xact_lock(723628197, known_index);  -- a refresh has dropped them, and puts them back
+        IF NOT semantic.add_foreign_keys_v1(known_index) THEN
+            RETURN false;
+        END IF;
+        PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true);
+        RETURN true;
+    END
+    $body$
+    """,
+    # Validates the foreign keys of an index that has been compared whole, and is not being refreshed.
     """
     CREATE FUNCTION semantic.validate_foreign_keys_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -375,6 +403,7 @@ FUNCTIONS = (
     DECLARE
         doubtful record;
     BEGIN
+        PERFORM pg_advisory_xact_lock(723628197, known_index);
         FOR doubtful IN
             SELECT known.*
             FROM semantic.foreign_keys_v1(known_index) AS known
@@ -682,8 +711,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
-        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, "
-        "semantic.source_trouble_v1, semantic.table_named_v1, "
+        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
+        "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "

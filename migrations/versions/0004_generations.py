@@ -228,8 +228,11 @@ FUNCTIONS = (
             ON attrelid = source AND attname = spec ->> 'rights_by' AND attnum > 0 AND NOT attisdropped
         WHERE generation.id = carry_rights_v1.generation_id AND spec ->> 'rights_by' IS NOT NULL
           AND spec ->> 'rights_by' <> ALL (key.names);
-        IF NOT FOUND THEN
-            RETURN;
+        IF NOT FOUND OR EXISTS (
+            SELECT FROM pg_attribute
+            WHERE attrelid = wanted.receipts AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
+        ) THEN
+            RETURN;  -- a refresh exposes the tables again
         ELSIF wanted.attnum IS NULL THEN
             RAISE EXCEPTION 'table % has no column %, which rights_by names', wanted.source, wanted.name
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';

@@ -196,29 +196,23 @@ WHERE NOT (has_schema_privilege(proowner, 'semantic', 'USAGE')
 -- Chunks and receipts go with their row by a foreign key, which CASCADE takes along when a partition is dropped. It is put
 -- back without a look at the rows, which is quick, and validated by a statement that no writer waits for.
 SELECT semantic_index.name AS subject,
-       CASE WHEN conname IS NULL
-            THEN format('%s has no foreign key to %s that deletes its rows', part.relation, semantic_index.source)
-            ELSE format('foreign key %I of %s is not validated', conname, part.relation) END AS what,
-       CASE WHEN conname IS NULL THEN format(
-           'SET lock_timeout = ''200ms''; ALTER TABLE %1$s ADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
+       CASE WHEN known.name IS NULL
+            THEN format('%s has no foreign key to %s that deletes its rows', known.relation, known.source)
+            ELSE format('foreign key %I of %s is not validated', known.name, known.relation) END AS what,
+       CASE WHEN known.name IS NULL THEN format(
+           'SET lock_timeout = ''200ms''; ALTER TABLE %1$s %5$sADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
            'ON DELETE CASCADE ON UPDATE CASCADE NOT VALID; RESET lock_timeout; ',
-           part.relation, key.names, semantic_index.source, made.name
+           known.relation, known.key, known.source, made.name, known.drops
        ) ELSE '' END
-       || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', part.relation, coalesce(conname, made.name)) AS repair
+       || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', known.relation, coalesce(known.name, made.name)) AS repair
 FROM semantic.semantic_index
-JOIN semantic.generation ON generation.index_id = semantic_index.id
-CROSS JOIN LATERAL (VALUES (chunks, '_chunk_row'), (receipts, '_receipt_row')) AS part (relation, suffix)
-CROSS JOIN LATERAL (SELECT CAST('semantic_' || generation.id || part.suffix AS name) AS name) AS made
+CROSS JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS known
+JOIN semantic.generation ON generation.id = known.generation_id
 CROSS JOIN LATERAL (
-    SELECT string_agg(quote_ident(value ->> 'name'), ', ' ORDER BY number) AS names
-    FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS named (value, number)
-) AS key
-LEFT JOIN pg_constraint
-    ON contype = 'f' AND conrelid = part.relation AND confrelid = semantic_index.source
-   AND confdeltype = 'c' AND confupdtype = 'c' AND conparentid = 0
-WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
-  AND EXISTS (SELECT FROM pg_class WHERE oid = part.relation)
-  AND convalidated IS NOT TRUE
+    SELECT CAST(format(
+        'semantic_%s_%s_row', generation.id, CASE known.relation WHEN generation.chunks THEN 'chunk' ELSE 'receipt' END
+    ) AS name) AS name
+) AS made
 
 -- name: columns
 -- Text columns that an index reads and its table no longer has.

@@ -6,21 +6,29 @@ since searches wait while tables are written again.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, ddl, errors, registry, sources, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import transaction, trouble
+from pg_semantic.sync import carried, transaction, trouble
+from pg_semantic.sync.paging import Range
 
 log = logging.getLogger("pg_semantic.worker")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _PATIENCE = "2h"
+_LOCK = 723628197  # of our own choosing, as in migration 0002
+_LAST = sa.select(sa.func.set_config("idle_in_transaction_session_timeout", "0", True))  # noqa: FBT003 - local
 _LOOK_SECONDS = 5.0
 _LONGEST_BEHIND_OTHERS_SECONDS = 60.0  # between attempts, while the tables are in use
 _AGAIN_SECONDS, _LONGEST_SECONDS = 60.0, 3600.0  # after the server refused
@@ -46,6 +54,25 @@ def altered(connection: sa.Connection) -> list[Altered]:
     return [Altered(*row) for row in found]
 
 
+def _alone(refreshing: Callable[P, R]) -> Callable[P, R]:
+    """Keeps others from putting foreign keys of an index back while it is refreshed; they take this lock to do so.
+
+    The lock is that of a transaction, so that it holds behind a transaction pooler too. It may last for hours, with
+    nothing in it that vacuum would wait for.
+    """
+
+    @functools.wraps(refreshing)
+    def alone(*args: P.args, **named: P.kwargs) -> R:
+        engine, generation = cast("tuple[sa.Engine, Generation]", args[:2])
+        with transaction.begin(engine) as connection:
+            connection.execute(_LAST)
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK, generation.index_id)))
+            return refreshing(*args, **named)
+
+    return alone
+
+
+@_alone
 def refresh(engine: sa.Engine, generation: Generation, *, patient: bool = True) -> bool:
     """Gives all copies of a semantic index the key types and collations that its source has.
 
@@ -104,6 +131,9 @@ def _without_foreign_keys(engine: sa.Engine, generation: Generation, *, patient:
         with transaction.begin(engine) as connection:
             connection.execute(sql.statement("registry", "link_key"), binds)
         with _begin(engine, patient=patient) as connection:
+            for one in registry.generations(connection):
+                if one.index_id == generation.index_id:
+                    carried.follow(connection, one.tables, Range(None, None).of)
             connection.execute(sql.statement("registry", "validate_key"), binds)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import generations, inspection, registry, sql
+from pg_semantic import database, generations, inspection, registry, sql
 from pg_semantic.generations import lifecycle
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import refresh, status, transaction, trouble, verify
+from pg_semantic.sync.detection import Detection
 from pg_semantic.sync.refresh import Adapting
 from tests.db import test_cli as shell
 from tests.db.library import ENCODER, execute, generation_of, rows, sync
@@ -237,6 +238,33 @@ def test_writers_go_on_while_the_tables_of_an_index_are_written_again(engine: sa
     with engine.connect() as connection:
         assert verify.verify(engine, registry.find(connection, "page_semantic")).clean
     assert rows(engine, "SELECT content FROM page_semantic WHERE id = 1") == [("a lantern",)]
+
+
+def test_a_worker_leaves_foreign_keys_that_a_refresh_has_dropped_to_it_and_compares_no_rows(
+    engine: sa.Engine, dsn: str
+) -> None:
+    indexed(engine, "integer")
+    execute(engine, "INSERT INTO page VALUES (1, 'a harbour')")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE bigint")
+    generation = generation_of(engine, "page_semantic")
+    worker = database.connect(dsn)
+    looks: list[list[tuple[object, ...]]] = []
+
+    def look(_: sa.Connection, __: object, statement: str, *___: object) -> None:
+        if "refresh_key_v1" in statement:
+            Detection(worker).look([generation], at_once=True)
+            looks.append(rows(worker, _LINKS))
+
+    sa.event.listen(engine, "before_cursor_execute", look)
+    try:
+        assert refresh.refresh(engine, generation)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", look)
+        worker.dispose()
+    assert looks == [[]]
+    assert rows(engine, _LINKS) == _LINKED
+    assert rows(engine, "SELECT stale_reason FROM semantic.generation WHERE stale_reason LIKE '%foreign keys%'") == []
 
 
 def test_foreign_keys_are_back_whether_or_not_the_tables_could_be_adapted(engine: sa.Engine) -> None:
