@@ -51,9 +51,12 @@ def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     return [capture.Withdraw(target, _of(schema.build(was)), was=was), *hang(was)]
 
 
-def hang(spec: IndexSpec) -> list[ExecutableDDLElement]:
-    """What has rows marked when a column changes that any copy is made of; what hangs already is left alone."""
-    return capture.hang(spec, _of(schema.build(spec)))
+def hang(spec: IndexSpec, *, enable: bool = False) -> list[ExecutableDDLElement]:
+    """What has rows marked when a column changes that any copy is made of; what hangs already is left alone.
+
+    Triggers that somebody disabled stay so, unless they are to be enabled.
+    """
+    return capture.hang(spec, _of(schema.build(spec)), enable=enable)
 
 
 def _require_alike(target: IndexSpec, was: IndexSpec) -> None:

@@ -117,6 +117,7 @@ class Worker:
             finally:
                 done.set()
                 builder.close()
+                self._roster.close()
             for thread in beside:
                 thread.result()
 
