@@ -286,10 +286,8 @@ SELECT semantic.validate_foreign_key_v1(:index, CAST(CAST(:relation AS oid) AS r
 -- Ends a validation for somebody who waits for one of the tables that it reads, or when a worker stops.
 SELECT pg_cancel_backend(held.pid)
 FROM pg_locks AS held
-WHERE held.pid = :pid AND held.granted AND held.mode = 'ShareUpdateExclusiveLock'
-  AND held.relation IN (
-      SELECT unnest(ARRAY[generation.chunks, generation.receipts]) FROM semantic.generation WHERE index_id = :index
-  )
+WHERE held.pid = CAST(:pid AS integer) AND held.relation = CAST(:relation AS oid)
+  AND held.granted AND held.mode = 'ShareUpdateExclusiveLock'
   AND (
       CAST(:closing AS boolean)
       OR EXISTS (

@@ -9,7 +9,7 @@ triggers that are missing and foreign keys that went with a partition, it puts b
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +58,12 @@ class Detection:
         if not at_once and time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _LOOK_SECONDS
-        live = {one.index_id: one for one in generations if one.role == "live" and not one.gone}
-        for found in self._found(live, at_once=at_once):
+        all_found = self._found(generations, at_once=at_once)
+        for found in all_found:
             self._say(found.generation, found.row.trouble)
             if found.attend:
                 self._isolated(found.generation, functools.partial(self._attend, found.generation, found.row))
-            if found.validate:
-                self._validator.start(found.generation)
+        self._validator.start([found.generation for found in all_found if found.validate])
 
     @property
     def is_validating(self) -> bool:
@@ -75,16 +74,21 @@ class Detection:
         """Ends what is done on another thread."""
         self._validator.close()
 
-    def _found(self, live: Mapping[int, Generation], *, at_once: bool) -> list[_Found]:
-        """What the catalogues say; nothing for now if the server had no time to say."""
+    def _found(self, generations: Sequence[Generation], *, at_once: bool) -> list[_Found]:
+        """What the catalogues say; nothing for now if the server had no time to say.
+
+        Trouble that is over is forgotten.
+        """
+        live = {one.index_id: one for one in generations if one.role == "live" and not one.gone}
         try:
             with transaction.begin(self._engine) as connection:
                 require_no_subscription(connection)
                 rows = connection.execute(sql.statement("registry", "detect")).all()
                 known = [(live[row.index_id], row) for row in rows if row.index_id in live]
-                fine = [generation.id for generation, row in known if not _needs_attention(row)]
-                trouble.forget(connection, fine, "capture")
-                trouble.forget(connection, [one.id for one, row in known if not row.doubtful], "foreign_key")
+                fine = {row.index_id for row in rows if not _needs_attention(row)}
+                sound = {row.index_id for row in rows if not row.doubtful}
+                trouble.forget(connection, [one.id for one in generations if one.index_id in fine], "capture")
+                trouble.forget(connection, [one.id for one in generations if one.index_id in sound], "foreign_key")
                 return [self._due(connection, *one, at_once=at_once) for one in known]
         except exc.DBAPIError as error:
             if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):

@@ -6,6 +6,7 @@ is then begun again later.
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import sqlalchemy as sa
@@ -25,13 +26,13 @@ _QUERY_CANCELED = "57014"
 
 
 class Validator:
-    """Validates the foreign keys of one semantic index at a time, on a thread of its own."""
+    """Validates the foreign keys of semantic indexes, one at a time, on a thread of its own."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._threads: ThreadPoolExecutor | None = None
         self._validating: Future[None] | None = None
-        self._pid: int | None = None
+        self._at: tuple[int | None, int | None] = (None, None)  # the server process and the table
         self._closing = False
         self.failed: set[int] = set()
 
@@ -40,17 +41,17 @@ class Validator:
         """Whether it is at one."""
         return self._validating is not None and not self._validating.done()
 
-    def start(self, generation: Generation) -> None:
-        """Begins with the foreign keys of this generation's index, unless it is at those of another."""
-        if self.is_busy:
+    def start(self, generations: Sequence[Generation]) -> None:
+        """Begins with the foreign keys of these generations' indexes, unless it is at others."""
+        if self.is_busy or not generations:
             return
         if self._validating is not None:
             ended, self._validating = self._validating, None
             ended.result()  # raises when the database was lost
         self._closing = False
         self._threads = self._threads or ThreadPoolExecutor(2)
-        self._validating = self._threads.submit(self._validate, generation)
-        self._threads.submit(self._watch, generation, self._validating)
+        self._validating = self._threads.submit(self._validate, generations)
+        self._threads.submit(self._watch, self._validating)
 
     def close(self) -> None:
         """Ends what it is at; a worker begins it again."""
@@ -59,7 +60,12 @@ class Validator:
             self._threads.shutdown()
         self._threads = self._validating = None
 
-    def _validate(self, generation: Generation) -> None:
+    def _validate(self, generations: Sequence[Generation]) -> None:
+        """Takes one index after the other; trouble with one leaves the others alone."""
+        for generation in generations:
+            self._validate_index(generation)
+
+    def _validate_index(self, generation: Generation) -> None:
         binds = {"index": generation.index_id}
         try:
             with transaction.begin(self._engine) as connection:
@@ -76,7 +82,7 @@ class Validator:
             return
         binds = {"index": generation.index_id, "relation": relation}
         with transaction.begin(self._engine, statement_timeout="0") as connection:
-            self._pid = connection.scalar(sa.select(sa.func.pg_backend_pid()))
+            self._at = (connection.scalar(sa.select(sa.func.pg_backend_pid())), relation)
             connection.execute(sql.statement("registry", "validate_foreign_key"), binds)
 
     def _refused(self, generation: Generation, error: exc.DBAPIError) -> None:
@@ -100,8 +106,9 @@ class Validator:
         fields = {"event": "validation_failed", "index": name, "retry_seconds": round(seconds)}
         log.warning("%s: %s. Tried again in %.0f s.", name, said, seconds, extra=fields)
 
-    def _watch(self, generation: Generation, validating: Future[None]) -> None:
+    def _watch(self, validating: Future[None]) -> None:
         while not wait([validating], _WATCH_SECONDS).done:
-            binds = {"index": generation.index_id, "pid": self._pid, "closing": self._closing}
+            process, relation = self._at
+            binds = {"pid": process, "relation": relation, "closing": self._closing}
             with contextlib.suppress(exc.DBAPIError), transaction.begin(self._engine) as connection:
                 connection.execute(sql.statement("registry", "end_validation"), binds)
