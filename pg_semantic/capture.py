@@ -55,6 +55,10 @@ class Hang(_Step):
     """Hangs the function on the source, one trigger for each kind of statement, and on its partitions."""
 
 
+class Enable(Hang):
+    """Hangs it, and enables triggers that somebody disabled."""
+
+
 class Register(_Step):
     """Records the semantic index in the registry."""
 
@@ -118,9 +122,12 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
     return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
-def hang(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
-    """The statements that hang capture on the source and its partitions; they leave alone what hangs already."""
-    return [Watch(spec, tables), WatchReplica(spec, tables), Hang(spec, tables)]
+def hang(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -> list[ExecutableDDLElement]:
+    """The statements that hang capture on the source and its partitions; they leave alone what hangs already.
+
+    Triggers that somebody disabled stay so, unless they are to be enabled.
+    """
+    return [Watch(spec, tables), WatchReplica(spec, tables), (Enable if enable else Hang)(spec, tables)]
 
 
 def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:
@@ -261,6 +268,7 @@ def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> st
     return _fill("drop_function", **{place: _function(compiler, step, name) for place, name in names.items()})
 
 
+@compiles(Enable, "postgresql")
 @compiles(Hang, "postgresql")
 def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
     return _fill(
@@ -270,6 +278,7 @@ def _hang(step: Hang, compiler: DDLCompiler, **_: object) -> str:
             compiler, database.qualified_name(compiler.preparer.schema_for_object(step.source), step.spec.capture_name)
         ),
         stem=_literal(compiler, step.spec.capture_name),
+        enable=str(isinstance(step, Enable)).lower(),
     )
 
 

@@ -51,14 +51,15 @@ def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     return [capture.Withdraw(target, _of(schema.build(was)), was=was), *hang(was)]
 
 
-def hang(spec: IndexSpec, *, functions: bool = True) -> list[ExecutableDDLElement]:
+def hang(spec: IndexSpec, *, functions: bool = True, enable: bool = False) -> list[ExecutableDDLElement]:
     """What has rows marked when a column changes that any copy is made of; what hangs already is left alone.
 
-    Without ``functions``, those of capture are taken as they are: only their owner can make them again.
+    Without ``functions``, those of capture are taken as they are: only their owner can make them again. Triggers that
+    somebody disabled stay so, unless they are to be enabled.
     """
     tables = _of(schema.build(spec))
     if functions:
-        return capture.hang(spec, tables)
+        return capture.hang(spec, tables, enable=enable)
     return [capture.LockSource(spec, tables), capture.Hang(spec, tables)]
 
 

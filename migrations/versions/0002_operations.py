@@ -58,7 +58,7 @@ TABLES = (
     """
     CREATE TABLE semantic.trouble (
         generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
-        kind text NOT NULL CHECK (kind IN ('sync', 'build', 'key')),
+        kind text NOT NULL CHECK (kind IN ('sync', 'build', 'key', 'capture', 'foreign_key')),
         reason text NOT NULL,
         failures integer NOT NULL DEFAULT 1,
         since timestamptz NOT NULL DEFAULT now(),
@@ -127,10 +127,13 @@ FUNCTIONS = (
         ORDER BY part.relid <> index_source
     $body$
     """,
-    # Hangs what is missing and sets right what is not; gives the relations. The row trigger is made on the source, and
-    # Postgres makes it on every partition. An index of before it existed has no function for it.
+    # Hangs what is missing and sets right what is not; gives the relations. Triggers that somebody disabled stay so,
+    # unless they are to be enabled. The row trigger is made on the source, and Postgres makes it on every partition. An
+    # index of before it existed has no function for it.
     """
-    CREATE FUNCTION semantic.capture_v1(index_source regclass, capture regproc, stem text) RETURNS SETOF regclass
+    CREATE FUNCTION semantic.capture_v1(
+        index_source regclass, capture regproc, stem text, enable boolean DEFAULT false
+    ) RETURNS SETOF regclass
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -141,7 +144,10 @@ FUNCTIONS = (
             WHERE pg_proc.oid = capture
         );
     BEGIN
-        FOR missing IN SELECT * FROM semantic.uncaptured_v1(index_source, stem) LOOP
+        FOR missing IN
+            SELECT * FROM semantic.uncaptured_v1(index_source, stem) AS every
+            WHERE enable OR every.state <> 'disabled'
+        LOOP
             IF missing.event <> 'replica' THEN
                 EXECUTE format(
                     'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
@@ -395,9 +401,9 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Validates the foreign keys of an index that has been compared whole, and is not being refreshed.
+    # Validates the foreign keys of one table of an index that has been compared whole, and is not being refreshed.
     """
-    CREATE FUNCTION semantic.validate_foreign_keys_v1(known_index integer) RETURNS void
+    CREATE FUNCTION semantic.validate_foreign_key_v1(known_index integer, known_relation regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -409,6 +415,7 @@ FUNCTIONS = (
             FROM semantic.foreign_keys_v1(known_index) AS known
             JOIN semantic.generation ON generation.id = known.generation_id
             WHERE known.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
+              AND known.relation = known_relation
         LOOP
             EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', doubtful.relation, doubtful.name);
         END LOOP;
@@ -711,7 +718,7 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
-        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
+        "semantic.validate_foreign_key_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
         "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "

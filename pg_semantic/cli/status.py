@@ -19,7 +19,13 @@ EXAMPLES = options.examples(
 
 _PATIENCE = "30min"  # --exact scans
 _BEHIND = 1  # the exit code of --max-age
-_TROUBLE = {"sync": "not kept in sync", "build": "not built", "key": "not adapted"}
+_TROUBLE = {
+    "sync": "not kept in sync",
+    "build": "not built",
+    "key": "not adapted",
+    "capture": "not put right",
+    "foreign_key": "not validated",
+}
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 

@@ -145,7 +145,7 @@ DROP FUNCTION IF EXISTS $function(), $replica() CASCADE
 
 -- name: hang
 -- Hangs the function on the source and on every partition of it.
-SELECT semantic.capture_v1($source, CAST($function_name AS regproc), $stem)
+SELECT semantic.capture_v1($source, CAST($function_name AS regproc), $stem, $enable)
 
 -- name: register
 -- Records a semantic index and its first generation, and makes its search function.

@@ -304,9 +304,31 @@ SELECT semantic.record_capture_v1(:index)
 -- Puts back the foreign keys of an index that were dropped.
 SELECT semantic.restore_foreign_keys_v1(:index)
 
--- name: validate_foreign_keys
--- Validates the foreign keys of an index, once all its rows were compared.
-SELECT semantic.validate_foreign_keys_v1(:index)
+-- name: doubtful
+-- Tables of an index whose foreign key can be validated, since all rows were compared.
+SELECT CAST(known.relation AS oid)
+FROM semantic.foreign_keys_v1(:index) AS known
+JOIN semantic.generation ON generation.id = known.generation_id
+WHERE known.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
+
+-- name: validate_foreign_key
+-- Validates the foreign key of such a table.
+SELECT semantic.validate_foreign_key_v1(:index, CAST(CAST(:relation AS oid) AS regclass))
+
+-- name: end_validation
+-- Ends a validation for somebody who waits for one of the tables that it reads, or when a worker stops.
+SELECT pg_cancel_backend(held.pid)
+FROM pg_locks AS held
+WHERE held.pid = CAST(:pid AS integer) AND held.relation = CAST(:relation AS oid)
+  AND held.granted AND held.mode = 'ShareUpdateExclusiveLock'
+  AND (
+      CAST(:closing AS boolean)
+      OR EXISTS (
+          SELECT FROM pg_locks AS wanted
+          JOIN pg_locks AS read ON read.database = wanted.database AND read.relation = wanted.relation
+          WHERE NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock' AND read.pid = held.pid
+      )
+  )
 
 -- name: subscriptions
 -- Subscriptions that write to tables of ours.

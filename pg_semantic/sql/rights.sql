@@ -13,6 +13,10 @@ ORDER BY semantic_index.id
 -- The statements that an index needs so that its rights are those of its source, in their order.
 SELECT step, object, statement FROM semantic.due_rights_v1(:index)
 
+-- name: claim
+-- Takes the lock of `semantic.follow_rights_v1`; gives whether nobody else has it.
+SELECT pg_try_advisory_xact_lock(723628196, :index)
+
 -- name: follow
 -- Runs them.
 SELECT semantic.follow_rights_v1(:index)

@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,12 +18,25 @@ from sqlalchemy import exc
 
 from pg_semantic import database, ddl, errors, sql
 from pg_semantic.registry import Generation
-from pg_semantic.sync import transaction
+from pg_semantic.sync import transaction, trouble
+from pg_semantic.sync.validation import Validator
 
 log = logging.getLogger("pg_semantic.worker")
 
 _LOOK_SECONDS = 3.0
+_AGAIN_SECONDS = 5.0  # after a step that was refused for the first time; twice as long each time
+_LONGEST_WAIT_SECONDS = 600.0
 _QUERY_CANCELED = "57014"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the catalogues say of an index, and what it is time to do about it."""
+
+    generation: Generation
+    row: sa.Row[Any]
+    attend: bool
+    validate: bool
 
 
 class Detection:
@@ -32,6 +46,8 @@ class Detection:
         self._engine = engine
         self._look_at = 0.0
         self._said: dict[int, str | None] = {}
+        self._refused: set[int] = set()
+        self._validator = Validator(engine)
 
     def look(self, generations: Sequence[Generation], *, at_once: bool = False) -> None:
         """Looks, when it is time to or at once, at the indexes of these generations, and does what is to be done.
@@ -41,22 +57,56 @@ class Detection:
         if not at_once and time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _LOOK_SECONDS
-        live = {one.index_id: one for one in generations if one.role == "live" and not one.gone}
-        for row in self._found():
-            if generation := live.get(row.index_id):
-                self._say(generation, row.trouble)
-                self._isolated(generation, functools.partial(self._attend, generation, row))
+        all_found = self._found(generations, at_once=at_once)
+        for found in all_found:
+            self._say(found.generation, found.row.trouble)
+            if found.attend:
+                self._isolated(found.generation, functools.partial(self._attend, found.generation, found.row))
+        self._validator.start([found.generation for found in all_found if found.validate])
 
-    def _found(self) -> list[sa.Row[Any]]:
-        """What the catalogues say; nothing for now if the server had no time to say."""
+    @property
+    def is_validating(self) -> bool:
+        """Whether foreign keys are being validated, on another thread."""
+        return self._validator.is_busy
+
+    def close(self) -> None:
+        """Ends what is done on another thread."""
+        self._validator.close()
+
+    def _found(self, generations: Sequence[Generation], *, at_once: bool) -> list[_Found]:
+        """What the catalogues say; nothing for now if the server had no time to say.
+
+        Trouble that is over is forgotten.
+        """
+        live = {one.index_id: one for one in generations if one.role == "live" and not one.gone}
         try:
             with transaction.begin(self._engine) as connection:
                 require_no_subscription(connection)
-                return list(connection.execute(sql.statement("registry", "detect")))
+                rows = connection.execute(sql.statement("registry", "detect")).all()
+                known = [(live[row.index_id], row) for row in rows if row.index_id in live]
+                fine = {row.index_id for row in rows if not _needs_attention(row)}
+                sound = {row.index_id for row in rows if not row.doubtful}
+                trouble.forget(connection, [one.id for one in generations if one.index_id in fine], "capture")
+                trouble.forget(connection, [one.id for one in generations if one.index_id in sound], "foreign_key")
+                return [self._due(connection, *one, at_once=at_once) for one in known]
         except exc.DBAPIError as error:
             if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
                 raise
             return []
+
+    def _due(self, connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, at_once: bool) -> _Found:
+        """What it is time to do; what failed waits, whichever worker tried it, but is tried once at once."""
+
+        def may(kind: trouble.Kind, failed: set[int]) -> bool:
+            anew = at_once and generation.id not in failed
+            return anew or not trouble.put_off(connection, generation.id, kind)
+
+        return _Found(
+            generation,
+            row,
+            attend=_needs_attention(row) and may("capture", self._refused),
+            validate=row.doubtful and may("foreign_key", self._validator.failed),
+        )
 
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
         if row.missing and generation.apart is None:
@@ -68,8 +118,6 @@ class Detection:
         if row.foreign_keys:
             self._run(sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id))
             self._log(generation, "foreign_keys_restored", "foreign keys were dropped and are put back")
-        if row.doubtful:
-            self._run(sql.statement("registry", "validate_foreign_keys").bindparams(index=generation.index_id))
 
     def _run(self, *steps: sa.Executable) -> None:
         with transaction.begin(self._engine) as connection:
@@ -78,24 +126,40 @@ class Detection:
                 connection.execute(step)
 
     def _isolated(self, generation: Generation, step: Callable[[], None]) -> None:
-        """Takes a step; what the database refuses is logged, and tried again at the next look."""
+        """Takes a step; what the database refuses is logged, and tried again later and later."""
         try:
             step()
         except exc.DBAPIError as error:
             if database.is_connection_lost(error):
                 raise
             if not transaction.is_busy(error):
-                self._log(generation, "reconcile_refused", str(database.translate(error)))
+                said = str(database.translate(error))
+                self._refused.add(generation.id)
+                self._log(generation, "reconcile_refused", said)
+                trouble.note(
+                    self._engine,
+                    generation.id,
+                    "capture",
+                    reason=said,
+                    first_seconds=_AGAIN_SECONDS,
+                    most_seconds=_LONGEST_WAIT_SECONDS,
+                )
+        else:
+            self._refused.discard(generation.id)
 
-    def _say(self, generation: Generation, trouble: str | None) -> None:
+    def _say(self, generation: Generation, said: str | None) -> None:
         """Logs what keeps rows from being captured, once."""
-        if trouble is not None and trouble != self._said.get(generation.index_id):
-            self._log(generation, "uncaptured", trouble)
-        self._said[generation.index_id] = trouble
+        if said is not None and said != self._said.get(generation.index_id):
+            self._log(generation, "uncaptured", said)
+        self._said[generation.index_id] = said
 
     def _log(self, generation: Generation, event: str, said: str) -> None:
         fields = {"event": event, "index": generation.qualified_name}
         log.warning("%s: %s", generation.qualified_name, said, extra=fields)
+
+
+def _needs_attention(row: sa.Row[Any]) -> bool:
+    return bool(row.missing or row.foreign_keys or row.changes is not None)
 
 
 def settle(connection: sa.Connection) -> None:

@@ -313,7 +313,7 @@ class Pipeline:
         done = all(self._guarded(number, functools.partial(self._is_done, one, builder)) for number, one in served)
         if done:
             self._roster.settle((), at_once=True)
-        return done
+        return done and not self._roster.is_validating
 
     def _is_done(self, served: Served, builder: Builder) -> bool:
         generation = served.generation

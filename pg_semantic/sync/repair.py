@@ -42,7 +42,7 @@ def repair(
     tables = generation.tables
     report = Report(generation.title, uncaptured=verify.uncaptured(engine, tables), trouble=generation.trouble)
     if report.uncaptured:
-        _hang(engine, generation)  # first, so that nothing slips by while rows are looked at
+        _hang(engine, generation, enable=True)  # first, so that nothing slips by while rows are looked at
     for page in verify.pages(engine, generation.id, tables):
         transaction.patiently(engine, *mending(page.findings, generation, tables))
         report.rows += page.rows
@@ -62,9 +62,9 @@ def clear(engine: sa.Engine, generation: Generation) -> list[str]:
     return roles
 
 
-def _hang(engine: sa.Engine, generation: Generation) -> None:
+def _hang(engine: sa.Engine, generation: Generation, *, enable: bool = False) -> None:
     with transaction.begin(engine) as connection:
-        for step in ddl.hang(generation.spec):
+        for step in ddl.hang(generation.spec, enable=enable):
             connection.execute(step)
 
 

@@ -5,6 +5,7 @@ switched to. Here it is done again, since grants and policies of the source chan
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -46,14 +47,22 @@ def due(engine: sa.Engine) -> list[Rights]:
     return found
 
 
-def follow(engine: sa.Engine) -> list[Rights]:
+def follow(engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool] = lambda: False) -> list[Rights]:
     """Gives every index the rights of its source; trouble with one leaves the others alone.
 
     A table that is in use is closed at once, and opened, to the right roles, the next time.
+
+    Args:
+        engine: Of the owner of the indexes.
+        leave: Whether to leave an index alone that somebody else gives its rights at this moment, as another worker.
+        stopped: Asked before each index: whether to leave the rest.
+
+    Returns:
+        What was done with each index.
     """
     with transaction.begin(engine) as connection:
         known = connection.execute(sql.statement("rights", "indexes")).all()
-    return [_follow(engine, row.id, row.name) for row in known]
+    return [_follow(engine, row.id, row.name, leave=leave) for row in known if not stopped()]
 
 
 def close_schema(engine: sa.Engine) -> Rights:
@@ -65,9 +74,11 @@ def close_schema(engine: sa.Engine) -> Rights:
         return Rights(_SCHEMA, trouble=_trouble(error))
 
 
-def _follow(engine: sa.Engine, number: int, name: str) -> Rights:
+def _follow(engine: sa.Engine, number: int, name: str, *, leave: bool) -> Rights:
     try:
         with transaction.begin(engine) as connection:
+            if leave and not connection.scalar(sql.statement("rights", "claim"), {"index": number}):
+                return Rights(name)
             statements = tuple(connection.scalars(sql.statement("rights", "follow"), {"index": number}))
             found = Rights(name, statements, said=_said(connection, number))
     except exc.DBAPIError as error:

@@ -69,6 +69,15 @@ class Roster:
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
         return True
 
+    @property
+    def is_validating(self) -> bool:
+        """Whether foreign keys are being validated beside the sync."""
+        return self._detection.is_validating
+
+    def close(self) -> None:
+        """Ends what is done beside the sync; it is begun again."""
+        self._detection.close()
+
     def sisters(self, served: Served) -> list[Tables]:
         """Where vectors may be found that a generation needs: other generations of the same index."""
         return [one.tables for one in list(self.served.values()) if one.has_vectors_for(served)]

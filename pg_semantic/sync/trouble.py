@@ -11,15 +11,16 @@ from sqlalchemy import exc
 from pg_semantic import sql
 from pg_semantic.sync import transaction
 
-Kind = Literal["sync", "build", "key"]
+Kind = Literal["sync", "build", "capture", "foreign_key", "key"]
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a generation is not kept in sync (``sync``), or its indexes are not built (``build``).
 
-    A third kind, ``key``, says that the key of its source was altered; it has no attempts while an operator is to
-    adapt the index. ``seconds`` is for how long that has been so, ``next_seconds`` when it is tried again.
+    ``capture`` is when what came past capture cannot be put right, ``foreign_key`` when its foreign keys cannot be
+    validated. A last kind, ``key``, says that the key of its source was altered; it has no attempts while an operator
+    is to adapt the index. ``seconds`` is for how long that has been so, ``next_seconds`` when it is tried again.
     """
 
     kind: Kind

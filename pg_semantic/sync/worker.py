@@ -1,6 +1,7 @@
 """The worker: signs in, beats, runs the pipeline, and comes back when it had lost the database.
 
-A thread of its own keeps the leases of claims that are being worked on, and another answers the queries of plain SQL.
+A thread of its own keeps the leases of claims that are being worked on, another answers the queries of plain SQL, and a
+third follows the rights of the sources, which may take long where there are many indexes.
 Vector indexes are built on a thread apart.
 """
 
@@ -106,8 +107,8 @@ class Worker:
         done = threading.Event()
         builder = Builder(self._engine, self._settings)
         self._unbuilt = builder.failed
-        with self._signed_in(), ThreadPoolExecutor(2) as threads:
-            beside = [threads.submit(self._beat, done)]
+        with self._signed_in(), ThreadPoolExecutor(3) as threads:
+            beside = [threads.submit(self._beat, done), threads.submit(self._follow_rights, done)]
             if not once:
                 beside.append(threads.submit(self._answers.run, done))
             try:
@@ -116,6 +117,7 @@ class Worker:
             finally:
                 done.set()
                 builder.close()
+                self._roster.close()
             for thread in beside:
                 thread.result()
 
@@ -138,7 +140,6 @@ class Worker:
     def _beat(self, done: threading.Event) -> None:
         seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
         rows, at = self.progress.rows, time.monotonic()
-        followed = at
         while not done.wait(seconds):
             now, count = time.monotonic(), self.progress.rows
             binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
@@ -150,9 +151,11 @@ class Worker:
                 self._in_hand.beat()
                 self._in_hand.reap()
                 jobqueue.sweep(self._engine)
-            if now - followed >= _RIGHTS_SECONDS:
-                rights.follow(self._engine)
-                followed = now
+
+    def _follow_rights(self, done: threading.Event) -> None:
+        while not done.wait(_RIGHTS_SECONDS):
+            with transaction.unless_busy():
+                rights.follow(self._engine, leave=True, stopped=done.is_set)
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
@@ -161,7 +164,8 @@ class Worker:
             detection.settle(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
-        rights.follow(self._engine)
+        with transaction.unless_busy():
+            rights.follow(self._engine, leave=True)
         self._in_hand.give_back_all()  # of before the database was lost
         self._in_hand.reap()
         try:

@@ -1,12 +1,19 @@
 """What gets past the triggers is captured another way, or found in the catalogues and reconciled by a worker."""
 
 import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
 
 from pg_semantic import inspection
-from pg_semantic.sync import backfill, status, verify
+from pg_semantic.settings import Settings
+from pg_semantic.sync import backfill, repair, status, verify
+from pg_semantic.sync.detection import Detection
+from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
 from tests.db.test_cli import ok
 
@@ -260,6 +267,108 @@ def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
         execute(synced, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
         execute(synced, f"DROP OWNED BY {role} CASCADE")
         execute(synced, f"DROP ROLE {role}")
+
+
+def test_triggers_disabled_for_a_load_stay_so_when_a_partition_comes_and_repair_enables_them(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE event (id int PRIMARY KEY, words text) PARTITION BY RANGE (id)")
+    execute(engine, "CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM (0) TO (9)")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "event", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+    sync(engine)
+    for table in ("event", "event_1"):
+        execute(engine, f"ALTER TABLE {table} DISABLE TRIGGER event_semantic_capture_insert")
+    execute(engine, "CREATE TABLE event_2 PARTITION OF event FOR VALUES FROM (9) TO (99)")
+    state = "SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'event_semantic_capture_insert'"
+    sync(engine)
+    assert sorted(rows(engine, state)) == [("event", "D"), ("event_1", "D"), ("event_2", "O")]
+    repair.repair(engine, generation_of(engine, "event_semantic"))
+    assert sorted(rows(engine, state)) == [("event", "O"), ("event_1", "O"), ("event_2", "O")]
+
+
+REFUSE = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM nextval('public.tries');
+    RAISE EXCEPTION 'no trigger here' USING ERRCODE = '42501';
+END
+$body$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION refuse()
+"""
+NOTED = "SELECT kind, failures, round(extract(epoch FROM next_at - now()) / 5) FROM semantic.trouble"
+
+
+def test_a_step_that_is_refused_waits_twice_as_long_each_time_and_status_says_why(synced: sa.Engine, dsn: str) -> None:
+    execute(synced, f"DROP TRIGGER {TRIGGER} ON article")
+    execute(synced, REFUSE)
+    looking, live = Detection(synced), [generation_of(synced)]
+    for failures, wait in ((1, 1), (2, 2), (3, 4)):
+        looking.look(live, at_once=failures == 1)
+        assert rows(synced, NOTED) == [("capture", failures, wait)]
+        for _ in range(3):
+            looking.look(live, at_once=True)
+        assert rows(synced, NOTED) == [("capture", failures, wait)]
+        assert "no trigger here" in ok("status", dsn=dsn)
+        execute(synced, "UPDATE semantic.trouble SET next_at = now()")
+        looking = Detection(synced)
+    execute(synced, "DROP EVENT TRIGGER refuse")
+    sync(synced)
+    assert only(synced).troubles == []
+    assert only(synced).capture_trouble is None
+
+
+DOUBTFUL = "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"
+VALIDATING = "SELECT FROM pg_stat_activity WHERE query LIKE '%validate_foreign_key_v1%' AND wait_event_type = 'Lock'"
+SLOW_VALIDATION = """
+CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    IF current_query() ~ 'validate_foreign_key' THEN
+        PERFORM set_config('lock_timeout', '0', true), pg_advisory_xact_lock(1);
+    END IF;
+END
+$body$;
+CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION slow()
+"""
+
+
+def until(right: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not right():
+        assert time.monotonic() < end
+
+
+@pytest.fixture
+def validating(synced: sa.Engine) -> Iterator[sa.Engine]:
+    """A worker at a validation that takes long."""
+    script(synced, UNCAPTURED["foreign keys dropped"])
+    execute(synced, SLOW_VALIDATION)
+    stop = threading.Event()
+    with (
+        synced.connect().execution_options(isolation_level="AUTOCOMMIT") as holding,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        holding.execute(sa.text("SELECT pg_advisory_lock(1)"))
+        done = threads.submit(Worker(synced, Settings()).run, stop)
+        try:
+            until(lambda: bool(rows(synced, VALIDATING)))
+            yield synced
+        finally:
+            stop.set()
+        done.result()  # whatever it was at ends with it
+    assert len(rows(synced, DOUBTFUL)) == 2
+
+
+def test_edits_are_synced_while_foreign_keys_are_validated(validating: sa.Engine) -> None:
+    execute(validating, "UPDATE article SET title = 'meanwhile' WHERE id = 3")
+    until(lambda: truth(validating) == CLEAN)
+    assert rows(validating, VALIDATING)
+
+
+def test_a_validation_gives_way_to_an_application_that_waits_for_the_table(validating: sa.Engine, dsn: str) -> None:
+    execute(validating, "SET statement_timeout = '20s'; ALTER TABLE article ADD COLUMN more text")
+    until(lambda: [one.kind for one in only(validating).troubles] == ["foreign_key"])
+    assert "somebody else waits" in ok("status", dsn=dsn)
 
 
 def test_the_look_at_the_catalogues_reads_no_row_of_a_table(synced: sa.Engine) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_a_worker_follows_as_it_starts(articles: sa.Engine, reader: str) -> None
 
 
 def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_RIGHTS_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "_RIGHTS_SECONDS", 0.1)
     stop, at_work = threading.Event(), threading.Event()
     running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
     with ThreadPoolExecutor(1) as threads:
@@ -69,6 +70,65 @@ def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkey
                     assert not done.done()
         finally:
             stop.set()
+
+
+def test_a_worker_leaves_the_rights_to_another_that_is_at_them_and_says_nothing(
+    articles: sa.Engine, reader: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(articles, f"GRANT SELECT ON article TO {reader}")
+    at_them = "SELECT pg_advisory_lock(723628196, id) FROM semantic.semantic_index"
+    with articles.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+        other.execute(sa.text(at_them))
+        with caplog.at_level(logging.WARNING, "pg_semantic"):
+            assert sync(articles).rows == 5
+        other.execute(sa.text("SELECT pg_advisory_unlock_all()"))
+    assert "rights were not brought up to date" not in caplog.text
+    assert not may(articles, reader, CHUNKS)
+
+
+SLOW_RIGHTS = """
+CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    IF current_query() ~ 'follow_rights' THEN
+        PERFORM set_config('lock_timeout', '0', true), pg_advisory_xact_lock(1);
+    END IF;
+END
+$body$;
+CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('GRANT') EXECUTE FUNCTION slow()
+"""
+BEATS = "SELECT heartbeat_at FROM semantic.worker"
+WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+def until(right: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not right():
+        assert time.monotonic() < end
+
+
+def test_a_worker_beats_while_rights_take_long(
+    articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_RIGHTS_SECONDS", 0.1)
+    execute(articles, SLOW_RIGHTS)
+    stop, at_work = threading.Event(), threading.Event()
+    running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(running.run, stop)
+        try:
+            assert at_work.wait(60)
+            with articles.connect().execution_options(isolation_level="AUTOCOMMIT") as holding:
+                holding.execute(sa.text("SELECT pg_advisory_lock(1)"))
+                execute(articles, f"GRANT SELECT ON article TO {reader}")
+                until(lambda: bool(rows(articles, WAITING)))
+                before = rows(articles, BEATS)
+                until(lambda: rows(articles, BEATS) != before)
+                assert rows(articles, WAITING)
+                holding.execute(sa.text("SELECT pg_advisory_unlock_all()"))
+            until(lambda: may(articles, reader, CHUNKS))
+        finally:
+            stop.set()
+    assert not done.exception()
 
 
 def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(articles: sa.Engine, reader: str) -> None:
