@@ -15,8 +15,9 @@ COLUMNS = (
 )
 
 FUNCTIONS = (
-    # The roles that can read what a copy is made of, the key and the text columns of its source; 0 is everybody. A role
-    # that the source's grants do not name is left out if it inherits from one that is here.
+    # The roles that can read what a copy is made of, the key, the text columns and the column for policies of its
+    # source; 0 is everybody. A role that the source's grants do not name is left out if it inherits from one that is
+    # here.
     """
     CREATE FUNCTION semantic.readers_v1(generation_id integer) RETURNS SETOF oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -32,6 +33,8 @@ FUNCTIONS = (
                     SELECT jsonb_array_elements_text(spec -> 'columns')
                     UNION
                     SELECT part ->> 'name' FROM jsonb_array_elements(spec -> 'key') AS part
+                    UNION
+                    SELECT spec ->> 'rights_by' WHERE spec ->> 'rights_by' IS NOT NULL
                 ) AS named (name)
                 LEFT JOIN pg_attribute
                     ON attrelid = source.oid AND attname = named.name AND attnum > 0 AND NOT attisdropped
