@@ -130,11 +130,12 @@ FUNCTIONS = (
         HAVING spec ->> 'rights_by' IS NOT NULL
     $body$
     """,
-    # The policies that a table of a copy needs; `own` is its name. They are those of the source, or one that asks the
-    # source for the row, with the rights and under the policies of whoever asks. None where the source has no row-level
-    # security.
+    # The policies that a table of a copy needs; `own` is its name, and `origin` that of the source. They are those of
+    # the source, or one that asks the source for the row, with the rights and under the policies of whoever asks. None
+    # where the source has no row-level security.
     """
-    CREATE FUNCTION semantic.policies_v1(relation regclass, own text) RETURNS TABLE (name text, definition text)
+    CREATE FUNCTION semantic.policies_v1(relation regclass, origin text, own text)
+    RETURNS TABLE (name text, kind text, roles oid[], condition text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         WITH copy AS MATERIALIZED (
@@ -144,21 +145,13 @@ FUNCTIONS = (
             JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
             WHERE relation IN (generation.chunks, generation.receipts)
         )
-        SELECT CAST(polname AS text), format(
-            'AS %s FOR SELECT TO %s USING (%s)', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
-            (
-                SELECT string_agg(
-                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
-                )
-                FROM unnest(polroles) AS role
-            ),
-            pg_get_expr(polqual, polrelid)
-        )
+        SELECT CAST(polname AS text), CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, polroles,
+               pg_get_expr(polqual, polrelid)
         FROM copy
         JOIN pg_policy ON pg_policy.oid = ANY (carried)
         UNION ALL
-        SELECT 'as_source', format(
-            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', copy.source,
+        SELECT 'as_source', 'PERMISSIVE', CAST('{0}' AS oid[]), format(
+            'EXISTS (SELECT FROM %s AS _source WHERE %s)', origin,
             string_agg(
                 format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number
             )
@@ -271,18 +264,23 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What a policy was made as, and is: its comment says the same for as long as nobody alters it.
+    # What a policy was made as, and is: its comment says the same for as long as nobody alters it. Neither the names of
+    # tables and roles nor their numbers are in it, so it outlives a new name and a restore.
     """
-    CREATE FUNCTION semantic.policy_mark_v1(relation regclass, policy name, definition text) RETURNS text
+    CREATE FUNCTION semantic.policy_mark_v1(relation regclass, policy name, kind text, condition text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT 'Made and followed by pg_semantic: ' || md5(concat_ws(
-            '|', definition, polpermissive, polcmd,
-            (SELECT string_agg(CAST(CAST(role AS regrole) AS text), ',' ORDER BY role) FROM unnest(polroles) AS role),
-            replace(pg_get_expr(polqual, polrelid), quote_ident(relname) || '.', 'own.')
+            '|', kind, condition, polpermissive, polcmd,
+            replace(
+                replace(pg_get_expr(polqual, polrelid), quote_ident(relname) || '.', 'own.'),
+                format('FROM %s _source', source), 'FROM source _source'
+            )
         ))
         FROM pg_policy
         JOIN pg_class ON pg_class.oid = polrelid
+        JOIN semantic.generation ON polrelid IN (generation.chunks, generation.receipts)
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE polrelid = relation AND polname = policy
     $body$
     """,
@@ -297,15 +295,17 @@ FUNCTIONS = (
             AND NOT EXISTS (
                 SELECT
                 FROM (
-                    SELECT polname, oid FROM pg_policy
+                    SELECT polname, polroles, oid FROM pg_policy
                     WHERE polrelid = own.oid AND (
                         polpermissive
                         OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
                     )
                 ) AS policy
-                FULL JOIN semantic.policies_v1(relation, 'own') AS wanted ON wanted.name = policy.polname
-                WHERE obj_description(policy.oid, 'pg_policy')
-                    IS DISTINCT FROM semantic.policy_mark_v1(relation, CAST(wanted.name AS name), wanted.definition)
+                FULL JOIN semantic.policies_v1(relation, 'source', 'own') AS wanted ON wanted.name = policy.polname
+                WHERE obj_description(policy.oid, 'pg_policy') IS DISTINCT FROM semantic.policy_mark_v1(
+                        relation, CAST(wanted.name AS name), wanted.kind, wanted.condition
+                    )
+                    OR NOT (policy.polroles @> wanted.roles AND policy.polroles <@ wanted.roles)
                     OR wanted.name IS NULL OR policy.oid IS NULL
             )
         ), true)
@@ -325,7 +325,9 @@ FUNCTIONS = (
         wanted record;
         shown record;
     BEGIN
-        SELECT source.relrowsecurity, source.relforcerowsecurity, quote_ident(own.relname) AS own INTO wanted
+        SELECT source.relrowsecurity, source.relforcerowsecurity, CAST(semantic_index.source AS text) AS origin,
+               quote_ident(own.relname) AS own
+        INTO wanted
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         JOIN pg_class AS source ON source.oid = semantic_index.source
@@ -341,20 +343,28 @@ FUNCTIONS = (
             WHERE polrelid = relation
               AND (
                   polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
-                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'own'))
+                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'source', 'own'))
               )
         LOOP
             EXECUTE format('DROP POLICY %I ON %s', shown.polname, relation);
         END LOOP;
         FOR shown IN
-            SELECT made.name, made.definition, plain.definition AS marked
-            FROM semantic.policies_v1(relation, wanted.own) AS made
-            JOIN semantic.policies_v1(relation, 'own') AS plain USING (name)
+            SELECT made.name, made.kind, made.condition, plain.condition AS marked, (
+                SELECT string_agg(
+                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
+                )
+                FROM unnest(made.roles) AS role
+            ) AS roles
+            FROM semantic.policies_v1(relation, wanted.origin, wanted.own) AS made
+            JOIN semantic.policies_v1(relation, 'source', 'own') AS plain USING (name)
         LOOP
-            EXECUTE format('CREATE POLICY %I ON %s %s', shown.name, relation, shown.definition);
+            EXECUTE format(
+                'CREATE POLICY %I ON %s AS %s FOR SELECT TO %s USING (%s)',
+                shown.name, relation, shown.kind, shown.roles, shown.condition
+            );
             EXECUTE format(
                 'COMMENT ON POLICY %I ON %s IS %L', shown.name, relation,
-                semantic.policy_mark_v1(relation, CAST(shown.name AS name), shown.marked)
+                semantic.policy_mark_v1(relation, CAST(shown.name AS name), shown.kind, shown.marked)
             );
         END LOOP;
     END

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from pg_semantic import database
+from pg_semantic import database, inspection
 from pg_semantic.alembic_plugin import operations
 from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import rights, worker
 from pg_semantic.sync.worker import Worker
 from tests.conftest import copy_of
@@ -89,6 +90,33 @@ def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(art
         assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
 
 
+@pytest.mark.parametrize("policy", ["odd", "carried"])
+def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: sa.Engine, policy: str) -> None:
+    role = "reader_" + str(engine.url.database)[-8:]
+    by = "id" if policy == "carried" else None
+    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, body text NOT NULL); CREATE SCHEMA other")
+    with engine.connect() as connection:
+        spec = inspection.describe(
+            connection, "note", columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=by
+        )
+    inspection.create(engine, spec)
+    execute(engine, f"CREATE ROLE {role}; GRANT SELECT ON note TO {role}; ALTER TABLE note ENABLE ROW LEVEL SECURITY")
+    execute(engine, f"CREATE POLICY odd ON note TO {role} USING (id % 2 = 1)")
+    assert [one.trouble for one in rights.follow(engine)] == [None]
+    for change in (
+        "ALTER TABLE note RENAME TO page",
+        f"ALTER ROLE {role} RENAME TO z{role}",
+        "ALTER TABLE page SET SCHEMA other",
+    ):
+        execute(engine, change)
+        assert due(engine) == [], change
+    [(kind,)] = rows(engine, "SELECT semantic.rights_kind_v1(id) FROM semantic.generation")
+    assert kind == ("local" if policy == "carried" else "source")
+    execute(engine, f"CREATE ROLE {role}; ALTER POLICY odd ON other.page TO {role}")
+    assert any("SELECT semantic.secure_v1" in one for one in due(engine)) == (policy == "carried")
+    execute(engine, f"DROP OWNED BY {role}, z{role} CASCADE; DROP ROLE {role}, z{role}")
+
+
 def test_trouble_with_one_index_leaves_others_alone(articles: sa.Engine, reader: str, dsn: str) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, body text)")
     shell.ok("index", "create", "note", "--columns", "body", "--encoder", "hashed:32", dsn=dsn)
@@ -154,6 +182,7 @@ def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
             connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
             assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
         assert may(there, reader, CHUNKS, "DELETE")
+        assert not any("SELECT semantic.secure_v1" in one for one in due(there))
         rights.follow(there)
         rights.close_schema(there)
         assert due(there) == []
