@@ -372,7 +372,8 @@ FUNCTIONS = (
     """,
     # What has to be run so that the parts of an index can be used by those who can use its source, and by nobody else:
     # what closes comes first, then policies, then what opens. Nothing when all is as it should be. Parts belong to the
-    # owner of the source, but for the function that triggers call: it needs the rights to append marks.
+    # owner of the source, but for the function that triggers call: it needs the rights to append marks. They stay with
+    # who created them if that role, or the one that asks, may not give them to the owner.
     """
     CREATE FUNCTION semantic.due_rights_v1(known_index integer) RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -424,6 +425,9 @@ FUNCTIONS = (
             WHERE owner <> relowner AND privilege IS NOT NULL AND (
                 has_schema_privilege(relowner, place, 'CREATE')
                 OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            ) AND pg_has_role(current_user, owner, 'USAGE') AND pg_has_role(
+                current_user, relowner,
+                CASE WHEN CAST(current_setting('server_version_num') AS integer) < 160000 THEN 'MEMBER' ELSE 'SET' END
             )
             UNION ALL
             SELECT 2, 'close', name, format(

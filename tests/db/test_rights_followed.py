@@ -167,6 +167,38 @@ def test_the_owner_of_a_table_follows_although_a_superuser_created_the_index(eng
     execute(engine, f"DROP OWNED BY {owner}, {reader} CASCADE; DROP ROLE {owner}, {reader}")
 
 
+@pytest.mark.parametrize(
+    ("membership", "gets"), [(None, None), ("", "owner"), (" WITH INHERIT TRUE, SET FALSE", "creator")]
+)
+def test_a_creator_gives_an_index_to_the_owner_of_the_table_or_keeps_it_or_is_told_what_to_run(
+    engine: sa.Engine, dsn: str, membership: str | None, gets: str | None
+) -> None:
+    owner, creator, reader = (f"{kind}_{str(engine.url.database)[-8:]}" for kind in ("owner", "creator", "reader"))
+    execute(engine, f"CREATE ROLE {owner} LOGIN; CREATE ROLE {creator} LOGIN; CREATE ROLE {reader}")
+    execute(engine, f"CREATE TABLE note (id integer PRIMARY KEY, body text); ALTER TABLE note OWNER TO {owner}")
+    for schema in ("public", "semantic"):
+        execute(engine, f"GRANT ALL ON SCHEMA {schema} TO {owner}, {creator}")
+        for kind in ("TABLES", "SEQUENCES", "ROUTINES"):
+            execute(engine, f"GRANT ALL ON ALL {kind} IN SCHEMA {schema} TO {creator}")
+    execute(engine, f"GRANT SELECT ON note TO {reader}")
+    if membership is not None:
+        execute(engine, f"GRANT {owner} TO {creator}{membership}")
+    limited = sa.make_url(dsn).set(username=creator).render_as_string(hide_password=False)
+    done = shell.run("index", "create", "note", "--columns", "body", "--encoder", "hashed:32", dsn=limited)
+    assert (done.returncode == 0) == (gets is not None), done.stderr
+    if gets is None:
+        assert f"GRANT {owner} TO {creator}" in done.stderr
+    else:
+        [(kept,)] = rows(engine, "SELECT CAST(relowner::regrole AS text) FROM pg_class WHERE relname = 'note_semantic'")
+        assert kept.startswith(gets)
+        assert may(engine, owner, "note_semantic", "DELETE")
+        assert may(engine, reader, "note_semantic")
+        as_owner = sa.create_engine(engine.url.set(username=owner))
+        assert [one.trouble for one in rights.follow(as_owner)] == [None]
+        as_owner.dispose()
+    execute(engine, f"DROP OWNED BY {owner}, {creator}, {reader} CASCADE; DROP ROLE {owner}, {creator}, {reader}")
+
+
 def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
     articles: sa.Engine, reader: str, server: sa.URL, tmp_path: Path
 ) -> None:
