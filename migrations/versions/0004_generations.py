@@ -452,9 +452,12 @@ FUNCTIONS = (
         SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
     $body$
     """,
-    # Runs what is due, or what closes alone, and says who can read the index by now.
+    # Runs what is due, of some parts, or what closes alone, and says who can read the index by now. A step that made a
+    # part brings that one up to date and leaves those in use to a worker: no search is waited for with the source locked.
     """
-    CREATE FUNCTION semantic.follow_rights_v1(known_index integer, only_close boolean DEFAULT false) RETURNS SETOF text
+    CREATE FUNCTION semantic.follow_rights_v1(
+        known_index integer, only_close boolean DEFAULT false, only_objects text[] DEFAULT NULL
+    ) RETURNS SETOF text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -463,7 +466,9 @@ FUNCTIONS = (
     BEGIN
         PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is of our own choosing
         FOR due IN
-            SELECT * FROM semantic.due_rights_v1(known_index) AS every WHERE every.step = 'close' OR NOT only_close
+            SELECT * FROM semantic.due_rights_v1(known_index) AS every
+            WHERE (every.step = 'close' OR NOT only_close)
+              AND (every.object = ANY (only_objects) OR only_objects IS NULL)
         LOOP
             EXECUTE due.statement;
             said := said OR due.step IN ('secure', 'open') OR due.object NOT LIKE '%(%';
@@ -534,7 +539,11 @@ FUNCTIONS = (
                 'CREATE VIEW semantic.%I WITH (security_invoker) AS SELECT * FROM %s', shown.name, shown.relation
             );
         END LOOP;
-        PERFORM semantic.follow_rights_v1(index_id) FROM semantic.generation WHERE id = generation_id;
+        PERFORM semantic.follow_rights_v1(index_id, false, ARRAY(
+            SELECT part.name FROM semantic.parts_v1(index_id) AS part WHERE part.generation_id = generation.id
+        ))
+        FROM semantic.generation
+        WHERE id = expose_v1.generation_id;
     END
     $body$
     """,
@@ -1140,7 +1149,10 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
         );
-        PERFORM semantic.follow_rights_v1(known_index);
+        PERFORM semantic.follow_rights_v1(
+            known_index, false,
+            ARRAY(SELECT part.name FROM semantic.parts_v1(known_index) AS part WHERE part.kind = 'FUNCTION')
+        );
         INSERT INTO semantic.mark (generation_id)
         SELECT DISTINCT generation.id
         FROM semantic.generation
