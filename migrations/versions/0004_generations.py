@@ -452,8 +452,8 @@ FUNCTIONS = (
         SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
     $body$
     """,
-    # Runs what is due, of some parts, or what closes alone, and says who can read the index by now. A step that made a
-    # part brings that one up to date and leaves those in use to a worker: no search is waited for with the source locked.
+    # Runs what is due, of some parts, or what closes alone, and says who can read the index by now. A step that made
+    # parts brings these up to date, and leaves those in use to a worker: with the source locked, it waits for no search.
     """
     CREATE FUNCTION semantic.follow_rights_v1(
         known_index integer, only_close boolean DEFAULT false, only_objects text[] DEFAULT NULL

@@ -31,6 +31,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _BEAT_SECONDS = 20.0
 _RIGHTS_SECONDS = 60.0
+_SOON_SECONDS = 1.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
@@ -48,6 +49,7 @@ class Worker:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
+        self._rights_at, self._busy_tries = 0.0, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
         self._roster = Roster(engine, settings, load=load)
         self._in_hand = InHand(engine, settings)
@@ -138,8 +140,7 @@ class Worker:
     def _beat(self, done: threading.Event) -> None:
         seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
         rows, at = self.progress.rows, time.monotonic()
-        followed = at
-        while not done.wait(seconds):
+        while not done.wait(min(seconds, max(self._rights_at - time.monotonic(), _SOON_SECONDS / 4))):
             now, count = time.monotonic(), self.progress.rows
             binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
             rows, at = count, now
@@ -150,9 +151,15 @@ class Worker:
                 self._in_hand.beat()
                 self._in_hand.reap()
                 jobqueue.sweep(self._engine)
-            if now - followed >= _RIGHTS_SECONDS:
-                rights.follow(self._engine)
-                followed = now
+            if time.monotonic() >= self._rights_at:
+                self._follow_rights()
+
+    def _follow_rights(self) -> None:
+        """Brings rights up to date. While a table is in use, its readers may be shut out: so tries again soon."""
+        is_busy = any(one.is_busy for one in rights.follow(self._engine))
+        self._busy_tries = self._busy_tries + 1 if is_busy else 0
+        pause = _SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6) if is_busy else _RIGHTS_SECONDS
+        self._rights_at = time.monotonic() + min(pause, _RIGHTS_SECONDS)
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
@@ -161,7 +168,7 @@ class Worker:
             detection.settle(connection)
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
-        rights.follow(self._engine)
+        self._follow_rights()
         self._in_hand.give_back_all()  # of before the database was lost
         self._in_hand.reap()
         try:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,6 +89,25 @@ def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(art
     with articles.begin() as connection:
         connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
         assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
+
+
+def test_a_worker_opens_what_it_closed_soon_after_the_table_is_free(articles: sa.Engine, reader: str) -> None:
+    execute(articles, f"GRANT SELECT ON article TO {reader}")
+    sync(articles)
+    execute(articles, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; CREATE POLICY odd ON article USING (id % 2 = 1)")
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            with articles.connect() as busy:
+                busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
+                done = threads.submit(Worker(articles, Settings()).run, stop)
+                while may(articles, reader, CHUNKS):
+                    assert not done.done()
+            free = time.monotonic()
+            while not may(articles, reader, CHUNKS):
+                assert time.monotonic() - free < 15, "it waits for the next minute"
+        finally:
+            stop.set()
 
 
 @pytest.mark.parametrize("policy", ["odd", "carried"])
