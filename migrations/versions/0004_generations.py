@@ -453,7 +453,7 @@ FUNCTIONS = (
     $body$
     """,
     # Runs what is due, of some parts, or what closes alone, and says who can read the index by now. A step that made
-    # parts brings these up to date, and leaves those in use to a worker: with the source locked, it waits for no search.
+    # parts brings these up to date, and leaves others to a worker: it waits for no search with the source locked.
     """
     CREATE FUNCTION semantic.follow_rights_v1(
         known_index integer, only_close boolean DEFAULT false, only_objects text[] DEFAULT NULL
