@@ -145,9 +145,17 @@ FUNCTIONS = (
         );
     BEGIN
         FOR missing IN
-            SELECT * FROM semantic.uncaptured_v1(index_source, stem) AS every
-            WHERE enable OR every.state <> 'disabled'
+            SELECT found.*, CAST(relowner AS regrole) AS owner, pg_has_role(current_user, relowner, 'USAGE') AS is_ours
+            FROM semantic.uncaptured_v1(index_source, stem) AS found
+            JOIN pg_class ON pg_class.oid = found.relation
+            WHERE enable OR found.state <> 'disabled'
+            ORDER BY found.relation <> index_source
         LOOP
+            IF NOT missing.is_ours THEN
+                RAISE EXCEPTION 'only a member of %, which owns table %, can hang its triggers: GRANT % TO %',
+                    missing.owner, missing.relation, missing.owner, quote_ident(current_user)
+                USING ERRCODE = 'insufficient_privilege';
+            END IF;
             IF missing.event <> 'replica' THEN
                 EXECUTE format(
                     'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',

@@ -15,8 +15,9 @@ COLUMNS = (
 )
 
 FUNCTIONS = (
-    # The roles that can read what a copy is made of, the key and the text columns of its source; 0 is everybody. A role
-    # that the source's grants do not name is left out if it inherits from one that is here.
+    # The roles that can read what a copy is made of, the key, the text columns and the column for policies of its
+    # source; 0 is everybody. A role that the source's grants do not name is left out if it inherits from one that is
+    # here.
     """
     CREATE FUNCTION semantic.readers_v1(generation_id integer) RETURNS SETOF oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -32,6 +33,8 @@ FUNCTIONS = (
                     SELECT jsonb_array_elements_text(spec -> 'columns')
                     UNION
                     SELECT part ->> 'name' FROM jsonb_array_elements(spec -> 'key') AS part
+                    UNION
+                    SELECT spec ->> 'rights_by' WHERE spec ->> 'rights_by' IS NOT NULL
                 ) AS named (name)
                 LEFT JOIN pg_attribute
                     ON attrelid = source.oid AND attname = named.name AND attnum > 0 AND NOT attisdropped
@@ -127,11 +130,12 @@ FUNCTIONS = (
         HAVING spec ->> 'rights_by' IS NOT NULL
     $body$
     """,
-    # The policies that a table of a copy needs; `own` is its name. They are those of the source, or one that asks the
-    # source for the row, with the rights and under the policies of whoever asks. None where the source has no row-level
-    # security.
+    # The policies that a table of a copy needs; `own` is its name, and `origin` that of the source. They are those of
+    # the source, or one that asks the source for the row, with the rights and under the policies of whoever asks. None
+    # where the source has no row-level security.
     """
-    CREATE FUNCTION semantic.policies_v1(relation regclass, own text) RETURNS TABLE (name text, definition text)
+    CREATE FUNCTION semantic.policies_v1(relation regclass, origin text, own text)
+    RETURNS TABLE (name text, kind text, roles oid[], condition text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         WITH copy AS MATERIALIZED (
@@ -141,21 +145,13 @@ FUNCTIONS = (
             JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity
             WHERE relation IN (generation.chunks, generation.receipts)
         )
-        SELECT CAST(polname AS text), format(
-            'AS %s FOR SELECT TO %s USING (%s)', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
-            (
-                SELECT string_agg(
-                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
-                )
-                FROM unnest(polroles) AS role
-            ),
-            pg_get_expr(polqual, polrelid)
-        )
+        SELECT CAST(polname AS text), CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, polroles,
+               pg_get_expr(polqual, polrelid)
         FROM copy
         JOIN pg_policy ON pg_policy.oid = ANY (carried)
         UNION ALL
-        SELECT 'as_source', format(
-            'FOR SELECT USING (EXISTS (SELECT FROM %s AS _source WHERE %s))', copy.source,
+        SELECT 'as_source', 'PERMISSIVE', CAST('{0}' AS oid[]), format(
+            'EXISTS (SELECT FROM %s AS _source WHERE %s)', origin,
             string_agg(
                 format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number
             )
@@ -271,18 +267,23 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What a policy was made as, and is: its comment says the same for as long as nobody alters it.
+    # What a policy was made as, and is: its comment says the same for as long as nobody alters it. Neither the names of
+    # tables and roles nor their numbers are in it, so it outlives a new name and a restore.
     """
-    CREATE FUNCTION semantic.policy_mark_v1(relation regclass, policy name, definition text) RETURNS text
+    CREATE FUNCTION semantic.policy_mark_v1(relation regclass, policy name, kind text, condition text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT 'Made and followed by pg_semantic: ' || md5(concat_ws(
-            '|', definition, polpermissive, polcmd,
-            (SELECT string_agg(CAST(CAST(role AS regrole) AS text), ',' ORDER BY role) FROM unnest(polroles) AS role),
-            replace(pg_get_expr(polqual, polrelid), quote_ident(relname) || '.', 'own.')
+            '|', kind, condition, polpermissive, polcmd,
+            replace(
+                replace(pg_get_expr(polqual, polrelid), quote_ident(relname) || '.', 'own.'),
+                format('FROM %s _source', source), 'FROM source _source'
+            )
         ))
         FROM pg_policy
         JOIN pg_class ON pg_class.oid = polrelid
+        JOIN semantic.generation ON polrelid IN (generation.chunks, generation.receipts)
+        JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE polrelid = relation AND polname = policy
     $body$
     """,
@@ -297,15 +298,17 @@ FUNCTIONS = (
             AND NOT EXISTS (
                 SELECT
                 FROM (
-                    SELECT polname, oid FROM pg_policy
+                    SELECT polname, polroles, oid FROM pg_policy
                     WHERE polrelid = own.oid AND (
                         polpermissive
                         OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
                     )
                 ) AS policy
-                FULL JOIN semantic.policies_v1(relation, 'own') AS wanted ON wanted.name = policy.polname
-                WHERE obj_description(policy.oid, 'pg_policy')
-                    IS DISTINCT FROM semantic.policy_mark_v1(relation, CAST(wanted.name AS name), wanted.definition)
+                FULL JOIN semantic.policies_v1(relation, 'source', 'own') AS wanted ON wanted.name = policy.polname
+                WHERE obj_description(policy.oid, 'pg_policy') IS DISTINCT FROM semantic.policy_mark_v1(
+                        relation, CAST(wanted.name AS name), wanted.kind, wanted.condition
+                    )
+                    OR NOT (policy.polroles @> wanted.roles AND policy.polroles <@ wanted.roles)
                     OR wanted.name IS NULL OR policy.oid IS NULL
             )
         ), true)
@@ -325,7 +328,9 @@ FUNCTIONS = (
         wanted record;
         shown record;
     BEGIN
-        SELECT source.relrowsecurity, source.relforcerowsecurity, quote_ident(own.relname) AS own INTO wanted
+        SELECT source.relrowsecurity, source.relforcerowsecurity, CAST(semantic_index.source AS text) AS origin,
+               quote_ident(own.relname) AS own
+        INTO wanted
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         JOIN pg_class AS source ON source.oid = semantic_index.source
@@ -341,20 +346,28 @@ FUNCTIONS = (
             WHERE polrelid = relation
               AND (
                   polpermissive OR starts_with(obj_description(oid, 'pg_policy'), 'Made and followed by pg_semantic')
-                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'own'))
+                  OR polname IN (SELECT name FROM semantic.policies_v1(relation, 'source', 'own'))
               )
         LOOP
             EXECUTE format('DROP POLICY %I ON %s', shown.polname, relation);
         END LOOP;
         FOR shown IN
-            SELECT made.name, made.definition, plain.definition AS marked
-            FROM semantic.policies_v1(relation, wanted.own) AS made
-            JOIN semantic.policies_v1(relation, 'own') AS plain USING (name)
+            SELECT made.name, made.kind, made.condition, plain.condition AS marked, (
+                SELECT string_agg(
+                    CASE role WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(role AS regrole) AS text) END, ', ' ORDER BY role
+                )
+                FROM unnest(made.roles) AS role
+            ) AS roles
+            FROM semantic.policies_v1(relation, wanted.origin, wanted.own) AS made
+            JOIN semantic.policies_v1(relation, 'source', 'own') AS plain USING (name)
         LOOP
-            EXECUTE format('CREATE POLICY %I ON %s %s', shown.name, relation, shown.definition);
+            EXECUTE format(
+                'CREATE POLICY %I ON %s AS %s FOR SELECT TO %s USING (%s)',
+                shown.name, relation, shown.kind, shown.roles, shown.condition
+            );
             EXECUTE format(
                 'COMMENT ON POLICY %I ON %s IS %L', shown.name, relation,
-                semantic.policy_mark_v1(relation, CAST(shown.name AS name), shown.marked)
+                semantic.policy_mark_v1(relation, CAST(shown.name AS name), shown.kind, shown.marked)
             );
         END LOOP;
     END
@@ -362,7 +375,8 @@ FUNCTIONS = (
     """,
     # What has to be run so that the parts of an index can be used by those who can use its source, and by nobody else:
     # what closes comes first, then policies, then what opens. Nothing when all is as it should be. Parts belong to the
-    # owner of the source, but for the function that triggers call: it needs the rights to append marks.
+    # owner of the source, but for the function that triggers call: it needs the rights to append marks. They stay with
+    # who created them if that role, or the one that asks, may not give them to the owner.
     """
     CREATE FUNCTION semantic.due_rights_v1(known_index integer) RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -414,6 +428,9 @@ FUNCTIONS = (
             WHERE owner <> relowner AND privilege IS NOT NULL AND (
                 has_schema_privilege(relowner, place, 'CREATE')
                 OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            ) AND pg_has_role(current_user, owner, 'USAGE') AND pg_has_role(
+                current_user, relowner,
+                CASE WHEN CAST(current_setting('server_version_num') AS integer) < 160000 THEN 'MEMBER' ELSE 'SET' END
             )
             UNION ALL
             SELECT 2, 'close', name, format(
@@ -438,9 +455,12 @@ FUNCTIONS = (
         SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
     $body$
     """,
-    # Runs what is due, or what closes alone, and says who can read the index by now.
+    # Runs what is due, of some parts, or what closes alone, and says who can read the index by now. A step that made
+    # parts brings these up to date, and leaves others to a worker: it waits for no search with the source locked.
     """
-    CREATE FUNCTION semantic.follow_rights_v1(known_index integer, only_close boolean DEFAULT false) RETURNS SETOF text
+    CREATE FUNCTION semantic.follow_rights_v1(
+        known_index integer, only_close boolean DEFAULT false, only_objects text[] DEFAULT NULL
+    ) RETURNS SETOF text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -449,7 +469,9 @@ FUNCTIONS = (
     BEGIN
         PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is of our own choosing
         FOR due IN
-            SELECT * FROM semantic.due_rights_v1(known_index) AS every WHERE every.step = 'close' OR NOT only_close
+            SELECT * FROM semantic.due_rights_v1(known_index) AS every
+            WHERE (every.step = 'close' OR NOT only_close)
+              AND (every.object = ANY (only_objects) OR only_objects IS NULL)
         LOOP
             EXECUTE due.statement;
             said := said OR due.step IN ('secure', 'open') OR due.object NOT LIKE '%(%';
@@ -520,7 +542,11 @@ FUNCTIONS = (
                 'CREATE VIEW semantic.%I WITH (security_invoker) AS SELECT * FROM %s', shown.name, shown.relation
             );
         END LOOP;
-        PERFORM semantic.follow_rights_v1(index_id) FROM semantic.generation WHERE id = generation_id;
+        PERFORM semantic.follow_rights_v1(index_id, false, ARRAY(
+            SELECT part.name FROM semantic.parts_v1(index_id) AS part WHERE part.generation_id = generation.id
+        ))
+        FROM semantic.generation
+        WHERE id = expose_v1.generation_id;
     END
     $body$
     """,
@@ -1127,7 +1153,10 @@ FUNCTIONS = (
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
             WHERE pg_class.oid = index_source
         );
-        PERFORM semantic.follow_rights_v1(known_index);
+        PERFORM semantic.follow_rights_v1(
+            known_index, false,
+            ARRAY(SELECT part.name FROM semantic.parts_v1(known_index) AS part WHERE part.kind = 'FUNCTION')
+        );
         INSERT INTO semantic.mark (generation_id)
         SELECT DISTINCT generation.id
         FROM semantic.generation

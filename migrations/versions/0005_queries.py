@@ -660,7 +660,10 @@ SEARCH = (
             'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
             'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
         );
-        PERFORM semantic.follow_rights_v1(known_index);
+        PERFORM semantic.follow_rights_v1(
+            known_index, false,
+            ARRAY(SELECT part.name FROM semantic.parts_v1(known_index) AS part WHERE part.kind = 'FUNCTION')
+        );
     END
     $body$
     """,

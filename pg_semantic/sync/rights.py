@@ -24,13 +24,14 @@ class Rights:
     """The rights to one semantic index, or to our own schema.
 
     ``statements`` are those that were run, or that are to be run. ``said`` is a sentence about who can read the index,
-    and ``trouble`` what kept the statements from being run.
+    and ``trouble`` what kept the statements from being run: if ``is_busy``, a table that others use, so try again soon.
     """
 
     index: str
     statements: tuple[str, ...] = ()
     said: str | None = None
     trouble: str | None = None
+    is_busy: bool = False
 
 
 def due(engine: sa.Engine) -> list[Rights]:
@@ -82,7 +83,8 @@ def _follow(engine: sa.Engine, number: int, name: str, *, leave: bool) -> Rights
             statements = tuple(connection.scalars(sql.statement("rights", "follow"), {"index": number}))
             found = Rights(name, statements, said=_said(connection, number))
     except exc.DBAPIError as error:
-        found = Rights(name, _closed(engine, number), trouble=_trouble(error))
+        is_busy = transaction.is_busy(error)
+        found = Rights(name, _closed(engine, number), trouble=_trouble(error), is_busy=is_busy)
     fields = {"event": "rights_followed", "index": name, "statements": list(found.statements)}
     if found.trouble:
         log.warning("%s: rights were not brought up to date: %s", name, found.trouble, extra=fields)

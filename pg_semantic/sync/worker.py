@@ -32,6 +32,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _BEAT_SECONDS = 20.0
 _RIGHTS_SECONDS = 60.0
+_SOON_SECONDS = 1.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
@@ -49,6 +50,7 @@ class Worker:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
+        self._rights_pause, self._busy_tries = _RIGHTS_SECONDS, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
         self._roster = Roster(engine, settings, load=load)
         self._in_hand = InHand(engine, settings)
@@ -108,7 +110,7 @@ class Worker:
         builder = Builder(self._engine, self._settings)
         self._unbuilt = builder.failed
         with self._signed_in(), ThreadPoolExecutor(3) as threads:
-            beside = [threads.submit(self._beat, done), threads.submit(self._follow_rights, done)]
+            beside = [threads.submit(self._beat, done), threads.submit(self._keep_rights, done)]
             if not once:
                 beside.append(threads.submit(self._answers.run, done))
             try:
@@ -152,10 +154,17 @@ class Worker:
                 self._in_hand.reap()
                 jobqueue.sweep(self._engine)
 
-    def _follow_rights(self, done: threading.Event) -> None:
-        while not done.wait(_RIGHTS_SECONDS):
+    def _keep_rights(self, done: threading.Event) -> None:
+        while not done.wait(self._rights_pause):
             with transaction.unless_busy():
-                rights.follow(self._engine, leave=True, stopped=done.is_set)
+                self._follow_rights(done.is_set)
+
+    def _follow_rights(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Brings rights up to date. While a table is in use, its readers may be shut out: so tries again soon."""
+        is_busy = any(one.is_busy for one in rights.follow(self._engine, leave=True, stopped=stopped))
+        self._busy_tries = self._busy_tries + 1 if is_busy else 0
+        pause = _SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6) if is_busy else _RIGHTS_SECONDS
+        self._rights_pause = min(pause, _RIGHTS_SECONDS)
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
@@ -165,7 +174,7 @@ class Worker:
             who = {"host": socket.gethostname(), "pid": os.getpid()}
             self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
         with transaction.unless_busy():
-            rights.follow(self._engine, leave=True)
+            self._follow_rights()
         self._in_hand.give_back_all()  # of before the database was lost
         self._in_hand.reap()
         try:

@@ -1,5 +1,6 @@
 """Steps of a copy's life beside writers, workers and readers: in one order of locks, and with nothing left behind."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from pg_semantic import ddl, encoders, errors, generations, jobqueue
 from pg_semantic.generations import lifecycle
 from pg_semantic.settings import Settings
+from pg_semantic.sync import rights
 from pg_semantic.sync.roster import Roster
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, fill, pid
 from tests.db.library import execute, generation_of, rows, sync, wait_for_locks
@@ -64,6 +66,31 @@ def test_a_writer_that_has_the_table_is_waited_for_before_anything_else(
             writer.execute(sa.text("DELETE FROM article WHERE id = 1"))  # goes on to chunks and receipts
         taken.result()
     assert rows(synced, "SELECT count(*) FROM article") == [(4,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE article ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON article USING (id > 2)",
+        "ALTER TABLE article OWNER TO pg_database_owner",
+    ],
+)
+@pytest.mark.parametrize("step", ["begin", "hang"])
+def test_rights_that_a_table_in_use_is_due_are_left_to_a_worker(synced: sa.Engine, change: str, step: str) -> None:
+    execute(synced, change)
+    live = generation_of(synced).spec
+    target = dataclasses.replace(live, encoder=OTHER)
+    with synced.begin() as search, synced.begin() as migration:
+        search.execute(sa.text("SELECT count(*) FROM article_semantic, article_semantic_receipt"))
+        migration.execute(sa.text("SET LOCAL lock_timeout = '3s'"))
+        for statement in ddl.begin(target, live) if step == "begin" else ddl.hang(live):
+            migration.execute(statement)
+    if step == "begin":
+        secured = "SELECT semantic.is_secured_v1(chunks), semantic.is_secured_v1(receipts) FROM semantic.generation"
+        assert rows(synced, f"{secured} WHERE role = 'next'") == [(True, True)]
+    assert rights.due(synced)[0].statements != ()
+    assert [one.trouble for one in rights.follow(synced)] == [None]
+    assert rights.due(synced)[0].statements == ()
 
 
 def test_jobs_that_a_worker_is_making_as_a_copy_is_dropped_do_not_stay(synced: sa.Engine) -> None:

@@ -267,6 +267,18 @@ def test_policies_of_every_kind_and_for_some_roles_are_carried_and_followed(note
     assert seen(notes, "Ada") == seen(notes, "Ada", "note") == set()
 
 
+def test_a_role_that_cannot_read_the_carried_column_cannot_read_it_in_the_index(notes: sa.Engine) -> None:
+    role = role_of(notes)
+    allowed = (
+        f"SELECT has_any_column_privilege('{role}', part, 'SELECT') FROM semantic.generation, "
+        "unnest(ARRAY[chunks, receipts, to_regclass('semantic.chunks_' || id)]) AS part"
+    )
+    for columns, reads in (("id, body", False), ("id, tenant, body", True)):
+        execute(notes, f"REVOKE ALL ON note FROM {role}; GRANT SELECT ({columns}) ON note TO {role}")
+        rights.follow(notes)
+        assert rows(notes, allowed) == [(reads,)] * 3, columns
+
+
 def test_an_index_that_is_declared_is_the_one_that_a_migration_creates() -> None:
     spec = Note.semantic.spec
     written = arguments.written(spec)

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from pg_semantic import database
+from pg_semantic import database, inspection
 from pg_semantic.alembic_plugin import operations
 from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import rights, worker
 from pg_semantic.sync.worker import Worker
 from tests.conftest import copy_of
@@ -149,6 +150,52 @@ def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(art
         assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
 
 
+def test_a_worker_opens_what_it_closed_soon_after_the_table_is_free(articles: sa.Engine, reader: str) -> None:
+    execute(articles, f"GRANT SELECT ON article TO {reader}")
+    sync(articles)
+    execute(articles, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; CREATE POLICY odd ON article USING (id % 2 = 1)")
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            with articles.connect() as busy:
+                busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
+                done = threads.submit(Worker(articles, Settings()).run, stop)
+                while may(articles, reader, CHUNKS):
+                    assert not done.done()
+            free = time.monotonic()
+            while not may(articles, reader, CHUNKS):
+                assert time.monotonic() - free < 15, "it waits for the next minute"
+        finally:
+            stop.set()
+
+
+@pytest.mark.parametrize("policy", ["odd", "carried"])
+def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: sa.Engine, policy: str) -> None:
+    role = "reader_" + str(engine.url.database)[-8:]
+    by = "id" if policy == "carried" else None
+    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, body text NOT NULL); CREATE SCHEMA other")
+    with engine.connect() as connection:
+        spec = inspection.describe(
+            connection, "note", columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=by
+        )
+    inspection.create(engine, spec)
+    execute(engine, f"CREATE ROLE {role}; GRANT SELECT ON note TO {role}; ALTER TABLE note ENABLE ROW LEVEL SECURITY")
+    execute(engine, f"CREATE POLICY odd ON note TO {role} USING (id % 2 = 1)")
+    assert [one.trouble for one in rights.follow(engine)] == [None]
+    for change in (
+        "ALTER TABLE note RENAME TO page",
+        f"ALTER ROLE {role} RENAME TO z{role}",
+        "ALTER TABLE page SET SCHEMA other",
+    ):
+        execute(engine, change)
+        assert due(engine) == [], change
+    [(kind,)] = rows(engine, "SELECT semantic.rights_kind_v1(id) FROM semantic.generation")
+    assert kind == ("local" if policy == "carried" else "source")
+    execute(engine, f"CREATE ROLE {role}; ALTER POLICY odd ON other.page TO {role}")
+    assert any("SELECT semantic.secure_v1" in one for one in due(engine)) == (policy == "carried")
+    execute(engine, f"DROP OWNED BY {role}, z{role} CASCADE; DROP ROLE {role}, z{role}")
+
+
 def test_trouble_with_one_index_leaves_others_alone(articles: sa.Engine, reader: str, dsn: str) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, body text)")
     shell.ok("index", "create", "note", "--columns", "body", "--encoder", "hashed:32", dsn=dsn)
@@ -199,6 +246,38 @@ def test_the_owner_of_a_table_follows_although_a_superuser_created_the_index(eng
     execute(engine, f"DROP OWNED BY {owner}, {reader} CASCADE; DROP ROLE {owner}, {reader}")
 
 
+@pytest.mark.parametrize(
+    ("membership", "gets"), [(None, None), ("", "owner"), (" WITH INHERIT TRUE, SET FALSE", "creator")]
+)
+def test_a_creator_gives_an_index_to_the_owner_of_the_table_or_keeps_it_or_is_told_what_to_run(
+    engine: sa.Engine, dsn: str, membership: str | None, gets: str | None
+) -> None:
+    owner, creator, reader = (f"{kind}_{str(engine.url.database)[-8:]}" for kind in ("owner", "creator", "reader"))
+    execute(engine, f"CREATE ROLE {owner} LOGIN; CREATE ROLE {creator} LOGIN; CREATE ROLE {reader}")
+    execute(engine, f"CREATE TABLE note (id integer PRIMARY KEY, body text); ALTER TABLE note OWNER TO {owner}")
+    for schema in ("public", "semantic"):
+        execute(engine, f"GRANT ALL ON SCHEMA {schema} TO {owner}, {creator}")
+        for kind in ("TABLES", "SEQUENCES", "ROUTINES"):
+            execute(engine, f"GRANT ALL ON ALL {kind} IN SCHEMA {schema} TO {creator}")
+    execute(engine, f"GRANT SELECT ON note TO {reader}")
+    if membership is not None:
+        execute(engine, f"GRANT {owner} TO {creator}{membership}")
+    limited = sa.make_url(dsn).set(username=creator).render_as_string(hide_password=False)
+    done = shell.run("index", "create", "note", "--columns", "body", "--encoder", "hashed:32", dsn=limited)
+    assert (done.returncode == 0) == (gets is not None), done.stderr
+    if gets is None:
+        assert f"GRANT {owner} TO {creator}" in done.stderr
+    else:
+        [(kept,)] = rows(engine, "SELECT CAST(relowner::regrole AS text) FROM pg_class WHERE relname = 'note_semantic'")
+        assert kept.startswith(gets)
+        assert may(engine, owner, "note_semantic", "DELETE")
+        assert may(engine, reader, "note_semantic")
+        as_owner = sa.create_engine(engine.url.set(username=owner))
+        assert [one.trouble for one in rights.follow(as_owner)] == [None]
+        as_owner.dispose()
+    execute(engine, f"DROP OWNED BY {owner}, {creator}, {reader} CASCADE; DROP ROLE {owner}, {creator}, {reader}")
+
+
 def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
     articles: sa.Engine, reader: str, server: sa.URL, tmp_path: Path
 ) -> None:
@@ -214,6 +293,7 @@ def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
             connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
             assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
         assert may(there, reader, CHUNKS, "DELETE")
+        assert not any("SELECT semantic.secure_v1" in one for one in due(there))
         rights.follow(there)
         rights.close_schema(there)
         assert due(there) == []
