@@ -72,10 +72,10 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.bm25_weights_v1(
         lexemes tsvector, average_length double precision, k1 double precision, b double precision
     ) RETURNS $vector.sparsevec
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, $vector, pg_temp
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT ('{' || coalesce(string_agg(place || ':' || weight, ',' ORDER BY place), '') || '}/1000000000')
-            ::sparsevec
+            ::$vector.sparsevec
         FROM (
             SELECT
                 semantic.place_v1(lexeme) AS place,
@@ -112,6 +112,30 @@ FUNCTIONS = (
         JOIN pg_namespace ON pg_namespace.oid = oprnamespace
         WHERE conrelid = source AND contype = 'p'
             AND spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
+    )
+    """,
+    # The operators <, <=, =, >= and > of each key column, in key order, where a statement names their schema; NULL
+    # where they are in pg_catalog.
+    """
+    CREATE FUNCTION semantic.key_operators_v1(source regclass, spec jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT jsonb_agg(own.operators ORDER BY part.number)
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN LATERAL (
+            SELECT jsonb_agg(format('OPERATOR(%I.%s)', nspname, oprname) ORDER BY amopstrategy) AS operators
+            FROM pg_constraint
+            JOIN pg_index ON indexrelid = conindid
+            CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS one (number, class)
+            JOIN pg_attribute ON attrelid = conrelid AND attnum = one.number AND attname = part.value ->> 'name'
+            JOIN pg_opclass ON pg_opclass.oid = one.class
+            JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+                AND amopstrategy BETWEEN 1 AND 5
+            JOIN pg_operator ON pg_operator.oid = amopopr
+            JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+            WHERE conrelid = source AND contype = 'p'
+            HAVING bool_or(nspname <> 'pg_catalog')
+        ) AS own ON true
     )
     """,
     # How many rows there are, and how many have each of these lexemes. A role that row-level security keeps from some
@@ -167,7 +191,7 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.bm25_query_v1(index_receipts regclass, config regconfig, query text, match text)
     RETURNS TABLE (matching tsquery, weights $vector.sparsevec)
     LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
-    SET search_path = pg_catalog, $vector, pg_temp SET client_min_messages = 'error'
+    SET search_path = pg_catalog, pg_temp SET client_min_messages = 'error'
     AS $body$
         WITH terms AS MATERIALIZED (
             SELECT lexeme, positions FROM unnest(to_tsvector(config, query))
@@ -195,7 +219,7 @@ FUNCTIONS = (
                 FROM (
                     SELECT semantic.place_v1(lexeme) AS place, sum(weight)::real AS weight FROM rarest GROUP BY place
                 ) AS placed
-            )::sparsevec
+            )::$vector.sparsevec
         FROM (
             SELECT coalesce(
                 string_agg(
@@ -241,7 +265,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(GUARD)
     op.execute(
-        "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.equal_v1, semantic.bm25_weights_v1, "
-        "semantic.place_v1, semantic.lexemes_v1"
+        "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.key_operators_v1, semantic.equal_v1, "
+        "semantic.bm25_weights_v1, semantic.place_v1, semantic.lexemes_v1"
     )
     op.execute("DROP TABLE semantic.term, semantic.lexicon")

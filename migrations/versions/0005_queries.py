@@ -264,7 +264,7 @@ FUNCTIONS = (
     """,
     """
     CREATE FUNCTION semantic.embed_v1(generation integer, query text) RETURNS $vector.vector
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, $vector, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         encoder bigint := (SELECT encoder_id FROM semantic.generation WHERE id = embed_v1.generation);

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from pg_semantic import inspection
 from pg_semantic.spec import KeyColumn
-from tests.db.library import execute, rows, sync
+from pg_semantic.sync import orphans, paging, transaction, verify
+from tests.db.library import execute, generation_of, rows, sync
 from tests.db.test_sources import BINARY, JOINS, SPEC, own_type
 
 OWN = dataclasses.replace(SPEC, key=(KeyColumn("id", "app.code"),))
@@ -78,3 +79,30 @@ def test_a_foreign_key_is_validated_and_chunks_without_a_row_are_deleted(things:
     execute(things, "ALTER TABLE thing_semantic ADD FOREIGN KEY (id) REFERENCES thing ON DELETE CASCADE NOT VALID")
     execute(things, "SELECT semantic.validate_key_v1(id) FROM semantic.semantic_index")
     assert rows(things, STORED) == [("b",)]
+
+
+def test_a_worker_goes_through_keys_of_several_columns_in_pages(things: sa.Engine) -> None:
+    execute(
+        things, "DROP TABLE thing; CREATE TABLE thing (kind app.code, id app.code, body text, PRIMARY KEY (kind, id))"
+    )
+    execute(
+        things,
+        "INSERT INTO thing SELECT CAST(CAST(i / 3 AS text) AS app.code), CAST(CAST(i % 3 AS text) AS app.code), "
+        "'words ' || i FROM generate_series(0, 8) AS i",
+    )
+    key = (KeyColumn("kind", "app.code"), KeyColumn("id", "app.code"))
+    inspection.create(things, dataclasses.replace(SPEC, key=key))
+    assert sync(things).rows == 9
+    live = generation_of(things, "thing_semantic")
+    assert verify.verify(things, live).clean
+    tables = live.tables
+    with transaction.begin(things) as connection:
+        counts = [
+            connection.scalar(sa.select(sa.func.count()).select_from(tables.source).where(part.of(tables.source_key)))
+            for part in paging.ranges(things, tables.source_key, rows=2)
+        ]
+        assert counts == [2, 2, 2, 2, 1]
+        execute(things, "ALTER TABLE thing_semantic DISABLE TRIGGER ALL; ALTER TABLE thing DISABLE TRIGGER ALL")
+        execute(things, "DELETE FROM thing WHERE body = 'words 4'")
+        gone = orphans.sweep(connection, tables, paging.Range(None, None), rows=5)
+        assert gone == ['["1", "1"]']
