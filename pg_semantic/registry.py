@@ -33,6 +33,7 @@ class Generation:
 
     ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema. ``trouble``
     says in words that the source was dropped (``gone``), or is not the table that has the declared name now.
+    ``operators`` are those of each key column, as in `schema.KeyType`.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Generation:
     gone: bool = False
     partitioned: bool = False
     trouble: str | None = None
+    operators: tuple[tuple[str, ...] | None, ...] = ()
 
     @property
     def qualified_name(self) -> str:
@@ -60,7 +62,7 @@ class Generation:
     @property
     def tables(self) -> Tables:
         """What its rows are read and written by: names that stay with it, whatever its role becomes."""
-        return schema.exposed(self.spec, self.id, partitioned=self.partitioned)
+        return schema.exposed(self.spec, self.id, partitioned=self.partitioned, operators=self.operators)
 
     @property
     def stored(self) -> Tables:
@@ -166,6 +168,7 @@ def _generation(row: sa.Row[Any]) -> Generation:
         gone=row.gone,
         partitioned=bool(row.partitioned),
         trouble=row.trouble,
+        operators=tuple(one and tuple(one) for one in row.operators or ()),
     )
 
 

@@ -5,6 +5,7 @@ vector index is the exception: it is declared here and built by the worker, once
 """
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +13,9 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
 from sqlalchemy.dialects.postgresql import DOMAIN, TSVECTOR
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import UserDefinedType
 
 from pg_semantic import capture, keys
@@ -26,6 +28,9 @@ Role = Literal["live", "next", "previous"]
 PLACES = 1_000_000_000
 
 _INTEGERS = {"smallint", "integer", "bigint"}
+
+# The operators of a B-tree, by their number.
+_ORDER = (operators.lt, operators.le, operators.eq, operators.ge, operators.gt)
 
 _BLANK = " \t\n\r\f\v"
 
@@ -44,13 +49,26 @@ class KeyType(UserDefinedType[Any]):
     """A key column's Postgres type by its name, for tables that have no mapped class.
 
     A statement gives a value as its text, so that any type will do, and a date that Python has no value for; integers
-    stay integers.
+    stay integers. ``operators`` are <, <=, =, >= and > as a statement writes them, where they are not in `pg_catalog`.
     """
 
     cache_ok = True
 
-    def __init__(self, name: str) -> None:
+    class Comparator(UserDefinedType.Comparator[Any]):
+        """Compares by the operators that the type brings."""
+
+        def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> sa.ColumnElement[Any]:  # noqa: ANN401
+            """An expression with the operator."""
+            kind: Any = self.type
+            if kind.operators is not None and op in _ORDER:
+                op = operators.custom_op(kind.operators[_ORDER.index(op)], is_comparison=True, return_type=sa.Boolean())
+            return super().operate(op, *other, **kwargs)
+
+    comparator_factory = Comparator
+
+    def __init__(self, name: str, operators: tuple[str, ...] | None = None) -> None:
         self.name = name
+        self.operators = operators
 
     def get_col_spec(self, **_: object) -> str:
         """The type's name; `spec.KeyColumn` has let only names through."""
@@ -125,13 +143,19 @@ def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live
 
 
 @functools.lru_cache(maxsize=256)
-def exposed(spec: IndexSpec, generation: int, *, partitioned: bool = False) -> Tables:
+def exposed(
+    spec: IndexSpec,
+    generation: int,
+    *,
+    partitioned: bool = False,
+    operators: tuple[tuple[str, ...] | None, ...] = (),
+) -> Tables:
     """The views of a generation, whose names stay with it when its role changes; always the same ones.
 
     SQLAlchemy finds a compiled statement again by the very tables in it. Unless it is ``partitioned``, the source is
-    read without the tables that inherit from it.
+    read without the tables that inherit from it. ``operators`` are those of each key column, as in `KeyType`.
     """
-    source = _source(spec, sa.Table if partitioned else _Only)
+    source = _source(spec, sa.Table if partitioned else _Only, operators)
     for column in _carried_column(spec):
         if column.name not in source.c:
             source.append_column(column)
@@ -226,8 +250,9 @@ def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
     return kind(spec.encoder.dimensions)
 
 
-def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table) -> sa.Table:
-    key = [sa.Column(column.name, KeyType(column.type), primary_key=True) for column in spec.key]
+def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table, own: tuple[tuple[str, ...] | None, ...] = ()) -> sa.Table:
+    types = itertools.starmap(KeyType, zip((one.type for one in spec.key), own or [None] * len(spec.key), strict=True))
+    key = [sa.Column(column.name, type_, primary_key=True) for column, type_ in zip(spec.key, types, strict=True)]
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
     return kind(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)

@@ -72,10 +72,10 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.bm25_weights_v1(
         lexemes tsvector, average_length double precision, k1 double precision, b double precision
     ) RETURNS $vector.sparsevec
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, $vector, pg_temp
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT ('{' || coalesce(string_agg(place || ':' || weight, ',' ORDER BY place), '') || '}/1000000000')
-            ::sparsevec
+            ::$vector.sparsevec
         FROM (
             SELECT
                 semantic.place_v1(lexeme) AS place,
@@ -93,6 +93,51 @@ FUNCTIONS = (
         ) AS weighed
     $body$
     """,
+    # The condition that two rows have the same key, by the operators of the primary key, wherever these are.
+    """
+    CREATE FUNCTION semantic.equal_v1(source regclass, spec jsonb, one text, other text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT string_agg(
+            format('%1$s%2$I OPERATOR(%3$I.%4$s) %5$s%2$I', one, attname, nspname, oprname, other), ' AND '
+        )
+        FROM pg_constraint
+        JOIN pg_index ON indexrelid = conindid
+        CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS part (number, class)
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
+        JOIN pg_opclass ON pg_opclass.oid = part.class
+        JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+            AND amopstrategy = 3
+        JOIN pg_operator ON pg_operator.oid = amopopr
+        JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+        WHERE conrelid = source AND contype = 'p'
+            AND spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
+    )
+    """,
+    # The operators <, <=, =, >= and > of each key column, in key order, where a statement names their schema; NULL
+    # where they are in pg_catalog.
+    """
+    CREATE FUNCTION semantic.key_operators_v1(source regclass, spec jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (
+        SELECT jsonb_agg(own.operators ORDER BY part.number)
+        FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
+        LEFT JOIN LATERAL (
+            SELECT jsonb_agg(format('OPERATOR(%I.%s)', nspname, oprname) ORDER BY amopstrategy) AS operators
+            FROM pg_constraint
+            JOIN pg_index ON indexrelid = conindid
+            CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS one (number, class)
+            JOIN pg_attribute ON attrelid = conrelid AND attnum = one.number AND attname = part.value ->> 'name'
+            JOIN pg_opclass ON pg_opclass.oid = one.class
+            JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+                AND amopstrategy BETWEEN 1 AND 5
+            JOIN pg_operator ON pg_operator.oid = amopopr
+            JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+            WHERE conrelid = source AND contype = 'p'
+            HAVING bool_or(nspname <> 'pg_catalog')
+        ) AS own ON true
+    )
+    """,
     # How many rows there are, and how many have each of these lexemes. A role that row-level security keeps from some
     # rows learns nothing of those: it counts in the first 300 rows that it can see.
     """
@@ -107,7 +152,7 @@ FUNCTIONS = (
         SELECT generation.id, row_security_active(source) AS restricted, CAST(source AS text) AS source, (
             SELECT string_agg(quote_ident(part.value ->> 'name'), ', ' ORDER BY part.number)
             FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
-        ) AS key
+        ) AS key, semantic.equal_v1(source, spec, 'visible.', 'own.') AS same_key
         INTO known
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -116,9 +161,9 @@ FUNCTIONS = (
             RETURN QUERY EXECUTE format(
                 $sql$
                     WITH seen AS MATERIALIZED (
-                        SELECT tsvector_to_array(lexemes) AS lexemes
+                        SELECT tsvector_to_array(own.lexemes) AS lexemes
                         FROM (SELECT %1$s FROM %2$s ORDER BY %1$s LIMIT 300) AS visible
-                        JOIN %3$s USING (%1$s)
+                        JOIN %3$s AS own ON %4$s
                     )
                     SELECT wanted.lexeme, CAST(greatest(count(found.lexeme), 1) AS double precision),
                            (SELECT CAST(greatest(count(*), 1) AS double precision) FROM seen)
@@ -127,7 +172,7 @@ FUNCTIONS = (
                         ON found.lexeme COLLATE "C" = wanted.lexeme COLLATE "C"
                     GROUP BY wanted.lexeme
                 $sql$,
-                known.key, known.source, index_receipts
+                known.key, known.source, index_receipts, known.same_key
             ) USING asked;
         ELSE
             RETURN QUERY
@@ -146,7 +191,7 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.bm25_query_v1(index_receipts regclass, config regconfig, query text, match text)
     RETURNS TABLE (matching tsquery, weights $vector.sparsevec)
     LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
-    SET search_path = pg_catalog, $vector, pg_temp SET client_min_messages = 'error'
+    SET search_path = pg_catalog, pg_temp SET client_min_messages = 'error'
     AS $body$
         WITH terms AS MATERIALIZED (
             SELECT lexeme, positions FROM unnest(to_tsvector(config, query))
@@ -174,7 +219,7 @@ FUNCTIONS = (
                 FROM (
                     SELECT semantic.place_v1(lexeme) AS place, sum(weight)::real AS weight FROM rarest GROUP BY place
                 ) AS placed
-            )::sparsevec
+            )::$vector.sparsevec
         FROM (
             SELECT coalesce(
                 string_agg(
@@ -220,7 +265,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(GUARD)
     op.execute(
-        "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.bm25_weights_v1, semantic.place_v1, "
-        "semantic.lexemes_v1"
+        "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.key_operators_v1, semantic.equal_v1, "
+        "semantic.bm25_weights_v1, semantic.place_v1, semantic.lexemes_v1"
     )
     op.execute("DROP TABLE semantic.term, semantic.lexicon")

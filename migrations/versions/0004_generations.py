@@ -178,16 +178,12 @@ FUNCTIONS = (
     DECLARE
         statement text := (
             SELECT format(
-                'SELECT jsonb_build_object(%1$L, to_jsonb(_source.%1$I)) FROM %2$s AS _source WHERE (%3$s) = (%4$s)',
-                spec ->> 'rights_by', semantic_index.source,
-                string_agg(format('_source.%I', part.value ->> 'name'), ', ' ORDER BY part.number),
-                string_agg(format('($1).%I', part.value ->> 'name'), ', ' ORDER BY part.number)
+                'SELECT jsonb_build_object(%1$L, to_jsonb(_source.%1$I)) FROM %2$s AS _source WHERE %3$s',
+                spec ->> 'rights_by', source, semantic.equal_v1(source, spec, '_source.', '($1).')
             )
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-            CROSS JOIN jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
             WHERE TG_RELID IN (generation.chunks, generation.receipts)
-            GROUP BY spec, semantic_index.source
         );
         carried jsonb;
     BEGIN
@@ -1476,10 +1472,8 @@ FUNCTIONS = (
         held record;
     BEGIN
         FOR held IN
-            SELECT part.relation, (
-                       SELECT string_agg(format('held.%1$I = source.%1$I', value ->> 'name'), ' AND ')
-                       FROM jsonb_array_elements(generation.spec -> 'key')
-                   ) AS same_key
+            SELECT part.relation,
+                   semantic.equal_v1(semantic_index.source, generation.spec, 'held.', 'source.') AS same_key
             FROM semantic.semantic_index
             JOIN semantic.generation ON generation.index_id = semantic_index.id
             CROSS JOIN LATERAL (VALUES (generation.chunks), (generation.receipts)) AS part (relation)

@@ -264,7 +264,7 @@ FUNCTIONS = (
     """,
     """
     CREATE FUNCTION semantic.embed_v1(generation integer, query text) RETURNS $vector.vector
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, $vector, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         encoder bigint := (SELECT encoder_id FROM semantic.generation WHERE id = embed_v1.generation);
@@ -318,27 +318,6 @@ SEARCH = (
     RETURN (
         SELECT string_agg(concat(alias, quote_ident(part.value ->> 'name')), ', ' ORDER BY number)
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
-    )
-    """,
-    # The condition that two rows have the same key, by the operators of the primary key, wherever these are.
-    """
-    CREATE FUNCTION semantic.equal_v1(source regclass, spec jsonb, one text, other text) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    RETURN (
-        SELECT string_agg(
-            format('%1$s%2$I OPERATOR(%3$I.%4$s) %5$s%2$I', one, attname, nspname, oprname, other), ' AND '
-        )
-        FROM pg_constraint
-        JOIN pg_index ON indexrelid = conindid
-        CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS part (number, class)
-        JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
-        JOIN pg_opclass ON pg_opclass.oid = part.class
-        JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
-            AND amopstrategy = 3
-        JOIN pg_operator ON pg_operator.oid = amopopr
-        JOIN pg_namespace ON pg_namespace.oid = oprnamespace
-        WHERE conrelid = source AND contype = 'p'
-            AND spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
     )
     """,
     # The keys that a search is for, of parameters 5 and on: a table called given. Keys that are arrays or
@@ -715,10 +694,8 @@ SEARCH = (
         link record;
     BEGIN
         FOR link IN
-            SELECT CAST(conrelid AS regclass) AS relation, conname, source, (
-                SELECT string_agg(format('own.%1$I = there.%1$I', key.value ->> 'name'), ' AND ')
-                FROM jsonb_array_elements(spec -> 'key') AS key (value)
-            ) AS same_key
+            SELECT CAST(conrelid AS regclass) AS relation, conname, source,
+                   semantic.equal_v1(source, spec, 'own.', 'there.') AS same_key
             FROM semantic.semantic_index
             JOIN semantic.generation ON generation.index_id = semantic_index.id
             JOIN pg_constraint ON contype = 'f' AND conparentid = 0 AND confrelid = semantic_index.source
@@ -975,7 +952,7 @@ def downgrade() -> None:
         "semantic.validate_key_v1, semantic.link_key_v1, semantic.unlink_key_v1, "
         " semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
-        "semantic.given_keys_v1, semantic.equal_v1, "
+        "semantic.given_keys_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
         "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, "
         "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "

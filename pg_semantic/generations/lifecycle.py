@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.schema import CreateTable
 
 from pg_semantic import database, ddl, errors, jobqueue, registry, sql
 from pg_semantic.generations.coverage import coverage
@@ -61,7 +62,6 @@ def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     with _step(engine) as connection:
         database.require_installed(connection)
-        database.require_pgvector_found(connection)
         same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(
@@ -69,8 +69,18 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation
                 f"(`pg-semantic generation drop {live.qualified_name} next`)."
             )
         for statement in ddl.begin(target, live.spec):
-            connection.execute(statement)
+            _execute(connection, statement)
         return _of_role(connection, live, "next")
+
+
+def _execute(connection: sa.Connection, statement: sa.Executable) -> None:
+    """Runs a statement; only one that creates a table finds the types of pgvector, and what else is in its schema."""
+    if not isinstance(statement, CreateTable):
+        connection.execute(statement)
+        return
+    connection.execute(sql.statement("registry", "find_pgvector"))
+    connection.execute(statement)
+    connection.execute(sql.statement("registry", "own_transaction"), {"local": True})
 
 
 def switch(

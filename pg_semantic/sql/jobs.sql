@@ -52,9 +52,10 @@ SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NU
 
 -- name: ready
 -- Of these generations, which have jobs to claim or marks to fold, of which priority. Two probes of an index for each: an
--- ordered LIMIT is one whatever the planner believes, where for EXISTS it may read a long queue for want of a match.
+-- ordered LIMIT is one whatever the planner believes, where for EXISTS it may read a long queue for want of a match. It runs
+-- with the search path of the role, so it names the schema of the function.
 SELECT generation.id, kind.priority
-FROM unnest(CAST(:generations AS integer[])) AS generation (id)
+FROM pg_catalog.unnest(CAST(:generations AS integer[])) AS generation (id)
 CROSS JOIN (VALUES (CAST(0 AS smallint)), (CAST(1 AS smallint))) AS kind (priority)
 WHERE (
     SELECT available_at <= now()

@@ -15,29 +15,32 @@ WHERE extname = 'vector' AND extnamespace <> ALL (
 
 -- name: own_session
 -- What a session of ours is set to, as far as the server has such settings.
-SELECT set_config(name, value, false)
+SELECT pg_catalog.set_config(name, value, false)
 FROM (VALUES ('default_transaction_read_only', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
              ('standard_conforming_strings', 'on'), ('escape_string_warning', 'on')) AS ours (name, value)
-WHERE current_setting(name, true) IS NOT NULL
+WHERE pg_catalog.current_setting(name, true) IS NOT NULL
 
 -- name: own_transaction
--- What else a transaction of ours is set to, or a session that is ours alone: functions and operators are the server's,
--- pgvector's, or those of the operator class of a key, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock.
-SELECT set_config('search_path', concat_ws(
-           ', ', 'pg_catalog',
-           (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
-            WHERE extname = 'vector'),
-           (SELECT string_agg(DISTINCT quote_ident(nspname), ', ')
-            FROM semantic.semantic_index
-            JOIN pg_index ON indrelid = source AND indisprimary
-            CROSS JOIN LATERAL unnest(CAST(indclass AS oid[])) AS part (class)
-            JOIN pg_opclass ON pg_opclass.oid = part.class
-            JOIN pg_namespace ON pg_namespace.oid = opcnamespace
-            WHERE nspname <> 'pg_catalog'),
-           'pg_temp'
-       ), :local) AS path,
-       CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
-           THEN set_config('transaction_timeout', '0', :local) END AS timeout
+-- What else a transaction of ours is set to, or a session that is ours alone: functions and operators without a schema
+-- are the server's, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock. This
+-- statement still meets the path of the role, so it names the schema of each function.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', :local) AS path,
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+           THEN pg_catalog.set_config('transaction_timeout', '0', :local) END AS timeout
+
+-- name: pgvector_schema
+-- The schema that pgvector is in, quoted.
+SELECT quote_ident(nspname)
+FROM pg_extension
+JOIN pg_namespace ON pg_namespace.oid = extnamespace
+WHERE extname = 'vector'
+
+-- name: find_pgvector
+-- Has a statement that creates a table find the types of pgvector by their names.
+SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', quote_ident(nspname), 'pg_temp'), true)
+FROM pg_extension
+JOIN pg_namespace ON pg_namespace.oid = extnamespace
+WHERE extname = 'vector'
 
 -- name: revision
 -- The revision that the schema of ours is at.
@@ -52,7 +55,8 @@ SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generat
        semantic_index.name, encoder.fingerprint, semantic_index.id AS index_id,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart,
        source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
-       semantic.source_trouble_v1(semantic_index.id) AS trouble
+       semantic.source_trouble_v1(semantic_index.id) AS trouble,
+       semantic.key_operators_v1(source.oid, generation.spec) AS operators
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
@@ -78,6 +82,7 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
+       NULL AS operators,
        semantic_index.id AS index_id, source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
        CASE WHEN source.oid IS NULL THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept

@@ -1,6 +1,6 @@
 """Indexes that are built once, concurrently, when the bulk of the rows is there: on the vectors and on the lexemes."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -28,12 +28,21 @@ def ensure(connection: sa.Connection, index: sa.Index) -> None:
     if found == "broken":
         connection.execute(DropIndex(index, if_exists=True))
     try:
-        connection.execute(CreateIndex(index, if_not_exists=True))
+        connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
     except exc.DBAPIError as error:
         if database.sqlstate(error) not in _TAKEN:
             raise
     if index.table is not None:
         connection.execute(_Analyze(index.table))
+
+
+def _found_anywhere(connection: sa.Connection, index: sa.Index) -> sa.Index:
+    """The index with the schemas of the operator classes that it names, which are pgvector's."""
+    options: Any = index.dialect_options["postgresql"]
+    if options["ops"]:
+        place = connection.scalar(sql.statement("registry", "pgvector_schema"))
+        options["ops"] = {column: f"{place}.{name.rpartition('.')[2]}" for column, name in options["ops"].items()}
+    return index
 
 
 def has_vectors(connection: sa.Connection, tables: Tables) -> bool:

@@ -32,8 +32,9 @@ def sweep(connection: sa.Connection, tables: Tables, part: Range, *, rows: int) 
     """
     found: set[str] = set()
     for table, key in _stored(tables):
-        gone = sa.select(*key).where(part.of(key), comparison.without_row(tables, key)).distinct().limit(rows)
-        doomed = sa.delete(table).where(sa.tuple_(*key).in_(gone), comparison.without_row(tables, key))
+        missing = comparison.without_row(tables, key)
+        gone = sa.select(*key).where(part.of(key), missing).distinct().limit(rows).subquery("gone")
+        doomed = sa.delete(table).where(*(column == gone.c[column.name] for column in key), missing)
         found.update(connection.scalars(doomed.returning(keys.as_text(key))))
     return sorted(found)
 

@@ -24,11 +24,11 @@ _SETTINGS = {
     "extra_float_digits": "1",  # numbers as text lose nothing
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
-_TIMEOUT = sa.func.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
+_TIMEOUT = sa.func.pg_catalog.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
 _OTHERS = sql.statement("registry", "own_transaction").bindparams(local=True)
 _BEGIN = sa.select(
     _TIMEOUT,
-    *(sa.func.set_config(name, value, True) for name, value in _SETTINGS.items()),  # noqa: FBT003 - local
+    *(sa.func.pg_catalog.set_config(name, value, True) for name, value in _SETTINGS.items()),  # noqa: FBT003 - local
     *_OTHERS.columns(sa.column("path"), sa.column("timeout")).subquery().c,
 )
 

@@ -172,8 +172,8 @@ CREATE OPERATOR CLASS app.code_ops DEFAULT FOR TYPE app.code USING btree AS
 CREATE TABLE thing (id app.code PRIMARY KEY, body text);
 INSERT INTO thing VALUES ('a', 'harbour'), ('b', 'lantern')
 """
-_JOINS = ", COMMUTATOR = OPERATOR(app.=), MERGES"
-_BINARY = ", RECEIVE = app.code_receive, SEND = app.code_send"
+JOINS = ", COMMUTATOR = OPERATOR(app.=), MERGES"
+BINARY = ", RECEIVE = app.code_receive, SEND = app.code_send"
 
 
 def own_type(engine: sa.Engine, *, joins: str, binary: str) -> None:
@@ -184,7 +184,7 @@ def own_type(engine: sa.Engine, *, joins: str, binary: str) -> None:
 
 @pytest.mark.parametrize(
     ("joins", "binary", "lacking"),
-    [("", _BINARY, "an equality that can merge or hash"), (_JOINS, "", r"a binary form \(typsend and typreceive\)")],
+    [("", BINARY, "an equality that can merge or hash"), (JOINS, "", r"a binary form \(typsend and typreceive\)")],
 )
 @pytest.mark.parametrize("ask", [describe, create_all, migrate])
 def test_a_key_type_that_rows_cannot_be_joined_or_written_by_is_refused(
@@ -196,7 +196,7 @@ def test_a_key_type_that_rows_cannot_be_joined_or_written_by_is_refused(
 
 
 def test_a_key_type_with_operators_in_a_schema_of_its_own_needs_no_search_path_of_a_writer(engine: sa.Engine) -> None:
-    own_type(engine, joins=_JOINS, binary=_BINARY)
+    own_type(engine, joins=JOINS, binary=BINARY)
     shell(engine)
     sync(engine)
     with engine.begin() as writer:
