@@ -179,12 +179,10 @@ class Pipeline:
 
     def _leave(self, batch: Batch, claim: Claim) -> None:
         """Gives back the rows that a batch has no room for; those too long for it are not taken on for a moment."""
-        if batch.later:
-            store.give_back(self._engine, claim, batch.later, at_once=True)
-        if batch.long:
-            store.give_back(self._engine, claim, batch.long)
+        self._in_hand.leave(claim, batch.later, at_once=True)
+        self._in_hand.leave(claim, batch.long)
         if not batch.claim.jobs:
-            self._in_hand.give_back(claim)
+            self._in_hand.finish(claim)
 
     def _pause(self) -> float:
         """Seconds until jobs are looked for again."""
