@@ -147,7 +147,7 @@ class Builder:
         if self._closing or database.is_connection_lost(error):
             self._again_at[generation.id] = time.monotonic() + _AGAIN_SECONDS
             return
-        gave_way = database.fault(error) == "busy" or database.sqlstate(error) == _QUERY_CANCELED
+        gave_way = transaction.is_busy(error) or database.sqlstate(error) == _QUERY_CANCELED
         said = f"{what} could not be built: {build_errors.reason(error)}"
         seconds = trouble.note(
             self._engine,
