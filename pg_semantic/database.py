@@ -38,6 +38,11 @@ _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic (
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
+_VIEW_OF_GENERATION = re.compile(r"view (chunks|receipts)_\d+")
+_NO_READER = (
+    "The role lacks rights: {said}. A semantic index can be read by the roles that can read the key and the text "
+    "columns of its table: grant SELECT on these, then run `pg-semantic grants`, or let a worker do so in a minute."
+)
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
 _LOCKED = "55P03"
 _NO_FUNCTION = "42883"
@@ -189,6 +194,8 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
     if refused := refusal(error) or lock_refusal(error):
         return errors.DatabaseError(refused)
+    if state == "42501" and _VIEW_OF_GENERATION.search(said):
+        return errors.DatabaseError(_NO_READER.format(said=said))
     advice = _ADVICE.get(state, f"The database refused: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
 

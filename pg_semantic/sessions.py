@@ -19,6 +19,14 @@ def is_ours_alone(driver: "psycopg.Connection[Any]") -> bool:
 
 def prepare(driver: "psycopg.Connection[Any]", _record: object = None) -> None:
     """Prepares a new connection: it can write on a primary, it stays while it is idle, and strings are standard."""
+    try:
+        _prepare(driver)
+    except psycopg.Error:
+        driver.close()  # SQLAlchemy's pool does not keep a connection that could not be prepared
+        raise
+
+
+def _prepare(driver: "psycopg.Connection[Any]") -> None:
     ours = is_ours_alone(driver)
     if ours:
         driver.execute(str(sql.statement("registry", "own_session")))

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
-from pg_semantic import database, sql
+from pg_semantic import database, schema, sql
 from pg_semantic.nearness import Nearest
 from pg_semantic.search import statements
 
@@ -95,8 +95,10 @@ class Subject:
         elements = list(visitors.iterate(statement))
         selects = list(dict.fromkeys(element for element in elements if isinstance(element, sa.Select)))
         walks = [walk for select in selects for walk in _walks(select)]
+        named = {element.table for element in elements if isinstance(element, schema.Named)}  # and not read
+        read = [element for element in elements if not (isinstance(element, sa.Table) and element in named)]
         return cls(
-            tables=list(dict.fromkeys(table for element in elements for table in _tables(element))),
+            tables=list(dict.fromkeys(table for element in read for table in _tables(element))),
             walks=walks,
             computes=not walks and any(_computes(select) for select in selects),
         )

@@ -11,7 +11,7 @@ import typer
 
 from pg_semantic import cli, encoders
 from pg_semantic import settings as configured
-from pg_semantic.doctor import pooler
+from pg_semantic.doctor import pooler, prompts
 from pg_semantic.doctor.checks import CHECKS
 from pg_semantic.encoders import Encoder
 from tests import documents
@@ -90,7 +90,7 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
 
 def test_the_table_of_checks_is_complete() -> None:
     named = [row[0].strip("`") for row in documents.rows(documents.ROOT / "docs" / "doctor.md")[2:]]
-    assert named == [*(check.name for check in CHECKS), pooler.NAME]
+    assert named == [*(check.name for check in CHECKS), prompts.NAME, pooler.NAME]
 
 
 def test_every_path_that_the_architecture_page_names_is_there() -> None:

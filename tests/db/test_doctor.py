@@ -299,7 +299,7 @@ def test_the_command_exits_with_1_and_says_what_why_and_how(healthy: sa.Engine) 
     execute(healthy, "DROP TRIGGER article_semantic_capture_update ON article")
     ill = shell.run("doctor", dsn=dsn)
     assert ill.returncode == 1
-    assert "repair: pg-semantic repair article_semantic\n" in ill.stdout
+    assert "repair  pg-semantic repair article_semantic\n" in ill.stdout
     machine = shell.run("doctor", "--json", dsn=dsn)
     assert machine.returncode == 1
     assert [set(finding) for finding in json.loads(machine.stdout)] == [

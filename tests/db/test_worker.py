@@ -103,7 +103,7 @@ def test_a_failure_in_the_reading_thread_reaches_the_caller(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("reading failed")
 
-    monkeypatch.setattr(source, "read", broken)
+    monkeypatch.setattr(source, "look", broken)
     with pytest.raises(RuntimeError, match="reading failed"):
         sync(articles)
 
