@@ -211,7 +211,7 @@ def _watch_replica(step: WatchReplica, compiler: DDLCompiler, **_: object) -> st
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
     key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
     old_key, new_key = (render(keys.as_text(columns)) for columns in key)
-    body = _fill("replica_body", old_key=old_key, new_key=new_key)
+    body = _fill("replica_body", old_key=old_key, new_key=new_key, or_carried=_or_carried(spec, compiler))
     return _fill(
         "watch_replica",
         name=_literal(compiler, spec.name),
@@ -231,6 +231,15 @@ def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
     if all(keys.is_written_in_one_way(column.type) for column in spec.key):
         return ""
     return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
+
+
+def _or_carried(spec: IndexSpec, compiler: DDLCompiler) -> str:
+    """For an index with a column that policies look at, the rest of a condition."""
+    if spec.carried is None:
+        return ""
+    name = compiler.preparer.quote(spec.carried)
+    old, new = (f'CAST({rows}.{name} AS TEXT) COLLATE "C"' for rows in ("old_rows", "new_rows"))
+    return f"OR {new} IS DISTINCT FROM {old}"
 
 
 @compiles(LockSource, "postgresql")

@@ -45,6 +45,7 @@ _NO_READER = (
 )
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
 _LOCKED = "55P03"
+_QUERY_CANCELED = "57014"
 _NO_FUNCTION = "42883"
 # What the server names when it does not find pgvector, whatever its language: an undefined object or operator.
 _OF_PGVECTOR = {
@@ -173,6 +174,11 @@ def fault(error: exc.DBAPIError) -> Fault:
 def is_connection_lost(error: exc.DBAPIError) -> bool:
     """Whether an error is of the connection or the server as a whole, and not of what was asked."""
     return fault(error) == "lost"
+
+
+def is_busy_or_slow(error: exc.DBAPIError) -> bool:
+    """Whether what was asked for is locked by somebody else, or took the server too long: try again later."""
+    return fault(error) == "busy" or sqlstate(error) == _QUERY_CANCELED
 
 
 def reason(error: exc.DBAPIError) -> str:

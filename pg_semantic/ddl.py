@@ -51,9 +51,15 @@ def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     return [capture.Withdraw(target, _of(schema.build(was)), was=was), *hang(was)]
 
 
-def hang(spec: IndexSpec) -> list[ExecutableDDLElement]:
-    """What has rows marked when a column changes that any copy is made of; what hangs already is left alone."""
-    return capture.hang(spec, _of(schema.build(spec)))
+def hang(spec: IndexSpec, *, functions: bool = True) -> list[ExecutableDDLElement]:
+    """What has rows marked when a column changes that any copy is made of; what hangs already is left alone.
+
+    Without ``functions``, those of capture are taken as they are: only their owner can make them again.
+    """
+    tables = _of(schema.build(spec))
+    if functions:
+        return capture.hang(spec, tables)
+    return [capture.LockSource(spec, tables), capture.Hang(spec, tables)]
 
 
 def _require_alike(target: IndexSpec, was: IndexSpec) -> None:

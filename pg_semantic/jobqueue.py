@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from pg_semantic import database, sql
 
@@ -54,11 +55,21 @@ def fold(connection: sa.Connection, generation_id: int, *, priority: int = EDIT,
 
 
 def sweep(engine: sa.Engine) -> None:
-    """Deletes the marks and jobs that copies which were dropped have left, in short transactions."""
+    """Deletes the marks and jobs that copies which were dropped have left, in short transactions.
+
+    What others have locked, or the server has no time for, is left for the sweep that a worker does every few seconds.
+    """
     left = True
     while left:
-        with engine.begin() as connection:
-            left = bool(connection.scalar(sql.statement("jobs", "sweep")))
+        try:
+            with engine.begin() as connection:
+                connection.execute(sql.statement("registry", "own_transaction"), {"local": True})
+                connection.execute(sql.statement("jobs", "sweep_settings"))
+                left = bool(connection.scalar(sql.statement("jobs", "sweep")))
+        except exc.DBAPIError as error:
+            if not database.is_busy_or_slow(error):
+                raise
+            return
 
 
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:

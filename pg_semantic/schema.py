@@ -132,8 +132,18 @@ def exposed(spec: IndexSpec, generation: int, *, partitioned: bool = False) -> T
     read without the tables that inherit from it.
     """
     source = _source(spec, sa.Table if partitioned else _Only)
+    for column in _carried_column(spec):
+        if column.name not in source.c:
+            source.append_column(column)
     chunks, receipts = (
-        sa.Table(f"{kind}_{generation}", sa.MetaData(), *_key_columns(spec, source), *columns, schema="semantic")
+        sa.Table(
+            f"{kind}_{generation}",
+            sa.MetaData(),
+            *_key_columns(spec, source),
+            *columns,
+            *_carried_column(spec),
+            schema="semantic",
+        )
         for kind, columns in (("chunks", _chunk_columns(spec)), ("receipts", _receipt_columns(spec)))
     )
     return Tables(spec, source, chunks, receipts, generation)
@@ -221,6 +231,11 @@ def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table) -> sa.Table:
     names = {column.name for column in spec.key}
     texts = [sa.Column(name, sa.Text) for name in spec.columns if name not in names]
     return kind(spec.table, sa.MetaData(), *key, *texts, schema=spec.schema)
+
+
+def _carried_column(spec: IndexSpec) -> list[sa.Column[Any]]:
+    """The column that the database gives its type: statements compare it, and Python never has its values."""
+    return [sa.Column(spec.carried, sa.types.NullType())] if spec.carried else []
 
 
 def _key_columns(spec: IndexSpec, source: sa.Table) -> list[sa.Column[Any]]:

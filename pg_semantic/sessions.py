@@ -7,14 +7,16 @@ transaction can set for itself is set (see `sync.transaction`).
 from typing import Any
 
 import psycopg
+import sqlalchemy as sa
 
 from pg_semantic import sql
 
 
-def is_ours_alone(driver: "psycopg.Connection[Any]") -> bool:
+def is_ours_alone(connection: sa.Connection) -> bool:
     """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
-    pid = driver.execute("SELECT pg_backend_pid()").fetchone()
-    return pid is not None and pid[0] == driver.info.backend_pid
+    pid = connection.scalar(sa.select(sa.func.pg_backend_pid()))
+    driver: Any = connection.connection.driver_connection
+    return bool(pid == driver.info.backend_pid)
 
 
 def prepare(driver: "psycopg.Connection[Any]", _record: object = None) -> None:
@@ -27,8 +29,7 @@ def prepare(driver: "psycopg.Connection[Any]", _record: object = None) -> None:
 
 
 def _prepare(driver: "psycopg.Connection[Any]") -> None:
-    ours = is_ours_alone(driver)
-    if ours:
+    if driver.execute("SELECT pg_backend_pid()").fetchone() == (driver.info.backend_pid,):
         driver.execute(str(sql.statement("registry", "own_session")))
     else:
         in_recovery = driver.execute("SELECT pg_is_in_recovery()").fetchone()

@@ -236,6 +236,11 @@ class IndexSpec:
         return f"{self.name}_receipt"
 
     @property
+    def carried(self) -> str | None:
+        """The column that chunks and receipts have besides the key, for policies to look at."""
+        return None if self.rights_by in {column.name for column in self.key} else self.rights_by
+
+    @property
     def vector_index_name(self) -> str:
         """Name of the HNSW index on the vectors."""
         return f"{self.name}_vector_idx"

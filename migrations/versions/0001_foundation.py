@@ -93,7 +93,8 @@ FUNCTIONS = (
         PERFORM semantic.unregister_index_v1(generation.chunks)  -- of tables dropped without a word to us
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+          AND (generation.chunks = index_chunks OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks));
         IF (SELECT count(DISTINCT relnamespace) FROM pg_class WHERE oid IN (index_source, index_chunks)) > 1 THEN
             RAISE EXCEPTION 'table % and its semantic index % would be in different schemas', index_source, index_chunks
             USING ERRCODE = 'invalid_schema_definition', HINT = 'State the schema of the table.';

@@ -58,7 +58,7 @@ TABLES = (
     """
     CREATE TABLE semantic.trouble (
         generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
-        kind text NOT NULL CHECK (kind IN ('sync', 'build')),
+        kind text NOT NULL CHECK (kind IN ('sync', 'build', 'key')),
         reason text NOT NULL,
         failures integer NOT NULL DEFAULT 1,
         since timestamptz NOT NULL DEFAULT now(),
@@ -102,7 +102,7 @@ FUNCTIONS = (
     # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
-    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on.
+    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, `replica` by its condition not at all.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
@@ -151,7 +151,8 @@ FUNCTIONS = (
                 CONTINUE;
             ELSIF missing.relation = index_source AND missing.state = 'missing' THEN
                 EXECUTE format(
-                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s()',
+                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
+                    'WHEN (current_setting(''session_replication_role'') = ''replica'') EXECUTE FUNCTION %s()',
                     stem || '_replica', missing.relation, replica
                 );
             END IF;
@@ -212,8 +213,11 @@ FUNCTIONS = (
     CREATE FUNCTION semantic.capture_changes_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT string_agg(reason, ', ') FROM (
-            SELECT CASE
+        SELECT string_agg(compared.reason, ', ') FROM (
+            SELECT different.reason
+            FROM semantic.capture_state_v1(known_index) AS found
+            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            CROSS JOIN LATERAL (SELECT CASE
                 WHEN found.relation IS NULL THEN CASE
                     WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
                     THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
@@ -223,9 +227,8 @@ FUNCTIONS = (
                     SELECT FROM jsonb_each(known.columns) AS before WHERE before.value <> found.columns -> before.key
                 ) THEN format('columns of %s were changed', found.relation)
                 WHEN found.file <> known.file THEN format('%s was rewritten', found.relation)
-            END AS reason
-            FROM semantic.capture_state_v1(known_index) AS found
-            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            END) AS different (reason)
+            WHERE different.reason IS NOT NULL
             ORDER BY relation
             LIMIT 3
         ) AS compared
@@ -277,6 +280,12 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # The table of a name. A view under the old name of a table that was renamed is none.
+    """
+    CREATE FUNCTION semantic.table_named_v1(name text) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = to_regclass(name) AND relkind IN ('r', 'p'))
+    """,
     # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
     # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
     """
@@ -300,44 +309,55 @@ FUNCTIONS = (
         LEFT JOIN pg_namespace ON pg_namespace.oid = chunks.relnamespace
         CROSS JOIN LATERAL (
             SELECT format('%I.%I', nspname, generation.spec ->> 'table') AS name,
-                   CAST(to_regclass(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
+                   CAST(semantic.table_named_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS oid) AS oid
         ) AS named
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # Tables of an index that lack the foreign key to its source, or have one that was not validated.
+    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It cascades,
+    # and has all columns of the key and the carried one; others are to be dropped, and are given as the beginning of
+    # what ALTER TABLE does.
     """
     CREATE FUNCTION semantic.foreign_keys_v1(known_index integer)
-    RETURNS TABLE (relation regclass, generation_id integer, source regclass, key text, name name, valid boolean)
+    RETURNS TABLE (
+        relation regclass, generation_id integer, source regclass, key text, name name, valid boolean, drops text
+    )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT part.relation, generation.id, semantic_index.source,
+        SELECT part.relation, generation.id, semantic_index.source, wanted.columns, conname, convalidated,
                (
-                   SELECT string_agg(quote_ident(named.name), ', ' ORDER BY named.number)
-                   FROM (
-                       SELECT part.value ->> 'name', part.number
-                       FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
-                       UNION ALL
-                       SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
-                   ) AS named (name, number)
-                   WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
-                       jsonb_build_array(jsonb_build_object('name', named.name))
-               ),
-               conname, convalidated
+                   SELECT coalesce(string_agg(format('DROP CONSTRAINT %I, ', other.conname), ''), '')
+                   FROM pg_constraint AS other
+                   WHERE other.conrelid = part.relation AND other.confrelid = semantic_index.source
+                     AND other.contype = 'f' AND other.conparentid = 0 AND pg_constraint.oid IS NULL
+               )
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         JOIN pg_class AS source ON source.oid = semantic_index.source
         CROSS JOIN LATERAL (VALUES (generation.chunks), (generation.receipts)) AS part (relation)
         JOIN pg_class ON pg_class.oid = part.relation
+        CROSS JOIN LATERAL (
+            SELECT string_agg(quote_ident(named.name), ', ' ORDER BY named.number) AS columns,
+                   array_agg(attnum) AS numbers
+            FROM (
+                SELECT part.value ->> 'name', part.number
+                FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
+                UNION ALL
+                SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
+            ) AS named (name, number)
+            LEFT JOIN pg_attribute ON attrelid = part.relation AND attname = named.name AND NOT attisdropped
+            WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
+                jsonb_build_array(jsonb_build_object('name', named.name))
+        ) AS wanted
         LEFT JOIN pg_constraint
             ON conrelid = part.relation AND confrelid = semantic_index.source AND contype = 'f' AND conparentid = 0
+            AND confdeltype = 'c' AND confupdtype = 'c' AND conkey @> wanted.numbers AND conkey <@ wanted.numbers
         WHERE semantic_index.id = known_index AND convalidated IS NOT TRUE
     $body$
     """,
-    # Puts back foreign keys that were dropped, as DROP TABLE ... CASCADE of one partition drops those of all. They are
-    # validated after the rows that were deleted meanwhile have been found. Gives whether any was missing.
+    # Adds the foreign keys that an index lacks, not validated; gives whether any was missing.
     """
-    CREATE FUNCTION semantic.restore_foreign_keys_v1(known_index integer) RETURNS boolean
+    CREATE FUNCTION semantic.add_foreign_keys_v1(known_index integer) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
@@ -346,19 +366,36 @@ FUNCTIONS = (
     BEGIN
         FOR missing IN SELECT * FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL LOOP
             EXECUTE format(
-                'ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE CASCADE NOT VALID',
-                missing.relation, missing.key, missing.source, missing.key
+                'ALTER TABLE %s %sADD FOREIGN KEY (%s) REFERENCES %s (%s) '
+                'ON UPDATE CASCADE ON DELETE CASCADE NOT VALID',
+                missing.relation, missing.drops, missing.key, missing.source, missing.key
             );
             found_any := true;
         END LOOP;
-        IF found_any THEN
-            PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true);
-        END IF;
         RETURN found_any;
     END
     $body$
     """,
-    # Validates the foreign keys of an index that has been compared whole.
+    # Puts back foreign keys that were dropped, as DROP TABLE ... CASCADE of one partition drops those of all. They are
+    # validated after the rows that were deleted meanwhile have been found. Gives whether any was missing.
+    """
+    CREATE FUNCTION semantic.restore_foreign_keys_v1(known_index integer) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF NOT EXISTS (SELECT FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL) THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_advisory_xact_lock(723628197, known_index);  -- a refresh has dropped them, and puts them back
+        IF NOT semantic.add_foreign_keys_v1(known_index) THEN
+            RETURN false;
+        END IF;
+        PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true);
+        RETURN true;
+    END
+    $body$
+    """,
+    # Validates the foreign keys of an index that has been compared whole, and is not being refreshed.
     """
     CREATE FUNCTION semantic.validate_foreign_keys_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -366,6 +403,7 @@ FUNCTIONS = (
     DECLARE
         doubtful record;
     BEGIN
+        PERFORM pg_advisory_xact_lock(723628197, known_index);
         FOR doubtful IN
             SELECT known.*
             FROM semantic.foreign_keys_v1(known_index) AS known
@@ -442,11 +480,13 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # What a worker looks at every few seconds: the catalogues alone, no row of any table.
+    # What a worker looks at every few seconds: the catalogues alone, no row of any table. `functions` says that those
+    # of capture have to be made again, which their owner alone can do.
     """
     CREATE FUNCTION semantic.detect_v1()
     RETURNS TABLE (
-        index_id integer, missing boolean, foreign_keys boolean, doubtful boolean, changes text, trouble text
+        index_id integer, missing boolean, functions boolean, foreign_keys boolean, doubtful boolean, changes text,
+        trouble text
     )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
@@ -454,7 +494,12 @@ FUNCTIONS = (
                EXISTS (
                    SELECT FROM semantic.uncaptured_v1(semantic_index.source, semantic_index.name || '_capture') AS part
                    WHERE part.state <> 'disabled'
-               ) OR semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture'),
+               ) OR known.outdated,
+               known.outdated OR 2 > (
+                   SELECT count(*) FROM pg_proc
+                   WHERE pronamespace = source.relnamespace
+                     AND proname IN (semantic_index.name || '_capture', semantic_index.name || '_capture_replica')
+               ),
                coalesce(bool_or(lacking.relation IS NOT NULL AND lacking.name IS NULL), false),
                coalesce(bool_or(
                    lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
@@ -463,9 +508,12 @@ FUNCTIONS = (
                semantic.capture_trouble_v1(semantic_index.id)
         FROM semantic.semantic_index
         JOIN pg_class AS source ON source.oid = semantic_index.source
+        CROSS JOIN LATERAL (
+            SELECT semantic.outdated_v1(semantic_index.source, semantic_index.name || '_capture') AS outdated
+        ) AS known
         LEFT JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS lacking ON true
         LEFT JOIN semantic.generation ON generation.id = lacking.generation_id
-        GROUP BY semantic_index.id
+        GROUP BY semantic_index.id, source.relnamespace, known.outdated
         ORDER BY semantic_index.id
     $body$
     """,
@@ -529,7 +577,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # NULL where the role may not look.
+    # NULL where the role may not look, and while the table is locked for longer than lock_timeout.
     """
     CREATE FUNCTION semantic.truncated_rows_v1(receipts regclass) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -541,6 +589,8 @@ FUNCTIONS = (
             EXECUTE format('SELECT count(*) FROM %s WHERE truncated', receipts) INTO counted;
         END IF;
         RETURN counted;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN NULL;
     END
     $body$
     """,
@@ -661,8 +711,8 @@ def downgrade() -> None:
     op.execute(
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
-        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.foreign_keys_v1, "
-        "semantic.source_trouble_v1, "
+        "semantic.validate_foreign_keys_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
+        "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "

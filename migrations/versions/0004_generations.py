@@ -228,8 +228,11 @@ FUNCTIONS = (
             ON attrelid = source AND attname = spec ->> 'rights_by' AND attnum > 0 AND NOT attisdropped
         WHERE generation.id = carry_rights_v1.generation_id AND spec ->> 'rights_by' IS NOT NULL
           AND spec ->> 'rights_by' <> ALL (key.names);
-        IF NOT FOUND THEN
-            RETURN;
+        IF NOT FOUND OR EXISTS (
+            SELECT FROM pg_attribute
+            WHERE attrelid = wanted.receipts AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
+        ) THEN
+            RETURN;  -- a refresh exposes the tables again
         ELSIF wanted.attnum IS NULL THEN
             RAISE EXCEPTION 'table % has no column %, which rights_by names', wanted.source, wanted.name
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';
@@ -534,7 +537,8 @@ FUNCTIONS = (
         PERFORM semantic.unregister_index_v2(generation.chunks)  -- of tables dropped without a word to us
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+          AND (generation.chunks = index_chunks OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks));
         made := semantic.register_index_v1(
             index_name, index_source, index_chunks, index_receipts, index_encoder_id, index_spec
         );
@@ -1301,7 +1305,7 @@ FUNCTIONS = (
     $body$
     """,
     # What a statement asks before it joins vectors with the table that it names: a table that took the name of another
-    # has other rows.
+    # has other rows. A view may have the name of a table that was renamed.
     """
     CREATE FUNCTION semantic.require_source_v1(index_chunks regclass, named regclass) RETURNS boolean
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -1313,7 +1317,12 @@ FUNCTIONS = (
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE generation.chunks = index_chunks;
-        IF known.source <> named THEN
+        IF known.source <> named AND EXISTS (
+            SELECT FROM pg_class
+            WHERE oid = named AND (
+                relkind IN ('r', 'p') OR NOT EXISTS (SELECT FROM pg_class AS source WHERE source.oid = known.source)
+            )
+        ) THEN
             RAISE EXCEPTION 'table % is not the one that semantic index % was made for', named, known.name
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
                 'Move the index to it: pg-semantic index adopt %s.', known.name

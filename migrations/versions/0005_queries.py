@@ -692,27 +692,13 @@ SEARCH = (
     CREATE FUNCTION semantic.link_key_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $body$
-    DECLARE
-        link record;
     BEGIN
         PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
-        FOR link IN
-            SELECT part.relation, source, string_agg(quote_ident(key.value ->> 'name'), ', ' ORDER BY number) AS names
-            FROM semantic.semantic_index
-            JOIN semantic.generation ON generation.index_id = semantic_index.id
-            CROSS JOIN LATERAL (VALUES (receipts), (chunks)) AS part (relation)
-            CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS key (value, number)
-            WHERE semantic_index.id = known_index AND NOT EXISTS (
-                SELECT FROM pg_constraint WHERE contype = 'f' AND conrelid = part.relation AND confrelid = source
-            )
-            GROUP BY generation.id, part.relation, source
-            ORDER BY generation.id
-        LOOP
-            EXECUTE format(
-                'ALTER TABLE %1$s ADD FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) ON UPDATE CASCADE ON DELETE CASCADE '
-                'NOT VALID', link.relation, link.names, link.source
-            );
-        END LOOP;
+        PERFORM semantic.add_foreign_keys_v1(known_index);
+        PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true)
+        FROM semantic.generation  -- a row may have gone to another tenant meanwhile, which leaves no mark
+        WHERE index_id = known_index AND role = 'live' AND spec ->> 'rights_by' IS NOT NULL
+          AND NOT spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', spec ->> 'rights_by'));
     END
     $body$
     """,
@@ -818,7 +804,8 @@ SEARCH = (
         PERFORM semantic.unregister_index_v3(generation.chunks)  -- of tables dropped without a word to us
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source);
+        WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
+          AND (generation.chunks = index_chunks OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks));
         made := semantic.register_index_v2(
             index_name, index_source, index_chunks, index_receipts, index_encoder_id, index_spec
         );

@@ -10,8 +10,8 @@ SELECT semantic.watch_v1($name, $source, $function_name, $statement)
 
 -- name: replica_body
 -- What the row trigger marks: rows that another server, or a session in the role of a replica, has changed. No foreign
--- key follows these, so a row whose key changed is marked by both keys. A column that is gone must not stop the
--- subscription: all rows are looked at again once the index fits its table.
+-- key follows these, so a row whose key changed is marked by both keys, and one whose carried column changed is marked.
+-- A column that is gone must not stop the subscription: all rows are looked at again once the index fits its table.
 DECLARE
     old_rows ALIAS FOR old;
     new_rows ALIAS FOR new;
@@ -24,7 +24,7 @@ BEGIN
             marked := ARRAY[$old_key];
         ELSIF ($new_key) COLLATE "C" <> ($old_key) COLLATE "C" THEN
             marked := ARRAY[$old_key, $new_key];
-        ELSIF (/*new_text*/) IS DISTINCT FROM (/*old_text*/) THEN
+        ELSIF (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_carried THEN
             marked := ARRAY[$new_key];
         END IF;
     EXCEPTION WHEN undefined_column THEN

@@ -117,14 +117,24 @@ WHERE relkind = 'r' AND relpersistence = 'u'
                   'semantic.semantic_index'::regclass, 'semantic.encoder'::regclass))
 
 -- name: lost_tables
--- What the registry names and the database no longer has.
+-- What the registry names and the database no longer has. An index whose table was dropped can be moved to the table that
+-- has its name now.
 SELECT semantic_index.name AS subject,
-       format('the table of its source (oid %s) was dropped', CAST(semantic_index.source AS oid)) AS what,
-       format('DROP TABLE IF EXISTS %s CASCADE; SELECT semantic.unregister_index_v3(%s::oid::regclass);',
-              (SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class WHERE oid IN (chunks, receipts)),
-              CAST(chunks AS oid)) AS repair
+       format('the table of its source (oid %s) was dropped%s', CAST(semantic_index.source AS oid),
+              ', and table ' || CAST(CAST(successor.relation AS regclass) AS text) || ' has its name now') AS what,
+       CASE WHEN successor.relation IS NULL
+           THEN format('DROP TABLE IF EXISTS %s CASCADE; SELECT semantic.unregister_index_v3(%s::oid::regclass);',
+                       (SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class
+                        WHERE oid IN (chunks, receipts)),
+                       CAST(chunks AS oid))
+           ELSE format('pg-semantic index adopt %s', semantic_index.name) END AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
+LEFT JOIN LATERAL (
+    SELECT semantic.table_named_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS relation
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = generation.chunks
+) AS successor ON true
 WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
 UNION ALL
 SELECT semantic_index.name, format('a table of its %s copy was dropped', generation.role),
@@ -156,7 +166,7 @@ CROSS JOIN LATERAL (
     FROM semantic.generation
     WHERE index_id = semantic_index.id AND role = 'live'
 ) AS declared
-WHERE to_regclass(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
+WHERE semantic.table_named_v1(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
 
 -- name: triggers
 -- Tables, or partitions, whose changes nobody sees.
@@ -186,29 +196,23 @@ WHERE NOT (has_schema_privilege(proowner, 'semantic', 'USAGE')
 -- Chunks and receipts go with their row by a foreign key, which CASCADE takes along when a partition is dropped. It is put
 -- back without a look at the rows, which is quick, and validated by a statement that no writer waits for.
 SELECT semantic_index.name AS subject,
-       CASE WHEN conname IS NULL
-            THEN format('%s has no foreign key to %s that deletes its rows', part.relation, semantic_index.source)
-            ELSE format('foreign key %I of %s is not validated', conname, part.relation) END AS what,
-       CASE WHEN conname IS NULL THEN format(
-           'SET lock_timeout = ''200ms''; ALTER TABLE %1$s ADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
+       CASE WHEN known.name IS NULL
+            THEN format('%s has no foreign key to %s that deletes its rows', known.relation, known.source)
+            ELSE format('foreign key %I of %s is not validated', known.name, known.relation) END AS what,
+       CASE WHEN known.name IS NULL THEN format(
+           'SET lock_timeout = ''200ms''; ALTER TABLE %1$s %5$sADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
            'ON DELETE CASCADE ON UPDATE CASCADE NOT VALID; RESET lock_timeout; ',
-           part.relation, key.names, semantic_index.source, made.name
+           known.relation, known.key, known.source, made.name, known.drops
        ) ELSE '' END
-       || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', part.relation, coalesce(conname, made.name)) AS repair
+       || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', known.relation, coalesce(known.name, made.name)) AS repair
 FROM semantic.semantic_index
-JOIN semantic.generation ON generation.index_id = semantic_index.id
-CROSS JOIN LATERAL (VALUES (chunks, '_chunk_row'), (receipts, '_receipt_row')) AS part (relation, suffix)
-CROSS JOIN LATERAL (SELECT CAST('semantic_' || generation.id || part.suffix AS name) AS name) AS made
+CROSS JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS known
+JOIN semantic.generation ON generation.id = known.generation_id
 CROSS JOIN LATERAL (
-    SELECT string_agg(quote_ident(value ->> 'name'), ', ' ORDER BY number) AS names
-    FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS named (value, number)
-) AS key
-LEFT JOIN pg_constraint
-    ON contype = 'f' AND conrelid = part.relation AND confrelid = semantic_index.source
-   AND confdeltype = 'c' AND confupdtype = 'c' AND conparentid = 0
-WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
-  AND EXISTS (SELECT FROM pg_class WHERE oid = part.relation)
-  AND convalidated IS NOT TRUE
+    SELECT CAST(format(
+        'semantic_%s_%s_row', generation.id, CASE known.relation WHEN generation.chunks THEN 'chunk' ELSE 'receipt' END
+    ) AS name) AS name
+) AS made
 
 -- name: columns
 -- Text columns that an index reads and its table no longer has.

@@ -238,6 +238,10 @@ WHERE generation_id = :generation AND state = 'failed'
 ORDER BY available_at DESC, key
 LIMIT :limit
 
+-- name: sweep_settings
+-- How long a sweep takes and waits at most, whatever the role or the database has.
+SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', '200ms', true)
+
 -- name: sweep
 -- Deletes some of the marks and jobs that dropped copies have left; gives how many.
-SELECT semantic.sweep_v1(100000)
+SELECT semantic.sweep_v1(10000)

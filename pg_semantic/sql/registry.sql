@@ -91,8 +91,11 @@ WHERE generation.role = 'live'
 
 -- name: stored
 -- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
--- source table still.
-SELECT newest.spec, semantic_index.source = to_regclass(:source) AS same_source,
+-- source table still. A view may have the name of a source that was renamed.
+SELECT newest.spec,
+       CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_named_v1(:source) IS NULL
+           THEN semantic.source_trouble_v1(semantic_index.id) IS NULL
+           ELSE semantic_index.source = to_regclass(:source) END AS same_source,
        semantic.source_trouble_v1(semantic_index.id) AS trouble
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -163,10 +166,14 @@ WHERE id = :generation AND backfilled_at IS NULL
 FOR UPDATE SKIP LOCKED
 
 -- name: advance_backfill
--- Remembers the last key that was enqueued, and whether it was the last there is.
+-- Remembers the last key that was enqueued, and whether it was the last there is. Where the next backfill has been asked
+-- for, rows may be stale still.
 UPDATE semantic.generation
 SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END, backfill_rows = backfill_rows + :rows,
-    stale_since = CASE WHEN NOT :done THEN stale_since END, stale_reason = CASE WHEN NOT :done THEN stale_reason END
+    stale_since = CASE WHEN again.due THEN stale_since END, stale_reason = CASE WHEN again.due THEN stale_reason END
+FROM (
+    SELECT NOT :done OR EXISTS (SELECT FROM semantic.mark WHERE generation_id = :generation AND key IS NULL) AS due
+) AS again
 WHERE id = :generation
 
 -- name: start_worker
@@ -222,15 +229,41 @@ FROM semantic.trouble
 ORDER BY generation_id, kind DESC
 
 -- name: altered_keys
--- Copies whose key columns have another type or collation than those of the source, in words; whether a worker may adapt
--- them by itself, since their tables need not be written again or are small.
+-- Copies whose key columns have another type or collation than those of the source, in words; whether their tables are
+-- small, by what the planner believes of them with TOAST and indexes, since that waits for no lock; and what of the
+-- user's depends on the columns, for which the server would refuse to alter them in any copy of the index.
 SELECT generation_id,
        string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
-       bool_and(quick OR pg_total_relation_size(relation) < :small) AS quick
+       bool_and((
+           SELECT sum(part.relpages) * CAST(current_setting('block_size') AS bigint)
+           FROM pg_class AS own
+           JOIN pg_class AS part ON part.oid IN (own.oid, own.reltoastrelid)
+               OR part.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (own.oid, own.reltoastrelid))
+           WHERE own.oid = relation
+       ) < :small) AS small,
+       (
+           SELECT string_agg(DISTINCT pg_describe_object(classid, objid, 0), ', ')
+           FROM semantic.altered_key_v1(semantic_index.id) AS column_of
+           JOIN pg_attribute ON attrelid = column_of.relation AND attname = column_of.part
+           JOIN pg_depend ON refclassid = CAST('pg_class' AS regclass) AND refobjid = attrelid AND refobjsubid = attnum
+           LEFT JOIN pg_rewrite ON classid = CAST('pg_rewrite' AS regclass) AND pg_rewrite.oid = objid
+           LEFT JOIN pg_class AS view ON view.oid = ev_class
+           WHERE classid IN (
+                   CAST('pg_rewrite' AS regclass), CAST('pg_policy' AS regclass), CAST('pg_trigger' AS regclass),
+                   CAST('pg_proc' AS regclass)
+               )
+             AND view.relnamespace IS DISTINCT FROM CAST('semantic' AS regnamespace)
+             AND NOT (classid = CAST('pg_policy' AS regclass)
+                      AND coalesce(obj_description(objid, 'pg_policy'), '') LIKE 'Made and followed by pg_semantic%')
+       ) AS dependents
 FROM semantic.semantic_index
 JOIN pg_class AS source ON source.oid = semantic_index.source
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
-GROUP BY generation_id
+GROUP BY semantic_index.id, generation_id
+
+-- name: forget_keys
+-- The trouble with altered keys is over, but for these generations.
+DELETE FROM semantic.trouble WHERE kind = 'key' AND generation_id <> ALL (CAST(:altered AS integer[]))
 
 -- name: unlink_key
 -- Drops the foreign keys of a generation's index before its tables are written again.

@@ -12,7 +12,7 @@ from sqlalchemy import exc
 
 from pg_semantic import jobqueue, keys, registry, schema, sql
 from pg_semantic.schema import Tables
-from pg_semantic.sync import orphans, transaction
+from pg_semantic.sync import carried, orphans, transaction
 from pg_semantic.sync.paging import Range
 
 PAGE_ROWS = 2_000
@@ -63,6 +63,7 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int) -> b
         page, wanted, done = [], gone, False
     else:
         wanted = [*(connection.scalars(_changed(tables, part)) if state.again else page), *gone]
+    carried.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     jobqueue.enqueue(connection, generation_id, wanted)
     last = page[-1] if page else state.backfill_after

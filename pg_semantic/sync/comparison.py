@@ -10,6 +10,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from pg_semantic import bm25, keys, schema
 from pg_semantic.schema import Tables
+from pg_semantic.sync import carried
 from pg_semantic.sync.paging import Range
 
 _JOBS = sa.table(
@@ -64,6 +65,11 @@ def _compared(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]
     fault = sa.case(
         (sa.and_(receipt.source_hash.is_(None), text != ""), "missing"),
         (receipt.source_hash != digest, "stale"),
+        *(
+            [(sa.or_(carried.differs(tables, tables.receipts), stored.c.carried), "stale")]
+            if tables.spec.carried
+            else []
+        ),
         (stored.c.foreign_encoder, "wrong_encoder"),
         (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
         *([(receipt.lexemes != bm25.lexemes(lexical, text), "damaged")] if (lexical := tables.spec.lexical) else []),
@@ -91,6 +97,7 @@ def _stored(tables: Tables) -> LateralFromClause:
             sa.func.count().label("chunks"),
             sa.func.coalesce(sa.func.bool_or(altered), sa.false()).label("altered"),
             sa.func.coalesce(sa.func.bool_or(foreign), sa.false()).label("foreign_encoder"),
+            sa.func.coalesce(sa.func.bool_or(carried.differs(tables, tables.chunks)), sa.false()).label("carried"),
         )
         .where(*map(operator.eq, tables.chunk_key, tables.source_key))
         .correlate(tables.source)

@@ -23,7 +23,6 @@ log = logging.getLogger("pg_semantic.worker")
 
 _LOOK_SECONDS = 3.0
 _QUERY_CANCELED = "57014"
-_WAIT_FOR_NO_LOCK = sa.select(sa.func.set_config("semantic.lock_seconds", "0", True))  # noqa: FBT003 - local
 
 
 class Detection:
@@ -61,7 +60,7 @@ class Detection:
 
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
         if row.missing and generation.apart is None:
-            self._run(*ddl.hang(generation.spec))
+            self._run(*ddl.hang(generation.spec, functions=row.functions))
             self._log(generation, "capture_hung", f"triggers are put back: {row.trouble}")
         elif row.changes is not None:
             self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
@@ -74,7 +73,7 @@ class Detection:
 
     def _run(self, *steps: sa.Executable) -> None:
         with transaction.begin(self._engine) as connection:
-            connection.execute(_WAIT_FOR_NO_LOCK)
+            connection.execute(transaction.WAIT_FOR_NO_LOCK)
             for step in steps:
                 connection.execute(step)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.registry import Generation
@@ -26,13 +27,13 @@ class IndexStatus:
 
     ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale): estimates unless ``exact``,
     None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
-    None for a role that may not look. ``oldest_seconds`` is the age of the oldest change that waits; ``eta_seconds``
-    when workers will be through at their present pace. ``failures`` has the newest ten parked jobs. ``uncaptured``
-    counts tables without working triggers; ``capture_trouble`` says what keeps rows from being captured. Since
-    ``stale_since``, rows may be out of date without a job, for ``stale_reason``; ``reconciled`` is the share that was
-    compared since, 0 to 1, by the planner's count of rows. ``vector_index`` and ``lexical_index`` are one of
-    `indexes.State`; the latter is None for a semantic index without BM25. ``troubles`` say why it is not kept in sync
-    or not built.
+    None for a role that may not look, and while they are locked. ``oldest_seconds`` is the age of the oldest change
+    that waits; ``eta_seconds`` when workers will be through at their present pace. ``failures`` has the newest ten
+    parked jobs. ``uncaptured`` counts tables without working triggers; ``capture_trouble`` says what keeps rows from
+    being captured. Since ``stale_since``, rows may be out of date without a job, for ``stale_reason``; ``reconciled``
+    is the share that was compared since, 0 to 1, by the planner's count of rows. ``vector_index`` and
+    ``lexical_index`` are one of `indexes.State`; the latter is None for a semantic index without BM25. ``troubles``
+    say why it is not kept in sync or not built.
     """
 
     index: str
@@ -84,8 +85,10 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     troubles = trouble.read(connection)
     of = {generation.id: generation for generation in known}
     for one in (one for one in refresh.altered(connection) if one.generation_id in of):
-        said = refresh.advice(of[one.generation_id], one.said)
-        troubles.setdefault(one.generation_id, []).append(Trouble("key", said, 0, 0.0, 0.0))
+        known_troubles = troubles.setdefault(one.generation_id, [])
+        if all(noted.kind != "key" for noted in known_troubles):
+            said = refresh.advice(of[one.generation_id], one)
+            known_troubles.append(Trouble("key", said, 0, 0.0, 0.0))
     indexes = [
         dataclasses.replace(
             _estimated(connection, generation, seen[generation.id], eta=eta), troubles=troubles.get(generation.id, [])
@@ -94,7 +97,8 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     ]
     for number, generation in enumerate(known):
         if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
-            indexes[number] = dataclasses.replace(indexes[number], **_counted(connection, generation))
+            counted = _counted(connection, generation) if exact else _counted_unless_busy(connection, generation)
+            indexes[number] = dataclasses.replace(indexes[number], **counted)
     return Status(workers, rate, indexes)
 
 
@@ -153,3 +157,14 @@ def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any
     counts = {"rows": tables.source, "synced": tables.receipts, "chunks": tables.chunks}
     counted = {name: connection.scalar(sa.select(sa.func.count()).select_from(table)) for name, table in counts.items()}
     return {**counted, "exact": True}
+
+
+def _counted_unless_busy(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
+    """What `_counted` gives; nothing, so that estimates stay, while the tables are locked."""
+    try:
+        with connection.begin_nested():
+            return _counted(connection, generation)
+    except exc.DBAPIError as error:
+        if not transaction.is_busy(error):
+            raise
+        return {}

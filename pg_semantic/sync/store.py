@@ -21,7 +21,7 @@ from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
 from pg_semantic.settings import Settings
 from pg_semantic.spec import Lexical, Storage
-from pg_semantic.sync import isolation, orphans, stored, transaction
+from pg_semantic.sync import carried, isolation, orphans, stored, transaction
 from pg_semantic.sync.batch import Batch, Row
 from pg_semantic.sync.placing import Stored
 
@@ -85,6 +85,7 @@ def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -
     held = sorted(jobqueue.hold(connection, batch.claim, jobs)) if jobs else []
     if held:
         orphans.delete(connection, batch.tables, held)
+        carried.follow(connection, batch.tables, carried.of_keys(held))
         jobqueue.complete(connection, batch.claim, held)
     return len(held)
 
@@ -126,6 +127,7 @@ def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[Row]) ->
     _delete(connection, batch.tables, [chunk for row in rows for chunk in _gone(row, before)])
     _copy_new(connection, batch, rows)
     _sign_receipts(connection, batch.tables, rows)
+    carried.follow(connection, batch.tables, carried.of_keys([row.job.key for row in rows]))
     jobqueue.complete(connection, batch.claim, sorted(row.job.key for row in rows))
     return len(rows)
 

@@ -33,6 +33,9 @@ _BEGIN = sa.select(
 )
 
 _PATIENCE_SECONDS = 30.0
+_LOCK_SECONDS = sa.func.set_config("semantic.lock_seconds", "0", True)  # noqa: FBT003 - local
+WAIT_FOR_NO_LOCK = sa.select(_LOCK_SECONDS)
+"""Has `semantic.lock_v1` try once in this transaction: a worker has other indexes to see to."""
 
 
 @contextlib.contextmanager

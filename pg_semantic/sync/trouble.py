@@ -18,8 +18,8 @@ Kind = Literal["sync", "build", "key"]
 class Trouble:
     """Why a generation is not kept in sync (``sync``), or its indexes are not built (``build``).
 
-    A third kind, ``key``, says that the key of its source was altered; it has no attempts. ``seconds`` is for how long
-    that has been so, ``next_seconds`` when it is tried again.
+    A third kind, ``key``, says that the key of its source was altered; it has no attempts while an operator is to
+    adapt the index. ``seconds`` is for how long that has been so, ``next_seconds`` when it is tried again.
     """
 
     kind: Kind

@@ -24,7 +24,8 @@ PAGE_ROWS = 1_000
 class Finding:
     """A row whose vectors are not true to its text, and in what way.
 
-    missing: it has text and was never synced. stale: it was synced with another text. damaged: its chunks are not those
+    missing: it has text and was never synced. stale: it was synced with another text, or what is
+    stored of it says otherwise than the row in the column that ``rights_by`` names. damaged: its chunks are not those
     that its receipt speaks of. wrong_encoder: a chunk says that another encoder made it. orphan: chunks or a receipt
     without a row. failed: out of date, and its job is parked. waiting: out of date, and a worker will see to it.
     """

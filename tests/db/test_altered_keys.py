@@ -2,14 +2,18 @@
 
 import dataclasses
 import logging
+import time
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import generations, inspection, registry, sql
+from pg_semantic import database, generations, inspection, registry, sql
 from pg_semantic.generations import lifecycle
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import refresh, status, verify
+from pg_semantic.sync import refresh, status, transaction, trouble, verify
+from pg_semantic.sync.detection import Detection
+from pg_semantic.sync.refresh import Adapting
 from tests.db import test_cli as shell
 from tests.db.library import ENCODER, execute, generation_of, rows, sync
 
@@ -236,6 +240,33 @@ def test_writers_go_on_while_the_tables_of_an_index_are_written_again(engine: sa
     assert rows(engine, "SELECT content FROM page_semantic WHERE id = 1") == [("a lantern",)]
 
 
+def test_a_worker_leaves_foreign_keys_that_a_refresh_has_dropped_to_it_and_compares_no_rows(
+    engine: sa.Engine, dsn: str
+) -> None:
+    indexed(engine, "integer")
+    execute(engine, "INSERT INTO page VALUES (1, 'a harbour')")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE bigint")
+    generation = generation_of(engine, "page_semantic")
+    worker = database.connect(dsn)
+    looks: list[list[tuple[object, ...]]] = []
+
+    def look(_: sa.Connection, __: object, statement: str, *___: object) -> None:
+        if "refresh_key_v1" in statement:
+            Detection(worker).look([generation], at_once=True)
+            looks.append(rows(worker, _LINKS))
+
+    sa.event.listen(engine, "before_cursor_execute", look)
+    try:
+        assert refresh.refresh(engine, generation)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", look)
+        worker.dispose()
+    assert looks == [[]]
+    assert rows(engine, _LINKS) == _LINKED
+    assert rows(engine, "SELECT stale_reason FROM semantic.generation WHERE stale_reason LIKE '%foreign keys%'") == []
+
+
 def test_foreign_keys_are_back_whether_or_not_the_tables_could_be_adapted(engine: sa.Engine) -> None:
     indexed(engine, "integer")
     execute(engine, "INSERT INTO page VALUES (1, 'a harbour')")
@@ -247,3 +278,145 @@ def test_foreign_keys_are_back_whether_or_not_the_tables_could_be_adapted(engine
     execute(engine, "DROP VIEW mine")
     assert refresh.refresh(engine, generation_of(engine, "page_semantic"))
     assert rows(engine, _LINKS) == _LINKED
+
+
+@pytest.fixture
+def altered(engine: sa.Engine) -> sa.Engine:
+    """A small table whose key became wider."""
+    indexed(engine, "integer")
+    execute(engine, "INSERT INTO page VALUES (1, 'a harbour')")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE bigint")
+    return engine
+
+
+@pytest.fixture
+def looking(altered: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Adapting:
+    """What looks at it each time that it is asked, and tries again at once."""
+    monkeypatch.setattr(refresh, "_LOOK_SECONDS", 0.0)
+    return Adapting(altered)
+
+
+def key_trouble(engine: sa.Engine) -> trouble.Trouble:
+    """What a person who asks for the status is told, with the timeouts that the command has."""
+    with transaction.begin(engine) as connection:
+        [index] = status.read(connection).indexes
+    [found] = index.troubles
+    assert found.kind == "key"
+    return found
+
+
+@pytest.fixture
+def exclusive(altered: sa.Engine) -> Iterator[sa.Connection]:
+    """Another session that writes the tables of the index again, and is not done."""
+    with altered.connect() as connection:
+        connection.execute(sa.text("LOCK TABLE page_semantic, page_semantic_receipt IN ACCESS EXCLUSIVE MODE"))
+        yield connection
+
+
+@pytest.mark.usefixtures("exclusive")
+def test_a_worker_and_the_status_go_on_while_another_adapts_an_index(altered: sa.Engine, looking: Adapting) -> None:
+    assert not looking.look()
+    found = key_trouble(altered)
+    assert "are in use by other transactions" in found.reason
+    assert found.failures == 1
+
+
+def test_a_worker_adapts_once_the_other_is_done(
+    altered: sa.Engine, looking: Adapting, exclusive: sa.Connection
+) -> None:
+    assert not looking.look()
+    exclusive.rollback()
+    assert looking.look()
+    with altered.connect() as connection:
+        [index] = status.read(connection).indexes
+    assert index.troubles == []
+
+
+def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engine, looking: Adapting) -> None:
+    with altered.connect() as idle:
+        idle.execute(sa.text("SELECT FROM page"))
+        began = time.monotonic()
+        assert not looking.look()
+        assert time.monotonic() - began < 10  # by default 30 seconds are waited
+    assert "are in use by other transactions" in key_trouble(altered).reason
+
+
+def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(
+    altered: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresh, "_AGAIN_SECONDS", 100.0)
+    execute(altered, "CREATE VIEW mine AS SELECT id FROM semantic.chunks_1")  # our own view cannot be dropped
+    waits = []
+    for _ in range(3):
+        Adapting(altered).look()
+        Adapting(altered).look()  # too early
+        waits.append(round(key_trouble(altered).next_seconds, -1))
+        execute(altered, "UPDATE semantic.trouble SET next_at = now()")
+    assert waits == [100, 200, 400]
+    assert key_trouble(altered).failures == 3
+    assert rows(altered, _LINKS) == _LINKED
+
+
+@pytest.mark.parametrize(
+    "dependent",
+    [
+        "CREATE VIEW mine AS SELECT id FROM page_semantic",
+        "CREATE POLICY mine ON page_semantic USING (id > 0)",
+        "CREATE TRIGGER mine BEFORE UPDATE OF id ON page_semantic EXECUTE FUNCTION tsvector_update_trigger()",
+        "CREATE FUNCTION mine() RETURNS bigint BEGIN ATOMIC SELECT max(id) FROM page_semantic_receipt; END",
+    ],
+)
+def test_foreign_keys_stay_where_the_server_would_refuse_to_alter_the_tables(
+    altered: sa.Engine, looking: Adapting, dependent: str
+) -> None:
+    execute(altered, dependent)
+    with pytest.raises(sa.exc.DBAPIError):
+        refresh.refresh(altered, generation_of(altered, "page_semantic"))
+    before = rows(altered, "SELECT oid FROM pg_constraint WHERE contype = 'f' ORDER BY oid")
+    assert not looking.look()
+    assert rows(altered, "SELECT oid FROM pg_constraint WHERE contype = 'f' ORDER BY oid") == before
+    assert "mine" in key_trouble(altered).reason
+
+
+def test_the_trouble_with_a_key_is_forgotten_when_the_source_has_the_old_key_again(
+    altered: sa.Engine, looking: Adapting
+) -> None:
+    with altered.connect() as idle:
+        idle.execute(sa.text("SELECT FROM page"))
+        assert not looking.look()
+    execute(altered, "ALTER TABLE page ALTER COLUMN id TYPE integer")
+    assert not looking.look()
+    assert rows(altered, "SELECT kind FROM semantic.trouble") == []
+
+
+def test_a_worker_leaves_a_large_table_to_the_operator_whatever_its_key(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexed(engine, "varchar(8)")
+    execute(engine, "INSERT INTO page VALUES ('short', 'a harbour')")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER id TYPE text")
+    monkeypatch.setattr(refresh, "_SMALL_BYTES", 0)
+    assert not Adapting(engine).look()
+    assert "pg-semantic index refresh page_semantic" in key_trouble(engine).reason
+
+
+def test_toast_and_indexes_count_for_the_size_of_a_table(altered: sa.Engine) -> None:
+    size = "SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relkind IN ('r', 't', 'i') AND ({})"
+    own = "oid = 'page_semantic'::regclass"
+    all_of_it = (
+        f"{own} OR oid IN (SELECT reltoastrelid FROM pg_class WHERE {own}) OR oid IN (SELECT indexrelid FROM pg_index "
+        f"WHERE indrelid = 'page_semantic'::regclass OR indrelid IN (SELECT reltoastrelid FROM pg_class WHERE {own}))"
+    )
+    long = "SELECT string_agg(md5(CAST(i AS text)), '') FROM generate_series(1, 9999) AS i"
+    execute(altered, f"UPDATE page_semantic SET content = ({long})")
+    with altered.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("VACUUM ANALYZE page_semantic"))
+        [[whole]], [[heap]] = rows(altered, size.format(all_of_it)), rows(altered, size.format(own))
+        small = [
+            connection.execute(sql.statement("registry", "altered_keys"), {"small": limit}).one().small
+            for limit in (int(whole) // 2, int(whole) * 2)
+        ]
+    assert heap < whole // 2
+    assert small == [False, True]

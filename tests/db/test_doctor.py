@@ -55,6 +55,12 @@ FAULTS = [
         "was dropped",
         ("DROP TABLE article CASCADE",),
     ),
+    Fault(
+        "lost_tables",
+        "has its name now",
+        ("DROP TABLE article CASCADE", "CREATE TABLE article (id int PRIMARY KEY, title text, body text, lang text)"),
+        repaired_by_sql=False,
+    ),
     Fault("lost_tables", "live copy", ("DROP TABLE article_semantic CASCADE",), repaired_by_sql=False),
     Fault("moved_schema", "another schema", ("CREATE SCHEMA shop", "ALTER TABLE article SET SCHEMA shop")),
     Fault(

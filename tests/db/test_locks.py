@@ -157,6 +157,39 @@ def test_a_drop_deletes_little_of_a_long_queue_and_what_is_left_is_swept_up(arti
     assert rows(articles, _LEFT) == [(live, 24000)]
 
 
+@pytest.fixture
+def left_over(articles: sa.Engine) -> sa.Engine:
+    """Marks and jobs of a copy that was dropped, more than are deleted with it."""
+    dropped = begin(articles, encoder=OTHER).id
+    execute(articles, "DELETE FROM semantic.mark")
+    execute(articles, _QUEUE.replace("12000", "120000"), id=dropped)
+    with articles.begin() as connection:
+        connection.execute(sa.select(sa.func.semantic.forget_generation_v1(dropped, True)))
+    return articles
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout = '50ms'", "transaction_timeout = '50ms'", "search_path = ''"])
+def test_a_sweep_takes_its_time_whatever_the_database_has_set(left_over: sa.Engine, setting: str) -> None:
+    if setting.startswith("transaction_timeout") and int(rows(left_over, "SHOW server_version_num")[0][0]) < 170000:
+        pytest.skip("this server has no transaction_timeout")
+    name = left_over.url.database
+    execute(left_over, f"ALTER DATABASE {name} SET {setting}")
+    left_over.dispose()
+    jobqueue.sweep(left_over)
+    execute(left_over, f"ALTER DATABASE {name} RESET ALL")
+    left_over.dispose()
+    assert rows(left_over, _LEFT) == []
+
+
+def test_what_others_have_locked_is_left_for_the_next_sweep(left_over: sa.Engine) -> None:
+    with left_over.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE semantic.mark IN ACCESS EXCLUSIVE MODE"))
+        jobqueue.sweep(left_over)
+        assert connection.scalar(sa.text("SELECT count(*) > 0 FROM semantic.mark"))
+    jobqueue.sweep(left_over)
+    assert rows(left_over, _LEFT) == []
+
+
 def test_commands_that_drop_leave_nothing_in_the_queue(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
     execute(articles, _QUEUE, id=begin(articles, encoder=OTHER).id)

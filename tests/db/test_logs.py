@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from pythonjsonlogger.json import JsonFormatter
 
-from pg_semantic import errors
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from tests.db.library import execute, rows, sync
@@ -58,17 +57,17 @@ def test_the_error_of_a_row_is_kept_with_its_job_and_its_text_is_not_logged(
     assert "title" not in everything(caplog)
 
 
-def test_an_index_that_the_database_refuses_is_logged_without_the_row_that_the_server_quotes(
+def test_a_row_that_the_database_refuses_is_logged_without_what_the_server_quotes_of_it(
     articles: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "pg_semantic")
     execute(articles, f"ALTER TABLE article_semantic ADD CONSTRAINT dull CHECK (content NOT LIKE '%{MARK}%')")
     execute(articles, "INSERT INTO article VALUES (1, :title, NULL, 'en')", title=f"a {MARK} b")
-    with pytest.raises(errors.DatabaseError, match="dull"):
-        sync(articles)
-    [refused] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert refused.__dict__["event"] == "refused"
-    assert "dull" in refused.getMessage()
+    sync(articles)
+    [failed] = [record for record in caplog.records if record.__dict__.get("event") == "row_failed"]
+    assert (failed.levelno, failed.__dict__["key"]) == (logging.WARNING, "1")
+    [(kept,)] = rows(articles, "SELECT error FROM semantic.job WHERE state = 'failed'")
+    assert "dull" in kept
     assert MARK not in everything(caplog)
 
 

@@ -95,3 +95,45 @@ def test_the_estimate_of_rows_is_over_all_partitions(events: sa.Engine) -> None:
     for table in ("event_1", "event_2_low", "event_2_high"):
         execute(events, f"ANALYZE {table}")
     assert rows(events, "SELECT rows_estimate FROM semantic.index_status") == [(6,)]
+
+
+def test_a_change_of_a_partition_is_marked_once_after_all_its_triggers_were_enabled(events: sa.Engine) -> None:
+    execute(events, "ALTER TABLE event_1 ENABLE TRIGGER ALL")
+    execute(events, "UPDATE event_1 SET words = 'new' WHERE id = 2")
+    assert len(rows(events, "SELECT key FROM semantic.mark")) == 1
+
+
+def test_what_came_past_the_triggers_of_the_last_of_many_partitions_is_found(events: sa.Engine) -> None:
+    execute(events, "INSERT INTO event VALUES (150, 2, 'high')")
+    sync(events)
+    trigger = "TRIGGER event_semantic_capture_update"
+    for statement in (f"DISABLE {trigger}", None, f"ENABLE {trigger}"):
+        execute(
+            events, f"ALTER TABLE event_2_high {statement}" if statement else "UPDATE event_2_high SET words = 'new'"
+        )
+    sync(events)
+    assert chunks(events) == texts(events)
+
+
+def test_a_worker_that_owns_the_table_and_not_the_capture_function_captures_new_partitions(events: sa.Engine) -> None:
+    role = "worker_" + str(events.url.database)[-8:]
+    execute(events, f"CREATE ROLE {role} LOGIN BYPASSRLS")
+    execute(events, f"GRANT USAGE, CREATE ON SCHEMA public, semantic TO {role}")
+    execute(events, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
+    for table in ("event", "event_1", "event_2", "event_2_low", "event_2_high"):
+        execute(events, f"ALTER TABLE {table} OWNER TO {role}")
+    execute(events, "SELECT semantic.follow_rights_v1(id) FROM semantic.semantic_index")
+    worker = sa.create_engine(events.url.set(username=role), connect_args={"prepare_threshold": None})
+    try:
+        execute(worker, "CREATE TABLE event_4 PARTITION OF event FOR VALUES IN (4)")
+        execute(worker, "INSERT INTO event_4 VALUES (1, 4, 'not captured')")
+        sync(worker)
+        assert chunks(events) == texts(events)
+        assert rows(events, "SELECT uncaptured FROM semantic.index_status") == [(0,)]
+        execute(worker, "INSERT INTO event_4 VALUES (2, 4, 'straight')")
+        assert len(jobs(events)) == 1
+    finally:
+        worker.dispose()
+        execute(events, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+        execute(events, f"DROP OWNED BY {role} CASCADE")
+        execute(events, f"DROP ROLE {role}")

@@ -7,11 +7,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from pg_semantic import SemanticIndex, errors, generations, inspection, search
+from pg_semantic import SemanticIndex, errors, generations, inspection, search, sql
 from pg_semantic.alembic_plugin import arguments
 from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import rights, verify
-from tests.db.library import execute, generation_of, rows, sync
+from pg_semantic.sync import refresh, repair, rights, verify
+from tests.db import test_cli as shell
+from tests.db.library import execute, generation_of, jobs, rows, sync
 
 
 class Base(DeclarativeBase): ...
@@ -121,6 +122,117 @@ def test_a_copy_carries_the_column_too(notes: sa.Engine) -> None:
     assert rows(notes, KIND) == [("local",), ("local",)]
     for table in ("note_semantic", "note_semantic__previous"):
         assert seen(notes, "Ada", table) == {2, 4, 6, 8, 10}
+
+
+def move(engine: sa.Engine) -> set[object]:
+    """Gives Ada's row 2 to Bob in the source; gives whose it is in chunks and receipts."""
+    execute(engine, "UPDATE note SET tenant = 'Bob' WHERE id = 2")
+    return owners(engine)
+
+
+def owners(engine: sa.Engine) -> set[object]:
+    """Whose row 2 is by chunks and receipts."""
+    stored = "SELECT tenant FROM note_semantic WHERE id = 2 UNION SELECT tenant FROM note_semantic_receipt WHERE id = 2"
+    return {tenant for (tenant,) in rows(engine, stored)}
+
+
+@pytest.mark.parametrize("by", ["worker", "operator"])
+def test_a_key_that_is_altered_is_adapted_to_and_rows_still_take_their_chunks_to_another_tenant(
+    notes: sa.Engine, by: str
+) -> None:
+    execute(notes, "ALTER TABLE note ALTER id TYPE bigint")
+    if by == "operator":
+        assert refresh.refresh(notes, generation_of(notes, "note_semantic"))
+    sync(notes)
+    kinds = "SELECT DISTINCT format_type(atttypid, NULL) FROM pg_attribute WHERE attname = 'id' AND attrelid IN "
+    assert rows(notes, kinds + "(to_regclass('note_semantic'), to_regclass('note_semantic_receipt'))") == [("bigint",)]
+    assert move(notes) == {"Bob"}
+    assert seen(notes, "Ada") == {4, 6, 8, 10}
+
+
+def test_a_refresh_that_is_refused_leaves_chunks_that_follow_their_row_to_another_tenant(notes: sa.Engine) -> None:
+    execute(notes, "ALTER TABLE note ALTER id TYPE bigint; CREATE VIEW mine AS SELECT id FROM note_semantic")
+    with pytest.raises(sa.exc.DBAPIError, match="mine"):
+        refresh.refresh(notes, generation_of(notes, "note_semantic"))
+    assert move(notes) == {"Bob"}
+
+
+@pytest.mark.parametrize("by", ["worker", "doctor"])
+@pytest.mark.parametrize("table", ["note_semantic", "note_semantic_receipt"])
+def test_a_foreign_key_without_the_carried_column_is_put_right(notes: sa.Engine, table: str, by: str) -> None:
+    execute(notes, f"ALTER TABLE {table} DROP CONSTRAINT {table}_id_tenant_fkey")
+    execute(notes, f"ALTER TABLE {table} ADD FOREIGN KEY (id) REFERENCES note ON UPDATE CASCADE ON DELETE CASCADE")
+    if by == "worker":
+        sync(notes)
+    else:
+        with notes.connect() as connection:
+            [found] = connection.execute(sql.statement("doctor", "foreign_keys"))
+        execute(notes, found.repair)
+    execute(notes, "UPDATE note SET tenant = 'Bob', id = 20 WHERE id = 4")
+    assert move(notes) == {"Bob"}
+    assert seen(notes, "Ada", table) == {6, 8, 10}
+
+
+REPLICA = "SET LOCAL session_replication_role = replica; "
+UNLINKED = (
+    "ALTER TABLE note_semantic DROP CONSTRAINT note_semantic_id_tenant_fkey; "
+    "ALTER TABLE note_semantic_receipt DROP CONSTRAINT note_semantic_receipt_id_tenant_fkey; "
+)
+MOVED = "UPDATE note SET tenant = 'Bob' WHERE id = 2"
+PAPER = "CREATE TABLE paper (LIKE note INCLUDING ALL); INSERT INTO paper SELECT * FROM note; "
+SWAP = "ALTER TABLE note RENAME TO old_note; ALTER TABLE paper RENAME TO note; DROP TABLE old_note CASCADE"
+VALID = "SELECT bool_and(convalidated), count(*) FROM pg_constraint WHERE confrelid = to_regclass('note')"
+
+
+@pytest.mark.parametrize(
+    ("change", "encoded"),
+    [
+        (REPLICA + MOVED, 0),
+        (REPLICA + "UPDATE note SET tenant = 'Bob', body = 'other words' WHERE id = 2", 1),
+        ("ALTER TABLE note DISABLE TRIGGER note_semantic_capture_replica; " + REPLICA + MOVED, 0),
+        (UNLINKED + MOVED, 0),
+        (UNLINKED + "UPDATE note SET tenant = 'Bob', body = 'other words' WHERE id = 2", 1),
+    ],
+)
+def test_a_row_that_changes_tenant_where_no_foreign_key_follows_takes_its_chunks_along_once_a_worker_runs(
+    notes: sa.Engine, change: str, encoded: int
+) -> None:
+    execute(notes, change)
+    assert owners(notes) == {"Ada"}
+    assert sync(notes).chunks_encoded == encoded
+    sync(notes)
+    assert owners(notes) == {"Bob"}
+    assert seen(notes, "Ada") == {4, 6, 8, 10}
+    assert rows(notes, VALID) == [(True, 2)]
+
+
+def test_a_table_that_an_index_is_moved_to_says_whose_each_row_is(notes: sa.Engine, dsn: str) -> None:
+    execute(notes, PAPER + "UPDATE paper SET tenant = 'Bob' WHERE id = 2; " + SWAP)
+    shell.ok("index", "adopt", "note_semantic", "--yes", dsn=dsn)
+    assert sync(notes).chunks_encoded == 0
+    sync(notes)
+    assert owners(notes) == {"Bob"}
+    assert rows(notes, VALID) == [(True, 2)]
+
+
+def test_verify_finds_chunks_of_another_tenant_than_their_row_and_repair_has_them_put_right(notes: sa.Engine) -> None:
+    execute(notes, REPLICA + MOVED + "; DELETE FROM semantic.mark")
+    generation = generation_of(notes, "note_semantic")
+    found = verify.verify(notes, generation)
+    assert (found.stale, found.keys) == (1, {"stale": ["2"]})
+    repair.repair(notes, generation)
+    assert jobs(notes) == {"2"}
+    sync(notes)
+    assert owners(notes) == {"Bob"}
+    assert verify.verify(notes, generation).clean
+
+
+def test_a_row_that_changes_tenant_during_a_refresh_takes_its_chunks_along_at_the_end_of_it(notes: sa.Engine) -> None:
+    generation = generation_of(notes, "note_semantic")
+    execute(notes, "ALTER TABLE note ALTER id TYPE bigint; " + UNLINKED + MOVED)
+    assert refresh.refresh(notes, generation)
+    assert owners(notes) == {"Bob"}
+    assert rows(notes, VALID) == [(True, 2)]
 
 
 @pytest.mark.parametrize(

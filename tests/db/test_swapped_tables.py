@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, errors, generations, inspection, registry, search
+from pg_semantic import Searcher, doctor, errors, generations, inspection, registry, search
 from pg_semantic.search.request import Mode
 from pg_semantic.sync import verify
 from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
@@ -196,3 +196,66 @@ def test_every_copy_of_an_index_is_moved(synced: sa.Engine) -> None:
     assert all(verify.verify(synced, one).clean for one in known)
     old = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'article_old'::regclass"
     assert rows(synced, old) == [(0,)]
+
+
+def _index_on_another_table(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE note (id int PRIMARY KEY, words text)")
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+
+
+def test_an_index_that_waits_to_be_adopted_survives_the_creation_of_another(synced: sa.Engine) -> None:
+    live = generation_of(synced)
+    generations.begin(synced, live, dataclasses.replace(live.spec, columns=("body",)))
+    sync(synced)
+    swap(synced, "dropped")
+    _index_on_another_table(synced)
+    assert rows(synced, "SELECT count(*) FROM article_semantic") == [(5,)]
+    inspection.adopt(synced, generation_of(synced))
+    sync(synced)
+    assert truth(synced) == CLEAN
+    with synced.connect() as connection:
+        known = registry.copies(connection, "article_semantic")
+    assert [one.role for one in known] == ["live", "next"]
+    assert all(verify.verify(synced, one).clean for one in known)
+
+
+def test_an_index_whose_tables_are_all_gone_is_forgotten_when_another_is_created(synced: sa.Engine) -> None:
+    execute(synced, "DROP TABLE article, article_semantic, article_semantic_receipt CASCADE")
+    _index_on_another_table(synced)
+    assert rows(synced, "SELECT name FROM semantic.semantic_index") == [("note_semantic",)]
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_a_view_under_the_old_name_of_a_renamed_table_stops_nothing(synced: sa.Engine, dsn: str, kind: str) -> None:
+    execute(synced, "ALTER TABLE article RENAME TO paper")
+    execute(synced, f"CREATE {kind} article AS SELECT * FROM paper")
+    assert generation_of(synced).trouble is None
+    assert "adopt" not in ok("status", dsn=dsn)
+    assert [one for one in doctor.examine(synced) if one.check == "swapped_tables"] == []
+    assert len(rows(synced, "SELECT * FROM article_semantic_search('title', 3, 'lexical')")) == 3
+    for name in ("knn", "exact", "lexical"):
+        with Session(synced) as session:
+            assert len(session.execute(STATEMENTS[name]()).all()) == 2
+    with Session(synced) as session:
+        assert Searcher(encoder()).search(session, Article.semantic, "title 1", limit=1)
+    Base.metadata.create_all(synced)
+    execute(synced, "UPDATE paper SET body = 'edited' WHERE id = 1")
+    sync(synced)
+    assert rows(synced, "SELECT content FROM article_semantic WHERE id = 1") == [("title 1\n\nedited",)]
+    assert verify.verify(synced, generation_of(synced)).clean
+
+
+def test_a_view_is_never_taken_for_a_table_that_was_dropped(synced: sa.Engine) -> None:
+    execute(synced, "CREATE TABLE paper AS SELECT * FROM article")
+    execute(synced, "DROP TABLE article CASCADE")
+    execute(synced, "CREATE VIEW article AS SELECT * FROM paper")
+    assert (
+        generation_of(synced).trouble == "its table public.article was dropped: pg-semantic index drop article_semantic"
+    )
+    for name in ("knn", "exact", "lexical"):
+        with Session(synced) as session, pytest.raises(exc.DBAPIError):
+            session.execute(STATEMENTS[name]())
+    with pytest.raises(errors.DeclarationError, match="index drop article_semantic"):
+        Base.metadata.create_all(synced)
