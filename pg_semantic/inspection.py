@@ -94,7 +94,8 @@ def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -
 
     Raises:
         errors.DeclarationError: There is no such table.
-        errors.DatabaseError: The table does not have the same columns and key, or is locked for three seconds.
+        errors.DatabaseError: The table does not have the same columns and key, or stays locked for
+            longer than `semantic.lock_seconds`, 30 by default.
     """
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))

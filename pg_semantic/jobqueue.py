@@ -139,10 +139,13 @@ def fail(
     error: str,
     max_attempts: int,
     retry_seconds: float,
-) -> None:
-    """Records that a job failed; it is tried again with back-off, and parked after ``max_attempts``."""
+) -> bool:
+    """Records that a job failed; it is tried again with back-off, and parked after ``max_attempts``.
+
+    Returns whether it was recorded: not if the job has a newer version, was taken from us, or is locked.
+    """
     driver: Any = connection.connection.driver_connection
-    connection.execute(
+    recorded = connection.execute(
         sql.statement("jobs", "fail"),
         {
             "generation": claimed.generation_id,
@@ -154,6 +157,7 @@ def fail(
             "retry": retry_seconds,
         },
     )
+    return recorded.rowcount > 0
 
 
 def heartbeat(connection: sa.Connection, tokens: Sequence[uuid.UUID], *, lease_seconds: float) -> None:

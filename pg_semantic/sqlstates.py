@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-Fault = Literal["row", "key", "busy", "lost", "later"]
+Fault = Literal["row", "key", "taken", "busy", "lost", "later"]
 """Who caused an error.
 
 ``row``: the data of one row, which fails again until it changes. ``key``: the row is gone or has another key by now.
-``busy``: another transaction is in the way for a moment. ``lost``: the connection or the server. ``later``: something
-else, which has nothing to do with one row: the whole batch waits.
+``taken``: another row has its unique key, for a moment or for good. ``busy``: another transaction is in the way for a
+moment. ``lost``: the connection or the server. ``later``: something else, which has nothing to do with one row: the
+whole batch waits.
 """
 
 # Data exceptions and exceeded program limits; NOT NULL and CHECK violations; a row whose stored bytes are damaged.
@@ -16,8 +17,10 @@ _ROW = {"23502", "23514", "XX001"}
 
 _KEY = {"23503"}  # foreign key violation
 
-# Serialization failure, deadlock, lock not available; another worker wrote the same row just now.
-_BUSY = {"40001", "40P01", "55P03", "23505"}
+_TAKEN = {"23505"}  # unique violation
+
+# Serialization failure, deadlock, lock not available.
+_BUSY = {"40001", "40P01", "55P03"}
 
 # Connection exceptions and shutdowns; a server that is not the primary any more, or that ended an idle transaction or
 # one that took too long.
@@ -38,6 +41,8 @@ def fault(state: str) -> Fault:
         return "row"
     if state in _KEY:
         return "key"
+    if state in _TAKEN:
+        return "taken"
     if state in _BUSY:
         return "busy"
     if state in _LOST or state.startswith(_LOST_CLASSES):

@@ -43,11 +43,12 @@ class Batch:
     """The rows of one claim; jobs whose row needs no work are only to be completed.
 
     ``later`` has the keys of rows that were claimed and are too much for one batch, ``long`` those of rows that are too
-    long to be seen to beside another; ``characters`` is how much text
-    the others have. ``vectors`` maps a content hash to its vector, ``broken`` a content hash to why it could not be
-    encoded. ``uncut`` maps the key of a row to why it could not be cut, ``refused`` to why the database cannot read or
-    write it. ``moved`` has the keys of rows that were gone or had another key when they were written;
-    ``stubborn`` those of rows for which that was so too often to be true.
+    long to be seen to beside another; ``characters`` is how much text the others have. ``vectors`` maps a content hash
+    to its vector, ``broken`` a content hash to why it could not be encoded. ``uncut`` maps the key of a row to why it
+    could not be cut, ``refused`` to why the database cannot read or write it. ``moved`` has the keys of rows that were
+    gone, or whose key was another or taken, when they were written; ``stubborn`` those of rows for which that was so
+    too often to be true. ``written`` is how many rows were synced, and ``recorded`` has the failures that were kept
+    with their jobs: both as committed so far.
     """
 
     tables: Tables
@@ -63,10 +64,12 @@ class Batch:
     moved: set[str] = field(default_factory=set)
     stubborn: set[str] = field(default_factory=set)
     encoded: int = 0
+    written: int = 0
+    recorded: list[tuple[Job, str]] = field(default_factory=list)
 
     def blame(self, job: Job, error: exc.DBAPIError) -> None:
-        """Notes that one row made the database fail: it is parked, or looked at again if its key has changed."""
-        if database.fault(error) == "key" and job.key not in self.stubborn:
+        """Notes that one row made the database fail: it is parked, or looked at again if its key may have changed."""
+        if database.fault(error) in {"key", "taken"} and job.key not in self.stubborn:
             self.moved.add(job.key)
         else:
             self.refused[job.key] = database.reason(error)

@@ -187,7 +187,7 @@ class Builder:
         """Seconds until a step is tried again; says why, unless it is this worker that ended the build."""
         if self._closing or database.is_connection_lost(error):
             return _AGAIN_SECONDS
-        gave_way = database.fault(error) == "busy" or database.sqlstate(error) == _QUERY_CANCELED
+        gave_way = transaction.is_busy(error) or database.sqlstate(error) == _QUERY_CANCELED
         said = f"{what} could not be built: {build_errors.reason(error)}"
         seconds = trouble.note(
             self._engine,

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
@@ -30,7 +30,7 @@ class InHand:
         self._engine = engine
         self._settings = settings
         self._claims: dict[uuid.UUID, Claim] = {}
-        self._left: dict[uuid.UUID, list[str]] = {}
+        self._left: dict[uuid.UUID, tuple[Claim, set[str]]] = {}  # to be released as soon as nobody has it locked
 
     def take(self, of: Ready, rows: int) -> Claim | None:
         """Claims jobs of a generation and priority, if there still are any; marks of the same are folded first."""
@@ -52,30 +52,38 @@ class InHand:
             self.give_back_all()
 
     def finish(self, claim: Claim) -> None:
-        """Forgets a claim whose jobs were all ended."""
+        """Forgets a claim whose jobs were all ended or left."""
         self._claims.pop(claim.token, None)
 
-    def give_back(self, claim: Claim, keys: Sequence[str] | None = None, *, at_once: bool = False) -> None:
-        """Releases what is left of a claim; what another worker has locked waits for the next `give_back_left`."""
-        wanted = [job.key for job in claim.jobs] if keys is None else keys
+    def give_back(self, claim: Claim, *, at_once: bool = False) -> None:
+        """Releases what is left of a claim; what somebody has locked waits for the next `give_back_left`."""
+        try:
+            self.leave(claim, [job.key for job in claim.jobs], at_once=at_once)
+        finally:
+            self.finish(claim)
+
+    def leave(self, claim: Claim, keys: Iterable[str], *, at_once: bool = False) -> None:
+        """Releases some jobs of a claim, as `give_back` does, while the others stay in hand."""
         with self._giving:
-            self._left[claim.token] = list(wanted)  # also when the release fails
-            locked = store.give_back(self._engine, claim, wanted, at_once=at_once)
+            _, known = self._left.get(claim.token, (claim, set()))
+            wanted = known | set(keys)
+            self._left[claim.token] = claim, wanted  # also when the release fails
+            locked = store.give_back(self._engine, claim, sorted(wanted), at_once=at_once) if wanted else []
             if locked:
-                self._left[claim.token] = locked
+                self._left[claim.token] = claim, set(locked)
             else:
-                self._left.pop(claim.token, None)
-                self.finish(claim)
+                del self._left[claim.token]
 
     def give_back_left(self) -> None:
-        """Tries again to release what others had locked."""
+        """Tries again to release what somebody had locked."""
         with self._giving:
-            for token, keys in list(self._left.items()):
-                self.give_back(self._claims[token], keys)
+            for claim, keys in list(self._left.values()):
+                self.leave(claim, keys)
 
     def give_back_all(self) -> None:
         """Releases every claim at once: the worker stops, or comes back after it had lost the database."""
-        for claim in list(self._claims.values()):
+        left = [claim for claim, _ in self._left.values()]
+        for claim in {claim.token: claim for claim in [*self._claims.values(), *left]}.values():
             self.give_back(claim, at_once=True)
 
     def _claim(self, connection: sa.Connection, of: Ready, rows: int) -> Claim:
@@ -85,7 +93,7 @@ class InHand:
     def beat(self) -> None:
         """Extends the leases of all claims in hand."""
         with self.locks, self.edit_locks, transaction.begin(self._engine) as connection:
-            jobqueue.heartbeat(connection, list(self._claims), lease_seconds=self._settings.lease_seconds)
+            jobqueue.heartbeat(connection, [*self._claims, *self._left], lease_seconds=self._settings.lease_seconds)
 
     def reap(self) -> None:
         """Frees the jobs of workers, this or others, whose leases have run out."""

@@ -30,7 +30,7 @@ def halving(
     try:
         return [step(items)]
     except exc.DBAPIError as error:
-        if database.fault(error) not in {"row", "key"}:
+        if database.fault(error) not in {"row", "key", "taken"}:
             raise
         if len(items) <= 1:
             for item in items:

@@ -87,7 +87,7 @@ class Pipeline:
         self._rota = Rota()
         self._memory = Memory()
         self._backfill = Backfill(engine)
-        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row was gone or had another key when written
+        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written for its key
         self._paces: dict[int, Pace] = defaultdict(lambda: Pace(settings.batch_seconds))
 
     def run(self, stop: threading.Event, *, builder: Builder, once: bool, check: Callable[[], None]) -> None:
@@ -179,12 +179,10 @@ class Pipeline:
 
     def _leave(self, batch: Batch, claim: Claim) -> None:
         """Gives back the rows that a batch has no room for; those too long for it are not taken on for a moment."""
-        if batch.later:
-            store.give_back(self._engine, claim, batch.later, at_once=True)
-        if batch.long:
-            store.give_back(self._engine, claim, batch.long)
+        self._in_hand.leave(claim, batch.later, at_once=True)
+        self._in_hand.leave(claim, batch.long)
         if not batch.claim.jobs:
-            self._in_hand.give_back(claim)
+            self._in_hand.finish(claim)
 
     def _pause(self) -> float:
         """Seconds until jobs are looked for again."""
@@ -264,26 +262,33 @@ class Pipeline:
         number = batch.claim.generation_id
         looks = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
         batch.stubborn = {key for key, count in looks.items() if count >= self._settings.max_attempts}
-        with locks:
-            rows = self._guarded(number, write) or 0
-        self._moved.update({(number, job): looks[job.key] + 1 for job in batch.claim.jobs if job.key in batch.moved})
-        if rows < len(batch.claim.jobs):
+        try:
+            with locks:
+                self._guarded(number, write)
+            moved = [job for job in batch.claim.jobs if job.key in batch.moved]
+            self._moved.update({(number, job): looks[job.key] + 1 for job in moved})
+            self._end(batch)
+        finally:
+            self._report(batch)
+
+    def _end(self, batch: Batch) -> None:
+        """Gives back what could not be written of a batch."""
+        if batch.written < len(batch.claim.jobs):
             with transaction.unless_busy():
                 self._in_hand.give_back(batch.claim)
         else:
             self._in_hand.finish(batch.claim)
-        self._report(batch, rows)
 
-    def _report(self, batch: Batch, rows: int) -> None:
+    def _report(self, batch: Batch) -> None:
         with self._reporting:
-            self._count(batch, rows)
+            self._count(batch)
             self._on_progress(self.progress)
 
-    def _count(self, batch: Batch, rows: int) -> None:
+    def _count(self, batch: Batch) -> None:
         name = batch.tables.spec.name
-        self.progress.rows += rows
+        self.progress.rows += batch.written
         self.progress.chunks_encoded += batch.encoded
-        for job, error in batch.failures:  # the job keeps the message, which may quote the text
+        for job, error in batch.recorded:  # the job keeps the message, which may quote the text
             self.progress.rows_failed += 1
             kind = error.partition(":")[0]
             fields = {"event": "row_failed", "index": name, "key": job.key, "error": kind}
@@ -291,9 +296,11 @@ class Pipeline:
         for job in batch.claim.jobs:
             if job.key in batch.moved:
                 fields = {"event": "row_moved", "index": name, "key": job.key}
-                log.info("%s: row %s is gone or has another key: it is read again", name, job.key, extra=fields)
-        counts = {"event": "synced", "index": name, "rows": rows, "chunks_encoded": batch.encoded}
-        log.info("%s: %d rows, %d chunks encoded", name, rows, batch.encoded, extra=counts)
+                log.info(
+                    "%s: row %s is gone, or its key is another or taken: it is read again", name, job.key, extra=fields
+                )
+        counts = {"event": "synced", "index": name, "rows": batch.written, "chunks_encoded": batch.encoded}
+        log.info("%s: %d rows, %d chunks encoded", name, batch.written, batch.encoded, extra=counts)
 
     def _guarded(self, generation_id: int, step: Callable[[], R]) -> R | None:
         """Takes a step; when the database refuses it, its index is left alone for a while and the others go on."""

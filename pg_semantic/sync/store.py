@@ -32,22 +32,22 @@ _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
     """Writes a batch in transactions of about ``write_chunks`` chunks; returns how many rows were synced.
 
-    Jobs that could not be ended are still claimed afterwards: `give_back` them.
+    Jobs that could not be ended are still claimed afterwards: `give_back` them. The batch says what was committed, also
+    when a later transaction fails.
     """
     idle = batch.idle_jobs
     rows = [row for row in batch.rows if batch.failure(row) is None]
     step = functools.partial(_write_unless_busy, engine, batch)
-    written = sum(
-        count
-        for share in _shares(rows, settings.write_chunks)
-        for count in isolation.halving(share, step, blame=lambda row, error: batch.blame(row.job, error))
-    )
+    for share in _shares(rows, settings.write_chunks):
+        isolation.halving(share, step, blame=lambda row, error: batch.blame(row.job, error))
     if idle or batch.failures or batch.moved:
         with transaction.begin(engine) as connection:
-            _finish_idle(connection, batch, idle)
-            _report_failures(connection, batch, settings=settings)
+            ended = _finish_idle(connection, batch, idle)
+            recorded = _report_failures(connection, batch, settings=settings)
             _look_again(connection, batch, settings=settings)
-    return len(idle) + written
+        batch.written += ended
+        batch.recorded = recorded
+    return batch.written
 
 
 def _shares(rows: Sequence[Row], write_chunks: int) -> Iterator[Sequence[Row]]:
@@ -69,29 +69,36 @@ def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once:
         return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
 
 
-def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> int:
+def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> None:
     """Writes rows, or leaves them when a table is locked: who locks it may be waiting for a job that we hold."""
     try:
         with transaction.begin(engine) as connection:
-            return _write_rows(connection, batch, rows)
+            written = _write_rows(connection, batch, rows)
     except exc.DBAPIError as error:
-        if not transaction.is_busy(error):
+        if database.fault(error) != "busy":
             raise
-        return 0
+    else:
+        batch.written += written
 
 
-def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -> None:
-    if jobs:
-        held = sorted(jobqueue.hold(connection, batch.claim, jobs))
+def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -> int:
+    held = sorted(jobqueue.hold(connection, batch.claim, jobs)) if jobs else []
+    if held:
         orphans.delete(connection, batch.tables, held)
         carried.follow(connection, batch.tables, carried.of_keys(held))
         jobqueue.complete(connection, batch.claim, held)
+    return len(held)
 
 
-def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Settings) -> None:
-    """Parks what the database refuses at once, since it will refuse it again; the encoder gets more attempts."""
-    for job, reason in batch.failures:
-        jobqueue.fail(
+def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Settings) -> list[tuple[Job, str]]:
+    """Parks what the database refuses at once, since it will refuse it again; the encoder gets more attempts.
+
+    Returns those whose jobs are still as they were claimed.
+    """
+    return [
+        (job, reason)
+        for job, reason in batch.failures
+        if jobqueue.fail(
             connection,
             batch.claim,
             job,
@@ -99,10 +106,11 @@ def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Setti
             max_attempts=1 if job.key in batch.refused else settings.max_attempts,
             retry_seconds=settings.retry_seconds,
         )
+    ]
 
 
 def _look_again(connection: sa.Connection, batch: Batch, *, settings: Settings) -> None:
-    """Leaves rows for another round that were gone or had another key when they were written."""
+    """Leaves rows for another round that were gone, or whose key was another or taken, when they were written."""
     if batch.moved:
         delay = settings.retry_seconds
         jobqueue.release(connection, batch.claim, sorted(batch.moved), delay_seconds=delay)

@@ -57,8 +57,8 @@ def unless_busy() -> Iterator[None]:
 
 
 def is_busy(error: exc.DBAPIError) -> bool:
-    """Whether what was asked for is locked by somebody else, as by TRUNCATE or ALTER TABLE: try again later."""
-    return database.fault(error) == "busy"
+    """Whether somebody else is in the way, as with TRUNCATE, ALTER TABLE or the same INSERT: try again later."""
+    return database.fault(error) in {"busy", "taken"}
 
 
 retried = tenacity.retry(

@@ -201,6 +201,18 @@ def test_a_job_that_another_worker_had_locked_is_given_back_when_it_lets_go(one:
     assert rows(one, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
 
 
+def test_an_unchanged_row_whose_job_is_locked_is_not_taken_for_done(one: sa.Engine) -> None:
+    sync(one)
+    execute(one, "INSERT INTO semantic.job (generation_id, key) SELECT id, '1' FROM semantic.generation")
+    batch = read(one, claim(one))
+    assert batch.rows == []
+    with one.connect() as connection:
+        connection.execute(sa.text("SELECT FROM semantic.job FOR UPDATE"))
+        assert write(one, batch) == 0
+    assert write(one, batch) == 1
+    assert jobs(one) == set()
+
+
 def test_a_failure_of_an_older_text_is_not_held_against_the_newer(one: sa.Engine) -> None:
     batch = read(one, claim(one))
     batch.broken.update(dict.fromkeys(batch.vectors, "the encoder choked"))

@@ -1,12 +1,18 @@
 """One row never stops an index: errors by SQLSTATE, as a trigger on the chunk table raises them for some rows."""
 
 import logging
+import threading
+from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
 
 from pg_semantic import errors, jobqueue
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
 from pg_semantic.sync import source, status, verify
+from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
 _RAISE = """
@@ -72,20 +78,40 @@ def test_a_batch_in_which_every_row_is_refused_parks_each_with_its_own_reason(fo
     assert len({why for _, _, why in parked(forty)}) == 40
 
 
-def test_a_row_that_is_gone_as_it_is_written_is_read_again_and_no_attempt_counted(forty: sa.Engine) -> None:
+@pytest.mark.parametrize("state", ["23503", "23505"])
+def test_a_row_that_is_gone_or_taken_as_it_is_written_is_read_again_and_no_attempt_counted(
+    forty: sa.Engine, state: str
+) -> None:
     execute(forty, "CREATE SEQUENCE tries")
-    refusing(forty, "23503", when="NEW.id = 7 AND nextval('public.tries') <= 8")
+    refusing(forty, state, when="NEW.id = 7 AND nextval('public.tries') <= 8")
     sync(forty, max_attempts=4, retry_seconds=0.01)
     assert truth(forty) == CLEAN
     assert jobs(forty) == set()
 
 
-def test_a_row_that_is_always_gone_as_it_is_written_is_parked_in_the_end(forty: sa.Engine) -> None:
-    refusing(forty, "23503", when="NEW.id = 7")
+@pytest.mark.parametrize("state", ["23503", "23505"])
+def test_a_row_that_is_always_gone_or_taken_as_it_is_written_is_parked_in_the_end(forty: sa.Engine, state: str) -> None:
+    refusing(forty, state, when="NEW.id = 7")
     done = sync(forty, max_attempts=3, retry_seconds=0.01)
     assert done.rows == 39
     [(key, _, why)] = parked(forty)
-    assert (key, "SQLSTATE 23503" in str(why)) == ("7", True)
+    assert (key, f"SQLSTATE {state}" in str(why)) == ("7", True)
+
+
+@pytest.mark.parametrize(
+    "unique", ["(content)", "(left(content, 6)) WHERE content LIKE 'poison%'", "(content, ordinal)"]
+)
+def test_a_unique_index_that_somebody_has_added_parks_the_rows_that_clash_and_no_other(
+    forty: sa.Engine, unique: str
+) -> None:
+    execute(forty, "UPDATE article SET title = 'poison' WHERE title LIKE 'poison%'")
+    execute(forty, f"CREATE UNIQUE INDEX ours ON article_semantic {unique}")
+    done = sync(forty, max_attempts=3, retry_seconds=0.01)
+    assert (done.rows, done.rows_failed) == (39, 1)
+    [(key, _, why)] = parked(forty)
+    assert key in {"7", "30"}
+    assert '"ours" (SQLSTATE 23505)' in str(why)
+    assert truth(forty).missing == {key}
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "55P03"])
@@ -111,6 +137,43 @@ def test_an_error_that_no_row_is_to_blame_for_puts_the_whole_batch_off_and_count
     assert len(jobs(forty)) == 40
     execute(forty, "DROP TRIGGER refuse ON article_semantic")
     sync(forty, max_attempts=1)
+    assert truth(forty) == CLEAN
+
+
+class Fragile(HashedEncoder):
+    """Fails on any batch that has the word poison in it."""
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("the encoder choked")
+        return super().encode_documents(texts)
+
+
+@pytest.mark.parametrize("state", ["53100", "57014", "57P01", "P0001"])
+def test_of_a_write_that_is_cut_short_only_what_was_committed_is_counted(
+    forty: sa.Engine, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing(forty, state, when="(SELECT count(*) FROM article_semantic_receipt) >= 10")
+    worker = Worker(forty, Settings(write_chunks=10, max_attempts=1), load=lambda *_, **__: Fragile(32))
+    with pytest.raises(errors.DatabaseError):
+        worker.run(threading.Event(), once=True)
+    [(synced,)] = rows(forty, "SELECT count(*) FROM article_semantic_receipt")
+    assert synced >= 10
+    assert (worker.progress.rows, worker.progress.rows_failed) == (synced, 0)
+    assert "choked" not in caplog.text
+    assert "failed: RuntimeError" not in caplog.text
+    assert parked(forty) == []
+
+
+def test_a_failure_of_a_text_that_was_changed_meanwhile_is_not_counted(forty: sa.Engine) -> None:
+    class Edited(Fragile):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            execute(forty, "UPDATE article SET title = 'harmless' WHERE id IN (7, 30) AND title <> 'harmless'")
+            fold(forty)
+            return super().encode_documents(texts)
+
+    done = sync(forty, lambda *_, **__: Edited(32), max_attempts=1)
+    assert (done.rows, done.rows_failed) == (40, 0)
     assert truth(forty) == CLEAN
 
 

@@ -17,6 +17,7 @@ from pg_semantic.sqlstates import Fault
         ("54000", "row"),
         ("XX001", "row"),
         ("23503", "key"),
+        ("23505", "taken"),
         ("40001", "busy"),
         ("40P01", "busy"),
         ("55P03", "busy"),
