@@ -1,5 +1,6 @@
 """The mapped classes that the database tests share, and small ways to make and look at their rows."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ class Article(Base):
     lang: Mapped[str] = mapped_column(default="en")
 
     semantic = SemanticIndex("title", "body", encoder=ENCODER)
+
+
+def qualified(tables: schema.Tables) -> schema.Tables:
+    """The same tables as the registry knows them, with their schema: a worker's search path has none of yours."""
+    return schema.build(dataclasses.replace(tables.spec, schema="public"))
 
 
 def sync(engine: sa.Engine, load: Callable[..., Encoder] = encoders.load, **settings: Any) -> Progress:

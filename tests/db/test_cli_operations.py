@@ -181,7 +181,7 @@ def test_a_dry_run_reports_what_verify_does_and_changes_nothing(damaged: sa.Engi
     execute(damaged, "DROP TRIGGER article_semantic_capture_update ON article")
     before = everything(damaged)
     found = reported("verify", dsn=dsn, code=1)
-    assert found["uncaptured"] == ["article"]
+    assert found["uncaptured"] == ["public.article"]
     dry = reported("repair", "--dry-run", dsn=dsn, code=1)
     assert {**dry, "keys": None} == {**found, "keys": None}
     assert dry["keys"].keys() == found["keys"].keys()
@@ -197,7 +197,7 @@ def test_after_a_repair_and_a_worker_all_is_clean(damaged: sa.Engine, dsn: str) 
     execute(damaged, "DROP TRIGGER article_semantic_capture_update ON article")
     done = shell.ok("repair", dsn=dsn)
     assert "rows marked for the worker, 0 orphans deleted." in done
-    assert "uncaptured: article" in done
+    assert "uncaptured: public.article" in done
     assert jobs(damaged) >= {"1", "2", "3"}
     assert shell.parsed("worker", "--once", dsn=dsn)["rows_failed"] == 0
     assert reported("verify", dsn=dsn, code=0)["rows"] == 5

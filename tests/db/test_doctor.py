@@ -264,7 +264,7 @@ def test_a_role_that_lacks_rights_on_the_vectors_is_told_so(healthy: sa.Engine, 
     limited = sa.create_engine(healthy.url, connect_args={"options": f"-c role={role}"})
     findings = found(limited, "worker_rights")
     limited.dispose()
-    assert ["lacks rights on article" in finding.what for finding in findings] == [True]
+    assert ["lacks rights on public.article" in finding.what for finding in findings] == [True]
 
 
 def test_a_check_that_the_role_may_not_run_is_a_finding_and_the_others_are_run(healthy: sa.Engine, role: str) -> None:

@@ -8,9 +8,9 @@ from pg_semantic.jobqueue import Claim
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, source, store, verify
 from pg_semantic.sync.batch import Batch
-from tests.db.library import CLEAN, Article, encoder, execute, fold, generation_of, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, encoder, execute, fold, generation_of, jobs, qualified, rows, sync, truth
 
-TABLES = Article.semantic.tables
+TABLES = qualified(Article.semantic.tables)
 
 
 @pytest.fixture

@@ -153,11 +153,11 @@ class Fragile(HashedEncoder):
 def test_of_a_write_that_is_cut_short_only_what_was_committed_is_counted(
     forty: sa.Engine, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusing(forty, state, when="(SELECT count(*) FROM article_semantic_receipt) >= 10")
+    refusing(forty, state, when="(SELECT count(*) FROM public.article_semantic_receipt) >= 10")
     worker = Worker(forty, Settings(write_chunks=10, max_attempts=1), load=lambda *_, **__: Fragile(32))
     with pytest.raises(errors.DatabaseError):
         worker.run(threading.Event(), once=True)
-    [(synced,)] = rows(forty, "SELECT count(*) FROM article_semantic_receipt")
+    [(synced,)] = rows(forty, "SELECT count(*) FROM public.article_semantic_receipt")
     assert synced >= 10
     assert (worker.progress.rows, worker.progress.rows_failed) == (synced, 0)
     assert "choked" not in caplog.text

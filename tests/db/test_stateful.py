@@ -20,7 +20,7 @@ from pg_semantic.settings import Settings
 from pg_semantic.sync import encode, source, store
 from pg_semantic.sync.batch import Batch
 from pg_semantic.sync.pipeline import Progress
-from tests.db.library import execute, generation_of, sync
+from tests.db.library import execute, generation_of, qualified, sync
 
 
 class Base(DeclarativeBase): ...
@@ -36,7 +36,7 @@ class Note(Base):
     semantic = SemanticIndex("text", encoder="hashed:32", chunking=Chunking(max_tokens=8))
 
 
-TABLES = Note.semantic.tables
+TABLES = qualified(Note.semantic.tables)
 WORKERS = range(3)
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENT: dict[str, Any] = {"max_attempts": 10_000, "retry_seconds": 1e-9}  # nothing is parked or waited for

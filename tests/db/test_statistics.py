@@ -13,9 +13,9 @@ from pg_semantic.settings import Settings
 from pg_semantic.sync import indexes, lexicon, repair, verify
 from pg_semantic.sync.lexicon import Statistics
 from pg_semantic.sync.worker import Worker
-from tests.db.library import CLEAN, Article, execute, generation_of, rows, sync, truth
+from tests.db.library import CLEAN, Article, execute, generation_of, qualified, rows, sync, truth
 
-TABLES = Article.semantic.tables
+TABLES = qualified(Article.semantic.tables)
 
 
 class Base(DeclarativeBase): ...

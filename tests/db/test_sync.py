@@ -12,7 +12,7 @@ from pg_semantic import Chunking, Searcher, SemanticIndex, encoders, errors, ins
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.sync import backfill, status
-from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, qualified, rows, sync, truth
 
 LONG = "\n\n".join(f"Paragraph {i}: " + " ".join(f"word{i}x{j}" for j in range(100)) for i in range(10))
 
@@ -31,7 +31,7 @@ def test_backfill_goes_on_from_the_page_where_it_stopped(engine: sa.Engine, monk
     execute(engine, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 250) i")
     Base.metadata.create_all(engine)
     generation = generation_of(engine)
-    tables = Article.semantic.tables
+    tables = qualified(Article.semantic.tables)
     assert not backfill.advance(engine, tables, generation.id)
     assert len(jobs(engine)) == 100
     assert not backfill.advance(engine, tables, generation.id)

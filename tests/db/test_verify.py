@@ -9,7 +9,7 @@ from pg_semantic import inspection
 from pg_semantic.sync import repair, transaction, verify
 from pg_semantic.sync.verify import Report
 from tests.db import test_protocol as steps
-from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, qualified, rows, sync, truth
 
 NAME = "public.article_semantic"
 
@@ -130,7 +130,7 @@ def test_a_disabled_trigger_is_reported_and_hung_again_with_what_it_missed(synce
     execute(synced, "DROP TRIGGER article_semantic_capture_update ON article")
     execute(synced, "INSERT INTO article VALUES (6, 'six', NULL, 'en')")
     report = verified(synced)
-    assert (report.uncaptured, report.keys) == (["article"], {"missing": ["6"]})
+    assert (report.uncaptured, report.keys) == (["public.article"], {"missing": ["6"]})
     repaired(synced)
     execute(synced, "UPDATE article SET body = 'new' WHERE id = 1")
     assert jobs(synced) == {"1", None}  # all rows are compared, the sixth among them
@@ -158,7 +158,7 @@ def test_what_is_repaired_while_a_worker_is_at_it_is_not_written_over(synced: sa
     execute(synced, "UPDATE article SET body = 'new' WHERE id = 2")
     batch = steps.read(synced, steps.claim(synced))
     execute(synced, "UPDATE article_semantic SET content = 'forged' WHERE id = 2")
-    tables = Article.semantic.tables
+    tables = qualified(Article.semantic.tables)
     finding = verify.Finding("damaged", "2")
     transaction.patiently(synced, *repair.mending([finding], generation_of(synced), tables))
     assert steps.write(synced, batch) == 0
