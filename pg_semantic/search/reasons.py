@@ -238,6 +238,8 @@ def _is(index: sa.Index, method: str, column: str) -> bool:
 def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - whatever a statement is made of
     if isinstance(element, sa.Table):
         yield element
+    elif isinstance(element, sa.Alias) and isinstance(element.element, sa.Table):
+        yield element.element
     elif isinstance(element, sa.Column) and isinstance(element.table, sa.Table):
         yield element.table
 
