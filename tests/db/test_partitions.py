@@ -80,7 +80,7 @@ def test_a_partition_that_is_attached_later_is_reported_by_verify_and_captured_b
     execute(events, "INSERT INTO event VALUES (2, 4, 'through the parent')")
     execute(events, "INSERT INTO event_4 VALUES (3, 4, 'straight')")
     report = verify.verify(events, generation_of(events, NAME))
-    assert report.uncaptured == ["event_4"]
+    assert report.uncaptured == ["public.event_4"]
     assert (report.missing, report.waiting) == (2, 1)
     assert rows(events, "SELECT uncaptured FROM semantic.index_status") == [(1,)]
 
