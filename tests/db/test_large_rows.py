@@ -13,7 +13,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.sync import changed
 from pg_semantic.sync.batch import LONG_CHARACTERS
 from pg_semantic.sync.changed import Reading, Room
-from tests.db.library import Article, execute, fold, generation_of, jobs, rows, sync
+from tests.db.library import Article, execute, fold, generation_of, jobs, qualified, rows, sync
 
 LONG = 100_000
 
@@ -75,7 +75,7 @@ def test_a_long_text_does_not_come_along_with_the_look_at_its_size(
     articles: sa.Engine, claimed: Callable[[Room], Reading]
 ) -> None:
     seen = [row.job for row in claimed(Room()).rows]
-    looked = changed._select(articles, Article.semantic.tables, seen, longest=100)
+    looked = changed._select(articles, qualified(Article.semantic.tables), seen, longest=100)
     assert {(row.text, row.octets > LONG) for row in looked if row.is_open} == {("", True)}
     assert {row.text for row in looked if not row.is_open} == {"short"}
 
