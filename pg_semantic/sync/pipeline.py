@@ -269,7 +269,8 @@ class Pipeline:
             self._moved.update({(number, job): looks[job.key] + 1 for job in moved})
             self._end(batch)
         finally:
-            self._report(batch)
+            if batch.written or batch.recorded or batch.moved:  # and not when the connection was lost before
+                self._report(batch)
 
     def _end(self, batch: Batch) -> None:
         """Gives back what could not be written of a batch."""

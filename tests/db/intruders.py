@@ -1,7 +1,7 @@
 """Roles that try everything: what the catalogues list of ours, each role tries to read, to write and to call.
 
-Rows carry marks that are nowhere else: a key above 770,000 and a word such as ``zq12x``. A role may meet a mark of ours
-only where it meets it in the source.
+Rows carry marks that are nowhere else: a key below -770,000 (no time and no weight of a word looks like that) and a
+word such as ``zq12x``. A role may meet a mark of ours only where it meets it in the source.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-_MARK = re.compile(r"\b77\d{4}\b|zq\d+x")
+_MARK = re.compile(r"-77\d{4}\b|zq\d+x")
 _SOURCES = "SELECT DISTINCT CAST(source AS text) FROM semantic.semantic_index"
 # What is in our schema, what refers to a source, and what is made of these.
 _RELATIONS = """

@@ -79,7 +79,7 @@ class _Client(socketserver.BaseRequestHandler):
     def _serve(self) -> None:
         startup = self._startup()
         backend, welcome = self.server.log_in(startup)
-        self.server.put_back(startup, backend)
+        backend.close()  # as with pgbouncer, the process that a client is told of is none that it ever meets
         self.request.sendall(welcome)
         while (message := _receive(self.request))[:1] != b"X":  # Terminate
             backend = self.server.take(startup)

@@ -126,7 +126,7 @@ def make(town: Town, table: str) -> None:
         town.engine,
         f"""
         INSERT INTO "{table}"
-        SELECT :first + i, 'zq' || :first + i || 'x', 'common words ' || i % 5, (ARRAY[{readers}])[1 + i % 5]
+        SELECT -(:first + i), 'zq' || :first + i || 'x', 'common words ' || i % 5, (ARRAY[{readers}])[1 + i % 5]
         FROM generate_series(1, :count) AS i
         """,
         first=_FIRST_KEY[table],

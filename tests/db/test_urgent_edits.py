@@ -19,7 +19,7 @@ HOLD = """
     CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $body$
     BEGIN
         FOR number IN 1..3000 LOOP
-            IF NEW.content = 'urgent' OR EXISTS (SELECT FROM article_semantic WHERE content = 'urgent') THEN
+            IF NEW.content = 'urgent' OR EXISTS (SELECT FROM public.article_semantic WHERE content = 'urgent') THEN
                 RETURN NEW;
             END IF;
             PERFORM pg_sleep(0.01);

@@ -104,7 +104,7 @@ def test_an_error_is_said(visit: Visit, address: str) -> None:
     visit.expect_refusals(422)
     page.get_by_label("What to look for").fill("   ")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("Text 0 is empty.")
+    expect(page.get_by_role("alert")).to_have_text("Text 0 is empty: leave it out, it has no meaning to encode.")
 
 
 def test_the_page_is_accessible(visit: Visit, address: str) -> None:
