@@ -103,6 +103,8 @@ FUNCTIONS = (
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
     # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, `replica` by its condition not at all.
+    # Where the source is itself a partition, or inherits, the row trigger `parent` fires for statements that name the
+    # table above it. Those that name the source are marked by both, which makes one job.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
@@ -120,10 +122,12 @@ FUNCTIONS = (
                    ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows', 'OA'),
                    ('delete', 'REFERENCING OLD TABLE AS old_rows', 'OA'),
                    ('truncate', '', 'A'),
-                   ('replica', '', 'RA')
+                   ('replica', '', 'RA'),
+                   ('parent', '', 'OA')
         ) AS event (name, transition, firing)
         LEFT JOIN pg_trigger ON tgrelid = part.relid AND tgname = stem || '_' || event.name
-        WHERE tgname IS NULL OR position(CAST(tgenabled AS text) IN event.firing) = 0
+        WHERE (tgname IS NULL OR position(CAST(tgenabled AS text) IN event.firing) = 0)
+          AND (event.name <> 'parent' OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = index_source))
         ORDER BY part.relid <> index_source
     $body$
     """,
@@ -156,7 +160,7 @@ FUNCTIONS = (
                     missing.owner, missing.relation, missing.owner, quote_ident(current_user)
                 USING ERRCODE = 'insufficient_privilege';
             END IF;
-            IF missing.event <> 'replica' THEN
+            IF missing.event NOT IN ('replica', 'parent') THEN
                 EXECUTE format(
                     'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
                     stem || '_' || missing.event, missing.event, missing.relation, missing.transition, capture
@@ -165,9 +169,11 @@ FUNCTIONS = (
                 CONTINUE;
             ELSIF missing.relation = index_source AND missing.state = 'missing' THEN
                 EXECUTE format(
-                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
-                    'WHEN (current_setting(''session_replication_role'') = ''replica'') EXECUTE FUNCTION %s()',
-                    stem || '_replica', missing.relation, replica
+                    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s EXECUTE FUNCTION %s()',
+                    stem || '_' || missing.event, missing.relation,
+                    CASE missing.event WHEN 'replica'
+                        THEN 'WHEN (current_setting(''session_replication_role'') = ''replica'')' ELSE '' END,
+                    replica
                 );
             END IF;
             EXECUTE format(
@@ -195,7 +201,7 @@ FUNCTIONS = (
                    FROM pg_trigger
                    WHERE tgrelid = pg_class.oid AND tgname IN (
                        SELECT semantic_index.name || '_capture_' || event
-                       FROM unnest('{insert,update,delete,truncate,replica}'::text[]) AS event
+                       FROM unnest('{insert,update,delete,truncate,replica,parent}'::text[]) AS event
                    )
                ), ''),
                coalesce((

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, errors, inspection
 from pg_semantic.sync import status, verify
-from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
+from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
 
 CHILD = "CREATE TABLE archived (reason text) INHERITS (article)"
 
@@ -77,3 +77,85 @@ def test_plain_sql_finds_rows_of_the_parent_alone(synced: sa.Engine) -> None:
     assert found == [(1,)]
     with Session(synced) as session:
         assert Searcher(encoder()).search(session, Article.semantic, "two", mode="lexical")
+
+
+# An index of a table that has a parent: a statement that names the parent fires no statement trigger of its children.
+
+BELOW = {
+    "a child": (
+        "CREATE TABLE page (id int PRIMARY KEY, body text, kind int)",
+        "CREATE TABLE below (PRIMARY KEY (id)) INHERITS (page)",
+    ),
+    "a grandchild": (
+        "CREATE TABLE page (id int PRIMARY KEY, body text, kind int)",
+        "CREATE TABLE middle () INHERITS (page)",
+        "CREATE TABLE below (PRIMARY KEY (id)) INHERITS (middle)",
+    ),
+    "a partition": (
+        "CREATE TABLE page (id int PRIMARY KEY, body text, kind int) PARTITION BY RANGE (id)",
+        "CREATE TABLE below PARTITION OF page FOR VALUES FROM (0) TO (100)",
+    ),
+    "a partition with partitions": (
+        "CREATE TABLE page (id int PRIMARY KEY, body text, kind int) PARTITION BY RANGE (id)",
+        "CREATE TABLE below PARTITION OF page FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF below FOR VALUES FROM (0) TO (50)",
+        "CREATE TABLE high PARTITION OF below FOR VALUES FROM (50) TO (100)",
+    ),
+}
+FILL = "INSERT INTO below (id, body) VALUES (1, 'one'), (2, 'two'), (3, 'three')"
+
+
+def index_below(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, "below", columns=("body",), encoder=Article.semantic.spec.encoder)
+    inspection.create(engine, spec)
+    sync(engine)
+
+
+@pytest.mark.parametrize("kind", BELOW)
+def test_statements_that_name_the_parent_are_captured(engine: sa.Engine, kind: str) -> None:
+    for statement in (*BELOW[kind], FILL):
+        execute(engine, statement)
+    index_below(engine)
+    execute(engine, "UPDATE page SET kind = 7")
+    assert jobs(engine) == set()
+    for statement, marked in (
+        ("UPDATE page SET body = 'new' WHERE id = 1", {"1"}),
+        ("DELETE FROM page WHERE id = 2", {"2"}),
+        ("UPDATE page SET id = 30, body = 'moved' WHERE id = 3", {"3", "30"}),
+        ("UPDATE below SET body = 'newer' WHERE id = 1", {"1"}),
+    ):
+        execute(engine, statement)
+        assert jobs(engine) == marked
+        sync(engine)
+    assert rows(engine, "SELECT id, content FROM below_semantic ORDER BY id") == [(1, "newer"), (30, "moved")]
+    assert verify.verify(engine, generation_of(engine, "below_semantic")).clean
+
+
+@pytest.mark.parametrize(
+    ("page", "joined"),
+    [
+        ("CREATE TABLE page (id int NOT NULL, body text)", "ALTER TABLE below INHERIT page"),
+        (
+            "CREATE TABLE page (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+            "ALTER TABLE page ATTACH PARTITION below FOR VALUES FROM (0) TO (100)",
+        ),
+    ],
+)
+def test_a_table_that_gets_a_parent_later_is_captured_once_a_worker_runs(
+    engine: sa.Engine, page: str, joined: str
+) -> None:
+    for statement in ("CREATE TABLE below (id int PRIMARY KEY, body text)", FILL, page):
+        execute(engine, statement)
+    index_below(engine)
+    for statement in (joined, "UPDATE page SET body = 'unseen' WHERE id = 1"):
+        execute(engine, statement)
+    with engine.connect() as connection:
+        [found] = status.read(connection).indexes
+    assert found.capture_trouble == "triggers of public.below are missing: pg-semantic repair"
+    sync(engine)
+    execute(engine, "UPDATE page SET body = 'seen' WHERE id = 2")
+    assert jobs(engine) == {"2"}
+    sync(engine)
+    found_rows = rows(engine, "SELECT id, content FROM below_semantic ORDER BY id")
+    assert found_rows == [(1, "unseen"), (2, "seen"), (3, "three")]
