@@ -334,9 +334,9 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It cascades,
-    # and has all columns of the key and the carried one; others are to be dropped, and are given as the beginning of
-    # what ALTER TABLE does.
+    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It cascades, is
+    # enforced, and has all columns of the key and the carried one; others are to be dropped, and are given as the
+    # beginning of what ALTER TABLE does.
     """
     CREATE FUNCTION semantic.foreign_keys_v1(known_index integer)
     RETURNS TABLE (
@@ -372,6 +372,7 @@ FUNCTIONS = (
         LEFT JOIN pg_constraint
             ON conrelid = part.relation AND confrelid = semantic_index.source AND contype = 'f' AND conparentid = 0
             AND confdeltype = 'c' AND confupdtype = 'c' AND conkey @> wanted.numbers AND conkey <@ wanted.numbers
+            AND to_jsonb(pg_constraint) -> 'conenforced' IS DISTINCT FROM 'false'  -- a column of PostgreSQL 18
         WHERE semantic_index.id = known_index AND convalidated IS NOT TRUE
     $body$
     """,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection
+from pg_semantic import doctor, inspection
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, repair, status, verify
 from pg_semantic.sync.detection import Detection
@@ -127,6 +127,24 @@ def test_one_run_of_a_worker_makes_true_what_came_past_the_triggers(synced: sa.E
     assert only(synced).stale_since is None
     execute(synced, "UPDATE article SET title = 'later' WHERE id = 3")
     assert jobs(synced) == {"3"}
+
+
+def test_foreign_keys_that_are_not_enforced_are_made_again_and_orphans_are_gone(synced: sa.Engine) -> None:
+    if rows(synced, "SHOW server_version_num")[0][0] < "180000":
+        pytest.skip("this server enforces every foreign key")
+    for table in ("article_semantic", "article_semantic_receipt"):
+        execute(synced, f"ALTER TABLE {table} ALTER CONSTRAINT {table}_id_fkey NOT ENFORCED")
+    assert {finding.subject for finding in doctor.examine(synced) if finding.check == "foreign_keys"} == {
+        "article_semantic"
+    }
+    execute(synced, "DELETE FROM article WHERE id = 5")
+    execute(synced, "UPDATE article SET id = 8 WHERE id = 1")
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert verify.verify(synced, generation_of(synced)).clean
+    assert [finding for finding in doctor.examine(synced) if finding.check == "foreign_keys"] == []
+    execute(synced, "DELETE FROM article WHERE id = 2")
+    assert rows(synced, "SELECT id FROM article_semantic WHERE id = 2") == []
 
 
 def test_foreign_keys_that_are_put_back_are_validated_and_orphans_are_gone(synced: sa.Engine) -> None:
