@@ -67,6 +67,12 @@ FUNCTIONS = (
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (hashtextextended(lexeme COLLATE "C", 0) & 9223372036854775807) % 1000000000 + 1
     """,
+    # Parsed as it is made, so that it follows pgvector to another schema, as the text of a function would not.
+    """
+    CREATE FUNCTION semantic.sparsevec_v1(written text) RETURNS $vector.sparsevec
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CAST(written AS $vector.sparsevec)
+    """,
     # The document's side of BM25; pgvector takes 16,000 numbers, so a longer list keeps its largest.
     """
     CREATE FUNCTION semantic.bm25_weights_v1(
@@ -74,8 +80,9 @@ FUNCTIONS = (
     ) RETURNS $vector.sparsevec
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT ('{' || coalesce(string_agg(place || ':' || weight, ',' ORDER BY place), '') || '}/1000000000')
-            ::$vector.sparsevec
+        SELECT semantic.sparsevec_v1(
+            '{' || coalesce(string_agg(place || ':' || weight, ',' ORDER BY place), '') || '}/1000000000'
+        )
         FROM (
             SELECT
                 semantic.place_v1(lexeme) AS place,
@@ -215,11 +222,13 @@ FUNCTIONS = (
                 WHEN 'websearch' THEN websearch_to_tsquery(config, query)
             END,
             (
-                SELECT ('{' || coalesce(string_agg(place || ':' || weight, ',' ORDER BY place), '') || '}/1000000000')
+                SELECT semantic.sparsevec_v1(
+                    '{' || coalesce(string_agg(place || ':' || weight, ',' ORDER BY place), '') || '}/1000000000'
+                )
                 FROM (
                     SELECT semantic.place_v1(lexeme) AS place, sum(weight)::real AS weight FROM rarest GROUP BY place
                 ) AS placed
-            )::$vector.sparsevec
+            )
         FROM (
             SELECT coalesce(
                 string_agg(
@@ -266,6 +275,6 @@ def downgrade() -> None:
     op.execute(GUARD)
     op.execute(
         "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.key_operators_v1, semantic.equal_v1, "
-        "semantic.bm25_weights_v1, semantic.place_v1, semantic.lexemes_v1"
+        "semantic.bm25_weights_v1, semantic.sparsevec_v1, semantic.place_v1, semantic.lexemes_v1"
     )
     op.execute("DROP TABLE semantic.term, semantic.lexicon")

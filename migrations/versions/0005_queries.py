@@ -373,11 +373,15 @@ SEARCH = (
             'config', format('CAST(%L AS regconfig)', spec #>> '{lexical,config}'),
             'k1', format('CAST(%L AS double precision)', spec #>> '{lexical,k1}'),
             'b', format('CAST(%L AS double precision)', spec #>> '{lexical,b}'),
-            'vector', format('CAST($1 AS $vector.%I)', spec ->> 'storage'),
-            'distance', 'OPERATOR($vector.<=>)',
-            'product', 'OPERATOR($vector.<#>)'
+            'vector', format('CAST($1 AS %I.%I)', nspname, spec ->> 'storage'),
+            'distance', format('OPERATOR(%I.<=>)', nspname),
+            'product', format('OPERATOR(%I.<#>)', nspname)
         )
         FROM (
+            SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+            WHERE extname = 'vector'
+        ) AS pgvector
+        CROSS JOIN (
             SELECT generation.id, semantic.spec_v1(spec, chunks) AS spec, source, relkind
             FROM semantic.generation
             JOIN semantic.semantic_index ON semantic_index.id = generation.index_id

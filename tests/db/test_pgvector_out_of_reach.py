@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import exc
+from sqlalchemy.orm import Session
 
-from pg_semantic import database, errors, generations, history, inspection
+from pg_semantic import Searcher, database, errors, generations, history, inspection
 from pg_semantic.alembic_plugin import operations
 from tests.db.copies import OTHER
-from tests.db.library import Article, Base, execute, generation_of
+from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, rows, sync, truth
 from tests.db.test_cli import error
 
 PATH = 'SET search_path = "$user", public, extensions'
@@ -48,6 +49,24 @@ def test_what_creates_tables_names_the_schema_of_pgvector(apart: sa.Engine, bare
     generations.begin(apart, live, dataclasses.replace(live.spec, encoder=OTHER))  # finds it by itself
     arguments = ("article", "--columns", "title", "--encoder", "hashed:8", "--name", "third")
     assert PATH in error("index", "create", *arguments, dsn=bare_dsn, code=3)
+
+
+def test_pgvector_may_move_to_another_schema(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'harbour ' || i, NULL, 'en' FROM generate_series(1, 3) i")
+    sync(articles)
+    execute(articles, "CREATE SCHEMA extensions")
+    execute(articles, "ALTER EXTENSION vector SET SCHEMA extensions")
+    articles.dispose()
+    execute(articles, "UPDATE article SET title = 'marble' WHERE id = 1")
+    sync(articles)
+    assert truth(articles) == CLEAN
+    assert rows(articles, "SELECT id FROM article_semantic_search('marble', 3, 'lexical')") == [(1,)]
+    path = "SELECT semantic.search_places_v1(id, 3, false) ->> 'distance' FROM semantic.generation"
+    assert rows(articles, path) == [("OPERATOR(extensions.<=>)",)]
+    set_path(articles, "public, extensions")
+    with Session(articles) as session:
+        hits = Searcher(encoder()).search(session, Article.semantic, "marble", limit=1, mode="hybrid")
+    assert [hit.entity.id for hit in hits] == [1]
 
 
 def test_create_all_names_the_schema_of_pgvector(apart: sa.Engine) -> None:
