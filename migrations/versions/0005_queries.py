@@ -838,7 +838,7 @@ RIGHTS = (
     """,
     # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
     # The views of generations have the rights that their index has. Owners of sources and of functions that append
-    # marks keep what they were granted.
+    # marks keep what they were granted. Row-level security is as we have set it.
     """
     CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -897,6 +897,16 @@ RIGHTS = (
         LEFT JOIN closed ON closed.object = wanted.object AND closed.grantee = 0
         WHERE present.object IS NULL OR closed.object IS NOT NULL
         GROUP BY wanted.object
+        UNION ALL
+        -- as an event trigger does to every new table; without a policy, other roles than the owner see no row
+        SELECT 'open', 'TABLE ' || CAST(CAST(oid AS regclass) AS text), format(
+            'ALTER TABLE %s %s ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', CAST(oid AS regclass),
+            CASE WHEN is_read_in_part THEN 'ENABLE' ELSE 'DISABLE' END
+        )
+        FROM pg_class
+        CROSS JOIN LATERAL (SELECT relname IN ('lexicon', 'term') AS is_read_in_part) AS known
+        WHERE relnamespace = CAST('semantic' AS regnamespace) AND relkind = 'r'
+          AND (relrowsecurity <> is_read_in_part OR relforcerowsecurity)
         ORDER BY 1, 2, 3
     $body$
     """,

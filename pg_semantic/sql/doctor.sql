@@ -215,15 +215,26 @@ CROSS JOIN LATERAL (
 ) AS made
 
 -- name: columns
--- Text columns that an index reads and its table no longer has.
+-- Columns that an index reads and its table no longer has.
 SELECT semantic_index.name AS subject,
-       format('column %I, which its text is made of, is not in %s any more', read.name, source) AS what,
+       format('column %I, which %s, is not in %s any more', lost.name, lost.use, source) AS what,
        format('ALTER TABLE %s RENAME COLUMN ... TO %I; or make the index again, after: pg-semantic index drop %s',
-              source, read.name, semantic_index.name) AS repair
+              source, lost.name, semantic_index.name) AS repair
 FROM semantic.semantic_index
 JOIN pg_class ON pg_class.oid = source
-CROSS JOIN LATERAL semantic.columns_v1(semantic_index.id) AS read
-WHERE NOT read.there
+CROSS JOIN LATERAL (
+    SELECT name, 'its text is made of' AS use FROM semantic.columns_v1(semantic_index.id) WHERE NOT there
+    UNION ALL
+    SELECT named.name, named.use
+    FROM semantic.generation
+    CROSS JOIN LATERAL (
+        SELECT value ->> 'name', 'belongs to its key' FROM jsonb_array_elements(spec -> 'key')
+        UNION ALL
+        SELECT spec ->> 'rights_by', 'its rights go by'
+    ) AS named (name, use)
+    LEFT JOIN pg_attribute ON attrelid = source AND attname = named.name AND NOT attisdropped
+    WHERE index_id = semantic_index.id AND role = 'live' AND named.name IS NOT NULL AND attname IS NULL
+) AS lost
 
 -- name: key_types
 -- A key column that has become wider, or sorts otherwise, than it was when its chunk table was made.
