@@ -320,6 +320,7 @@ def test_the_command_exits_with_1_and_says_what_why_and_how(healthy: sa.Engine) 
     ill = shell.run("doctor", dsn=dsn)
     assert ill.returncode == 1
     assert "repair  pg-semantic repair article_semantic\n" in ill.stdout
+    assert ill.stdout.endswith("\n1 finding.\n")
     machine = shell.run("doctor", "--json", dsn=dsn)
     assert machine.returncode == 1
     assert [set(finding) for finding in json.loads(machine.stdout)] == [
