@@ -4,7 +4,6 @@ It runs as the chunk table is created and before it is dropped. The SQL is in ``
 are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
-import dataclasses
 import functools
 import json
 import logging
@@ -172,9 +171,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"Semantic index {declared.name!r} is declared with {declared.encoder}, and its table has vectors of "
             f"{stored.encoder}: {way_out}"
         )
-    if keys.normalized(declared.key) == keys.normalized(stored.key):
-        stored = dataclasses.replace(stored, key=declared.key)
-    for name in ("key", "columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
+    keys.require_same(declared, stored)
+    for name in ("columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "

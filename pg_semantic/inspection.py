@@ -108,6 +108,7 @@ def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -
         [moved] = [one for one in registry.generations(connection) if one.id == generation.id]
         for step in ddl.hang(moved.spec):
             connection.execute(step)
+        connection.execute(sql.statement("rights", "follow"), index)
     return str(name)
 
 

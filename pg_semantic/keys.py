@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic.spec import KeyColumn
+from pg_semantic import errors
+from pg_semantic.spec import IndexSpec, KeyColumn
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -73,6 +74,37 @@ def normalized_type(type_name: str) -> str:
 def normalized(key: Iterable[KeyColumn]) -> list[tuple[str, str]]:
     """Names and types of key columns, equal for keys that differ only in how their types are written."""
     return [(column.name, normalized_type(column.type)) for column in key]
+
+
+def require_same(declared: IndexSpec, stored: IndexSpec) -> None:
+    """Refuses a declaration whose key is not the one that the index has in the database."""
+    was, wanted = normalized(stored.key), normalized(declared.key)
+    if was == wanted:
+        return
+    change = (
+        f"The key of table {declared.table!r} is {_shown(stored.key)} in semantic index {declared.name!r}, and "
+        f"{_shown(declared.key)} is declared."
+    )
+    if [name for name, _ in was] != [name for name, _ in wanted]:
+        raise errors.DeclarationError(
+            f"{change} A semantic index can not change its key columns: take it out of the mapped class and have it "
+            f"dropped (by a migration, or `pg-semantic index drop {declared.name}`), then declare it again (it is made "
+            "anew)."
+        )
+    steps = ", ".join(
+        f"ALTER COLUMN {column.name} TYPE {column.type}"
+        for column, before, after in zip(declared.key, was, wanted, strict=True)
+        if before != after
+    )
+    raise errors.DeclarationError(
+        f"{change} Declare the types that the columns have in the table. To change them, alter the table first: ALTER "
+        f"TABLE {declared.table} {steps}, in a migration of its own. A worker then adapts the index, or run "
+        f"`pg-semantic index refresh {declared.name}`; nothing is encoded again."
+    )
+
+
+def _shown(key: Iterable[KeyColumn]) -> str:
+    return ", ".join(f"{column.name} {column.type}" for column in key)
 
 
 def is_written_in_one_way(type_name: str) -> bool:

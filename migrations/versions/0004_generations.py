@@ -235,7 +235,7 @@ FUNCTIONS = (
               AND wanted.numbers || wanted.attnum <@ (CAST(indkey AS smallint[]))
               AND (CAST(indkey AS smallint[]))[0:indnkeyatts - 1] <@ (wanted.numbers || wanted.attnum)
         ) THEN
-            RAISE EXCEPTION 'rights_by needs % to be NOT NULL and unique together with the key of %',
+            RAISE EXCEPTION 'the column % of rights_by must be NOT NULL and unique together with the key of %',
                 quote_ident(wanted.name), wanted.source
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
                 'Run: ALTER TABLE %s ALTER COLUMN %I SET NOT NULL, ADD UNIQUE (%s).', wanted.source, wanted.name,

@@ -140,7 +140,7 @@ FUNCTIONS = (
                 RAISE EXCEPTION 'the query was not encoded within % seconds', seconds
                 USING ERRCODE = 'query_canceled',
                     HINT = 'Is a worker running, and can it load the encoder? To wait longer: '
-                        'SET semantic.wait_seconds = 30.';
+                        'SET semantic.wait_seconds = 30, and a statement_timeout above that.';
             END IF;
             PERFORM pg_sleep(pause);
             pause := least(pause * 1.05, 0.05);
@@ -189,10 +189,16 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # Ends before a statement_timeout would, whose error does not say what to do.
     """
     CREATE FUNCTION semantic.wait_seconds_v1() RETURNS double precision
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    RETURN coalesce(nullif(current_setting('semantic.wait_seconds', true), ''), '5')::double precision
+    RETURN least(
+        CAST(coalesce(nullif(current_setting('semantic.wait_seconds', true), ''), '5') AS double precision),
+        0.8 * CAST(nullif(
+            extract(epoch FROM CAST(current_setting('statement_timeout') AS interval)), 0
+        ) AS double precision)
+    )
     """,
     # Asks a worker on a connection of its own, which stays for the next query of the session.
     """

@@ -8,7 +8,7 @@ from alembic.operations.ops import AlterColumnOp, DropColumnOp, ModifyTableOps, 
 from pg_semantic import errors, keys, schema
 from pg_semantic.alembic_plugin import sides
 from pg_semantic.alembic_plugin.sides import Stored
-from pg_semantic.spec import IndexSpec, KeyColumn
+from pg_semantic.spec import IndexSpec
 
 # Where a copy reads a column that goes: what is so, and what to do, by the copy's role.
 _INSTEAD = {
@@ -32,12 +32,7 @@ def refuse_another_source(declared: IndexSpec, stored: IndexSpec) -> None:
             "op.rename_table into a migration of its own, upgrade, and autogenerate again; the index follows its "
             "table. If it is another table: pass another name=..."
         )
-    if keys.normalized(declared.key) != keys.normalized(stored.key):
-        raise errors.DeclarationError(
-            f"The key of table {declared.table!r} is {_shown(stored.key)} in semantic index {declared.name!r}, and "
-            f"{_shown(declared.key)} is declared. A semantic index can not change its key: take it out of the mapped "
-            "class and autogenerate (it is dropped), then put it back and autogenerate again (it is made anew)."
-        )
+    keys.require_same(declared, stored)
 
 
 def refuse_new_names(context: AutogenContext, dropped: Sequence[IndexSpec], made: Sequence[IndexSpec]) -> None:
@@ -86,7 +81,3 @@ def _stays_text(operation: AlterColumnOp) -> bool:
 def _but_for_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
     recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.hnsw, spec.lexical)
     return (sides.place(context, spec.schema, spec.table), keys.normalized(spec.key), recipe)
-
-
-def _shown(key: Sequence[KeyColumn]) -> str:
-    return ", ".join(f"{column.name} {column.type}" for column in key)

@@ -49,4 +49,5 @@ def _print(found: list[Finding]) -> None:
     for finding in found:
         output.say(f"[bold]{finding.severity}[/] {output.escaped(f'{finding.check}: {finding.subject}')}")
         output.record((("what", finding.what), ("why", finding.why), ("repair", finding.repair)), indent=2)
-    output.say(f"{len(found)} findings." if found else "Nothing is wrong with this database.")
+    count = "1 finding." if len(found) == 1 else f"{len(found)} findings."
+    output.say(count if found else "Nothing is wrong with this database.")

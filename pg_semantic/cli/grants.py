@@ -30,16 +30,16 @@ def grants(
     if json:
         output.as_json(found)
     else:
-        _print(found)
+        _print(found, dry_run=dry_run)
     if any(one.trouble or (dry_run and one.statements) for one in found):
         raise typer.Exit(_NOT_SO)
 
 
-def _print(found: list[rights.Rights]) -> None:
+def _print(found: list[rights.Rights], *, dry_run: bool) -> None:
     for one in found:
         for statement in one.statements:
             output.verbatim(f"{statement};")
         if one.trouble:
             output.say(output.escaped(f"{one.index}: {one.trouble}"))
-        elif one.said:
+        elif one.said and not (dry_run and one.statements):  # it is true of rights that are up to date
             output.say(output.escaped(one.said))

@@ -38,7 +38,7 @@ CHECKS = (
     Check(
         "search_path",
         "warning",
-        "statements of yours that name pgvector's types or operators fail without their schema",
+        "searches from Python, and what creates an index, fail without the schema of pgvector's types and operators",
     ),
     Check(
         "collation_version",

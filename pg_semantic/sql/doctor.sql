@@ -20,16 +20,47 @@ WHERE extname = 'vector'
       < greatest(ARRAY[0, 8, 4], CAST(string_to_array(default_version, '.') AS integer[]))
 
 -- name: search_path
--- Statements that name the types or operators of pgvector need its schema on the search path that the role begins with.
-SELECT 'role ' || quote_ident(current_user) AS subject,
-       format('pgvector is in schema %I, and search_path is %s', nspname, reset_val) AS what,
-       format('ALTER DATABASE %I SET search_path = %s;', current_database(),
-              concat_ws(', ', nullif(reset_val, ''), quote_ident(nspname))) AS repair
+-- Statements that name the types or operators of pgvector need its schema on the search path that a role begins with: this
+-- one, and the others that search. A role begins with what was set for it, for this database, or for the server.
+SELECT 'role ' || quote_ident(role.rolname) AS subject,
+       format('pgvector is in schema %I, and search_path is %s', nspname, path) AS what,
+       format(
+           'ALTER %s SET search_path = %s;',
+           concat_ws(
+               ' ', CASE WHEN own IS NOT NULL THEN format('ROLE %I IN', role.rolname) END,
+               format('DATABASE %I', current_database())
+           ),
+           concat_ws(', ', nullif(path, ''), quote_ident(nspname))
+       ) AS repair
 FROM pg_extension
 JOIN pg_namespace ON pg_namespace.oid = extnamespace
 JOIN pg_settings ON pg_settings.name = 'search_path'
+JOIN pg_database ON datname = current_database()
+CROSS JOIN pg_roles AS role
+CROSS JOIN LATERAL (
+    SELECT (array_agg(value ORDER BY setdatabase DESC) FILTER (WHERE setrole <> 0))[1] AS own,
+           (array_agg(value ORDER BY setdatabase DESC) FILTER (WHERE setrole = 0))[1] AS general
+    FROM pg_db_role_setting
+    CROSS JOIN LATERAL unnest(setconfig) AS line
+    CROSS JOIN LATERAL (VALUES (substr(line, length('search_path=') + 1))) AS part (value)
+    WHERE starts_with(line, 'search_path=') AND setrole IN (0, role.oid) AND setdatabase IN (0, pg_database.oid)
+) AS set_for
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN role.rolname = current_user THEN reset_val
+        WHEN own IS NOT NULL OR general IS NOT NULL THEN coalesce(own, general)
+        WHEN source IN ('default', 'configuration file', 'command line', 'environment variable') THEN reset_val
+        ELSE boot_val  -- the server's own is hidden by what was set for this role
+    END AS path
+) AS begins_with
 WHERE extname = 'vector' AND nspname <> 'pg_catalog'
-  AND NOT ARRAY[quote_ident(nspname), nspname] && regexp_split_to_array(reset_val, '\s*,\s*')
+  AND (role.rolname = current_user OR role.rolcanlogin AND NOT role.rolsuper AND EXISTS (
+      SELECT FROM semantic.generation
+      JOIN pg_class ON pg_class.oid = generation.chunks
+      WHERE generation.role = 'live' AND has_table_privilege(role.oid, pg_class.oid, 'SELECT')
+  ))
+  AND NOT ARRAY[quote_ident(nspname), nspname] && regexp_split_to_array(path, '\s*,\s*')
+ORDER BY role.rolname <> current_user, role.rolname
 
 -- name: collation_version
 -- An operating system that sorts otherwise than when a text index was made leaves rows that the index does not find.

@@ -111,7 +111,9 @@ class Detection:
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
         if row.missing and generation.apart is None:
             self._run(*ddl.hang(generation.spec, functions=row.functions))
-            self._log(generation, "capture_hung", f"triggers are put back: {row.trouble}")
+            self._log(
+                generation, "capture_hung", "triggers are put back: " + row.trouble.removesuffix(": pg-semantic repair")
+            )
         elif row.changes is not None:
             self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
             self._log(generation, "reconcile_begun", f"all rows are compared: {row.changes}")

@@ -7,8 +7,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import SemanticIndex, database, errors, generations
+from pg_semantic import SemanticIndex, database, errors, generations, registry
 from pg_semantic.generations import lifecycle
+from pg_semantic.sync import refresh
 from tests.db import migrations
 from tests.db.library import execute, sync
 from tests.db.migrations import Application
@@ -138,8 +139,35 @@ def test_another_key_is_refused(application: Application) -> None:
     application.metadata = article("body")
     application.migrate()
     application.metadata = Base.metadata
-    with pytest.raises(errors.DeclarationError, match=r"is id integer .* and id bigint is declared"):
+    said = r"is id integer .* and id bigint is declared.*ALTER TABLE article ALTER COLUMN id TYPE bigint.*index refresh"
+    with pytest.raises(errors.DeclarationError, match=said):
         application.autogenerate()
+    with pytest.raises(errors.DeclarationError, match=said):
+        Base.metadata.create_all(application.engine)
+    execute(application.engine, "ALTER TABLE article ALTER COLUMN id TYPE bigint")
+    with application.engine.connect() as connection:
+        [generation] = registry.generations(connection)
+    assert refresh.refresh(application.engine, generation)
+    Base.metadata.create_all(application.engine)
+    application.autogenerate()
+
+
+def test_a_key_of_other_columns_is_refused(application: Application) -> None:
+    class Base(DeclarativeBase): ...
+
+    class Article(Base):
+        __tablename__ = "article"
+        number: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str | None]
+        semantic = SemanticIndex("body", encoder="hashed:32")
+
+    application.metadata = article("body")
+    application.migrate()
+    application.metadata = Base.metadata
+    with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*can not change its key"):
+        application.autogenerate()
+    with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*drop"):
+        Base.metadata.create_all(application.engine)
 
 
 def test_a_database_without_our_schema_says_what_to_run(application: Application, bare_dsn: str) -> None:

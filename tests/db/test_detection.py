@@ -171,6 +171,16 @@ def test_triggers_that_an_operator_disabled_stay_so_and_status_names_them(
     assert only(synced).capture_trouble is None
 
 
+def test_triggers_that_a_worker_puts_back_are_left_to_nobody_to_repair(
+    synced: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(synced, f"DROP TRIGGER {TRIGGER} ON article")
+    with caplog.at_level(logging.WARNING, "pg_semantic"):
+        sync(synced)
+    [said] = [line for line in caplog.messages if "triggers are put back" in line]
+    assert said.endswith("triggers are put back: triggers of public.article are missing")
+
+
 def test_status_says_what_a_worker_has_not_seen_yet(synced: sa.Engine) -> None:
     script(synced, UNCAPTURED["disabled and enabled"])
     assert only(synced).capture_trouble == (

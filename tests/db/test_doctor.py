@@ -268,6 +268,20 @@ def test_a_role_that_sees_not_all_rows_is_told_so(healthy: sa.Engine, role: str)
     assert [finding.repair for finding in findings] == [f"ALTER ROLE {role} BYPASSRLS;"]
 
 
+@pytest.mark.parametrize("place", ["ROLE {role}", "ROLE {role} IN DATABASE {database}", "DATABASE {database}"])
+def test_another_role_that_does_not_find_pgvector_is_named(healthy: sa.Engine, role: str, place: str) -> None:
+    database = str(healthy.url.database)
+    execute(healthy, "CREATE SCHEMA apart; ALTER EXTENSION vector SET SCHEMA apart")
+    execute(healthy, f"CREATE ROLE {role} LOGIN; GRANT SELECT ON article_semantic TO {role}")
+    execute(healthy, f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET search_path = public, apart")
+    execute(healthy, f"ALTER {place.format(role=role, database=database)} SET search_path = public")
+    healthy.dispose()
+    [finding] = found(healthy, "search_path")
+    assert finding.subject == f"role {role}"
+    execute(healthy, finding.repair)
+    assert found(healthy, "search_path") == []
+
+
 def test_a_role_that_lacks_rights_on_the_vectors_is_told_so(healthy: sa.Engine, role: str) -> None:
     execute(healthy, f"CREATE ROLE {role}; GRANT SELECT ON article TO {role}")
     limited = sa.create_engine(healthy.url, connect_args={"options": f"-c role={role}"})
@@ -315,6 +329,7 @@ def test_the_command_exits_with_1_and_says_what_why_and_how(healthy: sa.Engine) 
     ill = shell.run("doctor", dsn=dsn)
     assert ill.returncode == 1
     assert "repair  pg-semantic repair article_semantic\n" in ill.stdout
+    assert ill.stdout.endswith("\n1 finding.\n")
     machine = shell.run("doctor", "--json", dsn=dsn)
     assert machine.returncode == 1
     assert [set(finding) for finding in json.loads(machine.stdout)] == [

@@ -212,6 +212,7 @@ def test_the_command_says_what_it_would_run_and_runs_it(articles: sa.Engine, rea
     done = shell.run("grants", "--dry-run", dsn=dsn)
     assert done.returncode == 1
     assert f"GRANT SELECT ON TABLE public.article_semantic TO {reader};" in done.stdout
+    assert "can be read by" not in done.stdout  # the sentence is true of rights that are up to date
     assert not may(articles, reader, CHUNKS)
     assert f"can be read by {reader}, as public.article can; no row is hidden" in shell.ok("grants", dsn=dsn)
     assert may(articles, reader, CHUNKS)

@@ -207,6 +207,17 @@ def test_a_worker_that_does_not_answer_is_waited_for_as_long_as_was_said(answeri
     answering.go_on.set()
 
 
+@pytest.mark.parametrize(("timeout", "seconds"), [("1s", "0.8"), ("0", "0.9")])
+def test_a_statement_timeout_does_not_end_a_call_before_it_says_what_is_wrong(
+    answering: Counted, dsn: str, timeout: str, seconds: str
+) -> None:
+    answering.go_on.clear()
+    with pytest.raises(psycopg.errors.QueryCanceled, match=rf"was not encoded within {seconds} seconds") as caught:
+        call(dsn, "apple", options=f"-c statement_timeout={timeout} -c semantic.wait_seconds=0.9")
+    assert "statement_timeout" in str(caught.value.diag.message_hint)
+    answering.go_on.set()
+
+
 def test_more_than_so_many_that_wait_are_refused(synced: sa.Engine, dsn: str) -> None:
     execute(synced, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
     waiting = "INSERT INTO semantic.query_request (encoder_id, text) SELECT id, n FROM semantic.encoder, {} AS n"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, doctor, errors, generations, inspection, registry, search
 from pg_semantic.search.request import Mode
-from pg_semantic.sync import verify
+from pg_semantic.sync import rights, verify
 from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
 from tests.db.test_cli import error, ok, run
 
@@ -108,6 +108,20 @@ def test_no_statement_joins_the_rows_of_another_table(synced: sa.Engine, kind: s
     swap(synced, how)
     with Session(synced) as session, pytest.raises(exc.DBAPIError, match="index adopt article_semantic"):
         session.execute(STATEMENTS[kind]())
+
+
+def test_adopt_gives_an_index_the_rights_and_policies_of_its_new_table_at_once(synced: sa.Engine, dsn: str) -> None:
+    rights.follow(synced)
+    swap(synced, "renamed")
+    execute(synced, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; GRANT SELECT ON article TO pg_monitor")
+    ok("index", "adopt", "article_semantic", "--yes", dsn=dsn)
+    assert not any(one.statements for one in rights.due(synced))
+    [(secured, reads)] = rows(
+        synced,
+        "SELECT relrowsecurity, has_table_privilege('pg_monitor', oid, 'SELECT') FROM pg_class "
+        "WHERE oid = 'article_semantic'::regclass",
+    )
+    assert (secured, reads) == (True, True)
 
 
 def test_a_searcher_that_searched_before_the_swap_refuses_after_it(synced: sa.Engine) -> None:
