@@ -91,6 +91,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
         event.listen(table, "before_create", functools.partial(_require_ready, source))
+        event.listen(table, "before_create", functools.partial(_require_original, table), propagate=True)
         event.listen(table, "before_create", LockSource(spec, tables))
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
@@ -127,6 +128,15 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -
     Triggers that somebody disabled stay so, unless they are to be enabled.
     """
     return [Watch(spec, tables), WatchReplica(spec, tables), (Enable if enable else Hang)(spec, tables)]
+
+
+def _require_original(table: sa.Table, target: sa.Table, _connection: object, **_: object) -> None:
+    """Refuses copies: what hangs a semantic index on a table is not copied with it."""
+    if target is not table:
+        raise errors.DeclarationError(
+            f"{target.fullname} is a copy of a table, made by Table.to_metadata: no semantic index is copied so. "
+            "For the same tables in another schema, create them with execution_options(schema_translate_map=...)."
+        )
 
 
 def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_: object) -> None:

@@ -112,9 +112,11 @@ def require_pgvector_found(connection: sa.Connection) -> None:
     with translated():
         schema = connection.scalar(sql.statement("registry", "pgvector_out_of_reach"))
     if schema is not None:
+        path = ", ".join(dict.fromkeys(['"$user"', "public", schema]))
         raise errors.NotInstalled(
-            f"pgvector is in schema {schema}, which is not on the search_path of this session: ALTER ROLE CURRENT_USER "
-            f'SET search_path = "$user", public, {schema}; then connect again.'
+            f"pgvector is in schema {schema}, which is not on the search_path of this session: add it where the "
+            f"application sets a path of its own, else ALTER ROLE CURRENT_USER SET search_path = {path}; "
+            "then connect again."
         )
 
 

@@ -1,5 +1,6 @@
 """`SemanticIndex` on a mapped class: from the declaration to the spec, the tables and the mapped class `Chunk`."""
 
+import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,6 @@ class SemanticIndex:
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self._attribute = name
-        event.listen(owner, "after_mapper_constructed", self._bind, propagate=True)
 
     @overload
     def __get__(self, instance: None, owner: type[T]) -> BoundIndex[T]: ...
@@ -154,6 +154,11 @@ class SemanticIndex:
         if instance is not None:
             return self
         mapper = sa.inspect(owner, raiseerr=False)
+        if mapper and not self._attribute:
+            raise errors.DeclarationError(
+                f"{owner.__name__} has a SemanticIndex set after the class was mapped, too late for its tables: "
+                "declare it in the body of the class."
+            )
         return (mapper and self._bound(mapper)) or self  # itself on a mixin, which has no table
 
     def _bound(self, mapper: orm.Mapper[Any]) -> BoundIndex[Any] | None:
@@ -166,17 +171,23 @@ class SemanticIndex:
                 break
         return None
 
-    def _bind(self, mapper: orm.Mapper[Any], entity: type[Any]) -> None:
-        table = mapper.local_table
-        if not isinstance(table, sa.Table) or self._bound(mapper) is not None:
+    def bind(self, mapper: orm.Mapper[Any], attribute: str) -> None:
+        """Binds it to the class of a new mapper, which has it under this attribute."""
+        self._attribute = attribute
+        table, entity, bound = mapper.local_table, mapper.class_, self._bound(mapper)
+        if not isinstance(table, sa.Table):
+            return
+        if bound is None:
+            _require_table(table)
+            _forget(table, entity)
+            spec = self._spec(mapper, table)
+            _require_free(spec, table)
+            tables = schema.build(spec, table)
+        elif bound.entity is entity:  # mapped again, since its mappers were cleared
+            tables = bound.tables
+        else:
             return  # inherited: the parent's index covers the child's rows
-        if getattr(entity, self._attribute, None) is not self:
-            return  # the child declares another under the same attribute
-        _require_table(table)
-        spec = self._spec(mapper, table)
-        _require_free(spec, table)
-        tables = schema.build(spec, table)
-        name = f"{entity.__name__}{self._attribute.title().replace('_', '')}Chunk"
+        name = f"{entity.__name__}{attribute.title().replace('_', '')}Chunk"
         bound = BoundIndex(entity, tables, _map_chunk(mapper, tables, name=name))
         table.metadata.info.setdefault(_INFO, {}).setdefault(table, {})[self] = bound
 
@@ -194,6 +205,15 @@ class SemanticIndex:
             lexical=self._lexical,
             rights_by=None if self._rights_by is None else _rights_column(mapper, table, self._rights_by),
         )
+
+
+@event.listens_for(orm.Mapper, "after_mapper_constructed")
+def _bind_declared(mapper: orm.Mapper[Any], entity: type[Any]) -> None:
+    """Binds what a class declares or inherits, however it came by it: in its body, from a mixin or `declared_attr`."""
+    attributes = {name: value for base in reversed(entity.__mro__) for name, value in vars(base).items()}
+    for name, value in attributes.items():
+        if isinstance(value, SemanticIndex):
+            value.bind(mapper, name)
 
 
 def indexes(metadata: sa.MetaData) -> Iterator[BoundIndex[Any]]:
@@ -224,6 +244,24 @@ def _require_table(table: sa.Table) -> None:
         )
     if table.primary_key.deferrable:
         raise errors.DeclarationError(sources.deferrable(table.fullname))
+
+
+def _forget(table: sa.Table, entity: type[Any]) -> None:
+    """Takes out what was declared before on a table that is declared again, as a notebook or a reload does."""
+    known = table.metadata.info.get(_INFO, {})
+    for source, bound in known.items():
+        if source.fullname != table.fullname:
+            continue
+        for declaration, one in list(bound.items()):
+            is_anew = source is table and one.entity is not entity and _name(one.entity) == _name(entity)
+            if is_anew or source is not table:
+                table.metadata.remove(one.tables.chunks)
+                table.metadata.remove(one.tables.receipts)
+                del bound[declaration]
+
+
+def _name(entity: type[Any]) -> tuple[str, str]:
+    return entity.__module__, entity.__qualname__
 
 
 def _require_free(spec: IndexSpec, table: sa.Table) -> None:
@@ -285,7 +323,6 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
 def _map_chunk(mapper: orm.Mapper[Any], tables: schema.Tables, *, name: str) -> type[Chunk]:
     about = {"__doc__": f"A chunk of a row of {tables.source.fullname}.", "__module__": mapper.class_.__module__}
     chunk_class = type(name, (Chunk,), about)
-    to_source = sa.and_(*(a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True)))
     mapper.registry.map_imperatively(
         chunk_class,
         tables.chunks,
@@ -293,7 +330,8 @@ def _map_chunk(mapper: orm.Mapper[Any], tables: schema.Tables, *, name: str) -> 
             "vector": orm.deferred(tables.chunks.c.vector),
             "source": orm.relationship(
                 mapper.class_,
-                primaryjoin=to_source,
+                # Not before mappers are configured: a class that is declared again gives its table other columns.
+                primaryjoin=lambda: sa.and_(*map(operator.eq, tables.chunk_key, tables.source_key)),
                 foreign_keys=tables.chunk_key,
                 viewonly=True,
                 lazy="select",

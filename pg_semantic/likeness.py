@@ -92,13 +92,22 @@ def _key(example: Any, tables: Tables) -> tuple[Any, ...]:  # noqa: ANN401 - a k
             raise errors.QueryError(f"{example!r} has not been flushed, so it has no key to look for.")
         if getattr(tables.source, "element", tables.source) not in state.mapper.tables:  # an alias is of an element
             raise errors.QueryError(f"The example {example!r} is no row of {tables.spec.table!r}.")
-        key = tuple(state.identity)
+        key = _key_of(state, tables)
     else:
         key = example if isinstance(example, tuple) else (example,)
     if len(key) != len(tables.spec.key):
         names = ", ".join(column.name for column in tables.spec.key)
         raise errors.QueryError(f"The example {example!r} is no key of {tables.source.name!r}: give ({names}).")
     return key
+
+
+def _key_of(state: orm.InstanceState[Any], tables: Tables) -> tuple[Any, ...]:
+    """The key of an instance's row, which a mapper may identify by other columns, or in another order."""
+    of_column, identity = state.mapper.get_property_by_column, state.identity or ()
+    known = dict(zip(map(of_column, state.mapper.primary_key), identity, strict=True))
+    source = getattr(tables.source, "element", tables.source)
+    wanted = [of_column(keys.column(source, column.name)) for column in tables.spec.key]
+    return tuple(known[one] if one in known else getattr(state.obj(), one.key) for one in wanted)
 
 
 def _is_one_of(key: Sequence[sa.ColumnElement[Any]], wanted: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:

@@ -17,6 +17,7 @@ from pg_semantic.encoders.base import Vectors
 T = TypeVar("T", bound=pydantic.BaseModel)
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_STATUS = re.compile(r"[1-5]\d\d")
 _CODE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_.-]{3,64}")
 
 
@@ -114,6 +115,13 @@ def code(text: str) -> str | None:
         return None
     said = (body.get(name) for name in ("code", "status", "error_type", "type"))
     return next((one for one in said if isinstance(one, str) and _CODE.fullmatch(one)), None)
+
+
+def refusal(answer: object) -> int | None:
+    """The status that an answer names in place of vectors: some proxies pass errors on with status 200."""
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    status = error.get("code") if isinstance(error, Mapping) else None
+    return int(status) if isinstance(status, int | str) and _STATUS.fullmatch(str(status)) else None
 
 
 def _order(indexes: Sequence[int | None]) -> list[int] | None:

@@ -89,11 +89,15 @@ class Server:
         )
         try:
             answer = attempts(self._ask, texts, kind=kind, retries=self._retries)
+            if (status := answers.refusal(answer)) in server_errors.SURELY_OVERLOADED:
+                raise self._errors.of_answer(status)
             found = answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
         except openai.OpenAIError as error:
             trouble = self._errors.of_client(error)
         except errors.EncoderMismatch:
             raise
+        except errors.EncoderUnavailable as error:
+            trouble = error
         except (errors.EncoderError, ValueError) as error:  # what can not be read
             trouble = self._errors.unreadable(error)
         else:

@@ -17,6 +17,7 @@ NOT_HERE = {404, 405}
 REFUSED = {400, 413, 415, 422}
 BROKEN = 500
 OVERLOADED = {408, 409, 429, 502, 503, 504}
+SURELY_OVERLOADED = {429, 503}  # also where it is only written in an answer
 
 
 class NotUnderstood(errors.EncoderUnavailable):
@@ -51,6 +52,10 @@ class Translator:
             said = f"{self.who} answered with status {error.status_code}{f' ({code})' if code else ''}"
             return self._refusal(said, error.status_code)
         return errors.EncoderError(f"{self.who} gave no answer that can be read ({type(error).__name__}).")
+
+    def of_answer(self, status: int) -> errors.EncoderError:
+        """What an answer says in place of vectors."""
+        return self._refusal(f"{self.who} answered with status {status}", status)
 
     def unreadable(self, error: Exception) -> errors.EncoderError:
         """Of an answer that can not be read: no text is to blame when it is the same for one that is good."""

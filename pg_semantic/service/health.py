@@ -59,11 +59,13 @@ class Info(pydantic.BaseModel):
 
 
 @router.get("/health")
+@router.head("/health", include_in_schema=False)  # as load balancers and monitors ask
 async def health() -> Healthy:
     """Whether the process lives."""
     return Healthy()
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"model": Ready, "description": "An error was found, or the database is gone."}})
 async def ready(shared: Shared, response: Response, *, deep: bool = False) -> Ready:
     """Whether requests can be answered: the encoders are loaded before the first is, so it is up to the database.

@@ -393,3 +393,41 @@ def test_the_page_on_migrations_shows_what_is_written(application: Application) 
 def calls(text: str) -> set[str]:
     """Every call in a text, however it is formatted."""
     return {ast.unparse(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)}
+
+
+_TENANTS = """
+from alembic import context
+import sqlalchemy as sa
+
+from pg_semantic import alembic_plugin
+
+alembic_plugin.register()
+attributes = context.config.attributes
+tenant = attributes["options"]["tenant"]
+with attributes["engine"].connect() as connection:
+    connection.execute(sa.text(f'set search_path to "{tenant}", public'))
+    connection.commit()
+    connection.dialect.default_schema_name = tenant
+    context.configure(connection=connection, target_metadata=attributes["metadata"])
+    with context.begin_transaction():
+        context.run_migrations()
+attributes["engine"].dispose()
+"""
+
+
+def test_the_recipe_for_a_schema_a_tenant_gives_each_an_index_of_its_own(engine: sa.Engine, tmp_path: Path) -> None:
+    application = migrations.begin(engine, tmp_path / "alembic")
+    (application.folder / "env.py").write_text(_TENANTS)
+    application.metadata = article("title", "body")
+    execute(engine, "CREATE SCHEMA one")
+    execute(engine, "CREATE SCHEMA two")
+    for tenant in ("one", "two"):
+        application.options["tenant"] = tenant
+        if tenant == "one":
+            application.autogenerate()
+        application.upgrade()
+        application.check()
+    known = "SELECT source::text FROM semantic.semantic_index WHERE name = 'article_semantic' ORDER BY 1"
+    assert rows(engine, known) == [("one.article",), ("two.article",)]
+    application.downgrade()
+    assert rows(engine, known) == [("one.article",)]

@@ -363,6 +363,37 @@ def test_alembic_writes_its_migration_once_however_the_class_is_mapped(
     assert "semantic_index" not in application.autogenerate()
 
 
+@pytest.mark.parametrize("identity", [("code",), ("part", "id")])
+def test_an_instance_is_an_example_by_the_key_of_its_table_whatever_its_identity(
+    engine: sa.Engine, identity: tuple[str, ...]
+) -> None:
+    class Base(DeclarativeBase): ...
+
+    table = sa.Table(
+        "note",
+        Base.metadata,
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        *([sa.Column("part", sa.Integer, primary_key=True)] if "part" in identity else []),
+        sa.Column("code", sa.Integer, unique=True),
+        sa.Column("body", sa.Text),
+    )
+
+    class Note(Base):
+        __table__ = table
+        __mapper_args__ = {"primary_key": [table.c[name] for name in identity]}  # noqa: RUF012
+        semantic = SemanticIndex("body", encoder=ENCODER)
+
+    Base.metadata.create_all(engine)
+    other = {"part": 2} if "part" in identity else {}
+    with orm.Session(engine) as session:
+        first = Note(id=1, code=2, body="harbour one", **other)
+        second = Note(id=2, code=1, body="lantern two", **({"part": 1} if other else {}))
+        session.add_all([first, second])
+        session.commit()
+        sync(engine)
+        assert session.scalars(search.knn(Note.semantic, Note.semantic.similar_to(positive=[first]))).all() == [second]
+
+
 def test_tables_are_made_and_dropped_in_the_schema_of_a_translate_map(engine: sa.Engine) -> None:
     mapping = as_a_dataclass(engine)
     for tenant in ("one", "Two %"):

@@ -75,6 +75,15 @@ def test_create_all_names_the_schema_of_pgvector(apart: sa.Engine) -> None:
         Base.metadata.create_all(apart)
 
 
+def test_a_path_that_the_application_sets_itself_is_named_as_the_place_to_mend(engine: sa.Engine) -> None:
+    execute(engine, "CREATE SCHEMA tenant")
+    with engine.connect() as connection:
+        connection.execute(sa.text("SET search_path = tenant"))
+        with pytest.raises(errors.NotInstalled, match="where the application sets a path of its own") as refused:
+            Base.metadata.create_all(connection)
+    assert 'SET search_path = "$user", public; then' in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -88,7 +88,8 @@ def test_those_with_the_key_are_let_in(locked: httpx2.Client) -> None:
 
 
 def test_whether_the_process_lives_is_told_to_all(locked: httpx2.Client) -> None:
-    assert {locked.get(path).status_code for path in ("/health", "/ready")} == {200}
+    for path in ("/health", "/ready"):
+        assert (locked.get(path).status_code, locked.head(path).status_code, locked.head(path).text) == (200, 200, "")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil.example:80", "", "10.0.0.1"])

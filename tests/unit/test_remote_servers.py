@@ -351,6 +351,16 @@ def test_a_server_that_refuses_any_text_is_told_apart_from_one_that_is_overloade
         load(server)
 
 
+@pytest.mark.parametrize("code", [429, "429", 503])
+def test_a_refusal_that_is_sent_as_an_answer_is_taken_for_what_it_says(server: Server, code: object) -> None:
+    encoder = load(server)
+    busy = Reply(200, {"error": {"message": "Rate limit exceeded", "code": code}})
+    server.next.extend([busy])
+    with pytest.raises(errors.EncoderUnavailable, match=f"status {code}: it has too much to do"):
+        encoder.encode_documents(TEXTS)
+    is_right(encoder, server)
+
+
 def test_a_batch_is_not_made_smaller_since_the_server_was_busy_as_it_was_tried(server: Server) -> None:
     encoder = load(server)
     server.rule = lambda request: (
