@@ -45,6 +45,7 @@ _QUIET_FACTOR = 10
 _LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded, or for jobs while a last index is built
 _FEWEST_BESIDE = 16  # rows to claim beside a batch: the first may be too long, and are not all that waits
 _QUERY_CANCELED = "57014"
+_HOUSEKEEPING = Ready(0, jobqueue.BACKFILL)  # in hand while no turn was picked: any edit goes before it
 
 
 @dataclass(slots=True)
@@ -124,8 +125,11 @@ class Pipeline:
             yield
 
     def _read(self, builder: Builder) -> Batch | None:
-        """The next batch, of the generation whose turn it is."""
-        self._turn = None
+        """The next batch, of the generation whose turn it is.
+
+        Before one is picked, an encoder may be loaded, or a page of rows be compared, which takes seconds.
+        """
+        self._turn = _HOUSEKEEPING
         with transaction.unless_busy():
             self._in_hand.give_back_left()
         refreshed = self._roster.refresh(at_once=self._adapting.look())
