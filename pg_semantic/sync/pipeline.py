@@ -101,6 +101,8 @@ class Pipeline:
             while not stop.is_set():
                 check()
                 batch = self._seeing_to_edits(self._reading)
+                if stop.is_set():  # as edits were seen to: what was read is given back
+                    break
                 if batch is None:
                     self._seeing_to_edits(writing)
                     writing = None
@@ -161,7 +163,7 @@ class Pipeline:
         served, pace = self._roster.served.get(turn.generation_id), self._paces[turn.generation_id]
         if served is None:  # dropped, or refused by the other thread, a moment ago
             return None
-        fewest = 1 if room.longest is None else _FEWEST_BESIDE
+        fewest = 1 if room.longest is None else min(_FEWEST_BESIDE, self._settings.batch_rows)
         claim = self._in_hand.take(turn, max(fewest, pace.rows(room.characters, most=self._settings.batch_rows)))
         if claim is None:
             return None
