@@ -99,6 +99,14 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # A table with all its partitions. So few are expected that what is known of each is looked up by an index.
+    """
+    CREATE FUNCTION semantic.tree_v1(root regclass) RETURNS TABLE (relid regclass)
+    LANGUAGE sql STABLE ROWS 5 SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT root UNION SELECT partition.relid FROM pg_partition_tree(root) AS partition
+    $body$
+    """,
     # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
     # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
     # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
@@ -112,11 +120,7 @@ FUNCTIONS = (
     AS $body$
         SELECT part.relid, event.name, event.transition,
                CASE WHEN tgname IS NULL THEN 'missing' WHEN tgenabled = 'D' THEN 'disabled' ELSE 'altered' END
-        FROM (
-            SELECT index_source AS relid
-            UNION
-            SELECT relid FROM pg_partition_tree(index_source)
-        ) AS part
+        FROM semantic.tree_v1(index_source) AS part
         CROSS JOIN (
             VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows', 'OA'),
                    ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows', 'OA'),
@@ -222,8 +226,8 @@ FUNCTIONS = (
                ), '{}'),
                relfilenode
         FROM semantic.semantic_index
-        JOIN pg_class ON pg_class.oid = semantic_index.source
-            OR pg_class.oid IN (SELECT relid FROM pg_partition_tree(semantic_index.source))
+        CROSS JOIN LATERAL semantic.tree_v1(semantic_index.source) AS part
+        JOIN pg_class ON pg_class.oid = part.relid
         WHERE semantic_index.id = known_index
     $body$
     """,
@@ -477,9 +481,7 @@ FUNCTIONS = (
             format('%s.%I: %s', part.relid, attname, pg_get_expr(adbin, adrelid)), '; ' ORDER BY part.relid, attname
         )
         FROM semantic.semantic_index
-        CROSS JOIN LATERAL (
-            SELECT source AS relid UNION SELECT relid FROM pg_partition_tree(source)
-        ) AS part
+        CROSS JOIN LATERAL semantic.tree_v1(source) AS part
         JOIN pg_attribute ON attrelid = part.relid AND attgenerated = 'v'
         JOIN pg_attrdef ON adrelid = part.relid AND adnum = attnum
         WHERE semantic_index.id = known_index AND attname IN (
@@ -738,7 +740,7 @@ def downgrade() -> None:
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "
-        "semantic.uncaptured_v1, "
+        "semantic.uncaptured_v1, semantic.tree_v1, "
         "semantic.mark_v1, semantic.generations_of_v1"
     )
     op.execute("DROP TABLE semantic.mark, semantic.trouble, semantic.captured, semantic.cluster")

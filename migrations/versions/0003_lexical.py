@@ -130,18 +130,22 @@ FUNCTIONS = (
         SELECT jsonb_agg(own.operators ORDER BY part.number)
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
         LEFT JOIN LATERAL (
-            SELECT jsonb_agg(format('OPERATOR(%I.%s)', nspname, oprname) ORDER BY amopstrategy) AS operators
+            SELECT (
+                SELECT jsonb_agg(format('OPERATOR(%I.%s)', nspname, oprname) ORDER BY amopstrategy)
+                FROM pg_amop
+                JOIN pg_operator ON pg_operator.oid = amopopr
+                JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+                WHERE amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
+                  AND amopstrategy BETWEEN 1 AND 5
+                HAVING bool_or(nspname <> 'pg_catalog')
+            ) AS operators
             FROM pg_constraint
             JOIN pg_index ON indexrelid = conindid
             CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS one (number, class)
             JOIN pg_attribute ON attrelid = conrelid AND attnum = one.number AND attname = part.value ->> 'name'
             JOIN pg_opclass ON pg_opclass.oid = one.class
-            JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
-                AND amopstrategy BETWEEN 1 AND 5
-            JOIN pg_operator ON pg_operator.oid = amopopr
-            JOIN pg_namespace ON pg_namespace.oid = oprnamespace
+                AND opcnamespace <> CAST('pg_catalog' AS regnamespace)  -- asked for often, and most are in there
             WHERE conrelid = source AND contype = 'p'
-            HAVING bool_or(nspname <> 'pg_catalog')
         ) AS own ON true
     )
     """,

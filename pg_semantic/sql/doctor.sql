@@ -271,19 +271,12 @@ CROSS JOIN LATERAL (
 -- A key column that has become wider, or sorts otherwise, than it was when its chunk table was made.
 SELECT semantic_index.name AS subject,
        string_agg(
-           format('key column %I is %s in %s and %s in %s', attribute.attname,
-                  format_type(attribute.atttypid, attribute.atttypmod), source,
-                  format_type(copy.atttypid, copy.atttypmod), part.relation), '; '
+           format('key column %I is %s in %s and %s in %s', altered.part, altered.wanted, source, altered.has,
+                  altered.relation), '; '
        ) AS what,
        'pg-semantic index refresh ' || quote_ident(semantic_index.name) AS repair
 FROM semantic.semantic_index
-JOIN semantic.generation ON generation.index_id = semantic_index.id
-CROSS JOIN LATERAL (VALUES (chunks), (receipts)) AS part (relation)
-CROSS JOIN LATERAL jsonb_array_elements(spec -> 'key') AS named (value)
-JOIN pg_attribute AS attribute ON attribute.attrelid = source AND attribute.attname = value ->> 'name'
-JOIN pg_attribute AS copy ON copy.attrelid = part.relation AND copy.attname = value ->> 'name'
-WHERE (attribute.atttypid, attribute.atttypmod, attribute.attcollation)
-      IS DISTINCT FROM (copy.atttypid, copy.atttypmod, copy.attcollation)
+CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id
 
 -- name: inheritance

@@ -309,6 +309,10 @@ SELECT semantic.record_capture_v1(:index)
 -- Puts back the foreign keys of an index that were dropped.
 SELECT semantic.restore_foreign_keys_v1(:index)
 
+-- name: compare
+-- Has every row of an index compared with its vectors, and what has no row deleted.
+SELECT semantic.restart_backfill_v1(:index, :reason, true)
+
 -- name: doubtful
 -- Tables of an index whose foreign key can be validated, since all rows were compared.
 SELECT CAST(known.relation AS oid)

@@ -10,12 +10,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import jobqueue, keys, registry, schema, sql
+from pg_semantic import database, jobqueue, keys, registry, schema, sql
 from pg_semantic.schema import Tables
-from pg_semantic.sync import carried, orphans, transaction
+from pg_semantic.sync import carried, comparison, orphans, transaction
 from pg_semantic.sync.paging import Range
 
 PAGE_ROWS = 2_000
+
+_FIRST_ROWS = 250  # then twice as many while pages are quick, and half as many after one that was slow
+_PAGE_SECONDS = 0.5
+_QUERY_CANCELED = "57014"
 
 
 class Backfill:
@@ -24,45 +28,55 @@ class Backfill:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._not_before: dict[int, float] = {}
+        self._rows: dict[int, int] = {}
 
     def advance(self, tables: Tables, generation_id: int) -> None:
         """Takes the next page, unless the last one was a moment ago: between pages, it rests for as long as one took.
 
-        Waits for nobody: a page of a table that is locked is tried again at the next call.
+        Where texts are long, a page has fewer rows. Waits for nobody: a page of a table that is locked is tried again
+        at the next call.
         """
         started = time.monotonic()
-        if started >= self._not_before.get(generation_id, 0.0):
-            advance(self._engine, tables, generation_id)
-            ended = time.monotonic()
-            self._not_before[generation_id] = ended + (ended - started)
+        if started < self._not_before.get(generation_id, 0.0):
+            return
+        rows = self._rows.get(generation_id, min(_FIRST_ROWS, PAGE_ROWS))
+        try:
+            advance(self._engine, tables, generation_id, rows=rows)
+        except exc.DBAPIError as error:
+            if database.sqlstate(error) != _QUERY_CANCELED or rows == 1:
+                raise
+        ended = time.monotonic()
+        self._not_before[generation_id] = ended + (ended - started)
+        is_slow = ended - started > _PAGE_SECONDS
+        self._rows[generation_id] = max(1, rows // 2) if is_slow else min(2 * rows, PAGE_ROWS)
 
 
-def advance(engine: sa.Engine, tables: Tables, generation_id: int) -> bool:
-    """Enqueues the next page in key order; returns whether all is enqueued.
+def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int | None = None) -> bool:
+    """Enqueues the next page in key order, of so many rows; returns whether all is enqueued.
 
     Waits for nobody: a page of a table that is locked is tried again at the next call.
     """
     try:
         with transaction.begin(engine) as connection:
-            return _advance(connection, tables, generation_id)
+            return _advance(connection, tables, generation_id, rows=rows or PAGE_ROWS)
     except exc.DBAPIError as error:
         if not transaction.is_busy(error):
             raise
         return False
 
 
-def _advance(connection: sa.Connection, tables: Tables, generation_id: int) -> bool:
+def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, rows: int) -> bool:
     state = connection.execute(sql.statement("registry", "lock_backfill"), {"generation": generation_id}).one_or_none()
     if state is None:
         return True  # done, or in the hands of another worker
-    page = list(connection.scalars(_page(tables, state.backfill_after)))
-    done = len(page) < PAGE_ROWS
+    page = list(connection.scalars(_page(tables, state.backfill_after, rows)))
+    done = len(page) < rows
     part = Range(state.backfill_after, None if done else page[-1])
     gone = orphans.sweep(connection, tables, part, rows=PAGE_ROWS)
     if len(gone) == PAGE_ROWS:  # there may be more
         page, wanted, done = [], gone, False
     else:
-        wanted = [*(connection.scalars(_changed(tables, part)) if state.again else page), *gone]
+        wanted = [*(connection.scalars(_changed(tables, part, generation_id)) if state.again else page), *gone]
     carried.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     jobqueue.enqueue(connection, generation_id, wanted)
@@ -72,19 +86,26 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int) -> b
     return done
 
 
-def _page(tables: Tables, after: str | None) -> "sa.Select[str]":
+def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
     key = tables.source_key
-    return sa.select(keys.as_text(key)).where(Range(after, None).of(key)).order_by(*key).limit(PAGE_ROWS)
+    return sa.select(keys.as_text(key)).where(Range(after, None).of(key)).order_by(*key).limit(rows)
 
 
-def _changed(tables: Tables, part: Range) -> "sa.Select[str]":
-    """Rows of a range whose text is not the one that was synced; where none was, the text is not read."""
+def _changed(tables: Tables, part: Range, generation_id: int) -> "sa.Select[str]":
+    """Rows of a range whose text is not the one that was synced; where none was, the text is not read.
+
+    Also those that a worker is at: it may have read a text that was there in between, past the triggers.
+    """
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
     same_row = (a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True))
     digest = schema.source_hash(schema.text_of(tables.spec, tables.source))
+    jobs = comparison.JOBS.c
+    in_hand = sa.exists().where(
+        jobs.generation_id == generation_id, jobs.key == keys.as_text(tables.source_key), jobs.state == "processing"
+    )
     return (
         sa.select(keys.as_text(tables.source_key))
         .select_from(tables.source)
         .outerjoin(tables.receipts, sa.and_(*same_row))
-        .where(part.of(tables.source_key), sa.or_(stored.is_(None), stored != digest))
+        .where(part.of(tables.source_key), sa.or_(stored.is_(None), stored != digest, in_hand))
     )

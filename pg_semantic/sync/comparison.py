@@ -13,7 +13,7 @@ from pg_semantic.schema import Tables
 from pg_semantic.sync import carried
 from pg_semantic.sync.paging import Range
 
-_JOBS = sa.table(
+JOBS = sa.table(
     "job", sa.column("generation_id"), sa.column("key", sa.Text), sa.column("state", sa.Text), schema="semantic"
 )
 _MARKS = sa.table("mark", sa.column("generation_id"), sa.column("key", sa.Text), schema="semantic")
@@ -74,14 +74,14 @@ def _compared(generation_id: int, tables: Tables, part: Range) -> sa.Select[Any]
         (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
         *([(receipt.lexemes != bm25.lexemes(lexical, text), "damaged")] if (lexical := tables.spec.lexical) else []),
     )
-    same_job = sa.and_(_JOBS.c.generation_id == generation_id, _JOBS.c.key == key)
+    same_job = sa.and_(JOBS.c.generation_id == generation_id, JOBS.c.key == key)
     marked = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key == key)
-    job = sa.case((marked, "pending"), else_=_JOBS.c.state)
+    job = sa.case((marked, "pending"), else_=JOBS.c.state)
     return (
         sa.select(key.label("key"), fault.label("fault"), job.label("job"))
         .select_from(tables.source)
         .outerjoin(tables.receipts, sa.and_(*map(operator.eq, tables.receipt_key, tables.source_key)))
-        .outerjoin(_JOBS, same_job)
+        .outerjoin(JOBS, same_job)
         .join(stored, sa.true())
         .where(part.of(tables.source_key))
     )
@@ -114,7 +114,7 @@ def orphans(tables: Tables, table: sa.Table, part: Range) -> sa.Select[Any]:
     found = sa.select(keys.as_text(key).label("key")).where(part.of(key), without_row(tables, key)).distinct()
     found = found.order_by("key")
     if tables.generation is not None:
-        for queue in (_MARKS, _JOBS):
+        for queue in (_MARKS, JOBS):
             waits = sa.exists().where(queue.c.generation_id == tables.generation, queue.c.key == keys.as_text(key))
             found = found.where(~waits)
     if table is tables.receipts:

@@ -24,6 +24,7 @@ from pg_semantic.sync.validation import Validator
 log = logging.getLogger("pg_semantic.worker")
 
 _LOOK_SECONDS = 3.0
+_REST_FACTOR = 10  # times as long as the catalogues took to be read, where there are many indexes
 _AGAIN_SECONDS = 5.0  # after a step that was refused for the first time; twice as long each time
 _LONGEST_WAIT_SECONDS = 600.0
 _QUERY_CANCELED = "57014"
@@ -56,8 +57,10 @@ class Detection:
         """
         if not at_once and time.monotonic() < self._look_at:
             return
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+        began = time.monotonic()
         all_found = self._found(generations, at_once=at_once)
+        ended = time.monotonic()
+        self._look_at = ended + max(_LOOK_SECONDS, _REST_FACTOR * (ended - began))
         for found in all_found:
             self._say(found.generation, found.row.trouble)
             if found.attend:
@@ -109,23 +112,43 @@ class Detection:
         )
 
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
-        if row.missing and generation.apart is None:
-            self._run(*ddl.hang(generation.spec, functions=row.functions))
-            self._log(
-                generation, "capture_hung", "triggers are put back: " + row.trouble.removesuffix(": pg-semantic repair")
-            )
-        elif row.changes is not None:
-            self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
-            self._log(generation, "reconcile_begun", f"all rows are compared: {row.changes}")
-        if row.foreign_keys:
-            self._run(sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id))
+        """Takes every step that is due, also after one that is refused, which is raised at the end."""
+        steps = (
+            (row.missing and generation.apart is None, functools.partial(self._hang, generation, row)),
+            (row.changes is not None, functools.partial(self._record, generation)),
+            (row.foreign_keys, functools.partial(self._restore_foreign_keys, generation)),
+        )
+        refused: exc.DBAPIError | None = None
+        for step in (step for is_due, step in steps if is_due):
+            try:
+                step()
+            except exc.DBAPIError as error:
+                if database.is_connection_lost(error) or transaction.is_busy(error):
+                    raise
+                refused = error
+        if refused is not None:
+            raise refused
+
+    def _hang(self, generation: Generation, row: sa.Row[Any]) -> None:
+        self._run(*ddl.hang(generation.spec, functions=row.functions))
+        said = row.trouble.removesuffix(": pg-semantic repair")
+        self._log(generation, "capture_hung", f"triggers are put back: {said}")
+
+    def _record(self, generation: Generation) -> None:
+        """Records the catalogues as they are, unless hanging triggers has done so already."""
+        changes = self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
+        if changes is not None:
+            self._log(generation, "reconcile_begun", f"all rows are compared: {changes}")
+
+    def _restore_foreign_keys(self, generation: Generation) -> None:
+        if self._run(sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id)):
             self._log(generation, "foreign_keys_restored", "foreign keys were dropped and are put back")
 
-    def _run(self, *steps: sa.Executable) -> None:
+    def _run(self, *steps: sa.Executable) -> Any:  # noqa: ANN401 - whatever the last step gives
         with transaction.begin(self._engine) as connection:
             connection.execute(transaction.WAIT_FOR_NO_LOCK)
-            for step in steps:
-                connection.execute(step)
+            results = [connection.execute(step) for step in steps]
+            return results[-1].scalar() if results[-1].returns_rows else None
 
     def _isolated(self, generation: Generation, step: Callable[[], None]) -> None:
         """Takes a step; what the database refuses is logged, and tried again later and later."""

@@ -45,6 +45,7 @@ _QUIET_FACTOR = 10
 _LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded, or for jobs while a last index is built
 _FEWEST_BESIDE = 16  # rows to claim beside a batch: the first may be too long, and are not all that waits
 _QUERY_CANCELED = "57014"
+_HOUSEKEEPING = Ready(0, jobqueue.BACKFILL)  # in hand while no turn was picked: any edit goes before it
 
 
 @dataclass(slots=True)
@@ -100,6 +101,8 @@ class Pipeline:
             while not stop.is_set():
                 check()
                 batch = self._seeing_to_edits(self._reading)
+                if stop.is_set():  # as edits were seen to: what was read is given back
+                    break
                 if batch is None:
                     self._seeing_to_edits(writing)
                     writing = None
@@ -124,8 +127,11 @@ class Pipeline:
             yield
 
     def _read(self, builder: Builder) -> Batch | None:
-        """The next batch, of the generation whose turn it is."""
-        self._turn = None
+        """The next batch, of the generation whose turn it is.
+
+        Before one is picked, an encoder may be loaded, or a page of rows be compared, which takes seconds.
+        """
+        self._turn = _HOUSEKEEPING
         with transaction.unless_busy():
             self._in_hand.give_back_left()
         refreshed = self._roster.refresh(at_once=self._adapting.look())
@@ -157,7 +163,7 @@ class Pipeline:
         served, pace = self._roster.served.get(turn.generation_id), self._paces[turn.generation_id]
         if served is None:  # dropped, or refused by the other thread, a moment ago
             return None
-        fewest = 1 if room.longest is None else _FEWEST_BESIDE
+        fewest = 1 if room.longest is None else min(_FEWEST_BESIDE, self._settings.batch_rows)
         claim = self._in_hand.take(turn, max(fewest, pace.rows(room.characters, most=self._settings.batch_rows)))
         if claim is None:
             return None

@@ -19,6 +19,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _RETRY_SECONDS = 30.0
 _REFRESH_SECONDS = 0.5
+_REST_FACTOR = 10  # times as long as the registry took to be read, where there are many indexes
 _SETTLE_SECONDS = 5.0
 
 
@@ -60,13 +61,19 @@ class Roster:
         """
         if not at_once and time.monotonic() < self._refresh_at:
             return False
+        began = time.monotonic()
         self._known = self._read()
+        read_seconds = time.monotonic() - began
         self._detection.look(list(self._known.values()), at_once=at_once)
         for dropped in self.refused.keys() - self._known.keys():
             del self.refused[dropped]
-        served = {number: self._serve(generation) for number, generation in self._known.items()}
-        self.served = {number: ready for number, ready in served.items() if ready is not None}
-        self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+        self.served = {number: one for number, one in self.served.items() if number in self._known}
+        for number, generation in self._known.items():
+            ready = self._serve(generation)
+            if ready is not self.served.get(number):  # edits of those before are seen to while the next is loaded
+                others = {known: one for known, one in self.served.items() if known != number}
+                self.served = others if ready is None else others | {number: ready}
+        self._refresh_at = time.monotonic() + max(_REFRESH_SECONDS, _REST_FACTOR * read_seconds)
         return True
 
     @property

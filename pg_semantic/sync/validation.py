@@ -91,6 +91,8 @@ class Validator:
         if self._closing or transaction.is_busy(error):
             return
         self.failed.add(generation.id)
+        if database.fault(error) == "key":  # something has no row: to compare the table deletes it
+            self._compare(generation)
         gave_way = database.sqlstate(error) == _QUERY_CANCELED
         why = "somebody else waits for one of its tables" if gave_way else str(database.translate(error))
         said = f"its foreign keys could not be validated: {why}"
@@ -105,6 +107,11 @@ class Validator:
         name = generation.qualified_name
         fields = {"event": "validation_failed", "index": name, "retry_seconds": round(seconds)}
         log.warning("%s: %s. Tried again in %.0f s.", name, said, seconds, extra=fields)
+
+    def _compare(self, generation: Generation) -> None:
+        binds = {"index": generation.index_id, "reason": "its foreign keys could not be validated"}
+        with transaction.unless_busy(), transaction.begin(self._engine) as connection:
+            connection.execute(sql.statement("registry", "compare"), binds)
 
     def _watch(self, validating: Future[None]) -> None:
         while not wait([validating], _WATCH_SECONDS).done:

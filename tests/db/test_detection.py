@@ -5,16 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import doctor, inspection
+from pg_semantic import doctor, inspection, jobqueue, sql
 from pg_semantic.settings import Settings
-from pg_semantic.sync import backfill, repair, status, verify
+from pg_semantic.sync import backfill, encode, repair, source, status, store, transaction, verify
 from pg_semantic.sync.detection import Detection
 from pg_semantic.sync.worker import Worker
-from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 from tests.db.test_cli import ok
 
 TRIGGER = "article_semantic_capture_update"
@@ -286,10 +287,7 @@ def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
         with caplog.at_level(logging.WARNING, "pg_semantic"):
             assert sync(worker).rows == 1
         assert "can hang its triggers: GRANT" in caplog.text
-        assert only(synced).capture_trouble == (
-            "triggers of public.article are missing: pg-semantic repair; "
-            "the triggers of public.article were changed: a worker will compare every row"
-        )
+        assert only(synced).capture_trouble == "triggers of public.article are missing: pg-semantic repair"
     finally:
         worker.dispose()
         execute(synced, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
@@ -344,6 +342,90 @@ def test_a_step_that_is_refused_waits_twice_as_long_each_time_and_status_says_wh
     sync(synced)
     assert only(synced).troubles == []
     assert only(synced).capture_trouble is None
+
+
+def test_a_step_that_is_refused_keeps_no_other_from_being_taken(synced: sa.Engine) -> None:
+    script(synced, UNCAPTURED["foreign keys dropped"])
+    execute(synced, f"DROP TRIGGER {TRIGGER} ON article")
+    execute(synced, "UPDATE article SET body = 'past the triggers' WHERE id = 3")
+    execute(synced, REFUSE)
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert rows(synced, DOUBTFUL) == []
+    assert only(synced).capture_trouble == "triggers of public.article are missing: pg-semantic repair"
+    assert [one.kind for one in only(synced).troubles] == ["capture"]
+
+
+def test_what_keeps_a_foreign_key_from_being_validated_is_deleted(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article_semantic DROP CONSTRAINT article_semantic_id_fkey")
+    execute(
+        synced,
+        "INSERT INTO article_semantic SELECT (jsonb_populate_record(c, '{\"id\": 99}')).* "
+        "FROM article_semantic c WHERE id = 1".replace(":", "\\:"),
+    )
+    execute(
+        synced,
+        "ALTER TABLE article_semantic ADD FOREIGN KEY (id) REFERENCES article ON UPDATE CASCADE ON DELETE CASCADE "
+        "NOT VALID",
+    )
+    for _ in range(3):  # it is found, deleted, and then the key is validated
+        sync(synced)
+    assert truth(synced) == CLEAN
+    assert rows(synced, DOUBTFUL) == []
+    assert only(synced).troubles == []
+
+
+def test_a_reconcile_voids_what_a_worker_has_read_before(synced: sa.Engine) -> None:
+    execute(synced, "UPDATE article SET body = 'for a moment' WHERE id = 1")
+    batch = source.read(synced, generation_of(synced).tables, claimed(synced), ruler=encoder())
+    script(
+        synced,
+        f"ALTER TABLE article DISABLE TRIGGER {TRIGGER}; UPDATE article SET body = 'body 1' WHERE id = 1; "
+        f"ALTER TABLE article ENABLE TRIGGER {TRIGGER}",
+    )
+    generation = generation_of(synced)
+    Detection(synced).look([generation])
+    fold(synced)
+    assert backfill.advance(synced, generation.tables, generation.id)
+    encode.encode(batch, encoder())
+    assert store.write(synced, batch, settings=Settings()) == 0
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert verify.verify(synced, generation_of(synced)).clean
+
+
+def claimed(engine: sa.Engine) -> jobqueue.Claim:
+    fold(engine)
+    with engine.begin() as connection:
+        return jobqueue.claim(connection, generation_of(engine).id, rows=10, lease_seconds=60)
+
+
+def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(synced, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(6, 20) i")
+    sync(synced)
+    execute(synced, "SELECT semantic.restart_backfill_v1(id, 'again', true) FROM semantic.semantic_index")
+    fold(synced)
+    canceled: list[str] = []
+
+    @sa.event.listens_for(synced, "before_cursor_execute", retval=True)
+    def run_out_of_time(*given: Any) -> tuple[str, Any]:
+        _, _, statement, parameters, *_ = given
+        if "sha256" in statement and len(canceled) < 2:
+            canceled.append(statement)
+            return "DO $$ BEGIN RAISE query_canceled; END $$", {}
+        return statement, parameters
+
+    monkeypatch.setattr(backfill, "_FIRST_ROWS", 16)
+    monkeypatch.setattr(backfill, "_PAGE_SECONDS", 0.0)
+    generation, pages = generation_of(synced), backfill.Backfill(synced)
+    compared = "SELECT backfill_rows FROM semantic.generation"
+    counts = [0]
+    while not generation_of(synced).backfilled:
+        pages.advance(generation.tables, generation.id)
+        [(count,)] = rows(synced, compared)
+        counts += [count] if count != counts[-1] else []
+    assert (len(canceled), counts[:4]) == (2, [0, 4, 6, 7])
+    assert truth(synced) == CLEAN
 
 
 DOUBTFUL = "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"
@@ -405,3 +487,22 @@ def test_the_look_at_the_catalogues_reads_no_row_of_a_table(synced: sa.Engine) -
         before = connection.scalar(sa.text(read))
         assert connection.execute(sa.text("SELECT * FROM semantic.detect_v1()")).all()
         assert connection.scalar(sa.text(read)) == before
+
+
+def test_the_look_at_the_catalogues_scans_them_less_often_than_there_are_indexes(synced: sa.Engine) -> None:
+    for number in range(8):
+        execute(synced, f"CREATE TABLE note_{number} (id int PRIMARY KEY, words text)")
+        with synced.connect() as connection:
+            spec = inspection.describe(
+                connection, f"note_{number}", columns=("words",), encoder=Article.semantic.spec.encoder
+            )
+        inspection.create(synced, spec)
+    execute(
+        synced, "DO $$ BEGIN FOR i IN 1..1500 LOOP EXECUTE 'CREATE TABLE other_' || i || ' (a int)'; END LOOP; END $$"
+    )
+    execute(synced, "ANALYZE pg_class")
+    scans = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_sys_tables WHERE relname = 'pg_class'"
+    with transaction.begin(synced) as connection:
+        before = connection.scalar(sa.text(scans))
+        assert len(connection.execute(sql.statement("registry", "detect")).all()) == 9
+        assert connection.scalar(sa.text(scans)) - before < 9

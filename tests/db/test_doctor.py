@@ -223,6 +223,13 @@ def test_nothing_is_found_in_a_healthy_database(healthy: sa.Engine) -> None:
     assert doctor.examine(healthy) == []
 
 
+def test_a_key_that_became_a_domain_over_its_type_is_no_fault(healthy: sa.Engine) -> None:
+    execute(healthy, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")
+    execute(healthy, "ALTER TABLE article ALTER id TYPE positive")
+    sync(healthy)
+    assert found(healthy, "key_types") == []
+
+
 def test_nothing_is_found_where_no_index_was_declared_yet(engine: sa.Engine) -> None:
     assert doctor.examine(engine) == []
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 import pytest
 import sqlalchemy as sa
 
+from pg_semantic import inspection
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, execute, fold, rows, sync, truth
@@ -99,3 +101,31 @@ def test_an_edit_passes_the_rows_of_a_bulk_change_beyond_the_first_thousand(arti
     Worker(articles, Settings(batch_rows=600), on_progress=stop_halfway).run(stop)
     assert rows(articles, "SELECT content FROM article_semantic WHERE id = 0") == [("urgent",)]
     assert rows(articles, "SELECT count(*) < 3000 FROM article_semantic") == [(True,)]
+
+
+def test_an_edit_passes_the_load_of_an_encoder_of_another_index(articles: sa.Engine) -> None:
+    sync(articles)
+    execute(articles, "CREATE TABLE note (id int PRIMARY KEY, words text)")
+    loading, seen, stop = threading.Event(), threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def load(reference: str, **_: object) -> HashedEncoder:
+        if reference == "hashed:48":
+            loading.set()
+            in_time.append(seen.wait(20))
+            return HashedEncoder(48)
+        return HashedEncoder(32)
+
+    thread = threading.Thread(
+        target=lambda: Worker(articles, Settings(), load=load, on_progress=lambda _: seen.set()).run(stop)
+    )
+    with articles.connect() as connection:
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=EncoderSpec("hashed:48", 48))
+    inspection.create(articles, spec)
+    thread.start()
+    assert loading.wait(20)
+    execute(articles, EDIT)
+    seen.wait(30)
+    stop.set()
+    thread.join(60)
+    assert in_time == [True]
