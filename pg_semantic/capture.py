@@ -196,11 +196,12 @@ def _watch(step: Watch, compiler: DDLCompiler, **_: object) -> str:
     old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
     old_key, new_key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
     render = _renderer(compiler)
+    as_text = {"old_key": render(keys.as_text(old_key)), "new_key": render(keys.as_text(new_key))}
+    other_row = render(sa.or_(old_key[0].is_(None), new_key[0].is_(None)))
     fragments = {
-        "old_key": render(keys.as_text(old_key)),
-        "new_key": render(keys.as_text(new_key)),
-        "other_row": render(sa.or_(old_key[0].is_(None), new_key[0].is_(None))),
-        "or_other_key": _or_other_key(spec, render(keys.as_text(old_key)), render(keys.as_text(new_key))),
+        **as_text,
+        "other_row": other_row,
+        "is_changed": _fill("is_changed", other_row=other_row, or_other_key=_or_other_key(spec, **as_text)),
         "priority": _fill("priority"),
     }
     body = _fill(
@@ -241,11 +242,11 @@ def _quoted(rendered: str) -> str:
     return "'" + rendered.replace("'", "''") + "'"
 
 
-def _or_other_key(spec: IndexSpec, old: str, new: str) -> str:
+def _or_other_key(spec: IndexSpec, *, old_key: str, new_key: str) -> str:
     """For keys whose equal values may be written in several ways, the rest of a condition."""
     if all(keys.is_written_in_one_way(column.type) for column in spec.key):
         return ""
-    return f'OR ({old}) COLLATE "C" <> ({new}) COLLATE "C"'
+    return f'OR ({old_key}) COLLATE "C" <> ({new_key}) COLLATE "C"'
 
 
 def _or_carried(spec: IndexSpec, compiler: DDLCompiler) -> str:

@@ -52,10 +52,11 @@ SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex' SET interval
 
 -- name: body
 -- Marks stream from the transition tables into semantic.mark: no statement is too large, and none costs memory.
--- A missing column is found by a probe, which reads no row; the marks are written outside of its block, since a write in
--- a block with EXCEPTION is a subtransaction. The writer's statement then still succeeds, and leaves a mark without a
--- key: all rows are looked at again once the index fits its table. So does TRUNCATE: of a partition it empties the chunk
--- table for all, since CASCADE knows no rows.
+-- A missing column is found by a probe, which reads no row, or, for an UPDATE, looks for the first row to mark: most
+-- UPDATEs change no text, and end there. The marks are written outside of its block, since a write in a block with
+-- EXCEPTION is a subtransaction. The writer's statement then still succeeds, and leaves a mark without a key: all rows
+-- are looked at again once the index fits its table. So does TRUNCATE: of a partition it empties the chunk table for
+-- all, since CASCADE knows no rows.
 -- The generations are written into it, not looked up: a transaction whose snapshot is older than one would not see it.
 #variable_conflict use_column
 BEGIN
@@ -63,7 +64,10 @@ BEGIN
         IF TG_OP = 'INSERT' THEN
             PERFORM $new_key FROM new_rows WHERE false;
         ELSIF TG_OP = 'UPDATE' THEN
-            PERFORM $new_key, $old_key, /*new_text*/, /*old_text*/ FROM new_rows, old_rows WHERE false;
+            PERFORM FROM new_rows FULL JOIN old_rows ON /*same_key*/ WHERE $is_changed LIMIT 1;
+            IF NOT FOUND THEN
+                RETURN NULL;
+            END IF;
         ELSIF TG_OP = 'DELETE' THEN
             PERFORM $old_key FROM old_rows WHERE false;
         ELSE
@@ -107,7 +111,7 @@ INSERT INTO semantic.mark (generation_id, key, priority)
 WITH changed AS MATERIALIZED (
             SELECT $new_key AS key, $other_row AS moved
             FROM new_rows FULL JOIN old_rows ON /*same_key*/
-            WHERE $other_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
+            WHERE $is_changed
         ),
         any_row AS MATERIALIZED (
             SELECT EXISTS (SELECT FROM changed WHERE moved) AS moved
@@ -123,6 +127,10 @@ WITH changed AS MATERIALIZED (
             ) AS changed_row
         ) AS marked
         CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
+
+-- name: is_changed
+-- Whether a pair of rows is to be marked.
+$other_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
 
 -- name: priority
 -- Edits go first, and a bulk change is none: what a statement marks beyond a thousand rows is worked off as backfill.

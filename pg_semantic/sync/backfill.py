@@ -52,7 +52,7 @@ class Backfill:
 
 
 def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int | None = None) -> bool:
-    """Enqueues the next page in key order, of so many rows; returns whether all is enqueued.
+    """Enqueues the next page in key order, of so many rows if texts are compared; returns whether all is enqueued.
 
     Waits for nobody: a page of a table that is locked is tried again at the next call.
     """
@@ -69,6 +69,8 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, r
     state = connection.execute(sql.statement("registry", "lock_backfill"), {"generation": generation_id}).one_or_none()
     if state is None:
         return True  # done, or in the hands of another worker
+    if not state.again:
+        rows = PAGE_ROWS  # no text is read
     page = list(connection.scalars(_page(tables, state.backfill_after, rows)))
     done = len(page) < rows
     part = Range(state.backfill_after, None if done else page[-1])

@@ -131,7 +131,7 @@ class Detection:
 
     def _hang(self, generation: Generation, row: sa.Row[Any]) -> None:
         self._run(*ddl.hang(generation.spec, functions=row.functions))
-        said = row.trouble.removesuffix(": pg-semantic repair")
+        said = (row.trouble or row.changes or "they are out of date").removesuffix(": pg-semantic repair")
         self._log(generation, "capture_hung", f"triggers are put back: {said}")
 
     def _record(self, generation: Generation) -> None:
