@@ -151,7 +151,8 @@ FUNCTIONS = (
         JOIN pg_policy ON pg_policy.oid = ANY (carried)
         UNION ALL
         SELECT 'as_source', 'PERMISSIVE', CAST('{0}' AS oid[]), format(
-            'EXISTS (SELECT FROM %s AS _source WHERE %s)', origin,
+            -- no EXISTS, for which the server may read the whole source first, however few rows are looked at
+            '(SELECT true FROM %s AS _source WHERE %s LIMIT 1)', origin,
             string_agg(
                 format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number
             )
