@@ -11,7 +11,7 @@ medians in milliseconds.
 * ``ratio``: the role's over the owner's, by index, share and mode.
 * ``dense_ratio_max``: the largest of the ratios of dense searches; goal 2.
 * ``local_ratio_max``: the largest of an index that carries the tenant, of all modes; goal 2.
-* ``leakproof_local_ratio_max``: the same, once a superuser has declared the operator of words leakproof (docs/rights.md).
+* ``leakproof_local_ratio_max``: the same after a superuser declared the operator of words leakproof (docs/rights.md).
 
 The plans of the lexical searches that ask the table are printed before. The vector index fits in maintenance_work_mem.
 """
