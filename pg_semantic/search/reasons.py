@@ -59,7 +59,7 @@ _LEXICAL_SMALL = (
 )
 _LEXICAL_HIDDEN = (
     "Row-level security applies to this role, and Postgres applies policies before it matches words: the index {index} "
-    "cannot be used."
+    "cannot be used. A superuser can change that (docs/rights.md, What it costs)."
 )
 _RIGHTS = {
     "source": "Row-level security: policies ask the table for each row. Where they compare one column, declare it as "
@@ -125,7 +125,11 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
             yield from _uncounted(connection, subject)
     for index in subject.lexical_indexes:
         if index.name not in used:
-            hidden = index.table is not None and _rights(connection, index.table) is not None
+            hidden = (
+                index.table is not None
+                and _rights(connection, index.table) is not None
+                and not connection.scalar(sql.statement("plan", "matching_is_leakproof"))
+            )
             reason = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
             yield from _of_state(connection, index) or [reason.format(total=_rows(connection, index), index=index.name)]
 

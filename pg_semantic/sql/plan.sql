@@ -17,3 +17,7 @@ JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 WHERE row_security_active(semantic_index.source) AND to_regclass(:name) IN (
     chunks, receipts, to_regclass('semantic.chunks_' || generation.id), to_regclass('semantic.receipts_' || generation.id)
 )
+
+-- name: matching_is_leakproof
+-- Whether a superuser has declared that the operator which matches words tells nothing but its result.
+SELECT proleakproof FROM pg_proc WHERE oid = to_regprocedure('pg_catalog.ts_match_vq(tsvector, tsquery)')

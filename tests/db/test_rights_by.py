@@ -114,6 +114,20 @@ def test_a_plan_says_how_rows_are_hidden_and_why_words_are_read_without_their_in
     assert any("note_semantic_lexemes_idx cannot be used" in reason for reason in plan.reasons)
 
 
+def test_words_are_found_by_their_index_once_their_operator_is_leakproof_and_no_other_rows_are(
+    notes: sa.Engine,
+) -> None:
+    execute(notes, "DROP INDEX note_semantic_receipt_tenant_idx")
+    execute(notes, "ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF")
+    statement = search.lexical(Note.semantic, "words", limit=10)
+    with Session(notes) as session:
+        session.execute(sa.text(f"SET LOCAL ROLE {role_of(notes)}; SET LOCAL app.tenant = 'Ada'"))
+        assert not any("cannot be used" in reason for reason in search.explain(session, statement).reasons)
+        session.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        assert "note_semantic_lexemes_idx" in str(search.explain(session, statement))
+        assert {row[0].id for row in session.execute(statement)} == {2, 4, 6, 8, 10}
+
+
 def test_a_copy_carries_the_column_too(notes: sa.Engine) -> None:
     live = generation_of(notes, "note_semantic")
     generations.begin(notes, live, dataclasses.replace(live.spec, encoder=OTHER))
