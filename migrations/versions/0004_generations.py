@@ -131,7 +131,8 @@ FUNCTIONS = (
     $body$
     """,
     # The policies that a table of a copy needs; `own` is its name, and `origin` that of the source. They are those of
-    # the source, or one that asks the source for the row, with the rights and under the policies of whoever asks. None
+    # the source, or one that asks the source for the row, with the rights and under the policies of whoever asks.
+    # It has no EXISTS, for which the server may read the whole source first, however few rows are looked at. None
     # where the source has no row-level security.
     """
     CREATE FUNCTION semantic.policies_v1(relation regclass, origin text, own text)
@@ -151,7 +152,6 @@ FUNCTIONS = (
         JOIN pg_policy ON pg_policy.oid = ANY (carried)
         UNION ALL
         SELECT 'as_source', 'PERMISSIVE', CAST('{0}' AS oid[]), format(
-            -- no EXISTS, for which the server may read the whole source first, however few rows are looked at
             '(SELECT true FROM %s AS _source WHERE %s LIMIT 1)', origin,
             string_agg(
                 format('_source.%1$I OPERATOR(%2$I.=) %3$s.%1$I', attname, nspname, own), ' AND ' ORDER BY part.number

@@ -21,7 +21,8 @@ WHERE extname = 'vector'
 
 -- name: search_path
 -- Statements that name the types or operators of pgvector need its schema on the search path that a role begins with: this
--- one, and the others that search. A role begins with what was set for it, for this database, or for the server.
+-- one, and the others that search. A role begins with what was set for it, for this database, or for the server;
+-- the server's own is hidden by what was set for this role.
 SELECT 'role ' || quote_ident(role.rolname) AS subject,
        format('pgvector is in schema %I, and search_path is %s', nspname, path) AS what,
        format(
@@ -50,7 +51,7 @@ CROSS JOIN LATERAL (
         WHEN role.rolname = current_user THEN reset_val
         WHEN own IS NOT NULL OR general IS NOT NULL THEN coalesce(own, general)
         WHEN source IN ('default', 'configuration file', 'command line', 'environment variable') THEN reset_val
-        ELSE boot_val  -- the server's own is hidden by what was set for this role
+        ELSE boot_val
     END AS path
 ) AS begins_with
 WHERE extname = 'vector' AND nspname <> 'pg_catalog'

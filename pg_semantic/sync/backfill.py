@@ -78,7 +78,8 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, r
     if len(gone) == PAGE_ROWS:  # there may be more
         page, wanted, done = [], gone, False
     else:
-        wanted = [*(connection.scalars(_changed(tables, part, generation_id)) if state.again else page), *gone]
+        select = _changed if state.again else _unsynced
+        wanted = [*connection.scalars(select(tables, part, generation_id)), *gone]
     carried.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     jobqueue.enqueue(connection, generation_id, wanted)
@@ -93,21 +94,35 @@ def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
     return sa.select(keys.as_text(key)).where(Range(after, None).of(key)).order_by(*key).limit(rows)
 
 
+def _unsynced(tables: Tables, part: Range, generation_id: int) -> "sa.Select[str]":
+    """Rows of a range that no worker has synced or is at, as one is at those that were edited since the begin."""
+    return _with_receipts(tables).where(
+        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_in_hand(tables, generation_id)
+    )
+
+
 def _changed(tables: Tables, part: Range, generation_id: int) -> "sa.Select[str]":
     """Rows of a range whose text is not the one that was synced; where none was, the text is not read.
 
     Also those that a worker is at: it may have read a text that was there in between, past the triggers.
     """
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
-    same_row = (a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True))
     digest = schema.source_hash(schema.text_of(tables.spec, tables.source))
+    differs = sa.or_(stored.is_(None), stored != digest, _in_hand(tables, generation_id))
+    return _with_receipts(tables).where(part.of(tables.source_key), differs)
+
+
+def _in_hand(tables: Tables, generation_id: int) -> sa.ColumnElement[bool]:
     jobs = comparison.JOBS.c
-    in_hand = sa.exists().where(
+    return sa.exists().where(
         jobs.generation_id == generation_id, jobs.key == keys.as_text(tables.source_key), jobs.state == "processing"
     )
+
+
+def _with_receipts(tables: Tables) -> "sa.Select[str]":
+    same_row = (a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True))
     return (
         sa.select(keys.as_text(tables.source_key))
         .select_from(tables.source)
         .outerjoin(tables.receipts, sa.and_(*same_row))
-        .where(part.of(tables.source_key), sa.or_(stored.is_(None), stored != digest, in_hand))
     )

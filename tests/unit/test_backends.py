@@ -10,6 +10,7 @@ from pg_semantic.settings import Settings
 def _a_machine_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "_has_bfloat16", lambda: True)
     monkeypatch.setattr(openvino, "precision_of_cpu", lambda: "bfloat16")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 
 
 def _names(device: str = "cpu", *, has_openvino: bool = True, **given: object) -> list[str]:
