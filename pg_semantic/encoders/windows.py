@@ -5,12 +5,14 @@ takes time that grows with the square of its length, and a tokenizer needs many 
 piece ends is decided by the text near it, so a window of a few pieces is enough.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from semantic_text_splitter import TextSplitter
 
 _CHARACTERS_PER_TOKEN = 24  # a few pieces of prose, which has four or five, and one piece of what has long tokens
 _SMALLEST = 4_096
+_BLANKS = re.compile(r"\s+")
 
 Count = Callable[[str], int]
 
@@ -37,7 +39,7 @@ def by_window(
     """
     width = max(_SMALLEST, max_tokens * _CHARACTERS_PER_TOKEN)
     start = 0
-    while start < len(text):
+    while (start := _next_word(text, start)) < len(text):
         window = text[start : start + width]
         splitter = TextSplitter.from_callback(counter(window), max_tokens, overlap=overlap_tokens)
         found = splitter.chunk_indices(window)
@@ -46,3 +48,9 @@ def by_window(
         else:
             start += width
         yield window, [piece for _, piece in found]
+
+
+def _next_word(text: str, start: int) -> int:
+    """Where the text goes on after blanks, of which a splitter would make pieces one by one, to throw them away."""
+    blanks = _BLANKS.match(text, start)
+    return blanks.end() if blanks else start
