@@ -112,7 +112,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Waits for the answer; each look is a statement of its own, and sees what has been committed since.
+    # Waits for the answer; each look is a statement of its own, and sees what has been committed since. NULL if there
+    # is none after so many seconds.
     """
     CREATE FUNCTION semantic.await_query_v1(
         encoder bigint, query text, request bigint, seconds double precision
@@ -132,19 +133,29 @@ FUNCTIONS = (
             LEFT JOIN semantic.query_vector AS made ON made.encoder_id = one.encoder_id AND made.text_hash = hash
             LEFT JOIN semantic.query_request AS asked
                 ON asked.id = request AND asked.encoder_id = one.encoder_id AND asked.text = query;
-            IF known IS NOT NULL THEN
-                RETURN known;
-            ELSIF trouble IS NOT NULL THEN
+            IF trouble IS NOT NULL AND known IS NULL THEN
                 RAISE EXCEPTION 'the query can not be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
-            ELSIF clock_timestamp() > ends THEN
-                RAISE EXCEPTION 'the query was not encoded within % seconds', seconds
-                USING ERRCODE = 'query_canceled',
-                    HINT = 'Is a worker running, and can it load the encoder? To wait longer: '
-                        'SET semantic.wait_seconds = 30, and a statement_timeout above that.';
+            ELSIF known IS NOT NULL OR clock_timestamp() > ends THEN
+                RETURN known;
             END IF;
             PERFORM pg_sleep(pause);
             pause := least(pause * 1.05, 0.05);
         END LOOP;
+    END
+    $body$
+    """,
+    """
+    CREATE FUNCTION semantic.require_answer_v1(vector real[], seconds double precision) RETURNS real[]
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF vector IS NULL THEN
+            RAISE EXCEPTION 'the query was not encoded within % seconds', seconds
+            USING ERRCODE = 'query_canceled',
+                HINT = 'Is a worker running, and can it load the encoder? To wait longer: '
+                    'SET semantic.wait_seconds = 30, and a statement_timeout above that.';
+        END IF;
+        RETURN vector;
     END
     $body$
     """,
@@ -170,22 +181,24 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Commits in the middle, so it can neither be SECURITY DEFINER nor have a search_path of its own.
+    # Makes the request, where there is none yet, and waits for the answer for a part of the seconds. Commits in the
+    # middle, so it can neither be SECURITY DEFINER nor have a search_path of its own.
     """
     CREATE PROCEDURE semantic.embed_query_v1(
-        encoder bigint, query text, seconds double precision, INOUT vector real[]
+        encoder bigint, query text, seconds double precision, part double precision,
+        INOUT request bigint, INOUT vector real[]
     )
     LANGUAGE plpgsql
     AS $body$
-    DECLARE
-        request bigint;
     BEGIN
         COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
-        SET TRANSACTION READ WRITE;
-        request := semantic.request_query_v1(encoder, query, seconds);
-        COMMIT;
+        IF request IS NULL THEN
+            SET TRANSACTION READ WRITE;
+            request := semantic.request_query_v1(encoder, query, seconds);
+            COMMIT;
+        END IF;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        vector := semantic.await_query_v1(encoder, query, request, seconds);
+        vector := semantic.await_query_v1(encoder, query, request, part);
     END
     $body$
     """,
@@ -200,7 +213,9 @@ FUNCTIONS = (
         ) AS double precision)
     )
     """,
-    # Asks a worker on a connection of its own, which stays for the next query of the session.
+    # Asks a worker on a connection of its own, which stays for the next query of the session. It waits there for a
+    # fifth of a second at a time: dblink ends a cancelled SELECT only when it has its answer. Where the signal to
+    # cancel comes twice, dblink leaves the connection busy, and the next call fails with an internal error.
     """
     CREATE FUNCTION semantic.ask_worker_v1(encoder bigint, query text, seconds double precision) RETURNS real[]
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -208,7 +223,11 @@ FUNCTIONS = (
     DECLARE
         place text;
         open boolean;
-        call text := format('CALL semantic.embed_query_v1(%s, %L, %L, NULL)', encoder, query, seconds);
+        connected boolean;
+        failures integer := 0;
+        part double precision := least(seconds, 0.2);
+        ends timestamptz := clock_timestamp() + make_interval(secs => least(seconds, 300));
+        request bigint;
         answer real[];
     BEGIN
         SELECT quote_ident(nspname), has_schema_privilege('public', pg_namespace.oid, 'USAGE') INTO place, open
@@ -225,24 +244,32 @@ FUNCTIONS = (
                 HINT = 'Close it to all but the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
                     'USAGE ON SCHEMA semantic_dblink TO the owner; ALTER EXTENSION dblink SET SCHEMA semantic_dblink.';
         END IF;
-        FOR attempt IN 1..3 LOOP
+        EXECUTE format('SELECT ''semantic'' = ANY(%s.dblink_get_connections())', place) INTO connected;
+        LOOP
+            IF connected IS NOT TRUE THEN
+                EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
+                connected := true;
+            END IF;
             BEGIN
                 EXECUTE format(
-                    'SELECT CASE WHEN ''semantic'' = ANY(%1$s.dblink_get_connections()) '
-                    'THEN (SELECT vector FROM %1$s.dblink(''semantic'', $1) AS made (vector real[])) END', place
-                ) INTO answer USING call;
-                IF answer IS NOT NULL THEN
-                    RETURN answer;
-                END IF;
+                    'SELECT * FROM %s.dblink(''semantic'', $1) AS made (request bigint, vector real[])', place
+                ) INTO request, answer
+                USING format(
+                    'CALL semantic.embed_query_v1(%s, %L, %L, %L, %L, NULL)', encoder, query, seconds, part, request
+                );
             EXCEPTION WHEN connection_exception OR connection_failure OR connection_does_not_exist
-                OR admin_shutdown OR crash_shutdown THEN
+                OR admin_shutdown OR crash_shutdown OR internal_error THEN
                 EXECUTE format('SELECT %s.dblink_disconnect(''semantic'')', place);
-                IF attempt = 3 THEN
+                connected := false;
+                request := NULL;
+                failures := failures + 1;
+                IF failures = 3 THEN
                     RAISE;
                 END IF;
             END;
-            EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
+            EXIT WHEN connected AND (answer IS NOT NULL OR clock_timestamp() > ends);
         END LOOP;
+        RETURN semantic.require_answer_v1(answer, seconds);
     END
     $body$
     """,
@@ -297,10 +324,14 @@ FUNCTIONS = (
     AS $body$
     DECLARE
         encoder bigint;
+        seconds double precision;
+        request bigint;
         made real[];
     BEGIN
         SELECT encoder_id INTO encoder FROM semantic.generation WHERE id = semantic.generation_v1(index);
-        CALL semantic.embed_query_v1(encoder, query, semantic.wait_seconds_v1(), made);
+        seconds := semantic.wait_seconds_v1();
+        CALL semantic.embed_query_v1(encoder, query, seconds, seconds, request, made);
+        PERFORM semantic.require_answer_v1(made, seconds);
     END
     $body$
     """,
@@ -969,12 +1000,11 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION semantic.close_schema_v1, semantic.due_schema_rights_v1, semantic.public_rights_v1")
     op.execute(
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.refresh_key_v1, "
-        "semantic.validate_key_v1, semantic.link_key_v1, semantic.unlink_key_v1, "
-        " semantic.make_search_v1, "
+        "semantic.validate_key_v1, semantic.link_key_v1, semantic.unlink_key_v1, semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
         "semantic.given_keys_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
-        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, "
+        "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, semantic.require_answer_v1, "
         "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "
         "semantic.text_hash_v1"
     )

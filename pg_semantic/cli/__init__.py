@@ -66,7 +66,7 @@ def run() -> None:
     try:
         app()
     except errors.PgSemanticError as error:
-        output.say(f"[red]error:[/] {output.escaped(error)}", to=Console(stderr=True, highlight=False))
+        output.say(f"[red]error:[/] {output.escaped(error)}", to=Console(stderr=True, highlight=False, emoji=False))
         sys.exit(exit_code(error))
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)  # `:a:` in a key or a message is no picture
 
 # A word, or what is typed as it stands: in backticks, or a command of ours to the end of its sentence.
 _WORD = re.compile(r"(?:`[^`]*`|\bpg-semantic [^;`]*|\S)+")
@@ -34,7 +34,7 @@ def say(text: str, *, to: Console | None = None) -> None:
     On a terminal lines end between words, and never within a command; elsewhere they are not wrapped at all.
     """
     target = to or console
-    styled = Text.from_markup(text)
+    styled = Text.from_markup(text, emoji=False)
     for line in _wrapped(styled, target.width) if target.is_terminal else [styled]:
         target.print(line, soft_wrap=True)
 

@@ -104,14 +104,19 @@ def test_a_connection_that_was_lost_is_made_anew(answering: Place) -> None:
         assert connection.execute(SEARCH, ["apple 32", 1]).fetchall() == [(32,)]
 
 
-def test_after_a_search_that_was_cancelled_the_next_is_answered(linked: Place) -> None:
-    with linked.connect(linked.owner) as connection:
-        connection.execute("INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
-    with linked.connect(linked.analyst) as connection:
-        connection.execute("SET statement_timeout = 300")
-        with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
-            connection.execute(SEARCH, ["apple 56", 1])
-        connection.execute("SET statement_timeout = 0")
+def test_after_searches_that_were_cancelled_the_next_is_answered(linked: Place) -> None:
+    with linked.connect(linked.owner) as owner, linked.connect(linked.analyst) as connection:
+        owner.execute("INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
+        connection.execute("SET semantic.wait_seconds = 60")
+        asked = "SELECT count(*) FROM semantic.query_request WHERE text = %s"
+        for text in ("apple 8", "apple 16", "apple 24", "apple 32", "apple 40"):
+            with ThreadPoolExecutor(1) as thread:
+                searching = thread.submit(connection.execute, SEARCH, [text, 1])
+                while owner.execute(asked, [text]).fetchone() == (0,):
+                    assert not searching.done()
+                connection.cancel_safe()
+                with pytest.raises(psycopg.errors.QueryCanceled, match="user request"):
+                    searching.result(30)
         with working(linked):
             assert connection.execute(SEARCH, ["apple 56", 1]).fetchall() == [(56,)]
 

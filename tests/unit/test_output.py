@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -83,6 +83,7 @@ def test_a_sentence_that_is_piped_is_one_line() -> None:
 
 
 @given(st.lists(WORDS, min_size=1, max_size=40).map(" ".join), st.integers(20, 120))
+@example(":a: [b] :smile:", 80)
 def test_a_sentence_breaks_no_word(sentence: str, width: int) -> None:
     lines = said(output.escaped(sentence), width=width, terminal=True)
     assert " ".join(line.strip() for line in lines) == sentence
