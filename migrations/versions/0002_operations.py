@@ -231,32 +231,10 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # How the tables of an index differ from what was recorded, in words; NULL where they do not. A column that is gone
-    # is no difference: capture says so itself, and another that takes its name later is one.
     """
-    CREATE FUNCTION semantic.capture_changes_v1(known_index integer) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    AS $body$
-        SELECT string_agg(compared.reason, ', ') FROM (
-            SELECT different.reason
-            FROM semantic.capture_state_v1(known_index) AS found
-            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
-            CROSS JOIN LATERAL (SELECT CASE
-                WHEN found.relation IS NULL THEN CASE
-                    WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
-                    THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
-                WHEN known.relation IS NULL THEN format('%s was not captured before', found.relation)
-                WHEN found.triggers <> known.triggers THEN format('the triggers of %s were changed', found.relation)
-                WHEN EXISTS (
-                    SELECT FROM jsonb_each(known.columns) AS before WHERE before.value <> found.columns -> before.key
-                ) THEN format('columns of %s were changed', found.relation)
-                WHEN found.file <> known.file THEN format('%s was rewritten', found.relation)
-            END) AS different (reason)
-            WHERE different.reason IS NOT NULL
-            ORDER BY relation
-            LIMIT 3
-        ) AS compared
-    $body$
+    CREATE FUNCTION semantic.was_never_written_v1(relation regclass) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT relkind IN ('r', 'p') AND pg_relation_size(oid) = 0 FROM pg_class WHERE oid = relation)
     """,
     # Every row of an index is compared with its vectors again, page by page. A generation whose first backfill has not
     # begun needs no other, unless `always`.
@@ -287,7 +265,7 @@ FUNCTIONS = (
     BEGIN
         PERFORM FROM semantic.semantic_index WHERE id = known_index FOR NO KEY UPDATE;  -- one at a time
         known := EXISTS (SELECT FROM semantic.captured WHERE index_id = known_index);
-        reason := semantic.capture_changes_v1(known_index);
+        reason := semantic.capture_changes_v1(known_index, false);
         IF reason IS NOT NULL THEN
             PERFORM semantic.restart_backfill_v1(known_index, reason, known);
         END IF;
@@ -378,6 +356,41 @@ FUNCTIONS = (
             AND confdeltype = 'c' AND confupdtype = 'c' AND conkey @> wanted.numbers AND conkey <@ wanted.numbers
             AND to_jsonb(pg_constraint) -> 'conenforced' IS DISTINCT FROM 'false'  -- a column of PostgreSQL 18
         WHERE semantic_index.id = known_index AND convalidated IS NOT TRUE
+    $body$
+    """,
+    # How the tables of an index differ from what was recorded, in words; NULL where they do not. A column that is gone
+    # is no difference: capture says so itself, and another that takes its name later is one.
+    #
+    # `also_harmless` counts what is to be recorded, while no row is to be compared: a partition that is new and was
+    # never written to, and one that is gone, since the foreign keys let none go whose rows have chunks.
+    """
+    CREATE FUNCTION semantic.capture_changes_v1(known_index integer, also_harmless boolean) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT string_agg(compared.reason, ', ') FROM (
+            SELECT different.reason
+            FROM semantic.capture_state_v1(known_index) AS found
+            FULL JOIN (SELECT * FROM semantic.captured WHERE index_id = known_index) AS known USING (relation)
+            CROSS JOIN (
+                SELECT NOT EXISTS (SELECT FROM semantic.foreign_keys_v1(known_index) WHERE name IS NULL) AS keyed
+            ) AS foreign_keys
+            CROSS JOIN LATERAL (SELECT CASE
+                WHEN found.relation IS NULL THEN CASE
+                    WHEN NOT also_harmless AND keyed THEN NULL
+                    WHEN EXISTS (SELECT FROM pg_class WHERE oid = known.relation)
+                    THEN format('%s is no longer part of the table', known.relation) ELSE 'a partition was dropped' END
+                WHEN known.relation IS NULL AND (also_harmless OR NOT semantic.was_never_written_v1(found.relation))
+                THEN format('%s was not captured before', found.relation)
+                WHEN found.triggers <> known.triggers THEN format('the triggers of %s were changed', found.relation)
+                WHEN EXISTS (
+                    SELECT FROM jsonb_each(known.columns) AS before WHERE before.value <> found.columns -> before.key
+                ) THEN format('columns of %s were changed', found.relation)
+                WHEN found.file <> known.file THEN format('%s was rewritten', found.relation)
+            END) AS different (reason)
+            WHERE different.reason IS NOT NULL
+            ORDER BY relation
+            LIMIT 3
+        ) AS compared
     $body$
     """,
     # Adds the foreign keys that an index lacks, not validated; gives whether any was missing.
@@ -528,7 +541,7 @@ FUNCTIONS = (
                coalesce(bool_or(
                    lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
                ), false),
-               semantic.capture_changes_v1(semantic_index.id),
+               semantic.capture_changes_v1(semantic_index.id, true),
                semantic.capture_trouble_v1(semantic_index.id)
         FROM semantic.semantic_index
         JOIN pg_class AS source ON source.oid = semantic_index.source
@@ -687,7 +700,9 @@ VIEW = """
         concat_ws(
             '; ', semantic.capture_trouble_v1(semantic_index.id),
             CASE WHEN source.oid IS NOT NULL
-                THEN semantic.capture_changes_v1(semantic_index.id) || ': a worker will compare every row' END
+                THEN semantic.capture_changes_v1(semantic_index.id, true)
+                    || ': rows may be out of date until a worker has seen to it'
+            END
         ) AS capture_trouble
     FROM semantic.generation
     JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -738,6 +753,7 @@ def downgrade() -> None:
         "semantic.validate_foreign_key_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
         "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
+        "semantic.was_never_written_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "
         "semantic.capture_v1, "
         "semantic.uncaptured_v1, semantic.tree_v1, "

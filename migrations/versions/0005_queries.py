@@ -191,12 +191,12 @@ FUNCTIONS = (
     LANGUAGE plpgsql
     AS $body$
     BEGIN
-        COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
         IF request IS NULL THEN
+            COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
             SET TRANSACTION READ WRITE;
             request := semantic.request_query_v1(encoder, query, seconds);
-            COMMIT;
         END IF;
+        COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         vector := semantic.await_query_v1(encoder, query, request, part);
     END

@@ -185,7 +185,7 @@ def test_triggers_that_a_worker_puts_back_are_left_to_nobody_to_repair(
 def test_status_says_what_a_worker_has_not_seen_yet(synced: sa.Engine) -> None:
     script(synced, UNCAPTURED["disabled and enabled"])
     assert only(synced).capture_trouble == (
-        "the triggers of public.article were changed: a worker will compare every row"
+        "the triggers of public.article were changed: rows may be out of date until a worker has seen to it"
     )
 
 

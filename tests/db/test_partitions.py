@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from pg_semantic import inspection, schema
 from pg_semantic.sync import repair, verify
+from pg_semantic.sync.detection import Detection
 from tests.db.library import Article, execute, generation_of, jobs, rows, sync
 
 NAME = "event_semantic"
@@ -86,6 +87,44 @@ def test_a_partition_that_is_attached_later_is_reported_by_verify_and_captured_b
 
     repair.repair(events, generation_of(events, NAME))
     execute(events, "UPDATE event_4 SET words = 'edited' WHERE id = 3")
+    sync(events)
+    assert chunks(events) == texts(events)
+    assert verify.verify(events, generation_of(events, NAME)).clean
+
+
+NEW = "CREATE TABLE event_4 PARTITION OF event FOR VALUES IN (4)"
+NOT_CAPTURED = "public.event_4 was not captured before"
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        ([NEW], None),
+        ([f"{NEW} PARTITION BY RANGE (id)", "CREATE TABLE event_4_low PARTITION OF event_4 DEFAULT"], None),
+        (
+            [
+                "SELECT semantic.release_partition('event_1')",
+                "ALTER TABLE event DETACH PARTITION event_1",
+                "DROP TABLE event_1",
+            ],
+            None,
+        ),
+        (["SELECT semantic.release_partition('event_2')", "ALTER TABLE event DETACH PARTITION event_2"], None),
+        ([NEW, "INSERT INTO event_4 VALUES (1, 4, 'straight')"], NOT_CAPTURED),
+        ([NEW, "INSERT INTO event_4 VALUES (1, 4, 'came and went')", "DELETE FROM event_4"], NOT_CAPTURED),
+        (["DROP TABLE event_1 CASCADE"], "its foreign keys were dropped"),
+    ],
+)
+def test_a_partition_that_comes_empty_or_goes_released_starts_no_reconcile(
+    events: sa.Engine, statements: list[str], said: str | None
+) -> None:
+    for statement in statements:
+        execute(events, statement)
+    Detection(events).look([generation_of(events, NAME)], at_once=True)
+    assert rows(events, "SELECT stale_reason FROM semantic.generation") == [(said,)]
+    assert rows(events, "SELECT changes FROM semantic.detect_v1()") == [(None,)]
+    if statements[0].startswith(NEW):
+        execute(events, "INSERT INTO event VALUES (5, 4, 'new')")
     sync(events)
     assert chunks(events) == texts(events)
     assert verify.verify(events, generation_of(events, NAME)).clean
