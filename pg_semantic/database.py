@@ -46,6 +46,7 @@ _NO_READER = (
 _OUR_REFUSAL = "55000"  # object not in prerequisite state, which our functions raise
 _LOCKED = "55P03"
 _QUERY_CANCELED = "57014"
+_INSUFFICIENT_RESOURCES = "53"
 _NO_FUNCTION = "42883"
 # What the server names when it does not find pgvector, whatever its language: an undefined object or operator.
 _OF_PGVECTOR = {
@@ -176,6 +177,11 @@ def fault(error: exc.DBAPIError) -> Fault:
 def is_connection_lost(error: exc.DBAPIError) -> bool:
     """Whether an error is of the connection or the server as a whole, and not of what was asked."""
     return fault(error) == "lost"
+
+
+def is_short_of_resources(error: exc.DBAPIError) -> bool:
+    """Whether the server has no disk, memory or connections left, which has nothing to do with what was asked."""
+    return (sqlstate(error) or "").startswith(_INSUFFICIENT_RESOURCES)
 
 
 def is_busy_or_slow(error: exc.DBAPIError) -> bool:

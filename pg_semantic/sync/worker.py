@@ -33,6 +33,7 @@ log = logging.getLogger("pg_semantic.worker")
 _BEAT_SECONDS = 20.0
 _RIGHTS_SECONDS = 60.0
 _SOON_SECONDS = 1.0
+_RESOURCES_SECONDS = 5.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
@@ -67,7 +68,8 @@ class Worker:
 
         Trouble with one index (its encoder can not be loaded, its tables are not as they were) is logged and leaves
         the others alone; with ``once`` it is raised at the end, and so is an index that could not be built. When the
-        database goes away it is waited for, with back-off; with ``once`` `errors.DatabaseError` is raised.
+        database goes away it is waited for, with back-off, and so it is when the server is short of disk, memory or
+        connections; with ``once`` `errors.DatabaseError` is raised.
         """
         with database.translated():
             while not self._worked_to_the_end(stop, once=once):
@@ -84,18 +86,23 @@ class Worker:
             self._sign_out()
 
     def _worked_to_the_end(self, stop: threading.Event, *, once: bool) -> bool:
-        """Whether the work is at its end, and not only the connection to the database."""
+        """Whether the work is at its end, and not only the database gone or its disk full for now."""
         try:
             self._work(stop, once=once)
         except (exc.DBAPIError, errors.DatabaseError) as error:
             cause = error if isinstance(error, exc.DBAPIError) else error.__cause__
-            if not isinstance(cause, exc.DBAPIError) or not database.is_connection_lost(cause):
+            if not isinstance(cause, exc.DBAPIError) or not _may_pass(cause):
                 raise
             if once:
                 self._give_back_on_a_new_connection()
                 raise
-            log.warning("the database is gone: %s", type(cause.orig).__name__, extra={"event": "disconnected"})
             self._engine.dispose()
+            if database.is_connection_lost(cause):
+                log.warning("the database is gone: %s", type(cause.orig).__name__, extra={"event": "disconnected"})
+            else:
+                said = database.reason(cause)
+                log.warning("the server is short of resources: %s", said, extra={"event": "out_of_resources"})
+                stop.wait(_RESOURCES_SECONDS)
             return stop.is_set()
         return True
 
@@ -187,6 +194,11 @@ class Worker:
         if self._id is not None:
             with transaction.begin(self._engine) as connection:
                 connection.execute(sql.statement("registry", "stop_worker"), {"id": self._id})
+
+
+def _may_pass(error: exc.DBAPIError) -> bool:
+    """Whether all work is to be begun again a while after this error, whatever was asked of the server."""
+    return database.is_connection_lost(error) or database.is_short_of_resources(error)
 
 
 def _raise_from(threads: Sequence[Future[None]]) -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pg_semantic import database, embedded, errors, history
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
+from pg_semantic.sync import worker as worker_module
 from pg_semantic.sync.pipeline import Progress
 from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
@@ -98,6 +100,28 @@ def test_a_worker_waits_for_a_database_that_lets_nobody_in_and_stops_when_told(a
     with administrator.connect() as connection:
         connection.execute(sa.text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
     administrator.dispose()
+    assert truth(articles) == CLEAN
+
+
+@pytest.mark.parametrize("at", ["INSERT ON semantic.worker", "UPDATE ON semantic.job"])
+def test_a_worker_waits_for_a_server_whose_disk_is_full(
+    articles: sa.Engine, dsn: str, at: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, "_RESOURCES_SECONDS", 0.0)
+    execute(
+        articles,
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$",
+    )
+    execute(articles, f"CREATE TRIGGER full_disk BEFORE {at} EXECUTE FUNCTION full_disk()")
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    encoder, synced = HashedEncoder(32), threading.Event()
+    with working(dsn, encoder, synced):
+        ends = time.monotonic() + 20
+        while "short of resources: DiskFull: could not extend file (SQLSTATE 53100)" not in caplog.text:
+            assert time.monotonic() < ends
+        execute(articles, f"DROP TRIGGER full_disk ON {at.rpartition(' ')[2]}")
+        assert synced.wait(20)
     assert truth(articles) == CLEAN
 
 
