@@ -1,5 +1,7 @@
 -- The life of marks and jobs, one statement a transition; docs/queue.md draws the states.
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
+-- What was locked is then found by its place (ctid), whatever the planner believes the size of the queue to be: it has no
+-- statistics of marks that one large statement has just made, and old ones of jobs, which come and go.
 
 -- name: fold
 -- Marks of a generation and priority become jobs, oldest first: a new one, or a new version of the existing one. A new
@@ -76,9 +78,9 @@ OR (
 -- Takes the next pending jobs of a generation and priority, oldest first. A job that has been tried before is
 -- taken alone: it may be what ended the worker that tried it.
 WITH next AS MATERIALIZED (
-    SELECT key, attempts, row_number() OVER (ORDER BY available_at) AS number
+    SELECT place, attempts, row_number() OVER (ORDER BY available_at) AS number
     FROM (
-        SELECT key, attempts, available_at
+        SELECT ctid AS place, attempts, available_at
         FROM semantic.job
         WHERE generation_id = :generation AND priority = :priority AND state = 'pending' AND available_at <= now()
         ORDER BY available_at
@@ -87,15 +89,14 @@ WITH next AS MATERIALIZED (
     ) AS waiting
 ),
 taken AS MATERIALIZED (
-    SELECT key FROM next
+    SELECT place FROM next
     WHERE number = 1 OR (attempts = 0 AND (SELECT attempts = 0 FROM next WHERE number = 1))
 )
 UPDATE semantic.job
-SET state = 'processing', claim = :claim, attempts = job.attempts + 1,
+SET state = 'processing', claim = :claim, attempts = attempts + 1,
     lease_until = now() + make_interval(secs => :lease)
-FROM taken
-WHERE job.generation_id = :generation AND job.key = taken.key
-RETURNING job.key, job.version
+WHERE ctid = ANY (ARRAY(SELECT place FROM taken))
+RETURNING key, version
 
 -- name: hold
 -- Compare and lock: which of a claim's jobs are still as they were claimed. Held to the end of the transaction. Each is
@@ -122,7 +123,7 @@ WHERE generation_id = :generation AND key = ANY (CAST(:keys AS text[]))
 -- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt. Returns the keys
 -- that somebody has locked: they may be the claim's still when they are let go.
 WITH mine AS MATERIALIZED (
-    SELECT key
+    SELECT ctid AS place
     FROM semantic.job
     WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys AS text[]))
     ORDER BY key
@@ -132,9 +133,8 @@ released AS (
     UPDATE semantic.job
     SET state = 'pending', claim = NULL, lease_until = NULL, attempts = attempts - 1,
         available_at = now() + make_interval(secs => :delay)
-    FROM mine
-    WHERE job.generation_id = :generation AND job.key = mine.key
-    RETURNING job.key
+    WHERE ctid = ANY (ARRAY(SELECT place FROM mine))
+    RETURNING key
 )
 SELECT key
 FROM semantic.job
@@ -161,7 +161,7 @@ WHERE job.generation_id = :generation AND job.key = mine.key
 -- name: heartbeat
 -- Extends the lease of claims that are still being worked on.
 WITH mine AS MATERIALIZED (
-    SELECT generation_id, key
+    SELECT ctid AS place
     FROM semantic.job
     WHERE state = 'processing' AND claim = ANY (CAST(:claims AS uuid[]))
     ORDER BY generation_id, key
@@ -169,14 +169,13 @@ WITH mine AS MATERIALIZED (
 )
 UPDATE semantic.job
 SET lease_until = now() + make_interval(secs => :lease)
-FROM mine
-WHERE job.generation_id = mine.generation_id AND job.key = mine.key
+WHERE ctid = ANY (ARRAY(SELECT place FROM mine))
 
 -- name: reap
 -- Frees the jobs of workers that stopped giving signs of life, to be tried again one by one and in random order; a job
 -- that outlived its attempts is parked.
 WITH lost AS MATERIALIZED (
-    SELECT generation_id, key
+    SELECT ctid AS place
     FROM semantic.job
     WHERE state = 'processing' AND lease_until < now()
     ORDER BY generation_id, key
@@ -188,8 +187,7 @@ SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
     available_at = now() + make_interval(
         secs => least(CAST(:retry AS double precision) * 2 ^ least(attempts - 1, 20) * random(), 3600)),
     error = 'the worker that had claimed this row stopped giving signs of life'
-FROM lost
-WHERE job.generation_id = lost.generation_id AND job.key = lost.key
+WHERE ctid = ANY (ARRAY(SELECT place FROM lost))
 
 -- name: enqueue
 -- Jobs for rows that have none yet, behind all edits. A claim is voided: what its worker read may not be so any more.

@@ -37,7 +37,7 @@ class InHand:
         with self._taking:
             if self._closed:
                 return None
-            with transaction.begin(self._engine) as connection:
+            with transaction.begin(self._engine, by_index=True) as connection:
                 marks = _FOLDED_EDITS if of.priority == jobqueue.EDIT else rows
                 jobqueue.fold(connection, of.generation_id, priority=of.priority, marks=marks)
                 claim = self._claim(connection, of, rows)
@@ -92,11 +92,11 @@ class InHand:
 
     def beat(self) -> None:
         """Extends the leases of all claims in hand."""
-        with self.locks, self.edit_locks, transaction.begin(self._engine) as connection:
+        with self.locks, self.edit_locks, transaction.begin(self._engine, by_index=True) as connection:
             jobqueue.heartbeat(connection, [*self._claims, *self._left], lease_seconds=self._settings.lease_seconds)
 
     def reap(self) -> None:
         """Frees the jobs of workers, this or others, whose leases have run out."""
         settings = self._settings
-        with transaction.begin(self._engine) as connection:
+        with transaction.begin(self._engine, by_index=True) as connection:
             jobqueue.reap(connection, max_attempts=settings.max_attempts, retry_seconds=settings.retry_seconds)

@@ -65,7 +65,7 @@ def _shares(rows: Sequence[Row], write_chunks: int) -> Iterator[Sequence[Row]]:
 
 def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once: bool = False) -> list[str]:
     """Releases what is left of a claim; returns the keys that are locked, to be given back later."""
-    with transaction.begin(engine) as connection:
+    with transaction.begin(engine, by_index=True) as connection:
         return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
 
 

@@ -4,7 +4,7 @@ They are local to the transaction, since behind a transaction pooler the next on
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,14 +24,20 @@ _SETTINGS = {
     "extra_float_digits": "1",  # numbers as text lose nothing
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
+_BY_INDEX = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
 _TIMEOUT = sa.func.pg_catalog.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
 _OTHERS = sql.statement("registry", "own_transaction").bindparams(local=True)
-_BEGIN = sa.select(
-    _TIMEOUT,
-    *(sa.func.pg_catalog.set_config(name, value, True) for name, value in _SETTINGS.items()),  # noqa: FBT003 - local
-    *_OTHERS.columns(sa.column("path"), sa.column("timeout")).subquery().c,
-)
 
+
+def _begin(settings: Mapping[str, str]) -> sa.Select[Any]:
+    return sa.select(
+        _TIMEOUT,
+        *(sa.func.pg_catalog.set_config(name, value, True) for name, value in settings.items()),  # noqa: FBT003 - local
+        *_OTHERS.columns(sa.column("path"), sa.column("timeout")).subquery().c,
+    )
+
+
+_BEGIN, _BEGIN_BY_INDEX = _begin(_SETTINGS), _begin(_SETTINGS | _BY_INDEX)
 _PATIENCE_SECONDS = 30.0
 _LOCK_SECONDS = sa.func.set_config("semantic.lock_seconds", "0", True)  # noqa: FBT003 - local
 WAIT_FOR_NO_LOCK = sa.select(_LOCK_SECONDS)
@@ -39,10 +45,17 @@ WAIT_FOR_NO_LOCK = sa.select(_LOCK_SECONDS)
 
 
 @contextlib.contextmanager
-def begin(engine: sa.Engine, *, statement_timeout: str = "60s") -> Iterator[sa.Connection]:
-    """A transaction with the worker's settings, committed at the end of the block."""
+def begin(engine: sa.Engine, *, statement_timeout: str = "60s", by_index: bool = False) -> Iterator[sa.Connection]:
+    """A transaction with the worker's settings, committed at the end of the block.
+
+    Args:
+        engine: The worker's.
+        statement_timeout: How long a statement may take, as Postgres writes it.
+        by_index: Whether tables are read in the order of their indexes, whatever size the statistics say they have. For
+            the queue: a planner that takes millions of new marks for a hundred sorts them all at every look.
+    """
     with engine.begin() as connection:
-        connection.execute(_BEGIN, {"statement_timeout": statement_timeout})
+        connection.execute(_BEGIN_BY_INDEX if by_index else _BEGIN, {"statement_timeout": statement_timeout})
         yield connection
 
 

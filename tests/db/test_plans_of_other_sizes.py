@@ -4,9 +4,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import search
+from pg_semantic import jobqueue, search
+from pg_semantic.settings import Settings
+from pg_semantic.sync.inhand import InHand
 from tests.db.conftest import MANY
-from tests.db.library import Article, encoder, execute, read_of, sync
+from tests.db.library import Article, encoder, execute, generation_of, read_of, sync
 
 TABLES = ("article", "article_semantic", "article_semantic_receipt")
 
@@ -69,3 +71,31 @@ def test_deletes_find_their_chunks_by_key_in_a_session_that_has_deleted_when_the
         connection.execute(sa.text("DELETE FROM article WHERE id <= 100"))
         assert read_of(connection, "article_semantic") <= 300
         assert read_of(connection, "article_semantic_receipt") <= 300
+
+
+@pytest.mark.parametrize("analyzed_at", [0, 1])
+def test_a_worker_reads_no_more_of_the_queue_than_it_takes_whatever_the_statistics_say(
+    articles: sa.Engine, analyzed_at: int
+) -> None:
+    sync(articles)
+    execute(articles, f"INSERT INTO article SELECT i, 'one', NULL, 'en' FROM generate_series(1, {analyzed_at}) i")
+    execute(articles, "ANALYZE semantic.mark, semantic.job")
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(2, 20001) i")
+    in_hand, read = InHand(articles, Settings()), []
+
+    def count(connection: sa.Connection) -> None:
+        read.append(read_of(connection, "mark") + read_of(connection, "job"))
+
+    sa.event.listen(articles, "commit", count)
+    try:
+        for _ in range(3):
+            with articles.connect() as connection:
+                [*_, ready] = jobqueue.ready(connection, [generation_of(articles).id])
+            assert ready.priority == jobqueue.BACKFILL
+            claim = in_hand.take(ready, 500)
+            assert claim is not None
+            assert len(claim.jobs) == 500
+            in_hand.give_back(claim)
+    finally:
+        sa.event.remove(articles, "commit", count)
+    assert 500 < max(read) < 5_000
