@@ -11,7 +11,7 @@ from pg_semantic import errors, jobqueue
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync import source, status, verify
+from pg_semantic.sync import pipeline, source, status, verify
 from pg_semantic.sync.worker import Worker
 from tests.db.library import CLEAN, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
@@ -28,8 +28,12 @@ $body$
 
 
 @pytest.fixture
-def forty(articles: sa.Engine) -> sa.Engine:
-    """Forty rows that wait; the text of two of them is poison."""
+def forty(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """Forty rows that wait, to be one batch; the text of two of them is poison.
+
+    While a stage takes long, as on a busy machine, edits would be seen to beside it, sixteen at a time.
+    """
+    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 60.0)
     execute(
         articles,
         "INSERT INTO article SELECT i, CASE WHEN i IN (7, 30) THEN 'poison ' ELSE 'title ' END || i, NULL, 'en' "
