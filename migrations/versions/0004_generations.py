@@ -975,16 +975,22 @@ FUNCTIONS = (
     $body$
     """,
     # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
-    # domain is its base type here. `quick` says that the copy can be altered without being written again.
+    # domain is its base type here. `quick` says that the copy can be altered without being written again, `castable`
+    # that the server can cast the old key to the new one: an integer to a bigint, but not to a uuid.
     """
     CREATE FUNCTION semantic.altered_key_v1(known_index integer)
-    RETURNS TABLE (generation_id integer, relation regclass, part name, has text, wanted text, quick boolean)
+    RETURNS TABLE (
+        generation_id integer, relation regclass, part name, has text, wanted text, quick boolean, castable boolean
+    )
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
                own.atttypid = source.atttypid
                    OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
-                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype),
+               own.atttypid = base.oid
+                   OR 'S' IN (base.typcategory, (SELECT typcategory FROM pg_type WHERE oid = own.atttypid))
+                   OR EXISTS (SELECT FROM pg_cast WHERE castsource = own.atttypid AND casttarget = base.oid)
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
@@ -994,6 +1000,8 @@ FUNCTIONS = (
             ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
         CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
         CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        JOIN pg_type AS declared ON declared.oid = source.atttypid
+        JOIN pg_type AS base ON base.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)
         WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
     $body$
     """,

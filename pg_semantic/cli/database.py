@@ -94,8 +94,7 @@ def downgrade(
     Refused while a semantic index needs what would go: no vector is lost, and no write to a table fails.
     """
     with options.engine(dsn) as engine:
-        if not yes:
-            typer.confirm(f"Take the schema `semantic` back to revision {revision}?", abort=True)
+        options.confirm(f"Take the schema `semantic` back to revision {revision}?", yes=yes)
         reached = history.downgrade(engine, to=revision)
     output.say(f"The schema `semantic` is {f'at revision {reached}' if reached else 'removed'}.")
 

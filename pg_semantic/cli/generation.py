@@ -152,8 +152,7 @@ def rollback(
     """Make the copy that was live before live again, in a moment; the other is kept true, as next."""
     with options.engine(dsn) as engine:
         chosen = generations.find(engine, name, "previous")
-        if drop_next and not yes:
-            typer.confirm(f"Drop {chosen.qualified_name} (next) and its vectors?", abort=True)
+        options.confirm(f"Drop {chosen.qualified_name} (next) and its vectors?", yes=yes or not drop_next)
         generations.rollback(engine, name, drop_next=drop_next)
     _say(json, chosen, f"is live with {chosen.spec.encoder.reference} again.")
 
@@ -172,8 +171,7 @@ def drop(
             chosen = generations.find(engine, name, "live")
         else:
             chosen = generations.find(engine, name, copy.value)
-            if not yes:
-                typer.confirm(f"Drop {chosen.title} and its vectors?", abort=True)
+            options.confirm(f"Drop {chosen.title} and its vectors?", yes=yes)
             generations.drop(engine, name, copy.value)
     _say(json, chosen, f"has no {copy.value} copy any more.")
 
@@ -219,8 +217,7 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, ask: bool)
     _show_cost(generations.disk(engine, live, target))
     _warn(live.spec, target)
     options.warn_of_prompts(target.encoder)
-    if ask:
-        typer.confirm(f"Begin to build it beside {live.qualified_name}?", abort=True)
+    options.confirm(f"Build it next to {live.qualified_name}?", yes=not ask)
     generations.begin(engine, live, target)
 
 

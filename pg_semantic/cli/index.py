@@ -95,10 +95,8 @@ def adopt(
     with options.installed(dsn) as engine:
         with engine.connect() as connection:
             generation = registry.find(connection, name)
-        if not yes:
-            typer.confirm(
-                f"Move {generation.qualified_name} to {table or 'the table with its declared name'}?", abort=True
-            )
+        target = table or "the table with its declared name"
+        options.confirm(f"Move {generation.qualified_name} to {target}?", yes=yes)
         moved_to = inspection.adopt(engine, generation, table)
     output.say(
         f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
@@ -141,7 +139,6 @@ def drop(
     with options.installed(dsn) as engine:
         with engine.connect() as connection:
             generation = registry.find(connection, name)
-        if not yes:
-            typer.confirm(f"Drop {generation.qualified_name} and its vectors?", abort=True)
+        options.confirm(f"Drop {generation.qualified_name} and its vectors?", yes=yes)
         inspection.drop(engine, generation.spec)
     output.say(f"Semantic index {output.escaped(generation.qualified_name)} is dropped.")

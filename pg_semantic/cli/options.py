@@ -1,13 +1,14 @@
 """Options that several commands share."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Annotated
 
 import sqlalchemy as sa
 import typer
 
-from pg_semantic import database, settings
+from pg_semantic import database, errors, settings
 from pg_semantic.spec import EncoderSpec
 
 Dsn = Annotated[
@@ -37,6 +38,25 @@ def warn_of_prompts(encoder: EncoderSpec) -> None:
             f"unless its own files name one. Give {lacking.options}, or '' for no prompt.",
             err=True,
         )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks before something that cannot be undone, unless ``--yes`` was given.
+
+    Raises:
+        typer.Abort: The answer was no.
+        errors.SettingsError: Standard input ended without an answer, as in a script.
+    """
+    if yes:
+        return
+    try:
+        agreed = typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        raise errors.SettingsError("Standard input ended without an answer: pass --yes to go ahead.") from None
+    if not agreed:
+        raise typer.Abort
 
 
 def examples(*commands: str) -> str:

@@ -57,6 +57,7 @@ CHECKS = (
         "the queue grows without bound, and searches are planned by statistics that nothing refreshes",
     ),
     Check("replication_role", "error", "rows that such sessions write fire no ordinary trigger"),
+    Check("gin_fuzzy_search_limit", "error", "searches by words return some of the rows that match, at random"),
     Check("lost_tables", "error", "the index can be neither searched nor synced"),
     Check("moved_schema", "error", "workers refuse the index until all of it is in one schema"),
     Check("swapped_tables", "error", "the application reads and writes one table, and its index belongs to the other"),

@@ -72,7 +72,7 @@ def lexical(
     stop words alone matches nothing. The score is 0 or more, its scale that of the corpus; the statistics it needs are
     the worker's, of the last time it counted.
 
-    Raises `errors.QueryError` for an empty text, and `errors.DeclarationError` for an index without ``lexical``.
+    Raises `errors.QueryError` for an empty text, and for an index without ``lexical``.
     """
     return ranked_lexical(index, words(text, match), match=match, limit=limit, offset=offset).statement
 
@@ -119,7 +119,7 @@ def ranked_lexical(
     """As `lexical`."""
     tables, receipts = index.tables, index.tables.receipts.c
     if index.spec.lexical is None:
-        raise errors.DeclarationError(_without_words(index))
+        raise errors.QueryError(_without_words(index))
     query = bm25.query(tables, index.spec.lexical, text, match=match)
     # Sorted before they are joined with the source: the planner would look up the row of every match, to show ten.
     value = bm25.score(receipts.weights, query).label("value")

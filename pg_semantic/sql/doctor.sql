@@ -138,6 +138,30 @@ FROM pg_db_role_setting
 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
   AND EXISTS (SELECT FROM unnest(setconfig) AS line WHERE line ILIKE 'session_replication_role=replica')
 
+-- name: gin_fuzzy_search_limit
+-- A scan of a GIN index then returns some of the rows that match, at random, and so do searches by words.
+SELECT CASE WHEN setrole = 0 AND setdatabase = 0 THEN 'all roles'
+            WHEN setrole = 0 THEN 'database ' || quote_ident(current_database())
+            ELSE 'role ' || CAST(CAST(setrole AS regrole) AS text) END AS subject,
+       format('gin_fuzzy_search_limit is set to %s for it', value) AS what,
+       format('ALTER %s RESET gin_fuzzy_search_limit;', concat_ws(
+           ' ', CASE WHEN setrole <> 0 THEN format('ROLE %s', CAST(setrole AS regrole))
+                     WHEN setdatabase = 0 THEN 'ROLE ALL' END,
+           CASE WHEN setdatabase <> 0 AND setrole <> 0 THEN 'IN' END,
+           CASE WHEN setdatabase <> 0 THEN format('DATABASE %I', current_database()) END
+       )) AS repair
+FROM pg_db_role_setting
+CROSS JOIN LATERAL unnest(setconfig) AS line
+CROSS JOIN LATERAL (VALUES (split_part(line, '=', 2))) AS part (value)
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND starts_with(line, 'gin_fuzzy_search_limit=') AND value <> '0'
+UNION ALL
+SELECT 'server', format('gin_fuzzy_search_limit is %s', setting),
+       'ALTER SYSTEM RESET gin_fuzzy_search_limit; SELECT pg_reload_conf();'
+FROM pg_settings
+WHERE name = 'gin_fuzzy_search_limit' AND setting <> '0'
+  AND source IN ('configuration file', 'command line', 'environment variable')
+
 -- name: unlogged
 -- An unlogged table is empty after a crash, and nothing notices that its rows are gone.
 SELECT CAST(oid AS regclass)::text AS subject, 'this table is unlogged' AS what,
@@ -275,7 +299,9 @@ SELECT semantic_index.name AS subject,
            format('key column %I is %s in %s and %s in %s', altered.part, altered.wanted, source, altered.has,
                   altered.relation), '; '
        ) AS what,
-       'pg-semantic index refresh ' || quote_ident(semantic_index.name) AS repair
+       CASE WHEN bool_and(altered.castable) THEN 'pg-semantic index refresh ' || quote_ident(semantic_index.name)
+            ELSE format('no vector has such a key: pg-semantic index drop %I, then create it again', semantic_index.name)
+       END AS repair
 FROM semantic.semantic_index
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id

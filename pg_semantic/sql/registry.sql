@@ -235,8 +235,9 @@ ORDER BY generation_id, kind DESC
 
 -- name: altered_keys
 -- Copies whose key columns have another type or collation than those of the source, in words; whether their tables are
--- small, by what the planner believes of them with TOAST and indexes, since that waits for no lock; and what of the
--- user's depends on the columns, for which the server would refuse to alter them in any copy of the index.
+-- small, by what the planner believes of them with TOAST and indexes, since that waits for no lock; what of the
+-- user's depends on the columns, for which the server would refuse to alter them in any copy of the index; and whether
+-- the server can cast the old key to the new one.
 SELECT generation_id,
        string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
        bool_and((
@@ -260,7 +261,8 @@ SELECT generation_id,
              AND view.relnamespace IS DISTINCT FROM CAST('semantic' AS regnamespace)
              AND NOT (classid = CAST('pg_policy' AS regclass)
                       AND coalesce(obj_description(objid, 'pg_policy'), '') LIKE 'Made and followed by pg_semantic%')
-       ) AS dependents
+       ) AS dependents,
+       bool_and(castable) AS castable
 FROM semantic.semantic_index
 JOIN pg_class AS source ON source.oid = semantic_index.source
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered

@@ -9,7 +9,7 @@ triggers that are missing and foreign keys that went with a partition, it puts b
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,9 @@ class Detection:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._look_at = 0.0
+        self._looked_at: set[int] = set()
         self._said: dict[int, str | None] = {}
-        self._refused: set[int] = set()
+        self._refused: dict[int, errors.DatabaseError] = {}
         self._validator = Validator(engine)
 
     def look(self, generations: Sequence[Generation], *, at_once: bool = False) -> None:
@@ -57,6 +58,7 @@ class Detection:
         """
         if not at_once and time.monotonic() < self._look_at:
             return
+        self._looked_at = {generation.id for generation in generations}
         began = time.monotonic()
         all_found = self._found(generations, at_once=at_once)
         ended = time.monotonic()
@@ -71,6 +73,12 @@ class Detection:
     def is_validating(self) -> bool:
         """Whether foreign keys are being validated, on another thread."""
         return self._validator.is_busy
+
+    @property
+    def refused(self) -> list[errors.DatabaseError]:
+        """What the database refused to have repaired the last time it was tried, of the indexes looked at last."""
+        all_refused = [*self._refused.items(), *self._validator.refused.items()]
+        return [error for number, error in all_refused if number in self._looked_at]
 
     def close(self) -> None:
         """Ends what is done on another thread."""
@@ -100,7 +108,7 @@ class Detection:
     def _due(self, connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, at_once: bool) -> _Found:
         """What it is time to do; what failed waits, whichever worker tried it, but is tried once at once."""
 
-        def may(kind: trouble.Kind, failed: set[int]) -> bool:
+        def may(kind: trouble.Kind, failed: Collection[int]) -> bool:
             anew = at_once and generation.id not in failed
             return anew or not trouble.put_off(connection, generation.id, kind)
 
@@ -159,7 +167,7 @@ class Detection:
                 raise
             if not transaction.is_busy(error):
                 said = str(database.translate(error))
-                self._refused.add(generation.id)
+                self._refused[generation.id] = errors.DatabaseError(f"{generation.qualified_name}: {said}")
                 self._log(generation, "reconcile_refused", said)
                 trouble.note(
                     self._engine,
@@ -170,7 +178,7 @@ class Detection:
                     most_seconds=_LONGEST_WAIT_SECONDS,
                 )
         else:
-            self._refused.discard(generation.id)
+            self._refused.pop(generation.id, None)
 
     def _say(self, generation: Generation, said: str | None) -> None:
         """Logs what keeps rows from being captured, once."""

@@ -39,13 +39,15 @@ _SMALL_BYTES = 32_000_000  # tables that are written again, with their indexes, 
 class Altered:
     """How the key of a generation's tables differs from that of the source.
 
-    ``small`` are tables that are written again in a moment; ``dependents`` of the user's keep the server from it.
+    ``small`` are tables that are written again in a moment; ``dependents`` of the user's keep the server from it;
+    ``castable`` is a key of which the server can make the new one.
     """
 
     generation_id: int
     said: str
     small: bool
     dependents: str | None
+    castable: bool
 
 
 def altered(connection: sa.Connection) -> list[Altered]:
@@ -86,11 +88,15 @@ def refresh(engine: sa.Engine, generation: Generation, *, patient: bool = True) 
 
     Raises:
         sqlalchemy.exc.DBAPIError: The server refused, or the tables are in use.
-        errors.DeclarationError: A semantic index cannot have the key that the source has by now.
+        errors.DeclarationError: A semantic index cannot have the key that the source has by now, or the server cannot
+            cast the old keys to it.
     """
     with transaction.begin(engine) as connection:
-        if not any(one.generation_id == generation.id for one in altered(connection)):
+        found = [one for one in altered(connection) if one.generation_id == generation.id]
+        if not found:
             return False
+        if not found[0].castable:
+            raise errors.DeclarationError(advice(generation, found[0]))
         key = sources.key_of(connection, generation.spec.schema, generation.spec.table)
     as_json = json.dumps([dataclasses.asdict(column) for column in key])
     binds = {"generation": generation.id, "key": as_json}
@@ -175,7 +181,7 @@ class Adapting:
             return []
 
     def _adapt(self, generation: Generation, one: Altered) -> bool:
-        if one.dependents or not one.small:
+        if one.dependents or not (one.small and one.castable):
             self._tell(generation, advice(generation, one))
             return False
         try:
@@ -210,6 +216,11 @@ def advice(generation: Generation, one: Altered, *, because: str | None = None) 
     """What an operator is told of an index whose key is not that of its source, and why it was not adapted to."""
     said = f"the key of table {generation.spec.table} was altered: {one.said}"
     fail = "Rows whose key does not fit fail until"
+    if not one.castable:
+        return (
+            f"{said}. The old keys cannot be cast to the new type, so no vector fits a row any more: "
+            f"`pg-semantic index drop {generation.name}`, then create the index again."
+        )
     run = f"`pg-semantic index refresh {generation.name}`, which encodes nothing again"
     if one.dependents:
         return f"{said}. {fail} you drop what depends on the key in the index ({one.dependents}), then run {run}."

@@ -77,6 +77,11 @@ class Roster:
         return True
 
     @property
+    def unfinished(self) -> list[errors.PgSemanticError]:
+        """Why indexes are not served, or are not captured as they should be."""
+        return [*self.refused.values(), *self._detection.refused]
+
+    @property
     def is_validating(self) -> bool:
         """Whether foreign keys are being validated beside the sync."""
         return self._detection.is_validating

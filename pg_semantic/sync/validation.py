@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, sql
+from pg_semantic import database, errors, sql
 from pg_semantic.registry import Generation
 from pg_semantic.sync import transaction, trouble
 
@@ -35,6 +35,7 @@ class Validator:
         self._at: tuple[int | None, int | None] = (None, None)  # the server process and the table
         self._closing = False
         self.failed: set[int] = set()
+        self.refused: dict[int, errors.DatabaseError] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -76,6 +77,7 @@ class Validator:
             self._refused(generation, error)
         else:
             self.failed.discard(generation.id)
+            self.refused.pop(generation.id, None)
 
     def _validate_one(self, generation: Generation, relation: int) -> None:
         if self._closing:
@@ -91,7 +93,8 @@ class Validator:
         if self._closing or transaction.is_busy(error):
             return
         self.failed.add(generation.id)
-        if database.fault(error) == "key":  # something has no row: to compare the table deletes it
+        has_orphans = database.fault(error) == "key"
+        if has_orphans:  # comparing the table deletes them
             self._compare(generation)
         gave_way = database.sqlstate(error) == _QUERY_CANCELED
         why = "somebody else waits for one of its tables" if gave_way else str(database.translate(error))
@@ -105,6 +108,8 @@ class Validator:
             most_seconds=_LONGEST_WAIT_BEHIND_OTHERS_SECONDS if gave_way else _LONGEST_WAIT_SECONDS,
         )
         name = generation.qualified_name
+        if not (gave_way or has_orphans):
+            self.refused[generation.id] = errors.DatabaseError(f"{name}: {said}")
         fields = {"event": "validation_failed", "index": name, "retry_seconds": round(seconds)}
         log.warning("%s: %s. Tried again in %.0f s.", name, said, seconds, extra=fields)
 

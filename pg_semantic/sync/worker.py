@@ -67,14 +67,15 @@ class Worker:
         """Works until ``stop`` is set, or with ``once`` until no job waits; what is in hand is finished first.
 
         Trouble with one index (its encoder can not be loaded, its tables are not as they were) is logged and leaves
-        the others alone; with ``once`` it is raised at the end, and so is an index that could not be built. When the
-        database goes away it is waited for, with back-off, and so it is when the server is short of disk, memory or
-        connections; with ``once`` `errors.DatabaseError` is raised.
+        the others alone; with ``once`` it is raised at the end, and so are an index that could not be built and
+        triggers or foreign keys that could not be put back. When the database goes away it is waited for, with
+        back-off, and so it is when the server is short of disk, memory or connections; with ``once``
+        `errors.DatabaseError` is raised.
         """
         with database.translated():
             while not self._worked_to_the_end(stop, once=once):
                 self._wait_for_server(stop)
-        unfinished = [*self._roster.refused.values(), *self._unbuilt.values()]
+        unfinished = [*self._roster.unfinished, *self._unbuilt.values()]
         if once and unfinished:
             raise unfinished[0]
         return self.progress

@@ -1,5 +1,6 @@
 """Key columns that are altered after their semantic index was made: adapted to, with nothing encoded again."""
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, generations, inspection, registry, sql
+from pg_semantic import database, doctor, errors, generations, inspection, registry, sql
 from pg_semantic.generations import lifecycle
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import refresh, status, transaction, trouble, verify
@@ -154,6 +155,45 @@ def test_no_row_is_taken_for_another_whose_key_begins_alike(engine: sa.Engine, k
     execute(engine, f"UPDATE page SET body = 'not read' WHERE id = {row}")
     execute(engine, "DELETE FROM semantic.mark")
     assert sync(engine).chunks_encoded == 0
+
+
+UNCASTABLE = """
+ALTER TABLE page_semantic DROP CONSTRAINT page_semantic_id_fkey;
+ALTER TABLE page_semantic_receipt DROP CONSTRAINT page_semantic_receipt_id_fkey;
+ALTER TABLE page DROP COLUMN id, ADD COLUMN id uuid PRIMARY KEY DEFAULT gen_random_uuid()
+"""
+
+
+def test_a_key_to_which_no_old_one_can_be_cast_is_said_to_need_another_index(
+    engine: sa.Engine, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    indexed(engine, "integer")
+    execute(engine, "INSERT INTO page VALUES (7, 'a harbour')")
+    sync(engine)
+    for statement in UNCASTABLE.split(";"):
+        execute(engine, statement)
+    advised = "`pg-semantic index drop page_semantic`, then create the index again"
+    with caplog.at_level(logging.WARNING, "pg_semantic"), contextlib.suppress(errors.PgSemanticError):
+        sync(engine)
+    assert advised in caplog.text
+    assert advised in shell.error("index", "refresh", "page_semantic", dsn=dsn)
+    [finding] = [one for one in doctor.examine(engine) if one.check == "key_types"]
+    assert "pg-semantic index drop page_semantic" in finding.repair
+    shell.ok("index", "drop", "page_semantic", "--yes", dsn=dsn)
+    create(engine)
+    sync(engine)
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+
+
+def test_a_key_of_text_that_became_a_uuid_is_adapted_to(engine: sa.Engine) -> None:
+    indexed(engine, "text")
+    execute(engine, "INSERT INTO page VALUES (gen_random_uuid(), 'a harbour')")
+    sync(engine)
+    for statement in UNCASTABLE.split(";")[:2]:
+        execute(engine, statement)
+    execute(engine, "ALTER TABLE page ALTER id TYPE uuid USING CAST(id AS uuid)")
+    assert sync(engine).chunks_encoded == 0
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
 
 
 def test_a_key_that_something_of_the_users_depends_on_is_refused_in_words(engine: sa.Engine) -> None:

@@ -228,3 +228,9 @@ def test_every_command_has_help_and_an_example(command: str) -> None:
     assert "Usage:" in text
     if command not in {"", "db", "index"}:
         assert "Example" in text
+
+
+def test_a_script_that_did_not_pass_yes_is_told_to(articles: sa.Engine, dsn: str) -> None:
+    del articles
+    assert "pass --yes" in error("index", "drop", "article_semantic", dsn=dsn)
+    assert "article_semantic" in ok("index", "list", dsn=dsn)

@@ -96,7 +96,7 @@ def test_a_copy_without_bm25_is_warned_of_as_it_is_begun_and_switched_to(synced:
     run("begin", NAME, "--lexical", "none", "--yes", said=warning)
     sync(synced)
     run("switch", NAME, said=warning)
-    with Session(synced) as session, pytest.raises(errors.DeclarationError, match=r"The live copy of .* has no BM25"):
+    with Session(synced) as session, pytest.raises(errors.QueryError, match=r"The live copy of .* has no BM25"):
         Searcher(encoder()).search(session, Article.semantic, "harbour", mode="lexical")
 
 

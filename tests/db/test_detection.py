@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import doctor, inspection, jobqueue, sql
+from pg_semantic import doctor, errors, inspection, jobqueue, sql
 from pg_semantic.settings import Settings
 from pg_semantic.sync import backfill, encode, repair, source, status, store, transaction, verify
 from pg_semantic.sync.detection import Detection
@@ -284,10 +284,12 @@ def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
         execute(synced, statement)
     worker = sa.create_engine(synced.url.set(username=role), connect_args={"prepare_threshold": None})
     try:
-        with caplog.at_level(logging.WARNING, "pg_semantic"):
-            assert sync(worker).rows_failed == 0
+        refused = pytest.raises(errors.DatabaseError, match="can hang its triggers: GRANT")
+        with caplog.at_level(logging.WARNING, "pg_semantic"), refused:
+            sync(worker)
         assert rows(synced, "SELECT content FROM article_semantic WHERE id = 6") == [("six",)]
         assert "can hang its triggers: GRANT" in caplog.text
+        assert rows(synced, "SELECT FROM semantic.job WHERE state = 'failed'") == []
         assert only(synced).capture_trouble == "triggers of public.article are missing: pg-semantic repair"
     finally:
         worker.dispose()
@@ -350,7 +352,8 @@ def test_a_step_that_is_refused_keeps_no_other_from_being_taken(synced: sa.Engin
     execute(synced, f"DROP TRIGGER {TRIGGER} ON article")
     execute(synced, "UPDATE article SET body = 'past the triggers' WHERE id = 3")
     execute(synced, REFUSE)
-    sync(synced)
+    with pytest.raises(errors.DatabaseError, match="no trigger here"):
+        sync(synced)
     assert truth(synced) == CLEAN
     assert rows(synced, DOUBTFUL) == []
     assert only(synced).capture_trouble == "triggers of public.article are missing: pg-semantic repair"

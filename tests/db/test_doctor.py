@@ -49,6 +49,19 @@ FAULTS = [
         "disabled",
         ("ALTER TABLE article_semantic SET (autovacuum_enabled = off)",),
     ),
+    Fault(
+        "gin_fuzzy_search_limit",
+        "set to 500 for it database",
+        ("ALTER DATABASE {database} SET gin_fuzzy_search_limit = 500",),
+    ),
+    Fault(
+        "gin_fuzzy_search_limit",
+        "set to 5 for it role",
+        (
+            "CREATE ROLE {role}",
+            "ALTER ROLE {role} IN DATABASE {database} SET gin_fuzzy_search_limit = 5",
+        ),
+    ),
     Fault("unlogged", "unlogged", ("ALTER TABLE article_semantic SET UNLOGGED",)),
     Fault(
         "lost_tables",

@@ -135,7 +135,7 @@ def test_an_index_from_before_bm25_is_declared_without_it_and_says_so(bare: sa.E
     sync(bare)
     with pytest.raises(errors.DeclarationError, match=r"lexical=Lexical.*was created with None"):
         Base.metadata.create_all(bare)
-    with pytest.raises(errors.DeclarationError, match="it has no BM25"):
+    with pytest.raises(errors.QueryError, match="it has no BM25"):
         searching.lexical(OldArticle.semantic, "pear", limit=1)
     inspection.drop(bare, generation_of(bare).spec)
     Base.metadata.create_all(bare)

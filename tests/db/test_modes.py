@@ -318,7 +318,7 @@ def test_the_words_that_were_searched_for_are_marked(session: Session) -> None:
 
 
 def test_an_index_without_words_says_so(session: Session) -> None:
-    with pytest.raises(errors.DeclarationError, match=r"lexical=None"):
+    with pytest.raises(errors.QueryError, match=r"lexical=None"):
         search.lexical(Plain.semantic, "tea")
     [hit] = Searcher(encoder()).search(session, Plain.semantic, "tea", options=Options(snippets=True))
     assert hit.snippet is not None

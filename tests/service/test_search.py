@@ -134,6 +134,27 @@ def test_a_key_with_other_columns_is_refused_with_those_that_there_are(keyed: ht
         assert "A key of this index has n, id, not" in refused.text
 
 
+def test_an_index_without_bm25_is_searched_by_vector_and_refuses_the_other_modes(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE note AS SELECT 1 AS id, 'harbour candle' AS words")
+    execute(engine, "ALTER TABLE note ADD PRIMARY KEY (id)")
+    with engine.connect() as connection:
+        encoding = EncoderSpec(ENCODER, 32)
+        spec = inspection.describe(connection, "note", columns=("words",), encoder=encoding, lexical=None)
+    inspection.create(engine, spec)
+    sync(engine)
+    with serving.running(encoder(), engine=engine) as client:
+        assert keys(client, index="note_semantic") == [1]
+        for mode in ("lexical", "hybrid"):
+            refused = ask(client, index="note_semantic", mode=mode)
+            assert (refused.status_code, refused.headers.get("Retry-After")) == (422, None)
+            assert "has no BM25" in refused.text
+        asked = {"index": "note_semantic", "text": "harbour"}
+        shown = client.get("/page/hits", params=asked, headers={"HX-Request": "true"})
+        assert shown.status_code == 200, shown.text
+        assert shown.text.count("has no BM25") == 2
+        assert "harbour candle" in shown.text
+
+
 def test_no_key_means_no_row(client: httpx2.Client) -> None:
     assert keys(client, keys=[]) == []
 
