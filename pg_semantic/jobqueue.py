@@ -81,7 +81,7 @@ def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Read
 def claim(
     connection: sa.Connection, generation_id: int, *, rows: int, lease_seconds: float, priority: int = EDIT
 ) -> Claim:
-    """Takes up to ``rows`` pending jobs of one priority; commit before working on them."""
+    """Takes up to ``rows`` pending jobs of one priority, oldest first; commit before working on them."""
     token = uuid.uuid4()
     binds = {
         "generation": generation_id,
@@ -90,7 +90,7 @@ def claim(
         "claim": token,
         "lease": lease_seconds,
     }
-    found = connection.execute(sql.statement("jobs", "claim"), binds)
+    found = sorted(connection.execute(sql.statement("jobs", "claim"), binds), key=lambda row: row.available_at)
     return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), priority)
 
 

@@ -32,7 +32,8 @@ class Generation:
     """One built copy of a semantic index; the spec has the names that the source and the index have now.
 
     ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema. ``trouble``
-    says in words that the source was dropped (``gone``), or is not the table that has the declared name now.
+    says in words that the source was dropped or has another key (``gone``), or is not the table that has the declared
+    name now.
     ``operators`` are those of each key column, as in `schema.KeyType`.
     """
 

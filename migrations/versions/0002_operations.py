@@ -288,8 +288,32 @@ FUNCTIONS = (
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     RETURN (SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = to_regclass(name) AND relkind IN ('r', 'p'))
     """,
+    # Whether no two rows of a table have the same key, by a unique index; true where a column of the key was renamed or
+    # dropped, which is another trouble.
+    """
+    CREATE FUNCTION semantic.is_key_v1(known_source oid, spec jsonb) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        SELECT EXISTS (
+            SELECT FROM pg_index
+            WHERE indrelid = known_source AND indisunique AND indisvalid AND indimmediate AND indpred IS NULL
+              AND indnkeyatts = jsonb_array_length(spec -> 'key') AND indnkeyatts = (
+                  SELECT count(*)
+                  FROM generate_series(0, indnkeyatts - 1) AS place
+                  JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[place]
+                  WHERE spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
+              )
+        ) OR EXISTS (
+            SELECT FROM jsonb_array_elements(spec -> 'key') AS part
+            LEFT JOIN pg_attribute
+                ON attrelid = known_source AND attname = part ->> 'name' AND attnum > 0 AND NOT attisdropped
+            WHERE attname IS NULL
+        )
+    $body$
+    """,
     # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
-    # dropped, or swapped for another that has its name now. A table that is renamed alone is followed.
+    # dropped, swapped for another that has its name now, or given another key. A table that is renamed alone is
+    # followed.
     """
     CREATE FUNCTION semantic.source_trouble_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -303,6 +327,13 @@ FUNCTIONS = (
             WHEN named.oid <> source.oid THEN format(
                 'table %s is another than the one that was indexed, which is called %s now: '
                 'pg-semantic index adopt %s', named.name, CAST(source.oid AS regclass), semantic_index.name)
+            WHEN NOT semantic.is_key_v1(source.oid, generation.spec) THEN format(
+                'several rows of %s can have the same %s, which was its key: make that unique again, or '
+                'pg-semantic index drop %s and create it with the key of now',
+                CAST(source.oid AS regclass), (
+                    SELECT string_agg(quote_ident(part ->> 'name'), ', ')
+                    FROM jsonb_array_elements(generation.spec -> 'key') AS part
+                ), semantic_index.name)
         END
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
@@ -472,7 +503,8 @@ FUNCTIONS = (
                 '%s has no foreign key to %s: a worker puts it back', lacking.relation, lacking.source
             )
             FROM semantic.foreign_keys_v1(known_index) AS lacking
-            WHERE lacking.name IS NULL
+            JOIN semantic.generation ON generation.id = lacking.generation_id
+            WHERE lacking.name IS NULL AND semantic.is_key_v1(lacking.source, generation.spec)
             UNION ALL
             SELECT format('rows of %s, which inherits from %s, are not indexed', string_agg(
                        CAST(CAST(inhrelid AS regclass) AS text), ', ' ORDER BY inhrelid), semantic_index.source)
@@ -751,7 +783,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
         "semantic.validate_foreign_key_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
-        "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.table_named_v1, "
+        "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.is_key_v1, semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.was_never_written_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "

@@ -1347,7 +1347,7 @@ FUNCTIONS = (
     DECLARE
         known record;
     BEGIN
-        SELECT semantic_index.id, semantic_index.name, source INTO known
+        SELECT semantic_index.id, semantic_index.name, source, spec INTO known
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE generation.chunks = index_chunks;
@@ -1361,6 +1361,9 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
                 'Move the index to it: pg-semantic index adopt %s.', known.name
             );
+        ELSIF NOT semantic.is_key_v1(known.source, known.spec) THEN
+            RAISE EXCEPTION 'semantic index % can not be searched: %', known.name, semantic.source_trouble_v1(known.id)
+            USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN true;
     END

@@ -113,17 +113,17 @@ FUNCTIONS = (
     $body$
     """,
     # Waits for the answer; each look is a statement of its own, and sees what has been committed since. NULL if there
-    # is none after so many seconds.
+    # is none after so many seconds. It looks often at first, unless the request has been waited for before.
     """
     CREATE FUNCTION semantic.await_query_v1(
-        encoder bigint, query text, request bigint, seconds double precision
+        encoder bigint, query text, request bigint, seconds double precision, is_new boolean
     ) RETURNS real[]
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $body$
     DECLARE
         hash bytea := semantic.text_hash_v1(query);
         ends timestamptz := clock_timestamp() + make_interval(secs => least(seconds, 300));
-        pause double precision := 0.0005;
+        pause double precision := CASE WHEN is_new THEN 0.0005 ELSE 0.05 END;
         known real[];
         trouble text;
     BEGIN
@@ -135,10 +135,10 @@ FUNCTIONS = (
                 ON asked.id = request AND asked.encoder_id = one.encoder_id AND asked.text = query;
             IF trouble IS NOT NULL AND known IS NULL THEN
                 RAISE EXCEPTION 'the query can not be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
-            ELSIF known IS NOT NULL OR clock_timestamp() > ends THEN
+            ELSIF known IS NOT NULL OR clock_timestamp() >= ends THEN
                 RETURN known;
             END IF;
-            PERFORM pg_sleep(pause);
+            PERFORM pg_sleep(least(pause, greatest(0, extract(epoch FROM ends - clock_timestamp()))));
             pause := least(pause * 1.05, 0.05);
         END LOOP;
     END
@@ -190,15 +190,17 @@ FUNCTIONS = (
     )
     LANGUAGE plpgsql
     AS $body$
+    DECLARE
+        is_new boolean := request IS NULL;
     BEGIN
-        IF request IS NULL THEN
+        IF is_new THEN
             COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
             SET TRANSACTION READ WRITE;
             request := semantic.request_query_v1(encoder, query, seconds);
         END IF;
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        vector := semantic.await_query_v1(encoder, query, request, part);
+        vector := semantic.await_query_v1(encoder, query, request, part, is_new);
     END
     $body$
     """,
@@ -225,7 +227,7 @@ FUNCTIONS = (
         open boolean;
         connected boolean;
         failures integer := 0;
-        part double precision := least(seconds, 0.2);
+        part double precision;
         ends timestamptz := clock_timestamp() + make_interval(secs => least(seconds, 300));
         request bigint;
         answer real[];
@@ -250,6 +252,7 @@ FUNCTIONS = (
                 EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
                 connected := true;
             END IF;
+            part := least(greatest(extract(epoch FROM ends - clock_timestamp()), 0), 0.2);
             BEGIN
                 EXECUTE format(
                     'SELECT * FROM %s.dblink(''semantic'', $1) AS made (request bigint, vector real[])', place
@@ -267,7 +270,7 @@ FUNCTIONS = (
                     RAISE;
                 END IF;
             END;
-            EXIT WHEN connected AND (answer IS NOT NULL OR clock_timestamp() > ends);
+            EXIT WHEN connected AND (answer IS NOT NULL OR clock_timestamp() >= ends);
         END LOOP;
         RETURN semantic.require_answer_v1(answer, seconds);
     END

@@ -263,7 +263,7 @@ SELECT semantic_index.name AS subject,
        || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', known.relation, coalesce(known.name, made.name)) AS repair
 FROM semantic.semantic_index
 CROSS JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS known
-JOIN semantic.generation ON generation.id = known.generation_id
+JOIN semantic.generation ON generation.id = known.generation_id AND semantic.is_key_v1(known.source, spec)
 CROSS JOIN LATERAL (
     SELECT CAST(format(
         'semantic_%s_%s_row', generation.id, CASE known.relation WHEN generation.chunks THEN 'chunk' ELSE 'receipt' END
@@ -293,7 +293,8 @@ CROSS JOIN LATERAL (
 ) AS lost
 
 -- name: key_types
--- A key column that has become wider, or sorts otherwise, than it was when its chunk table was made.
+-- A key column that has become wider, or sorts otherwise, than it was when its chunk table was made; and a key that is not
+-- unique any more.
 SELECT semantic_index.name AS subject,
        string_agg(
            format('key column %I is %s in %s and %s in %s', altered.part, altered.wanted, source, altered.has,
@@ -305,6 +306,15 @@ SELECT semantic_index.name AS subject,
 FROM semantic.semantic_index
 CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id
+UNION ALL
+SELECT semantic_index.name, format('several rows of %s can have the same key', semantic_index.source),
+       format('make %s unique again, or pg-semantic index drop %I and create it with the key of now', (
+           SELECT string_agg(quote_ident(part ->> 'name'), ', ') FROM jsonb_array_elements(spec -> 'key') AS part
+       ), semantic_index.name)
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = 'live'
+JOIN pg_class ON pg_class.oid = source
+WHERE NOT semantic.is_key_v1(source, spec)
 
 -- name: inheritance
 -- Rows of tables that inherit are rows of the parent to a reader, and have no key there.

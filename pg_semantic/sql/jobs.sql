@@ -1,7 +1,8 @@
 -- The life of marks and jobs, one statement a transition; docs/queue.md draws the states.
 -- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
--- What was locked is then found by its place (ctid), whatever the planner believes the size of the queue to be: it has no
--- statistics of marks that one large statement has just made, and old ones of jobs, which come and go.
+-- What was locked is then found by its place (ctid), and keys are looked up one by one, whatever the planner believes the
+-- size of the queue to be: it has no statistics of marks that one large statement has just made, and old ones of jobs,
+-- which come and go. A job that another transaction changed between snapshot and lock has another place, and is left out.
 
 -- name: fold
 -- Marks of a generation and priority become jobs, oldest first: a new one, or a new version of the existing one. A new
@@ -75,7 +76,7 @@ OR (
 )
 
 -- name: claim
--- Takes the next pending jobs of a generation and priority, oldest first. A job that has been tried before is
+-- Takes the next pending jobs of a generation and priority, the oldest, in any order. A job that has been tried before is
 -- taken alone: it may be what ended the worker that tried it.
 WITH next AS MATERIALIZED (
     SELECT place, attempts, row_number() OVER (ORDER BY available_at) AS number
@@ -96,7 +97,7 @@ UPDATE semantic.job
 SET state = 'processing', claim = :claim, attempts = attempts + 1,
     lease_until = now() + make_interval(secs => :lease)
 WHERE ctid = ANY (ARRAY(SELECT place FROM taken))
-RETURNING key, version
+RETURNING key, version, available_at
 
 -- name: hold
 -- Compare and lock: which of a claim's jobs are still as they were claimed. Held to the end of the transaction. Each is
@@ -117,17 +118,29 @@ CROSS JOIN LATERAL (
 -- name: complete
 -- Ends jobs that this transaction holds.
 DELETE FROM semantic.job
-WHERE generation_id = :generation AND key = ANY (CAST(:keys AS text[]))
+WHERE ctid = ANY (ARRAY(
+    SELECT held.place
+    FROM unnest(CAST(:keys AS text[])) AS mine (key)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM semantic.job WHERE generation_id = :generation AND job.key = mine.key LIMIT 1
+    ) AS held
+))
 
 -- name: release
 -- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt. Returns the keys
 -- that somebody has locked: they may be the claim's still when they are let go.
-WITH mine AS MATERIALIZED (
-    SELECT ctid AS place
-    FROM semantic.job
-    WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys AS text[]))
-    ORDER BY key
-    FOR UPDATE SKIP LOCKED
+WITH given AS MATERIALIZED (
+    SELECT key FROM unnest(CAST(:keys AS text[])) AS given (key) ORDER BY key COLLATE "C"
+),
+mine AS MATERIALIZED (
+    SELECT held.place
+    FROM given
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place
+        FROM semantic.job
+        WHERE generation_id = :generation AND job.key = given.key AND claim = :claim
+        FOR UPDATE SKIP LOCKED
+    ) AS held
 ),
 released AS (
     UPDATE semantic.job
@@ -136,10 +149,14 @@ released AS (
     WHERE ctid = ANY (ARRAY(SELECT place FROM mine))
     RETURNING key
 )
-SELECT key
-FROM semantic.job
-WHERE generation_id = :generation AND claim = :claim AND key = ANY (CAST(:keys AS text[]))
-  AND key NOT IN (SELECT key FROM released)
+SELECT given.key
+FROM given
+CROSS JOIN LATERAL (
+    SELECT FROM semantic.job
+    WHERE generation_id = :generation AND job.key = given.key AND claim = :claim
+    LIMIT 1
+) AS held
+WHERE given.key NOT IN (SELECT key FROM released)
 
 -- name: fail
 -- Records a failure: tried again later with back-off and jitter, parked as failed after the last attempt. One that a

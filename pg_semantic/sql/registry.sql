@@ -54,7 +54,8 @@ SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generat
        source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
        semantic_index.name, encoder.fingerprint, semantic_index.id AS index_id,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart,
-       source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
+       source.oid IS NULL OR NOT semantic.is_key_v1(source.oid, generation.spec) AS gone,
+       source.relkind = 'p' AS partitioned,
        semantic.source_trouble_v1(semantic_index.id) AS trouble,
        semantic.key_operators_v1(source.oid, generation.spec) AS operators
 FROM semantic.generation
@@ -83,8 +84,9 @@ SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generat
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
        NULL AS operators,
-       semantic_index.id AS index_id, source.oid IS NULL AS gone, source.relkind = 'p' AS partitioned,
-       CASE WHEN source.oid IS NULL THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
+       semantic_index.id AS index_id, source.relkind = 'p' AS partitioned,
+       source.oid IS NULL OR NOT semantic.is_key_v1(source.oid, generation.spec) AS gone,
+       CASE WHEN source.oid IS NULL OR NOT semantic.is_key_v1(source.oid, generation.spec) THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id

@@ -68,9 +68,10 @@ class Reading:
 
 
 def read(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, room: Room, blame: Blame) -> Reading:
-    """The rows of these jobs whose text has changed, as many as there is room for, in transactions of their own."""
+    """The rows of these jobs whose text has changed, the first that there is room for, in transactions of their own."""
     look = functools.partial(_select, engine, tables, longest=_SHORT_BYTES)
-    found = _one_job_each(_flat(isolation.halving(jobs, look, blame=blame)))
+    place = {job.key: number for number, job in enumerate(jobs)}
+    found = sorted(_one_job_each(_flat(isolation.halving(jobs, look, blame=blame))), key=lambda row: place[row.job.key])
     long = {row.job.key for row in found if room.longest is not None and row.characters > room.longest}
     taken, later = _share([row for row in found if row.job.key not in long], room)
     asked = [row.job for row in taken if row.is_open]

@@ -85,6 +85,7 @@ class InHand:
         left = [claim for claim, _ in self._left.values()]
         for claim in {claim.token: claim for claim in [*self._claims.values(), *left]}.values():
             self.give_back(claim, at_once=True)
+        self.give_back_left()  # what a heartbeat had locked
 
     def _claim(self, connection: sa.Connection, of: Ready, rows: int) -> Claim:
         lease = self._settings.lease_seconds

@@ -179,17 +179,24 @@ class Worker:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)
             detection.settle(connection)
-            who = {"host": socket.gethostname(), "pid": os.getpid()}
-            self._id = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
-        with transaction.unless_busy():
-            self._follow_rights()
-        self._in_hand.give_back_all()  # of before the database was lost
-        self._in_hand.reap()
+            self._id = self._sign_in(connection)
         try:
+            with transaction.unless_busy():
+                self._follow_rights()
+            self._in_hand.give_back_all()  # of before the database was lost
+            self._in_hand.reap()
             yield
         finally:
             with contextlib.suppress(exc.DBAPIError):
                 self._sign_out()
+
+    def _sign_in(self, connection: sa.Connection) -> int:
+        """The number of this worker from now on; one that it could not sign out by ends too."""
+        if self._id is not None:
+            connection.execute(sql.statement("registry", "stop_worker"), {"id": self._id})
+        who = {"host": socket.gethostname(), "pid": os.getpid()}
+        number: int = connection.execute(sql.statement("registry", "start_worker"), who).scalar_one()
+        return number
 
     def _sign_out(self) -> None:
         if self._id is not None:

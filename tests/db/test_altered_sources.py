@@ -1,13 +1,17 @@
 """What is done to the source after its semantic index was made: writers never notice, and nothing is lost."""
 
 import logging
+import re
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import orm
 
-from pg_semantic import errors
+from pg_semantic import doctor, errors, search
+from pg_semantic.search import Searcher
 from pg_semantic.sync import verify
-from tests.db.library import CLEAN, execute, generation_of, jobs, rows, sync, truth
+from tests.db import test_cli as shell
+from tests.db.library import CLEAN, Article, encoder, execute, generation_of, jobs, rows, sync, truth
 
 
 @pytest.fixture
@@ -104,3 +108,36 @@ def drop(engine: sa.Engine, secured: sa.Engine) -> None:
     secured.dispose()
     execute(engine, f"DROP OWNED BY {secured.url.username} CASCADE")
     execute(engine, f"DROP ROLE {secured.url.username}")
+
+
+def test_an_index_whose_key_is_not_unique_any_more_is_neither_synced_nor_searched_until_it_is(
+    synced: sa.Engine, dsn: str
+) -> None:
+    execute(synced, "ALTER TABLE article DROP CONSTRAINT article_pkey CASCADE, ADD PRIMARY KEY (lang, id)")
+    execute(synced, "INSERT INTO article VALUES (1, 'another row', NULL, 'de')")
+    said = r"several rows of (public\.)?article can have the same id"
+    with pytest.raises(errors.DeclarationError, match=said):
+        sync(synced)
+    assert rows(synced, "SELECT count(*) FROM article_semantic WHERE content = 'another row'") == [(0,)]
+    report = verify.verify(synced, generation_of(synced))
+    assert re.search(said, str(report.trouble))
+    assert re.search(said, shell.ok("status", dsn=dsn))
+    [finding] = doctor.examine(synced, ignore=["worker", "backlog"])
+    assert (finding.check, finding.subject) == ("key_types", "article_semantic")
+    index = Article.semantic
+    vector = [1.0] * 32
+    with orm.Session(synced) as session:
+        for statement in (search.knn(index, vector), search.lexical(index, "title"), search.exact(index, vector)):
+            with pytest.raises(sa.exc.DBAPIError, match=said):
+                session.execute(statement)
+            session.rollback()
+        with pytest.raises(errors.IndexNotFound, match=said):
+            Searcher(encoder()).search(session, index, "title")
+    with synced.connect() as connection, pytest.raises(sa.exc.DBAPIError, match=said):
+        connection.execute(sa.text("SELECT * FROM article_semantic_search('title', 3, 'lexical')"))
+    execute(synced, "DELETE FROM article WHERE lang = 'de'")
+    execute(synced, "ALTER TABLE article ADD UNIQUE (id)")
+    execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
+    sync(synced)
+    assert truth(synced) == CLEAN
+    assert verify.verify(synced, generation_of(synced)).clean

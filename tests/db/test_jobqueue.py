@@ -1,5 +1,8 @@
 """The transitions of a job, each by the statement that makes it."""
 
+import functools
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
 
@@ -192,6 +195,37 @@ def test_holding_reads_the_jobs_that_are_held_alone_also_before_the_first_analyz
         some, before = taken.jobs[500:550], read_of(connection, "job")
         assert jobqueue.hold(connection, taken, some) == {job.key for job in some}
         assert read_of(connection, "job") - before <= 2 * len(some)
+
+
+@pytest.mark.parametrize("end", [jobqueue.complete, functools.partial(jobqueue.release, delay_seconds=0)])
+def test_ending_jobs_reads_those_alone_also_of_a_generation_that_came_after_the_last_analyze(
+    engine: sa.Engine, end: Callable[..., object]
+) -> None:
+    execute(
+        engine,
+        "INSERT INTO semantic.job (generation_id, key, priority) SELECT 1, i, 1 FROM generate_series(1, 20000) i",
+    )
+    execute(engine, "ANALYZE semantic.job")
+    enqueue(engine, 20_000)
+    with engine.begin() as connection:
+        taken = claim(connection, 1000)
+    with engine.connect() as connection:
+        some, before = [job.key for job in taken.jobs[500:550]], read_of(connection, "job")
+        assert not end(connection, taken, some)
+        assert read_of(connection, "job") - before <= 4 * len(some)
+        left = connection.scalar(sa.text("SELECT count(*) FROM semantic.job WHERE state = 'processing'"))
+        assert left == len(taken.jobs) - len(some)
+
+
+@pytest.mark.parametrize("order", ["i", "-i", "i * 7919 % 16"])
+def test_jobs_are_claimed_oldest_first_wherever_they_are_stored(engine: sa.Engine, order: str) -> None:
+    execute(
+        engine,
+        "INSERT INTO semantic.job (generation_id, key, priority, available_at) "
+        f"SELECT 7, i, 1, now() - make_interval(secs => i) FROM generate_series(1, 16) i ORDER BY {order}",
+    )
+    with engine.begin() as connection:
+        assert [job.key for job in claim(connection).jobs] == [str(number) for number in range(16, 0, -1)]
 
 
 def mark(engine: sa.Engine, count: int, *, priority: int, prefix: str = "") -> None:

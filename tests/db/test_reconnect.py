@@ -123,6 +123,7 @@ def test_a_worker_waits_for_a_server_whose_disk_is_full(
         execute(articles, f"DROP TRIGGER full_disk ON {at.rpartition(' ')[2]}")
         assert synced.wait(20)
     assert truth(articles) == CLEAN
+    assert rows(articles, "SELECT FROM semantic.worker") == []
 
 
 def test_with_once_a_database_that_goes_away_is_an_error(articles: sa.Engine, dsn: str) -> None:

@@ -247,7 +247,7 @@ def test_what_went_wrong_with_a_text_is_told_to_nobody_who_did_not_ask_it(synced
         "INSERT INTO semantic.query_request (encoder_id, text, error) SELECT id, 'a secret', 'not a secret!' "
         "FROM semantic.encoder",
     )
-    awaited = "SELECT semantic.await_query_v1(encoder_id, :text, id, 0) FROM semantic.query_request"
+    awaited = "SELECT semantic.await_query_v1(encoder_id, :text, id, 0, true) FROM semantic.query_request"
     with pytest.raises(sa.exc.DBAPIError, match="not a secret!"):
         rows(synced, awaited, text="a secret")
     assert rows(synced, awaited, text="a guess") == [(None,)]

@@ -76,6 +76,17 @@ def test_a_worker_that_hangs_is_waited_for_no_longer_than_was_said(linked: Place
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("timeout", ["400ms", "800ms"])
+def test_a_statement_timeout_does_not_end_a_select_before_it_says_what_is_wrong(linked: Place, timeout: str) -> None:
+    with linked.connect(linked.owner) as connection:
+        connection.execute("INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
+    said = linked.psql(
+        linked.analyst, f"SET statement_timeout = '{timeout}'; SELECT * FROM article_semantic_search('pear');"
+    )
+    assert "the query was not encoded within" in said
+    assert "a statement_timeout above that" in said
+
+
 def test_fifty_callers_at_once_are_served(answering: Place) -> None:
     def search(number: int) -> list[tuple[int, ...]]:
         with answering.connect(answering.analyst) as connection:
