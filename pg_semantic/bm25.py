@@ -28,7 +28,9 @@ _LENGTH_AT_FIRST = 100.0
 _MOST_CHARACTERS_IN_ORDER = 10_000
 
 _GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts", sa.Text), schema="semantic")
-_LEXICON = sa.table("lexicon", sa.column("generation_id"), sa.column("weights_length", sa.Double), schema="semantic")
+_LEXICON = sa.table(
+    "readable_lexicon", sa.column("generation_id"), sa.column("weights_length", sa.Double), schema="semantic"
+)
 
 
 def lexemes(lexical: Lexical, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:

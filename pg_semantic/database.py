@@ -19,6 +19,19 @@ from pg_semantic.sqlstates import Fault
 MINIMUM_PGVECTOR = (0, 8)
 MINIMUM_POSTGRES = (15,)
 
+# What a DSN that says nothing else has: libpq waits for hours for a network that swallows packets.
+_NETWORK = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds
+}
+# libpq's way to write several hosts, before the last of which there is a comma.
+_SEVERAL_HOSTS = re.compile(
+    r"(?P<start>[^/]+://(?:[^@/]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<database>/[^?]*)?(?:\?(?P<rest>.*))?"
+)
+
 _EMBEDDED = "embedded:"
 _NO_DSN = (
     "Which database? Give --dsn or PG_SEMANTIC_DSN: postgresql://user@host/name, "
@@ -37,6 +50,13 @@ _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic (
 
 # SQLSTATEs that we can say more about than the server does: undefined table, invalid schema name, and these.
 _NOT_THERE = {"42P01", "3F000"}
+_NOT_FOUND = {*_NOT_THERE, "42883", "42704"}
+_FUNCTION = re.compile(r"function ((?:[^\s(]|\"[^\"]*\")+)\(")
+_OF_OTHERS = (
+    "{said}, says function {function}, which does not belong to pg_semantic. If it runs inside our statements, as an "
+    "event trigger does, it has our search_path: name the schemas in it, or ALTER FUNCTION {function} SET search_path "
+    "= public."
+)
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _VIEW_OF_GENERATION = re.compile(r"view (chunks|receipts)_\d+")
 _NO_READER = (
@@ -58,11 +78,13 @@ _NO_PGVECTOR = (
     'search_path: ALTER ROLE CURRENT_USER SET search_path = "$user", public, and that schema; then connect again. If '
     "it does not, run `pg-semantic db upgrade`."
 )
+_NO_CONFIGURATION = (
+    "The server does not know something that is asked for: {said}. Check the name. A text search configuration that is "
+    "not in pg_catalog needs the name of its schema before it (`\\dF` in psql lists them)."
+)
 _ADVICE = {
     "42501": "The role lacks rights: {said}. Grant them (where row-level security is in the way: "
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
-    "42704": "The server does not know something that is asked for: {said}. Check the name. A text search "
-    "configuration that is not in pg_catalog needs the name of its schema before it (`\\dF` in psql lists them).",
     "42703": "The table is not as it was when its semantic index was made: {said}. Rename the column back, or drop "
     "what reads it: the semantic index (`pg-semantic index drop`), or a copy of it that is not live (`pg-semantic "
     "generation drop`).",
@@ -78,10 +100,12 @@ def connect(dsn: str | None) -> sa.Engine:
     can not be read and `errors.DatabaseError` for a server that does not answer.
     """
     # No server-side prepared statements: behind a transaction pooler the next one may meet another server connection.
+    url = _url(dsn)
     engine = sa.create_engine(
-        _url(dsn),
+        url,
         isolation_level="READ COMMITTED",  # whatever the database's default: claims count on seeing what is committed
-        connect_args={"prepare_threshold": None, "client_encoding": "utf8"},
+        connect_args={"prepare_threshold": None, "client_encoding": "utf8"}
+        | {name: value for name, value in _NETWORK.items() if name not in url.query},
     )
     # Before SQLAlchemy asks the first connection how it reads strings.
     sa.event.listen(engine, "connect", sessions.prepare, insert=True)
@@ -155,6 +179,26 @@ def storable(text: str, driver: psycopg.Connection[Any]) -> str:
     return text.replace("\0", "\\x00")
 
 
+def searchable(text: str, connection: sa.Connection) -> str:
+    """A text with question marks for characters that the server's encoding, and so every word in it, lacks."""
+    if text.isascii():
+        return text
+    for codec in _codecs(connection.connection.driver_connection):
+        text = text.encode(codec, "replace").decode(codec)
+    return text
+
+
+def _codecs(driver: Any) -> list[str]:  # noqa: ANN401 - of psycopg, asyncpg or psycopg2, if it says so
+    """Python's names of the encodings between a client and what the server stores."""
+    if info := getattr(driver, "info", None):
+        known = [getattr(info, "encoding", None), _codec(info.parameter_status("server_encoding") or "")]
+    elif hasattr(driver, "get_settings"):
+        known = [_codec(getattr(driver.get_settings(), "server_encoding", "utf8"))]
+    else:
+        known = []
+    return [codec for codec in known if codec]
+
+
 def sqlstate(error: exc.DBAPIError) -> str | None:
     """The SQLSTATE that the server gave, or None when it did not answer."""
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
@@ -202,7 +246,7 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     state = sqlstate(error)
     if is_connection_lost(error):
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server runs.")
-    if missing := _missing(state, said):
+    if missing := _missing(error, state, said):
         return missing
     if state is None:
         return errors.DatabaseError(f"The database driver can not handle a value: {said}.")
@@ -234,12 +278,25 @@ def _hint(error: exc.DBAPIError) -> str | None:
     return hint
 
 
-def _missing(state: str | None, said: str) -> errors.PgSemanticError | None:
+def _function_of_others(error: exc.DBAPIError) -> str | None:
+    """The function, as of an event trigger, that did not find what it names while it ran inside a statement of ours."""
+    context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
+    innermost = _FUNCTION.search(context)
+    if sqlstate(error) not in _NOT_FOUND or innermost is None or innermost[1].startswith("semantic."):
+        return None
+    return innermost[1]
+
+
+def _missing(error: exc.DBAPIError, state: str | None, said: str) -> errors.PgSemanticError | None:
     """What is not in the database, or not where this role looks for it."""
+    if function := _function_of_others(error):
+        return errors.DatabaseError(_OF_OTHERS.format(said=said, function=function))
     if state in _NOT_THERE:
         return _of_what_is_not_there(said)
     if state == _NO_FUNCTION and "function semantic." in said:
         return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
+    if state == "42704" and "text search configuration" in said:
+        return errors.DatabaseError(_NO_CONFIGURATION.format(said=said))
     if state in _OF_PGVECTOR and _OF_PGVECTOR[state].search(said):
         return errors.NotInstalled(_NO_PGVECTOR.format(said=said))
     return None
@@ -262,6 +319,10 @@ def _url(dsn: str | None) -> sa.URL:
         raise errors.SettingsError("Which folder? Write embedded:PATH, as embedded:./data.")
     if dsn.startswith(_EMBEDDED):
         dsn = embedded.start(Path(dsn.removeprefix(_EMBEDDED)).expanduser())
+    if several := _SEVERAL_HOSTS.fullmatch(dsn):
+        hosts = "&".join(f"host={host}" for host in several["hosts"].split(","))
+        rest = f"&{several['rest']}" if several["rest"] else ""
+        dsn = f"{several['start']}{several['database'] or '/'}?{hosts}{rest}"
     try:
         url = make_url(dsn)
     except (exc.ArgumentError, ValueError):

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
+from sqlalchemy.dialects import postgresql
 
 from pg_semantic import errors, keys, likeness, nearness, schema, sources
 from pg_semantic.chunking import Chunking
@@ -290,7 +291,8 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
             f"The type of key column {column.name!r} of {column.table.name!r} comes from a table that is declared "
             "later: state it, as in mapped_column(Integer, ForeignKey(...), primary_key=True)."
         )
-    return KeyColumn(column.name, keys.type_name(column.type))
+    of = column.type
+    return KeyColumn(column.name, keys.type_name(of.data_type if isinstance(of, postgresql.DOMAIN) else of))
 
 
 def _rights_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:

@@ -53,6 +53,7 @@ def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
         _ensure_pgvector(connection)
         _require_whole(connection)
         _bring_up(connection, to)
+        _require_functions(connection)
         return _current(connection) or ""
 
 
@@ -145,6 +146,16 @@ def _require_whole(connection: sa.Connection) -> None:
         revisions.require_known(found)
     elif connection.scalar(sa.select(sa.func.to_regclass("semantic.semantic_index"))) is not None:
         raise errors.NotInstalled(database.NO_REVISION)
+
+
+def _require_functions(connection: sa.Connection) -> None:
+    lost = connection.scalar(sql.statement("history", "lost_functions"))
+    if lost:
+        raise errors.NotInstalled(
+            f"The schema `semantic` lacks functions of its revision ({lost}), as after DROP EXTENSION vector CASCADE, "
+            "which drops all vectors too: run DROP SCHEMA semantic CASCADE, then `pg-semantic db upgrade`, and create "
+            "the semantic indexes again."
+        )
 
 
 def _require_earlier(found: str | None, to: str) -> None:

@@ -187,9 +187,9 @@ def retry(connection: sa.Connection, generation_id: int, keys: Sequence[str] | N
     return list(connection.scalars(sql.statement("jobs", "retry"), binds))
 
 
-def waiting(connection: sa.Connection, generation_id: int, *, limit: int) -> int:
-    """Jobs that are pending or being worked on, counted up to ``limit``."""
-    bounds = {"generation": generation_id, "limit": limit}
+def waiting(connection: sa.Connection, generation_id: int, *, limit: int, priority: int | None = None) -> int:
+    """Jobs that are pending or being worked on, of one priority or of both, counted up to ``limit``."""
+    bounds = {"generation": generation_id, "limit": limit, "priority": priority}
     return int(connection.execute(sql.statement("jobs", "waiting"), bounds).scalar_one())
 
 

@@ -1,5 +1,6 @@
 """What a table must be to have a semantic index, asked of the database before anything is created."""
 
+import re
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -23,6 +24,9 @@ _NOT_PERMANENT = {
     "t": ("a temporary table", "use a permanent table"),
     "u": ("an unlogged table", "run ALTER TABLE {name} SET LOGGED first"),
 }
+
+
+_ARRAY_WITH_LENGTH = re.compile(r"\([\d, ]+\)[^\]]*\[\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,11 @@ def require(connection: sa.Connection, name: str) -> None:
         what, instead = _NOT_PERMANENT[found.persistence]
         instead = instead.format(name=name)
         raise errors.DeclarationError(f"{name} is {what}, and a semantic index needs a permanent one: {instead}.")
+    if found.encoding == "SQL_ASCII":
+        raise errors.DeclarationError(
+            "This database has the encoding SQL_ASCII, so its texts can be bytes of any encoding, and one that cannot "
+            "be read would stop the others: move its tables to a database with the encoding UTF8."
+        )
     if found.deferrable:
         raise errors.DeclarationError(deferrable(name))
     if found.method not in {None, "btree"}:
@@ -91,6 +100,11 @@ def _parts(connection: sa.Connection, name: str) -> list[_Part]:
 
 def _require_key_type(name: str, part: _Part) -> None:
     column = part.column
+    if _ARRAY_WITH_LENGTH.search(column.type):
+        raise errors.DeclarationError(
+            f"The key column {column.name!r} of {name} has type {column.type}, and Postgres cannot check a foreign key "
+            "to an array whose elements have a length or precision: use the type without it, and a CHECK."
+        )
     KeyColumn(column.name, part.base)  # a domain is as good as the type it is over
     missing = {
         "an equality that can merge or hash": part.joinable,

@@ -210,7 +210,10 @@ FUNCTIONS = (
                ), ''),
                coalesce((
                    SELECT jsonb_object_agg(
-                       attname, concat_ws(' ', attnum, atttypid, atttypmod, pg_get_expr(adbin, adrelid))
+                       attname, concat_ws(' ', attnum, atttypid, atttypmod, pg_get_expr(adbin, adrelid), (
+                           SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder)
+                           FROM pg_enum WHERE enumtypid = atttypid
+                       ))
                    )
                    FROM pg_attribute
                    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum AND attgenerated = 'v'
@@ -245,7 +248,8 @@ FUNCTIONS = (
     BEGIN
         WITH restarted AS (
             UPDATE semantic.generation
-            SET stale_since = coalesce(stale_since, now()), stale_reason = reason
+            SET stale_since = coalesce(stale_since, now()), stale_reason = reason,
+                backfill_after = NULL  -- which may not be a key any more
             WHERE index_id = known_index AND (always OR backfill_after IS NOT NULL OR backfilled_at IS NOT NULL)
             RETURNING id
         )

@@ -25,20 +25,19 @@ TABLES = (
         PRIMARY KEY (generation_id, lexeme)
     )
     """,
-    # Statistics of all rows are for roles that can read all rows.
-    "ALTER TABLE semantic.lexicon ENABLE ROW LEVEL SECURITY",
-    "ALTER TABLE semantic.term ENABLE ROW LEVEL SECURITY",
+    # Statistics of all rows are for roles that can read all rows. Views, and not policies of the tables: pg_dump stops
+    # at a table that has some, unless its role can bypass them.
     """
-    CREATE POLICY reader ON semantic.lexicon FOR SELECT USING (
-        generation_id IN (SELECT id FROM semantic.generation WHERE semantic.sees_all_v1(id))
-    )
+    CREATE VIEW semantic.readable_lexicon WITH (security_barrier) AS
+    SELECT * FROM semantic.lexicon
+    WHERE generation_id IN (SELECT id FROM semantic.generation WHERE semantic.sees_all_v1(id))
     """,
     """
-    CREATE POLICY reader ON semantic.term FOR SELECT USING (
-        generation_id IN (SELECT id FROM semantic.generation WHERE semantic.sees_all_v1(id))
-    )
+    CREATE VIEW semantic.readable_term WITH (security_barrier) AS
+    SELECT * FROM semantic.term
+    WHERE generation_id IN (SELECT id FROM semantic.generation WHERE semantic.sees_all_v1(id))
     """,
-    "GRANT SELECT ON semantic.lexicon, semantic.term TO PUBLIC",
+    "GRANT SELECT ON semantic.readable_lexicon, semantic.readable_term TO PUBLIC",
 )
 
 # $vector is the schema that pgvector is in.
@@ -190,8 +189,9 @@ FUNCTIONS = (
                 SELECT wanted.lexeme, CAST(coalesce(term.row_count, 1) AS double precision),
                        CAST(coalesce(lexicon.row_count, 1) AS double precision)
                 FROM unnest(asked) AS wanted (lexeme)
-                LEFT JOIN semantic.lexicon ON lexicon.generation_id = known.id
-                LEFT JOIN semantic.term ON term.generation_id = known.id AND term.lexeme = wanted.lexeme;
+                LEFT JOIN semantic.readable_lexicon AS lexicon ON lexicon.generation_id = known.id
+                LEFT JOIN semantic.readable_term AS term
+                    ON term.generation_id = known.id AND term.lexeme = wanted.lexeme;
         END IF;
     END
     $body$
@@ -281,4 +281,5 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.bm25_query_v1, semantic.term_counts_v1, semantic.key_operators_v1, semantic.equal_v1, "
         "semantic.bm25_weights_v1, semantic.sparsevec_v1, semantic.place_v1, semantic.lexemes_v1"
     )
+    op.execute("DROP VIEW semantic.readable_term, semantic.readable_lexicon")
     op.execute("DROP TABLE semantic.term, semantic.lexicon")

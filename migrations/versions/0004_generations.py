@@ -68,7 +68,7 @@ FUNCTIONS = (
           AND NOT EXISTS (
               SELECT FROM reading AS other
               WHERE other.role <> reading.role
-                AND (other.is_named OR other.role IN (SELECT roleid FROM pg_auth_members))
+                AND (other.is_named OR other.role >= 16384 AND other.role IN (SELECT roleid FROM pg_auth_members))
                 AND pg_has_role(reading.role, other.role, 'USAGE')
           )
     $body$
@@ -672,7 +672,7 @@ FUNCTIONS = (
                 pause := random() * longest_pause;
                 IF is_last OR clock_timestamp() + make_interval(secs => pause + 0.2) > deadline THEN
                     RAISE EXCEPTION 'tables (%) are in use by other transactions (pid: %)',
-                        array_to_string(array_remove(relations, NULL), ', '),
+                        (SELECT string_agg(DISTINCT CAST(locked AS text), ', ') FROM unnest(relations) AS locked),
                         coalesce(
                             (SELECT string_agg(pid, ', ') FROM unnest(holders) AS pid WHERE pid = ANY (first_holders)),
                             nullif(array_to_string(holders, ', '), ''),
@@ -1286,7 +1286,8 @@ FUNCTIONS = (
             USING ERRCODE = 'object_not_in_prerequisite_state';
         ELSIF EXISTS (SELECT FROM semantic.generation WHERE index_id = live.index_id AND role = becomes) THEN
             RAISE EXCEPTION 'semantic index % has a % copy already', stem, becomes
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop that copy first.';
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = format('Drop that copy first: pg-semantic generation drop %s %s.', stem, becomes);
         END IF;
         PERFORM semantic.require_columns_v1(of_source, chosen.spec, false);
         PERFORM semantic.rename_v1(relation, stem, stem || '__' || becomes)

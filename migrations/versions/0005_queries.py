@@ -250,6 +250,7 @@ FUNCTIONS = (
         LOOP
             IF connected IS NOT TRUE THEN
                 EXECUTE format('SELECT %s.dblink_connect(''semantic'', ''semantic'')', place);
+                EXECUTE format('SELECT %s.dblink_exec(''semantic'', ''SET statement_timeout = 0'')', place);
                 connected := true;
             END IF;
             part := least(greatest(extract(epoch FROM ends - clock_timestamp()), 0), 0.2);
@@ -375,6 +376,21 @@ SEARCH = (
         )
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
     )
+    """,
+    # Raises unless there are as many values of each key column.
+    """
+    CREATE FUNCTION semantic.require_keys_v1(lengths integer[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+    BEGIN
+        IF EXISTS (SELECT FROM unnest(lengths) AS length WHERE length IS DISTINCT FROM lengths[1]) THEN
+            RAISE EXCEPTION 'the key columns have different numbers of values: %',
+                array_to_string(lengths, ', ', 'none')
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Give an array for each keys_ parameter, all of the same length: one value of each for a row.';
+        END IF;
+    END
+    $body$
     """,
     # What the templates of a search have in braces.
     """
@@ -532,7 +548,9 @@ SEARCH = (
         worded text := $sql$
             semantic.bm25_weights_v1(
                 semantic.lexemes_v1({config}, chunk.content),
-                coalesce((SELECT weights_length FROM semantic.lexicon WHERE generation_id = {generation}), 100),
+                coalesce((
+                    SELECT weights_length FROM semantic.readable_lexicon WHERE generation_id = {generation}
+                ), 100),
                 {k1}, {b}
             ) {product} (SELECT weights FROM words)$sql$;
         depth integer := k;
@@ -635,7 +653,7 @@ SEARCH = (
             DECLARE
                 asked integer := semantic.generation_v1({chunks});
             BEGIN
-                PERFORM semantic.require_query_v1($1);
+                PERFORM semantic.require_query_v1($1);{checked}
                 RETURN QUERY EXECUTE semantic.search_v1(asked, $3, $2, {filtered})
                 USING CASE WHEN $3 <> 'lexical' THEN semantic.embed_v1(asked, $1) END, $1, $2, {min_score}, {keys};
             END
@@ -654,6 +672,10 @@ SEARCH = (
                 format('%I %s[] DEFAULT NULL', CASE WHEN many THEN 'keys_' || attname ELSE 'keys' END, given), ', '
                 ORDER BY number
             ),
+            'checked', CASE WHEN count(*) > 1 THEN format(
+                ' PERFORM semantic.require_keys_v1(ARRAY[%s]);',
+                string_agg(format('cardinality($%s)', 3 + number), ', ' ORDER BY number)
+            ) ELSE '' END,
             'types', string_agg(given || '[]', ', ' ORDER BY number),
             'found', string_agg(
                 format('%I %s', CASE WHEN attname = ANY(taken) THEN 'key_' || attname ELSE attname END, type), ', '
@@ -675,6 +697,7 @@ SEARCH = (
         ) AS key
         WHERE index.id = known_index
         GROUP BY nspname, index.name;
+        PERFORM semantic.sparsevec_v1('{1:1}/1');  -- loads pgvector, without which its settings can not be named
         EXECUTE semantic.filled_v1(template, places || jsonb_build_object(
             'name', made, 'body', quote_literal(semantic.filled_v1(body, places))
         ));
@@ -861,7 +884,9 @@ RIGHTS = (
         UNION ALL
         SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
         FROM unnest(
-            ARRAY['captured', 'encoder', 'history', 'index_status', 'lexicon', 'semantic_index', 'term']
+            ARRAY[
+                'captured', 'encoder', 'history', 'index_status', 'readable_lexicon', 'readable_term', 'semantic_index'
+            ]
         ) AS relation
         UNION ALL
         SELECT 'TABLE semantic.generation', attname, 'SELECT'
@@ -878,10 +903,10 @@ RIGHTS = (
     """,
     # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
     # The views of generations have the rights that their index has. Owners of sources and of functions that append
-    # marks keep what they were granted. Row-level security is as we have set it.
+    # marks keep what they were granted. No table has row-level security.
     """
     CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
     AS $body$
         WITH part (object, owner, acl, of_column) AS MATERIALIZED (
             SELECT 'SCHEMA semantic', nspowner, coalesce(nspacl, acldefault('n', nspowner)), CAST(NULL AS name)
@@ -940,13 +965,11 @@ RIGHTS = (
         UNION ALL
         -- as an event trigger does to every new table; without a policy, other roles than the owner see no row
         SELECT 'open', 'TABLE ' || CAST(CAST(oid AS regclass) AS text), format(
-            'ALTER TABLE %s %s ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', CAST(oid AS regclass),
-            CASE WHEN is_read_in_part THEN 'ENABLE' ELSE 'DISABLE' END
+            'ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', CAST(oid AS regclass)
         )
         FROM pg_class
-        CROSS JOIN LATERAL (SELECT relname IN ('lexicon', 'term') AS is_read_in_part) AS known
         WHERE relnamespace = CAST('semantic' AS regnamespace) AND relkind = 'r'
-          AND (relrowsecurity <> is_read_in_part OR relforcerowsecurity)
+          AND (relrowsecurity OR relforcerowsecurity)
         ORDER BY 1, 2, 3
     $body$
     """,
@@ -1005,7 +1028,7 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.unregister_index_v3, semantic.register_index_v3, semantic.refresh_key_v1, "
         "semantic.validate_key_v1, semantic.link_key_v1, semantic.unlink_key_v1, semantic.make_search_v1, "
         "semantic.unmake_search_v1, semantic.require_search_v1, semantic.search_v1, semantic.search_places_v1, "
-        "semantic.given_keys_v1, "
+        "semantic.given_keys_v1, semantic.require_keys_v1, "
         "semantic.key_v1, semantic.filled_v1, semantic.embed, semantic.embed_v1, semantic.generation_v1, "
         "semantic.ask_worker_v1, semantic.wait_seconds_v1, semantic.answer_queries_v1, semantic.require_answer_v1, "
         "semantic.await_query_v1, semantic.request_query_v1, semantic.known_query_v1, semantic.require_query_v1, "

@@ -281,7 +281,7 @@ def _described(connection: sa.Connection, one: Generation, read: statuses.IndexS
         "encoder": f"{one.spec.encoder.reference} ({one.spec.encoder.dimensions})",
         "rows": read.rows,
         "synced": read.synced,
-        "pending": read.pending + read.processing,
+        "pending": read.waiting,
         "failed": read.failed,
         "vector_index": read.vector_index,
         "bytes": generations.size(connection, one),

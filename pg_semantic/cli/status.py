@@ -58,13 +58,18 @@ def status(
         output.as_json(found)
     else:
         _print(found)
-    if max_age is not None and _is_behind(found, max_age):
+    if max_age is not None and (behind := _behind(found, max_age)):
+        typer.echo("\n".join(behind), err=True)
         raise typer.Exit(_BEHIND)
 
 
-def _is_behind(found: Status, seconds: float) -> bool:
-    """Whether nobody works, or a change waits for longer than this."""
-    return not found.workers or any((index.oldest_seconds or 0) > seconds for index in found.indexes)
+def _behind(found: Status, seconds: float) -> list[str]:
+    """Why changes are behind: no worker is alive, or one has waited for longer than this."""
+    late = [index for index in found.indexes if (index.oldest_seconds or 0) > seconds]
+    return [
+        *([] if found.workers else ["No worker is alive: none has reported in the last minute."]),
+        *(f"{index.index}: a change has been waiting for {index.oldest_seconds:.0f} s." for index in late),
+    ]
 
 
 def _print(found: Status) -> None:
@@ -105,7 +110,7 @@ def _row(index: IndexStatus) -> tuple[object, ...]:
     return (
         index.index,
         *rows,
-        index.pending + index.processing,
+        index.waiting,
         index.failed,
         index.truncated,
         _count(index.chunks, exact=index.exact),

@@ -71,6 +71,7 @@ CHECKS = (
     Check(
         "key_types", "error", "a key that fits the table does not fit its vectors' table, and such a row is not synced"
     ),
+    Check("troubles", "error", "the index is not as it should be until a worker succeeds"),
     Check("inheritance", "error", "its rows are not covered by the parent's key, triggers or vectors"),
     Check("late_indexes", "error", "searches read every row until it is there"),
     Check("table_statistics", "warning", "the planner may not use the vector index, or may use it where it should not"),

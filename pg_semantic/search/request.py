@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.sql.base import ExecutableOption
 
-from pg_semantic import bm25, errors, nearness, registry
+from pg_semantic import bm25, database, errors, nearness, registry
 from pg_semantic.bm25 import Match
 from pg_semantic.declare import BoundIndex
 from pg_semantic.likeness import Examples
@@ -170,13 +170,13 @@ class Request(Generic[T]):
         numbers = (self.first, self.skipped, fusion.depth_of(options.depth), self.reach)
         return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, extras)
 
-    def values(self, vector: NDArray[np.float32] | None) -> dict[str, object]:
-        """The parameters of the statement."""
+    def values(self, vector: NDArray[np.float32] | None, connection: sa.Connection) -> dict[str, object]:
+        """The parameters of the statement, as the server at the other end of a connection can take them."""
         values: dict[str, object] = {}
         if vector is not None:
             values[VECTOR] = nearness.text(self.index.spec, vector)
         if self.mode != "dense" or self.options.snippets:
-            values[_TEXT] = self.text
+            values[_TEXT] = database.searchable(self.text, connection)
         return values
 
     def is_short(self, found: Sequence[sa.Row[Any]]) -> bool:

@@ -128,14 +128,14 @@ class Searcher:
     ) -> tuple[list[Hit[T]], Moved | None]:
         """The hits; and which generation is live, when that is another."""
         asked = wanted.of(serving.bound(wanted.index))
-        values = asked.values(vector)
         engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
-            following.connect(session, wanted.index)  # may wait for a pool, while what is known grows old
+            connection = following.connect(session, wanted.index)  # may wait for a pool, while what is known grows old
             fresh = self._following.is_fresh(engine, wanted.index, encodes=encodes)
             moved = None if fresh else _moved(session, wanted, serving)
             if moved is not None and moved.before is None:
                 return [], moved
+            values = asked.values(vector, connection)
             found = _once_a_row(session.execute(statement, values))
             if asked.is_short(found):
                 found = _once_a_row(session.execute(self._statement(asked, exact=True), values))

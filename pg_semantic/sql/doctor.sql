@@ -179,10 +179,11 @@ SELECT semantic_index.name AS subject,
        format('the table of its source (oid %s) was dropped%s', CAST(semantic_index.source AS oid),
               ', and table ' || CAST(CAST(successor.relation AS regclass) AS text) || ' has its name now') AS what,
        CASE WHEN successor.relation IS NULL
-           THEN format('DROP TABLE IF EXISTS %s CASCADE; SELECT semantic.unregister_index_v3(%s::oid::regclass);',
-                       (SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class
-                        WHERE oid IN (chunks, receipts)),
-                       CAST(chunks AS oid))
+           THEN concat(
+               'DROP TABLE IF EXISTS ' || (
+                   SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class WHERE oid IN (chunks, receipts)
+               ) || ' CASCADE; ',
+               format('SELECT semantic.unregister_index_v3(%s::oid::regclass);', CAST(chunks AS oid)))
            ELSE format('pg-semantic index adopt %s', semantic_index.name) END AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
@@ -316,6 +317,19 @@ JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = '
 JOIN pg_class ON pg_class.oid = source
 WHERE NOT semantic.is_key_v1(source, spec)
 
+-- name: troubles
+-- What a worker could not do for an index, as `pg-semantic status` shows it.
+SELECT semantic_index.name AS subject,
+       format('%s of its %s copy: %s', CASE kind
+           WHEN 'sync' THEN 'workers leave the rows' WHEN 'build' THEN 'a worker could not build an index'
+           WHEN 'capture' THEN 'a worker could not restore the capture'
+           WHEN 'foreign_key' THEN 'a worker could not validate a foreign key'
+           ELSE 'a worker could not adapt the key' END, generation.role, reason) AS what,
+       'do what the reason says; a worker then tries again, at once with: pg-semantic worker --once' AS repair
+FROM semantic.trouble
+JOIN semantic.generation ON generation.id = generation_id
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+
 -- name: inheritance
 -- Rows of tables that inherit are rows of the parent to a reader, and have no key there.
 SELECT name AS subject,
@@ -328,7 +342,8 @@ JOIN pg_inherits ON inhparent = source
 GROUP BY name, source
 
 -- name: late_indexes
--- The vector index and the index on lexemes, once nothing waits that would be built before them.
+-- The vector index and the index on lexemes, once nothing waits that would be built before them; and what is left of
+-- others of their kinds.
 SELECT semantic_index.name AS subject,
        format('%s of its %s copy is %s', wanted.what, generation.role,
               CASE WHEN built.valid IS NULL THEN 'not built'
@@ -353,6 +368,20 @@ WHERE wanted.is_wanted AND built.valid IS NOT TRUE
   AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.relid = wanted.relation)
+UNION ALL
+SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was cancelled', built.name),
+       format('DROP INDEX CONCURRENTLY %s;', built.name)
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id
+JOIN pg_index ON indrelid IN (chunks, receipts) AND NOT indisvalid
+CROSS JOIN LATERAL (SELECT CAST(CAST(indexrelid AS regclass) AS text)) AS built (name)
+WHERE NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.relid = indrelid)
+  AND EXISTS (
+      SELECT FROM pg_index AS other
+      JOIN pg_class AS good ON good.oid = other.indexrelid
+      JOIN pg_class AS bad ON bad.oid = pg_index.indexrelid AND bad.relam = good.relam
+      WHERE other.indrelid = pg_index.indrelid AND other.indisvalid AND NOT other.indisprimary
+  )
 
 -- name: table_statistics
 -- A table of more than a megabyte that was never analyzed is planned for as if it were small.

@@ -12,6 +12,15 @@ ALTER SCHEMA semantic RENAME TO semantic_set_aside
 -- What is left after the first revision is taken back; fails if somebody has put something of their own there.
 DROP TABLE semantic.history; DROP SCHEMA semantic
 
+-- name: lost_functions
+-- What a schema at a revision that has it lacks: the functions that a type of pgvector takes with it.
+SELECT string_agg(needed.name, ', ')
+FROM (VALUES ('sparsevec_v1', '0003'), ('bm25_weights_v1', '0003'), ('embed_v1', '0005'), ('embed', '0005')) AS needed (
+    name, since
+)
+CROSS JOIN semantic.history
+WHERE history.version_num >= needed.since AND to_regproc('semantic.' || needed.name) IS NULL
+
 -- name: registered
 -- Semantic indexes whose tables are there, in the words of the first revision, so that it is understood at any.
 SELECT DISTINCT nspname || '.' || semantic_index.name AS name

@@ -238,11 +238,15 @@ RETURNING key
 
 -- name: waiting
 -- Counts the jobs not parked and the marks of a generation, up to a limit so that a long queue costs no more than a
--- short one.
+-- short one; of one priority, or of both.
 SELECT count(*) FROM (
-    SELECT FROM semantic.job WHERE generation_id = :generation AND state <> 'failed'
+    SELECT FROM semantic.job
+    WHERE generation_id = :generation AND state <> 'failed'
+      AND (CAST(:priority AS smallint) IS NULL OR priority = CAST(:priority AS smallint))
     UNION ALL
-    SELECT FROM semantic.mark WHERE generation_id = :generation
+    SELECT FROM semantic.mark
+    WHERE generation_id = :generation
+      AND (CAST(:priority AS smallint) IS NULL OR priority = CAST(:priority AS smallint))
     LIMIT :limit
 ) AS bounded
 

@@ -7,7 +7,7 @@ SELECT pg_try_advisory_xact_lock(723628195, :generation)
 -- name: state
 -- When statistics were refreshed, of how many rows, and how long ago.
 SELECT row_count, refreshed_at, CAST(extract(epoch FROM now() - refreshed_at) AS double precision) AS seconds
-FROM semantic.lexicon
+FROM semantic.readable_lexicon
 WHERE generation_id = :generation
 
 -- name: refresh

@@ -17,7 +17,7 @@ WHERE extname = 'vector' AND extnamespace <> ALL (
 -- What a session of ours is set to, as far as the server has such settings.
 SELECT pg_catalog.set_config(name, value, false)
 FROM (VALUES ('default_transaction_read_only', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
-             ('standard_conforming_strings', 'on'), ('escape_string_warning', 'on')) AS ours (name, value)
+             ('standard_conforming_strings', 'on'), ('escape_string_warning', 'on'), ('quote_all_identifiers', 'off')) AS ours (name, value)
 WHERE pg_catalog.current_setting(name, true) IS NOT NULL
 
 -- name: own_transaction
@@ -121,7 +121,7 @@ ORDER BY attnum
 -- name: source
 -- What a relation is, and how its primary key is checked.
 SELECT CAST(relation.relkind AS text) AS kind, CAST(relation.relpersistence AS text) AS persistence,
-       condeferrable AS deferrable, CAST(amname AS text) AS method
+       condeferrable AS deferrable, CAST(amname AS text) AS method, current_setting('server_encoding') AS encoding
 FROM pg_class AS relation
 LEFT JOIN pg_constraint ON conrelid = relation.oid AND contype = 'p'
 LEFT JOIN pg_class AS key_index ON key_index.oid = conindid
@@ -129,14 +129,16 @@ LEFT JOIN pg_am ON pg_am.oid = key_index.relam
 WHERE relation.oid = to_regclass(:source)
 
 -- name: source_key
--- The columns of a table's primary key, in order: types by their names from anywhere, whether values travel in binary,
--- and whether the equality of the key can merge or hash, as joins of any size need it.
-SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) || CASE
-           WHEN attcollation <> pg_type.typcollation THEN
+-- The columns of a table's primary key, in order: types by their names from anywhere, that of a domain being the type it
+-- is over, whose values need no check; whether values travel in binary, and whether the equality of the key can merge or
+-- hash, as joins of any size need it.
+SELECT CAST(attname AS text) AS name,
+       format_type(base.oid, CASE pg_type.typtype WHEN 'd' THEN pg_type.typtypmod ELSE atttypmod END) || CASE
+           WHEN attcollation <> base.typcollation THEN
                ' COLLATE ' || quote_ident(nspname) || '.' || quote_ident(collname)
            ELSE ''
        END AS type,
-       format_type(coalesce(nullif(pg_type.typbasetype, 0), atttypid), NULL) AS base,
+       format_type(base.oid, NULL) AS base,
        pg_type.typsend <> 0 AND pg_type.typreceive <> 0 AS binary,
        EXISTS (
            SELECT FROM pg_amop JOIN pg_operator ON pg_operator.oid = amopopr
@@ -148,6 +150,7 @@ JOIN pg_index ON indexrelid = conindid
 CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) WITH ORDINALITY AS part (number, class, place)
 JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
 JOIN pg_type ON pg_type.oid = atttypid
+JOIN pg_type AS base ON base.oid = coalesce(nullif(pg_type.typbasetype, 0), pg_type.oid)
 JOIN pg_opclass ON pg_opclass.oid = part.class
 LEFT JOIN pg_collation ON pg_collation.oid = attcollation
 LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
@@ -195,6 +198,10 @@ UPDATE semantic.worker SET heartbeat_at = now(), rows_synced = :rows, rows_per_s
 -- name: stop_worker
 -- Signs a worker out.
 DELETE FROM semantic.worker WHERE id = :id
+
+-- name: backfilled_seconds
+-- How long ago every row of a generation had been given a job that needed one.
+SELECT CAST(extract(epoch FROM now() - backfilled_at) AS double precision) FROM semantic.generation WHERE id = :id
 
 -- name: workers_alive
 -- Workers heard of in the last minute, three heartbeats, and their pace together.

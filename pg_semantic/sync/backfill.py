@@ -102,13 +102,16 @@ def _unsynced(tables: Tables, part: Range, generation_id: int) -> "sa.Select[str
 
 
 def _changed(tables: Tables, part: Range, generation_id: int) -> "sa.Select[str]":
-    """Rows of a range whose text is not the one that was synced; where none was, the text is not read.
+    """Rows of a range whose text is not the one that was synced, or whose chunks are not there.
+
+    Where none was synced, the text is not read.
 
     Also those that a worker is at: it may have read a text that was there in between, past the triggers.
     """
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
     digest = schema.source_hash(schema.text_of(tables.spec, tables.source))
-    differs = sa.or_(stored.is_(None), stored != digest, _in_hand(tables, generation_id))
+    lost = comparison.lacks_chunks(tables)
+    differs = sa.or_(stored.is_(None), stored != digest, lost, _in_hand(tables, generation_id))
     return _with_receipts(tables).where(part.of(tables.source_key), differs)
 
 

@@ -1,5 +1,6 @@
 """What travels from stage to stage: the rows of one claim, their chunks, and the vectors as they come to be known."""
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,8 +48,8 @@ class Batch:
     to its vector, ``broken`` a content hash to why it could not be encoded. ``uncut`` maps the key of a row to why it
     could not be cut, ``refused`` to why the database cannot read or write it. ``moved`` has the keys of rows that were
     gone, or whose key was another or taken, when they were written; ``stubborn`` those of rows for which that was so
-    too often to be true. ``written`` is how many rows were synced, and ``recorded`` has the failures that were kept
-    with their jobs: both as committed so far.
+    too often to be true; ``impossible`` those that no row can have. ``written`` is how many rows were synced, and
+    ``recorded`` has the failures that were kept with their jobs: both as committed so far.
     """
 
     tables: Tables
@@ -63,12 +64,19 @@ class Batch:
     refused: dict[str, str] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
     stubborn: set[str] = field(default_factory=set)
+    impossible: set[str] = field(default_factory=set)
     encoded: int = 0
     written: int = 0
     recorded: list[tuple[Job, str]] = field(default_factory=list)
 
     def blame(self, job: Job, error: exc.DBAPIError) -> None:
-        """Notes that one row made the database fail: it is parked, or looked at again if its key may have changed."""
+        """Notes that one row made the database fail: it is parked, or looked at again if its key may have changed.
+
+        No row has a key that is a label which its enum no longer has: that job is done.
+        """
+        if _is_unknown_label(error, job.key):
+            self.impossible.add(job.key)
+            return
         if database.fault(error) in {"key", "taken"} and job.key not in self.stubborn:
             self.moved.add(job.key)
         else:
@@ -102,3 +110,11 @@ class Batch:
             return self.uncut[row.job.key]
         hashes = (chunk.content_hash for _, chunk in row.new)
         return next((self.broken[digest] for digest in hashes if digest in self.broken), None)
+
+
+def _is_unknown_label(error: exc.DBAPIError, key: str) -> bool:
+    diag = getattr(error.orig, "diag", None)
+    if getattr(diag, "source_function", None) != "enum_in":
+        return False
+    parts = json.loads(key) if key.startswith("[") else [key]
+    return any(f'"{part}"' in str(error.orig) for part in [key, *parts])

@@ -28,6 +28,7 @@ _WATCH_SECONDS = 0.1
 _AGAIN_SECONDS = 5.0  # after a build that failed for the first time; twice as long each time
 _LONGEST_WAIT_SECONDS = 3600.0
 _LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that gave way
+_PATIENCE_SECONDS = 300.0  # after the backfill, for a moment when few rows wait
 _STATISTICS_SECONDS = 30.0  # between looks at how old they are
 _STATISTICS = "the statistics of terms"
 _QUERY_CANCELED = "57014"
@@ -143,8 +144,13 @@ class Builder:
         return wanted if wanted and self._few_wait(connection, generation_id) else []
 
     def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:
+        """Whether few rows wait; some minutes after the backfill, any number of edits may, which come without end."""
         backlog = self._settings.vector_index_backlog
-        return jobqueue.waiting(connection, generation_id, limit=backlog + 1) <= backlog
+        count = functools.partial(jobqueue.waiting, connection, generation_id, limit=backlog + 1)
+        if count() <= backlog:
+            return True
+        long_backfilled = connection.scalar(sql.statement("registry", "backfilled_seconds"), {"id": generation_id})
+        return (long_backfilled or 0) > _PATIENCE_SECONDS and count(priority=jobqueue.BACKFILL) <= backlog
 
     def _settle(self, connection: sa.Connection, generation: Generation) -> None:
         """Notes that the trouble of a generation is over, if all its indexes are ready, whoever built them."""

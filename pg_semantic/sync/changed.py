@@ -14,7 +14,7 @@ from sqlalchemy import exc
 from pg_semantic import keys, registry, schema
 from pg_semantic.jobqueue import Job
 from pg_semantic.schema import Tables
-from pg_semantic.sync import isolation, transaction
+from pg_semantic.sync import comparison, isolation, transaction
 
 # About half a million tokens: more is not taken on at once, whatever the encoder's speed.
 MOST_CHARACTERS = 2_000_000
@@ -91,6 +91,7 @@ def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: 
     text = schema.text_of(tables.spec, tables.source)
     digest = schema.source_hash(text)
     receipts = tables.receipts.c
+    differs = sa.or_(receipts.source_hash.is_distinct_from(digest), comparison.lacks_chunks(tables))
     same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
     statement = (
         sa.select(
@@ -104,7 +105,7 @@ def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: 
         )
         .join_from(wanted, tables.source, keys.found(wanted, tables.source_key))
         .outerjoin(tables.receipts, same_row)
-        .where(sa.case((is_open, sa.true()), else_=receipts.source_hash.is_distinct_from(digest)))
+        .where(sa.case((is_open, sa.true()), else_=differs))
     )
     of_key = {job.key: job for job in jobs}
     with transaction.begin(engine) as connection:

@@ -28,6 +28,13 @@ def damaged(tables: Tables) -> sa.ColumnElement[bool]:
     )
 
 
+def lacks_chunks(tables: Tables) -> sa.ColumnElement[bool]:
+    """The condition that a row of the source does not have as many chunks as its receipt says."""
+    same_row = (a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True))
+    stored = sa.select(sa.func.count()).select_from(tables.chunks).where(*same_row).correlate(tables.source)
+    return tables.receipts.c.chunk_count != stored.scalar_subquery()
+
+
 def without_row(tables: Tables, key: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     """The condition that a key of the chunk or receipt table is of no row."""
     return ~sa.exists().where(*(a == b for a, b in zip(tables.source_key, key, strict=True)))

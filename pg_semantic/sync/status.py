@@ -19,6 +19,7 @@ from pg_semantic.sync.trouble import Trouble
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class IndexStatus:
     rows: int | None
     synced: int | None
     chunks: int | None
-    pending: int
-    processing: int
-    failed: int
+    pending: int | None
+    processing: int | None
+    failed: int | None
     truncated: int | None
     oldest_seconds: float | None
     eta_seconds: float | None
@@ -64,6 +65,11 @@ class IndexStatus:
     lexical_index: indexes.State | None
     failures: list[jobqueue.Failure]
     troubles: list[Trouble]
+
+    @property
+    def waiting(self) -> int | None:
+        """Changed rows that no worker is through with; None for a role that may not look."""
+        return _sum(self.pending, self.processing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class Status:
 def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     """The status of a database; with ``exact``, or when they are small, tables are scanned and counted."""
     seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
-    waiting = sum(row.pending + row.processing for row in seen.values())
+    waiting = sum(_sum(row.pending, row.processing) or 0 for row in seen.values())
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
@@ -100,6 +106,10 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
             counted = _counted(connection, generation) if exact else _counted_unless_busy(connection, generation)
             indexes[number] = dataclasses.replace(indexes[number], **counted)
     return Status(workers, rate, indexes)
+
+
+def _sum(pending: int | None, processing: int | None) -> int | None:
+    return None if pending is None or processing is None else pending + processing
 
 
 def remaining(connection: sa.Connection, *, limit: int) -> int:
@@ -139,7 +149,7 @@ def _estimated(
         failed=row.failed,
         truncated=row.truncated,
         oldest_seconds=row.oldest_pending_seconds,
-        eta_seconds=eta if row.pending + row.processing else None,
+        eta_seconds=eta if _sum(row.pending, row.processing) else None,
         uncaptured=row.uncaptured,
         capture_trouble=row.capture_trouble or None,
         stale_since=row.stale_since,
@@ -160,11 +170,11 @@ def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any
 
 
 def _counted_unless_busy(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
-    """What `_counted` gives; nothing, so that estimates stay, while the tables are locked."""
+    """What `_counted` gives; nothing, so that estimates stay, while the tables are locked or not all rows are seen."""
     try:
         with connection.begin_nested():
             return _counted(connection, generation)
     except exc.DBAPIError as error:
-        if not transaction.is_busy(error):
+        if not transaction.is_busy(error) and database.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
             raise
         return {}

@@ -83,9 +83,10 @@ def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[Row]) -> 
 
 def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -> int:
     held = sorted(jobqueue.hold(connection, batch.claim, jobs)) if jobs else []
+    if possible := [key for key in held if key not in batch.impossible]:
+        orphans.delete(connection, batch.tables, possible)
+        carried.follow(connection, batch.tables, carried.of_keys(possible))
     if held:
-        orphans.delete(connection, batch.tables, held)
-        carried.follow(connection, batch.tables, carried.of_keys(held))
         jobqueue.complete(connection, batch.claim, held)
     return len(held)
 

@@ -22,6 +22,7 @@ _SETTINGS = {
     "intervalstyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",  # numbers as text lose nothing
+    "quote_all_identifiers": "off",  # names are compared as text
     "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
 }
 _BY_INDEX = {"enable_seqscan": "off", "enable_bitmapscan": "off"}

@@ -98,10 +98,10 @@ class Worker:
                 self._give_back_on_a_new_connection()
                 raise
             self._engine.dispose()
+            said = database.reason(cause)
             if database.is_connection_lost(cause):
-                log.warning("the database is gone: %s", type(cause.orig).__name__, extra={"event": "disconnected"})
+                log.warning("the database is gone: %s", said, extra={"event": "disconnected"})
             else:
-                said = database.reason(cause)
                 log.warning("the server is short of resources: %s", said, extra={"event": "out_of_resources"})
                 stop.wait(_RESOURCES_SECONDS)
             return stop.is_set()

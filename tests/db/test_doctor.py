@@ -19,6 +19,12 @@ quiet_environment = shell.quiet_environment  # a fixture of that module for this
 _FILL = "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 20) AS i"
 
 
+_TROUBLE = (
+    "INSERT INTO semantic.trouble (generation_id, kind, reason, next_at) "
+    "SELECT id, 'sync', 'it cannot be read', now() FROM semantic.generation"
+)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What a check is to find: statements that plant it, and a word of what it says of it."""
@@ -125,7 +131,9 @@ FAULTS = [
         repaired_by_sql=False,
     ),
     Fault("rights", "semantic.generation", ("ALTER TABLE semantic.generation ENABLE ROW LEVEL SECURITY",)),
-    Fault("rights", "semantic.term", ("ALTER TABLE semantic.term DISABLE ROW LEVEL SECURITY",)),
+    Fault("rights", "semantic.term", ("GRANT SELECT ON semantic.term TO PUBLIC",)),
+    Fault("rights", "semantic.readable_term", ("REVOKE SELECT ON semantic.readable_term FROM PUBLIC",)),
+    Fault("troubles", "cannot be read", (_TROUBLE,), repaired_by_sql=False),
     Fault("rights", "semantic.history", ("ALTER TABLE semantic.history FORCE ROW LEVEL SECURITY",)),
     Fault("key_types", "bigint", ("ALTER TABLE article ALTER COLUMN id TYPE bigint",), repaired_by_sql=False),
     Fault("inheritance", "archive", ("CREATE TABLE archive () INHERITS (article)",)),

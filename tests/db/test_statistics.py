@@ -155,10 +155,13 @@ def test_who_may_not_read_the_words_of_rows_sees_none_of_their_statistics(articl
     role = f"stranger_{str(articles.url.database)[-8:]}"
     execute(articles, f"CREATE ROLE {role}")
     try:
-        seen = [rows_as(articles, role, f"SELECT * FROM semantic.{table}") for table in ("term", "lexicon")]
+        seen = [
+            rows_as(articles, role, f"SELECT * FROM semantic.{table}")
+            for table in ("readable_term", "readable_lexicon")
+        ]
         assert seen == [[], []]
         execute(articles, f"GRANT SELECT ON article, article_semantic, article_semantic_receipt TO {role}")
-        assert rows_as(articles, role, "SELECT lexeme, row_count FROM semantic.term") == [("secret", 5)]
+        assert rows_as(articles, role, "SELECT lexeme, row_count FROM semantic.readable_term") == [("secret", 5)]
         with Session(articles) as session:
             session.execute(sa.text(f"SET LOCAL ROLE {role}"))
             assert len(session.execute(search.lexical(Article.semantic, "secret")).all()) == 5

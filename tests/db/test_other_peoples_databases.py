@@ -1,0 +1,330 @@
+"""What other people's databases do to a semantic index, and what the package says or does about it."""
+
+import contextlib
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic import Searcher, database, doctor, embedded, errors, history, inspection, jobqueue
+from pg_semantic.search.request import Mode
+from pg_semantic.settings import Settings
+from pg_semantic.spec import EncoderSpec
+from pg_semantic.sync import builder, status, verify
+from tests.db import test_cli as shell
+from tests.db.library import CLEAN, ENCODER, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
+
+MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
+
+
+def create(engine: sa.Engine, table: str, *columns: str, **options: Any) -> None:
+    with engine.connect() as connection:
+        spec = inspection.describe(connection, table, columns=columns, encoder=EncoderSpec(ENCODER, 32), **options)
+    inspection.create(engine, spec)
+
+
+@pytest.fixture
+def synced(articles: sa.Engine) -> sa.Engine:
+    execute(articles, "INSERT INTO article SELECT i, 'harbour ' || i, NULL, 'en' FROM generate_series(1, 5) i")
+    sync(articles)
+    return articles
+
+
+@pytest.fixture
+def role(engine: sa.Engine) -> Iterator[str]:
+    name = f"other_{str(engine.url.database)[-8:]}"
+    execute(engine, f"CREATE ROLE {name} LOGIN")
+    yield name
+    execute(engine, f"DROP OWNED BY {name} CASCADE")
+    execute(engine, f"DROP ROLE {name}")
+
+
+# Networks
+
+
+def network_of(dsn: str) -> dict[str, str]:
+    """What the connections of an engine of ours are told of the network."""
+    engine = database.connect(dsn)
+    with contextlib.closing(engine.raw_connection()) as raw:
+        driver: Any = raw.driver_connection
+        known = {option.keyword.decode(): option.val.decode() for option in driver.pgconn.info if option.val}
+    engine.dispose()
+    return known
+
+
+def test_a_network_that_swallows_packets_is_noticed_within_minutes_unless_the_dsn_says_otherwise(dsn: str) -> None:
+    known = network_of(dsn)
+    assert (known["keepalives_idle"], known["tcp_user_timeout"], known["connect_timeout"]) == ("30", "60000", "10")
+    own = sa.make_url(dsn).update_query_dict({"keepalives_idle": "7"}).render_as_string(hide_password=False)
+    assert network_of(own) == known | {"keepalives_idle": "7"}
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1:1,127.0.0.1:2", "127.0.0.1:1,127.0.0.1:2/shop?target_session_attrs=any"])
+def test_several_hosts_may_be_written_as_libpq_has_them(hosts: str) -> None:
+    with pytest.raises(errors.DatabaseError, match="port 2"):
+        database.connect(f"postgresql://someone@{hosts}")
+
+
+# Backups and restores
+
+
+def test_a_role_that_can_read_all_data_can_dump_a_database(synced: sa.Engine, role: str, tmp_path: Path) -> None:
+    execute(synced, f"GRANT pg_read_all_data TO {role}")
+    programs = embedded.psql(Path(str(synced.url.query["host"]))).parent
+    url = synced.url.set(drivername="postgresql", username=role).render_as_string(hide_password=False)
+    command = [str(programs / "pg_dump"), url, "--file", str(tmp_path / "dump")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "COPY semantic.term " in (tmp_path / "dump").read_text()
+
+
+def test_chunks_that_a_restore_left_out_are_made_again(synced: sa.Engine) -> None:
+    execute(synced, "TRUNCATE article_semantic")
+    execute(synced, "SELECT semantic.restart_backfill_v1(id, 'restored', true) FROM semantic.semantic_index")
+    sync(synced)
+    assert rows(synced, "SELECT count(*) FROM article_semantic") == [(5,)]
+    assert verify.verify(synced, generation_of(synced)).clean
+    assert truth(synced) == CLEAN
+
+
+def test_an_upgrade_does_not_pass_over_functions_that_went_with_pgvector(bare_dsn: str) -> None:
+    engine = database.connect(bare_dsn)
+    history.upgrade(engine)
+    execute(engine, "DROP EXTENSION vector CASCADE")
+    with pytest.raises(errors.NotInstalled, match=r"lacks functions .*embed.*DROP SCHEMA semantic CASCADE"):
+        history.upgrade(engine)
+    execute(engine, "DROP SCHEMA semantic CASCADE")
+    history.upgrade(engine)
+    assert history.check(engine).ok
+    engine.dispose()
+
+
+# Encodings
+
+
+@contextlib.contextmanager
+def encoded(server: sa.URL, encoding: str) -> Iterator[sa.Engine]:
+    """An engine of a database with this encoding, and our schema."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        how = f"ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        connection.execute(sa.text(f"CREATE DATABASE {name} {how}"))
+        engine = database.connect(server.set(database=name).render_as_string(hide_password=False))
+        history.upgrade(engine)
+        yield engine
+        engine.dispose()
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+def test_a_query_with_characters_that_the_server_lacks_is_searched_for_without_them(server: sa.URL) -> None:
+    with encoded(server, "LATIN1") as engine:
+        Base.metadata.create_all(engine)
+        execute(engine, "INSERT INTO article VALUES (1, 'harbour', NULL, 'en'), (2, 'engine', NULL, 'en')")
+        sync(engine)
+        for mode in MODES:
+            with orm.Session(engine) as session:
+                hits = Searcher(encoder()).search(
+                    session, Article.semantic, "harbour \N{SHIP} it\N{RIGHT SINGLE QUOTATION MARK}s", mode=mode
+                )
+            assert hits[0].entity.id == 1, mode
+
+
+def test_a_database_without_an_encoding_is_refused(server: sa.URL) -> None:
+    with encoded(server, "SQL_ASCII") as engine:
+        execute(engine, "CREATE TABLE note (id int PRIMARY KEY, words text)")
+        with pytest.raises(errors.DeclarationError, match=r"SQL_ASCII.*UTF8"):
+            create(engine, "note", "words")
+        with pytest.raises(errors.DeclarationError, match=r"SQL_ASCII.*UTF8"):
+            Base.metadata.create_all(engine)
+
+
+# Keys
+
+
+@pytest.mark.parametrize("kind", ["varchar(5)[]", "numeric(6,2)[]", "char(3)[]", "bit(3)[]", "timestamp(3)[]"])
+def test_an_array_key_whose_elements_have_a_length_is_refused(engine: sa.Engine, kind: str) -> None:
+    execute(engine, f"CREATE TABLE page (id {kind} PRIMARY KEY, words text)")
+    with pytest.raises(errors.DeclarationError, match="foreign key to an array"):
+        create(engine, "page", "words")
+
+
+@pytest.mark.parametrize("key", ["state", "state, n"])
+def test_a_label_of_an_enum_that_is_renamed_while_edits_wait_leaves_no_row_stale(engine: sa.Engine, key: str) -> None:
+    execute(engine, "CREATE TYPE state AS ENUM ('draft', 'live')")
+    execute(engine, f"CREATE TABLE page (state state, n int DEFAULT 1, words text, PRIMARY KEY ({key}))")
+    create(engine, "page", "words")
+    execute(engine, "INSERT INTO page VALUES ('draft', 1, 'one'), ('live', 1, 'two')")
+    sync(engine)
+    execute(engine, "UPDATE page SET words = 'new ' || words")
+    execute(engine, "ALTER TYPE state RENAME VALUE 'draft' TO 'sketch'")
+    sync(engine)
+    assert set(rows(engine, "SELECT state::text, content FROM page_semantic")) == {
+        ("sketch", "new one"),
+        ("live", "new two"),
+    }
+    assert jobs(engine) == set()
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+
+
+def test_a_backfill_that_stands_at_a_label_which_is_renamed_begins_again(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TYPE state AS ENUM ('draft', 'live')")
+    execute(engine, "CREATE TABLE page (state state PRIMARY KEY, words text)")
+    create(engine, "page", "words")
+    execute(engine, "INSERT INTO page VALUES ('draft', 'one'), ('live', 'two')")
+    execute(engine, "UPDATE semantic.generation SET backfill_after = 'draft'")
+    execute(engine, "ALTER TYPE state RENAME VALUE 'draft' TO 'sketch'")
+    sync(engine)
+    assert rows(engine, "SELECT count(*) FROM page_semantic") == [(2,)]
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+
+
+def test_the_check_of_a_domain_keeps_no_row_from_being_synced(engine: sa.Engine) -> None:
+    execute(engine, "CREATE FUNCTION starts(text) RETURNS boolean LANGUAGE sql AS $$ SELECT $1 <> '' $$")
+    execute(
+        engine,
+        "CREATE FUNCTION valid(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN starts($1); END $$",
+    )
+    execute(engine, "CREATE DOMAIN ref AS text CHECK (valid(VALUE))")
+    execute(engine, "CREATE TABLE page (id ref PRIMARY KEY, words text)")
+    create(engine, "page", "words")
+    execute(engine, "INSERT INTO page VALUES ('old', 'one'), ('R2', 'two')")
+    assert sync(engine).rows_failed == 0
+    execute(engine, "ALTER DOMAIN ref ADD CONSTRAINT begins CHECK (VALUE LIKE 'R%') NOT VALID")
+    execute(engine, "UPDATE page SET words = 'new ' || words WHERE id = 'R2'")
+    execute(engine, "DELETE FROM page WHERE CAST(id AS text) = 'old'")
+    assert sync(engine).rows_failed == 0
+    assert rows(engine, "SELECT CAST(id AS text), content FROM page_semantic") == [("R2", "new two")]
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+
+
+def test_a_key_of_several_columns_is_filtered_by_as_many_values_of_each(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE event (id int, at int, words text, PRIMARY KEY (at, id))")
+    execute(engine, "INSERT INTO event SELECT i, i, 'harbour' FROM generate_series(1, 3) i")
+    create(engine, "event", "words")
+    sync(engine)
+    asked = "SELECT id FROM event_semantic_search('harbour', 3, 'lexical', keys_at => ARRAY[1, 2]{})"
+    assert len(rows(engine, asked.format(", keys_id => ARRAY[1, 2]"))) == 2
+    for wrong in ("", ", keys_id => ARRAY[1]"):
+        with pytest.raises(sa.exc.DBAPIError, match=r"different numbers of values: 2, (none|1)"):
+            rows(engine, asked.format(wrong))
+
+
+# Roles and rights
+
+
+def test_a_member_of_a_role_that_can_read_all_data_can_search(synced: sa.Engine, role: str, dsn: str) -> None:
+    execute(synced, f"GRANT pg_read_all_data TO {role}")
+    shell.ok("grants", dsn=dsn)
+    reader = sa.create_engine(synced.url.set(username=role))
+    assert len(rows(reader, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
+    reader.dispose()
+
+
+def test_a_role_that_does_not_see_all_rows_can_ask_for_the_status(synced: sa.Engine, role: str, dsn: str) -> None:
+    execute(synced, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")
+    execute(synced, f"GRANT SELECT ON article TO {role}")
+    execute(synced, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
+    own = sa.make_url(dsn).set(username=role).render_as_string(hide_password=False)
+    assert "public.article_semantic" in shell.ok("status", dsn=own)
+    [index] = shell.parsed("status", dsn=own)["indexes"]
+    assert (index["pending"], index["failed"]) == (None, None)
+
+
+def test_grants_are_right_in_sessions_that_quote_every_name(synced: sa.Engine, role: str, dsn: str) -> None:
+    execute(synced, f"GRANT SELECT ON article TO {role}")
+    name = synced.url.database
+    execute(synced, f'ALTER DATABASE "{name}" SET quote_all_identifiers = on')
+    synced.dispose()
+    shell.ok("grants", dsn=dsn)
+    execute(synced, "SELECT semantic.close_schema_v1()")
+    reader = sa.create_engine(synced.url.set(username=role))
+    assert len(rows(reader, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
+    reader.dispose()
+    assert doctor.examine(synced, ignore=["worker"]) == []
+
+
+def test_the_functions_for_searching_can_be_made_by_a_session_that_has_not_used_pgvector(
+    synced: sa.Engine, role: str
+) -> None:
+    execute(synced, f"GRANT USAGE, CREATE ON SCHEMA public TO {role}")
+    for table in ("article", "article_semantic", "article_semantic_receipt"):
+        execute(synced, f"ALTER TABLE {table} OWNER TO {role}")
+    for function in ("article_semantic_capture", "article_semantic_capture_replica"):
+        execute(synced, f"ALTER FUNCTION {function} OWNER TO {role}")
+    execute(synced, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
+    execute(synced, "SELECT semantic.unmake_search_v1(id) FROM semantic.semantic_index")
+    owner = sa.create_engine(synced.url.set(username=role), poolclass=sa.NullPool)
+    execute(owner, "SELECT semantic.make_search_v1(id) FROM semantic.semantic_index")
+    assert len(rows(owner, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
+
+
+# Other software in the database
+
+
+def test_a_function_of_others_that_does_not_find_its_table_is_named(articles: sa.Engine, dsn: str) -> None:
+    execute(articles, "CREATE TABLE ddl_log (tag text)")
+    execute(
+        articles,
+        "CREATE FUNCTION log_ddl() RETURNS event_trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO ddl_log SELECT command_tag FROM pg_event_trigger_ddl_commands(); END $$",
+    )
+    execute(articles, "CREATE EVENT TRIGGER log_ddl ON ddl_command_end EXECUTE FUNCTION log_ddl()")
+    said = shell.error("generation", "begin", "article_semantic", "--encoder", "hashed:64", "--yes", dsn=dsn, code=3)
+    assert "ALTER FUNCTION" in said
+    assert "log_ddl SET search_path" in said
+    execute(articles, "ALTER FUNCTION log_ddl SET search_path = public")
+    shell.ok("generation", "begin", "article_semantic", "--encoder", "hashed:64", "--yes", dsn=dsn)
+
+
+def test_an_index_that_a_reindex_has_left_behind_is_found(synced: sa.Engine) -> None:
+    execute(synced, "CREATE INDEX left_ccold ON article_semantic (ordinal)")
+    execute(synced, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'left_ccold'::regclass")
+    findings = doctor.examine(synced, ignore=["worker"])
+    assert [(one.check, "left_ccold is invalid" in one.what) for one in findings] == [("late_indexes", True)]
+    with synced.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(findings[0].repair))
+    assert doctor.examine(synced, ignore=["worker"]) == []
+
+
+def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(synced, "DROP INDEX article_semantic_vector_idx")
+    generation = generation_of(synced)
+    execute(
+        synced,
+        "INSERT INTO semantic.job (generation_id, key, priority) SELECT :id, i, 0 FROM generate_series(1, 9) i",
+        id=generation.id,
+    )
+    building = builder.Builder(synced, Settings(vector_index_backlog=8))
+    assert not building.tend(generation)
+    assert rows(synced, "SELECT to_regclass('article_semantic_vector_idx')") == [(None,)]
+    execute(synced, "UPDATE semantic.generation SET backfilled_at = now() - interval '1 hour'")
+    assert not building.tend(generation)
+    assert building.wait(20)
+    building.close()
+    assert rows(synced, "SELECT to_regclass('article_semantic_vector_idx')::text") == [("article_semantic_vector_idx",)]
+
+
+def test_jobs_are_counted_by_priority(engine: sa.Engine) -> None:
+    queued = "VALUES (7, 'a', 0), (7, 'b', 1), (7, 'c', 1)"
+    execute(engine, f"INSERT INTO semantic.job (generation_id, key, priority) {queued}")
+    execute(engine, "INSERT INTO semantic.mark (generation_id, key, priority) VALUES (7, 'd', 0)")
+    with engine.connect() as connection:
+        counts = [jobqueue.waiting(connection, 7, limit=9, priority=priority) for priority in (None, 0, 1)]
+    assert counts == [4, 2, 2]
+
+
+def test_what_a_worker_could_not_do_is_a_finding(synced: sa.Engine) -> None:
+    execute(synced, "ALTER TABLE article RENAME COLUMN body TO main")
+    execute(synced, "UPDATE article SET title = 'new'")
+    with pytest.raises(errors.DatabaseError):
+        sync(synced)
+    assert "troubles" in {one.check for one in doctor.examine(synced)}
+    with synced.connect() as connection:
+        assert [one.kind for one in status.read(connection).indexes[0].troubles] == ["sync"]
