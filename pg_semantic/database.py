@@ -278,19 +278,19 @@ def _hint(error: exc.DBAPIError) -> str | None:
     return hint
 
 
-def _function_of_others(error: exc.DBAPIError) -> str | None:
-    """The function, as of an event trigger, that did not find what it names while it ran inside a statement of ours."""
+def refusal_of_others(error: exc.DBAPIError) -> str | None:
+    """What to do about a function that is not ours and does not find what it names; None for other errors."""
     context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
     innermost = _FUNCTION.search(context)
     if sqlstate(error) not in _NOT_FOUND or innermost is None or innermost[1].startswith("semantic."):
         return None
-    return innermost[1]
+    return _OF_OTHERS.format(said=str(error.orig).strip().partition("\n")[0], function=innermost[1])
 
 
 def _missing(error: exc.DBAPIError, state: str | None, said: str) -> errors.PgSemanticError | None:
     """What is not in the database, or not where this role looks for it."""
-    if function := _function_of_others(error):
-        return errors.DatabaseError(_OF_OTHERS.format(said=said, function=function))
+    if others := refusal_of_others(error):
+        return errors.DatabaseError(others)
     if state in _NOT_THERE:
         return _of_what_is_not_there(said)
     if state == _NO_FUNCTION and "function semantic." in said:

@@ -692,7 +692,7 @@ SEARCH = (
                    CASE WHEN typcategory IN ('A', 'C') THEN 'text' ELSE format_type(atttypid, NULL) END AS given,
                    jsonb_array_length(live.spec -> 'key') > 1 AS many
             FROM jsonb_array_elements(live.spec -> 'key') WITH ORDINALITY AS part (value, number)
-            JOIN pg_attribute ON attrelid = chunks.oid AND attname = part.value ->> 'name'
+            JOIN pg_attribute ON attrelid = index.source AND attname = part.value ->> 'name'
             JOIN pg_type ON pg_type.oid = atttypid
         ) AS key
         WHERE index.id = known_index

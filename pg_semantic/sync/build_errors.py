@@ -41,6 +41,8 @@ def reason(error: exc.DBAPIError) -> str:
     if state.startswith(("22", "23")):
         said = type(error.orig).__name__
     advice = _SHARED_MEMORY if "shared memory" in said else _advice(state)
+    if others := database.refusal_of_others(error):
+        return others
     told = f"{said} (SQLSTATE {state})" if state else said
     return f"{told}: {advice}" if advice else told
 

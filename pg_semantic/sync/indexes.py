@@ -15,6 +15,7 @@ State = Literal["missing", "broken", "building", "ready"]
 
 # What a second worker meets when two build at once: the name is there, or is just being made.
 _TAKEN = {"42P07", "23505", "40P01"}
+_CONCURRENTLY = "tuple concurrently "  # updated or deleted: an internal error, which the server does not translate
 
 
 def ensure(connection: sa.Connection, index: sa.Index) -> None:
@@ -23,14 +24,16 @@ def ensure(connection: sa.Connection, index: sa.Index) -> None:
     A build that was cut short is dropped and begun again. Takes minutes on millions of vectors; writes go on.
     """
     found = state(connection, index)
+    if found == "broken":  # or its build ended while it was looked at
+        found = state(connection, index)
     if found in {"ready", "building"}:
         return
-    if found == "broken":
-        connection.execute(DropIndex(index, if_exists=True))
     try:
+        if found == "broken":
+            connection.execute(DropIndex(index, if_exists=True))
         connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
     except exc.DBAPIError as error:
-        if database.sqlstate(error) not in _TAKEN:
+        if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
             raise
     if index.table is not None:
         connection.execute(_Analyze(index.table))
