@@ -29,8 +29,10 @@ _NETWORK = {
 }
 # libpq's way to write several hosts, before the last of which there is a comma.
 _SEVERAL_HOSTS = re.compile(
-    r"(?P<start>[^/]+://(?:[^@/]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<database>/[^?]*)?(?:\?(?P<rest>.*))?"
+    r"(?P<start>[^/]+://(?:[^@]*@)?)(?P<hosts>[^/?@\[]*,[^/?@\[]*)(?P<database>/[^?@]*)?(?:\?(?P<rest>[^@]*))?"
 )
+
+_CODECS = re.compile(r"^WIN(\d+)$")  # what Python calls otherwise than the server, and KOI8R
 
 _EMBEDDED = "embedded:"
 _NO_DSN = (
@@ -191,9 +193,9 @@ def searchable(text: str, connection: sa.Connection) -> str:
 def _codecs(driver: Any) -> list[str]:  # noqa: ANN401 - of psycopg, asyncpg or psycopg2, if it says so
     """Python's names of the encodings between a client and what the server stores."""
     if info := getattr(driver, "info", None):
-        known = [getattr(info, "encoding", None), _codec(info.parameter_status("server_encoding") or "")]
+        known = [getattr(info, "encoding", None), _known_codec(info.parameter_status("server_encoding"))]
     elif hasattr(driver, "get_settings"):
-        known = [_codec(getattr(driver.get_settings(), "server_encoding", "utf8"))]
+        known = [_known_codec(getattr(driver.get_settings(), "server_encoding", None))]
     else:
         known = []
     return [codec for codec in known if codec]
@@ -282,9 +284,11 @@ def refusal_of_others(error: exc.DBAPIError) -> str | None:
     """What to do about a function that is not ours and does not find what it names; None for other errors."""
     context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
     innermost = _FUNCTION.search(context)
-    if sqlstate(error) not in _NOT_FOUND or innermost is None or innermost[1].startswith("semantic."):
+    said = str(error.orig).strip().partition("\n")[0]
+    is_ours = innermost is None or innermost[1].startswith("semantic.") or "semantic." in said
+    if sqlstate(error) not in _NOT_FOUND or is_ours or innermost is None:
         return None
-    return _OF_OTHERS.format(said=str(error.orig).strip().partition("\n")[0], function=innermost[1])
+    return _OF_OTHERS.format(said=said, function=innermost[1])
 
 
 def _missing(error: exc.DBAPIError, state: str | None, said: str) -> errors.PgSemanticError | None:
@@ -320,9 +324,10 @@ def _url(dsn: str | None) -> sa.URL:
     if dsn.startswith(_EMBEDDED):
         dsn = embedded.start(Path(dsn.removeprefix(_EMBEDDED)).expanduser())
     if several := _SEVERAL_HOSTS.fullmatch(dsn):
-        hosts = "&".join(f"host={host}" for host in several["hosts"].split(","))
+        places = [host.partition(":") for host in several["hosts"].split(",")]
+        hosts, ports = ",".join(host for host, _, _ in places), ",".join(port for _, _, port in places)
         rest = f"&{several['rest']}" if several["rest"] else ""
-        dsn = f"{several['start']}{several['database'] or '/'}?{hosts}{rest}"
+        dsn = f"{several['start']}{several['database'] or '/'}?host={hosts}&port={ports}{rest}"
     try:
         url = make_url(dsn)
     except (exc.ArgumentError, ValueError):
@@ -334,7 +339,13 @@ def _url(dsn: str | None) -> sa.URL:
 
 def _codec(server_encoding: str) -> str:
     """Python's name of an encoding of the server's; that of ASCII, which all have, for one that it does not know."""
+    return _known_codec(server_encoding) or "ascii"
+
+
+def _known_codec(server_encoding: str | None) -> str | None:
+    """As `_codec`; None for one that Python does not know."""
+    name = _CODECS.sub(r"cp\1", server_encoding or "").replace("KOI8", "KOI8-")
     try:
-        return codecs.lookup(server_encoding).name
+        return codecs.lookup(name).name
     except LookupError:
-        return "ascii"
+        return None

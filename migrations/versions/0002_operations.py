@@ -193,6 +193,20 @@ FUNCTIONS = (
     END
     $body$
     """,
+    # The type that a domain is based on, through further domains, with its length or precision; any other type itself.
+    """
+    CREATE FUNCTION semantic.base_type_v1(kind oid) RETURNS TABLE (base oid, modifier integer)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH RECURSIVE under AS (
+            SELECT oid, typtype, typbasetype, -1 AS modifier, typtypmod FROM pg_type WHERE oid = kind
+            UNION ALL
+            SELECT pg_type.oid, pg_type.typtype, pg_type.typbasetype, under.typtypmod, pg_type.typtypmod
+            FROM under JOIN pg_type ON pg_type.oid = under.typbasetype
+        )
+        SELECT oid, modifier FROM under WHERE typtype <> 'd'
+    $body$
+    """,
     # What `semantic.captured` is compared with: the state as it is now, of the source and of every partition.
     """
     CREATE FUNCTION semantic.capture_state_v1(known_index integer)
@@ -212,7 +226,15 @@ FUNCTIONS = (
                    SELECT jsonb_object_agg(
                        attname, concat_ws(' ', attnum, atttypid, atttypmod, pg_get_expr(adbin, adrelid), (
                            SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder)
-                           FROM pg_enum WHERE enumtypid = atttypid
+                           FROM pg_enum
+                           WHERE atttypid >= 16384 AND enumtypid IN (
+                               SELECT base FROM semantic.base_type_v1(atttypid)
+                               UNION ALL
+                               SELECT element.base
+                               FROM semantic.base_type_v1(atttypid) AS own
+                               JOIN pg_type ON pg_type.oid = own.base
+                               CROSS JOIN semantic.base_type_v1(typelem) AS element
+                           )
                        ))
                    )
                    FROM pg_attribute
@@ -787,7 +809,8 @@ def downgrade() -> None:
         "DROP FUNCTION semantic.settle_v1, semantic.subscriptions_v1, semantic.system_identifier_v1, "
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
         "semantic.validate_foreign_key_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
-        "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.is_key_v1, semantic.table_named_v1, "
+        "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.is_key_v1, semantic.base_type_v1, "
+        "semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.was_never_written_v1, "
         "semantic.capture_state_v1, semantic.bytes_v1, semantic.rows_estimate_v1, semantic.truncated_rows_v1, "

@@ -190,8 +190,11 @@ FUNCTIONS = (
                        CAST(coalesce(lexicon.row_count, 1) AS double precision)
                 FROM unnest(asked) AS wanted (lexeme)
                 LEFT JOIN semantic.readable_lexicon AS lexicon ON lexicon.generation_id = known.id
-                LEFT JOIN semantic.readable_term AS term
-                    ON term.generation_id = known.id AND term.lexeme = wanted.lexeme;
+                LEFT JOIN (
+                    SELECT lexeme, row_count
+                    FROM semantic.readable_term
+                    WHERE generation_id = known.id AND lexeme = ANY (asked)  -- a join could not be looked up
+                ) AS term ON term.lexeme = wanted.lexeme;
         END IF;
     END
     $body$

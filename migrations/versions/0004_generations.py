@@ -962,10 +962,10 @@ FUNCTIONS = (
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT concat(format_type(atttypid, atttypmod), place.name),
-               concat(format_type(coalesce(nullif(typbasetype, 0), atttypid), CASE typtype
-                   WHEN 'd' THEN typtypmod ELSE atttypmod END), place.name)
+               concat(format_type(coalesce(under.base, atttypid), coalesce(under.modifier, atttypmod)), place.name)
         FROM pg_attribute
         JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN LATERAL semantic.base_type_v1(atttypid) AS under ON typtype = 'd'
         LEFT JOIN LATERAL (
             SELECT format(' COLLATE %I.%I', nspname, collname)
             FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
@@ -988,9 +988,11 @@ FUNCTIONS = (
                own.atttypid = source.atttypid
                    OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
                    AND source.atttypid IN ('text'::regtype, 'varchar'::regtype),
-               own.atttypid = base.oid
-                   OR 'S' IN (base.typcategory, (SELECT typcategory FROM pg_type WHERE oid = own.atttypid))
-                   OR EXISTS (SELECT FROM pg_cast WHERE castsource = own.atttypid AND casttarget = base.oid)
+               old.oid = new.oid OR 'S' IN (old.typcategory, new.typcategory) OR EXISTS (
+                   SELECT FROM pg_cast
+                   WHERE (castsource, casttarget) = (old.oid, new.oid)
+                      OR old.typcategory = 'A' AND (castsource, casttarget) = (old.typelem, new.typelem)
+               )
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
@@ -1000,8 +1002,10 @@ FUNCTIONS = (
             ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
         CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
         CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
-        JOIN pg_type AS declared ON declared.oid = source.atttypid
-        JOIN pg_type AS base ON base.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)
+        CROSS JOIN LATERAL semantic.base_type_v1(own.atttypid) AS own_base
+        CROSS JOIN LATERAL semantic.base_type_v1(source.atttypid) AS source_base
+        JOIN pg_type AS old ON old.oid = own_base.base
+        JOIN pg_type AS new ON new.oid = source_base.base
         WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
     $body$
     """,

@@ -133,7 +133,7 @@ WHERE relation.oid = to_regclass(:source)
 -- is over, whose values need no check; whether values travel in binary, and whether the equality of the key can merge or
 -- hash, as joins of any size need it.
 SELECT CAST(attname AS text) AS name,
-       format_type(base.oid, CASE pg_type.typtype WHEN 'd' THEN pg_type.typtypmod ELSE atttypmod END) || CASE
+       format_type(base.oid, CASE pg_type.typtype WHEN 'd' THEN under.modifier ELSE atttypmod END) || CASE
            WHEN attcollation <> base.typcollation THEN
                ' COLLATE ' || quote_ident(nspname) || '.' || quote_ident(collname)
            ELSE ''
@@ -150,7 +150,16 @@ JOIN pg_index ON indexrelid = conindid
 CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) WITH ORDINALITY AS part (number, class, place)
 JOIN pg_attribute ON attrelid = conrelid AND attnum = part.number
 JOIN pg_type ON pg_type.oid = atttypid
-JOIN pg_type AS base ON base.oid = coalesce(nullif(pg_type.typbasetype, 0), pg_type.oid)
+CROSS JOIN LATERAL (
+    WITH RECURSIVE domain AS (
+        SELECT pg_type.oid, pg_type.typtype, pg_type.typbasetype, pg_type.typtypmod, -1 AS modifier
+        UNION ALL
+        SELECT inner_type.oid, inner_type.typtype, inner_type.typbasetype, inner_type.typtypmod, domain.typtypmod
+        FROM domain JOIN pg_type AS inner_type ON inner_type.oid = domain.typbasetype
+    )
+    SELECT oid, modifier FROM domain WHERE typtype <> 'd'
+) AS under
+JOIN pg_type AS base ON base.oid = under.oid
 JOIN pg_opclass ON pg_opclass.oid = part.class
 LEFT JOIN pg_collation ON pg_collation.oid = attcollation
 LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace

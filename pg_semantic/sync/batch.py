@@ -1,13 +1,13 @@
 """What travels from stage to stage: the rows of one claim, their chunks, and the vectors as they come to be known."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import exc
 
-from pg_semantic import database
+from pg_semantic import database, keys
 from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
@@ -74,7 +74,7 @@ class Batch:
 
         No row has a key that is a label which its enum no longer has: that job is done.
         """
-        if _is_unknown_label(error, job.key):
+        if _is_unknown_label(error, keys.split(job.key, len(self.tables.spec.key))):
             self.impossible.add(job.key)
             return
         if database.fault(error) in {"key", "taken"} and job.key not in self.stubborn:
@@ -112,9 +112,7 @@ class Batch:
         return next((self.broken[digest] for digest in hashes if digest in self.broken), None)
 
 
-def _is_unknown_label(error: exc.DBAPIError, key: str) -> bool:
+def _is_unknown_label(error: exc.DBAPIError, key: Sequence[str]) -> bool:
     diag = getattr(error.orig, "diag", None)
-    if getattr(diag, "source_function", None) != "enum_in":
-        return False
-    parts = json.loads(key) if key.startswith("[") else [key]
-    return any(f'"{part}"' in str(error.orig) for part in [key, *parts])
+    is_of_enum = getattr(diag, "source_function", None) == "enum_in"
+    return is_of_enum and any(f'"{part}"' in str(error.orig) for part in key)

@@ -17,7 +17,20 @@ from pg_semantic.settings import Settings
 from pg_semantic.spec import EncoderSpec
 from pg_semantic.sync import builder, status, verify
 from tests.db import test_cli as shell
-from tests.db.library import CLEAN, ENCODER, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
+from tests.db.library import (
+    CLEAN,
+    ENCODER,
+    Article,
+    Base,
+    encoder,
+    execute,
+    generation_of,
+    jobs,
+    read_of,
+    rows,
+    sync,
+    truth,
+)
 
 MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 
@@ -62,6 +75,12 @@ def test_a_network_that_swallows_packets_is_noticed_within_minutes_unless_the_ds
     assert (known["keepalives_idle"], known["tcp_user_timeout"], known["connect_timeout"]) == ("30", "60000", "10")
     own = sa.make_url(dsn).update_query_dict({"keepalives_idle": "7"}).render_as_string(hide_password=False)
     assert network_of(own) == known | {"keepalives_idle": "7"}
+
+
+@pytest.mark.parametrize("rest", ["u:a,b/c@127.0.0.1:1/db", "u:a,b@127.0.0.1:1/db?application_name=c,d"])
+def test_a_comma_in_a_password_or_a_setting_is_none_between_hosts(rest: str) -> None:
+    with pytest.raises(errors.DatabaseError, match=r"port 1\b"):
+        database.connect(f"postgresql://{rest}")
 
 
 @pytest.mark.parametrize("hosts", ["127.0.0.1:1,127.0.0.1:2", "127.0.0.1:1,127.0.0.1:2/shop?target_session_attrs=any"])
@@ -136,6 +155,15 @@ def test_a_query_with_characters_that_the_server_lacks_is_searched_for_without_t
             assert hits[0].entity.id == 1, mode
 
 
+@pytest.mark.parametrize(("encoding", "lacks"), [("WIN1251", "?"), ("KOI8R", "?"), ("UTF8", "\N{SHIP}")])
+def test_only_what_the_server_lacks_is_left_out_of_a_query_whatever_its_encoding_is_called(
+    server: sa.URL, encoding: str, lacks: str
+) -> None:
+    word = "\N{CYRILLIC SMALL LETTER KA}\N{CYRILLIC SMALL LETTER O}\N{CYRILLIC SMALL LETTER TE}"
+    with encoded(server, encoding) as engine, engine.connect() as connection:
+        assert database.searchable(f"{word} \N{SHIP}", connection) == f"{word} {lacks}"
+
+
 def test_a_database_without_an_encoding_is_refused(server: sa.URL) -> None:
     with encoded(server, "SQL_ASCII") as engine:
         execute(engine, "CREATE TABLE note (id int PRIMARY KEY, words text)")
@@ -153,6 +181,20 @@ def test_an_array_key_whose_elements_have_a_length_is_refused(engine: sa.Engine,
     execute(engine, f"CREATE TABLE page (id {kind} PRIMARY KEY, words text)")
     with pytest.raises(errors.DeclarationError, match="foreign key to an array"):
         create(engine, "page", "words")
+
+
+def test_a_label_that_looks_like_a_list_and_one_in_a_list_or_under_a_domain_may_be_renamed(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TYPE mood AS ENUM ('[draft]', 'live')")
+    execute(engine, "CREATE DOMAIN feeling AS mood")
+    execute(engine, "CREATE TABLE page (id mood PRIMARY KEY, moods mood[], felt feeling)")
+    create(engine, "page", "moods", "felt")
+    execute(engine, "INSERT INTO page VALUES ('[draft]', '{[draft]}', '[draft]')")
+    sync(engine)
+    execute(engine, "UPDATE page SET moods = '{live,[draft]}'")
+    execute(engine, "ALTER TYPE mood RENAME VALUE '[draft]' TO 'sketch'")
+    sync(engine)
+    assert rows(engine, "SELECT id::text, content FROM page_semantic") == [("sketch", "live\nsketch\n\nsketch")]
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
 
 
 @pytest.mark.parametrize("key", ["state", "state, n"])
@@ -201,6 +243,30 @@ def test_the_check_of_a_domain_keeps_no_row_from_being_synced(engine: sa.Engine)
     execute(engine, "DELETE FROM page WHERE CAST(id AS text) = 'old'")
     assert sync(engine).rows_failed == 0
     assert rows(engine, "SELECT CAST(id AS text), content FROM page_semantic") == [("R2", "new two")]
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+
+
+def test_a_key_that_is_a_domain_over_a_domain_is_not_taken_for_an_altered_one(engine: sa.Engine) -> None:
+    execute(engine, "CREATE DOMAIN number AS numeric(8, 2)")
+    execute(engine, "CREATE DOMAIN positive AS number CHECK (VALUE > 0)")
+    execute(engine, "CREATE TABLE page (id positive PRIMARY KEY, words text)")
+    create(engine, "page", "words")
+    execute(engine, "INSERT INTO page VALUES (1.5, 'one')")
+    sync(engine)
+    kinds = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'page_semantic'::regclass"
+    assert rows(engine, f"{kinds} AND attname = 'id'") == [("numeric(8,2)",)]
+    assert rows(engine, "SELECT * FROM semantic.altered_key_v1((SELECT id FROM semantic.semantic_index))") == []
+
+
+def test_an_array_key_whose_elements_become_wider_is_adapted_to(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE page (id integer[] PRIMARY KEY, words text)")
+    create(engine, "page", "words")
+    execute(engine, "INSERT INTO page VALUES ('{1,2}', 'one')")
+    sync(engine)
+    for table in ("page_semantic", "page_semantic_receipt"):
+        execute(engine, f"ALTER TABLE {table} DROP CONSTRAINT {table}_id_fkey")
+    execute(engine, "ALTER TABLE page ALTER id TYPE bigint[]")
+    assert sync(engine).chunks_encoded == 0
     assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
 
 
@@ -328,3 +394,21 @@ def test_what_a_worker_could_not_do_is_a_finding(synced: sa.Engine) -> None:
     assert "troubles" in {one.check for one in doctor.examine(synced)}
     with synced.connect() as connection:
         assert [one.kind for one in status.read(connection).indexes[0].troubles] == ["sync"]
+
+
+def test_the_counts_of_a_querys_words_are_looked_up(synced: sa.Engine, role: str) -> None:
+    generation = generation_of(synced).id
+    execute(
+        synced,
+        "INSERT INTO semantic.term SELECT :generation, 'word' || i, 2 FROM generate_series(1, 20000) i",
+        generation=generation,
+    )
+    execute(synced, f"GRANT SELECT ON article, article_semantic, article_semantic_receipt TO {role}")
+    execute(synced, "ANALYZE semantic.term")
+    asked = "SELECT * FROM semantic.term_counts_v1('article_semantic_receipt', ARRAY['word7', 'word8', 'none'])"
+    for reader in (synced, sa.create_engine(synced.url.set(username=role))):
+        with reader.connect() as connection:
+            counts = {lexeme: count for lexeme, count, _ in connection.execute(sa.text(asked))}
+            assert read_of(connection, "term") <= 3
+        assert counts == {"word7": 2, "word8": 2, "none": 1}
+        reader.dispose()
