@@ -397,9 +397,13 @@ WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts))
   )
 
 -- name: index_state
--- Whether an index of that name is there, usable, and being built right now.
+-- Whether an index of that name is there, usable, and being built right now. A build that has just begun does not say yet
+-- of which index it is.
 SELECT index.indisvalid AS valid,
-       EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.index_relid = index.indexrelid) AS building
+       EXISTS (
+           SELECT FROM pg_stat_progress_create_index AS build
+           WHERE build.relid = index.indrelid AND build.index_relid IN (index.indexrelid, 0)
+       ) AS building
 FROM pg_index AS index
 WHERE index.indexrelid = to_regclass(:name)
 

@@ -86,7 +86,8 @@ def test_a_restored_database_has_its_vectors_and_goes_on_being_synced(
     execute(elsewhere, "INSERT INTO article VALUES (51, 'newer', NULL, 'en')")
     assert jobs(elsewhere) == {"1", "2", "3", "51"}
     done = sync(elsewhere)
-    assert (done.rows, done.chunks_encoded) == (4, 3)  # the deleted one is seen to
+    assert done.chunks_encoded == 3
+    assert done.rows >= 4  # the deleted one is seen to; a row in hand may be compared again
     assert is_clean(elsewhere)
     assert jobs(elsewhere) == set()
     assert rows(elsewhere, "SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text LIKE '%vector_idx'") == [
