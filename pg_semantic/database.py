@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from pg_semantic.sqlstates import Fault
 MINIMUM_PGVECTOR = (0, 8)
 MINIMUM_POSTGRES = (15,)
 
-# What a DSN that says nothing else has: libpq waits for hours for a network that swallows packets.
+# What a connection has unless the DSN or a variable of libpq says otherwise: by itself libpq waits for hours for a
+# network that swallows packets.
 _NETWORK = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -27,10 +29,13 @@ _NETWORK = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",  # milliseconds
 }
-# libpq's way to write several hosts, before the last of which there is a comma.
+# libpq's way to write several hosts, with commas between them.
+_HOST = r"(?:\[[^\]@]*\]|[^/?@:,\[\]]*)(?::\d*)?"
 _SEVERAL_HOSTS = re.compile(
-    r"(?P<start>[^/]+://(?:[^@]*@)?)(?P<hosts>[^/?@\[]*,[^/?@\[]*)(?P<database>/[^?@]*)?(?:\?(?P<rest>[^@]*))?"
+    r"(?P<start>[^/]+://(?:[^:/@]*(?::[^@]*)?@)?+)"  # a user and a password as SQLAlchemy finds them
+    rf"(?P<hosts>{_HOST}(?:,{_HOST})+)(?P<database>/[^?]*)?(?:\?(?P<rest>.*))?"
 )
+_PLACE = re.compile(r"\[?(?P<host>[^\[\]]*?)\]?(?::(?P<port>\d*))?")
 
 _CODECS = re.compile(r"^WIN(\d+)$")  # what Python calls otherwise than the server, and KOI8R
 
@@ -59,6 +64,7 @@ _OF_OTHERS = (
     "event trigger does, it has our search_path: name the schemas in it, or ALTER FUNCTION {function} SET search_path "
     "= public."
 )
+_OF_OURS = re.compile(r"(?<!\w)semantic\.")
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _VIEW_OF_GENERATION = re.compile(r"view (chunks|receipts)_\d+")
 _NO_READER = (
@@ -107,7 +113,7 @@ def connect(dsn: str | None) -> sa.Engine:
         url,
         isolation_level="READ COMMITTED",  # whatever the database's default: claims count on seeing what is committed
         connect_args={"prepare_threshold": None, "client_encoding": "utf8"}
-        | {name: value for name, value in _NETWORK.items() if name not in url.query},
+        | {name: value for name, value in _NETWORK.items() if name not in url.query and not _is_in_environment(name)},
     )
     # Before SQLAlchemy asks the first connection how it reads strings.
     sa.event.listen(engine, "connect", sessions.prepare, insert=True)
@@ -115,6 +121,11 @@ def connect(dsn: str | None) -> sa.Engine:
         if connection.dialect.server_version_info < MINIMUM_POSTGRES:  # type: ignore[operator]
             raise errors.NotInstalled("This server is too old: pg_semantic needs PostgreSQL 15 or later.")
     return engine
+
+
+def _is_in_environment(name: str) -> bool:
+    """Whether libpq takes this setting of a connection from a variable of its own."""
+    return name == "connect_timeout" and "PGCONNECT_TIMEOUT" in os.environ
 
 
 def require_installed(connection: sa.Connection) -> None:
@@ -176,7 +187,8 @@ def qualified_name(schema: str | None, name: str) -> str:
 
 def storable(text: str, driver: psycopg.Connection[Any]) -> str:
     """A text of whatever origin as the server can keep it: NUL, and what an encoding on the way lacks, are escaped."""
-    for encoding in (driver.info.encoding, _codec(driver.info.parameter_status("server_encoding") or "")):
+    of_server = _codec(driver.info.parameter_status("server_encoding")) or "ascii"  # which every encoding has in it
+    for encoding in (driver.info.encoding, of_server):
         text = text.encode(encoding, "backslashreplace").decode(encoding)
     return text.replace("\0", "\\x00")
 
@@ -193,9 +205,9 @@ def searchable(text: str, connection: sa.Connection) -> str:
 def _codecs(driver: Any) -> list[str]:  # noqa: ANN401 - of psycopg, asyncpg or psycopg2, if it says so
     """Python's names of the encodings between a client and what the server stores."""
     if info := getattr(driver, "info", None):
-        known = [getattr(info, "encoding", None), _known_codec(info.parameter_status("server_encoding"))]
+        known = [getattr(info, "encoding", None), _codec(info.parameter_status("server_encoding"))]
     elif hasattr(driver, "get_settings"):
-        known = [_known_codec(getattr(driver.get_settings(), "server_encoding", None))]
+        known = [_codec(getattr(driver.get_settings(), "server_encoding", None))]
     else:
         known = []
     return [codec for codec in known if codec]
@@ -285,8 +297,9 @@ def refusal_of_others(error: exc.DBAPIError) -> str | None:
     context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
     innermost = _FUNCTION.search(context)
     said = str(error.orig).strip().partition("\n")[0]
-    is_ours = innermost is None or innermost[1].startswith("semantic.") or "semantic." in said
-    if sqlstate(error) not in _NOT_FOUND or is_ours or innermost is None:
+    if sqlstate(error) not in _NOT_FOUND or innermost is None:
+        return None
+    if innermost[1].startswith("semantic.") or _OF_OURS.search(said):
         return None
     return _OF_OTHERS.format(said=said, function=innermost[1])
 
@@ -309,7 +322,7 @@ def _missing(error: exc.DBAPIError, state: str | None, said: str) -> errors.PgSe
 def _of_what_is_not_there(said: str) -> errors.PgSemanticError:
     if _OF_GENERATION.search(said):
         return errors.IndexNotFound("The generation that was asked was dropped a moment ago: try again.")
-    if "semantic." in said:
+    if _OF_OURS.search(said):
         return errors.NotInstalled(_NO_SCHEMA)
     return errors.IndexNotFound(
         f"{said[:1].upper()}{said[1:]}: create the tables first (metadata.create_all, or `pg-semantic index create`)."
@@ -324,8 +337,8 @@ def _url(dsn: str | None) -> sa.URL:
     if dsn.startswith(_EMBEDDED):
         dsn = embedded.start(Path(dsn.removeprefix(_EMBEDDED)).expanduser())
     if several := _SEVERAL_HOSTS.fullmatch(dsn):
-        places = [host.partition(":") for host in several["hosts"].split(",")]
-        hosts, ports = ",".join(host for host, _, _ in places), ",".join(port for _, _, port in places)
+        places = [match for place in several["hosts"].split(",") if (match := _PLACE.fullmatch(place))]
+        hosts, ports = (",".join(place[name] or "" for place in places) for name in ("host", "port"))
         rest = f"&{several['rest']}" if several["rest"] else ""
         dsn = f"{several['start']}{several['database'] or '/'}?host={hosts}&port={ports}{rest}"
     try:
@@ -334,16 +347,16 @@ def _url(dsn: str | None) -> sa.URL:
         raise errors.SettingsError(f"The DSN can not be read. {_NO_DSN}") from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise errors.SettingsError(f"{url.get_backend_name()} is not Postgres. {_NO_DSN}")
-    return url.set(drivername="postgresql+psycopg")
+    url = url.set(drivername="postgresql+psycopg")
+    try:
+        url.get_dialect()().create_connect_args(url)
+    except (exc.ArgumentError, ValueError) as error:
+        raise errors.SettingsError(f"The DSN can not be used: {error}.") from None
+    return url
 
 
-def _codec(server_encoding: str) -> str:
-    """Python's name of an encoding of the server's; that of ASCII, which all have, for one that it does not know."""
-    return _known_codec(server_encoding) or "ascii"
-
-
-def _known_codec(server_encoding: str | None) -> str | None:
-    """As `_codec`; None for one that Python does not know."""
+def _codec(server_encoding: str | None) -> str | None:
+    """Python's name of an encoding of the server; None for one that Python does not know."""
     name = _CODECS.sub(r"cp\1", server_encoding or "").replace("KOI8", "KOI8-")
     try:
         return codecs.lookup(name).name

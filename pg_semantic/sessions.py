@@ -15,7 +15,7 @@ from pg_semantic import sql
 def is_ours_alone(connection: sa.Connection) -> bool:
     """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
     pid = connection.scalar(sa.select(sa.func.pg_backend_pid()))
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection  # which a detached one has too
     return bool(pid == driver.info.backend_pid)
 
 

@@ -35,6 +35,7 @@ class _Part:
 
     column: KeyColumn
     base: str
+    domain_over_enum: bool
     binary: bool
     joinable: bool
 
@@ -95,7 +96,9 @@ def deferrable(name: str) -> str:
 
 def _parts(connection: sa.Connection, name: str) -> list[_Part]:
     found = connection.execute(sql.statement("registry", "source_key"), {"source": name})
-    return [_Part(KeyColumn(row.name, row.type), row.base, row.binary, row.joinable) for row in found]
+    return [
+        _Part(KeyColumn(row.name, row.type), row.base, row.domain_over_enum, row.binary, row.joinable) for row in found
+    ]
 
 
 def _require_key_type(name: str, part: _Part) -> None:
@@ -104,6 +107,11 @@ def _require_key_type(name: str, part: _Part) -> None:
         raise errors.DeclarationError(
             f"The key column {column.name!r} of {name} has type {column.type}, and Postgres cannot check a foreign key "
             "to an array whose elements have a length or precision: use the type without it, and a CHECK."
+        )
+    if part.domain_over_enum:
+        raise errors.DeclarationError(
+            f"The key column {column.name!r} of {name} is of a domain, and Postgres cannot check a foreign key to a "
+            f"domain over an enum: use the enum itself ({column.type}), and a CHECK."
         )
     KeyColumn(column.name, part.base)  # a domain is as good as the type it is over
     missing = {

@@ -196,7 +196,7 @@ FUNCTIONS = (
     # The type that a domain is based on, through further domains, with its length or precision; any other type itself.
     """
     CREATE FUNCTION semantic.base_type_v1(kind oid) RETURNS TABLE (base oid, modifier integer)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE ROWS 1 SET search_path = pg_catalog, pg_temp
     AS $body$
         WITH RECURSIVE under AS (
             SELECT oid, typtype, typbasetype, -1 AS modifier, typtypmod FROM pg_type WHERE oid = kind
@@ -205,6 +205,31 @@ FUNCTIONS = (
             FROM under JOIN pg_type ON pg_type.oid = under.typbasetype
         )
         SELECT oid, modifier FROM under WHERE typtype <> 'd'
+    $body$
+    """,
+    # The labels of every enum that values of a type are made of: of itself, or of the elements of an array, the
+    # attributes of a composite type, the bounds of a range, the type under a domain, and so on.
+    """
+    CREATE FUNCTION semantic.labels_v1(kind oid) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $body$
+        WITH RECURSIVE part AS (
+            SELECT kind AS oid
+            UNION
+            SELECT next_part.oid
+            FROM part
+            JOIN pg_type ON pg_type.oid = part.oid
+            CROSS JOIN LATERAL (
+                SELECT typbasetype
+                UNION ALL SELECT typelem
+                UNION ALL SELECT atttypid FROM pg_attribute
+                    WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped
+                UNION ALL SELECT rngsubtype FROM pg_range WHERE pg_type.oid IN (rngtypid, rngmultitypid)
+            ) AS next_part (oid)
+            WHERE next_part.oid <> 0
+        )
+        SELECT string_agg(enumlabel, ',' ORDER BY enumtypid, enumsortorder)
+        FROM part JOIN pg_enum ON enumtypid = part.oid
     $body$
     """,
     # What `semantic.captured` is compared with: the state as it is now, of the source and of every partition.
@@ -224,18 +249,10 @@ FUNCTIONS = (
                ), ''),
                coalesce((
                    SELECT jsonb_object_agg(
-                       attname, concat_ws(' ', attnum, atttypid, atttypmod, pg_get_expr(adbin, adrelid), (
-                           SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder)
-                           FROM pg_enum
-                           WHERE atttypid >= 16384 AND enumtypid IN (
-                               SELECT base FROM semantic.base_type_v1(atttypid)
-                               UNION ALL
-                               SELECT element.base
-                               FROM semantic.base_type_v1(atttypid) AS own
-                               JOIN pg_type ON pg_type.oid = own.base
-                               CROSS JOIN semantic.base_type_v1(typelem) AS element
-                           )
-                       ))
+                       attname, concat_ws(
+                           ' ', attnum, atttypid, atttypmod, pg_get_expr(adbin, adrelid),
+                           CASE WHEN atttypid >= 16384 THEN semantic.labels_v1(atttypid) END
+                       )
                    )
                    FROM pg_attribute
                    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum AND attgenerated = 'v'
@@ -810,6 +827,7 @@ def downgrade() -> None:
         "semantic.detect_v1, semantic.outdated_v1, semantic.computed_columns_v1, semantic.capture_trouble_v1, "
         "semantic.validate_foreign_key_v1, semantic.restore_foreign_keys_v1, semantic.add_foreign_keys_v1, "
         "semantic.foreign_keys_v1, semantic.source_trouble_v1, semantic.is_key_v1, semantic.base_type_v1, "
+        "semantic.labels_v1, "
         "semantic.table_named_v1, "
         "semantic.record_capture_v1, semantic.restart_backfill_v1, semantic.capture_changes_v1, "
         "semantic.was_never_written_v1, "

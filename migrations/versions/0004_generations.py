@@ -632,6 +632,23 @@ FUNCTIONS = (
         ORDER BY 1
     )
     """,
+    # Whether another connection builds an index of a table: seen from its locks, which every role may see.
+    """
+    CREATE FUNCTION semantic.is_building_v1(relation oid) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN EXISTS (
+        SELECT FROM pg_locks AS held
+        WHERE held.granted AND held.pid <> pg_backend_pid()
+          AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND (
+              held.relation = is_building_v1.relation
+              AND held.mode IN ('ShareUpdateExclusiveLock', 'ShareLock')
+              AND held.pid IN (SELECT pid FROM pg_stat_progress_create_index)
+              -- or what a worker takes before it drops an index whose build was cut short
+              OR held.locktype = 'advisory' AND held.classid = 723628198 AND held.objid = is_building_v1.relation
+          )
+    )
+    """,
     # The lock that every DDL of ours on a user's table begins with. Whoever waits for a lock makes others wait behind
     # it: so this waits for a fifth of a second, gives back what it has got, and tries again after a pause, for as long
     # as lock_seconds_v1 says. A transaction that has locked a table that others write to does not try again, since they
@@ -660,7 +677,7 @@ FUNCTIONS = (
             PERFORM pg_cancel_backend(build.pid)
             FROM pg_stat_progress_create_index AS build
             JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-            WHERE mode = 'ACCESS EXCLUSIVE' AND build.relid = ANY (relations)
+            WHERE mode = 'ACCESS EXCLUSIVE' AND build.relid = ANY (relations) AND build.datname = current_database()
               AND build.relid IN (SELECT unnest(ARRAY[chunks, receipts]) FROM semantic.generation)
               AND pg_has_role(builder.usesysid, 'USAGE');
             BEGIN
@@ -956,13 +973,12 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # The type of a column with its collation, as ALTER TABLE takes it, and the same of the type that a domain is over.
+    # The type of a column with its collation, as ALTER TABLE takes it; for a domain that of the type which it is over.
     """
-    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS TABLE (name text, base text)
+    CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
-        SELECT concat(format_type(atttypid, atttypmod), place.name),
-               concat(format_type(coalesce(under.base, atttypid), coalesce(under.modifier, atttypmod)), place.name)
+        SELECT concat(format_type(coalesce(under.base, atttypid), coalesce(under.modifier, atttypmod)), place.name)
         FROM pg_attribute
         JOIN pg_type ON pg_type.oid = atttypid
         LEFT JOIN LATERAL semantic.base_type_v1(atttypid) AS under ON typtype = 'd'
@@ -976,7 +992,8 @@ FUNCTIONS = (
     """,
     # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
     # domain is its base type here. `quick` says that the copy can be altered without being written again, `castable`
-    # that the server can cast the old key to the new one: an integer to a bigint, but not to a uuid.
+    # that the server can cast the old key to the new one: an integer to a bigint, but not to a uuid; an array can be
+    # cast if its elements can.
     """
     CREATE FUNCTION semantic.altered_key_v1(known_index integer)
     RETURNS TABLE (
@@ -985,14 +1002,11 @@ FUNCTIONS = (
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $body$
         SELECT generation.id, own.attrelid, own.attname, own_type.name, source_type.name,
-               own.atttypid = source.atttypid
-                   OR own.atttypid IN ('text'::regtype, 'varchar'::regtype)
-                   AND source.atttypid IN ('text'::regtype, 'varchar'::regtype),
-               old.oid = new.oid OR 'S' IN (old.typcategory, new.typcategory) OR EXISTS (
-                   SELECT FROM pg_cast
-                   WHERE (castsource, casttarget) = (old.oid, new.oid)
-                      OR old.typcategory = 'A' AND (castsource, casttarget) = (old.typelem, new.typelem)
-               )
+               old.oid = new.oid
+                   OR old.oid IN ('text'::regtype, 'varchar'::regtype)
+                   AND new.oid IN ('text'::regtype, 'varchar'::regtype),
+               old_part.oid = new_part.oid OR 'S' IN (old_part.typcategory, new_part.typcategory)
+                   OR EXISTS (SELECT FROM pg_cast WHERE (castsource, casttarget) = (old_part.oid, new_part.oid))
         FROM semantic.semantic_index
         JOIN semantic.generation ON generation.index_id = semantic_index.id
         CROSS JOIN LATERAL jsonb_array_elements(generation.spec -> 'key') AS key (value)
@@ -1000,13 +1014,19 @@ FUNCTIONS = (
             ON own.attrelid IN (generation.chunks, generation.receipts) AND own.attname = key.value ->> 'name'
         JOIN pg_attribute AS source
             ON source.attrelid = semantic_index.source AND source.attname = own.attname AND NOT source.attisdropped
-        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name, base)
-        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name, base)
+        CROSS JOIN LATERAL semantic.column_type_v1(own.attrelid, own.attname) AS own_type (name)
+        CROSS JOIN LATERAL semantic.column_type_v1(source.attrelid, source.attname) AS source_type (name)
         CROSS JOIN LATERAL semantic.base_type_v1(own.atttypid) AS own_base
         CROSS JOIN LATERAL semantic.base_type_v1(source.atttypid) AS source_base
         JOIN pg_type AS old ON old.oid = own_base.base
         JOIN pg_type AS new ON new.oid = source_base.base
-        WHERE semantic_index.id = known_index AND own_type.base <> source_type.base
+        LEFT JOIN LATERAL semantic.base_type_v1(old.typelem) AS old_element
+            ON old.typcategory = 'A' AND new.typcategory = 'A'
+        LEFT JOIN LATERAL semantic.base_type_v1(new.typelem) AS new_element
+            ON old.typcategory = 'A' AND new.typcategory = 'A'
+        JOIN pg_type AS old_part ON old_part.oid = coalesce(old_element.base, old.oid)
+        JOIN pg_type AS new_part ON new_part.oid = coalesce(new_element.base, new.oid)
+        WHERE semantic_index.id = known_index AND own_type.name <> source_type.name
     $body$
     """,
     # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
@@ -1565,7 +1585,8 @@ def downgrade() -> None:
         "semantic.expose_v1, semantic.rights_said_v1, semantic.rights_kind_v1, semantic.follow_rights_v1, "
         "semantic.due_rights_v1, semantic.secure_v1, semantic.is_secured_v1, semantic.policy_mark_v1, "
         "semantic.policies_v1, semantic.parts_v1, semantic.readers_v1, semantic.sweep_v1, semantic.relations_v1, "
-        "semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, semantic.spec_v1, "
+        "semantic.is_building_v1, semantic.lock_holders_v1, semantic.lock_once_v1, semantic.lock_seconds_v1, "
+        "semantic.spec_v1, "
         "semantic.is_text_v1, semantic.text_v1(anyarray), semantic.text_v1(anynonarray)"
     )
     op.execute("DROP FUNCTION semantic.carry_rights_v1, semantic.carry_v1, semantic.carried_policies_v1")

@@ -367,7 +367,7 @@ WHERE wanted.is_wanted AND built.valid IS NOT TRUE
   AND backfilled_at IS NOT NULL AND pg_relation_size(chunks) > 0
   AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
-  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.relid = wanted.relation)
+  AND NOT semantic.is_building_v1(wanted.relation)
 UNION ALL
 SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was cancelled', built.name),
        format('DROP INDEX CONCURRENTLY %s;', built.name)
@@ -375,7 +375,7 @@ FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
 JOIN pg_index ON indrelid IN (chunks, receipts) AND NOT indisvalid
 CROSS JOIN LATERAL (SELECT CAST(CAST(indexrelid AS regclass) AS text)) AS built (name)
-WHERE NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.relid = indrelid)
+WHERE NOT semantic.is_building_v1(indrelid)
   AND EXISTS (
       SELECT FROM pg_index AS other
       JOIN pg_class AS good ON good.oid = other.indexrelid

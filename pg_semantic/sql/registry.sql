@@ -130,7 +130,7 @@ WHERE relation.oid = to_regclass(:source)
 
 -- name: source_key
 -- The columns of a table's primary key, in order: types by their names from anywhere, that of a domain being the type it
--- is over, whose values need no check; whether values travel in binary, and whether the equality of the key can merge or
+-- is over, whose values need no check; whether it is one over an enum; whether values travel in binary, and whether the equality of the key can merge or
 -- hash, as joins of any size need it.
 SELECT CAST(attname AS text) AS name,
        format_type(base.oid, CASE pg_type.typtype WHEN 'd' THEN under.modifier ELSE atttypmod END) || CASE
@@ -139,6 +139,7 @@ SELECT CAST(attname AS text) AS name,
            ELSE ''
        END AS type,
        format_type(base.oid, NULL) AS base,
+       pg_type.typtype = 'd' AND base.typtype = 'e' AS domain_over_enum,
        pg_type.typsend <> 0 AND pg_type.typreceive <> 0 AS binary,
        EXISTS (
            SELECT FROM pg_amop JOIN pg_operator ON pg_operator.oid = amopopr
@@ -383,29 +384,33 @@ SELECT semantic.adopt_v1(:index, to_regclass(:table))
 -- Ends builds of the late indexes of a semantic index, whichever connection they run on.
 SELECT pg_cancel_backend(pid)
 FROM pg_stat_progress_create_index
-WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts))
+WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
 
 -- name: give_way
 -- Ends builds of late indexes on a table that somebody waits for, to lock or to empty it: the wait may be a circle,
 -- through a transaction that the build waits for.
 SELECT pg_cancel_backend(build.pid)
 FROM pg_stat_progress_create_index AS build
-WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts))
+WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.datname = current_database()
   AND EXISTS (
       SELECT FROM pg_locks AS wanted
-      WHERE wanted.relation = build.relid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
+      WHERE wanted.relation = build.relid AND wanted.database = build.datid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
   )
 
 -- name: index_state
--- Whether an index of that name is there, usable, and being built right now. A build that has just begun does not say yet
--- of which index it is.
-SELECT index.indisvalid AS valid,
-       EXISTS (
-           SELECT FROM pg_stat_progress_create_index AS build
-           WHERE build.relid = index.indrelid AND build.index_relid IN (index.indexrelid, 0)
-       ) AS building
+-- Whether an index of that name is there, usable, and being built right now, or another of the same table.
+SELECT index.indisvalid AS valid, semantic.is_building_v1(index.indrelid) AS building
 FROM pg_index AS index
 WHERE index.indexrelid = to_regclass(:name)
+
+-- name: claim_build
+-- Keeps other workers from dropping and building an index of a table, for as long as this session lasts or until it lets
+-- go; false if another session does so already. Locks are numbered by signed integers.
+SELECT pg_try_advisory_lock(723628198, CAST(CAST(CAST(to_regclass(:table) AS bigint) AS bit(32)) AS integer))
+
+-- name: release_build
+-- Lets go of what `claim_build` took.
+SELECT pg_advisory_unlock(723628198, CAST(CAST(CAST(to_regclass(:table) AS bigint) AS bit(32)) AS integer))
 
 -- name: late
 -- Jobs and marks of a generation that are not of edits of the last moments: of backfill, or older.

@@ -1,5 +1,6 @@
 """What travels from stage to stage: the rows of one claim, their chunks, and the vectors as they come to be known."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ from pg_semantic.chunking import Chunk
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.schema import Tables
 from pg_semantic.sync.placing import Stored
+
+# What the server writes between the labels of an array, a row or a range.
+_PUNCTUATION = re.compile(r'[{}()\[\]",\\]+')
 
 LONG_CHARACTERS = 200_000
 """A row of more text is cut and encoded while the edits of others, of its index too, overtake it."""
@@ -112,7 +116,11 @@ class Batch:
         return next((self.broken[digest] for digest in hashes if digest in self.broken), None)
 
 
-def _is_unknown_label(error: exc.DBAPIError, key: Sequence[str]) -> bool:
+def _is_unknown_label(error: exc.DBAPIError, parts: Sequence[str]) -> bool:
+    """Whether the server does not know a label that a key has in it, alone or in an array, a row or a range."""
     diag = getattr(error.orig, "diag", None)
-    is_of_enum = getattr(diag, "source_function", None) == "enum_in"
-    return is_of_enum and any(f'"{part}"' in str(error.orig) for part in key)
+    if diag is None or diag.source_function != "enum_in":
+        return False
+    said = str(diag.message_primary)  # in the server's language, and so within quotation marks of any kind
+    labels = {label for part in parts for label in _PUNCTUATION.split(part) if label}
+    return any(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", said) for label in labels)

@@ -1,5 +1,7 @@
 """Indexes that are built once, concurrently, when the bulk of the rows is there: on the vectors and on the lexemes."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -8,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from pg_semantic import database, sql
+from pg_semantic import database, sessions, sql
 from pg_semantic.schema import Tables
 
 State = Literal["missing", "broken", "building", "ready"]
@@ -23,20 +25,40 @@ def ensure(connection: sa.Connection, index: sa.Index) -> None:
 
     A build that was cut short is dropped and begun again. Takes minutes on millions of vectors; writes go on.
     """
-    found = state(connection, index)
-    if found == "broken":  # or its build ended while it was looked at
-        found = state(connection, index)
-    if found in {"ready", "building"}:
+    if state(connection, index) in {"ready", "building"}:
         return
+    with _claimed(connection, index) as claimed:
+        found = state(connection, index)  # again: what looked cut short may have been done a moment later
+        if not claimed or found in {"ready", "building"}:
+            return
+        try:
+            if found == "broken":
+                connection.execute(DropIndex(index, if_exists=True))
+            connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
+        except exc.DBAPIError as error:
+            if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
+                raise
+        if index.table is not None:
+            connection.execute(_Analyze(index.table))
+
+
+@contextlib.contextmanager
+def _claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
+    """Whether no other worker drops and builds indexes of the table, nor begins to.
+
+    Behind a transaction pooler it is not known, and true.
+    """
+    if index.table is None or not sessions.is_ours_alone(connection):
+        yield True
+        return
+    table = {"table": database.qualified_name(index.table.schema, index.table.name)}
+    claimed = connection.scalar(sql.statement("registry", "claim_build"), table)
     try:
-        if found == "broken":
-            connection.execute(DropIndex(index, if_exists=True))
-        connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
-    except exc.DBAPIError as error:
-        if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
-            raise
-    if index.table is not None:
-        connection.execute(_Analyze(index.table))
+        yield bool(claimed)
+    finally:
+        if claimed:
+            with contextlib.suppress(exc.DBAPIError):  # with a connection that is lost, the claim is over
+                connection.scalar(sql.statement("registry", "release_build"), table)
 
 
 def _found_anywhere(connection: sa.Connection, index: sa.Index) -> sa.Index:

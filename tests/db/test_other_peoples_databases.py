@@ -70,23 +70,47 @@ def network_of(dsn: str) -> dict[str, str]:
     return known
 
 
-def test_a_network_that_swallows_packets_is_noticed_within_minutes_unless_the_dsn_says_otherwise(dsn: str) -> None:
+def test_a_network_that_swallows_packets_is_noticed_within_minutes_unless_the_caller_says_otherwise(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = network_of(dsn)
     assert (known["keepalives_idle"], known["tcp_user_timeout"], known["connect_timeout"]) == ("30", "60000", "10")
     own = sa.make_url(dsn).update_query_dict({"keepalives_idle": "7"}).render_as_string(hide_password=False)
     assert network_of(own) == known | {"keepalives_idle": "7"}
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
+    assert network_of(dsn) == known | {"connect_timeout": "4"}
 
 
-@pytest.mark.parametrize("rest", ["u:a,b/c@127.0.0.1:1/db", "u:a,b@127.0.0.1:1/db?application_name=c,d"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "u:a,b/c@127.0.0.1:1/db",
+        "u:a,b@127.0.0.1:1/db?application_name=c,d",
+        "/shop?host=127.0.0.1&port=1&application_name=me@work,night",
+    ],
+)
 def test_a_comma_in_a_password_or_a_setting_is_none_between_hosts(rest: str) -> None:
     with pytest.raises(errors.DatabaseError, match=r"port 1\b"):
         database.connect(f"postgresql://{rest}")
 
 
-@pytest.mark.parametrize("hosts", ["127.0.0.1:1,127.0.0.1:2", "127.0.0.1:1,127.0.0.1:2/shop?target_session_attrs=any"])
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "127.0.0.1:1,127.0.0.1:2",
+        "127.0.0.1:1,127.0.0.1:2/shop?target_session_attrs=any",
+        "127.0.0.1:1,127.0.0.1:2/shop?application_name=me@work",
+        "[::1]:1,127.0.0.1:2",
+    ],
+)
 def test_several_hosts_may_be_written_as_libpq_has_them(hosts: str) -> None:
     with pytest.raises(errors.DatabaseError, match="port 2"):
         database.connect(f"postgresql://someone@{hosts}")
+
+
+def test_hosts_and_ports_that_do_not_match_are_refused_in_words() -> None:
+    with pytest.raises(errors.SettingsError, match="number of hosts and ports"):
+        database.connect("postgresql:///shop?host=a,b&port=1,2,3")
 
 
 # Backups and restores
@@ -183,18 +207,59 @@ def test_an_array_key_whose_elements_have_a_length_is_refused(engine: sa.Engine,
         create(engine, "page", "words")
 
 
-def test_a_label_that_looks_like_a_list_and_one_in_a_list_or_under_a_domain_may_be_renamed(engine: sa.Engine) -> None:
-    execute(engine, "CREATE TYPE mood AS ENUM ('[draft]', 'live')")
+ENUMS = {
+    "mood": "[draft]",
+    "mood[]": "{live,[draft]}",
+    "feeling[]": "{[draft]}",
+    "reason": "(1,[draft])",
+    "span": '[live,"[draft]"]',
+}
+
+
+@pytest.fixture
+def moods(engine: sa.Engine) -> sa.Engine:
+    """A database with an enum, and types that are made of it."""
+    execute(engine, "CREATE TYPE mood AS ENUM ('live', '[draft]')")
     execute(engine, "CREATE DOMAIN feeling AS mood")
-    execute(engine, "CREATE TABLE page (id mood PRIMARY KEY, moods mood[], felt feeling)")
-    create(engine, "page", "moods", "felt")
-    execute(engine, "INSERT INTO page VALUES ('[draft]', '{[draft]}', '[draft]')")
-    sync(engine)
-    execute(engine, "UPDATE page SET moods = '{live,[draft]}'")
-    execute(engine, "ALTER TYPE mood RENAME VALUE '[draft]' TO 'sketch'")
-    sync(engine)
-    assert rows(engine, "SELECT id::text, content FROM page_semantic") == [("sketch", "live\nsketch\n\nsketch")]
-    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+    execute(engine, "CREATE TYPE reason AS (n int, mood feeling)")
+    execute(engine, "CREATE TYPE span AS RANGE (subtype = mood)")
+    return engine
+
+
+@pytest.mark.parametrize("kind", ["mood", "feeling", "mood[]", "feeling[]"])
+def test_a_label_that_looks_like_a_list_is_renamed_in_the_text_of_every_row(moods: sa.Engine, kind: str) -> None:
+    execute(moods, f"CREATE TABLE page (id int PRIMARY KEY, moods {kind})")
+    create(moods, "page", "moods")
+    execute(moods, "INSERT INTO page VALUES (1, :moods)", moods="{[draft]}" if kind.endswith("]") else "[draft]")
+    sync(moods)
+    execute(moods, "ALTER TYPE mood RENAME VALUE '[draft]' TO 'sketch'")
+    sync(moods)
+    [(content,)] = rows(moods, "SELECT content FROM page_semantic")
+    assert "sketch" in content
+    assert "draft" not in content
+    assert verify.verify(moods, generation_of(moods, "page_semantic")).clean
+
+
+def test_a_key_that_is_a_domain_over_an_enum_is_refused_since_the_server_has_no_foreign_key_to_it(
+    moods: sa.Engine,
+) -> None:
+    execute(moods, "CREATE TABLE page (id feeling PRIMARY KEY, words text)")
+    with pytest.raises(errors.DeclarationError, match="foreign key to a domain over an enum"):
+        create(moods, "page", "words")
+
+
+@pytest.mark.parametrize("kind", ENUMS)
+def test_a_label_may_be_renamed_in_a_key_while_an_edit_waits(moods: sa.Engine, kind: str) -> None:
+    execute(moods, f"CREATE TABLE page (id {kind} PRIMARY KEY, words text)")
+    create(moods, "page", "words")
+    execute(moods, "INSERT INTO page VALUES (:id, 'old')", id=ENUMS[kind])
+    sync(moods)
+    execute(moods, "UPDATE page SET words = 'new'")
+    execute(moods, "ALTER TYPE mood RENAME VALUE '[draft]' TO 'sketch'")
+    sync(moods)
+    assert rows(moods, "SELECT content FROM page_semantic") == [("new",)]
+    assert jobs(moods) == set()
+    assert verify.verify(moods, generation_of(moods, "page_semantic")).clean
 
 
 @pytest.mark.parametrize("key", ["state", "state, n"])
@@ -267,6 +332,43 @@ def test_an_array_key_whose_elements_become_wider_is_adapted_to(engine: sa.Engin
         execute(engine, f"ALTER TABLE {table} DROP CONSTRAINT {table}_id_fkey")
     execute(engine, "ALTER TABLE page ALTER id TYPE bigint[]")
     assert sync(engine).chunks_encoded == 0
+    assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "castable"),
+    [
+        ("int[]", "bigint[]", True),
+        ("text[]", "uuid[]", True),
+        ("int[]", "positive[]", True),
+        ("int[]", "uuid[]", False),
+        ("real[]", "point", False),
+    ],
+)
+def test_an_array_can_be_cast_to_one_whose_elements_can(engine: sa.Engine, old: str, new: str, castable: bool) -> None:
+    execute(engine, "CREATE DOMAIN positive AS bigint")
+    execute(engine, f"CREATE TABLE page (id {old} PRIMARY KEY, words text)")
+    create(engine, "page", "words")
+    with engine.connect() as connection:  # the table as it is after a DROP COLUMN and an ADD COLUMN
+        connection.execute(sa.text("ALTER TABLE page DROP COLUMN id CASCADE"))
+        connection.execute(sa.text(f"ALTER TABLE page ADD COLUMN id {new}"))
+        found = connection.execute(
+            sa.text("SELECT DISTINCT castable FROM semantic.altered_key_v1((SELECT id FROM semantic.semantic_index))")
+        )
+        assert found.all() == [(castable,)]
+
+
+def test_a_key_that_becomes_a_domain_is_adapted_to_the_type_that_this_is_over(engine: sa.Engine) -> None:
+    execute(engine, "CREATE DOMAIN positive AS bigint CHECK (VALUE > 0)")
+    execute(engine, "CREATE TABLE page (id int PRIMARY KEY, words text)")
+    create(engine, "page", "words")
+    execute(engine, "INSERT INTO page VALUES (1, 'one')")
+    sync(engine)
+    execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE positive")
+    sync(engine)
+    kinds = "SELECT DISTINCT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname = 'id'"
+    own = "attrelid IN ('page_semantic'::regclass, 'page_semantic_receipt'::regclass)"
+    assert rows(engine, f"{kinds} AND {own}") == [("bigint",)]
     assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
 
 

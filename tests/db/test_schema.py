@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -193,6 +194,66 @@ def test_a_vector_index_whose_build_was_cut_short_is_built_anew(articles: sa.Eng
     )
     assert vector_index(articles) == "broken"
     sync(articles)
+    assert vector_index(articles) == "ready"
+
+
+@pytest.mark.parametrize("role", [None, "pg_monitor", "stranger"])
+def test_a_build_that_has_just_begun_is_not_taken_for_one_that_was_cut_short(
+    articles: sa.Engine, role: str | None
+) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    sync(articles)
+    if role == "stranger":
+        execute(articles, "CREATE ROLE stranger")
+    invalid = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'article_semantic_vector_idx'::regclass"
+    other = sa.text("CREATE INDEX CONCURRENTLY other ON article_semantic (ordinal)")
+    waits = "SELECT count(*) FROM pg_stat_progress_create_index"
+    autocommit = articles.execution_options(isolation_level="AUTOCOMMIT")
+    with (
+        ThreadPoolExecutor(1) as thread,
+        articles.connect() as writer,
+        articles.connect() as asking,
+        autocommit.connect() as builder,
+    ):
+        builder.execute(sa.text("SET lock_timeout = 0"))
+        execute(articles, invalid)
+        assert vector_index(articles) == "broken"
+        writer.execute(sa.text("LOCK TABLE article_semantic IN ROW EXCLUSIVE MODE"))  # the build waits for it
+        building = thread.submit(builder.execute, other)
+        while rows(articles, waits) == [(0,)]:
+            assert not building.done()
+        if role:
+            asking.execute(sa.text(f"SET ROLE {role}"))
+        index = schema.build(generation_of(articles).spec).vector_index
+        assert indexes.state(asking, index) == "building"
+        asking.rollback()
+        writer.rollback()
+        building.result()
+    if role == "stranger":
+        execute(articles, "DROP ROLE stranger")
+    sync(articles)
+    assert vector_index(articles) == "ready"
+
+
+def test_while_one_worker_drops_a_broken_index_no_other_touches_it(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    sync(articles)
+    execute(
+        articles,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'article_semantic_vector_idx'::regclass",
+    )
+    index = schema.build(generation_of(articles).spec).vector_index
+    autocommit = articles.execution_options(isolation_level="AUTOCOMMIT")
+    with ThreadPoolExecutor(1) as thread, articles.connect() as reader, autocommit.connect() as first:
+        reader.execute(sa.text("SELECT count(*) FROM article_semantic"))  # the drop waits for it
+        dropping = thread.submit(indexes.ensure, first, index)
+        while vector_index(articles) == "broken":
+            assert not dropping.done()
+        assert vector_index(articles) == "building"
+        with autocommit.connect() as second:
+            indexes.ensure(second, index)  # returns at once
+        reader.rollback()
+        dropping.result()
     assert vector_index(articles) == "ready"
 
 
