@@ -75,7 +75,7 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, r
     done = len(page) < rows
     part = Range(state.backfill_after, None if done else page[-1])
     gone = orphans.sweep(connection, tables, part, rows=PAGE_ROWS)
-    if len(gone) == PAGE_ROWS:  # there may be more
+    if len(gone) >= PAGE_ROWS:  # there may be more, in one of the two tables
         page, wanted, done = [], gone, False
     else:
         select = _changed if state.again else _unsynced

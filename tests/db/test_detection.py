@@ -240,7 +240,8 @@ def test_the_orphans_of_many_pages_are_swept(synced: sa.Engine, monkeypatch: pyt
     script(
         synced,
         f"{NO_REPLICA}; SET session_replication_role = replica; DELETE FROM article WHERE id % 10 <> 0; "
-        "RESET session_replication_role; ALTER TABLE article ENABLE REPLICA TRIGGER article_semantic_capture_replica",
+        "DELETE FROM article_semantic_receipt WHERE id % 10 <> 0 AND id < 15; RESET session_replication_role; "
+        "ALTER TABLE article ENABLE REPLICA TRIGGER article_semantic_capture_replica",
     )
     sync(synced)
     assert truth(synced) == CLEAN
