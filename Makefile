@@ -49,7 +49,7 @@ test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQ
 		"import sqlalchemy; assert sqlalchemy.__version__.startswith('2.0')"
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python $(PYTEST) tests/unit/test_declare.py \
 		tests/unit/test_declare_neighbours.py \
-		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_plan.py \
+		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_explain.py \
 		tests/db/test_recall.py tests/db/test_eager_collections.py \
 		tests/db/test_generations.py tests/db/test_altered_by_migration.py \
 		tests/unit/test_migration_text.py tests/db/test_autogenerate.py tests/db/test_autogenerate_refused.py

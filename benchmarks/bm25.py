@@ -19,8 +19,9 @@ from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import moments, scifact, server
-from pg_semantic import SemanticIndex, bm25, search, settings
-from pg_semantic.sync.worker import Worker
+from pg_semantic import SemanticIndex, search, settings
+from pg_semantic.index import bm25
+from pg_semantic.worker.worker import Worker
 
 COPIES, QUERIES, LIMIT = 16, 100, 10
 

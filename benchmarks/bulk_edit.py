@@ -19,8 +19,8 @@ from pathlib import Path
 import psycopg
 
 from benchmarks import moments, server, workers
-from pg_semantic import inspection
-from pg_semantic.spec import EncoderSpec
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 
 POLL_SECONDS = 0.004
 PAUSE_SECONDS = (0.03, 0.2)
@@ -45,10 +45,10 @@ def measure(postgres: server.Server, *, rows: int, seconds: float) -> dict[str, 
     without = _peak_mib(postgres.dsn)
     server.execute(engine, "VACUUM ANALYZE item")
     with engine.connect() as connection:
-        spec = inspection.describe(
+        spec = create_index.describe(
             connection, "item", columns=("body",), encoder=EncoderSpec("hashed:32", 32), lexical=None
         )
-    inspection.create(engine, spec)
+    create_index.create(engine, spec)
     server.execute(engine, "UPDATE semantic.generation SET backfilled_at = now()")  # so that nothing else is to be done
     with_capture = _peak_mib(postgres.dsn)
     print(f"UPDATE of {rows} rows: {without:.0f} MiB, with capture {with_capture:.0f} MiB", flush=True)

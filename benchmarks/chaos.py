@@ -35,7 +35,7 @@ import sqlalchemy as sa
 from benchmarks import server, storm, truth, workers
 from benchmarks.truth import Truth
 from pg_semantic import registry
-from pg_semantic.sync import verify
+from pg_semantic.operations import verify
 
 WORKERS = 3
 WRITERS = 4

@@ -24,9 +24,9 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks import corpus, roof, scifact
 from pg_semantic import encoders, settings
-from pg_semantic.encoders import weights
 from pg_semantic.encoders.base import Backend
-from pg_semantic.encoders.transformer import TransformerEncoder
+from pg_semantic.encoders.local import weights
+from pg_semantic.encoders.local.transformer import TransformerEncoder
 
 _LINES, _PAGES, _ABSTRACTS, _SHARES = 1350, 450, 200, 4
 

@@ -25,11 +25,12 @@ import psycopg
 import sqlalchemy as sa
 
 from benchmarks import server, waits
-from pg_semantic import generations, inspection, registry, settings
+from pg_semantic import generations, registry, settings
 from pg_semantic.generations import lifecycle
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from pg_semantic.registry import Generation
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 
 NAME = "page_semantic"
 FIRST, SECOND = EncoderSpec("hashed:64", 64), EncoderSpec("hashed:48", 48)
@@ -133,8 +134,8 @@ def _steps(engine: sa.Engine) -> list[tuple[str, Callable[[], object]]]:
 
     def create() -> None:
         with engine.connect() as connection:
-            spec = inspection.describe(connection, "page", columns=("body",), encoder=FIRST)
-        inspection.create(engine, spec)
+            spec = create_index.describe(connection, "page", columns=("body",), encoder=FIRST)
+        create_index.create(engine, spec)
 
     def begin() -> None:
         live = _live(engine)
@@ -146,7 +147,7 @@ def _steps(engine: sa.Engine) -> list[tuple[str, Callable[[], object]]]:
         ("switch", lambda: generations.switch(engine, NAME, force=True)),
         ("rollback", lambda: generations.rollback(engine, NAME)),
         ("drop", lambda: _drop_copy(engine)),
-        ("drop_index", lambda: inspection.drop(engine, _live(engine).spec)),
+        ("drop_index", lambda: create_index.drop(engine, _live(engine).spec)),
     ]
 
 

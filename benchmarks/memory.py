@@ -18,11 +18,12 @@ from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import footprint, hostile, scifact, server
-from pg_semantic import SemanticIndex, chunking
-from pg_semantic.chunking import Chunking, Ruler
-from pg_semantic.encoders import weights
+from pg_semantic import SemanticIndex
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
+from pg_semantic.encoders.local import weights
+from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
+from pg_semantic.index import chunking
+from pg_semantic.index.chunking import Chunking, TokenCounter
 
 GOAL_MIB, GOAL_RATIO = 400, 12
 _MAX_TOKENS = 256
@@ -49,7 +50,7 @@ class Sized:
 
     max_tokens = _MAX_TOKENS
 
-    def __init__(self, ruler: EstimatedRuler | TokenizerRuler) -> None:
+    def __init__(self, ruler: EstimatingTokenCounter | TokenizerTokenCounter) -> None:
         self.count_tokens = ruler.count_tokens
         self.splitter = ruler.splitter
 
@@ -84,23 +85,23 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def _rulers() -> list[tuple[str, Ruler]]:
-    tokenizer = TokenizerRuler.load(str(weights.folder(scifact.ENCODER, {})), prompt="")
+def _rulers() -> list[tuple[str, TokenCounter]]:
+    tokenizer = TokenizerTokenCounter.load(str(weights.folder(scifact.ENCODER, {})), prompt="")
     return [
         ("words", HashedEncoder(8, max_tokens=_MAX_TOKENS)),
-        ("estimate", Sized(EstimatedRuler(prompt=""))),
+        ("estimate", Sized(EstimatingTokenCounter(prompt=""))),
         ("tokenizer", Sized(tokenizer)),
     ]
 
 
-def _ratio(ruler: Ruler, name: str, size: int) -> float:
+def _ratio(ruler: TokenCounter, name: str, size: int) -> float:
     """Processor time of ten times as long a text, over that of the text."""
     short, long = (_seconds(ruler, hostile.TEXTS[name](length)) for length in (size, 10 * size))
     print(f"{name}: {short:.2f} s for {size:,} characters, {long:.2f} s for {10 * size:,}", flush=True)
     return long / short
 
 
-def _seconds(ruler: Ruler, text: str) -> float:
+def _seconds(ruler: TokenCounter, text: str) -> float:
     """The least of a few times, since a tenth of a second says little by itself."""
     taken: list[float] = []
     while sum(taken) < _ENOUGH_SECONDS:

@@ -30,12 +30,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks import server
 from pg_semantic import Searcher, SemanticIndex, encoders, search
-from pg_semantic.declare import BoundIndex
 from pg_semantic.encoders import Encoder
+from pg_semantic.index.declare import BoundIndex
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
-from pg_semantic.sync import rights
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import privileges
+from pg_semantic.worker.worker import Worker
 
 ROWS, ROUNDS, LIMIT, WARM_UP = 100_000, 30, 10, 3
 ENCODER, ROLE = "hashed:128", "policies_tenant"
@@ -148,7 +148,7 @@ def _fill(engine: sa.Engine, rows: int) -> None:
             f"CREATE POLICY own ON {table} USING (tenant = CAST(current_setting('app.tenant') AS integer))",
             f"GRANT SELECT ON {table} TO {ROLE}",
         )
-    rights.follow(engine)
+    privileges.follow(engine)
     Worker(engine, Settings()).run(threading.Event(), once=True)
     server.execute(engine, "VACUUM ANALYZE")
 

@@ -25,10 +25,11 @@ from ir_measures import Qrel, ScoredDoc, nDCG
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pg_semantic import BoundIndex, Searcher, SemanticIndex, database, embedded, encoders, history, settings
+from pg_semantic import BoundIndex, Searcher, SemanticIndex, database, encoders, settings
 from pg_semantic.cli import progress
+from pg_semantic.database import embedded, migrate
 from pg_semantic.search import Convex, Options
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 
 DATA = Path(__file__).parent / "data" / "scifact"
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def _measure(engine: sa.Engine) -> dict[str, float]:
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
         session.add_all(Abstract(id=d["_id"], title=d["title"], text=d["text"]) for d in records("corpus"))

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks import scifact
 from pg_semantic import settings
-from pg_semantic.encoders import weights
+from pg_semantic.encoders.local import weights
 
 
 def main() -> None:

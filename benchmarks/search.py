@@ -33,7 +33,7 @@ from benchmarks import moments, server
 from pg_semantic import AsyncSearcher, Searcher, encoders, search, settings
 from pg_semantic.demo import corpus
 from pg_semantic.demo.corpus import Base, Page
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 
 LIMIT, ROUNDS, CLIENTS, SEARCHES = 10, 400, 8, 400
 

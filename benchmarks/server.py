@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import sqlalchemy as sa
 
-from pg_semantic import database, embedded, history
+from pg_semantic import database
+from pg_semantic.database import embedded, migrate
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Server:
         execute(engine, f"CREATE DATABASE {name}")
         engine.dispose()
         made = database.connect(sa.make_url(self.dsn).set(database=name).render_as_string(hide_password=False))
-        history.upgrade(made)
+        migrate.upgrade(made)
         return made
 
     def kill(self) -> None:
@@ -83,7 +84,7 @@ def running(folder: Path | None = None) -> Iterator[Server]:
         server = Server(data, embedded.start(data))
         stack.callback(embedded.stop, data)
         engine = server.connect()
-        history.upgrade(engine)
+        migrate.upgrade(engine)
         engine.dispose()
         yield server
 

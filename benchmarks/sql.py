@@ -24,10 +24,11 @@ from sqlalchemy import orm
 
 from benchmarks import moments, workers
 from benchmarks.search import questions
-from pg_semantic import database, encoders, history, settings
+from pg_semantic import database, encoders, settings
+from pg_semantic.database import migrate
 from pg_semantic.demo import corpus
 from pg_semantic.demo.corpus import Base, Page
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests import documents
 
 ROUNDS, CALLERS = 200, 50
@@ -64,7 +65,7 @@ def _dsn(url: sa.URL) -> str:
 
 
 def _fill(engine: sa.Engine) -> None:
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
         session.add_all(corpus.pages())

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import corpus
 from pg_semantic import SemanticIndex
-from pg_semantic.chunking import Chunking
+from pg_semantic.index.chunking import Chunking
 
 PAUSE_SECONDS = 0.03  # at most, of a writer after each write
 HOLD_SECONDS = 0.4  # how long a slow transaction stays open

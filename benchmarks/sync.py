@@ -34,9 +34,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import corpus, footprint, scifact, server
 from pg_semantic import SemanticIndex, encoders, settings
-from pg_semantic.chunking import Chunking, chunk
 from pg_semantic.encoders import Encoder
-from pg_semantic.sync.worker import Worker
+from pg_semantic.index.chunking import Chunking, chunk
+from pg_semantic.worker.worker import Worker
 
 SHORT, LONG = 10_000, 1_000
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from pg_semantic import BoundIndex, chunking, encoders, hashing
+from pg_semantic import BoundIndex, encoders
+from pg_semantic.index import chunking, hashing
 
 _BLANK = " \t\n\r\f\v"
 _STORED = {"halfvec": np.float16, "vector": np.float32}

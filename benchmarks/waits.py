@@ -29,10 +29,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import corpus, moments, server, workers
 from pg_semantic import SemanticIndex, database, settings
-from pg_semantic.chunking import Chunking
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.sync.worker import Worker
+from pg_semantic.index.chunking import Chunking
+from pg_semantic.worker.worker import Worker
 
 DIMENSIONS = 384
 ROWS = 300

@@ -1,4 +1,4 @@
-"""Runs our own history on the connection that `pg_semantic.history` hands over."""
+"""Runs our own history on the connection that `pg_semantic.database.migrate` hands over."""
 
 from alembic import context
 

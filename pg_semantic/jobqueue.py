@@ -32,7 +32,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Claimable:
     """A generation that has jobs of a priority to be claimed."""
 
     generation_id: int
@@ -72,10 +72,10 @@ def sweep(engine: sa.Engine) -> None:
             return
 
 
-def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Ready]:
+def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Claimable]:
     """Which of these generations have jobs to claim or marks to fold; costs the same however many wait."""
     found = connection.execute(sql.statement("jobs", "ready"), {"generations": list(generation_ids)})
-    return [Ready(row.id, row.priority) for row in found]
+    return [Claimable(row.id, row.priority) for row in found]
 
 
 def claim(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from pg_semantic import database, errors, schema, sql
-from pg_semantic.schema import Role, Tables
-from pg_semantic.spec import IndexSpec
+from pg_semantic import database, errors, sql
+from pg_semantic.index import chunk_tables
+from pg_semantic.index.chunk_tables import Role, Tables
+from pg_semantic.index.spec import IndexSpec
 
 if TYPE_CHECKING:
     from pg_semantic.encoders import Encoder
@@ -34,7 +35,7 @@ class Generation:
     ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema. ``trouble``
     says in words that the source was dropped or has another key (``gone``), or is not the table that has the declared
     name now.
-    ``operators`` are those of each key column, as in `schema.KeyType`.
+    ``operators`` are those of each key column, as in `chunk_tables.KeyType`.
     """
 
     id: int
@@ -63,12 +64,12 @@ class Generation:
     @property
     def tables(self) -> Tables:
         """What its rows are read and written by: names that stay with it, whatever its role becomes."""
-        return schema.exposed(self.spec, self.id, partitioned=self.partitioned, operators=self.operators)
+        return chunk_tables.views_of(self.spec, self.id, partitioned=self.partitioned, operators=self.operators)
 
     @property
     def stored(self) -> Tables:
         """Its tables by the names that they have in this role, to build indexes on and to measure."""
-        return schema.build(self.spec, role=self.role)
+        return chunk_tables.build(self.spec, role=self.role)
 
 
 def generations(connection: sa.Connection) -> list[Generation]:
@@ -128,7 +129,7 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
     spec = tables.spec
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated():
-        chunks = connection.scalar(sa.select(sa.cast(schema.Named(tables.chunks), sa.BigInteger)))
+        chunks = connection.scalar(sa.select(sa.cast(chunk_tables.RegClass(tables.chunks), sa.BigInteger)))
         statement = sql.statement("registry", "live").columns(spec=JSONB)
         row = connection.execute(statement, {"chunks": chunks}).one_or_none()
     if row is None:
@@ -153,7 +154,7 @@ def live_of(chunks: sa.Table) -> sa.ScalarSelect[int]:
     live, named = _GENERATION.alias("live"), _GENERATION.alias("named")
     same_index = sa.and_(live.c.index_id == named.c.index_id, live.c.role == "live")
     found = sa.select(live.c.id).join(named, same_index)
-    return found.where(named.c.chunks == schema.Named(chunks)).scalar_subquery()
+    return found.where(named.c.chunks == chunk_tables.RegClass(chunks)).scalar_subquery()
 
 
 def _generation(row: sa.Row[Any]) -> Generation:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, embedded, history
+from pg_semantic import database
+from pg_semantic.database import embedded, migrate
 from tests import documents
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the network
@@ -43,7 +44,7 @@ def template(server: sa.URL) -> str:
     with _administrator(server) as connection:
         connection.execute(sa.text(f"CREATE DATABASE {_TEMPLATE}"))
     engine = database.connect(_dsn(server.set(database=_TEMPLATE)))
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     engine.dispose()
     return _TEMPLATE
 

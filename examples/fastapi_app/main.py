@@ -47,7 +47,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Service]]:
     Base.metadata.create_all(setup)
     setup.dispose()
     engine = create_async_engine(setup.url)
-    with encoders.QueryEncoder(encoders.load(ENCODER)) as queries:
+    with encoders.BatchingEncoder(encoders.load(ENCODER)) as queries:
         yield {"service": Service(async_sessionmaker(engine), AsyncSearcher(queries))}
     await engine.dispose()
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from pg_semantic.chunking import Chunking
-from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
+from pg_semantic.index.chunking import Chunking
+from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
 _NAMELESS: dict[str, Any] = {
     "key": {"id": "integer"},

@@ -8,8 +8,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 from alembic.util import PriorityDispatchResult
 
-from pg_semantic import schema
-from pg_semantic.alembic_plugin import refusals, sides
+from pg_semantic.alembic_plugin import declared_and_stored, unsupported
+from pg_semantic.alembic_plugin.declared_and_stored import StoredIndex
 from pg_semantic.alembic_plugin.operations import (
     AlterSemanticIndexOp,
     CreateSemanticIndexOp,
@@ -17,9 +17,9 @@ from pg_semantic.alembic_plugin.operations import (
     RevertSemanticIndexOp,
     SemanticIndexOp,
 )
-from pg_semantic.alembic_plugin.sides import Stored
-from pg_semantic.schema import Tables
-from pg_semantic.spec import IndexSpec
+from pg_semantic.index import chunk_tables
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.index.spec import IndexSpec
 
 
 def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str | None]) -> PriorityDispatchResult:
@@ -27,7 +27,7 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
 
     A downgrade is the reverse of each in reverse order, which is right there too.
     """
-    declared, stored = sides.declared(context), sides.stored(context)
+    declared, stored = declared_and_stored.declared(context), declared_and_stored.stored(context)
     drops = [
         DropSemanticIndexOp(index.live)
         for where, index in stored.items()
@@ -39,20 +39,20 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
         if _is_included(context, bound.spec, bound.tables) and (operation := _needed(bound.spec, stored.get(where)))
     ]
     dropped = [drop.spec for drop in drops]
-    refusals.refuse_new_names(context, dropped, [other.spec for other in others])
+    unsupported.refuse_new_names(context, dropped, [other.spec for other in others])
     for index in stored.values():
         if index.live not in dropped:
-            refusals.refuse_lost_columns(context, upgrade_ops, index)
+            unsupported.refuse_lost_columns(context, upgrade_ops, index)
     upgrade_ops.ops[:0] = drops
     upgrade_ops.ops.extend(others)
     return PriorityDispatchResult.CONTINUE
 
 
-def _needed(declared: IndexSpec, stored: Stored | None) -> SemanticIndexOp | None:
+def _needed(declared: IndexSpec, stored: StoredIndex | None) -> SemanticIndexOp | None:
     """The operation that makes the stored semantic index the declared one."""
     if stored is None:
         return CreateSemanticIndexOp(declared)
-    refusals.refuse_another_source(declared, stored.latest)
+    unsupported.refuse_another_source(declared, stored.latest)
     # Equal by now, and perhaps written otherwise.
     names = {"table": declared.table, "schema": declared.schema, "key": declared.key}
     latest, live = (dataclasses.replace(spec, **names) for spec in (stored.latest, stored.live))  # type: ignore[arg-type]
@@ -65,14 +65,14 @@ def _needed(declared: IndexSpec, stored: Stored | None) -> SemanticIndexOp | Non
 
 def _is_included(context: AutogenContext, spec: IndexSpec, declared: Tables | None = None) -> bool:
     """Whether the environment's own filters, asked about the source and the chunk table, let both pass."""
-    tables = declared or schema.build(spec)
+    tables = declared or chunk_tables.build(spec)
     return all(_passes(context, table, reflected=declared is None) for table in (tables.source, tables.chunks))
 
 
 def _passes(context: AutogenContext, table: sa.Table, *, reflected: bool) -> bool:
     """Asks the filters that were configured; those of the context have ours among them."""
     by_name, by_object = context.opts.get("include_name"), context.opts.get("include_object")
-    schema_name, _ = sides.place(context, table.schema, table.name)
+    schema_name, _ = declared_and_stored.place(context, table.schema, table.name)
     parents: dict[str, Any] = {
         "schema_name": schema_name,
         "schema_qualified_table_name": f"{schema_name}.{table.name}" if schema_name else table.name,

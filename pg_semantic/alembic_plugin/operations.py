@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.schema import ExecutableDDLElement
 
-from pg_semantic import capture, database, ddl, sources
+from pg_semantic import database
 from pg_semantic.alembic_plugin import arguments
-from pg_semantic.spec import IndexSpec
+from pg_semantic.index import ddl, table_requirements, triggers
+from pg_semantic.index.spec import IndexSpec
 
 
 class SemanticIndexOp(MigrateOperation):
@@ -60,7 +61,7 @@ class CreateSemanticIndexOp(SemanticIndexOp):
 
     def require_source(self, connection: sa.Connection) -> None:
         """Raises `errors.DeclarationError` for a source that can have no semantic index."""
-        sources.key_of(connection, self.spec.schema, self.spec.table)
+        table_requirements.key_of(connection, self.spec.schema, self.spec.table)
 
     def reverse(self) -> "DropSemanticIndexOp":
         """The operation that undoes it."""
@@ -186,4 +187,4 @@ def run(operations: Operations, operation: SemanticIndexOp) -> None:
         for statement in operation.statements():
             operations.execute(statement)
         if isinstance(operation, CreateSemanticIndexOp) and not operations.migration_context.as_sql:
-            capture.say_rights(operations.get_bind(), operation.spec.schema, operation.spec.name)
+            triggers.say_rights(operations.get_bind(), operation.spec.schema, operation.spec.name)

@@ -5,7 +5,7 @@ from alembic.operations import Operations
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority
 
-from pg_semantic.alembic_plugin import compare, hidden, operations, render
+from pg_semantic.alembic_plugin import compare, excluded_tables, operations, render
 
 # Alembic's default for `autogenerate_plugins` is "alembic.autogenerate.*": any other name would need a third line.
 _NAME = "alembic.autogenerate.pg_semantic"
@@ -27,7 +27,7 @@ def setup(plugin: Plugin) -> None:
         Operations.implementation_for(kind, replace=True)(operations.run)
         renderers.dispatch_for(kind, replace=True)(render.call)
     plugin.add_autogenerate_comparator(
-        hidden.hide, "schema", "pg_semantic_tables", qualifier="postgresql", priority=DispatchPriority.FIRST
+        excluded_tables.hide, "schema", "pg_semantic_tables", qualifier="postgresql", priority=DispatchPriority.FIRST
     )
     plugin.add_autogenerate_comparator(
         compare.compare, "schema", "pg_semantic", qualifier="postgresql", priority=DispatchPriority.LAST

@@ -6,9 +6,10 @@ from typing import Annotated, assert_never
 
 import typer
 
-from pg_semantic import embedded, errors, history
+from pg_semantic import errors
 from pg_semantic.cli import options, output
-from pg_semantic.history import Check
+from pg_semantic.database import embedded, migrate
+from pg_semantic.database.migrate import SchemaCheck
 
 _NOT_AS_IT_SHOULD_BE = 1
 _NOT_THERE = "The schema `semantic` is not there: run `pg-semantic db upgrade`."
@@ -24,7 +25,7 @@ def upgrade(yes: options.Yes = False, dsn: options.Dsn = None) -> None:
     """Create the schema `semantic`, or bring it to this version; installs pgvector if the role may."""
     del yes  # nothing is asked
     with options.engine(dsn) as engine:
-        revision = history.upgrade(engine)
+        revision = migrate.upgrade(engine)
     output.say(f"The schema `semantic` is at revision {revision}.")
 
 
@@ -32,7 +33,7 @@ def upgrade(yes: options.Yes = False, dsn: options.Dsn = None) -> None:
 def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """Show the revision that the database is at."""
     with options.engine(dsn) as engine:
-        revision = history.current(engine)
+        revision = migrate.current(engine)
     if json:
         output.as_json({"revision": revision})
     else:
@@ -50,7 +51,7 @@ def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
     own the schema.
     """
     with options.engine(dsn) as engine:
-        found = history.check(engine)
+        found = migrate.check(engine)
     if json:
         output.as_json({**dataclasses.asdict(found), "ok": found.ok})
     else:
@@ -61,7 +62,7 @@ def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
         raise typer.Exit(_NOT_AS_IT_SHOULD_BE)
 
 
-def _verdict(found: Check) -> str:
+def _verdict(found: SchemaCheck) -> str:
     match found.state:
         case "missing":
             return _NOT_THERE
@@ -95,7 +96,7 @@ def downgrade(
     """
     with options.engine(dsn) as engine:
         options.confirm(f"Take the schema `semantic` back to revision {revision}?", yes=yes)
-        reached = history.downgrade(engine, to=revision)
+        reached = migrate.downgrade(engine, to=revision)
     output.say(f"The schema `semantic` is {f'at revision {reached}' if reached else 'removed'}.")
 
 

@@ -11,13 +11,14 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import database, embedded, encoders, history, settings
+from pg_semantic import database, encoders, settings
 from pg_semantic.cli import options, output, progress
+from pg_semantic.database import embedded, migrate
 from pg_semantic.demo import corpus
 from pg_semantic.demo.corpus import Page
 from pg_semantic.search import Searcher
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 
 EXAMPLES = options.examples(
     "pg-semantic demo --path /tmp/demo",
@@ -54,7 +55,7 @@ def demo(
 
 
 def _load(engine: sa.Engine) -> None:
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     with database.translated():
         corpus.Base.metadata.create_all(engine)
         with orm.Session(engine) as session:

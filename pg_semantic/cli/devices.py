@@ -8,8 +8,8 @@ import typer
 
 from pg_semantic import settings
 from pg_semantic.cli import options
-from pg_semantic.encoders import devices
-from pg_semantic.sync.supervisor import Supervisor
+from pg_semantic.encoders.local import devices
+from pg_semantic.worker.supervisor import Supervisor
 
 log = logging.getLogger("pg_semantic.supervisor")
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic import doctor as examining
 from pg_semantic.cli import options, output
-from pg_semantic.doctor import Finding
+from pg_semantic.operations import doctor as examining
+from pg_semantic.operations.doctor import Finding
 
 EXAMPLES = options.examples(
     "pg-semantic doctor",

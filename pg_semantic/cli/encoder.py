@@ -11,7 +11,7 @@ import typer
 from pg_semantic import encoders, settings
 from pg_semantic.cli import options, output
 from pg_semantic.demo import corpus
-from pg_semantic.encoders import facts
+from pg_semantic.encoders import describe
 
 app = typer.Typer(help="Look at encoders, and make smaller ones.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ Reference = Annotated[str, typer.Argument(help="A hub name, a folder, or hashed:
 )
 def show(reference: Reference, json: options.Json = False) -> None:
     """Load an encoder and show what computes it here, how fast, and its fingerprint."""
-    found = facts.of(encoders.load(reference), list(itertools.islice(_pages(), _SAMPLE)))
+    found = describe.of(encoders.load(reference), list(itertools.islice(_pages(), _SAMPLE)))
     if json:
         output.as_json(found)
         return
@@ -50,7 +50,7 @@ def quantize(
     samples: Annotated[int, typer.Option(help="How many of the texts are used.", min=1)] = 300,
 ) -> None:
     """Make an encoder that computes in int8. It is another encoder: an index has to be built anew with it."""
-    from pg_semantic.encoders import quantize as quantizing  # loads torch
+    from pg_semantic.encoders.local import quantize as quantizing  # loads torch
 
     given = _lines(texts) if texts else list(_pages())
     made = quantizing.quantize(reference, folder, texts=given, samples=samples, settings=settings.load())

@@ -7,13 +7,14 @@ import typer
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import declare, encoders, registry
+from pg_semantic import encoders, registry
 from pg_semantic import search as searching
 from pg_semantic.cli import options, output
-from pg_semantic.declare import BoundIndex
+from pg_semantic.index import declare
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.spec import IndexSpec
 from pg_semantic.search import Plan
 from pg_semantic.search.request import Mode
-from pg_semantic.spec import IndexSpec
 
 EXAMPLES = options.examples(
     'pg-semantic explain article_semantic "log in again"',

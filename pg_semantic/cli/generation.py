@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from pg_semantic import catalog, database, encoders, generations, registry
-from pg_semantic.catalog import Prompts
-from pg_semantic.chunking import Chunking
+from pg_semantic import database, encoders, generations, registry
 from pg_semantic.cli import options, output, progress
+from pg_semantic.index import encoder_catalog
+from pg_semantic.index.chunking import Chunking
+from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, Lexical, Storage
+from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
-from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, Lexical, Storage
-from pg_semantic.sync import status as statuses
 
 app = typer.Typer(
     help="Change a semantic index with no outage: begin another copy of it, switch to it, go back.",
@@ -226,7 +227,7 @@ def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None, prom
         kept = prompts.filled(now.encoder.prompts)
         known = _given(dimensions, now.encoder.dimensions)
         return EncoderSpec(now.encoder.reference, known, kept.query, kept.document)
-    length = dimensions if dimensions is not None else catalog.dimensions(reference)
+    length = dimensions if dimensions is not None else encoder_catalog.dimensions(reference)
     length = length if length is not None else encoders.load(reference).dimensions
     return EncoderSpec(reference, length, prompts.query, prompts.document)
 

@@ -6,7 +6,7 @@ import typer
 
 from pg_semantic import database
 from pg_semantic.cli import options, output
-from pg_semantic.sync import rights
+from pg_semantic.worker import privileges
 
 EXAMPLES = options.examples("pg-semantic grants --dry-run", "pg-semantic grants")
 
@@ -26,7 +26,7 @@ def grants(
     Exits with 1 when a statement could not be run, and with --dry-run when there is one to run.
     """
     with options.installed(dsn) as engine, database.translated():
-        found = rights.due(engine) if dry_run else [rights.close_schema(engine), *rights.follow(engine)]
+        found = privileges.due(engine) if dry_run else [privileges.close_schema(engine), *privileges.follow(engine)]
     if json:
         output.as_json(found)
     else:
@@ -35,7 +35,7 @@ def grants(
         raise typer.Exit(_NOT_SO)
 
 
-def _print(found: list[rights.Rights], *, dry_run: bool) -> None:
+def _print(found: list[privileges.Rights], *, dry_run: bool) -> None:
     for one in found:
         for statement in one.statements:
             output.verbatim(f"{statement};")

@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic import catalog, database, encoders, inspection, registry
-from pg_semantic.chunking import Chunking
+from pg_semantic import database, encoders, registry
 from pg_semantic.cli import options, output
-from pg_semantic.spec import EncoderSpec, Lexical
-from pg_semantic.sync import refresh as adapting
+from pg_semantic.index import encoder_catalog
+from pg_semantic.index.chunking import Chunking
+from pg_semantic.index.spec import EncoderSpec, Lexical
+from pg_semantic.operations import create_index
+from pg_semantic.worker import key_changes as adapting
 
 app = typer.Typer(help="Create, list, refresh and drop semantic indexes of tables.", no_args_is_help=True)
 
@@ -41,11 +43,11 @@ def create(
 ) -> None:
     """Make a table searchable by meaning; a `worker` then encodes its rows."""
     del yes  # nothing is asked
-    known = dimensions or catalog.dimensions(encoder) or encoders.load(encoder).dimensions
+    known = dimensions or encoder_catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     with options.engine(dsn) as engine:
         with engine.connect() as connection:
-            spec = inspection.describe(
+            spec = create_index.describe(
                 connection,
                 table,
                 columns=tuple(column.strip() for column in columns.split(",") if column.strip()),
@@ -55,10 +57,10 @@ def create(
                 rights_by=rights_by,
                 name=name,
             )
-        inspection.create(engine, spec)
+        create_index.create(engine, spec)
         options.warn_of_prompts(described)
         output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
-        output.say(output.escaped(inspection.rights(engine, spec)))
+        output.say(output.escaped(create_index.rights(engine, spec)))
 
 
 @app.command("list", epilog=options.examples("pg-semantic index list --json"))
@@ -97,7 +99,7 @@ def adopt(
             generation = registry.find(connection, name)
         target = table or "the table with its declared name"
         options.confirm(f"Move {generation.qualified_name} to {target}?", yes=yes)
-        moved_to = inspection.adopt(engine, generation, table)
+        moved_to = create_index.adopt(engine, generation, table)
     output.say(
         f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
         "worker compares its rows: see pg-semantic status."
@@ -140,5 +142,5 @@ def drop(
         with engine.connect() as connection:
             generation = registry.find(connection, name)
         options.confirm(f"Drop {generation.qualified_name} and its vectors?", yes=yes)
-        inspection.drop(engine, generation.spec)
+        create_index.drop(engine, generation.spec)
     output.say(f"Semantic index {output.escaped(generation.qualified_name)} is dropped.")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, errors, settings
-from pg_semantic.spec import EncoderSpec
+from pg_semantic.index.spec import EncoderSpec
 
 Dsn = Annotated[
     str | None,

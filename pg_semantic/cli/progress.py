@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pg_semantic.cli import output
+from pg_semantic.database import transaction
+from pg_semantic.operations import status
+from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
-from pg_semantic.sync import pipeline as sync
-from pg_semantic.sync import status, transaction
-from pg_semantic.sync.verify import Page
+from pg_semantic.worker import pipeline as sync
 
 _COUNT_LIMIT = 10_000_000
 _COUNT_SECONDS = 2.0
@@ -45,7 +46,9 @@ def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress],
 
 
 @contextlib.contextmanager
-def pages(engine: sa.Engine, generations: Sequence[Generation], *, shown: bool) -> Iterator[Callable[[Page], None]]:
+def pages(
+    engine: sa.Engine, generations: Sequence[Generation], *, shown: bool
+) -> Iterator[Callable[[CheckedPage], None]]:
     """Shows a bar over the rows of these semantic indexes; call what it yields with each page."""
     columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import declare, registry
+from pg_semantic import registry
 from pg_semantic import search as searching
 from pg_semantic.cli import options, output, progress
-from pg_semantic.search import ClassRecall, Report
+from pg_semantic.index import declare
+from pg_semantic.search import ClassRecall, RecallReport
 
 EXAMPLES = options.examples(
     "pg-semantic recall article_semantic",
@@ -52,7 +53,7 @@ def recall(
         raise typer.Exit(_TOO_LOW)
 
 
-def _print(report: Report) -> None:
+def _print(report: RecallReport) -> None:
     output.table(_COLUMNS, [_row(one) for one in report.classes], title=f"{report.index}, recall@{report.limit}")
 
 

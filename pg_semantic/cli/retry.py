@@ -6,7 +6,7 @@ import typer
 
 from pg_semantic import database, jobqueue, registry
 from pg_semantic.cli import options, output
-from pg_semantic.sync import transaction
+from pg_semantic.database import transaction
 
 EXAMPLES = options.examples(
     "pg-semantic retry article_semantic",

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import declare, encoders, registry
-from pg_semantic.bm25 import Match
+from pg_semantic import encoders, registry
 from pg_semantic.cli import options, output
+from pg_semantic.index import declare
+from pg_semantic.index.bm25 import Match
+from pg_semantic.index.spec import IndexSpec
 from pg_semantic.search import Hit, Options, Searcher
 from pg_semantic.search.request import Mode
-from pg_semantic.spec import IndexSpec
 
 EXAMPLES = options.examples(
     'pg-semantic search article_semantic "how do I get back into my account" --limit 5',

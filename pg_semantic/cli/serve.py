@@ -33,7 +33,7 @@ def serve(
     logs.configure(style=configured.log_format, level=logging.INFO)
     from pg_semantic.service import server  # needs an extra
 
-    serving = server.Serving(tuple(encoder or ()), tuple(reranker or ()), host, port)
+    serving = server.ServeOptions(tuple(encoder or ()), tuple(reranker or ()), host, port)
     if configured.dsn is None and not (encoder or reranker):
         raise errors.SettingsError("What is to be served? Give --dsn, --encoder or --reranker.")
     engine = database.connect(configured.dsn.get_secret_value()) if configured.dsn else None

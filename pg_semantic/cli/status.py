@@ -7,9 +7,9 @@ import typer
 
 from pg_semantic import database
 from pg_semantic.cli import options, output
-from pg_semantic.sync import status as sync
-from pg_semantic.sync import transaction
-from pg_semantic.sync.status import IndexStatus, Status
+from pg_semantic.database import transaction
+from pg_semantic.operations import status as sync
+from pg_semantic.operations.status import IndexStatus, Status
 
 EXAMPLES = options.examples(
     "pg-semantic status --json",

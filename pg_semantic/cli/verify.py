@@ -9,11 +9,11 @@ from sqlalchemy import exc
 
 from pg_semantic import database, registry
 from pg_semantic.cli import options, output, progress
+from pg_semantic.database import transaction
+from pg_semantic.operations import repair as repairing
+from pg_semantic.operations import verify as verifying
+from pg_semantic.operations.verify import VerifyReport
 from pg_semantic.registry import Generation
-from pg_semantic.sync import repair as repairing
-from pg_semantic.sync import transaction
-from pg_semantic.sync import verify as verifying
-from pg_semantic.sync.verify import Report
 
 VERIFY_EXAMPLES = options.examples("pg-semantic verify", "pg-semantic verify article_semantic --json")
 REPAIR_EXAMPLES = options.examples("pg-semantic repair --dry-run", "pg-semantic repair article_semantic")
@@ -73,8 +73,8 @@ def repair(
 
 
 def _go_through(
-    engine: sa.Engine, names: list[str] | None, *, keys: int, shown: bool, step: Callable[..., Report]
-) -> list[Report]:
+    engine: sa.Engine, names: list[str] | None, *, keys: int, shown: bool, step: Callable[..., VerifyReport]
+) -> list[VerifyReport]:
     with database.translated():
         with transaction.begin(engine) as connection:
             database.require_installed(connection)
@@ -84,20 +84,20 @@ def _go_through(
 
 
 def _step(
-    step: Callable[..., Report],
+    step: Callable[..., VerifyReport],
     engine: sa.Engine,
     generation: Generation,
     *,
     keys: int,
-    advance: Callable[[verifying.Page], None],
-) -> Report:
+    advance: Callable[[verifying.CheckedPage], None],
+) -> VerifyReport:
     """One index; trouble with it, as a column that is gone, is its own and keeps no other from being looked at."""
     try:
         return step(engine, generation, keys_shown=keys, on_page=advance)
     except exc.DBAPIError as error:
         if database.is_connection_lost(error):
             raise
-        return Report(generation.title, trouble=str(database.translate(error)))
+        return VerifyReport(generation.title, trouble=str(database.translate(error)))
 
 
 def _chosen(connection: sa.Connection, names: list[str] | None) -> Iterator[Generation]:
@@ -108,7 +108,7 @@ def _chosen(connection: sa.Connection, names: list[str] | None) -> Iterator[Gene
         yield from registry.generations(connection)
 
 
-def _print(reports: list[Report], *, json: bool) -> None:
+def _print(reports: list[VerifyReport], *, json: bool) -> None:
     if json:
         output.as_json(reports)
         return

@@ -14,9 +14,9 @@ from pg_semantic import encoders, errors, settings
 from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
 from pg_semantic.encoders import Encoder
-from pg_semantic.sync import signals
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import signals
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 
 EXAMPLES = options.examples(
     "pg-semantic worker --dsn postgresql://app@localhost/shop",

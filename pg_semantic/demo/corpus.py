@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import func, orm, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pg_semantic.declare import SemanticIndex
+from pg_semantic.index.declare import SemanticIndex
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 

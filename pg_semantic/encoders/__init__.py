@@ -1,7 +1,7 @@
 """Encoders: what turns text into vectors. `load` finds one by its reference."""
 
 from pg_semantic.encoders.base import Encoder, Vectors
+from pg_semantic.encoders.batching_encoder import BatchingEncoder
 from pg_semantic.encoders.load import load
-from pg_semantic.encoders.queries import QueryEncoder
 
-__all__ = ["Encoder", "QueryEncoder", "Vectors", "load"]
+__all__ = ["BatchingEncoder", "Encoder", "Vectors", "load"]

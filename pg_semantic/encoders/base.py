@@ -23,7 +23,7 @@ class Backend:
 
 
 class Encoder(Protocol):
-    """A bi-encoder; also a `chunking.Ruler`. Safe to share between threads: a worker calls it from several."""
+    """A bi-encoder; also a `chunking.TokenCounter`. Safe to share between threads: a worker calls it from several."""
 
     @property
     def reference(self) -> str:

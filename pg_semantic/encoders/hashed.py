@@ -63,13 +63,13 @@ class HashedEncoder:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """As `base.Encoder.splitter`."""
-        from pg_semantic.encoders import windows
+        from pg_semantic.encoders import long_texts
 
         def length(text: str) -> int:
             return len(_words(text))
 
         room = max_tokens - len(_words(self.document_prompt))
-        return functools.partial(windows.cut, count=length, max_tokens=room, overlap_tokens=overlap_tokens)
+        return functools.partial(long_texts.cut, count=length, max_tokens=room, overlap_tokens=overlap_tokens)
 
 
 def _words(text: str) -> list[str]:

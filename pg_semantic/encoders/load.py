@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from pg_semantic import catalog, errors
-from pg_semantic.catalog import Prompts
+from pg_semantic import errors
 from pg_semantic.encoders import prompts as prompting
-from pg_semantic.encoders import weights
 from pg_semantic.encoders.base import Encoder
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.encoders.local import weights
+from pg_semantic.index import encoder_catalog
+from pg_semantic.index.encoder_catalog import Prompts
 
 if TYPE_CHECKING:
     from pg_semantic.settings import Settings
@@ -52,15 +53,15 @@ def load(
 def _load(reference: str, dimensions: int | None, *, prompts: Prompts, settings: "Settings") -> Encoder:
     prompts = prompting.declared(reference, prompts, settings)
     if reference in settings.encoder_urls:
-        from pg_semantic.encoders.remote import RemoteEncoder  # loads pydantic and the client library
+        from pg_semantic.encoders.remote.encoder import RemoteEncoder  # loads pydantic and the client library
 
         return RemoteEncoder.load(reference, dimensions=dimensions, prompts=prompts, settings=settings)
     if reference.startswith("hashed:"):
-        known = catalog.dimensions(reference)
+        known = encoder_catalog.dimensions(reference)
         if not known:
             raise errors.EncoderError(f"{reference!r}: a hashed encoder is hashed:N with N dimensions, as hashed:64.")
         return HashedEncoder(known, query_prompt=prompts.query or "", document_prompt=prompts.document or "")
-    from pg_semantic.encoders import backends  # loads torch only when there are weights to load
+    from pg_semantic.encoders.local import backends  # loads torch only when there are weights to load
 
     folder = weights.folder(reference, settings.encoder_paths)
     return backends.load(folder, reference=reference, dimensions=dimensions, prompts=prompts, settings=settings)

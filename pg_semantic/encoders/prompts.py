@@ -3,9 +3,9 @@
 import logging
 from typing import TYPE_CHECKING
 
-from pg_semantic import catalog
-from pg_semantic.catalog import Prompts
-from pg_semantic.encoders import tokens
+from pg_semantic.encoders import tokenization
+from pg_semantic.index import encoder_catalog
+from pg_semantic.index.encoder_catalog import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,7 +26,7 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
 
     Returns the prompts that it uses from now on.
     """
-    known = catalog.prompts(reference)
+    known = encoder_catalog.prompts(reference)
     query = _apply(transformer, "query", declared=prompts.query, known=known.query)
     document = _apply(transformer, "document", declared=prompts.document, known=known.document)
     return Prompts(query, document)
@@ -34,14 +34,14 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
 
 def warn(reference: str, *, declared: Prompts, loaded: Prompts) -> None:
     """Logs a warning if an encoder looks like one that expects prompts and gets none."""
-    if lacking := catalog.lacking(reference, declared=declared, loaded=loaded):
+    if lacking := encoder_catalog.lacking(reference, declared=declared, loaded=loaded):
         log.warning("%s", lacking.advice, extra={"event": "prompt_missing", "encoder": reference})
 
 
 def _apply(transformer: "SentenceTransformer", task: str, *, declared: str | None, known: str | None) -> str:
-    now = tokens.prompt(transformer, task)
+    now = tokenization.prompt(transformer, task)
     # Files that name a prompt `passage` alone lose it to the empty `document` that sentence-transformers adds.
-    named = (transformer.prompts.get(name) for name in tokens.PROMPT_NAMES[task])
+    named = (transformer.prompts.get(name) for name in tokenization.PROMPT_NAMES[task])
     own = now or next(filter(None, named), None)
     wanted = (own or known or "") if declared is None else declared
     if wanted != now:  # what stays as it is leaves the fingerprint as it is

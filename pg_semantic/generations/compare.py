@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import database, declare, encoders, errors, keys
-from pg_semantic.declare import BoundIndex
+from pg_semantic import database, encoders, errors
 from pg_semantic.encoders import Encoder
+from pg_semantic.index import declare, keys
+from pg_semantic.index.declare import BoundIndex
 from pg_semantic.registry import Generation
 from pg_semantic.search import statements
 from pg_semantic.search.recall import interval
@@ -57,7 +58,7 @@ def compare(
     """
     if not queries:
         raise errors.QueryError("There is nothing to compare: no query was given, and the index has no chunks.")
-    asked = [_Asked.of(one, limit=limit) for one in generations]
+    asked = [_ComparedGeneration.of(one, limit=limit) for one in generations]
     found: list[list[list[str]]] = [[], []]
     with database.translated(), orm.Session(engine) as session:
         for text in queries:
@@ -117,7 +118,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ComparedGeneration:
     """A generation with its encoder."""
 
     index: BoundIndex[Any]
@@ -125,7 +126,7 @@ class _Asked:
     limit: int
 
     @classmethod
-    def of(cls, generation: Generation, *, limit: int) -> "_Asked":
+    def of(cls, generation: Generation, *, limit: int) -> "_ComparedGeneration":
         """One that is ready to be asked; loads its encoder."""
         known = generation.spec.encoder
         bound = declare.bind(generation.spec)

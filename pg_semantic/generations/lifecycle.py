@@ -9,15 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.schema import CreateTable
 
-from pg_semantic import database, ddl, errors, jobqueue, registry, sql
-from pg_semantic.generations.coverage import coverage
+from pg_semantic import database, errors, jobqueue, registry, sql
+from pg_semantic.database import transaction
+from pg_semantic.generations.readiness import coverage
+from pg_semantic.index import ddl
+from pg_semantic.index.chunk_tables import Role
+from pg_semantic.index.spec import IndexSpec
+from pg_semantic.operations import repair
+from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
-from pg_semantic.schema import Role
-from pg_semantic.spec import IndexSpec
-from pg_semantic.sync import repair, transaction
-from pg_semantic.sync.verify import Page
 
-# Searchers may ask a generation for so long after it was live: longer than `search.following.FRESH_SECONDS`.
+# Searchers may ask a generation for so long after it was live: longer than `search.generation_tracker.FRESH_SECONDS`.
 _GRACE_SECONDS = 5.0
 _BYTES = {"halfvec": 2, "vector": 4}
 
@@ -89,7 +91,7 @@ def switch(
     *,
     least: float = 1.0,
     force: bool = False,
-    on_page: Callable[[Page], None] = lambda _: None,
+    on_page: Callable[[CheckedPage], None] = lambda _: None,
 ) -> None:
     """Makes the copy that was built live; the one that was stays, as ``previous``, and is kept true.
 
@@ -174,7 +176,7 @@ def _drop(engine: sa.Engine, chosen: Generation) -> None:
         binds = {"generation": chosen.id, "role": chosen.role, "seconds": _GRACE_SECONDS}
         connection.execute(sql.statement("registry", "drop"), binds)
         live = registry.find(connection, chosen.qualified_name)
-        for statement in ddl.hang(live.spec):
+        for statement in ddl.create_triggers(live.spec):
             connection.execute(statement)
 
 

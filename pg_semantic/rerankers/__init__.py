@@ -1,7 +1,7 @@
 """Rerankers: what scores a query and a passage together. `load` finds one by its reference."""
 
 from pg_semantic.rerankers.base import Reranker, Scores, ScoreType
+from pg_semantic.rerankers.batching_reranker import BatchingReranker
 from pg_semantic.rerankers.load import load
-from pg_semantic.rerankers.shared import SharedReranker
 
-__all__ = ["Reranker", "ScoreType", "Scores", "SharedReranker", "load"]
+__all__ = ["BatchingReranker", "Reranker", "ScoreType", "Scores", "load"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import weights
-from pg_semantic.encoders.budget import Budget
-from pg_semantic.encoders.process import PerProcess
+from pg_semantic.encoders.local import weights
+from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.per_process import PerProcess
 from pg_semantic.rerankers import base
 from pg_semantic.rerankers.base import Scores, ScoreType
 
@@ -34,7 +34,7 @@ class CrossEncoderReranker:
     a probability nor a logit.
     """
 
-    def __init__(self, cross_encoder: "CrossEncoder", *, reference: str, budget: Budget) -> None:
+    def __init__(self, cross_encoder: "CrossEncoder", *, reference: str, budget: TokenBudget) -> None:
         self.reference = reference
         self.score_type: ScoreType = _score_type(cross_encoder, reference=reference)
         self.max_tokens = min(cross_encoder.max_seq_length or _LONGEST, _LONGEST)
@@ -49,7 +49,7 @@ class CrossEncoderReranker:
         loaded = cls(
             _open(folder, reference=reference, device=settings.device),
             reference=reference,
-            budget=Budget(settings.token_budget),
+            budget=TokenBudget(settings.token_budget),
         )
         loaded.score(_PROBE, [_PROBE * 80, _PROBE])
         return loaded

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
-from pg_semantic.encoders import weights
+from pg_semantic.encoders.local import weights
 from pg_semantic.rerankers.base import Reranker
 
 if TYPE_CHECKING:

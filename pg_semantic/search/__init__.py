@@ -1,13 +1,13 @@
 """Ranking rows by meaning: statements that compose as any `Select`, and searchers that take text."""
 
-from pg_semantic.search.completion import exactly
+from pg_semantic.search.explain import Plan, explain
 from pg_semantic.search.fusion import Convex, Rrf, hybrid
-from pg_semantic.search.hits import Hit, Passage
-from pg_semantic.search.plan import Plan, explain
-from pg_semantic.search.recall import ClassRecall, Report, recall
-from pg_semantic.search.refine import Diverse, Rerank
+from pg_semantic.search.postprocess import Diverse, Rerank
+from pg_semantic.search.recall import ClassRecall, RecallReport, recall
 from pg_semantic.search.request import Options
+from pg_semantic.search.results import Hit, Passage
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
+from pg_semantic.search.short_results import exactly
 from pg_semantic.search.snippets import Snippet
 from pg_semantic.search.statements import exact, knn, lexical
 
@@ -20,7 +20,7 @@ __all__ = [
     "Options",
     "Passage",
     "Plan",
-    "Report",
+    "RecallReport",
     "Rerank",
     "Rrf",
     "Searcher",

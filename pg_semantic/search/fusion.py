@@ -7,12 +7,12 @@ from typing import Any, TypeAlias, TypeVar
 import sqlalchemy as sa
 
 from pg_semantic import errors
-from pg_semantic.bm25 import Match
-from pg_semantic.declare import BoundIndex
-from pg_semantic.likeness import Examples
-from pg_semantic.nearness import Vector
-from pg_semantic.search import legs, page, statements
-from pg_semantic.search.legs import Leg, Where
+from pg_semantic.index.bm25 import Match
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.distances import Vector
+from pg_semantic.index.more_like_this import Examples
+from pg_semantic.search import rankings, statements, validation
+from pg_semantic.search.rankings import Leg, Where
 
 T = TypeVar("T")
 
@@ -95,28 +95,30 @@ def hybrid(  # noqa: PLR0913 - what a search can be told
     """
     depth = depth_of(depth)
     far = reach(limit=limit, offset=offset, depth=depth)
-    filters, words = legs.conditions(where), statements.words(text, match)
-    legs.require_own(index, filters)
-    dense = legs.dense(index, vector, where=filters, depth=far, exact=False)
-    lexical = legs.lexical(index, words, where=filters, depth=far, match=match)
-    found = page.cut(fused((dense, lexical), fusion, depth=depth, reach=far), limit=limit, offset=offset).subquery()
+    filters, words = rankings.conditions(where), statements.query_words(text, match)
+    rankings.require_own(index, filters)
+    dense = rankings.dense(index, vector, where=filters, depth=far, exact=False)
+    lexical = rankings.lexical(index, words, where=filters, depth=far, match=match)
+    found = validation.paginate(
+        fused((dense, lexical), fusion, depth=depth, reach=far), limit=limit, offset=offset
+    ).subquery()
     return rows_of(index, found)
 
 
 def depth_of(given: int | None) -> int:
     """How many rows of each leg are fused; raises `errors.QueryError` for a number that makes no sense."""
     depth = _DEPTH if given is None else given
-    if not 1 <= depth <= page.MOST_ROWS:
-        raise errors.QueryError(f"depth={given}: give 1 to {page.MOST_ROWS} rows for each leg.")
+    if not 1 <= depth <= validation.MOST_ROWS:
+        raise errors.QueryError(f"depth={given}: give 1 to {validation.MOST_ROWS} rows for each leg.")
     return depth
 
 
 def reach(*, limit: int, offset: int, depth: int) -> int:
     """How many rows a leg gives: the depth, doubled until the page is within."""
-    page.check(limit=limit, offset=offset)
+    validation.check_page(limit=limit, offset=offset)
     while depth < limit + offset:
         depth *= 2
-    return min(depth, page.MOST_ROWS)
+    return min(depth, validation.MOST_ROWS)
 
 
 def fused(found: Sequence[Leg], fusion: Fusion, *, depth: int, reach: int) -> "sa.Select[*tuple[Any, ...]]":

@@ -1,4 +1,4 @@
-"""How much of the truth a walk of the vector index finds: `recall`, and the `Report` that it gives.
+"""How much of the truth a walk of the vector index finds: `recall`, and the `RecallReport` that it gives.
 
 Recall of one query is the share of the rows of `search.exact` that `search.knn` finds too. A row that is found in
 place of one with the same score counts: which of the two comes last is chance.
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
-from pg_semantic.declare import BoundIndex
-from pg_semantic.nearness import Vector
-from pg_semantic.search import legs, plan, statements
-from pg_semantic.search.legs import Where
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.distances import Vector
+from pg_semantic.search import explain, rankings, statements
+from pg_semantic.search.rankings import Where
 from pg_semantic.search.statements import Ranked
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class ClassRecall:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RecallReport:
     """Recall at ``limit`` of a semantic index, for each class of filters."""
 
     index: str
@@ -87,7 +87,7 @@ class _Query:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _QueryRecall:
     """What one query found in both ways; scores are in order."""
 
     walked: Sequence[float]
@@ -111,7 +111,7 @@ def recall(  # noqa: PLR0913 - what can be told
     queries: Sequence[Vector] | None = None,
     seed: int = 0,
     on_query: Callable[[], object] = lambda: None,
-) -> Report:
+) -> RecallReport:
     """Measures `search.knn` against `search.exact`, behind each of the classes of filters in ``where``.
 
     ``where`` has conditions by the name of the class, as ``{"all": (), "english": [Article.lang == "en"]}``, by
@@ -138,13 +138,13 @@ def recall(  # noqa: PLR0913 - what can be told
             raise errors.QueryError(f"There is nothing to measure: {index.name!r} has no vectors, or sample is 0.")
         ask = _Ask(connection, index, asked, limit, on_query)
         classes = tuple(ask.behind(name, conditions) for name, conditions in _checked(index, where).items())
-    return Report(index.name, limit, classes)
+    return RecallReport(index.name, limit, classes)
 
 
 def _checked(index: BoundIndex[Any], where: Mapping[str, Where] | None) -> Mapping[str, Where]:
-    classes = {name: legs.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
+    classes = {name: rankings.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
     for conditions in classes.values():
-        legs.require_own(index, conditions)
+        rankings.require_own(index, conditions)
     return classes
 
 
@@ -204,14 +204,14 @@ class _Ask:
         answers = [answer for pair in pairs if (answer := self._answer(*pair)).exact]
         if not answers:
             raise errors.QueryError(f"No row with vectors matches the filters of class {name!r}.")
-        walks = plan.explain(self.connection, pairs[0][0]).uses_vector_index
+        walks = explain.explain(self.connection, pairs[0][0]).uses_vector_index
         return _measured(name, answers, limit=self.limit, walks=walks)
 
-    def _answer(self, walking: Statement, computing: Statement) -> _Answer:
+    def _answer(self, walking: Statement, computing: Statement) -> _QueryRecall:
         walked, walk_ms = _timed(self.connection, walking)
         exact, exact_ms = _timed(self.connection, computing)
         self.on_query()
-        return _Answer(walked, exact, walk_ms, exact_ms)
+        return _QueryRecall(walked, exact, walk_ms, exact_ms)
 
 
 def _timed(connection: sa.Connection, statement: Statement) -> tuple[Sequence[float], float]:
@@ -220,7 +220,7 @@ def _timed(connection: sa.Connection, statement: Statement) -> tuple[Sequence[fl
     return scores, (time.perf_counter() - began) * 1000
 
 
-def _measured(name: str, answers: Sequence[_Answer], *, limit: int, walks: bool) -> ClassRecall:
+def _measured(name: str, answers: Sequence[_QueryRecall], *, limit: int, walks: bool) -> ClassRecall:
     mean = statistics.fmean(answer.recall for answer in answers)
     low, high = interval(mean, len(answers))
     return ClassRecall(

@@ -13,16 +13,17 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.sql.base import ExecutableOption
 
-from pg_semantic import bm25, database, errors, nearness, registry
-from pg_semantic.bm25 import Match
-from pg_semantic.declare import BoundIndex
-from pg_semantic.likeness import Examples
+from pg_semantic import database, errors, registry
+from pg_semantic.index import bm25, distances
+from pg_semantic.index.bm25 import Match
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.more_like_this import Examples
 from pg_semantic.rerankers import Scores
-from pg_semantic.search import fusion, hits, legs, page, refine
+from pg_semantic.search import fusion, postprocess, rankings, results, validation
 from pg_semantic.search.fusion import Convex, Fusion, Rrf
-from pg_semantic.search.hits import Extras, Hit
-from pg_semantic.search.legs import Leg, Where
-from pg_semantic.search.refine import Diverse, Rerank
+from pg_semantic.search.postprocess import Diverse, Rerank
+from pg_semantic.search.rankings import Leg, Where
+from pg_semantic.search.results import Extras, Hit
 
 T = TypeVar("T")
 
@@ -97,12 +98,12 @@ class Request(Generic[T]):
             raise errors.QueryError(f"{self.index!r} is no semantic index: give Article.semantic, of the class.")
         if not isinstance(self.options, Options):
             raise errors.QueryError(f"options={self.options!r}: give Options(...).")
-        page.check(limit=self.limit, offset=self.offset)
+        validation.check_page(limit=self.limit, offset=self.offset)
         if self.mode not in get_args(Mode):
             raise errors.QueryError(f"mode={self.mode!r} is unknown: give one of {', '.join(get_args(Mode))}.")
-        legs.conditions(self.where)
+        rankings.conditions(self.where)
         if not isinstance(self.query, Examples):
-            bm25.check(page.text(self.query), self.options.match)
+            bm25.check(validation.check_query_text(self.query), self.options.match)
         elif self.mode != "dense":
             raise errors.QueryError(f"mode={self.mode!r} needs a text; examples are searched for with mode='dense'.")
         elif self.options.rerank or self.options.snippets:
@@ -174,7 +175,7 @@ class Request(Generic[T]):
         """The parameters of the statement, as the server at the other end of a connection can take them."""
         values: dict[str, object] = {}
         if vector is not None:
-            values[VECTOR] = nearness.text(self.index.spec, vector)
+            values[VECTOR] = distances.query_literal(self.index.spec, vector)
         if self.mode != "dense" or self.options.snippets:
             values[_TEXT] = database.searchable(self.text, connection)
         return values
@@ -189,21 +190,21 @@ class Request(Generic[T]):
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
     """The one statement that answers a search, with what `Request.values` gives for parameters."""
     index, text = shape.index, sa.bindparam(_TEXT, type_=sa.Text)
-    legs.require_own(index, where)
+    rankings.require_own(index, where)
     found: list[Leg] = []
     if shape.mode == "lexical":
-        relevance = hits.by_words(index, text)
+        relevance = results.by_words(index, text)
     else:
-        query = examples or nearness.parameter(index.spec, VECTOR)
-        relevance = hits.by_meaning(index, query)
-        found.append(legs.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
+        query = examples or distances.query_parameter(index.spec, VECTOR)
+        relevance = results.by_meaning(index, query)
+        found.append(rankings.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
     if shape.mode != "dense":
-        found.append(legs.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
+        found.append(rankings.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
     ranking = fusion.fused(found, shape.fusion, depth=shape.depth, reach=shape.reach)
-    best = page.cut(ranking, limit=shape.first, offset=shape.skipped)
+    best = validation.paginate(ranking, limit=shape.first, offset=shape.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
     found_rows = best.add_columns(scanned, *_markers(index)).subquery()
-    return hits.statement(index, found_rows, relevance, text=text, extras=shape.extras)
+    return results.statement(index, found_rows, relevance, text=text, extras=shape.extras)
 
 
 def _markers(index: BoundIndex[Any]) -> list[sa.ColumnElement[Any]]:
@@ -217,12 +218,12 @@ def _markers(index: BoundIndex[Any]) -> list[sa.ColumnElement[Any]]:
 def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
     """What the search answers, of hits that a reranker may have scored."""
     options, wanted = asked.options, asked.limit + asked.offset
-    found = refine.rescored(found, scores)
+    found = postprocess.rescored(found, scores)
     if options.min_score is not None and (scores is not None or not options.rerank):
         found = [hit for hit in found[: len(found if scores is None else scores)] if hit.score >= options.min_score]
     if options.diverse:
         seen = min(asked.seen_by(options.diverse), len(found if scores is None else scores))  # scores of one kind
-        found = refine.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
+        found = postprocess.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
     if options.rerank or options.diverse:
         found = found[asked.offset : wanted]
     return found

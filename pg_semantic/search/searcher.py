@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
-from pg_semantic.declare import BoundIndex
-from pg_semantic.encoders import Encoder, QueryEncoder
-from pg_semantic.likeness import Examples
-from pg_semantic.search import following, hits, request
-from pg_semantic.search.following import Following, Moved, Serving
-from pg_semantic.search.hits import Hit
-from pg_semantic.search.legs import Where
+from pg_semantic.encoders import BatchingEncoder, Encoder
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.more_like_this import Examples
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.search import generation_tracker, request, results
+from pg_semantic.search.generation_tracker import GenerationChanged, GenerationTracker, Target
+from pg_semantic.search.rankings import Where
 from pg_semantic.search.request import Mode, Options, Request
-from pg_semantic.spec import EncoderSpec
+from pg_semantic.search.results import Hit
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
@@ -39,21 +39,21 @@ _TURNS = 3  # at a search, while the index is switched to and fro
 class Searcher:
     """Searches by text: encodes it with ``encoder`` and ranks rows. Make one a process, for all of its threads.
 
-    Searchers that are to share an encoder are given one `QueryEncoder` of it. One without an encoder searches by words,
-    and by examples. An index that has vectors of another encoder, since it was switched to that or is not yet, is
-    searched with that encoder, loaded by its name (``load`` is how); while a switch is followed, searches go on as
+    Searchers that are to share an encoder are given one `BatchingEncoder` of it. One without an encoder searches by
+    words, and by examples. An index that has vectors of another encoder, since it was switched to that or is not yet,
+    is searched with that encoder, loaded by its name (``load`` is how); while a switch is followed, searches go on as
     before it. Without ``follow`` such an index is refused.
     """
 
     def __init__(
         self,
-        encoder: Encoder | QueryEncoder | None = None,
+        encoder: Encoder | BatchingEncoder | None = None,
         *,
         follow: bool = True,
-        load: Callable[[EncoderSpec], QueryEncoder] = following.load,
+        load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     ) -> None:
-        self.encoder = encoder if encoder is None or isinstance(encoder, QueryEncoder) else QueryEncoder(encoder)
-        self._following = Following(self.encoder, follow=follow, load=load)
+        self.encoder = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
+        self._tracker = GenerationTracker(self.encoder, follow=follow, load=load)
         self._of_shape = functools.lru_cache(_KEPT)(request.statement)
 
     def search(  # noqa: PLR0913 - what a search can be told
@@ -93,45 +93,47 @@ class Searcher:
     def _hits(self, session: orm.Session, wanted: Request[T]) -> list[Hit[T]]:
         found, moved = list[Hit[T]](), None
         serving = self._serving(session, wanted)
-        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        engine, encodes = generation_tracker.engine_of(session, wanted.index), wanted.needs_encoder
         for _ in range(_TURNS):
             vector = serving.encoder.encode(wanted.text) if serving.encoder else None
             statement = self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
             found, moved = self._find(session, wanted, serving, vector=vector, statement=statement)
             if moved is None:
                 break
-            other = self._following.adopt(engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
+            other = self._tracker.use(engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
             if other is serving:
                 break
             serving = other
         _require_settled(moved)
         return found
 
-    def _serving(self, session: orm.Session, wanted: Request[Any]) -> Serving:
-        engine, encodes = following.bound_engine(session, wanted.index), wanted.needs_encoder
-        serving = self._following.current(engine, wanted.index, encodes=encodes) if engine else None
+    def _serving(self, session: orm.Session, wanted: Request[Any]) -> Target:
+        engine, encodes = generation_tracker.bound_engine(session, wanted.index), wanted.needs_encoder
+        serving = self._tracker.current(engine, wanted.index, encodes=encodes) if engine else None
         if serving is None:
             if encodes:
                 self._own_encoder().encode(wanted.text)  # remembered, so that no connection waits for the encoder
-            live, _ = following.look(session, wanted.index)
-            engine = following.engine_of(session, wanted.index)
-            serving = self._following.adopt(engine, wanted.index, live, before=None, encodes=encodes)
+            live, _ = generation_tracker.read_live(session, wanted.index)
+            engine = generation_tracker.engine_of(session, wanted.index)
+            serving = self._tracker.use(engine, wanted.index, live, before=None, encodes=encodes)
         return serving
 
-    def _own_encoder(self) -> QueryEncoder:
+    def _own_encoder(self) -> BatchingEncoder:
         if self.encoder is None:
             raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
         return self.encoder
 
     def _find(
-        self, session: orm.Session, wanted: Request[T], serving: Serving, *, vector: Vector | None, statement: Statement
-    ) -> tuple[list[Hit[T]], Moved | None]:
+        self, session: orm.Session, wanted: Request[T], serving: Target, *, vector: Vector | None, statement: Statement
+    ) -> tuple[list[Hit[T]], GenerationChanged | None]:
         """The hits; and which generation is live, when that is another."""
         asked = wanted.of(serving.bound(wanted.index))
-        engine, encodes = following.engine_of(session, wanted.index), wanted.needs_encoder
+        engine, encodes = generation_tracker.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
-            connection = following.connect(session, wanted.index)  # may wait for a pool, while what is known grows old
-            fresh = self._following.is_fresh(engine, wanted.index, encodes=encodes)
+            connection = generation_tracker.connect(
+                session, wanted.index
+            )  # may wait for a pool, while what is known grows old
+            fresh = self._tracker.is_fresh(engine, wanted.index, encodes=encodes)
             moved = None if fresh else _moved(session, wanted, serving)
             if moved is not None and moved.before is None:
                 return [], moved
@@ -141,10 +143,10 @@ class Searcher:
                 found = _once_a_row(session.execute(self._statement(asked, exact=True), values))
         moved = None if found and _is_as_known(found[0], serving) else _moved(session, wanted, serving)
         if moved is None:
-            self._following.confirm(engine, wanted.index, encodes=encodes)
+            self._tracker.confirm(engine, wanted.index, encodes=encodes)
         elif moved.before is None:
             return [], moved
-        return hits.read(found), moved
+        return results.read(found), moved
 
     def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
         shape = asked.shape(exact=exact)
@@ -160,23 +162,25 @@ def _once_a_row(result: sa.Result[*tuple[Any, ...]]) -> Sequence[sa.Row[*tuple[A
     return result.unique(lambda row: id(row[0])).all()
 
 
-def _is_as_known(row: sa.Row[Any], serving: Serving) -> bool:
+def _is_as_known(row: sa.Row[Any], serving: Target) -> bool:
     """Whether the generation that was asked is live, and of the encoder that it was taken to be of."""
     live, fingerprint = (row._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
     return bool(live == serving.generation.id) and _is_same(serving, fingerprint)
 
 
-def _is_same(serving: Serving, fingerprint: str | None) -> bool:
+def _is_same(serving: Target, fingerprint: str | None) -> bool:
     return serving.encoder is None or fingerprint in {None, serving.encoder.fingerprint}
 
 
-def _moved(session: orm.Session, wanted: Request[Any], serving: Serving) -> Moved | None:
+def _moved(session: orm.Session, wanted: Request[Any], serving: Target) -> GenerationChanged | None:
     """Asks the database whether another generation is to be asked than the one that is."""
-    live, kept = following.look(session, wanted.index)
+    live, kept = generation_tracker.read_live(session, wanted.index)
     same = _is_same(serving, live.fingerprint)
     if live.id == serving.generation.id and same:
         return None
-    return Moved(live, serving if serving.generation.id in kept and live.id != serving.generation.id else None)
+    return GenerationChanged(
+        live, serving if serving.generation.id in kept and live.id != serving.generation.id else None
+    )
 
 
 def _unscoped(session: Any) -> Any:  # noqa: ANN401 - a Session or an AsyncSession, or a registry of them
@@ -184,7 +188,7 @@ def _unscoped(session: Any) -> Any:  # noqa: ANN401 - a Session or an AsyncSessi
     return session() if hasattr(session, "session_factory") else session
 
 
-def _require_settled(moved: Moved | None) -> None:
+def _require_settled(moved: GenerationChanged | None) -> None:
     if moved is not None and moved.before is None:
         raise errors.IndexNotFound(f"{moved.live.qualified_name} is being changed over and over: try again.")
 
@@ -197,10 +201,10 @@ class AsyncSearcher:
 
     def __init__(
         self,
-        encoder: Encoder | QueryEncoder | None = None,
+        encoder: Encoder | BatchingEncoder | None = None,
         *,
         follow: bool = True,
-        load: Callable[[EncoderSpec], QueryEncoder] = following.load,
+        load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     ) -> None:
         self._searcher = Searcher(encoder, follow=follow, load=load)
         # Queries are encoded in batches; that statements are built in turns lets the event loop go on in between.
@@ -237,17 +241,15 @@ class AsyncSearcher:
         searcher = self._searcher
         found, moved = list[Hit[T]](), None
         serving = await self._serving(session, wanted)
-        engine, encodes = following.engine_of(session.sync_session, wanted.index), wanted.needs_encoder
+        engine, encodes = generation_tracker.engine_of(session.sync_session, wanted.index), wanted.needs_encoder
         for _ in range(_TURNS):
             vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
             statement = await self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
             found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - the pair is one
             if moved is None:
                 break
-            adopt = searcher._following.adopt  # noqa: SLF001 - the pair is one
-            other = await asyncio.to_thread(
-                adopt, engine, wanted.index, moved.live, before=moved.before, encodes=encodes
-            )
+            use = searcher._tracker.use  # noqa: SLF001 - the pair is one
+            other = await asyncio.to_thread(use, engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
             if other is serving:
                 break
             serving = other
@@ -260,14 +262,14 @@ class AsyncSearcher:
             await asyncio.sleep(0)
         return statement
 
-    async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Serving:
-        searcher, known = self._searcher, self._searcher._following  # noqa: SLF001 - the pair is one
-        engine, encodes = following.bound_engine(session.sync_session, wanted.index), wanted.needs_encoder
+    async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Target:
+        searcher, known = self._searcher, self._searcher._tracker  # noqa: SLF001 - the pair is one
+        engine, encodes = generation_tracker.bound_engine(session.sync_session, wanted.index), wanted.needs_encoder
         serving = known.current(engine, wanted.index, encodes=encodes) if engine else None
         if serving is None:
             if encodes:
                 await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - the pair is one
-            live, _ = await session.run_sync(following.look, wanted.index)
-            engine = following.engine_of(session.sync_session, wanted.index)
-            serving = await asyncio.to_thread(known.adopt, engine, wanted.index, live, before=None, encodes=encodes)
+            live, _ = await session.run_sync(generation_tracker.read_live, wanted.index)
+            engine = generation_tracker.engine_of(session.sync_session, wanted.index)
+            serving = await asyncio.to_thread(known.use, engine, wanted.index, live, before=None, encodes=encodes)
         return serving

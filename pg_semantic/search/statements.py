@@ -14,16 +14,17 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from pg_semantic import bm25, errors, nearness
-from pg_semantic.bm25 import Match
-from pg_semantic.declare import BoundIndex
-from pg_semantic.likeness import Examples
-from pg_semantic.nearness import Order, Vector
-from pg_semantic.schema import Tables
-from pg_semantic.search import completion, page
+from pg_semantic import errors
+from pg_semantic.index import bm25, distances
+from pg_semantic.index.bm25 import Match
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.distances import Order, Vector
+from pg_semantic.index.more_like_this import Examples
+from pg_semantic.search import short_results, validation
 
 T = TypeVar("T")
-Asked: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last for a query vector as SQL
+QueryLike: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last for a query vector as SQL
 
 SORTS_FURTHER = (17,)  # the PostgreSQL that sorts what an index gives in order by more
 
@@ -51,7 +52,7 @@ def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, off
     Raises `errors.QueryError` for a vector of other dimensions, of zeros, or not finite.
     """
     ranked = ranked_knn(index, vector, limit=limit, offset=offset)
-    return ranked.statement.options(completion.Complete(limit))
+    return ranked.statement.options(short_results.RerunIfShort(limit))
 
 
 def exact(
@@ -74,43 +75,46 @@ def lexical(
 
     Raises `errors.QueryError` for an empty text, and for an index without ``lexical``.
     """
-    return ranked_lexical(index, words(text, match), match=match, limit=limit, offset=offset).statement
+    return ranked_lexical(index, query_words(text, match), match=match, limit=limit, offset=offset).statement
 
 
 def ranked_knn(
-    index: BoundIndex[T], vector: Asked, *, limit: int, offset: int, order: Order = "strict_order"
+    index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int, order: Order = "strict_order"
 ) -> Ranked[T]:
     """As `knn`; with ``relaxed_order`` more of the nearest are found, and are not quite in order."""
-    page.check(limit=limit, offset=offset)
+    validation.check_page(limit=limit, offset=offset)
     tables, chunks = index.tables, index.tables.chunks.c
-    query = asked(index, vector)
-    aimed = nearness.aimed(query, wanted=limit + offset, order=order)
-    score = 1 - nearness.distance(chunks.vector, query)
+    query = query_vector(index, vector)
+    aimed = distances.with_scan_settings(query, wanted=limit + offset, order=order)
+    score = 1 - distances.distance(chunks.vector, query)
     statement = (
         sa.select(index.entity, score.label("score"))
         .join(tables.chunks, _same_row(tables.chunk_key, tables.source_key))
-        .where(*nearness.same_encoder(tables), *nearness.same_table(tables))
+        .where(*distances.same_encoder(tables), *distances.same_table(tables))
         .where(_is_best_chunk(tables, query), *_wanted(vector))
-        .order_by(nearness.Nearest(chunks.vector, query, aimed), *(_tie_break(column) for column in tables.source_key))
+        .order_by(
+            distances.IndexableDistance(chunks.vector, query, aimed),
+            *(_tie_break(column) for column in tables.source_key),
+        )
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), score)
+    return Ranked(validation.paginate(statement, limit=limit, offset=offset), score)
 
 
-def ranked_exact(index: BoundIndex[T], vector: Asked, *, limit: int, offset: int) -> Ranked[T]:
+def ranked_exact(index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int) -> Ranked[T]:
     """As `exact`."""
     tables = index.tables
     chunks = tables.chunks.alias()
-    distance = nearness.computed_distance(chunks.c.vector, asked(index, vector)).label("distance")
+    distance = distances.computed_distance(chunks.c.vector, query_vector(index, vector)).label("distance")
     chunk_key = [chunks.c[column.name] for column in tables.source_key]
     best = sa.select(distance).where(_same_row(chunk_key, tables.source_key)).order_by(distance).limit(1).lateral()
     score = 1 - best.c.distance
     statement = (
         sa.select(index.entity, score.label("score"))
         .join(best, sa.true())
-        .where(*nearness.same_encoder(tables), *nearness.same_table(tables), *_wanted(vector))
+        .where(*distances.same_encoder(tables), *distances.same_table(tables), *_wanted(vector))
         .order_by(best.c.distance, *tables.source_key)
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), score)
+    return Ranked(validation.paginate(statement, limit=limit, offset=offset), score)
 
 
 def ranked_lexical(
@@ -135,22 +139,22 @@ def ranked_lexical(
     statement = (
         sa.select(index.entity, found.label("score"))
         .join(matches, _same_row(key, tables.source_key))
-        .where(*nearness.same_table(tables))
+        .where(*distances.same_table(tables))
         .order_by(found.desc(), *key)
     )
-    return Ranked(page.cut(statement, limit=limit, offset=offset), found)
+    return Ranked(validation.paginate(statement, limit=limit, offset=offset), found)
 
 
-def asked(index: BoundIndex[Any], vector: Asked) -> sa.ColumnElement[Any]:
+def query_vector(index: BoundIndex[Any], vector: QueryLike) -> sa.ColumnElement[Any]:
     """The query vector as SQL."""
     if isinstance(vector, sa.ColumnElement):
         return vector
-    return vector.query() if isinstance(vector, Examples) else nearness.query(index.spec, vector)
+    return vector.query() if isinstance(vector, Examples) else distances.query_vector(index.spec, vector)
 
 
-def words(text: str, match: Match) -> sa.ColumnElement[str]:
+def query_words(text: str, match: Match) -> sa.ColumnElement[str]:
     """The text of a query as SQL; raises `errors.QueryError` for one that can not be searched for."""
-    bm25.check(page.text(text), match)
+    bm25.check(validation.check_query_text(text), match)
     return sa.literal(text, sa.Text)
 
 
@@ -167,7 +171,7 @@ def _without_words(index: BoundIndex[Any]) -> str:
     )
 
 
-def _wanted(vector: Asked) -> list[sa.ColumnElement[bool]]:
+def _wanted(vector: QueryLike) -> list[sa.ColumnElement[bool]]:
     """What rows have to be beside near: no examples; none at all when no example has a vector, or they cancel out."""
     return [vector.points_somewhere(), vector.is_other()] if isinstance(vector, Examples) else []
 
@@ -183,7 +187,7 @@ def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSel
     return (
         sa.select(other.c.ordinal == tables.chunks.c.ordinal)
         .where(_same_row(other_key, tables.chunk_key))
-        .order_by(nearness.computed_distance(other.c.vector, query), other.c.ordinal)
+        .order_by(distances.computed_distance(other.c.vector, query), other.c.ordinal)
         .limit(1)
         .correlate(tables.chunks)
         .scalar_subquery()

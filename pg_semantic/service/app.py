@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from pg_semantic.service import embeddings, guard, health, metrics, rerank, search, trouble
-from pg_semantic.service.context import Context
-from pg_semantic.service.guard import Guard
-from pg_semantic.service.intake import Intake
+from pg_semantic.service import auth, error_responses, metrics
+from pg_semantic.service.admission import AdmissionMiddleware
+from pg_semantic.service.auth import ApiKeyMiddleware
+from pg_semantic.service.dependencies import ServiceContext
 from pg_semantic.service.metrics import Meter
-from pg_semantic.service.page import shell
+from pg_semantic.service.pages import layout
+from pg_semantic.service.routes import embeddings, health, rerank, search
 
 _REFUSALS = {
     401: "The key is missing or wrong.",
@@ -23,7 +24,7 @@ _REFUSALS = {
 }
 
 
-def build(context: Context) -> FastAPI:
+def build(context: ServiceContext) -> FastAPI:
     """The application; closing it closes what it was given."""
     app = FastAPI(
         title="pg_semantic",
@@ -35,25 +36,25 @@ def build(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    key = guard.key_of(context.settings)
+    key = auth.key_of(context.settings)
     # The guard is what refuses; this has the documents say that there is a key.
     documented = [Depends(HTTPBearer(auto_error=False))] if key else []
     app.include_router(health.router)
     for router in (health.guarded, embeddings.router, rerank.router, search.router, metrics.router):
         app.include_router(router, dependencies=documented)
-    shell.mount(app)
-    trouble.register(app)
-    open_paths = guard.OPEN | shell.OPEN
+    layout.mount(app)
+    error_responses.register(app)
+    open_paths = auth.OPEN | layout.OPEN
     # The last to be added is the first to be asked.
-    app.add_middleware(Intake, settings=context.settings, open_paths=open_paths)
-    app.add_middleware(Guard, key=key, open_paths=open_paths)
+    app.add_middleware(AdmissionMiddleware, settings=context.settings, open_paths=open_paths)
+    app.add_middleware(ApiKeyMiddleware, key=key, open_paths=open_paths)
     app.add_middleware(Meter, metrics=context.metrics)
     return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    context: Context = app.state.context
+    context: ServiceContext = app.state.context
     try:
         yield
     finally:

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pg_semantic import database, errors, registry
 from pg_semantic.encoders.shared import SharedEncoder
-from pg_semantic.service import trouble
-from pg_semantic.sync import status
-from pg_semantic.sync.status import IndexStatus
+from pg_semantic.operations import status
+from pg_semantic.operations.status import IndexStatus
+from pg_semantic.service import error_responses
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger("pg_semantic.service")
@@ -86,7 +86,7 @@ class Meter:
         except Exception as error:  # noqa: BLE001 - whatever it is, its message may quote a text
             _log(error)
             if status_sent == _CLIENT_LEFT:
-                await trouble.answer(500, "The service failed; its log has the place.", "failed")(
+                await error_responses.answer(500, "The service failed; its log has the place.", "failed")(
                     scope, receive, watched
                 )
         finally:
@@ -117,7 +117,7 @@ class _Queues(Collector):
 
 
 class _Truth(Collector):
-    """How true the semantic indexes are, as `sync.status` has it from the view; kept for some seconds."""
+    """How true the semantic indexes are, as `operations.status` has it from the view; kept for some seconds."""
 
     def __init__(self, engine: sa.Engine, *, seconds: float) -> None:
         self._engine = engine

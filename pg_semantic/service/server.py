@@ -12,11 +12,11 @@ import uvicorn
 
 from pg_semantic import database, encoders, registry
 from pg_semantic.encoders import Encoder
-from pg_semantic.service import app, guard
-from pg_semantic.service.context import Context
-from pg_semantic.service.fleet import Fleet
-from pg_semantic.service.indexes import Indexes
+from pg_semantic.service import app, auth
+from pg_semantic.service.dependencies import ServiceContext
+from pg_semantic.service.loaded_encoders import LoadedEncoders
 from pg_semantic.service.metrics import Metrics
+from pg_semantic.service.searchers import IndexSearchers
 from pg_semantic.settings import Settings
 
 log = logging.getLogger("pg_semantic.service")
@@ -25,7 +25,7 @@ _BACKLOG = 1024  # connections that wait to be accepted
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServeOptions:
     """What is served beside the encoders of the database's semantic indexes, and where."""
 
     encoders: Sequence[str] = ()
@@ -35,33 +35,33 @@ class Serving:
 
 
 def prepare(
-    settings: Settings, serving: Serving, *, load: Callable[..., Encoder] = encoders.load, engine: sa.Engine | None
-) -> Context:
+    settings: Settings, serving: ServeOptions, *, load: Callable[..., Encoder] = encoders.load, engine: sa.Engine | None
+) -> ServiceContext:
     """Loads every encoder and reranker. Raises what loading raises, and `errors.NotInstalled`."""
     metrics = Metrics()
-    fleet = Fleet(settings, seen=metrics.batch, load=load)
+    fleet = LoadedEncoders(settings, seen=metrics.batch, load=load)
     metrics.watch_queues(lambda: fleet.encoders)
     for reference in serving.encoders:
         fleet.add(reference)
     fleet.add_rerankers(serving.rerankers)
     if engine is None:
-        return Context(settings, fleet, metrics, None)
+        return ServiceContext(settings, fleet, metrics, None)
     with database.translated(), engine.connect() as connection:
         database.require_installed(connection)
         for generation in registry.generations(connection):
             if generation.role == "live":
                 fleet.of(generation.spec.encoder)
     metrics.watch_database(engine, seconds=settings.service_status_seconds)
-    indexes = Indexes(engine, fleet, statement_seconds=settings.service_statement_seconds)
-    return Context(settings, fleet, metrics, indexes)
+    indexes = IndexSearchers(engine, fleet, statement_seconds=settings.service_statement_seconds)
+    return ServiceContext(settings, fleet, metrics, indexes)
 
 
-def run(settings: Settings, serving: Serving, *, engine: sa.Engine | None) -> None:
+def run(settings: Settings, serving: ServeOptions, *, engine: sa.Engine | None) -> None:
     """Serves until SIGTERM or SIGINT; then answers what was asked, for at most ``drain_seconds``, and returns.
 
     Raises `errors.SettingsError` for an address that others can reach when there is no key.
     """
-    guard.require_key_beyond_loopback(serving.host, settings)
+    auth.require_key_beyond_loopback(serving.host, settings)
     context = prepare(settings, serving, engine=engine)
     gc.freeze()  # what was loaded stays; to look through it for garbage would stop all for a third of a second
     for number in (signal.SIGTERM, signal.SIGINT):

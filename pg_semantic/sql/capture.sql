@@ -1,4 +1,4 @@
--- Capture: what appends a mark for a change of text. Templates: `capture.py` fills in quoted identifiers.
+-- Capture: what appends a mark for a change of text. Templates: `index/triggers.py` fills in quoted identifiers.
 
 -- name: watch
 -- Makes that function, once the registry knows which columns the text of a row is made of.

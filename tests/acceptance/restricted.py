@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import backends
 from pg_semantic.encoders.base import Vectors
+from pg_semantic.encoders.local import backends
 from pg_semantic.settings import Settings
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pg_semantic import errors
-from pg_semantic.encoders import backends
-from pg_semantic.encoders.transformer import TransformerEncoder
+from pg_semantic.encoders.local import backends
+from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.settings import Settings
 
 TEXTS = ["list the open files", "a", "copy a folder and all that is in it " * 9]

@@ -11,9 +11,9 @@ import typer
 
 from pg_semantic import cli, encoders
 from pg_semantic import settings as configured
-from pg_semantic.doctor import pooler, prompts
-from pg_semantic.doctor.checks import CHECKS
 from pg_semantic.encoders import Encoder
+from pg_semantic.operations.doctor import pooler, prompts
+from pg_semantic.operations.doctor.checks import CHECKS
 from tests import documents
 from tests.db.library import sync
 

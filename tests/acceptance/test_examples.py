@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from pg_semantic import AsyncSearcher
-from pg_semantic.encoders import QueryEncoder, Vectors
+from pg_semantic.encoders import BatchingEncoder, Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from tests import documents
 from tests.db.library import sync
@@ -110,7 +110,7 @@ def test_what_the_service_can_not_answer_it_explains(
 
 def test_the_service_puts_off_a_question_when_too_many_wait_for_the_encoder(service: ModuleType) -> None:
     held = Held()
-    overloaded = service.Service(async_sessionmaker(), AsyncSearcher(QueryEncoder(held, waiting=1)))
+    overloaded = service.Service(async_sessionmaker(), AsyncSearcher(BatchingEncoder(held, waiting=1)))
     service.app.dependency_overrides[service.service] = lambda: overloaded
 
     async def ask() -> httpx2.Response:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pg_semantic.encoders import backends
+from pg_semantic.encoders.local import backends
 from pg_semantic.settings import Settings
 
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from pg_semantic import Searcher, cli, encoders, errors
 from pg_semantic.demo import corpus
-from pg_semantic.encoders import backends, weights
-from pg_semantic.encoders.quantize import Calibration, quantize
-from pg_semantic.encoders.transformer import TransformerEncoder
+from pg_semantic.encoders.local import backends, weights
+from pg_semantic.encoders.local.quantize import Calibration, quantize
+from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.settings import Settings
 from tests.acceptance import architectures
 from tests.db.library import sync

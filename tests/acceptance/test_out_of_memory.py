@@ -10,9 +10,9 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from pg_semantic.encoders.base import Backend
-from pg_semantic.encoders.budget import Budget
-from pg_semantic.encoders.transformer import TransformerEncoder
-from pg_semantic.encoders.weights import Identity
+from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.local.transformer import TransformerEncoder
+from pg_semantic.encoders.local.weights import Identity
 
 TEXTS = [" ".join(["list the open files"] * count) for count in (1, 9, 2, 5, 1, 1, 7, 3, 2, 8, 9, 1)]
 LONGEST = 38  # tokens of the longest of them
@@ -40,7 +40,9 @@ def _encoder(
     whole = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     whole[0].model = _Small(whole[0].model, room, raised or torch.OutOfMemoryError("CUDA out of memory."))
     backend = Backend("torch", "float32")
-    return TransformerEncoder(whole, identity=Identity("small", "none", ""), backend=backend, budget=Budget(tokens))
+    return TransformerEncoder(
+        whole, identity=Identity("small", "none", ""), backend=backend, budget=TokenBudget(tokens)
+    )
 
 
 @pytest.mark.parametrize("room", [LONGEST, 2 * LONGEST, 200])

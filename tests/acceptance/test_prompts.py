@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pg_semantic.catalog import Prompts
-from pg_semantic.encoders import backends
-from pg_semantic.encoders.transformer import TransformerEncoder
+from pg_semantic.encoders.local import backends
+from pg_semantic.encoders.local.transformer import TransformerEncoder
+from pg_semantic.index.encoder_catalog import Prompts
 from pg_semantic.settings import Settings
 
 E5 = "intfloat/e5-small-v2"

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database, encoders
-from pg_semantic.chunking import Chunking, chunk
 from pg_semantic.demo import corpus
 from pg_semantic.demo.corpus import Page
 from pg_semantic.encoders import Encoder
+from pg_semantic.index.chunking import Chunking, chunk
 from tests import documents
 from tests.conftest import copy_of
 from tests.db.library import execute, sync
@@ -97,7 +97,7 @@ def test_batches_by_length_change_no_vector(minilm: Encoder) -> None:
 
 
 def test_the_fingerprint_is_of_the_weights_and_not_of_the_folder(minilm: Encoder, here: object) -> None:
-    from pg_semantic.encoders import weights
+    from pg_semantic.encoders.local import weights
     from pg_semantic.settings import Settings
 
     folder = weights.folder(corpus.ENCODER, {})

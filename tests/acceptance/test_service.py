@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import encoders, inspection
-from pg_semantic.spec import EncoderSpec
+from pg_semantic import encoders
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from tests import documents
 from tests.db.library import execute, sync
 from tests.service import serving
@@ -23,8 +24,8 @@ def test_the_examples_of_the_page_run(engine: sa.Engine, tmp_path: Path, capsys:
     execute(engine, "INSERT INTO article VALUES (7, 'Password help: ask for a reset link'), (8, 'Cooking rice')")
     with engine.connect() as connection:
         encoder = EncoderSpec(ENCODER, 384)
-        spec = inspection.describe(connection, "article", columns=("title",), encoder=encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "article", columns=("title",), encoder=encoder)
+    create_index.create(engine, spec)
     sync(engine)
     dsn = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     namespace: dict[str, Any] = {"__name__": "example"}

@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from pg_semantic import generations, registry
+from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.registry import Generation
-from pg_semantic.spec import EncoderSpec
 from tests.db.library import execute, generation_of, rows, sync
 
 NAME = "article_semantic"

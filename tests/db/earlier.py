@@ -9,8 +9,10 @@ from typing import Any, LiteralString
 
 import sqlalchemy as sa
 
-from pg_semantic import encoders, hashing, history, revisions
-from pg_semantic.spec import EncoderSpec
+from pg_semantic import encoders
+from pg_semantic.database import migrate, revisions
+from pg_semantic.index import hashing
+from pg_semantic.index.spec import EncoderSpec
 from tests.db.library import ENCODER, Article, execute
 
 SPEC: dict[str, Any] = {
@@ -160,7 +162,7 @@ USING hnsw (vector halfvec_cosine_ops) WITH (m = 16, ef_construction = 64)
 
 def make(engine: sa.Engine, revision: str) -> None:
     """Leaves a database at the revision, with an index made there: row 1 is synced, 2 waits, 3 has never been seen."""
-    history.upgrade(engine, to=revision)
+    migrate.upgrade(engine, to=revision)
     Article.__table__.create(engine)  # type: ignore[attr-defined]
     execute(engine, "INSERT INTO article VALUES (3, 'a violet sea', NULL, 'en')")
     execute(engine, _TABLES)

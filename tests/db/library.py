@@ -9,13 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import SemanticIndex, encoders, hashing, jobqueue, schema
+from pg_semantic import SemanticIndex, encoders, jobqueue
 from pg_semantic import registry as known_indexes
 from pg_semantic.encoders import Encoder
+from pg_semantic.index import chunk_tables, hashing
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 
 ENCODER = "hashed:32"
 
@@ -34,9 +35,9 @@ class Article(Base):
     semantic = SemanticIndex("title", "body", encoder=ENCODER)
 
 
-def qualified(tables: schema.Tables) -> schema.Tables:
+def qualified(tables: chunk_tables.Tables) -> chunk_tables.Tables:
     """The same tables as the registry knows them, with their schema: a worker's search path has none of yours."""
-    return schema.build(dataclasses.replace(tables.spec, schema="public"))
+    return chunk_tables.build(dataclasses.replace(tables.spec, schema="public"))
 
 
 def sync(engine: sa.Engine, load: Callable[..., Encoder] = encoders.load, **settings: Any) -> Progress:
@@ -97,12 +98,12 @@ class Truth:
     orphans: int
 
 
-def truth(engine: sa.Engine, tables: schema.Tables = Article.semantic.tables) -> Truth:
+def truth(engine: sa.Engine, tables: chunk_tables.Tables = Article.semantic.tables) -> Truth:
     """Compares every row's text with its chunks, in Python and from scratch: no receipt and no job is trusted."""
     key = tables.spec.key[0].name
     with engine.connect() as connection:
         texts: dict[Any, str] = dict(
-            connection.execute(sa.select(tables.source.c[key], schema.text_of(tables.spec, tables.source))).all()
+            connection.execute(sa.select(tables.source.c[key], chunk_tables.text_of(tables.spec, tables.source))).all()
         )
         stored: dict[Any, list[bytes]] = {}
         chunks = tables.chunks.c

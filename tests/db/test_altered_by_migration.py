@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from pg_semantic import errors, generations, registry
 from pg_semantic.generations import lifecycle
+from pg_semantic.operations import verify
 from pg_semantic.registry import Generation
-from pg_semantic.sync import verify
 from tests.db import migrations
 from tests.db.library import execute, sync
 from tests.db.migrations import Application

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, doctor, errors, generations, inspection, registry, sql
+from pg_semantic import database, errors, generations, registry, sql
+from pg_semantic.database import transaction
 from pg_semantic.generations import lifecycle
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import refresh, status, transaction, trouble, verify
-from pg_semantic.sync.detection import Detection
-from pg_semantic.sync.refresh import Adapting
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, doctor, status, verify
+from pg_semantic.worker import key_changes, problems
+from pg_semantic.worker.catalog_watcher import CatalogWatcher
+from pg_semantic.worker.key_changes import KeyAdapter
 from tests.db import test_cli as shell
 from tests.db.library import ENCODER, execute, generation_of, rows, sync
 
@@ -42,8 +44,8 @@ def indexed(engine: sa.Engine, key: str) -> None:
 
 def create(engine: sa.Engine) -> None:
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "page", columns=("body",), encoder=EncoderSpec(ENCODER, 32))
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "page", columns=("body",), encoder=EncoderSpec(ENCODER, 32))
+    create_index.create(engine, spec)
 
 
 def key_types(engine: sa.Engine) -> set[tuple[object, ...]]:
@@ -115,7 +117,7 @@ def large(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
     execute(engine, "INSERT INTO page SELECT i, 'a harbour ' || i FROM generate_series(1, 40) i")
     sync(engine)
     execute(engine, "ALTER TABLE page ALTER id TYPE bigint")
-    monkeypatch.setattr(refresh, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(key_changes, "_SMALL_BYTES", 0)
     return engine
 
 
@@ -293,12 +295,12 @@ def test_a_worker_leaves_foreign_keys_that_a_refresh_has_dropped_to_it_and_compa
 
     def look(_: sa.Connection, __: object, statement: str, *___: object) -> None:
         if "refresh_key_v1" in statement:
-            Detection(worker).look([generation], at_once=True)
+            CatalogWatcher(worker).look([generation], at_once=True)
             looks.append(rows(worker, _LINKS))
 
     sa.event.listen(engine, "before_cursor_execute", look)
     try:
-        assert refresh.refresh(engine, generation)
+        assert key_changes.refresh(engine, generation)
     finally:
         sa.event.remove(engine, "before_cursor_execute", look)
         worker.dispose()
@@ -313,10 +315,10 @@ def test_foreign_keys_are_back_whether_or_not_the_tables_could_be_adapted(engine
     sync(engine)
     execute(engine, "ALTER TABLE page ALTER COLUMN id TYPE bigint; CREATE VIEW mine AS SELECT id FROM page_semantic")
     with pytest.raises(sa.exc.DBAPIError):
-        refresh.refresh(engine, generation_of(engine, "page_semantic"))
+        key_changes.refresh(engine, generation_of(engine, "page_semantic"))
     assert rows(engine, _LINKS) == _LINKED
     execute(engine, "DROP VIEW mine")
-    assert refresh.refresh(engine, generation_of(engine, "page_semantic"))
+    assert key_changes.refresh(engine, generation_of(engine, "page_semantic"))
     assert rows(engine, _LINKS) == _LINKED
 
 
@@ -331,13 +333,13 @@ def altered(engine: sa.Engine) -> sa.Engine:
 
 
 @pytest.fixture
-def looking(altered: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Adapting:
+def looking(altered: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> KeyAdapter:
     """What looks at it each time that it is asked, and tries again at once."""
-    monkeypatch.setattr(refresh, "_LOOK_SECONDS", 0.0)
-    return Adapting(altered)
+    monkeypatch.setattr(key_changes, "_LOOK_SECONDS", 0.0)
+    return KeyAdapter(altered)
 
 
-def key_trouble(engine: sa.Engine) -> trouble.Trouble:
+def key_trouble(engine: sa.Engine) -> problems.Trouble:
     """What a person who asks for the status is told, with the timeouts that the command has."""
     with transaction.begin(engine) as connection:
         [index] = status.read(connection).indexes
@@ -355,7 +357,7 @@ def exclusive(altered: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @pytest.mark.usefixtures("exclusive")
-def test_a_worker_and_the_status_go_on_while_another_adapts_an_index(altered: sa.Engine, looking: Adapting) -> None:
+def test_a_worker_and_the_status_go_on_while_another_adapts_an_index(altered: sa.Engine, looking: KeyAdapter) -> None:
     assert not looking.look()
     found = key_trouble(altered)
     assert "are in use by other transactions" in found.reason
@@ -363,7 +365,7 @@ def test_a_worker_and_the_status_go_on_while_another_adapts_an_index(altered: sa
 
 
 def test_a_worker_adapts_once_the_other_is_done(
-    altered: sa.Engine, looking: Adapting, exclusive: sa.Connection
+    altered: sa.Engine, looking: KeyAdapter, exclusive: sa.Connection
 ) -> None:
     assert not looking.look()
     exclusive.rollback()
@@ -373,7 +375,7 @@ def test_a_worker_adapts_once_the_other_is_done(
     assert index.troubles == []
 
 
-def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engine, looking: Adapting) -> None:
+def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engine, looking: KeyAdapter) -> None:
     with altered.connect() as idle:
         idle.execute(sa.text("SELECT FROM page"))
         began = time.monotonic()
@@ -385,12 +387,12 @@ def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engin
 def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(
     altered: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refresh, "_AGAIN_SECONDS", 100.0)
+    monkeypatch.setattr(key_changes, "_AGAIN_SECONDS", 100.0)
     execute(altered, "CREATE VIEW mine AS SELECT id FROM semantic.chunks_1")  # our own view cannot be dropped
     waits = []
     for _ in range(3):
-        Adapting(altered).look()
-        Adapting(altered).look()  # too early
+        KeyAdapter(altered).look()
+        KeyAdapter(altered).look()  # too early
         waits.append(round(key_trouble(altered).next_seconds, -1))
         execute(altered, "UPDATE semantic.trouble SET next_at = now()")
     assert waits == [100, 200, 400]
@@ -408,11 +410,11 @@ def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(
     ],
 )
 def test_foreign_keys_stay_where_the_server_would_refuse_to_alter_the_tables(
-    altered: sa.Engine, looking: Adapting, dependent: str
+    altered: sa.Engine, looking: KeyAdapter, dependent: str
 ) -> None:
     execute(altered, dependent)
     with pytest.raises(sa.exc.DBAPIError):
-        refresh.refresh(altered, generation_of(altered, "page_semantic"))
+        key_changes.refresh(altered, generation_of(altered, "page_semantic"))
     before = rows(altered, "SELECT oid FROM pg_constraint WHERE contype = 'f' ORDER BY oid")
     assert not looking.look()
     assert rows(altered, "SELECT oid FROM pg_constraint WHERE contype = 'f' ORDER BY oid") == before
@@ -420,7 +422,7 @@ def test_foreign_keys_stay_where_the_server_would_refuse_to_alter_the_tables(
 
 
 def test_the_trouble_with_a_key_is_forgotten_when_the_source_has_the_old_key_again(
-    altered: sa.Engine, looking: Adapting
+    altered: sa.Engine, looking: KeyAdapter
 ) -> None:
     with altered.connect() as idle:
         idle.execute(sa.text("SELECT FROM page"))
@@ -437,8 +439,8 @@ def test_a_worker_leaves_a_large_table_to_the_operator_whatever_its_key(
     execute(engine, "INSERT INTO page VALUES ('short', 'a harbour')")
     sync(engine)
     execute(engine, "ALTER TABLE page ALTER id TYPE text")
-    monkeypatch.setattr(refresh, "_SMALL_BYTES", 0)
-    assert not Adapting(engine).look()
+    monkeypatch.setattr(key_changes, "_SMALL_BYTES", 0)
+    assert not KeyAdapter(engine).look()
     assert "pg-semantic index refresh page_semantic" in key_trouble(engine).reason
 
 

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import doctor, errors, search
+from pg_semantic import errors, search
+from pg_semantic.operations import doctor, verify
 from pg_semantic.search import Searcher
-from pg_semantic.sync import verify
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, Article, encoder, execute, generation_of, jobs, rows, sync, truth
 

@@ -21,10 +21,11 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from pg_semantic import AsyncSearcher, Searcher, database, errors, nearness, search
+from pg_semantic import AsyncSearcher, Searcher, database, errors, search
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.rerankers import Scores, ScoreType, SharedReranker
+from pg_semantic.index import distances
+from pg_semantic.rerankers import BatchingReranker, Scores, ScoreType
 from pg_semantic.search import Convex, Diverse, Hit, Options, Rerank
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, sync
@@ -275,7 +276,7 @@ def test_what_an_async_session_would_get_too_few_of_is_completed(
     filled: sa.Engine, url: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("_MIN_EF_SEARCH", 10), ("_EF_SEARCH_FACTOR", 0), ("_MAX_SCAN_TUPLES", 1)):
-        monkeypatch.setattr(nearness, name, value)
+        monkeypatch.setattr(distances, name, value)
     few = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
     statement = search.knn(Article.semantic, encoder().encode_queries([TEXT])[0], limit=8).where(few)
 
@@ -326,7 +327,7 @@ def test_the_event_loop_goes_on_while_the_encoder_works(url: sa.URL) -> None:
 
 def test_the_event_loop_goes_on_while_the_reranker_works(url: sa.URL) -> None:
     held = HeldReranker()
-    options = Options(rerank=Rerank(SharedReranker(held), depth=20))
+    options = Options(rerank=Rerank(BatchingReranker(held), depth=20))
 
     async def found(engine: AsyncEngine) -> list[Hit[Article]]:
         searching = asyncio.create_task(find(engine, AsyncSearcher(encoder()), options=options))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import SemanticIndex, database, errors, generations, registry
 from pg_semantic.generations import lifecycle
-from pg_semantic.sync import refresh
+from pg_semantic.worker import key_changes
 from tests.db import migrations
 from tests.db.library import execute, sync
 from tests.db.migrations import Application
@@ -147,7 +147,7 @@ def test_another_key_is_refused(application: Application) -> None:
     execute(application.engine, "ALTER TABLE article ALTER COLUMN id TYPE bigint")
     with application.engine.connect() as connection:
         [generation] = registry.generations(connection)
-    assert refresh.refresh(application.engine, generation)
+    assert key_changes.refresh(application.engine, generation)
     Base.metadata.create_all(application.engine)
     application.autogenerate()
 

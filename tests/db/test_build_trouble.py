@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import errors
+from pg_semantic.database import transaction
 from pg_semantic.settings import Settings
-from pg_semantic.sync import transaction
-from pg_semantic.sync.builder import Builder
+from pg_semantic.worker.index_builder import IndexBuilder
 from tests.db.library import execute, generation_of, rows, sync
 from tests.db.test_failing_builds import refusing, tried
 
@@ -40,9 +40,9 @@ def repaired(failed: sa.Engine) -> sa.Engine:
 
 
 @contextlib.contextmanager
-def building(engine: sa.Engine, **settings: Any) -> Iterator[Builder]:
+def building(engine: sa.Engine, **settings: Any) -> Iterator[IndexBuilder]:
     """A builder that is closed in the end."""
-    made = Builder(engine, Settings(**settings))
+    made = IndexBuilder(engine, Settings(**settings))
     yield made
     made.close()
 

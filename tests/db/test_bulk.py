@@ -6,7 +6,7 @@ import psycopg
 import sqlalchemy as sa
 
 from pg_semantic.settings import Settings
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests.db.library import jobs, rows
 
 ROWS = 100_000

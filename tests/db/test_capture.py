@@ -5,9 +5,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import inspection, schema
-from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
-from pg_semantic.sync import verify
+from pg_semantic.index import chunk_tables
+from pg_semantic.index.spec import EncoderSpec, IndexSpec, KeyColumn
+from pg_semantic.operations import create_index, verify
 from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
 
 
@@ -148,7 +148,7 @@ def test_names_that_need_quotes_and_keys_of_several_columns_work_throughout(engi
         columns=("a % title",),
         encoder=EncoderSpec.resolve("hashed:32", None),
     )
-    tables = schema.build(spec)
+    tables = chunk_tables.build(spec)
     tables.source.metadata.create_all(engine, [tables.chunks, tables.receipts])
     execute(engine, f"""INSERT INTO {table} SELECT '[", {{' || i, i, 'text ' || i FROM generate_series(1, 3) i""")
     assert sync(engine).rows == 3
@@ -189,7 +189,7 @@ def test_keys_of_every_supported_type_find_their_rows(
         columns=("words",),
         encoder=EncoderSpec.resolve("hashed:32", None),
     )
-    tables = schema.build(spec)
+    tables = chunk_tables.build(spec)
     tables.source.metadata.create_all(engine, [tables.chunks, tables.receipts])
     with engine.begin() as connection:
         connection.execute(sa.text("SET LOCAL datestyle = 'German'"))
@@ -209,8 +209,8 @@ def test_keys_that_are_equal_though_their_texts_differ_lose_no_edit(engine: sa.E
     execute(engine, "CREATE TABLE note (k numeric PRIMARY KEY, words text)")
     execute(engine, "INSERT INTO note VALUES (1.0, 'first')")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     sync(engine)
     execute(engine, "UPDATE note SET words = 'second'")
     execute(engine, "UPDATE note SET k = 1.00")

@@ -4,9 +4,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import inspection
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import repair, verify
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, repair, verify
 from tests.db.library import execute, generation_of, jobs, rows, sync
 
 PERSON = (
@@ -38,8 +37,8 @@ PAIR = """
 def index(engine: sa.Engine, table: str, *columns: str, name: str | None = None) -> None:
     with engine.connect() as connection:
         encoder = EncoderSpec("hashed:32", 32)
-        spec = inspection.describe(connection, table, columns=columns, encoder=encoder, name=name)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, table, columns=columns, encoder=encoder, name=name)
+    create_index.create(engine, spec)
 
 
 @pytest.fixture(params=["STORED", "VIRTUAL"])

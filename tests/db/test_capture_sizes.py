@@ -8,8 +8,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection
-from pg_semantic.spec import EncoderSpec
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from tests.db.library import Article, execute, jobs, rows, sync
 
 ROWS = 20_000
@@ -49,10 +49,10 @@ def filled(articles: sa.Engine) -> sa.Engine:
 def index(engine: sa.Engine, table: str, *columns: str) -> None:
     """Makes a semantic index on a table that has no mapped class."""
     with engine.connect() as connection:
-        spec = inspection.describe(
+        spec = create_index.describe(
             connection, table, columns=columns, encoder=EncoderSpec("hashed:32", 32), lexical=None
         )
-    inspection.create(engine, spec)
+    create_index.create(engine, spec)
 
 
 def in_one_session(engine: sa.Engine, statement: str, *sizes: int) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import cli, nearness, revisions
+from pg_semantic import cli
 from pg_semantic.cli import output
+from pg_semantic.database import revisions
+from pg_semantic.index import distances
 from tests.db.library import execute, rows
 
 
@@ -130,7 +132,7 @@ def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypat
     [measured] = report["classes"]
     assert (report["limit"], measured["queries"], measured["uses_vector_index"]) == (3, 5, True)
     assert "recall@3" in ok(*arguments, dsn=dsn)
-    monkeypatch.setattr(nearness, "scan_settings", lambda *_, **__: {"hnsw.ef_search": "1"})
+    monkeypatch.setattr(distances, "scan_settings", lambda *_, **__: {"hnsw.ef_search": "1"})
     done = run(*arguments, dsn=dsn)
     assert (done.returncode, done.stderr) == (1, "")
     assert "less than 0.5" in done.stdout

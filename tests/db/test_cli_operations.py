@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pg_semantic import database
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.sync import status
+from pg_semantic.operations import status
 from tests.db import test_cli as shell
 from tests.db.library import execute, jobs, rows, sync
 

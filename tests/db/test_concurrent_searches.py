@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from pg_semantic import AsyncSearcher, Searcher
-from pg_semantic.encoders import QueryEncoder, Vectors
+from pg_semantic.encoders import BatchingEncoder, Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from tests.db.library import Article, execute, sync
 
@@ -97,7 +97,7 @@ def test_searchers_that_are_given_one_query_encoder_share_its_thread_and_its_vec
         await engine.dispose()
         return hit.entity.id
 
-    with QueryEncoder(held) as queries, Session(fifty) as session:
+    with BatchingEncoder(held) as queries, Session(fifty) as session:
         [hit] = Searcher(queries).search(session, Article.semantic, "word7", limit=1)
         assert [hit.entity.id, asyncio.run(find(AsyncSearcher(queries)))] == [7, 7]
     assert held.given == [1]

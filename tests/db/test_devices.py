@@ -15,7 +15,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic.encoders import devices
+from pg_semantic.encoders.local import devices
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, execute, jobs, rows, truth
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, doctor, errors
-from pg_semantic.doctor import Finding
-from pg_semantic.doctor.checks import CHECKS
+from pg_semantic import database, errors
+from pg_semantic.operations import doctor
+from pg_semantic.operations.doctor import Finding
+from pg_semantic.operations.doctor.checks import CHECKS
 from tests.db import pooler
 from tests.db import test_cli as shell
 from tests.db.library import execute, rows, sync

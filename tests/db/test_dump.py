@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, database, embedded, errors, generations, history, jobqueue, registry
+from pg_semantic import Searcher, database, errors, generations, jobqueue, registry
+from pg_semantic.database import embedded, migrate
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import verify
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests.conftest import copy_of
 from tests.db.library import CLEAN, Article, Base, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
@@ -109,7 +110,7 @@ def test_the_schema_and_the_statistics_are_restored_as_they_were(
     synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
 ) -> None:
     dump_and_restore(synced, elsewhere, tmp_path / "dump")
-    assert history.check(elsewhere).ok
+    assert migrate.check(elsewhere).ok
     for name in ("lexicon", "term", "encoder", "generation", "semantic_index"):
         table = sa.table(name, schema="semantic")
         row = sa.cast(sa.func.to_jsonb(table.table_valued()), sa.Text)
@@ -140,7 +141,7 @@ def test_generations_are_restored_and_changed_places_with(
     generations.rollback(elsewhere, "article_semantic")
     assert generation_of(elsewhere).spec == live.spec
     assert [found(elsewhere, text, "dense")[0][0] for text in ("zeppelin", "walnut")] == [2, 1]
-    assert history.check(elsewhere).ok
+    assert migrate.check(elsewhere).ok
 
 
 def test_rows_that_were_marked_had_a_job_or_were_parked_are_so_when_restored(
@@ -250,7 +251,7 @@ def test_definitions_alone_are_said_to_be_so_and_work_with_the_data_of_our_schem
     execute(synced, "UPDATE article SET title = 'waits' WHERE id = 1")
     dump(synced, tmp_path / "dump", "--schema-only")
     restore(elsewhere, tmp_path / "dump")
-    for refused in (sync, history.upgrade):
+    for refused in (sync, migrate.upgrade):
         with pytest.raises(errors.NotInstalled, match="pg_dump --data-only --schema=semantic"):
             refused(elsewhere)
     dump(synced, tmp_path / "data", "--data-only", "--schema=semantic")
@@ -271,7 +272,7 @@ def test_tables_without_our_schema_refuse_writes_until_the_index_is_made_anew(
         execute(elsewhere, "UPDATE article SET title = 'new' WHERE id = 2")
     with pytest.raises(errors.NotInstalled, match="pg-semantic db upgrade"):
         sync(elsewhere)
-    history.upgrade(elsewhere)
+    migrate.upgrade(elsewhere)
     with pytest.raises(errors.DeclarationError, match="not of a semantic index"):
         Base.metadata.create_all(elsewhere)
     execute(elsewhere, "DROP TABLE article_semantic, article_semantic_receipt")

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic.generations import lifecycle
+from pg_semantic.index.spec import Lexical
+from pg_semantic.operations import repair, verify
 from pg_semantic.registry import Generation
-from pg_semantic.spec import Lexical
-from pg_semantic.sync import repair, verify
 from tests.db.copies import OTHER
 from tests.db.library import execute, generation_of, rows, sync
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from pg_semantic import errors, generations
 from pg_semantic.generations import lifecycle
-from pg_semantic.sync import verify
+from pg_semantic.operations import verify
 from tests.db.copies import NAME, all_of, begin, fill, switched
 from tests.db.library import execute, generation_of, jobs, rows, sync
 

@@ -4,9 +4,9 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from pg_semantic import cli, errors, generations, inspection
+from pg_semantic import cli, errors, generations
 from pg_semantic.generations import lifecycle
-from pg_semantic.sync import repair, verify
+from pg_semantic.operations import create_index, repair, verify
 from tests.db.copies import NAME, OTHER, all_of, begin, fill, roles, switched
 from tests.db.library import Base, execute, generation_of, rows, sync
 
@@ -104,8 +104,8 @@ def test_a_search_function_does_not_outlive_the_tables_that_it_searched(synced: 
     execute(synced, "DROP FUNCTION article_semantic_capture")
     execute(synced, "CREATE TABLE other (id int PRIMARY KEY, title text)")
     with synced.connect() as connection:
-        spec = inspection.describe(connection, "other", columns=("title",), encoder=OTHER)
-    inspection.create(synced, spec)
+        spec = create_index.describe(connection, "other", columns=("title",), encoder=OTHER)
+    create_index.create(synced, spec)
     assert rows(synced, SEARCH) == [(0,)]
 
 

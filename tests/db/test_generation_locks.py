@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import ddl, encoders, errors, generations, jobqueue
+from pg_semantic import encoders, errors, generations, jobqueue
 from pg_semantic.generations import lifecycle
+from pg_semantic.index import ddl
 from pg_semantic.settings import Settings
-from pg_semantic.sync import rights
-from pg_semantic.sync.roster import Roster
+from pg_semantic.worker import privileges
+from pg_semantic.worker.served_indexes import ServedIndexes
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, fill, pid
 from tests.db.library import execute, generation_of, rows, sync, wait_for_locks
 
@@ -83,14 +84,14 @@ def test_rights_that_a_table_in_use_is_due_are_left_to_a_worker(synced: sa.Engin
     with synced.begin() as search, synced.begin() as migration:
         search.execute(sa.text("SELECT count(*) FROM article_semantic, article_semantic_receipt"))
         migration.execute(sa.text("SET LOCAL lock_timeout = '3s'"))
-        for statement in ddl.begin(target, live) if step == "begin" else ddl.hang(live):
+        for statement in ddl.begin(target, live) if step == "begin" else ddl.create_triggers(live):
             migration.execute(statement)
     if step == "begin":
         secured = "SELECT semantic.is_secured_v1(chunks), semantic.is_secured_v1(receipts) FROM semantic.generation"
         assert rows(synced, f"{secured} WHERE role = 'next'") == [(True, True)]
-    assert rights.due(synced)[0].statements != ()
-    assert [one.trouble for one in rights.follow(synced)] == [None]
-    assert rights.due(synced)[0].statements == ()
+    assert privileges.due(synced)[0].statements != ()
+    assert [one.trouble for one in privileges.follow(synced)] == [None]
+    assert privileges.due(synced)[0].statements == ()
 
 
 def test_jobs_that_a_worker_is_making_as_a_copy_is_dropped_do_not_stay(synced: sa.Engine) -> None:
@@ -119,7 +120,7 @@ def test_a_copy_that_was_dropped_is_no_trouble_of_a_worker(
     synced: sa.Engine, caplog: pytest.LogCaptureFixture, kind: type[errors.PgSemanticError]
 ) -> None:
     begun = begin(synced, encoder=OTHER)
-    roster = Roster(synced, Settings(), load=encoders.load)
+    roster = ServedIndexes(synced, Settings(), load=encoders.load)
     roster.refresh()
     generations.drop(synced, NAME, "next")
     gone = kind("Relation does not exist: create the tables first")

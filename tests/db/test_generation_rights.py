@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import generations
-from pg_semantic.sync import rights
+from pg_semantic.worker import privileges
 from tests.db.copies import NAME, OTHER, begin, fill
 from tests.db.library import execute, rows, sync
 
@@ -91,7 +91,7 @@ def test_a_copy_belongs_to_the_owner_of_the_source(synced: sa.Engine, reader: st
     begin(synced, encoder=OTHER)
     owner = "SELECT CAST(relowner AS regrole)::text FROM pg_class WHERE relname = :name"
     assert rows(synced, owner, name=NEXT) == [(reader.strip('"'),)]
-    assert [one.trouble for one in rights.follow(synced)] == [None]  # as a worker does
+    assert [one.trouble for one in privileges.follow(synced)] == [None]  # as a worker does
     assert {rows(synced, owner, name=name)[0][0] for name in (NEXT, NAME)} == {reader.strip('"')}
 
 
@@ -140,5 +140,5 @@ def test_the_owner_whom_policies_bind_cannot_see_more_in_a_copy(secured: sa.Engi
     execute(secured, f"GRANT CREATE ON SCHEMA public TO {reader}")
     execute(secured, f"ALTER TABLE article FORCE ROW LEVEL SECURITY; ALTER TABLE article OWNER TO {reader}")
     begin(secured, encoder=OTHER)
-    assert [one.trouble for one in rights.follow(secured)] == [None]  # as a worker does
+    assert [one.trouble for one in privileges.follow(secured)] == [None]  # as a worker does
     assert seen(secured, reader, NAME) == {1, 3}

@@ -10,23 +10,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import (
-    Chunking,
-    Hnsw,
-    Lexical,
-    Searcher,
-    declare,
-    encoders,
-    errors,
-    generations,
-    inspection,
-    search,
-)
+from pg_semantic import Chunking, Hnsw, Lexical, Searcher, encoders, errors, generations, search
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.generations import lifecycle
-from pg_semantic.search import following
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import repair, verify
+from pg_semantic.index import declare
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, repair, verify
+from pg_semantic.search import generation_tracker
 from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, fill, switched
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
 
@@ -299,7 +289,7 @@ def test_a_searcher_with_the_encoder_that_is_to_come_searches_with_the_live_one(
 def test_a_searcher_goes_on_with_the_one_before_while_it_follows(
     synced: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fresh_seconds: float
 ) -> None:
-    monkeypatch.setattr(following, "FRESH_SECONDS", fresh_seconds)
+    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", fresh_seconds)
     searcher = Searcher(encoder())
     assert found(synced, "harbour candle", searcher)[0] == 0
     switched(synced, encoder=OTHER)
@@ -334,7 +324,7 @@ def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(
     assert found(synced, "harbour candle", searcher)[0] == 0
     switched(synced, encoder=OTHER)
     generations.drop(synced, NAME, "previous")
-    monkeypatch.setattr(following, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", 0.0)
     assert found(synced, "harbour candle", searcher)[0] == 0
 
 
@@ -452,10 +442,10 @@ def test_names_that_need_quotes_change_places_too(engine: sa.Engine) -> None:
     name = 'It\'s "100%s" %I'
     execute(engine, """CREATE TABLE "A %d 'b'" ("no %" text PRIMARY KEY, "text" text)""")
     with engine.connect() as connection:
-        spec = inspection.describe(
+        spec = create_index.describe(
             connection, "A %d 'b'", columns=("text",), encoder=EncoderSpec("hashed:32", 32), name=name
         )
-    inspection.create(engine, spec)
+    create_index.create(engine, spec)
     execute(engine, """INSERT INTO "A %d 'b'" VALUES ('a%', 'harbour'), ('b', 'meadow')""")
     sync(engine)
     live = generation_of(engine, name)

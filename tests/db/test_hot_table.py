@@ -14,9 +14,11 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import ddl, generations, inspection, schema
+from pg_semantic import generations
 from pg_semantic.generations import lifecycle
-from pg_semantic.sync import refresh, repair
+from pg_semantic.index import chunk_tables, ddl
+from pg_semantic.operations import create_index, repair
+from pg_semantic.worker import key_changes
 from tests.db.copies import NAME, OTHER, all_of, begin, fill, pid
 from tests.db.library import Article, execute, generation_of, sync
 
@@ -90,11 +92,11 @@ def execute_all(engine: sa.Engine, statements: list[sa.schema.ExecutableDDLEleme
 
 
 def create_at_the_shell(engine: sa.Engine) -> None:
-    inspection.create(engine, OTHER_SPEC)
+    create_index.create(engine, OTHER_SPEC)
 
 
 def create_all(engine: sa.Engine) -> None:
-    tables = schema.build(OTHER_SPEC)
+    tables = chunk_tables.build(OTHER_SPEC)
     tables.source.metadata.create_all(engine, [tables.receipts, tables.chunks])
 
 
@@ -116,11 +118,11 @@ def repair_triggers(engine: sa.Engine) -> None:
 
 
 def drop_at_the_shell(engine: sa.Engine) -> None:
-    inspection.drop(engine, generation_of(engine).spec)
+    create_index.drop(engine, generation_of(engine).spec)
 
 
 def drop_all(engine: sa.Engine) -> None:
-    tables = schema.build(generation_of(engine).spec)
+    tables = chunk_tables.build(generation_of(engine).spec)
     tables.source.metadata.drop_all(engine, [tables.receipts, tables.chunks])
 
 
@@ -151,7 +153,7 @@ def test_writers_do_not_queue_behind_missing_triggers_that_are_created_again(hot
 
 
 def refresh_key(engine: sa.Engine) -> None:
-    assert refresh.refresh(engine, generation_of(engine))
+    assert key_changes.refresh(engine, generation_of(engine))
 
 
 def test_writers_do_not_queue_behind_an_index_that_is_adapted_to_an_altered_key(hot: sa.Engine) -> None:

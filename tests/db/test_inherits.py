@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, errors, inspection
-from pg_semantic.sync import status, verify
+from pg_semantic import Searcher, errors
+from pg_semantic.operations import create_index, status, verify
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
 
 CHILD = "CREATE TABLE archived (reason text) INHERITS (article)"
@@ -35,12 +35,12 @@ def test_a_parent_is_refused_by_the_command_line_and_a_child_is_not(engine: sa.E
     specs = {}
     with engine.connect() as connection:
         for table in ("page", "archived"):
-            specs[table] = inspection.describe(
+            specs[table] = create_index.describe(
                 connection, table, columns=("body",), encoder=Article.semantic.spec.encoder
             )
     with pytest.raises(errors.DatabaseError, match="semantic index of each child table"):
-        inspection.create(engine, specs["page"])
-    inspection.create(engine, specs["archived"])
+        create_index.create(engine, specs["page"])
+    create_index.create(engine, specs["archived"])
     sync(engine)
     assert rows(engine, "SELECT content FROM archived_semantic") == [("one",)]
 
@@ -107,8 +107,8 @@ FILL = "INSERT INTO below (id, body) VALUES (1, 'one'), (2, 'two'), (3, 'three')
 
 def index_below(engine: sa.Engine) -> None:
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "below", columns=("body",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "below", columns=("body",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     sync(engine)
 
 

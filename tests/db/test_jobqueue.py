@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import jobqueue, sql
-from pg_semantic.jobqueue import Ready
+from pg_semantic.jobqueue import Claimable
 from tests.db.library import execute, generation_of, read_of, rows
 
 GENERATION = 7
@@ -47,7 +47,7 @@ def test_what_is_ready_is_known_by_generation_and_priority(engine: sa.Engine) ->
     execute(engine, "INSERT INTO semantic.job (generation_id, key, available_at) VALUES (9, 'x', now() + '1 hour')")
     with engine.begin() as connection:
         ready = jobqueue.ready(connection, [GENERATION, 8, 9, 10])
-        assert set(ready) == {Ready(GENERATION, jobqueue.BACKFILL), Ready(8, jobqueue.EDIT)}
+        assert set(ready) == {Claimable(GENERATION, jobqueue.BACKFILL), Claimable(8, jobqueue.EDIT)}
         claim(connection)
         assert jobqueue.ready(connection, [GENERATION]) == []
 
@@ -244,10 +244,10 @@ def test_marks_are_folded_into_jobs_of_their_priority(engine: sa.Engine) -> None
     mark(engine, 3, priority=jobqueue.BACKFILL, prefix="bulk ")
     mark(engine, 2, priority=jobqueue.EDIT, prefix="edit ")
     with engine.begin() as connection:
-        assert set(jobqueue.ready(connection, [GENERATION])) == {Ready(GENERATION, 0), Ready(GENERATION, 1)}
+        assert set(jobqueue.ready(connection, [GENERATION])) == {Claimable(GENERATION, 0), Claimable(GENERATION, 1)}
         jobqueue.fold(connection, GENERATION)
         assert {job.key for job in claim(connection, priority=jobqueue.EDIT).jobs} == {"edit 1", "edit 2"}
-        assert jobqueue.ready(connection, [GENERATION]) == [Ready(GENERATION, jobqueue.BACKFILL)]
+        assert jobqueue.ready(connection, [GENERATION]) == [Claimable(GENERATION, jobqueue.BACKFILL)]
         jobqueue.fold(connection, GENERATION, priority=jobqueue.BACKFILL)
         assert len(claim(connection, priority=jobqueue.BACKFILL).jobs) == 3
         assert jobqueue.ready(connection, [GENERATION]) == []
@@ -296,7 +296,7 @@ def test_looking_for_edits_reads_nothing_of_a_long_backlog(engine: sa.Engine, an
     if analyzed:
         execute(engine, "ANALYZE semantic.job, semantic.mark")
     with engine.connect() as connection:
-        assert jobqueue.ready(connection, [GENERATION]) == [Ready(GENERATION, jobqueue.BACKFILL)]
+        assert jobqueue.ready(connection, [GENERATION]) == [Claimable(GENERATION, jobqueue.BACKFILL)]
         assert read_of(connection, "mark") + read_of(connection, "job") <= 10
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection
-from pg_semantic.spec import KeyColumn
-from pg_semantic.sync import orphans, paging, transaction, verify
+from pg_semantic.database import transaction
+from pg_semantic.index.spec import KeyColumn
+from pg_semantic.operations import create_index, verify
+from pg_semantic.worker import key_ranges, orphans
 from tests.db.library import execute, generation_of, rows, sync
-from tests.db.test_sources import BINARY, JOINS, SPEC, own_type
+from tests.db.test_table_requirements import BINARY, JOINS, SPEC, own_type
 
 OWN = dataclasses.replace(SPEC, key=(KeyColumn("id", "app.code"),))
 STORED = "SELECT CAST(id AS text) FROM thing_semantic ORDER BY 1"
@@ -33,7 +34,7 @@ def reader_of(engine: sa.Engine) -> str:
 
 
 def test_a_role_that_sees_some_rows_searches_by_words(things: sa.Engine) -> None:
-    inspection.create(things, OWN)
+    create_index.create(things, OWN)
     role = reader_of(things)
     execute(things, f"CREATE ROLE {role}; GRANT SELECT ON thing TO {role}; GRANT USAGE ON SCHEMA app TO {role}")
     execute(things, "ALTER TABLE thing ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON thing USING (body = 'lantern')")
@@ -50,7 +51,7 @@ def test_a_partition_is_let_go_of(things: sa.Engine) -> None:
     execute(things, "CREATE TABLE thing_a PARTITION OF thing FOR VALUES IN ('a')")
     execute(things, "CREATE TABLE thing_b PARTITION OF thing FOR VALUES IN ('b')")
     execute(things, "INSERT INTO thing VALUES ('a', 'harbour'), ('b', 'lantern')")
-    inspection.create(things, OWN)
+    create_index.create(things, OWN)
     sync(things)
     execute(things, "SELECT semantic.release_partition('thing_a')")
     assert rows(things, STORED) == [("b",)]
@@ -59,7 +60,7 @@ def test_a_partition_is_let_go_of(things: sa.Engine) -> None:
 def test_a_column_is_carried_along(things: sa.Engine) -> None:
     execute(things, "ALTER TABLE thing ADD COLUMN tenant text NOT NULL DEFAULT 'Ada', ADD UNIQUE (tenant, id)")
     execute(things, "UPDATE thing SET tenant = 'Bob' WHERE body = 'lantern'")
-    inspection.create(things, dataclasses.replace(OWN, rights_by="tenant"))
+    create_index.create(things, dataclasses.replace(OWN, rights_by="tenant"))
     sync(things)
     assert rows(things, "SELECT CAST(id AS text), tenant FROM thing_semantic ORDER BY 1") == [
         ("a", "Ada"),
@@ -68,7 +69,7 @@ def test_a_column_is_carried_along(things: sa.Engine) -> None:
 
 
 def test_a_foreign_key_is_validated_and_chunks_without_a_row_are_deleted(things: sa.Engine) -> None:
-    inspection.create(things, OWN)
+    create_index.create(things, OWN)
     sync(things)
     name = rows(
         things, "SELECT conname FROM pg_constraint WHERE conrelid = 'thing_semantic'::regclass AND contype = 'f'"
@@ -91,7 +92,7 @@ def test_a_worker_goes_through_keys_of_several_columns_in_pages(things: sa.Engin
         "'words ' || i FROM generate_series(0, 8) AS i",
     )
     key = (KeyColumn("kind", "app.code"), KeyColumn("id", "app.code"))
-    inspection.create(things, dataclasses.replace(SPEC, key=key))
+    create_index.create(things, dataclasses.replace(SPEC, key=key))
     assert sync(things).rows == 9
     live = generation_of(things, "thing_semantic")
     assert verify.verify(things, live).clean
@@ -99,10 +100,10 @@ def test_a_worker_goes_through_keys_of_several_columns_in_pages(things: sa.Engin
     with transaction.begin(things) as connection:
         counts = [
             connection.scalar(sa.select(sa.func.count()).select_from(tables.source).where(part.of(tables.source_key)))
-            for part in paging.ranges(things, tables.source_key, rows=2)
+            for part in key_ranges.ranges(things, tables.source_key, rows=2)
         ]
         assert counts == [2, 2, 2, 2, 1]
         execute(things, "ALTER TABLE thing_semantic DISABLE TRIGGER ALL; ALTER TABLE thing DISABLE TRIGGER ALL")
         execute(things, "DELETE FROM thing WHERE body = 'words 4'")
-        gone = orphans.sweep(connection, tables, paging.Range(None, None), rows=5)
+        gone = orphans.sweep(connection, tables, key_ranges.KeyRange(None, None), rows=5)
         assert gone == ['["1", "1"]']

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Searcher, SemanticIndex, declare, errors, inspection, search
+from pg_semantic import Searcher, SemanticIndex, errors, search
+from pg_semantic.index import declare
+from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.search.request import Mode
-from pg_semantic.sync import repair, verify
 from tests.db import migrations
 from tests.db.library import ENCODER, Article, encoder, execute, generation_of, rows, sync
 from tests.db.test_sql_search import remember
@@ -79,8 +80,8 @@ def prepare(engine: sa.Engine) -> None:
 def create(engine: sa.Engine, table: str = "note") -> declare.BoundIndex[Any]:
     """An index made as the shell makes it, and a class for it as the service has it."""
     with engine.connect() as connection:
-        spec = inspection.describe(connection, table, columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, table, columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     return declare.bind(generation_of(engine, f"{table}_semantic").spec)
 
 
@@ -181,7 +182,7 @@ def test_rows_with_a_key_of_any_type_are_searched_in_every_way(engine: sa.Engine
 
 
 def test_rows_are_gone_through_in_pages_whatever_the_key_is(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pg_semantic.sync.backfill.PAGE_ROWS", 3)
+    monkeypatch.setattr("pg_semantic.worker.backfill.PAGE_ROWS", 3)
     prepare(engine)
     execute(engine, 'CREATE TABLE note (k interval, s "App"."State", words text, PRIMARY KEY (s, k))')
     execute(

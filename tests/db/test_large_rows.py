@@ -7,19 +7,19 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import jobqueue
-from pg_semantic.chunking import Split
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.sync import changed
-from pg_semantic.sync.batch import LONG_CHARACTERS
-from pg_semantic.sync.changed import Reading, Room
+from pg_semantic.index.chunking import Split
+from pg_semantic.worker import changed_rows
+from pg_semantic.worker.batch import LONG_CHARACTERS
+from pg_semantic.worker.changed_rows import Reading, ReadLimits
 from tests.db.library import Article, execute, fold, generation_of, jobs, qualified, rows, sync
 
 LONG = 100_000
 
 
 @pytest.fixture
-def claimed(articles: sa.Engine) -> Callable[[Room], Reading]:
+def claimed(articles: sa.Engine) -> Callable[[ReadLimits], Reading]:
     """Reads jobs of ten short rows, then ten long ones, in that order."""
     execute(articles, "INSERT INTO article SELECT i, 'short', NULL, 'en' FROM generate_series(1, 10) AS i")
     execute(
@@ -30,7 +30,7 @@ def claimed(articles: sa.Engine) -> Callable[[Room], Reading]:
     with articles.begin() as connection:
         claim = jobqueue.claim(connection, generation.id, rows=100, lease_seconds=60)
     jobs = sorted(claim.jobs, key=lambda job: int(job.key))
-    return lambda room: changed.read(articles, generation.tables, jobs, room=room, blame=lambda *_: None)
+    return lambda room: changed_rows.read(articles, generation.tables, jobs, room=room, blame=lambda *_: None)
 
 
 def _keys(reading: Reading) -> list[int]:
@@ -38,33 +38,33 @@ def _keys(reading: Reading) -> list[int]:
 
 
 def test_texts_are_read_up_to_a_bound_of_bytes_and_the_rest_is_left_for_later(
-    claimed: Callable[[Room], Reading],
+    claimed: Callable[[ReadLimits], Reading],
 ) -> None:
-    reading = claimed(Room(octets=5 * LONG))
+    reading = claimed(ReadLimits(octets=5 * LONG))
     assert _keys(reading) == [*range(1, 11), 11, 12]  # é has two bytes
     assert reading.later == {str(key) for key in range(13, 21)}
     assert sum(row.octets for row in reading.rows) <= 5 * LONG
 
 
 def test_a_row_that_is_longer_than_the_bound_is_read_by_itself(
-    articles: sa.Engine, claimed: Callable[[Room], Reading]
+    articles: sa.Engine, claimed: Callable[[ReadLimits], Reading]
 ) -> None:
     execute(articles, "DELETE FROM article WHERE id <= 10")
-    reading = claimed(Room(octets=1))
+    reading = claimed(ReadLimits(octets=1))
     assert _keys(reading) == [11]
     assert len(reading.rows[0].text) > LONG
 
 
-def test_a_row_too_long_to_be_seen_to_beside_a_batch_is_told_apart(claimed: Callable[[Room], Reading]) -> None:
-    reading = claimed(Room(longest=LONG))
+def test_a_row_too_long_to_be_seen_to_beside_a_batch_is_told_apart(claimed: Callable[[ReadLimits], Reading]) -> None:
+    reading = claimed(ReadLimits(longest=LONG))
     assert (_keys(reading), reading.later) == ([*range(1, 11)], set())
     assert reading.long == {str(key) for key in range(11, 21)}
 
 
 def test_a_long_row_has_the_hash_of_the_text_that_was_read(
-    articles: sa.Engine, claimed: Callable[[Room], Reading]
+    articles: sa.Engine, claimed: Callable[[ReadLimits], Reading]
 ) -> None:
-    for row in claimed(Room()).rows:
+    for row in claimed(ReadLimits()).rows:
         [(same,)] = rows(
             articles, "SELECT sha256(convert_to(:text, 'UTF8')) = :hash", text=row.text, hash=row.source_hash
         )
@@ -72,10 +72,10 @@ def test_a_long_row_has_the_hash_of_the_text_that_was_read(
 
 
 def test_a_long_text_does_not_come_along_with_the_look_at_its_size(
-    articles: sa.Engine, claimed: Callable[[Room], Reading]
+    articles: sa.Engine, claimed: Callable[[ReadLimits], Reading]
 ) -> None:
-    seen = [row.job for row in claimed(Room()).rows]
-    looked = changed._select(articles, qualified(Article.semantic.tables), seen, longest=100)
+    seen = [row.job for row in claimed(ReadLimits()).rows]
+    looked = changed_rows._select(articles, qualified(Article.semantic.tables), seen, longest=100)
     assert {(row.text, row.octets > LONG) for row in looked if row.is_open} == {("", True)}
     assert {row.text for row in looked if not row.is_open} == {"short"}
 

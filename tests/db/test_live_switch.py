@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, encoders, generations, registry
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import verify
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests.db.library import execute, generation_of, rows, sync
 
 NAME, ROWS, THREADS, PATIENCE_SECONDS = "book_semantic", 2000, 4, 120
@@ -121,7 +121,7 @@ def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(e
         generations.switch(engine, NAME)
         until(more(traffic.searches))
         until(more(traffic.edits))
-        assert {one._following._has(generation_of(engine, NAME)) for one in traffic.searchers} == {True}
+        assert {one._tracker._has(generation_of(engine, NAME)) for one in traffic.searchers} == {True}
         generations.rollback(engine, NAME)
         until(more(traffic.searches))
     sync(engine)

@@ -6,8 +6,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, errors, generations, inspection, jobqueue
+from pg_semantic import database, errors, generations, jobqueue
 from pg_semantic.generations import lifecycle
+from pg_semantic.operations import create_index
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, pid
 from tests.db.library import Article, Base, execute, generation_of, rows, wait_for_locks
 
@@ -27,8 +28,8 @@ def use(connection: sa.Connection, table: str) -> None:
 def second_index(engine: sa.Engine) -> None:
     execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
 
 
 def test_a_transaction_that_keeps_writers_from_one_table_does_not_wait_for_another(articles: sa.Engine) -> None:
@@ -113,7 +114,7 @@ def test_an_index_that_the_application_builds_on_its_table_is_not_cancelled(arti
             building = threads.submit(build)
             await_blocked(articles, pid(writer), building.done)
             with pytest.raises(errors.DatabaseError, match="are in use by other transactions"):
-                inspection.drop(articles, generation_of(articles).spec)
+                create_index.drop(articles, generation_of(articles).spec)
         building.result()
     assert rows(articles, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'article_lang'::regclass") == [(True,)]
 
@@ -195,6 +196,6 @@ def test_commands_that_drop_leave_nothing_in_the_queue(articles: sa.Engine, monk
     execute(articles, _QUEUE, id=begin(articles, encoder=OTHER).id)
     generations.drop(articles, NAME, "next")
     execute(articles, _QUEUE, id=all_of(articles)["live"].id)
-    inspection.drop(articles, generation_of(articles).spec)
+    create_index.drop(articles, generation_of(articles).spec)
     assert rows(articles, _LEFT) == []
     Base.metadata.create_all(articles)

@@ -11,8 +11,8 @@ from pg_semantic import encoders
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, jobs, rows, truth
 
 WORKERS = 20

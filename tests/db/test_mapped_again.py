@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from pg_semantic import Searcher, SemanticIndex, declare, errors, search
+from pg_semantic import Searcher, SemanticIndex, errors, search
+from pg_semantic.index import declare
 from tests.db.library import ENCODER, encoder, execute, rows, sync
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from pg_semantic import Hit, Lexical, Searcher, SemanticIndex, database, errors, search
-from pg_semantic.rerankers import Scores, ScoreType, SharedReranker
+from pg_semantic.rerankers import BatchingReranker, Scores, ScoreType
 from pg_semantic.search import Convex, Diverse, Options, Rerank, Rrf
 from tests.conftest import copy_of
 from tests.db.library import encoder, execute, rows, sync
@@ -271,7 +271,7 @@ class ByLength:
 
 
 def test_reranked_hits_are_in_the_order_of_the_reranker(session: Session) -> None:
-    with SharedReranker(ByLength()) as reranker:
+    with BatchingReranker(ByLength()) as reranker:
         how = Options(rerank=Rerank(reranker))
         best = hits(session, "harbour", limit=3, offset=1, options=how)
     assert [hit.entity.id for hit in best] == sorted(TEXTS, key=lambda row: len(TEXTS[row]))[1:4]
@@ -279,14 +279,14 @@ def test_reranked_hits_are_in_the_order_of_the_reranker(session: Session) -> Non
 
 
 def test_only_the_best_are_reranked_and_never_less_than_the_page(session: Session) -> None:
-    with SharedReranker(ByLength()) as reranker:
+    with BatchingReranker(ByLength()) as reranker:
         first = found(session, "harbour", limit=2, exact=True)
         assert set(found(session, "harbour", limit=2, options=Options(rerank=Rerank(reranker, depth=1)))) == set(first)
 
 
 def test_a_reranker_that_is_late_leaves_the_hits_as_they_were(session: Session) -> None:
     gate = threading.Event()
-    with SharedReranker(ByLength(gate)) as reranker:
+    with BatchingReranker(ByLength(gate)) as reranker:
         how = Options(rerank=Rerank(reranker, seconds=0.05))
         best = hits(session, "harbour", limit=3, options=how)
         least = Options(rerank=Rerank(reranker, seconds=0.05), min_score=100.0)
@@ -348,7 +348,7 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
         (lambda: Convex(dense=-1), "dense=-1"),
         (lambda: Diverse(relevance=2), "relevance=2"),
         (lambda: Lexical(k1=-1), "k1=-1"),
-        (lambda: Rerank(ByLength()), "takes a SharedReranker"),  # type: ignore[arg-type]
+        (lambda: Rerank(ByLength()), "takes a BatchingReranker"),  # type: ignore[arg-type]
         (lambda: search.lexical(Note.semantic, "tea", match="every"), "any, all, phrase, websearch"),  # type: ignore[arg-type]
         (lambda: Note.semantic.similar_to(positive=[]), "one example or more"),
         (lambda: Note.semantic.similar_to(positive=[(1, 2)]), r"give \(id\)"),

@@ -11,11 +11,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import Searcher, database, doctor, embedded, errors, history, inspection, jobqueue
+from pg_semantic import Searcher, database, errors, jobqueue
+from pg_semantic.database import embedded, migrate
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, doctor, status, verify
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import builder, status, verify
+from pg_semantic.worker import index_builder
 from tests.db import test_cli as shell
 from tests.db.library import (
     CLEAN,
@@ -37,8 +39,8 @@ MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 
 def create(engine: sa.Engine, table: str, *columns: str, **options: Any) -> None:
     with engine.connect() as connection:
-        spec = inspection.describe(connection, table, columns=columns, encoder=EncoderSpec(ENCODER, 32), **options)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, table, columns=columns, encoder=EncoderSpec(ENCODER, 32), **options)
+    create_index.create(engine, spec)
 
 
 @pytest.fixture
@@ -137,13 +139,13 @@ def test_chunks_that_a_restore_left_out_are_made_again(synced: sa.Engine) -> Non
 
 def test_an_upgrade_does_not_pass_over_functions_that_went_with_pgvector(bare_dsn: str) -> None:
     engine = database.connect(bare_dsn)
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     execute(engine, "DROP EXTENSION vector CASCADE")
     with pytest.raises(errors.NotInstalled, match=r"lacks functions .*embed.*DROP SCHEMA semantic CASCADE"):
-        history.upgrade(engine)
+        migrate.upgrade(engine)
     execute(engine, "DROP SCHEMA semantic CASCADE")
-    history.upgrade(engine)
-    assert history.check(engine).ok
+    migrate.upgrade(engine)
+    assert migrate.check(engine).ok
     engine.dispose()
 
 
@@ -159,7 +161,7 @@ def encoded(server: sa.URL, encoding: str) -> Iterator[sa.Engine]:
         how = f"ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
         connection.execute(sa.text(f"CREATE DATABASE {name} {how}"))
         engine = database.connect(server.set(database=name).render_as_string(hide_password=False))
-        history.upgrade(engine)
+        migrate.upgrade(engine)
         yield engine
         engine.dispose()
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -469,7 +471,7 @@ def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine, mon
         "INSERT INTO semantic.job (generation_id, key, priority) SELECT :id, i, 0 FROM generate_series(1, 9) i",
         id=generation.id,
     )
-    building = builder.Builder(synced, Settings(vector_index_backlog=8))
+    building = index_builder.IndexBuilder(synced, Settings(vector_index_backlog=8))
     assert not building.tend(generation)
     assert rows(synced, "SELECT to_regclass('article_semantic_vector_idx')") == [(None,)]
     execute(synced, "UPDATE semantic.generation SET backfilled_at = now() - interval '1 hour'")

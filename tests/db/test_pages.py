@@ -10,7 +10,7 @@ from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, errors, search
-from pg_semantic.rerankers import Scores, ScoreType, SharedReranker
+from pg_semantic.rerankers import BatchingReranker, Scores, ScoreType
 from pg_semantic.search import Convex, Diverse, Options, Rerank, Rrf
 from tests.db.library import Article, encoder
 
@@ -59,7 +59,7 @@ def test_pages_of_a_hybrid_statement_are_one_ranking(session: Session) -> None:
 
 
 def test_pages_of_reranked_hits_are_one_ranking(session: Session) -> None:
-    with SharedReranker(ByLength()) as reranker:
+    with BatchingReranker(ByLength()) as reranker:
         assert_pages_order_the_best_anew(session, Options(rerank=Rerank(reranker, depth=20)), depth=20)
 
 
@@ -97,7 +97,7 @@ def test_pages_above_a_score_are_the_beginning_of_a_hybrid_ranking(session: Sess
 
 
 def test_only_reranked_hits_are_chosen_from_when_there_are_others(session: Session) -> None:
-    with SharedReranker(ByLength()) as reranker:
+    with BatchingReranker(ByLength()) as reranker:
         alone = Options(rerank=Rerank(reranker, depth=20))
         both = Options(rerank=Rerank(reranker, depth=20), diverse=Diverse(relevance=1.0, depth=50))
         assert ids(session, limit=10, options=both) == ids(session, limit=10, options=alone)

@@ -3,9 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection, schema
-from pg_semantic.sync import repair, verify
-from pg_semantic.sync.detection import Detection
+from pg_semantic.index import chunk_tables
+from pg_semantic.operations import create_index, repair, verify
+from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from tests.db.library import Article, execute, generation_of, jobs, rows, sync
 
 NAME = "event_semantic"
@@ -23,8 +23,8 @@ def events(engine: sa.Engine) -> sa.Engine:
     execute(engine, "CREATE TABLE event_2_high PARTITION OF event_2 FOR VALUES FROM (100) TO (200)")
     execute(engine, "INSERT INTO event SELECT i, 1 + i % 2, 'words ' || i FROM generate_series(1, 6) i")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "event", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "event", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     sync(engine)
     assert chunks(engine) == texts(engine)
     return engine
@@ -38,8 +38,8 @@ def texts(engine: sa.Engine) -> set[tuple[object, ...]]:
     return set(rows(engine, "SELECT kind, id, words FROM event"))
 
 
-def tables(engine: sa.Engine) -> schema.Tables:
-    return schema.build(generation_of(engine, NAME).spec)
+def tables(engine: sa.Engine) -> chunk_tables.Tables:
+    return chunk_tables.build(generation_of(engine, NAME).spec)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_partition_that_comes_empty_or_goes_released_starts_no_reconcile(
 ) -> None:
     for statement in statements:
         execute(events, statement)
-    Detection(events).look([generation_of(events, NAME)], at_once=True)
+    CatalogWatcher(events).look([generation_of(events, NAME)], at_once=True)
     assert rows(events, "SELECT stale_reason FROM semantic.generation") == [(said,)]
     assert rows(events, "SELECT changes FROM semantic.detect_v1()") == [(None,)]
     if statements[0].startswith(NEW):

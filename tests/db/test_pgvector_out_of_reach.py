@@ -10,8 +10,10 @@ from alembic.operations import Operations
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, database, errors, generations, history, inspection
+from pg_semantic import Searcher, database, errors, generations
 from pg_semantic.alembic_plugin import operations
+from pg_semantic.database import migrate
+from pg_semantic.operations import create_index
 from tests.db.copies import OTHER
 from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, rows, sync, truth
 from tests.db.test_cli import error
@@ -26,7 +28,7 @@ def apart(bare_dsn: str) -> Iterator[sa.Engine]:
     execute(engine, "CREATE SCHEMA extensions")
     execute(engine, "CREATE EXTENSION vector WITH SCHEMA extensions")
     set_path(engine, "public, extensions")
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     execute(engine, "CREATE TABLE article (id integer PRIMARY KEY, title text, body text, lang text)")
     yield engine
     engine.dispose()
@@ -45,7 +47,7 @@ def test_what_creates_tables_names_the_schema_of_pgvector(apart: sa.Engine, bare
     set_path(apart, "public")
     other = dataclasses.replace(live.spec, name="other")
     with pytest.raises(errors.NotInstalled, match=r"pgvector is in schema extensions, .* public, extensions"):
-        inspection.create(apart, other)
+        create_index.create(apart, other)
     generations.begin(apart, live, dataclasses.replace(live.spec, encoder=OTHER))  # finds it by itself
     arguments = ("article", "--columns", "title", "--encoder", "hashed:8", "--name", "third")
     assert PATH in error("index", "create", *arguments, dsn=bare_dsn, code=3)

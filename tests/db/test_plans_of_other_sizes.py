@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import jobqueue, search
 from pg_semantic.settings import Settings
-from pg_semantic.sync.inhand import InHand
+from pg_semantic.worker.claims import HeldClaims
 from tests.db.conftest import MANY
 from tests.db.library import Article, encoder, execute, generation_of, read_of, sync
 
@@ -81,7 +81,7 @@ def test_a_worker_reads_no_more_of_the_queue_than_it_takes_whatever_the_statisti
     execute(articles, f"INSERT INTO article SELECT i, 'one', NULL, 'en' FROM generate_series(1, {analyzed_at}) i")
     execute(articles, "ANALYZE semantic.mark, semantic.job")
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(2, 20001) i")
-    in_hand, read = InHand(articles, Settings()), []
+    in_hand, read = HeldClaims(articles, Settings()), []
 
     def count(connection: sa.Connection) -> None:
         read.append(read_of(connection, "mark") + read_of(connection, "job"))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database
 from pg_semantic.settings import Settings
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests.db import pooler
 from tests.db.library import CLEAN, Article, encoder, execute, jobs, rows, sync, truth
 

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typer.testing import CliRunner
 
-from pg_semantic import SemanticIndex, cli, doctor, encoders, errors, generations, inspection, search
-from pg_semantic.catalog import Prompts
+from pg_semantic import SemanticIndex, cli, encoders, errors, generations, search
+from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, doctor, verify
 from pg_semantic.search import Searcher
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests import openai_server
 from tests.db import migrations
 from tests.db.copies import NAME, all_of, begin, fill, switched
@@ -202,8 +202,8 @@ def test_a_migration_has_the_prompts_that_are_declared_and_those_that_were(engin
 def note_of(engine: sa.Engine, encoder: EncoderSpec) -> None:
     execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=encoder)
+    create_index.create(engine, spec)
 
 
 def lacking(engine: sa.Engine) -> list[tuple[str, str]]:

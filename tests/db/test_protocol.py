@@ -3,11 +3,12 @@
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection, jobqueue
+from pg_semantic import jobqueue
 from pg_semantic.jobqueue import Claim
+from pg_semantic.operations import create_index, verify
 from pg_semantic.settings import Settings
-from pg_semantic.sync import backfill, encode, source, store, verify
-from pg_semantic.sync.batch import Batch
+from pg_semantic.worker import backfill, encode_chunks, read_rows, write_chunks
+from pg_semantic.worker.batch import Batch
 from tests.db.library import CLEAN, Article, encoder, execute, fold, generation_of, jobs, qualified, rows, sync, truth
 
 TABLES = qualified(Article.semantic.tables)
@@ -27,14 +28,14 @@ def claim(engine: sa.Engine) -> Claim:
 
 
 def read(engine: sa.Engine, claimed: Claim) -> Batch:
-    batch = source.read(engine, TABLES, claimed, ruler=encoder())
-    encode.encode(batch, encoder())
+    batch = read_rows.read(engine, TABLES, claimed, ruler=encoder())
+    encode_chunks.encode(batch, encoder())
     return batch
 
 
 def write(engine: sa.Engine, batch: Batch) -> int:
-    written = store.write(engine, batch, settings=Settings())
-    store.give_back(engine, batch.claim, [job.key for job in batch.claim.jobs])
+    written = write_chunks.write(engine, batch, settings=Settings())
+    write_chunks.give_back(engine, batch.claim, [job.key for job in batch.claim.jobs])
     return written
 
 
@@ -132,7 +133,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_all_as_it_was(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_sign_receipts", crash)
+    monkeypatch.setattr(write_chunks, "_sign_receipts", crash)
     with pytest.raises(KeyboardInterrupt):
         write(articles, batch)
     assert len(jobs(articles)) == 10
@@ -195,9 +196,9 @@ def test_a_job_that_another_worker_had_locked_is_given_back_when_it_lets_go(one:
     with one.connect() as connection:
         connection.execute(sa.text("SELECT FROM semantic.job FOR UPDATE"))
         assert write(one, batch) == 0
-        assert store.give_back(one, batch.claim, keys) == ["1"]
+        assert write_chunks.give_back(one, batch.claim, keys) == ["1"]
         connection.rollback()
-    assert store.give_back(one, batch.claim, keys) == []
+    assert write_chunks.give_back(one, batch.claim, keys) == []
     assert rows(one, "SELECT state, attempts FROM semantic.job") == [("pending", 0)]
 
 
@@ -310,8 +311,8 @@ def test_an_application_with_a_snapshot_may_truncate_beside_a_worker(one: sa.Eng
 def test_a_key_too_long_for_a_job_holds_up_no_other_and_is_reported(engine: sa.Engine) -> None:
     execute(engine, "CREATE TABLE note (k text PRIMARY KEY, words text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     long = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 82) i)"
     execute(engine, f"INSERT INTO note VALUES ({long}, 'long'), ('short', 'short')")
     assert sync(engine).rows == 1

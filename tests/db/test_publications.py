@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 import tenacity
 
-from pg_semantic import database, embedded, errors, history, inspection
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
+from pg_semantic import database, errors
+from pg_semantic.database import embedded, migrate
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, verify
 from tests.conftest import VERSION, copy_of
 from tests.db.library import CLEAN, Base, execute, generation_of, jobs, rows, sync, truth
 
@@ -175,7 +176,7 @@ def pair(logical_server: sa.URL) -> Iterator[Pair]:
         for engine in (both.publisher, both.subscriber):
             execute(engine, "CREATE TABLE page (id int PRIMARY KEY, body text)")
             execute(engine, "INSERT INTO page VALUES (1, 'one'), (2, 'two')")
-        history.upgrade(both.subscriber)
+        migrate.upgrade(both.subscriber)
         _index(both.subscriber)
         try:
             yield both
@@ -187,8 +188,8 @@ def pair(logical_server: sa.URL) -> Iterator[Pair]:
 
 def _index(engine: sa.Engine) -> None:
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "page", columns=("body",), encoder=EncoderSpec("hashed:32", 32))
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "page", columns=("body",), encoder=EncoderSpec("hashed:32", 32))
+    create_index.create(engine, spec)
     sync(engine)
 
 
@@ -223,7 +224,7 @@ def test_what_is_replicated_while_triggers_are_dropped_is_found(pair: Pair) -> N
 
 @pytest.mark.parametrize("tables", ["semantic.mark", "semantic.job", "page_semantic"])
 def test_a_worker_refuses_rows_of_ours_that_come_from_another_cluster(pair: Pair, tables: str) -> None:
-    history.upgrade(pair.publisher)
+    migrate.upgrade(pair.publisher)
     _index(pair.publisher)
     pair.subscribe(tables)
     with pytest.raises(errors.DatabaseError, match=r"'pages' writes to tables.*come from another cluster"):

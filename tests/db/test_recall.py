@@ -11,7 +11,8 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from pg_semantic import declare, errors, nearness, search
+from pg_semantic import errors, search
+from pg_semantic.index import declare, distances
 from pg_semantic.search.recall import interval
 from tests.db.library import Article, encoder, execute, generation_of, sync
 
@@ -26,10 +27,10 @@ def session(many_articles: sa.Engine) -> Iterator[Session]:
 def bad_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Walks that give up after the first chunks that they see."""
     settings = {"hnsw.ef_search": "1", "hnsw.iterative_scan": "off"}
-    monkeypatch.setattr(nearness, "scan_settings", lambda *_, **__: settings)
+    monkeypatch.setattr(distances, "scan_settings", lambda *_, **__: settings)
 
 
-def without_times(report: search.Report) -> list[dict[str, Any]]:
+def without_times(report: search.RecallReport) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in dataclasses.asdict(one).items() if not name.endswith("_ms")}
         for one in report.classes
@@ -94,13 +95,13 @@ def test_the_same_seed_gives_the_same_report_and_another_seed_another_sample(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[float]] = []
-    original = nearness.query
+    original = distances.query_vector
 
     def listen(spec: Any, given: Any) -> Any:
         asked.append(list(given))
         return original(spec, given)
 
-    monkeypatch.setattr(nearness, "query", listen)
+    monkeypatch.setattr(distances, "query_vector", listen)
     reports, samples = [], []
     for seed in (1, 1, 2):
         asked.clear()
@@ -150,7 +151,7 @@ def test_an_alias_a_connection_and_an_index_of_no_class_are_measured_alike(
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_an_async_session_measures_the_same(many_articles: sa.Engine, session: Session, driver: str) -> None:
-    async def measured() -> search.Report:
+    async def measured() -> search.RecallReport:
         engine = create_async_engine(many_articles.url.set(drivername=f"postgresql+{driver}"))
         async with AsyncSession(engine) as opened:
             report = await opened.run_sync(search.recall, Article.semantic, sample=5)

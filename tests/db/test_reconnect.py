@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, embedded, errors, history
+from pg_semantic import database, errors
+from pg_semantic.database import embedded, migrate
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync import worker as worker_module
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import worker as worker_module
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
 
 _END_ALL = (
@@ -145,7 +146,7 @@ def test_a_worker_outlives_a_restart_of_postgres() -> None:
         data = Path(folder) / "data"
         dsn = embedded.start(data)
         engine = database.connect(dsn)
-        history.upgrade(engine)
+        migrate.upgrade(engine)
         Base.metadata.create_all(engine)
         synced = threading.Event()
         with working(dsn, HashedEncoder(32), synced) as done:

@@ -8,12 +8,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import encoders, errors, inspection
+from pg_semantic import encoders, errors
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from pg_semantic.search import Searcher
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import encode, roster
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import encode_chunks, served_indexes
+from pg_semantic.worker.worker import Worker
 from tests import openai_server
 from tests.db.library import CLEAN, ENCODER, Article, execute, jobs, rows, sync, truth
 from tests.openai_server import Reply, Server
@@ -36,8 +37,8 @@ def note(engine: sa.Engine, encoder: EncoderSpec, table: str = "note") -> None:
     """Another table with a semantic index."""
     execute(engine, f"CREATE TABLE {table} (id integer PRIMARY KEY, words text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, table, columns=("words",), encoder=encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, table, columns=("words",), encoder=encoder)
+    create_index.create(engine, spec)
     execute(engine, f"INSERT INTO {table} VALUES (1, 'one')")
 
 
@@ -91,7 +92,7 @@ def test_a_server_of_other_vectors_than_before_parks_nothing(articles: sa.Engine
 def test_a_worker_goes_on_with_other_indexes_in_an_outage_and_catches_up_by_itself(
     articles: sa.Engine, service: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roster, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(served_indexes, "_RETRY_SECONDS", 0.05)
     stop, synced, refused = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
     down = threading.Event()
 
@@ -145,8 +146,8 @@ def test_an_outage_is_found_out_for_all_indexes_of_an_encoder(articles: sa.Engin
 def test_what_was_encoded_before_an_outage_is_not_asked_for_again(
     articles: sa.Engine, service: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roster, "_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(encode, "_TOGETHER", 4)
+    monkeypatch.setattr(served_indexes, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(encode_chunks, "_TOGETHER", 4)
     articles_of(articles, 9)
     execute(articles, "UPDATE article SET body = repeat('word' || id || ' ', 250)")
     asked: list[str] = []

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, generations, history, inspection
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import rights
+from pg_semantic import database, generations
+from pg_semantic.database import migrate
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
+from pg_semantic.worker import privileges
 from tests.conftest import copy_of
 from tests.db.intruders import Intruders
 from tests.db.library import execute, generation_of, rows, sync
@@ -55,10 +57,10 @@ class Town:
 
     def due(self) -> list[str]:
         """The statements that would change rights."""
-        return [statement for one in rights.due(self.engine) for statement in one.statements]
+        return [statement for one in privileges.due(self.engine) for statement in one.statements]
 
     def follow(self) -> None:
-        found = [rights.close_schema(self.engine), *rights.follow(self.engine)]
+        found = [privileges.close_schema(self.engine), *privileges.follow(self.engine)]
         assert [one.trouble for one in found if one.trouble] == []
         assert self.due() == []
 
@@ -90,7 +92,7 @@ def town(server: sa.URL, request: pytest.FixtureRequest) -> Iterator[Town]:
         town.run(*(f"CREATE ROLE {role}" for role in town.roles))
         town.run(f"GRANT {town.roles[0]} TO {town.roles[1]}", f"GRANT {town.roles[2]} TO {town.roles[0]}")
         town.run(*(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO {town.roles[3]}" for kind in _DEFAULTS))
-        history.upgrade(engine)
+        migrate.upgrade(engine)
         for table in _ROWS:
             make(town, table)
         town.intruders = Intruders(engine, town.roles)
@@ -117,10 +119,10 @@ def make(town: Town, table: str) -> None:
             f'CREATE POLICY own ON "{table}" USING (reader = current_user)',
         )
     with town.engine.connect() as connection:
-        spec = inspection.describe(
+        spec = create_index.describe(
             connection, table, columns=("title", "body"), encoder=EncoderSpec("hashed:32", 32), name=f"{table}_semantic"
         )
-    inspection.create(town.engine, spec)
+    create_index.create(town.engine, spec)
     readers = ", ".join(f"'{role}'" for role in town.roles[:4])
     execute(
         town.engine,
@@ -169,7 +171,7 @@ def test_no_role_has_more_or_less_than_the_source_gives_it_through_the_life_of_a
     town.follow()
     town.assert_nobody_has_more()
     generations.drop(town.engine, name, "next")
-    history.upgrade(town.engine)
+    migrate.upgrade(town.engine)
     assert town.due() == []
 
 

@@ -7,10 +7,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from pg_semantic import SemanticIndex, errors, generations, inspection, search, sql
+from pg_semantic import SemanticIndex, errors, generations, search, sql
 from pg_semantic.alembic_plugin import arguments
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import refresh, repair, rights, verify
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, repair, verify
+from pg_semantic.worker import key_changes, privileges
 from tests.db import test_cli as shell
 from tests.db.library import execute, generation_of, jobs, rows, sync
 
@@ -43,7 +44,7 @@ def notes(engine: sa.Engine) -> Iterator[sa.Engine]:
     execute(engine, "CREATE POLICY own ON note USING (tenant = current_setting('app.tenant'))")
     fill = "INSERT INTO note SELECT i, (ARRAY['Ada', 'Bob'])[1 + i % 2], 'words ' || i FROM generate_series(1, 10) AS i"
     execute(engine, fill)
-    rights.follow(engine)
+    privileges.follow(engine)
     sync(engine)
     yield engine
     execute(engine, f"DROP OWNED BY {role}; DROP ROLE {role}")
@@ -66,7 +67,7 @@ def test_a_tenant_sees_its_own_chunks_and_receipts_by_their_own_column(notes: sa
         assert seen(notes, "Ada", table) == {2, 4, 6, 8, 10}
         assert seen(notes, "Bob", table) == {1, 3, 5, 7, 9}
         assert seen(notes, "Eve", table) == set()
-    assert rights.due(notes)[0].statements == ()
+    assert privileges.due(notes)[0].statements == ()
 
 
 def test_a_row_that_is_given_to_another_tenant_takes_its_chunks_along_in_the_same_statement(notes: sa.Engine) -> None:
@@ -104,7 +105,7 @@ def test_a_plan_says_how_rows_are_hidden_and_why_words_are_read_without_their_in
 ) -> None:
     if kind == "source":
         execute(notes, "ALTER POLICY own ON note USING (tenant = current_setting('app.tenant') AND body <> '')")
-        rights.follow(notes)
+        privileges.follow(notes)
     statement = search.lexical(Note.semantic, "words", limit=10)
     with Session(notes) as session:
         assert not any("Row-level security" in note for note in search.explain(session, statement).notes)
@@ -156,7 +157,7 @@ def test_a_key_that_is_altered_is_adapted_to_and_rows_still_take_their_chunks_to
 ) -> None:
     execute(notes, "ALTER TABLE note ALTER id TYPE bigint")
     if by == "operator":
-        assert refresh.refresh(notes, generation_of(notes, "note_semantic"))
+        assert key_changes.refresh(notes, generation_of(notes, "note_semantic"))
     sync(notes)
     kinds = "SELECT DISTINCT format_type(atttypid, NULL) FROM pg_attribute WHERE attname = 'id' AND attrelid IN "
     assert rows(notes, kinds + "(to_regclass('note_semantic'), to_regclass('note_semantic_receipt'))") == [("bigint",)]
@@ -167,7 +168,7 @@ def test_a_key_that_is_altered_is_adapted_to_and_rows_still_take_their_chunks_to
 def test_a_refresh_that_is_refused_leaves_chunks_that_follow_their_row_to_another_tenant(notes: sa.Engine) -> None:
     execute(notes, "ALTER TABLE note ALTER id TYPE bigint; CREATE VIEW mine AS SELECT id FROM note_semantic")
     with pytest.raises(sa.exc.DBAPIError, match="mine"):
-        refresh.refresh(notes, generation_of(notes, "note_semantic"))
+        key_changes.refresh(notes, generation_of(notes, "note_semantic"))
     assert move(notes) == {"Bob"}
 
 
@@ -244,7 +245,7 @@ def test_verify_finds_chunks_of_another_tenant_than_their_row_and_repair_has_the
 def test_a_row_that_changes_tenant_during_a_refresh_takes_its_chunks_along_at_the_end_of_it(notes: sa.Engine) -> None:
     generation = generation_of(notes, "note_semantic")
     execute(notes, "ALTER TABLE note ALTER id TYPE bigint; " + UNLINKED + MOVED)
-    assert refresh.refresh(notes, generation)
+    assert key_changes.refresh(notes, generation)
     assert owners(notes) == {"Bob"}
     assert rows(notes, VALID) == [(True, 2)]
 
@@ -262,7 +263,7 @@ def test_a_row_that_changes_tenant_during_a_refresh_takes_its_chunks_along_at_th
 )
 def test_policies_that_look_at_other_columns_ask_the_source(notes: sa.Engine, policy: str, kind: str) -> None:
     execute(notes, f"DROP POLICY own ON note; CREATE POLICY other ON note USING ({policy})")
-    rights.follow(notes)
+    privileges.follow(notes)
     assert rows(notes, KIND) == [(kind,)]
     assert seen(notes, "Ada") == seen(notes, "Ada", "note") != set()
 
@@ -271,13 +272,13 @@ def test_policies_of_every_kind_and_for_some_roles_are_carried_and_followed(note
     execute(notes, "CREATE POLICY few ON note AS RESTRICTIVE USING (id % 4 = 0)")
     execute(notes, f"CREATE POLICY more ON note FOR SELECT TO {role_of(notes)} USING (id = 1)")
     execute(notes, "CREATE POLICY writers ON note FOR UPDATE USING (true)")
-    rights.follow(notes)
+    privileges.follow(notes)
     assert seen(notes, "Ada") == seen(notes, "Ada", "note") == {4, 8}
     execute(notes, "DROP POLICY few ON note; ALTER POLICY own ON note USING (tenant <> current_setting('app.tenant'))")
-    rights.follow(notes)
+    privileges.follow(notes)
     assert seen(notes, "Ada") == seen(notes, "Ada", "note") == {1, 3, 5, 7, 9}
     execute(notes, "DROP POLICY own ON note; DROP POLICY more ON note")
-    rights.follow(notes)
+    privileges.follow(notes)
     assert seen(notes, "Ada") == seen(notes, "Ada", "note") == set()
 
 
@@ -289,7 +290,7 @@ def test_a_role_that_cannot_read_the_carried_column_cannot_read_it_in_the_index(
     )
     for columns, reads in (("id, body", False), ("id, tenant, body", True)):
         execute(notes, f"REVOKE ALL ON note FROM {role}; GRANT SELECT ({columns}) ON note TO {role}")
-        rights.follow(notes)
+        privileges.follow(notes)
         assert rows(notes, allowed) == [(reads,)] * 3, columns
 
 
@@ -330,7 +331,7 @@ def test_what_cannot_be_carried_is_refused_with_what_to_run(engine: sa.Engine, c
 
 def made(engine: sa.Engine, table: str, column: str) -> None:
     with engine.connect() as connection:
-        spec = inspection.describe(
+        spec = create_index.describe(
             connection, table, columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=column
         )
-    inspection.create(engine, spec)
+    create_index.create(engine, spec)

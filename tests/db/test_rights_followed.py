@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from pg_semantic import database, inspection
+from pg_semantic import database
 from pg_semantic.alembic_plugin import operations
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import rights, worker
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import privileges, worker
+from pg_semantic.worker.worker import Worker
 from tests.conftest import copy_of
 from tests.db import test_cli as shell
 from tests.db.library import Article, Base, execute, rows, sync
@@ -44,7 +45,7 @@ def may(engine: sa.Engine, role: str, table: str, privilege: str = "SELECT") -> 
 
 
 def due(engine: sa.Engine) -> list[str]:
-    return [statement for one in rights.due(engine) for statement in one.statements]
+    return [statement for one in privileges.due(engine) for statement in one.statements]
 
 
 def test_a_worker_follows_as_it_starts(articles: sa.Engine, reader: str) -> None:
@@ -138,11 +139,11 @@ def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(art
     execute(articles, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; CREATE POLICY odd ON article USING (id % 2 = 1)")
     with articles.connect() as busy:
         busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
-        [found] = rights.follow(articles)
+        [found] = privileges.follow(articles)
         assert "in use" in str(found.trouble)
         assert not may(articles, reader, CHUNKS)
         assert not may(articles, reader, RECEIPTS)
-    [found] = rights.follow(articles)
+    [found] = privileges.follow(articles)
     assert found.trouble is None
     assert may(articles, reader, CHUNKS)
     with articles.begin() as connection:
@@ -175,13 +176,13 @@ def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: 
     by = "id" if policy == "carried" else None
     execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, body text NOT NULL); CREATE SCHEMA other")
     with engine.connect() as connection:
-        spec = inspection.describe(
+        spec = create_index.describe(
             connection, "note", columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=by
         )
-    inspection.create(engine, spec)
+    create_index.create(engine, spec)
     execute(engine, f"CREATE ROLE {role}; GRANT SELECT ON note TO {role}; ALTER TABLE note ENABLE ROW LEVEL SECURITY")
     execute(engine, f"CREATE POLICY odd ON note TO {role} USING (id % 2 = 1)")
-    assert [one.trouble for one in rights.follow(engine)] == [None]
+    assert [one.trouble for one in privileges.follow(engine)] == [None]
     for change in (
         "ALTER TABLE note RENAME TO page",
         f"ALTER ROLE {role} RENAME TO z{role}",
@@ -202,7 +203,7 @@ def test_trouble_with_one_index_leaves_others_alone(articles: sa.Engine, reader:
     execute(articles, f"GRANT SELECT ON article, note TO {reader}; ALTER TABLE article ENABLE ROW LEVEL SECURITY")
     with articles.connect() as busy:
         busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
-        assert [one.trouble is None for one in rights.follow(articles)] == [False, True]
+        assert [one.trouble is None for one in privileges.follow(articles)] == [False, True]
     assert may(articles, reader, "note_semantic")
 
 
@@ -237,10 +238,10 @@ def test_the_owner_of_a_table_follows_although_a_superuser_created_the_index(eng
     Base.metadata.create_all(engine)
     limited = sa.create_engine(engine.url.set(username=owner))
     execute(limited, f"GRANT SELECT ON article TO {reader}")
-    assert [one.trouble for one in rights.follow(limited)] == [None]
+    assert [one.trouble for one in privileges.follow(limited)] == [None]
     assert may(engine, reader, CHUNKS)
     execute(limited, f"REVOKE SELECT ON article FROM {reader}; ALTER TABLE article ENABLE ROW LEVEL SECURITY")
-    assert [one.trouble for one in rights.follow(limited)] == [None]
+    assert [one.trouble for one in privileges.follow(limited)] == [None]
     for table in (CHUNKS, RECEIPTS, "semantic.chunks_1", "semantic.receipts_1"):
         assert not may(engine, reader, table)
     limited.dispose()
@@ -274,7 +275,7 @@ def test_a_creator_gives_an_index_to_the_owner_of_the_table_or_keeps_it_or_is_to
         assert may(engine, owner, "note_semantic", "DELETE")
         assert may(engine, reader, "note_semantic")
         as_owner = sa.create_engine(engine.url.set(username=owner))
-        assert [one.trouble for one in rights.follow(as_owner)] == [None]
+        assert [one.trouble for one in privileges.follow(as_owner)] == [None]
         as_owner.dispose()
     execute(engine, f"DROP OWNED BY {owner}, {creator}, {reader} CASCADE; DROP ROLE {owner}, {creator}, {reader}")
 
@@ -295,8 +296,8 @@ def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
             assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
         assert may(there, reader, CHUNKS, "DELETE")
         assert not any("SELECT semantic.secure_v1" in one for one in due(there))
-        rights.follow(there)
-        rights.close_schema(there)
+        privileges.follow(there)
+        privileges.close_schema(there)
         assert due(there) == []
         assert may(there, reader, CHUNKS)
         assert not may(there, reader, CHUNKS, "DELETE")

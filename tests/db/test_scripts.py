@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, encoders
-from pg_semantic.spec import Lexical
+from pg_semantic.index.spec import Lexical
 from tests.db.library import ENCODER, execute, sync
 
 SOFT_HYPHEN = "\N{SOFT HYPHEN}"

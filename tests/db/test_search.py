@@ -11,18 +11,9 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from pg_semantic import (
-    AsyncSearcher,
-    Searcher,
-    database,
-    declare,
-    encoders,
-    errors,
-    inspection,
-    nearness,
-    registry,
-    search,
-)
+from pg_semantic import AsyncSearcher, Searcher, database, encoders, errors, registry, search
+from pg_semantic.index import declare, distances
+from pg_semantic.operations import create_index
 from pg_semantic.search import Options
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
@@ -130,9 +121,9 @@ def test_the_vector_index_gives_a_row_of_several_chunks_once(session: Session) -
 @pytest.fixture
 def gives_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans of the vector index that end after a few chunks."""
-    monkeypatch.setattr(nearness, "_MIN_EF_SEARCH", 10)
-    monkeypatch.setattr(nearness, "_EF_SEARCH_FACTOR", 0)
-    monkeypatch.setattr(nearness, "_MAX_SCAN_TUPLES", 1)
+    monkeypatch.setattr(distances, "_MIN_EF_SEARCH", 10)
+    monkeypatch.setattr(distances, "_EF_SEARCH_FACTOR", 0)
+    monkeypatch.setattr(distances, "_MAX_SCAN_TUPLES", 1)
 
 
 FEW = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
@@ -286,10 +277,10 @@ def test_a_table_may_have_any_name(engine: sa.Engine) -> None:
         execute(engine, f"CREATE TABLE {name} (id integer PRIMARY KEY, words text)")
         execute(engine, f"INSERT INTO {name} VALUES (1, 'harbour'), (2, 'candle')")
         with engine.connect() as connection:
-            spec = inspection.describe(
+            spec = create_index.describe(
                 connection, name, columns=("words",), encoder=Article.semantic.spec.encoder, name=f"{name}_1"
             )
-        inspection.create(engine, spec)
+        create_index.create(engine, spec)
     assert sync(engine).rows == 10
     with Session(engine) as opened:
         for generation in registry.generations(opened.connection()):

@@ -7,11 +7,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, database, history, inspection
+from pg_semantic import Searcher, database
+from pg_semantic.database import migrate
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, repair, status, verify
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import repair, status, verify
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, ENCODER, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
 
 ROWS = 300
@@ -153,7 +154,7 @@ def test_our_schema_and_an_index_can_be_made_with_the_setting(bare_dsn: str, set
     execute(plain, f"ALTER DATABASE {plain.url.database} SET {setting}")
     plain.dispose()
     engine = database.connect(bare_dsn)
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     application = sa.create_engine(engine.url)
     Base.metadata.create_all(application)
     execute(application, "INSERT INTO article VALUES (1, 'a harbour', NULL, 'en')")
@@ -200,8 +201,8 @@ def test_text_keys_of_any_collation_are_synced_built_verified_repaired_and_found
             pytest.skip("this server is built without ICU")
     execute(engine, f"CREATE TABLE page (id text COLLATE {collation} PRIMARY KEY, body text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "page", columns=("body",), encoder=EncoderSpec(ENCODER, 32))
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "page", columns=("body",), encoder=EncoderSpec(ENCODER, 32))
+    create_index.create(engine, spec)
     execute(engine, "INSERT INTO page SELECT 'Key ' || i, 'a harbour ' || i FROM generate_series(1, 2500) i")
     execute(
         engine, "INSERT INTO page VALUES ('ß', 'a lantern'), ('', 'an anchor'), ('a-b', 'c'), ('ab', 'd'), ('Z', 'e')"

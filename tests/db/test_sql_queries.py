@@ -15,7 +15,7 @@ from pg_semantic import database, errors
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests.db.library import execute, rows, sync
 
 CALL = "CALL semantic.embed_query('article_semantic', %s)"

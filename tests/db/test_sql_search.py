@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Searcher, SemanticIndex, encoders, generations, history
+from pg_semantic import Searcher, SemanticIndex, encoders, generations
+from pg_semantic.database import migrate
+from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.search.request import Mode, Options
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import rights
+from pg_semantic.worker import privileges
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
 
 MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
@@ -129,7 +130,7 @@ def test_there_are_as_many_rows_as_are_asked_for_however_few_the_caller_may_see(
         execute(articles, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")
         execute(articles, f"CREATE POLICY few ON article TO {_ROLE} USING (id % 50 = 0)")
         execute(articles, f"GRANT SELECT ON article TO {_ROLE}")
-        rights.follow(articles)
+        privileges.follow(articles)
         for mode in MODES:
             with articles.begin() as connection:
                 connection.execute(sa.text(f"SET LOCAL ROLE {_ROLE}"))
@@ -138,7 +139,7 @@ def test_there_are_as_many_rows_as_are_asked_for_however_few_the_caller_may_see(
                 assert len(seen) == 12
                 assert all(number % 50 == 0 for number in seen)
         execute(articles, f"REVOKE SELECT ON article FROM {_ROLE}")
-        rights.follow(articles)
+        privileges.follow(articles)
         with articles.begin() as connection:
             connection.execute(sa.text(f"SET LOCAL ROLE {_ROLE}"))
             with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
@@ -315,8 +316,8 @@ def test_what_is_no_semantic_index_is_said(articles: sa.Engine) -> None:
 
 
 def test_an_upgrade_makes_the_functions_of_indexes_that_are_there(articles: sa.Engine) -> None:
-    history.downgrade(articles, to="0004")
+    migrate.downgrade(articles, to="0004")
     there = "SELECT count(*) FROM pg_proc WHERE proname = 'article_semantic_search'"
     assert rows(articles, there) == [(0,)]
-    history.upgrade(articles)
+    migrate.upgrade(articles)
     assert rows(articles, there) == [(1,)]

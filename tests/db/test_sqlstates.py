@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from pg_semantic import errors, jobqueue
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.operations import status, verify
 from pg_semantic.settings import Settings
-from pg_semantic.sync import pipeline, source, status, verify
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import pipeline, read_rows
+from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
 _RAISE = """
@@ -206,7 +207,7 @@ def test_a_row_whose_stored_chunks_cannot_be_read_is_refused_alone(forty: sa.Eng
     )
     with forty.begin() as connection:
         claim = jobqueue.claim(connection, generation.id, rows=100, lease_seconds=60)
-    batch = source.read(forty, generation.tables, claim, ruler=encoder())
+    batch = read_rows.read(forty, generation.tables, claim, ruler=encoder())
     assert list(batch.refused) == ["7"]
     assert "division by zero" in batch.refused["7"]
     assert len(batch.rows) == 39

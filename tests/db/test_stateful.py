@@ -12,14 +12,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import exc
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Chunking, SemanticIndex, database, hashing, jobqueue
+from pg_semantic import Chunking, SemanticIndex, database, jobqueue
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.index import hashing
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
-from pg_semantic.sync import encode, source, store
-from pg_semantic.sync.batch import Batch
-from pg_semantic.sync.pipeline import Progress
+from pg_semantic.worker import encode_chunks, read_rows, write_chunks
+from pg_semantic.worker.batch import Batch
+from pg_semantic.worker.pipeline import Progress
 from tests.db.library import execute, generation_of, qualified, sync
 
 
@@ -231,7 +232,7 @@ class Machine(RuleBasedStateMachine):
             _write(hand.writing, hand.batch)
         else:
             if hand.writing is None:
-                store.write(self.engine, hand.batch, settings=Settings(**PATIENT))
+                write_chunks.write(self.engine, hand.batch, settings=Settings(**PATIENT))
             self._end_write(hand, commit=True)
             self.give_back(worker)
 
@@ -245,7 +246,7 @@ class Machine(RuleBasedStateMachine):
         if hand.claim and not hand.writing:
             keys_ = [job.key for job in hand.claim.jobs]
             others = self._jobs(but_of=hand.claim)
-            if not store.give_back(self.engine, hand.claim, keys_, at_once=True):
+            if not write_chunks.give_back(self.engine, hand.claim, keys_, at_once=True):
                 self.hands[worker] = Hand()
             assert others <= self._jobs(but_of=hand.claim), "what another worker has claimed was given back"
 
@@ -274,8 +275,8 @@ class Machine(RuleBasedStateMachine):
     def _read(self, hand: Hand, claim: Claim, *, breaks: bool) -> None:
         stored = {content for (content,) in self._seen("SELECT content FROM note_semantic")}
         self.encoder.given.clear()
-        hand.batch = source.read(self.engine, TABLES, claim, ruler=self.encoder)
-        encode.encode(hand.batch, self.encoder)
+        hand.batch = read_rows.read(self.engine, TABLES, claim, ruler=self.encoder)
+        encode_chunks.encode(hand.batch, self.encoder)
         assert len(self.encoder.given) == len(set(self.encoder.given)), "a text was encoded twice"
         assert stored.isdisjoint(self.encoder.given), "a text was encoded that has a vector"
         if breaks:
@@ -356,8 +357,8 @@ def machine_at(place: Place) -> type[Machine]:
 def _write(connection: sa.Connection, batch: Batch) -> None:
     """A batch's write in one transaction that is left open."""
     connection.execute(sa.text("SET LOCAL lock_timeout = '10ms'"))
-    store._finish_idle(connection, batch, batch.idle_jobs)
-    store._write_rows(connection, batch, [row for row in batch.rows if batch.failure(row) is None])
+    write_chunks._finish_idle(connection, batch, batch.idle_jobs)
+    write_chunks._write_rows(connection, batch, [row for row in batch.rows if batch.failure(row) is None])
 
 
 SETTINGS = hypothesis.settings(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from sqlalchemy import exc
 
-from pg_semantic import database, errors, inspection, registry
+from pg_semantic import database, errors, registry
+from pg_semantic.operations import create_index, status, verify
 from pg_semantic.registry import Generation
-from pg_semantic.sync import status, verify
-from pg_semantic.sync.detection import Detection
+from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from tests.conftest import copy_of
 from tests.db.library import Article, execute, rows, sync
 
@@ -37,8 +37,8 @@ def made(engine: sa.Engine) -> None:
     for table in ("plain", "parted"):
         with engine.connect() as connection:
             encoder = Article.semantic.spec.encoder
-            spec = inspection.describe(connection, table, columns=("body",), encoder=encoder, lexical=None)
-        inspection.create(engine, spec)
+            spec = create_index.describe(connection, table, columns=("body",), encoder=encoder, lexical=None)
+        create_index.create(engine, spec)
 
 
 class Machine(RuleBasedStateMachine):
@@ -126,7 +126,7 @@ class Machine(RuleBasedStateMachine):
         if run:
             self.work()
             self.is_true_or_named()
-        inspection.adopt(self.engine, self.index(table))
+        create_index.adopt(self.engine, self.index(table))
 
     @rule(number=st.integers(0, 3), how=st.sampled_from(["DROP", "CASCADE", "released", "DETACH"]))
     def take_a_partition_away(self, number: int, how: str) -> None:
@@ -260,7 +260,7 @@ def test_no_order_of_edits_and_ddl_leaves_a_row_untrue_in_silence(server: sa.URL
 
 
 def test_a_worker_that_never_looks_is_found_out(server: sa.URL, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Detection, "look", lambda *_, **__: None)
+    monkeypatch.setattr(CatalogWatcher, "look", lambda *_, **__: None)
     machine = type("MachineHere", (Machine,), {"server": server, "template": template})
     with pytest.raises(AssertionError, match=r"until a worker has seen to it|a worker puts it back|Report"):
         run_state_machine_as_test(machine, settings=SETTINGS)

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from pg_semantic import Searcher, doctor, errors, generations, inspection, registry, search
+from pg_semantic import Searcher, errors, generations, registry, search
+from pg_semantic.operations import create_index, doctor, verify
 from pg_semantic.search.request import Mode
-from pg_semantic.sync import rights, verify
+from pg_semantic.worker import privileges
 from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
 from tests.db.test_cli import error, ok, run
 
@@ -111,11 +112,11 @@ def test_no_statement_joins_the_rows_of_another_table(synced: sa.Engine, kind: s
 
 
 def test_adopt_gives_an_index_the_rights_and_policies_of_its_new_table_at_once(synced: sa.Engine, dsn: str) -> None:
-    rights.follow(synced)
+    privileges.follow(synced)
     swap(synced, "renamed")
     execute(synced, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; GRANT SELECT ON article TO pg_monitor")
     ok("index", "adopt", "article_semantic", "--yes", dsn=dsn)
-    assert not any(one.statements for one in rights.due(synced))
+    assert not any(one.statements for one in privileges.due(synced))
     [(secured, reads)] = rows(
         synced,
         "SELECT relrowsecurity, has_table_privilege('pg_monitor', oid, 'SELECT') FROM pg_class "
@@ -194,7 +195,7 @@ def test_a_table_that_does_not_fit_is_not_adopted_and_nothing_is_changed(
 
 def test_a_table_that_is_not_there_is_not_adopted(synced: sa.Engine) -> None:
     with pytest.raises(errors.DeclarationError, match="No table 'nowhere'"):
-        inspection.adopt(synced, generation_of(synced), "nowhere")
+        create_index.adopt(synced, generation_of(synced), "nowhere")
 
 
 def test_every_copy_of_an_index_is_moved(synced: sa.Engine) -> None:
@@ -202,7 +203,7 @@ def test_every_copy_of_an_index_is_moved(synced: sa.Engine) -> None:
     generations.begin(synced, live, dataclasses.replace(live.spec, columns=("body",)))
     sync(synced)
     swap(synced, "renamed")
-    inspection.adopt(synced, generation_of(synced))
+    create_index.adopt(synced, generation_of(synced))
     sync(synced)
     with synced.connect() as connection:
         known = registry.generations(connection)
@@ -215,8 +216,8 @@ def test_every_copy_of_an_index_is_moved(synced: sa.Engine) -> None:
 def _index_on_another_table(engine: sa.Engine) -> None:
     execute(engine, "CREATE TABLE note (id int PRIMARY KEY, words text)")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
 
 
 def test_an_index_that_waits_to_be_adopted_survives_the_creation_of_another(synced: sa.Engine) -> None:
@@ -226,7 +227,7 @@ def test_an_index_that_waits_to_be_adopted_survives_the_creation_of_another(sync
     swap(synced, "dropped")
     _index_on_another_table(synced)
     assert rows(synced, "SELECT count(*) FROM article_semantic") == [(5,)]
-    inspection.adopt(synced, generation_of(synced))
+    create_index.adopt(synced, generation_of(synced))
     sync(synced)
     assert truth(synced) == CLEAN
     with synced.connect() as connection:

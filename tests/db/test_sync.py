@@ -8,10 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Chunking, Searcher, SemanticIndex, encoders, errors, inspection, schema
+from pg_semantic import Chunking, Searcher, SemanticIndex, encoders, errors
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.sync import backfill, status
+from pg_semantic.index import chunk_tables
+from pg_semantic.operations import create_index, status
+from pg_semantic.worker import backfill
 from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, qualified, rows, sync, truth
 
 LONG = "\n\n".join(f"Paragraph {i}: " + " ".join(f"word{i}x{j}" for j in range(100)) for i in range(10))
@@ -253,12 +255,12 @@ def test_rows_whose_keys_are_times_have_one_job_however_they_came_to_it(engine: 
     execute(engine, "CREATE TABLE note (at timestamptz PRIMARY KEY, text text)")
     execute(engine, "INSERT INTO note VALUES ('2024-03-31 02:30+01', 'one')")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("text",), encoder=Note.whole.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("text",), encoder=Note.whole.spec.encoder)
+    create_index.create(engine, spec)
     execute(engine, f"ALTER DATABASE {engine.url.database} SET timezone = 'Asia/Kathmandu'")
     execute(engine, "UPDATE note SET text = 'two'")
     engine.dispose()
-    backfill.advance(engine, schema.build(spec), generation_of(engine, "note_semantic").id)
+    backfill.advance(engine, chunk_tables.build(spec), generation_of(engine, "note_semantic").id)
     assert len(jobs(engine)) == 1
     sync(engine)
     assert rows(engine, "SELECT content FROM note_semantic") == [("two",)]

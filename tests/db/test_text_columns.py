@@ -9,9 +9,9 @@ from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import Searcher, SemanticIndex, errors, inspection
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync import verify
+from pg_semantic import Searcher, SemanticIndex, errors
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index, verify
 from tests.db.library import ENCODER, encoder, execute, generation_of, jobs, rows, sync
 
 _TYPES = (
@@ -38,8 +38,8 @@ TEXTS = {
 
 def create(engine: sa.Engine, table: str) -> None:
     with engine.connect() as connection:
-        spec = inspection.describe(connection, table, columns=("body",), encoder=EncoderSpec(ENCODER, 32))
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, table, columns=("body",), encoder=EncoderSpec(ENCODER, 32))
+    create_index.create(engine, spec)
 
 
 def test_a_column_of_each_kind_of_text_is_synced_edited_and_verified(engine: sa.Engine) -> None:
@@ -110,4 +110,4 @@ def test_what_is_no_text_is_refused_with_the_column_to_add(engine: sa.Engine, ki
         execute(engine, statement)
         rename: dict[str, Any] = {"columns": ("body_text",), "encoder": EncoderSpec(ENCODER, 32)}
         with engine.connect() as connection:
-            assert inspection.describe(connection, "note", **rename).columns == ("body_text",)
+            assert create_index.describe(connection, "note", **rename).columns == ("body_text",)

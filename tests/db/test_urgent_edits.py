@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, rows, sync, truth
 
 EDIT = "INSERT INTO article VALUES (0, 'urgent', NULL, 'en')"
@@ -120,8 +120,8 @@ def test_an_edit_passes_the_load_of_an_encoder_of_another_index(articles: sa.Eng
         target=lambda: Worker(articles, Settings(), load=load, on_progress=lambda _: seen.set()).run(stop)
     )
     with articles.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=EncoderSpec("hashed:48", 48))
-    inspection.create(articles, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=EncoderSpec("hashed:48", 48))
+    create_index.create(articles, spec)
     thread.start()
     assert loading.wait(20)
     execute(articles, EDIT)

@@ -5,9 +5,9 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import inspection
-from pg_semantic.sync import repair, transaction, verify
-from pg_semantic.sync.verify import Report
+from pg_semantic.database import transaction
+from pg_semantic.operations import create_index, repair, verify
+from pg_semantic.operations.verify import VerifyReport
 from tests.db import test_protocol as steps
 from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, qualified, rows, sync, truth
 
@@ -21,11 +21,11 @@ def synced(articles: sa.Engine) -> sa.Engine:
     return articles
 
 
-def verified(engine: sa.Engine) -> Report:
+def verified(engine: sa.Engine) -> VerifyReport:
     return verify.verify(engine, generation_of(engine))
 
 
-def repaired(engine: sa.Engine) -> Report:
+def repaired(engine: sa.Engine) -> VerifyReport:
     return repair.repair(engine, generation_of(engine))
 
 
@@ -45,7 +45,7 @@ FAULTS = {
 
 def test_a_synced_table_is_clean(synced: sa.Engine) -> None:
     report = verified(synced)
-    assert report == Report(NAME, rows=5)
+    assert report == VerifyReport(NAME, rows=5)
     assert report.clean
 
 
@@ -65,7 +65,7 @@ def test_a_fault_is_found_named_and_mended(synced: sa.Engine, kind: str) -> None
     assert repaired(synced).keys == found.keys
     assert jobs(synced) == (set() if kind == "orphan" else {"2"})
     sync(synced)
-    assert verified(synced) == Report(NAME, rows=4 if kind == "orphan" else 5)
+    assert verified(synced) == VerifyReport(NAME, rows=4 if kind == "orphan" else 5)
     assert truth(synced) == CLEAN
 
 
@@ -110,7 +110,7 @@ def test_a_parked_row_is_a_fault_that_repair_leaves_to_retry(synced: sa.Engine) 
 def test_blank_rows_are_clean(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article VALUES (1, NULL, '  ', 'en'), (2, '', E'\\n', 'en')")
     sync(articles)
-    assert verified(articles) == Report(NAME, rows=2)
+    assert verified(articles) == VerifyReport(NAME, rows=2)
 
 
 def test_verify_changes_nothing(synced: sa.Engine) -> None:
@@ -143,12 +143,12 @@ def test_a_large_table_is_gone_through_in_pages_of_its_key(engine: sa.Engine, mo
     execute(engine, "CREATE TABLE note (lang text, no integer, words text, PRIMARY KEY (lang, no))")
     execute(engine, "INSERT INTO note SELECT 'l' || i % 3, i, 'words ' || i FROM generate_series(1, 100) i")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     sync(engine)
     execute(engine, "DELETE FROM note_semantic_receipt WHERE no % 10 = 0")
     monkeypatch.setattr(verify, "PAGE_ROWS", 7)
-    pages: list[verify.Page] = []
+    pages: list[verify.CheckedPage] = []
     report = verify.verify(engine, generation_of(engine, "note_semantic"), on_page=pages.append)
     assert max(page.rows for page in pages) == 7
     assert (report.rows, report.missing) == (100, 10)
@@ -159,7 +159,7 @@ def test_what_is_repaired_while_a_worker_is_at_it_is_not_written_over(synced: sa
     batch = steps.read(synced, steps.claim(synced))
     execute(synced, "UPDATE article_semantic SET content = 'forged' WHERE id = 2")
     tables = qualified(Article.semantic.tables)
-    finding = verify.Finding("damaged", "2")
+    finding = verify.RowFinding("damaged", "2")
     transaction.patiently(synced, *repair.mending([finding], generation_of(synced), tables))
     assert steps.write(synced, batch) == 0
     sync(synced)
@@ -170,7 +170,7 @@ def test_what_is_repaired_while_a_worker_is_at_it_is_not_written_over(synced: sa
 def test_a_table_that_is_locked_for_a_moment_is_waited_for(synced: sa.Engine) -> None:
     with synced.connect() as other:
         other.execute(sa.text("LOCK TABLE article IN ACCESS EXCLUSIVE MODE"))
-        reports: list[Report] = []
+        reports: list[VerifyReport] = []
         thread = threading.Thread(target=lambda: reports.append(verified(synced)))
         thread.start()
         waiting = sa.text(
@@ -188,8 +188,8 @@ def test_a_key_that_is_written_otherwise_raises_no_false_alarm(engine: sa.Engine
     execute(engine, "CREATE TABLE note (k numeric PRIMARY KEY, words text)")
     execute(engine, "INSERT INTO note VALUES (1.0, 'first')")
     with engine.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(engine, spec)
     sync(engine)
     execute(engine, "UPDATE note SET words = 'second'")
     execute(engine, "UPDATE note SET k = 1.00")

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, errors, inspection
+from pg_semantic import database, errors
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.sync import source
-from pg_semantic.sync.pipeline import Progress
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker import read_rows
+from pg_semantic.worker.pipeline import Progress
+from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, Base, execute, fold, jobs, rows, sync, truth
 
 COMMAND = (sys.executable, "-m", "pg_semantic.cli")
@@ -108,7 +109,7 @@ def test_a_failure_in_the_reading_thread_reaches_the_caller(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("reading failed")
 
-    monkeypatch.setattr(source, "look", broken)
+    monkeypatch.setattr(read_rows, "look", broken)
     with pytest.raises(RuntimeError, match="reading failed"):
         sync(articles)
 
@@ -172,8 +173,8 @@ def test_a_row_that_ends_every_worker_that_tries_it_is_parked_and_its_neighbours
 def test_trouble_with_one_index_is_not_that_of_another(articles: sa.Engine) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     with articles.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(articles, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(articles, spec)
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
     execute(articles, "INSERT INTO note VALUES (1, 'one')")
     execute(articles, "ALTER TABLE article_semantic RENAME COLUMN content TO other")
@@ -246,8 +247,8 @@ class Slow(HashedEncoder):
 def test_an_edit_passes_the_backlog_that_is_being_encoded(articles: sa.Engine, other: bool) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     with articles.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(articles, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(articles, spec)
     sync(articles)
     body = "SELECT i, 'title ' || i, repeat('word' || i || ' ', 100), 'en' FROM generate_series(1, 200) i"
     execute(articles, f"INSERT INTO article {body}")
@@ -265,8 +266,8 @@ def test_an_edit_passes_the_backlog_that_is_being_encoded(articles: sa.Engine, o
 def test_a_table_that_somebody_has_locked_keeps_no_other_index_waiting(articles: sa.Engine) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     with articles.connect() as connection:
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
-    inspection.create(articles, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)
+    create_index.create(articles, spec)
     stop, synced = threading.Event(), threading.Event()
     worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.set())
     thread = threading.Thread(target=worker.run, args=(stop,))

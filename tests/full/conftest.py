@@ -13,10 +13,11 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, history
+from pg_semantic import database
+from pg_semantic.database import migrate
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests import documents
 from tests.db.library import Base, execute, sync
 
@@ -78,7 +79,7 @@ def place(primary: sa.URL) -> Iterator[Place]:
 
 def prepare(place: Place) -> None:
     engine = database.connect(place.url(place.owner))
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO article SELECT i, 'apple ' || i, NULL, 'en' FROM generate_series(1, 400) AS i")
     execute(engine, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")

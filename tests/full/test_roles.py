@@ -10,11 +10,12 @@ import sqlalchemy as sa
 import yaml
 from sqlalchemy import orm
 
-from pg_semantic import Searcher, database, history
+from pg_semantic import Searcher, database
+from pg_semantic.database import migrate
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.operations import verify
 from pg_semantic.settings import Settings
-from pg_semantic.sync import verify
-from pg_semantic.sync.worker import Worker
+from pg_semantic.worker.worker import Worker
 from tests import documents
 from tests.db.library import Article, Base, execute, generation_of, rows, sync
 from tests.full.conftest import PASSWORD, Place
@@ -116,7 +117,7 @@ def test_the_owner_that_the_compose_file_makes_is_no_superuser_and_needs_none(
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         new.connect(new.owner)
     engine = database.connect(new.url("app_owner"))
-    history.upgrade(engine)
+    migrate.upgrade(engine)
     Base.metadata.create_all(engine)
     execute(engine, "INSERT INTO article SELECT i, 'apple ' || i, NULL, 'en' FROM generate_series(1, 9) AS i")
     sync(engine)

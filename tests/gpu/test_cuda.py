@@ -7,8 +7,8 @@ from sqlalchemy import orm
 
 from pg_semantic import encoders
 from pg_semantic.demo import corpus
-from pg_semantic.encoders import torch as precision
-from pg_semantic.encoders.transformer import TransformerEncoder
+from pg_semantic.encoders.local import torch as precision
+from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.settings import Settings
 from tests.db.library import rows, sync
 

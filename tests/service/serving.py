@@ -19,7 +19,7 @@ import uvicorn
 from pg_semantic import encoders as loading
 from pg_semantic.encoders import Encoder
 from pg_semantic.service import app, server
-from pg_semantic.service.context import Context
+from pg_semantic.service.dependencies import ServiceContext
 from pg_semantic.settings import Settings
 
 PATIENCE_SECONDS = 30
@@ -64,10 +64,10 @@ def announced(client: httpx2.Client, size: int) -> int:
         return int(connection.recv(1000).split()[1])
 
 
-def prepared(*served: Encoder, engine: sa.Engine | None, rerankers: tuple[str, ...], **settings: Any) -> Context:
+def prepared(*served: Encoder, engine: sa.Engine | None, rerankers: tuple[str, ...], **settings: Any) -> ServiceContext:
     """What a service shares that has these encoders, under their references."""
     known = {encoder.reference: encoder for encoder in served}
-    serving = server.Serving(tuple(known), rerankers)
+    serving = server.ServeOptions(tuple(known), rerankers)
 
     def load(reference: str, **how: Any) -> Encoder:
         return known.get(reference) or loading.load(reference, **how)

@@ -15,13 +15,14 @@ import sqlalchemy as sa
 from prometheus_client import generate_latest
 from sqlalchemy import orm
 
-from pg_semantic import SemanticIndex, encoders, generations, inspection, rerankers
-from pg_semantic.search import Searcher, following
-from pg_semantic.service.fleet import Fleet
-from pg_semantic.service.indexes import Indexes
+from pg_semantic import SemanticIndex, encoders, generations, rerankers
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
+from pg_semantic.search import Searcher, generation_tracker
+from pg_semantic.service.loaded_encoders import LoadedEncoders
 from pg_semantic.service.metrics import Metrics
+from pg_semantic.service.searchers import IndexSearchers
 from pg_semantic.settings import Settings
-from pg_semantic.spec import EncoderSpec
 from tests import cross_encoders
 from tests.db.library import ENCODER, Article, Base, encoder, execute, generation_of, rows, sync
 from tests.service import serving
@@ -108,8 +109,8 @@ def keyed(engine: sa.Engine) -> Iterator[httpx2.Client]:
         execute(engine, f"CREATE TABLE {name} (id {kind}, words text{part})")
         execute(engine, f"INSERT INTO {name} (id, words) VALUES (CAST(:value AS {kind}), 'harbour')", value=value)
         with engine.connect() as connection:
-            spec = inspection.describe(connection, name, columns=("words",), encoder=EncoderSpec(ENCODER, 32))
-        inspection.create(engine, spec)
+            spec = create_index.describe(connection, name, columns=("words",), encoder=EncoderSpec(ENCODER, 32))
+        create_index.create(engine, spec)
     sync(engine)
     with serving.running(encoder(), engine=engine) as made:
         yield made
@@ -139,8 +140,8 @@ def test_an_index_without_bm25_is_searched_by_vector_and_refuses_the_other_modes
     execute(engine, "ALTER TABLE note ADD PRIMARY KEY (id)")
     with engine.connect() as connection:
         encoding = EncoderSpec(ENCODER, 32)
-        spec = inspection.describe(connection, "note", columns=("words",), encoder=encoding, lexical=None)
-    inspection.create(engine, spec)
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=encoding, lexical=None)
+    create_index.create(engine, spec)
     sync(engine)
     with serving.running(encoder(), engine=engine) as client:
         assert keys(client, index="note_semantic") == [1]
@@ -189,7 +190,7 @@ def test_a_path_leads_to_no_file(client: httpx2.Client, path: str) -> None:
 
 def test_a_session_of_a_request_can_not_write(client: httpx2.Client, engine: sa.Engine) -> None:
     async def write() -> None:
-        indexes = Indexes(engine, Fleet(Settings(), seen=lambda *_: None), statement_seconds=9)
+        indexes = IndexSearchers(engine, LoadedEncoders(Settings(), seen=lambda *_: None), statement_seconds=9)
         try:
             async with indexes.session() as session:
                 await session.execute(sa.text("DELETE FROM article"))
@@ -265,9 +266,9 @@ class Leaflet(OfLeaflets):
 def test_an_index_that_is_made_again_of_another_table_finds_rows_of_that_one(
     client: httpx2.Client, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, other: Any, key: str
 ) -> None:
-    monkeypatch.setattr(following, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", 0.0)
     assert keys(client, limit=1) == [1]
-    inspection.drop(engine, dataclasses.replace(Article.semantic.spec, schema="public"))
+    create_index.drop(engine, dataclasses.replace(Article.semantic.spec, schema="public"))
     other.metadata.create_all(engine)
     execute(engine, f"INSERT INTO {other.__tablename__} VALUES (1, 'glacier'), (77, 'harbour candle')")
     sync(engine)
@@ -333,7 +334,7 @@ def test_no_figure_is_there_twice_for_one_name_in_two_schemas(engine: sa.Engine)
     elsewhere = sa.MetaData(schema="elsewhere")
     Article.metadata.tables["article"].to_metadata(elsewhere).create(engine)
     spec = dataclasses.replace(Article.semantic.spec, schema="elsewhere", encoder=EncoderSpec("hashed:16", 16))
-    inspection.create(engine, spec)
+    create_index.create(engine, spec)
     with serving.running(encoder(), engine=engine) as client:
         figures = [line.rpartition(" ")[0] for line in client.get("/metrics").text.splitlines()]
     assert 'pg_semantic_jobs_failed{generation="live",index="elsewhere.article_semantic"}' in figures

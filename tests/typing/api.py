@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
 from pg_semantic import AsyncSearcher, BoundIndex, Chunking, Hit, Hnsw, Searcher, SemanticIndex, encoders, search
-from pg_semantic.declare import Chunk
 from pg_semantic.encoders import Encoder, Vectors
-from pg_semantic.rerankers import Reranker, SharedReranker
+from pg_semantic.index.declare import Chunk
+from pg_semantic.rerankers import BatchingReranker, Reranker
 from pg_semantic.search import Convex, Diverse, Options, Passage, Rerank, Rrf, Snippet
 
 
@@ -125,8 +125,8 @@ def a_statement_is_explained(session: Session, connection: sa.Connection, vector
 def recall_is_measured(session: Session, vector: list[float]) -> None:
     where = {"all": (), "late": [Article.id > 7]}
     report = search.recall(session, Article.semantic, sample=50, limit=5, where=where, seed=1)
-    assert_type(report, search.Report)
-    assert_type(search.recall(session, Article.semantic, queries=[vector, np.array(vector)]), search.Report)
+    assert_type(report, search.RecallReport)
+    assert_type(search.recall(session, Article.semantic, queries=[vector, np.array(vector)]), search.RecallReport)
     assert_type(report.classes, tuple[search.ClassRecall, ...])
     assert_type(report.worst.recall, float)
     report.require(0.95)
@@ -134,11 +134,11 @@ def recall_is_measured(session: Session, vector: list[float]) -> None:
 
 async def an_async_session_does_both(session: AsyncSession, vector: list[float]) -> None:
     assert_type(await session.run_sync(search.explain, search.knn(Article.semantic, vector)), search.Plan)
-    assert_type(await session.run_sync(search.recall, Article.semantic, sample=50), search.Report)
+    assert_type(await session.run_sync(search.recall, Article.semantic, sample=50), search.RecallReport)
 
 
 async def hits_are_reranked_chosen_and_shown(session: AsyncSession, encoder: Encoder, reranker: Reranker) -> None:
-    shared = SharedReranker(reranker, waiting=10)
+    shared = BatchingReranker(reranker, waiting=10)
     options = Options(rerank=Rerank(shared, depth=20, seconds=0.5), diverse=Diverse(relevance=0.5), snippets=True)
     hits = await AsyncSearcher(encoder).search(session, Article.semantic, "tea", options=options)
     assert_type(hits, list[Hit[Article]])
@@ -153,10 +153,10 @@ def a_search_gives_hits(session: Session, encoder: Encoder) -> None:
 
 
 async def an_encoder_is_shared_by_searchers(encoder: Encoder) -> None:
-    with encoders.QueryEncoder(encoder, batch=8, waiting=100, remembered=0) as queries:
+    with encoders.BatchingEncoder(encoder, batch=8, waiting=100, remembered=0) as queries:
         assert_type(queries.encode("tea"), NDArray[np.float32])
         assert_type(await queries.encode_async("tea"), NDArray[np.float32])
-        assert_type(Searcher(queries).encoder, encoders.QueryEncoder | None)
+        assert_type(Searcher(queries).encoder, encoders.BatchingEncoder | None)
         AsyncSearcher(queries)
 
 

@@ -1,11 +1,11 @@
-"""A process that forks while its query encoder is at work: both then ask for a vector. Run by `test_query_encoder`."""
+"""A process that forks while its encoder is at work: both then ask for a vector. Run by `test_batching_encoder`."""
 
 import os
 import sys
 import threading
 from collections.abc import Sequence
 
-from pg_semantic.encoders import QueryEncoder, Vectors
+from pg_semantic.encoders import BatchingEncoder, Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 
 
@@ -26,7 +26,7 @@ class HeldInTheFirst(HashedEncoder):
 
 def main() -> None:
     encoder = HeldInTheFirst()
-    queries = QueryEncoder(encoder)
+    queries = BatchingEncoder(encoder)
     threading.Thread(target=queries.encode, args=["first"], daemon=True).start()
     encoder.begun.wait()
     with queries._owners.get()._lock:  # as a thread may have it that does not live on in the child
@@ -39,7 +39,7 @@ def main() -> None:
     _say("parent", queries)
 
 
-def _say(who: str, queries: QueryEncoder) -> None:
+def _say(who: str, queries: BatchingEncoder) -> None:
     sys.stdout.write(f"{who} {queries.encode('tea').shape == (8,)}\n")
     sys.stdout.flush()
 

@@ -1,8 +1,8 @@
 import pytest
 
 from pg_semantic import errors
-from pg_semantic.encoders import openvino, torch
-from pg_semantic.encoders.backends import candidates
+from pg_semantic.encoders.local import openvino, torch
+from pg_semantic.encoders.local.backends import candidates
 from pg_semantic.settings import Settings
 
 

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic import chunking, errors
-from pg_semantic.chunking import Chunking
+from pg_semantic import errors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.index import chunking
+from pg_semantic.index.chunking import Chunking
 
 RULER = HashedEncoder(8, max_tokens=32)
 

@@ -4,8 +4,9 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from pg_semantic import BoundIndex, SemanticIndex, declare
-from pg_semantic.spec import EncoderSpec, IndexSpec, KeyColumn
+from pg_semantic import BoundIndex, SemanticIndex
+from pg_semantic.index import declare
+from pg_semantic.index.spec import EncoderSpec, IndexSpec, KeyColumn
 from tests.unit.statement_text import text
 
 ENCODER = "hashed:8"

@@ -3,7 +3,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from pg_semantic import SemanticIndex, declare, errors
+from pg_semantic import SemanticIndex, errors
+from pg_semantic.index import declare
 
 ENCODER = "hashed:8"
 

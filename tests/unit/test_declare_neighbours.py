@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc, orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from pg_semantic import SemanticIndex, declare, errors
+from pg_semantic import SemanticIndex, errors
+from pg_semantic.index import declare
 from tests.unit.statement_text import text
 
 ENCODER = "hashed:8"

@@ -3,7 +3,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic import hashing
+from pg_semantic.index import hashing
 
 
 @given(st.text(st.characters(codec="utf-8")))

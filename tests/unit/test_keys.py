@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from pg_semantic import keys
-from pg_semantic.spec import KeyColumn
+from pg_semantic.index import keys
+from pg_semantic.index.spec import KeyColumn
 from tests.unit.statement_text import binds, text
 
 _TABLE = sa.table("part", sa.column("maker", sa.Uuid), sa.column("number", sa.Integer))
@@ -37,7 +37,7 @@ def test_a_key_of_several_columns_is_written_as_a_json_array() -> None:
 
 def test_wanted_keys_travel_as_one_bind_a_column_however_many_they_are() -> None:
     written = ['["acme", "1"]', '["acme", "2"]', '["zeta", "1"]']
-    statement = sa.select(keys.wanted(written, 2))
+    statement = sa.select(keys.key_table(written, 2))
     assert text(statement) == (
         "SELECT anon_1.key, anon_1.part_0, anon_1.part_1 "
         "FROM unnest(%(param_1)s::TEXT[], %(param_2)s::TEXT[], %(param_3)s::TEXT[]) AS anon_1(key, part_0, part_1)"
@@ -46,17 +46,17 @@ def test_wanted_keys_travel_as_one_bind_a_column_however_many_they_are() -> None
 
 
 def test_no_wanted_key_makes_a_table_of_no_rows() -> None:
-    assert list(binds(sa.select(keys.wanted([], 2))).values()) == [[], [], []]
+    assert list(binds(sa.select(keys.key_table([], 2))).values()) == [[], [], []]
 
 
 def test_a_row_is_found_by_its_bare_columns_so_that_an_index_on_the_key_serves() -> None:
-    found = keys.found(keys.wanted(['["acme", "1"]'], 2), [_MAKER, _NUMBER])
+    found = keys.matches_key_table(keys.key_table(['["acme", "1"]'], 2), [_MAKER, _NUMBER])
     assert text(found) == "part.maker = CAST(anon_1.part_0 AS UUID) AND part.number = CAST(anon_1.part_1 AS INTEGER)"
 
 
 def test_a_key_of_any_type_travels_as_the_bytes_of_a_record() -> None:
     sent = "SUBSTRING(record_send(row(CAST(part.number AS INTEGER))) FROM %(substring_1)s::INTEGER)"
-    assert text(keys.wire(_NUMBER)) == sent
+    assert text(keys.copy_binary(_NUMBER)) == sent
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_types_that_differ_are_not_one(one: str, other: str) -> None:
     ["numeric", "text", "citext", "double precision", "interval", "tenant", 'varchar(9) COLLATE "nocase"', "jsonb"],
 )
 def test_a_type_whose_equal_values_may_be_written_differently_is_told_apart(one: str) -> None:
-    assert not keys.is_written_in_one_way(one)
+    assert not keys.has_canonical_text(one)
 
 
 @pytest.mark.parametrize("one", ["smallint", "bigint", "uuid", "boolean", "date", "timestamp(3)", "time(6)", "bytea"])
 def test_a_type_whose_values_have_one_text_is_known(one: str) -> None:
-    assert keys.is_written_in_one_way(one)
+    assert keys.has_canonical_text(one)
 
 
 @pytest.mark.parametrize(

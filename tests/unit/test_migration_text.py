@@ -16,8 +16,8 @@ from pg_semantic.alembic_plugin.operations import (
     RevertSemanticIndexOp,
     SemanticIndexOp,
 )
-from pg_semantic.chunking import Chunking
-from pg_semantic.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
+from pg_semantic.index.chunking import Chunking
+from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
 
 PLAIN = IndexSpec(
     name="article_semantic",

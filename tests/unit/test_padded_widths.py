@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic.encoders.openvino import rounded
+from pg_semantic.encoders.local.openvino import rounded
 
 
 @given(st.integers(1, 100_000))

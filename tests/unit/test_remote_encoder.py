@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from pg_semantic import encoders, errors
-from pg_semantic.encoders import Encoder, answer
+from pg_semantic.encoders import Encoder
+from pg_semantic.encoders.remote import response
 from pg_semantic.settings import Settings
 from tests import openai_server
 from tests.openai_server import DIMENSIONS, Reply, Request, Server
@@ -215,7 +216,7 @@ WRONG = [[], [vector(0)], [vector(0), vector(1), vector(2)], [vector(0), vector(
 def test_vectors_that_can_not_be_told_apart_are_refused(data: list[dict[str, Any]]) -> None:
     said = "which text each of its 2 vectors" if len(data) == 2 else f"{len(data)} vectors for 2 texts"
     with pytest.raises(errors.EncoderError, match=said):
-        answer.vectors({"data": data}, texts=2, dimensions=None, reference=REFERENCE)
+        response.vectors({"data": data}, texts=2, dimensions=None, reference=REFERENCE)
 
 
 @pytest.mark.parametrize("data", WRONG)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from pg_semantic import errors, rerankers
-from pg_semantic.encoders.budget import Budget
+from pg_semantic.encoders.local.batching import TokenBudget
 from pg_semantic.rerankers.cross_encoder import CrossEncoderReranker
 from pg_semantic.settings import Settings
 from tests import cross_encoders
@@ -35,7 +35,7 @@ def reference(folder: Path) -> CrossEncoder:
 
 @pytest.fixture(scope="module")
 def reranker(reference: CrossEncoder) -> CrossEncoderReranker:
-    return CrossEncoderReranker(reference, reference="tiny", budget=Budget(200))
+    return CrossEncoderReranker(reference, reference="tiny", budget=TokenBudget(200))
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from pg_semantic import errors, revisions
+from pg_semantic import errors
+from pg_semantic.database import revisions
 
 FILES = sorted((revisions.folder() / "versions").glob("*.py"))
 LISTED = (revisions.folder() / "SHA256SUMS").read_text("utf-8")

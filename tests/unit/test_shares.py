@@ -3,24 +3,23 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic.chunking import Chunk
+from pg_semantic.index.chunking import TextChunk
 from pg_semantic.jobqueue import Job
-from pg_semantic.sync import store
-from pg_semantic.sync.batch import Row
+from pg_semantic.worker.batch import BatchRow
 
 
-def row_of(number: int, new: int) -> Row:
+def row_of(number: int, new: int) -> BatchRow:
     """A row with so many new chunks."""
-    chunks = tuple((ordinal, Chunk("tea", 1, truncated=False)) for ordinal in range(new))
-    return Row(Job(str(number), 1), (b"",), "", b"", new=chunks, kept=(), truncated=False)
+    chunks = tuple((ordinal, TextChunk("tea", 1, truncated=False)) for ordinal in range(new))
+    return BatchRow(Job(str(number), 1), (b"",), "", b"", new=chunks, kept=(), truncated=False)
 
 
-def rows_of(*new: int) -> list[Row]:
+def rows_of(*new: int) -> list[BatchRow]:
     return [row_of(number, count) for number, count in enumerate(new)]
 
 
 def sizes(*new: int, write_chunks: int) -> list[list[int]]:
-    return [[len(row.new) for row in share] for share in store._shares(rows_of(*new), write_chunks)]
+    return [[len(row.new) for row in share] for share in write_chunks._shares(rows_of(*new), write_chunks)]
 
 
 _rows = st.lists(st.integers(0, 100), max_size=50).map(lambda counts: rows_of(*counts))
@@ -28,20 +27,20 @@ _limits = st.integers(1, 120)
 
 
 @given(_rows, _limits)
-def test_every_row_is_in_one_share_in_the_order_given(rows: list[Row], write_chunks: int) -> None:
-    assert [row for share in store._shares(rows, write_chunks) for row in share] == rows
+def test_every_row_is_in_one_share_in_the_order_given(rows: list[BatchRow], write_chunks: int) -> None:
+    assert [row for share in write_chunks._shares(rows, write_chunks) for row in share] == rows
 
 
 @given(_rows, _limits)
-def test_a_share_has_at_most_so_many_chunks_or_one_row(rows: list[Row], write_chunks: int) -> None:
-    shares = list(store._shares(rows, write_chunks))
+def test_a_share_has_at_most_so_many_chunks_or_one_row(rows: list[BatchRow], write_chunks: int) -> None:
+    shares = list(write_chunks._shares(rows, write_chunks))
     assert all(share for share in shares)
     assert all(len(share) == 1 or sum(len(row.new) for row in share) <= write_chunks for share in shares)
 
 
 @given(_rows, _limits)
-def test_a_share_has_at_most_so_many_rows(rows: list[Row], write_chunks: int) -> None:
-    assert all(len(share) <= write_chunks for share in store._shares(rows, write_chunks))
+def test_a_share_has_at_most_so_many_rows(rows: list[BatchRow], write_chunks: int) -> None:
+    assert all(len(share) <= write_chunks for share in write_chunks._shares(rows, write_chunks))
 
 
 def test_rows_are_written_together_while_there_is_room() -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic import errors, schema
-from pg_semantic.chunking import Chunking
-from pg_semantic.spec import CHUNK_COLUMNS, EncoderSpec, Hnsw, IndexSpec, KeyColumn
+from pg_semantic import errors
+from pg_semantic.index import chunk_tables
+from pg_semantic.index.chunking import Chunking
+from pg_semantic.index.spec import CHUNK_COLUMNS, EncoderSpec, Hnsw, IndexSpec, KeyColumn
 
 LONGEST_NAME = "n" * 39
 
@@ -99,7 +100,7 @@ def test_an_unknown_storage_is_refused_with_what_to_do() -> None:
 def test_every_derived_name_of_the_longest_name_fits_in_an_identifier() -> None:
     spec = declare(name=LONGEST_NAME)
     triggers = [f"{spec.capture_name}_{event}" for event in ("insert", "update", "delete", "truncate")]
-    previous = schema.build(spec, role="previous")
+    previous = chunk_tables.build(spec, role="previous")
     indexes = [*previous.chunks.indexes, *previous.receipts.indexes]
     derived = [*triggers, previous.receipts.name, *(str(index.name) for index in indexes)]
     assert max(len(name) for name in derived) == 63

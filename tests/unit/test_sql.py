@@ -6,7 +6,7 @@ import pytest
 
 import pg_semantic
 from pg_semantic import sql
-from pg_semantic.doctor.checks import CHECKS
+from pg_semantic.operations.doctor.checks import CHECKS
 
 PACKAGE = Path(pg_semantic.__file__).parent
 
@@ -22,7 +22,7 @@ def written() -> set[tuple[str, str]]:
 def used() -> set[tuple[str, str]]:
     sources = [file.read_text("utf-8") for file in PACKAGE.rglob("*.py")]
     statements = {found for source in sources for found in _STATEMENT.findall(source)}
-    capture = (PACKAGE / "capture.py").read_text("utf-8")
+    capture = (PACKAGE / "index/triggers.py").read_text("utf-8")
     examined = {("doctor", check.name) for check in CHECKS}
     return statements | examined | {("capture", name) for name in _TEMPLATE.findall(capture)}
 

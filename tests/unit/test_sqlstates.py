@@ -2,8 +2,9 @@ import psycopg
 import pytest
 from sqlalchemy import exc
 
-from pg_semantic import database, sqlstates
-from pg_semantic.sqlstates import Fault
+from pg_semantic import database
+from pg_semantic.database import sqlstates
+from pg_semantic.database.sqlstates import Fault
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from pg_semantic.sync import supervisor
+from pg_semantic.worker import supervisor
 
 PATIENCE_SECONDS = 30
 
 SUPERVISOR = """
 import logging, sys
-from pg_semantic.sync.supervisor import Supervisor
+from pg_semantic.worker.supervisor import Supervisor
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 restart, *devices = sys.argv[2:]

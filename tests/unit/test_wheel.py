@@ -29,7 +29,7 @@ def test_the_wheel_has_every_file_of_the_package_and_of_the_history(wheel: set[s
 
 
 def test_the_wheel_has_what_the_pages_are_made_of(wheel: set[str]) -> None:
-    page = "pg_semantic/service/page"
+    page = "pg_semantic/service/pages"
     assert {f"{page}/templates/base.html", f"{page}/static/page.css", f"{page}/static/htmx.min.js"} <= wheel
     assert {f"{page}/static/htmx.LICENSE", f"{page}/static/SOURCES.md"} <= wheel
 

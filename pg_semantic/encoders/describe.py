@@ -1,0 +1,44 @@
+"""What an encoder turned out to be on this machine, for a person to see."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pg_semantic.encoders.base import Backend, Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderDescription:
+    """How an encoder computes here, and what decides whether its vectors fit an index."""
+
+    reference: str
+    back_end: str | None
+    precision: str | None
+    dimensions: int
+    max_tokens: int
+    query_prompt: str | None  # None where only the encoder's server knows it
+    document_prompt: str | None
+    fingerprint: str
+    least_cosine: float | None  # to the vectors of 32-bit arithmetic, on the self-check
+    texts_per_second: float
+
+
+def of(encoder: Encoder, texts: Sequence[str]) -> EncoderDescription:
+    """The facts; its speed is measured on the texts, after a first pass that tunes it."""
+    encoder.encode_documents(texts)
+    started = time.perf_counter()
+    encoder.encode_documents(texts)
+    seconds = time.perf_counter() - started
+    backend: Backend | None = getattr(encoder, "backend", None)
+    return EncoderDescription(
+        reference=encoder.reference,
+        back_end=backend.name if backend else None,
+        precision=backend.precision if backend else None,
+        dimensions=encoder.dimensions,
+        max_tokens=encoder.max_tokens,
+        query_prompt=getattr(encoder, "query_prompt", None),
+        document_prompt=getattr(encoder, "document_prompt", None),
+        fingerprint=encoder.fingerprint,
+        least_cosine=getattr(encoder, "least_cosine", None),
+        texts_per_second=round(len(texts) / seconds, 1),
+    )

@@ -1,0 +1,1 @@
+"""Encoders that run in this process: weights, back ends, batching, quantization."""

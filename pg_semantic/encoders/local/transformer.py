@@ -1,0 +1,181 @@
+"""A `SentenceTransformer` as an encoder: any bi-encoder, whatever computes its transformer."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pg_semantic.encoders import equivalence, tokenization
+from pg_semantic.encoders.base import Backend, Vectors
+from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.local.cpu_streams import CpuStreams
+from pg_semantic.encoders.local.weights import Identity
+from pg_semantic.encoders.text_splitting import Splitters
+from pg_semantic.encoders.tokenization import Tokenized, Tokens
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+_CPU_BUDGETS = (512, 1024, 2048, 4096)
+_DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
+_OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
+_ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
+
+
+class TransformerEncoder:
+    """Feeds a `SentenceTransformer` with batches of like length that fill a token budget.
+
+    Prompts, pooling, dense layers and normalisation are those of its own modules.
+    """
+
+    def __init__(
+        self, transformer: "SentenceTransformer", *, identity: Identity, backend: Backend, budget: TokenBudget
+    ) -> None:
+        self.reference = identity.reference
+        self.revision = identity.revision
+        self.backend = backend
+        self.budget = budget
+        self._streams = CpuStreams() if backend.name == "openvino" else None
+        self.least_cosine: float | None = None
+        self.dimensions = int(transformer.get_embedding_dimension())
+        self._transformer = transformer.eval()
+        self._tokens = Tokens(transformer, "document")
+        self._query_tokens = Tokens(transformer, "query", beside=self._tokens)
+        self._splitters = Splitters(self._tokens.copies.counting, self.count_tokens, remember=self._tokens.remember)
+        self.max_tokens = self._tokens.limit
+        self.query_prompt = self._query_tokens.prompt
+        self.document_prompt = self._tokens.prompt
+        self.fingerprint = _fingerprint(
+            transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
+        )
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
+        read = self._tokens.read(texts)
+        self._tune(read.counts)
+        return self._encode(read, task="document")
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """As `base.Encoder.encode_queries`."""
+        return self._encode(self._query_tokens.read(texts), task="query")
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As `base.Encoder.count_tokens`."""
+        return self._tokens.count(texts)
+
+    def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
+        """As `base.Encoder.splitter`."""
+        return self._splitters.make(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
+
+    @property
+    def _is_device(self) -> bool:
+        return self._device.type != "cpu"
+
+    @property
+    def _device(self) -> "torch.device":
+        device: torch.device = self._transformer.device
+        return device
+
+    def _encode(self, read: Tokenized, *, task: str) -> Vectors:
+        vectors = np.empty((len(read.counts), self.dimensions), np.float32)
+        for numbers, made in self._computed(read, range(len(read.counts)), task=task):
+            vectors[numbers] = made.float().cpu().numpy()
+        return vectors
+
+    def _computed(
+        self, read: Tokenized, numbers: Sequence[int], *, task: str
+    ) -> list[tuple[list[int], "torch.Tensor"]]:
+        """Vectors by batch, on the device: it is not waited for before all batches are on their way."""
+        batches = list(self.budget.batches(read.counts, numbers))
+        run = self._streams.map if self._streams and len(batches) > 1 else map
+        computed = []
+        for batch, made in zip(
+            batches, run(functools.partial(self._forward_if_it_fits, read, task=task), batches), strict=True
+        ):
+            if made is not None:
+                computed.append((batch, made))
+                continue
+            self._free()
+            self.budget.shrink(len(batch) * max(read.counts[number] for number in batch))
+            computed += self._computed(read, batch, task=task)
+        return computed
+
+    def _forward_if_it_fits(self, read: Tokenized, batch: Sequence[int], *, task: str) -> "torch.Tensor | None":
+        """None when memory ended; the error, whose frames hold on to the memory, is then forgotten."""
+        try:
+            return self._forward(read.features(batch), task=task)
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+            return None
+
+    def _forward(self, features: dict[str, Any], *, task: str) -> "torch.Tensor":
+        import torch
+
+        with torch.inference_mode():
+            placed = {name: self._placed(value) for name, value in features.items()}
+            vectors: torch.Tensor = self._transformer(placed, task=task)["sentence_embedding"]
+        return vectors[:, : self.dimensions]
+
+    def _placed(self, value: Any) -> Any:
+        """A tensor on the encoder's device, copied there without waiting."""
+        if not hasattr(value, "pin_memory"):
+            return value
+        return (
+            value.pin_memory().to(self._device, non_blocking=True)
+            if self._device.type == "cuda"
+            else value.to(self._device)
+        )
+
+    def _free(self) -> None:
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _tune(self, counts: Sequence[int]) -> None:
+        if not self.budget.is_tuned and sum(counts) > self.budget.tokens:
+            self.budget.tune(self._probe, _DEVICE_BUDGETS if self._is_device else _CPU_BUDGETS)
+
+    def _probe(self, size: int) -> None:
+        text = equivalence.TEXTS[-3]
+        rows = max(1, size // self.count_tokens([text])[0]) * (self._streams.count if self._streams else 1)
+        self._encode(self._tokens.read([text] * rows), task="document")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
+
+
+def _fingerprint(transformer: "SentenceTransformer", *, digest: str, precision: str) -> str:
+    """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
+    modules = [
+        [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
+        for module in transformer.modules()
+        if type(module).__module__.startswith("sentence_transformers.")
+    ]
+    identity = {
+        "weights": digest,
+        "vocabularies": [tokenization.vocabulary(transformer, task) for task in tokenization.TASKS],
+        "samples": [tokenization.sample(transformer, task) for task in tokenization.TASKS],
+        "modules": modules[1:],
+        "prompts": transformer.prompts,
+        "default_prompt": transformer.default_prompt_name,
+        "max_tokens": [tokenization.limit(transformer, task) for task in tokenization.TASKS],
+        "dimensions": transformer.get_embedding_dimension(),
+        "precision": precision,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _name(option: object) -> object:
+    """An option as it is written down; a function by the name of its class."""
+    return type(option).__name__ if callable(option) else option

@@ -1,0 +1,1 @@
+"""Encoders behind HTTP: any server that speaks OpenAI's embeddings API."""

@@ -1,0 +1,125 @@
+"""Cutting a text where its meaning allows, at paragraphs before sentences before words, by a tokenizer's count."""
+
+import bisect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pg_semantic.encoders import long_texts
+from pg_semantic.encoders.tokenization import Ids
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_BLANK = {"", " ", "\n", "\t", "\r"}  # to any tokenizer; not all that Python takes for blank is
+
+
+class Splitters:
+    """Makes functions that cut texts, for one tokenizer; ``count`` counts tokens as its encoder reads them.
+
+    A window of a text is tokenised once and its pieces are measured by the tokens that begin in them: several times as
+    fast as to tokenise each piece that is tried, and the same unless a piece is tokenised otherwise than as a part of
+    the text. A part of the last window is not tokenised again. ``remember`` is given the token ids of the pieces,
+    special tokens included, where these are known to be those that the piece has by itself.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "Tokenizer",
+        count: Callable[[Sequence[str]], list[int]],
+        *,
+        remember: Callable[[str, Ids], None] | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._count = count
+        self._special = _special(tokenizer) if remember and _is_local(tokenizer) else None
+        self._remember = remember
+        self._last = threading.local()
+
+    def make(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
+        """As `chunking.Ruler.splitter`."""
+        capacity = max_tokens - self._count([""])[0]
+
+        def cut(text: str) -> list[str]:
+            found: list[str] = []
+            for window, pieces in long_texts.by_window(
+                text, lambda window: self._measured(window).count, max_tokens=capacity, overlap_tokens=overlap_tokens
+            ):
+                self._remember_ids(window, pieces)
+                found += pieces
+            return found
+
+        return cut
+
+    def _remember_ids(self, window: str, pieces: Sequence[str]) -> None:
+        if self._remember and self._special:
+            before, after = self._special
+            for piece, ids in self._measured(window).ids(window, pieces):
+                self._remember(piece, np.concatenate((before, ids, after)))
+
+    def _measured(self, text: str) -> "_Measured":
+        """A text whose tokens are known: the last one, if this is a part of it."""
+        last: _Measured | None = getattr(self._last, "text", None)
+        if last is None or text not in last.text:
+            last = self._last.text = _Measured(self._tokenizer, text)
+        last.at = last.text.index(text)
+        return last
+
+
+class _Measured:
+    """A text of which the tokens are known."""
+
+    def __init__(self, tokenizer: "Tokenizer", text: str) -> None:
+        self.text = text
+        self.at = 0
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        self._ids = np.array(encoding.ids, np.int32)
+        self._starts = [start for start, _ in encoding.offsets]
+
+    def count(self, piece: str) -> int:
+        """Tokens of a piece, which is looked for from where the last one was: a splitter goes forward."""
+        at = self.text.find(piece, self.at)
+        if at < 0:
+            at = self.text.find(piece)
+        self.at = max(at, 0)
+        first, end = self._tokens(at, at + len(piece))
+        return end - first
+
+    def ids(self, text: str, pieces: Sequence[str]) -> Iterator[tuple[str, Ids]]:
+        """Token ids of those pieces of a part of the text, given in order, that have blanks or nothing at both ends."""
+        at = self.text.index(text)
+        for piece in pieces:
+            at = self.text.index(piece, at)
+            end = at + len(piece)
+            if {self.text[at - 1 : at], self.text[end : end + 1]} <= _BLANK:
+                first, last = self._tokens(at, end)
+                yield piece, self._ids[first:last]
+
+    def _tokens(self, start: int, end: int) -> tuple[int, int]:
+        """Which tokens begin in a part of the text: the first, and the first after it."""
+        return bisect.bisect_left(self._starts, start), bisect.bisect_left(self._starts, end)
+
+
+def _is_local(tokenizer: "Tokenizer") -> bool:
+    """Whether what stands between blanks has the same tokens wherever it stands, as BERT's tokenizers have it.
+
+    Not with added tokens that take blanks along: these belong to no piece.
+    """
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    if not (isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)):
+        return False
+    added = tokenizer.get_added_tokens_decoder().values()
+    return not any(token.lstrip or token.rstrip or len(token.content.split()) != 1 for token in added)
+
+
+def _special(tokenizer: "Tokenizer") -> tuple[Ids, Ids] | None:
+    """The special tokens before and after a text; None where they can not be told from those of the text."""
+    whole, bare = (tokenizer.encode("a", add_special_tokens=has).ids for has in (True, False))
+    before = next((n for n in range(len(whole)) if bare and whole[n : n + len(bare)] == bare), None)
+    if before is None:
+        return None
+    return np.array(whole[:before], np.int32), np.array(whole[before + len(bare) :], np.int32)

@@ -1,0 +1,261 @@
+"""Texts as an encoder reads them: counted and tokenised once, then padded batch by batch.
+
+Tokenising goes through the fast tokenizer itself, several times as quick as the whole of an encoder's preprocessing,
+once the two were seen to give the same tensors; an encoder for which they do not is fed by its own preprocessing.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pg_semantic import errors
+from pg_semantic.encoders import equivalence
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+NO_LIMIT = 1_000_000_000
+TASKS = ("document", "query")
+PROMPT_NAMES = {"document": ("document", "passage", "corpus"), "query": ("query",)}
+_MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
+_LONGEST_TRIED = 8192  # tokens; longer ones would take seconds
+_ENTRY = 64  # what a text takes that is remembered, in tokens
+_TENSORS = {"input_ids", "attention_mask", "token_type_ids"}
+
+Ids = NDArray[np.int32]
+
+
+class Tokenized(Protocol):
+    """Texts ready to be batched."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many tokens each text is read as; in an order like that of their lengths is enough."""
+        ...
+
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """What the encoder reads for some of the texts, padded to the longest of them."""
+        ...
+
+
+class Tokens:
+    """The tokens of an encoder's documents or queries. May be shared between threads."""
+
+    def __init__(self, transformer: "SentenceTransformer", task: str, *, beside: "Tokens | None" = None) -> None:
+        """``beside`` is that of the other task, whose tokenizer is kept once if it is the same."""
+        tokenizer = _input_module(transformer, task).tokenizer
+        self.limit = limit(transformer, task)
+        self.prompt = prompt(transformer, task)
+        is_same = beside and beside.copies.of is tokenizer and beside.limit == self.limit
+        self.copies: _Copies = beside.copies if beside and is_same else _Copies(tokenizer, self.limit)
+        self._has_special = not _is_bare(tokenizer)
+        self._transformer = transformer
+        self._task = task
+        self._padding = _Padding(tokenizer)
+        self._is_exact = self._agrees()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens and prompt included, were there no limit."""
+        prompted = [self.prompt + text for text in texts]
+        known = self.copies.remembered.counts(prompted)
+        unknown = [text for text in dict.fromkeys(prompted) if text not in known]
+        encodings = self.copies.counting.encode_batch_fast(unknown, add_special_tokens=self._has_special)
+        for text, encoding in zip(unknown, encodings, strict=True):
+            ids = _ids(encoding)
+            known[text] = len(ids)
+            if self._is_exact and len(ids) <= self.limit:
+                self.copies.remembered.put(text, ids)
+        return [known[text] for text in prompted]
+
+    def remember(self, text: str, ids: Ids) -> None:
+        """Takes the token ids of a text that will be counted and read in a moment, special tokens included."""
+        if self._is_exact and not self.prompt and len(ids) <= self.limit:
+            self.copies.remembered.put(text, ids)
+
+    def read(self, texts: Sequence[str]) -> Tokenized:
+        """Texts, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
+        if not self._is_exact:
+            return Unread(self._transformer, texts, prompt=self.prompt, task=self._task)
+        prompted = [self.prompt + text for text in texts]
+        known = [self.copies.remembered.pop(text) for text in prompted]
+        unknown = [text for text, ids in zip(prompted, known, strict=True) if ids is None]
+        fresh = iter(self.copies.truncating.encode_batch_fast(unknown))
+        return _Read([_ids(next(fresh)) if ids is None else ids for ids in known], self._padding, extras=self._extras)
+
+    def _agrees(self) -> bool:
+        """Whether the quick way gives the very tensors that the encoder's own preprocessing does."""
+        texts = [*equivalence.TEXTS, " ".join(getattr(self._padding.of, "all_special_tokens", []))]
+        if self.limit <= _LONGEST_TRIED:
+            texts.append("one more than it reads " * self.limit)
+        theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task=self._task)
+        tensors = {name: value for name, value in theirs.items() if hasattr(value, "shape")}
+        self._extras = {name: value for name, value in theirs.items() if name not in tensors}
+        if not {"input_ids", "attention_mask"} <= tensors.keys() <= _TENSORS:
+            return False
+        self._padding.has_types = "token_type_ids" in tensors
+        ids = [
+            _ids(encoding) for encoding in self.copies.truncating.encode_batch_fast([self.prompt + t for t in texts])
+        ]
+        ours = _Read(ids, self._padding, extras={}).features(range(len(texts)))
+        return all(tensors[name].equal(ours[name]) for name in tensors)
+
+
+class _Copies:
+    """A tokenizer's copies, one that counts and one that cuts off; and what was counted, by it and its prompt."""
+
+    def __init__(self, tokenizer: Any, limit: int) -> None:
+        self.of = tokenizer
+        self.counting = _copy(tokenizer)
+        self.truncating = _copy(tokenizer)
+        if limit < NO_LIMIT:
+            self.truncating.enable_truncation(limit)
+        self.remembered = _Remembered()
+
+
+class Unread:
+    """Texts for an encoder's own preprocessing; counted by their characters, which is enough to sort by."""
+
+    def __init__(self, transformer: "SentenceTransformer", texts: Sequence[str], *, prompt: str, task: str) -> None:
+        self._transformer = transformer
+        self._texts = texts
+        self._how = {"prompt": prompt or None, "task": task}
+        self.counts = [1 + len(prompt + text) // 4 for text in texts]
+
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """As `Tokenized.features`."""
+        features: dict[str, Any] = self._transformer.preprocess([self._texts[n] for n in numbers], **self._how)
+        return features
+
+
+class _Padding:
+    """How an encoder pads."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.of = tokenizer
+        self.token = int(getattr(tokenizer, "pad_token_id", None) or 0)
+        self.left = getattr(tokenizer, "padding_side", None) == "left"
+        self.has_types = False
+
+
+class _Read:
+    """Token ids, to be padded."""
+
+    def __init__(self, ids: Sequence[Ids], padding: _Padding, *, extras: dict[str, Any]) -> None:
+        self._ids = ids
+        self._padding = padding
+        self._extras = extras
+        self.counts = [len(one) for one in ids]
+
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """As `Tokenized.features`."""
+        import torch
+
+        width = max(self.counts[number] for number in numbers)
+        ids = np.full((len(numbers), width), self._padding.token, np.int64)
+        mask = np.zeros_like(ids)
+        for row, number in enumerate(numbers):
+            count = self.counts[number]
+            place = slice(width - count, width) if self._padding.left else slice(0, count)
+            ids[row, place], mask[row, place] = self._ids[number], 1
+        arrays = {"input_ids": ids, "attention_mask": mask}
+        if self._padding.has_types:
+            arrays["token_type_ids"] = np.zeros_like(ids)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | self._extras
+
+
+class _Remembered:
+    """Token ids of texts that were counted and will be encoded in a moment; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, Ids] = {}
+        self._total = 0
+        self._lock = threading.Lock()
+
+    def put(self, text: str, ids: Ids) -> None:
+        """Remembers the token ids of a text."""
+        with self._lock:
+            self._drop(text)
+            self._ids[text] = ids
+            self._total += len(ids) + _ENTRY
+            while self._total > _MOST_REMEMBERED:
+                self._drop(next(iter(self._ids)))
+
+    def counts(self, texts: Sequence[str]) -> dict[str, int]:
+        """How many tokens those of the texts have that are remembered."""
+        with self._lock:
+            return {text: len(self._ids[text]) for text in texts if text in self._ids}
+
+    def pop(self, text: str) -> Ids | None:
+        """Token ids of a text, which are forgotten by it."""
+        with self._lock:
+            return self._drop(text)
+
+    def _drop(self, text: str) -> Ids | None:
+        ids = self._ids.pop(text, None)
+        self._total -= 0 if ids is None else len(ids) + _ENTRY
+        return ids
+
+
+def prompt(transformer: "SentenceTransformer", task: str) -> str:
+    """The prompt that sentence-transformers puts before a text: the first of the task's names, or the default one."""
+    known = (name for name in (*PROMPT_NAMES[task], transformer.default_prompt_name) if name in transformer.prompts)
+    return transformer.prompts.get(next(known, None)) or ""
+
+
+def limit(transformer: "SentenceTransformer", task: str) -> int:
+    """The most tokens that are read of a text; `NO_LIMIT` when all are."""
+    longest = getattr(_input_module(transformer, task), "max_seq_length", None)
+    return int(min(longest or NO_LIMIT, NO_LIMIT))
+
+
+def vocabulary(transformer: "SentenceTransformer", task: str) -> str:
+    """Hexadecimal SHA-256 of the tokens and their ids."""
+    known = _copy(_input_module(transformer, task).tokenizer).get_vocab()
+    return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
+
+
+def sample(transformer: "SentenceTransformer", task: str) -> str:
+    """Hexadecimal SHA-256 of what the texts of the self-check are read as: a tokenizer is more than its vocabulary."""
+    read = Unread(transformer, equivalence.TEXTS, prompt=prompt(transformer, task), task=task)
+    ids = read.features(range(len(equivalence.TEXTS)))["input_ids"]
+    return hashlib.sha256(json.dumps(ids.tolist()).encode()).hexdigest()
+
+
+def _input_module(transformer: "SentenceTransformer", task: str) -> Any:
+    """The module that reads the texts of a task; a router has one a route."""
+    first = transformer[0]
+    routes = getattr(first, "sub_modules", None)
+    if routes is None:
+        return first
+    return routes[task if task in routes else first.default_route][0]
+
+
+def _ids(encoding: Any) -> Ids:
+    return np.array(encoding.ids, np.int32)
+
+
+def _copy(tokenizer: Any) -> "Tokenizer":
+    """A copy of the fast tokenizer that neither truncates nor pads."""
+    backend = tokenizer if _is_bare(tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise errors.EncoderError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
+        )
+    copy: Tokenizer = type(backend).from_str(backend.to_str())
+    copy.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def _is_bare(tokenizer: object) -> bool:
+    """Whether it is a fast tokenizer itself, as a table of words has; such a table reads no special tokens."""
+    import tokenizers
+
+    return isinstance(tokenizer, tokenizers.Tokenizer)

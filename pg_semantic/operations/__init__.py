@@ -1,0 +1,1 @@
+"""What an operator asks for: create, status, verify, repair, doctor. A worker never imports it."""

@@ -1,0 +1,25 @@
+"""Whether an encoder looks like one that expects prompts before texts, and gets none."""
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from pg_semantic import sql
+from pg_semantic.index import encoder_catalog
+from pg_semantic.index.encoder_catalog import Prompts
+
+NAME = "prompts"
+WHY = "texts are not encoded as the encoder was trained, so searches find less"
+
+
+def findings(connection: sa.Connection) -> Iterator[tuple[str, str, str, str]]:
+    """Subject, what, why and repair, for each index whose encoder may lack its prompts."""
+    statement = sql.statement("doctor", "prompts").columns(encoder=JSONB)
+    for row in connection.execute(statement):
+        declared = Prompts(row.encoder.get("query_prompt"), row.encoder.get("document_prompt"))
+        loaded = Prompts(row.query_prompt, row.document_prompt) if row.is_loaded else None
+        if lacking := encoder_catalog.lacking(row.encoder["reference"], declared=declared, loaded=loaded):
+            what = f"its encoder {row.encoder['reference']!r} looks like {lacking.family}, which expects prompts"
+            repair = f"pg-semantic generation begin {row.name} {lacking.options}"
+            yield row.subject, what, WHY, repair

@@ -1,0 +1,280 @@
+"""Why the planner does without an index of a semantic index, in sentences for a person.
+
+Found from three things: how the statement is written, the state of the index, and what the planner expected.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy.sql import visitors
+
+from pg_semantic import database, sql
+from pg_semantic.index import chunk_tables
+from pg_semantic.index.distances import IndexableDistance
+from pg_semantic.search import statements
+
+Step: TypeAlias = Mapping[str, Any]
+
+_DISTANCE = "<=>"
+_SOUND_PGVECTOR = (0, 8, 4)
+# `search.knn` lets the planner expect half of all chunks where there is no filter; fewer than that is a filter's doing.
+_SHARE_WITHOUT_FILTER = 0.4
+
+_EXACT = (
+    "The statement computes every distance, by design: search.exact, search.exactly and index.distance() do. "
+    "search.knn is what walks the vector index."
+)
+_ORDERED = (
+    "The statement is not ordered by a distance that the vector index serves: its first ORDER BY has to be the one "
+    "that search.knn gives it, ascending."
+)
+_NO_LIMIT = "The statement has no LIMIT, so that all rows have to be ranked: give it one."
+_GROUPED = (
+    "The statement has GROUP BY beside its ORDER BY, which needs all rows: group what search.knn gives "
+    "in a subquery or CTE of it."
+)
+_ORDERED_FURTHER = (
+    "The statement is ordered by more than the distance, which before PostgreSQL 17 means computing every distance: "
+    "order what search.knn gives in a subquery of it."
+)
+_NO_SCANS = "enable_indexscan is off for this session: turn it on."
+_STATES = {
+    "missing": "The index {index} is not there yet: `pg-semantic worker` builds it once rows have been synced.",
+    "building": "The index {index} is being built at this moment: it is used as soon as it is ready.",
+    "broken": "The index {index} is invalid, its build was cut short: `pg-semantic worker` builds it anew.",
+}
+_UNCOUNTED = "Nobody has counted the rows of {table} yet, so the planner guesses: run ANALYZE {table}."
+_FILTERED = (
+    "Filters are expected to leave {left} of {total} chunks, so few that filtering first and computing their distances "
+    "costs less than walking the index; the result is exact. If the number is wrong, ANALYZE."
+)
+_SMALL = (
+    "With {total} chunks, computing every distance is expected to cost less than walking the index; the result is "
+    "exact. The index is used when there are more, or for a smaller LIMIT."
+)
+_LEXICAL_SMALL = (
+    "With {total} rows, looking at every row's words is expected to cost less than the index {index}. "
+    "It is used when there are more."
+)
+_LEXICAL_HIDDEN = (
+    "Row-level security applies to this role, and Postgres applies policies before it matches words: the index {index} "
+    "cannot be used. A superuser can change that (docs/rights.md, What it costs)."
+)
+_RIGHTS = {
+    "source": "Row-level security: policies ask the table for each row. Where they compare one column, declare it as "
+    "rights_by (docs/rights.md).",
+    "local": "Row-level security: policies look at columns that chunks and receipts have.",
+}
+_NOT_SEMANTIC = "The statement has no semantic index in it."
+_BY_WORDS = "The statement ranks by words alone, so it needs no vector index."
+_OLD_PGVECTOR = "pgvector {version} has known faults in its indexes: install 0.8.4 or later, then REINDEX {index}."
+_TIES = "Before PostgreSQL 17 rows of the same score come in no certain order."
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A query that is to walk a vector index: its SELECT, and the place of the distance in its ORDER BY."""
+
+    index: sa.Index
+    select: "sa.Select[*tuple[Any, ...]]"
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What of a statement matters: its tables, the queries in it that are to walk an index, and whether it computes."""
+
+    tables: Sequence[sa.Table]
+    walks: Sequence[Walk]
+    computes: bool
+
+    @classmethod
+    def of(cls, statement: sa.ClauseElement) -> "Subject":
+        """The subject of a statement, whatever it is made of."""
+        elements = list(visitors.iterate(statement))
+        selects = list(dict.fromkeys(element for element in elements if isinstance(element, sa.Select)))
+        walks = [walk for select in selects for walk in _walks(select)]
+        named = {element.table for element in elements if isinstance(element, chunk_tables.RegClass)}  # and not read
+        read = [element for element in elements if not (isinstance(element, sa.Table) and element in named)]
+        return cls(
+            tables=list(dict.fromkeys(table for element in read for table in _tables(element))),
+            walks=walks,
+            computes=not walks and any(_computes(select) for select in selects),
+        )
+
+    @property
+    def vector_indexes(self) -> list[sa.Index]:
+        """The HNSW indexes of the chunk tables in it."""
+        return [index for table in self.tables for index in table.indexes if _is(index, "hnsw", "vector")]
+
+    @property
+    def lexical_indexes(self) -> list[sa.Index]:
+        """The GIN indexes of the receipt tables in it."""
+        return [index for table in self.tables for index in table.indexes if _is(index, "gin", "lexemes")]
+
+
+def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) -> Iterator[str]:
+    """Why indexes that the statement could use are not in the plan, and what to do; nothing when all are."""
+    used = {step["Index Name"] for step in steps if "Index Name" in step}
+    yield from dict.fromkeys(_of_writing(subject))
+    for walk in subject.walks:
+        if walk.index.name not in used:
+            why = [*_of_walk(connection, walk), *_of_state(connection, walk.index), *_of_settings(connection)]
+            yield from why or _of_cost(connection, walk, steps=steps)
+            yield from _uncounted(connection, subject)
+    for index in subject.lexical_indexes:
+        if index.name not in used:
+            hidden = (
+                index.table is not None
+                and _rights(connection, index.table) is not None
+                and not connection.scalar(sql.statement("plan", "matching_is_leakproof"))
+            )
+            reason = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
+            yield from _of_state(connection, index) or [reason.format(total=_rows(connection, index), index=index.name)]
+
+
+def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
+    """What else to know: of row-level security, and of the server for a statement that walks a vector index."""
+    kinds = (_rights(connection, table) for table in subject.tables)
+    yield from dict.fromkeys(_RIGHTS[kind] for kind in kinds if kind in _RIGHTS)
+    if not subject.walks:
+        return
+    version = connection.execute(sql.statement("plan", "server")).one().pgvector
+    if tuple(int(part) for part in version.split(".")) < _SOUND_PGVECTOR:
+        names = ", ".join(str(index.name) for index in subject.vector_indexes)
+        yield _OLD_PGVECTOR.format(version=version, index=names)
+    if _version(connection) < statements.SORTS_FURTHER:
+        yield _TIES
+
+
+def _of_writing(subject: Subject) -> Iterator[str]:
+    """What no index could help: a statement that asks for something else."""
+    if subject.walks:
+        return
+    if subject.computes:
+        yield _EXACT
+    elif subject.vector_indexes:
+        yield _ORDERED
+    elif subject.lexical_indexes:
+        yield _BY_WORDS
+    else:
+        yield _NOT_SEMANTIC
+
+
+def _of_walk(connection: sa.Connection, walk: Walk) -> list[str]:
+    select = walk.select
+    further = [
+        order
+        for order in select._order_by_clauses[walk.place + 1 :]  # noqa: SLF001 - the only way to read it
+        if not isinstance(order, statements._tie_break)  # noqa: SLF001 - it knows the server's version by itself
+    ]
+    told = {
+        _ORDERED: walk.place > 0,
+        _NO_LIMIT: select._limit_clause is None and select._fetch_clause is None,  # noqa: SLF001
+        _GROUPED: bool(select._group_by_clauses),  # noqa: SLF001
+        _ORDERED_FURTHER: bool(further) and _version(connection) < statements.SORTS_FURTHER,
+    }
+    return [reason for reason, holds in told.items() if holds]
+
+
+def _of_state(connection: sa.Connection, index: sa.Index) -> list[str]:
+    """What keeps an index that is declared from being used by anyone."""
+    row = connection.execute(sql.statement("registry", "index_state"), {"name": _name(index)}).one_or_none()
+    if row is not None and row.valid:
+        return []
+    state = "missing" if row is None else "building" if row.building else "broken"
+    return [_STATES[state].format(index=index.name)]
+
+
+def _of_settings(connection: sa.Connection) -> list[str]:
+    may_scan = connection.execute(sql.statement("plan", "server")).one().may_scan
+    return [] if may_scan else [_NO_SCANS]
+
+
+def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) -> Iterator[str]:
+    """The planner could have used the index and expects to do better without."""
+    total = _rows(connection, walk.index)
+    left = max((step["Plan Rows"] for step in steps if _sorts_by_distance(step)), default=total)
+    filtered = left < total * _SHARE_WITHOUT_FILTER
+    yield _FILTERED.format(left=left, total=total) if filtered else _SMALL.format(total=total)
+
+
+def _rights(connection: sa.Connection, table: sa.Table) -> str | None:
+    """How a table hides rows from the role that asks; None where it does not."""
+    binds = {"name": database.qualified_name(table.schema, table.name)}
+    kind: str | None = connection.scalar(sql.statement("plan", "rights"), binds)
+    return kind
+
+
+def _uncounted(connection: sa.Connection, subject: Subject) -> Iterator[str]:
+    for table in subject.tables:
+        name = database.qualified_name(table.schema, table.name)
+        if connection.scalar(sql.statement("plan", "rows"), {"name": name}) == -1:
+            yield _UNCOUNTED.format(table=name)
+
+
+def _rows(connection: sa.Connection, index: sa.Index) -> int:
+    """How many rows the planner takes an index's table to have."""
+    table = index.table
+    assert table is not None  # noqa: S101 - it is the index of a table
+    name = database.qualified_name(table.schema, table.name)
+    return max(0, int(connection.scalar(sql.statement("plan", "rows"), {"name": name}) or 0))
+
+
+def _name(index: sa.Index) -> str:
+    return database.qualified_name(index.table.schema if index.table is not None else None, str(index.name))
+
+
+def _version(connection: sa.Connection) -> tuple[int, ...]:
+    return tuple(int(part) for part in connection.dialect.server_version_info or ())
+
+
+def _sorts_by_distance(step: Step) -> bool:
+    return bool(step.get("Sort Key")) and _DISTANCE in step["Sort Key"][0]
+
+
+def _is(index: sa.Index, method: str, column: str) -> bool:
+    """Whether an index is one of ours: by its method, and the column that our table has."""
+    return index.dialect_options["postgresql"]["using"] == method and index.columns.keys() == [column]
+
+
+def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - whatever a statement is made of
+    if isinstance(element, sa.Table):
+        yield element
+    elif isinstance(element, sa.Alias) and isinstance(element.element, sa.Table):
+        yield element.element
+    elif isinstance(element, sa.Column) and isinstance(element.table, sa.Table):
+        yield element.table
+
+
+def _walks(select: "sa.Select[*tuple[Any, ...]]") -> Iterator[Walk]:
+    for place, order in enumerate(select._order_by_clauses):  # noqa: SLF001 - the only way to read it
+        column = _walked(order)
+        for table in {root.table for root in column.base_columns} if column is not None else ():
+            if isinstance(table, sa.Table):
+                yield from (Walk(index, select, place) for index in table.indexes if _is(index, "hnsw", "vector"))
+
+
+def _walked(order: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - as above
+    """The vectors whose index can serve this as the first thing to order by."""
+    if isinstance(order, IndexableDistance):
+        return None if order.exact else order.vector
+    if isinstance(order, sa.BinaryExpression) and getattr(order.operator, "opstring", "") == _DISTANCE:
+        return order.left
+    return None
+
+
+def _computes(select: "sa.Select[*tuple[Any, ...]]") -> bool:
+    """Whether rows are in order of a distance that no index serves."""
+    first = next(iter(select._order_by_clauses), None)  # noqa: SLF001 - the only way to read it
+    if first is None or isinstance(first, sa.BinaryExpression):
+        return False  # the latter picks a row's best chunk
+    named = getattr(first, "element", None)
+    if isinstance(named, str):
+        first = select.selected_columns.get(named, first)
+    parts = [part for root in first.base_columns for part in visitors.iterate(root)]
+    return any(getattr(getattr(part, "operator", None), "opstring", "") == _DISTANCE for part in parts) or any(
+        isinstance(part, IndexableDistance) and part.exact for part in parts
+    )

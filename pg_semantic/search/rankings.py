@@ -1,0 +1,92 @@
+"""The legs of a search, each a ranking of its own with the caller's filters inside, to be fused or taken as it is.
+
+A leg is a materialised CTE of at most ``depth`` rows: the key (``key_0`` and on), ``value`` and ``rank``, which begins
+with 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+
+from pg_semantic import errors
+from pg_semantic.index.bm25 import Match
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.search import statements
+from pg_semantic.search.statements import QueryLike, Ranked
+
+T = TypeVar("T")
+Where: TypeAlias = Sequence[sa.ColumnExpressionArgument[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A ranking of rows; ``lowest`` is the least value that there can be."""
+
+    name: str
+    rows: sa.CTE
+    lowest: float
+
+    @property
+    def key(self) -> list[sa.ColumnElement[Any]]:
+        """Key columns, in key order."""
+        return [column for column in self.rows.c if column.name.startswith("key_")]
+
+
+def dense(index: BoundIndex[T], vector: QueryLike, *, where: Where, depth: int, exact: bool) -> Leg:
+    """Rows by the cosine similarity of their best chunk, through the vector index unless ``exact``."""
+    if exact:
+        ranked = statements.ranked_exact(index, vector, limit=depth, offset=0)
+    else:
+        ranked = statements.ranked_knn(index, vector, limit=depth, offset=0, order="relaxed_order")
+    return Leg("dense", _rows(index, ranked, where), lowest=-1.0)
+
+
+def lexical(index: BoundIndex[T], text: sa.ColumnElement[str], *, where: Where, depth: int, match: Match) -> Leg:
+    """Rows by BM25."""
+    ranked = statements.ranked_lexical(index, text, match=match, limit=depth, offset=0)
+    return Leg("lexical", _rows(index, ranked, where), lowest=0.0)
+
+
+def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
+    key = [column.label(f"key_{number}") for number, column in enumerate(index.tables.source_key)]
+    columns = ranked.statement.with_only_columns(*key, ranked.score.label("score"), maintain_column_froms=True)
+    found = columns.where(*where).subquery()
+    in_order = (found.c.score.desc(), *(found.c[column.name] for column in key))
+    rank = sa.func.row_number().over(order_by=in_order)
+    statement = sa.select(*(found.c[column.name] for column in key), found.c.score.label("value"), rank.label("rank"))
+    return statement.cte().prefix_with("MATERIALIZED")
+
+
+def require_own(index: BoundIndex[Any], where: Where) -> None:
+    """Raises `errors.QueryError` for a condition on another table than the index's.
+
+    It would filter nothing, or give a row several times, unless it joins the table by a whole key.
+    """
+    if not where:
+        return
+    own = set(_tables(sa.inspect(index.entity).selectable))
+    others = [one for one in sa.select(sa.literal(1)).where(*where).get_final_froms() if one not in own]
+    if others:
+        of = [getattr(one, "element", one) for one in others]  # an alias by what it is of
+        names = ", ".join(str(getattr(one, "name", "a subquery")) for one in of)
+        raise errors.QueryError(
+            f"where has a condition on {names}, which is not what is searched ({index.spec.table}): ask for it with "
+            "EXISTS, as Article.author.has(Author.name == 'Ada') or Article.tags.any(Tag.id == 7), not with a join or "
+            "contains(); for an alias of the class, search index.of(alias)."
+        )
+
+
+def _tables(selectable: sa.FromClause) -> list[sa.FromClause]:
+    """A table or alias, or those that a join is of."""
+    if isinstance(selectable, sa.Join):
+        return [*_tables(selectable.left), *_tables(selectable.right)]
+    return [selectable]
+
+
+def conditions(where: Any) -> Where:  # noqa: ANN401 - a condition alone is easily given
+    """The filters as they were given; raises `errors.QueryError` for what is no list of them."""
+    if isinstance(where, list | tuple):
+        return where
+    raise errors.QueryError(f"where={where!r}: give a list of conditions, as where=[Article.lang == 'en'].")

@@ -1,0 +1,127 @@
+"""What a search gives: hits with their scores and passages, read in the statement that ranks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+
+from pg_semantic.index import bm25, distances
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.spec import Lexical
+from pg_semantic.search import fusion, snippets, statements
+from pg_semantic.search.snippets import Snippet
+from pg_semantic.search.statements import QueryLike
+
+T = TypeVar("T")
+
+_ORDER = {"step", "score"}
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of a row: its text, and its place among the row's chunks, in order though not without gaps."""
+
+    content: str
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Generic[T]):
+    """A row that was found.
+
+    ``score`` is what the hits are ordered by, higher is better; ``scores`` has the raw value of each stage that
+    found the row: ``dense`` (cosine similarity, -1 to 1), ``lexical`` (BM25, 0 or more), ``fused``, and ``rerank`` (as
+    `Reranker.score_type` says). ``passages`` are its best chunks, best first; ``snippet`` is the part of the best one
+    that has the words of the query, when that was asked for.
+    """
+
+    entity: T
+    score: float
+    scores: Mapping[str, float]
+    passages: tuple[Passage, ...]
+    snippet: Snippet | None = None
+    vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def passage(self) -> str:
+        """The text of the best chunk."""
+        return self.passages[0].content if self.passages else ""
+
+    @property
+    def ordinal(self) -> int:
+        """The place of the best chunk in the row."""
+        return self.passages[0].ordinal if self.passages else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is read of a hit beside its row: how many passages, its vector, a headline for the query's words."""
+
+    passages: int = 1
+    vectors: bool = False
+    headline: bool = False
+
+
+def statement(
+    index: BoundIndex[T],
+    found: sa.FromClause,
+    relevance: sa.ColumnElement[float],
+    *,
+    text: sa.ColumnElement[str],
+    extras: Extras,
+) -> "sa.Select[*tuple[Any, ...]]":
+    """The rows that were found, with their values and their best passages; ``relevance`` is of a chunk of the index."""
+    chunks = index.tables.chunks.c
+    best_first = (sa.desc(relevance), chunks.ordinal)
+    key = [found.c[f"key_{number}"] for number in range(len(index.spec.key))]
+    best = sa.select(
+        _in_order(chunks.content, best_first)[1 : extras.passages].label("contents"),
+        _in_order(chunks.ordinal, best_first)[1 : extras.passages].label("ordinals"),
+        *([_in_order(chunks.vector, best_first)[1].label("vector")] if extras.vectors else []),
+    ).where(*(a == b for a, b in zip(index.tables.chunk_key, key, strict=True)))
+    lateral = best.correlate(found).lateral()
+    values = [column for column in found.c if not column.name.startswith("key_") and column.name not in _ORDER]
+    if extras.headline:
+        config = bm25.config(index.spec.lexical or Lexical("simple"))
+        values.append(snippets.headline(config, lateral.c.contents[1], text).label("headline"))
+    return fusion.rows_of(index, found).add_columns(*values, *lateral.c).join(lateral, sa.true())
+
+
+def by_meaning(index: BoundIndex[T], vector: QueryLike) -> sa.ColumnElement[float]:
+    """How near a chunk is to a vector."""
+    asked = statements.query_vector(index, vector)
+    return -distances.computed_distance(index.tables.chunks.c.vector, asked)
+
+
+def by_words(index: BoundIndex[T], text: sa.ColumnElement[str]) -> sa.ColumnElement[float]:
+    """How well a chunk matches a query's words: BM25 among the rows' lexemes."""
+    lexical = index.spec.lexical
+    if lexical is None:
+        return sa.literal(0.0)
+    query = bm25.query(index.tables, lexical, text, match="any")
+    lexemes = bm25.lexemes(lexical, index.tables.chunks.c.content)
+    return bm25.score(bm25.weights(lexical, lexemes, bm25.weights_length(index.tables)), query)
+
+
+def read(rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[Hit[Any]]:
+    """The hits of a result, in its order."""
+    return [_hit(row) for row in rows]
+
+
+def _hit(row: sa.Row[*tuple[Any, ...]]) -> Hit[Any]:
+    found = row._mapping  # noqa: SLF001 - public in all but name
+    scores = {name: found[name] for name in ("dense", "lexical") if found.get(name) is not None}
+    if "dense" in found and "lexical" in found:
+        scores["fused"] = found["score"]
+    pieces = zip(found["contents"] or (), found["ordinals"] or (), strict=True)
+    vector = np.asarray(found["vector"], np.float32) if found.get("vector") is not None else None
+    snippet = snippets.parse(found["headline"]) if found.get("headline") is not None else None
+    return Hit(row[0], found["score"], scores, tuple(Passage(*piece) for piece in pieces), snippet, vector)
+
+
+def _in_order(column: sa.ColumnElement[Any], order: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+    return sa.func.array_agg(aggregate_order_by(column, *order), type_=ARRAY(column.type))

@@ -1,0 +1,118 @@
+"""The encoders and rerankers that a service has: each loaded once, each with one thread of its own."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from pg_semantic import encoders, errors, rerankers
+from pg_semantic.encoders import Encoder
+from pg_semantic.encoders.encoder_thread import QueueLimits
+from pg_semantic.encoders.shared import SharedEncoder
+from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.rerankers import BatchingReranker
+from pg_semantic.settings import Settings
+
+_CANDIDATES = 256  # texts that are counted ahead, of which a batch is made
+
+
+class LoadedEncoders:
+    """Encoders by reference and dimensions, rerankers by reference; for any number of threads.
+
+    ``seen`` is told of each batch: the encoder's reference, texts, tokens.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        seen: Callable[[str, int, int], None],
+        load: Callable[..., Encoder] = encoders.load,
+    ) -> None:
+        self._settings = settings
+        self._seen = seen
+        self._load = load
+        self._encoders: dict[tuple[str, int, Prompts], SharedEncoder] = {}
+        self._rerankers: dict[str, BatchingReranker] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def encoders(self) -> list[SharedEncoder]:
+        """Those that are loaded, in the order in which they were."""
+        return list(self._encoders.values())
+
+    @property
+    def rerankers(self) -> list[BatchingReranker]:
+        """As `encoders`."""
+        return list(self._rerankers.values())
+
+    def add(
+        self,
+        reference: str,
+        dimensions: int | None = None,
+        prompts: Prompts = Prompts(),  # noqa: B008 - frozen
+    ) -> SharedEncoder:
+        """The encoder of that name, which is loaded if it is not here yet; that can take a minute.
+
+        Raises what `encoders.load` raises.
+        """
+        if known := self._known(reference, dimensions, prompts):
+            return known
+        with self._loading:
+            if known := self._known(reference, dimensions, prompts):
+                return known
+            loaded = self._load(
+                reference,
+                dimensions=dimensions,
+                query_prompt=prompts.query,
+                document_prompt=prompts.document,
+                settings=self._settings,
+            )
+            shared = SharedEncoder(loaded, self._line(reference))
+            self._encoders[reference, loaded.dimensions, prompts] = shared
+            return shared
+
+    def of(self, spec: EncoderSpec) -> SharedEncoder:
+        """The encoder of a semantic index; as `add`."""
+        return self.add(spec.reference, spec.dimensions, spec.prompts)
+
+    def encoder(self, name: str) -> SharedEncoder | None:
+        """The encoder of that name that is loaded; the one with the longest vectors, if there are several."""
+        named = [encoder for (reference, *_), encoder in self._encoders.items() if reference == name]
+        return max(named, key=lambda encoder: encoder.dimensions, default=None)
+
+    def add_rerankers(self, references: Iterable[str]) -> None:
+        """Loads rerankers. Raises what `rerankers.load` raises."""
+        for reference in references:
+            self._rerankers[reference] = BatchingReranker(rerankers.load(reference, settings=self._settings))
+
+    def reranker(self, name: str | None) -> BatchingReranker:
+        """The reranker of that name, or the first when none is named. Raises `errors.QueryError`."""
+        found = self._rerankers.get(name) if name else next(iter(self._rerankers.values()), None)
+        if found is None:
+            known = ", ".join(self._rerankers) or "none: start the service with --reranker"
+            raise errors.QueryError(f"No reranker of that name is served. There are: {known}.")
+        return found
+
+    def close(self) -> None:
+        """Answers what waits, and ends all threads."""
+        for encoder in self.encoders:
+            encoder.close()
+        for reranker in self.rerankers:
+            reranker.close()
+
+    def _known(self, reference: str, dimensions: int | None, prompts: Prompts) -> SharedEncoder | None:
+        fitting = (
+            one
+            for (name, length, declared), one in [*self._encoders.items()]
+            if name == reference and dimensions in {None, length} and prompts == declared
+        )
+        return next(fitting, None)
+
+    def _line(self, reference: str) -> QueueLimits:
+        settings = self._settings
+        return QueueLimits(
+            batch=_CANDIDATES,
+            waiting=settings.service_waiting_texts,
+            tokens=settings.service_batch_tokens,
+            seen=lambda texts, tokens: self._seen(reference, texts, tokens),
+        )

@@ -1,0 +1,27 @@
+"""The semantic indexes to choose from."""
+
+import asyncio
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from pg_semantic import errors
+from pg_semantic.service.dependencies import ServiceContext, ServiceDep
+from pg_semantic.service.pages import templates
+from pg_semantic.service.searchers import IndexSearchers
+
+router = APIRouter()
+
+
+@router.get("/indexes")
+async def choice(shared: ServiceDep) -> HTMLResponse:
+    """A choice of the live indexes."""
+    known = await asyncio.to_thread(database(shared).generations)
+    return templates.answer("indexes", indexes=[one for one in known if one.role == "live"])
+
+
+def database(shared: ServiceContext) -> IndexSearchers:
+    """The service's database. Raises `errors.IndexNotFound` where it has none."""
+    if shared.indexes is None:
+        raise errors.IndexNotFound("This service has no database: start it with --dsn.")
+    return shared.indexes

@@ -1,0 +1,133 @@
+"""A map of an index: a sample of its vectors as points of a plane, coloured by a column or by cluster."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import sqlalchemy as sa
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+from pydantic import Field
+
+from pg_semantic import database, errors, registry, sql
+from pg_semantic.index import declare
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.spec import IndexSpec
+from pg_semantic.service.dependencies import ServiceDep
+from pg_semantic.service.pages import index_picker, projection, status, templates
+from pg_semantic.service.request_limits import Name, RequestModel
+
+router = APIRouter()
+
+_PATIENCE = "60s"
+_GROUPS = 8  # that have a colour; the others share one
+_OTHERS, _NONE = "others", "none"
+_TEXT, _VALUE = 300, 60  # characters
+_COLUMN = "column:"
+_CLUSTER = "cluster"
+
+
+class MapForm(RequestModel):
+    """What is to be drawn, as the form has it; ``colour`` is ``cluster``, a column, or nothing."""
+
+    index: Name
+    sample: Annotated[int, Field(ge=2, le=2000)] = 500
+    colour: Annotated[str, Field(max_length=200)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoint:
+    """A chunk on the map: its row's key, its group, how its text begins."""
+
+    key: str
+    group: str
+    text: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class VectorMap:
+    """The points, by group, the largest first, and the share of the vectors' variance that they show."""
+
+    points: Sequence[MapPoint]
+    groups: Sequence[str]
+    variance: float
+
+
+@router.get("/colours")
+async def colours(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLResponse:
+    """What the points of an index can be coloured by."""
+    columns = await asyncio.to_thread(_readable, index_picker.database(shared).engine, index)
+    return templates.answer("colours", columns=columns, can_cluster=projection.can_cluster())
+
+
+@router.get("/map")
+async def drawn(shared: ServiceDep, wanted: Annotated[MapForm, Query()]) -> HTMLResponse:
+    """The points of a sample."""
+    atlas = await asyncio.to_thread(_drawn, index_picker.database(shared).engine, wanted)
+    return templates.answer("atlas", atlas=atlas, wanted=wanted)
+
+
+def _readable(engine: sa.Engine, name: str) -> list[str]:
+    with database.translated(), status.read_only(engine) as connection:
+        return _columns(connection, registry.find(connection, name).spec)
+
+
+def _columns(connection: sa.Connection, spec: IndexSpec) -> list[str]:
+    source = database.qualified_name(spec.schema, spec.table)
+    return list(connection.scalars(sql.statement("registry", "readable_columns"), {"source": source}))
+
+
+def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
+    column = wanted.colour.removeprefix(_COLUMN) if wanted.colour.startswith(_COLUMN) else None
+    with database.translated(), status.read_only(engine) as connection:
+        spec = registry.find(connection, wanted.index).spec
+        if column is not None and column not in _columns(connection, spec):
+            raise errors.QueryError(f"{spec.table} has no column of that name that may be read.")
+        connection.execute(sa.select(sa.func.set_config("statement_timeout", _PATIENCE, sa.true())))
+        rows = connection.execute(_statement(declare.bind(spec), column, sample=wanted.sample)).all()
+    if not rows:
+        raise errors.QueryError(f"There is nothing to draw: {wanted.index} has no vectors.")
+    vectors = np.asarray([np.asarray(row.vector, np.float32) for row in rows])
+    return _atlas([column.name for column in spec.key], rows, vectors, by_cluster=wanted.colour == _CLUSTER)
+
+
+def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "sa.Select[*tuple[Any, ...]]":
+    """Chunks picked at random, the same ones for the same rows, with their rows, which the role has to see."""
+    chunks, keys = index.tables.chunks, index.tables.chunk_key
+    names = dict.fromkeys([*(key.name for key in index.spec.key), *([column] if column is not None else [])])
+    source = sa.table(index.spec.table, *map(sa.column, names), schema=index.spec.schema)
+    same = sa.and_(*(source.c[key.name] == key for key in keys))
+    name = sa.cast(sa.func.row(*keys, chunks.c.ordinal), sa.Text)
+    order = sa.func.hashtextextended(name, sa.cast(0, sa.BigInteger))
+    value = sa.null() if column is None else sa.func.left(sa.cast(source.c[column], sa.Text), _VALUE)
+    chosen = sa.select(
+        chunks.c.vector,
+        sa.func.left(chunks.c.content, _TEXT).label("text"),
+        value.label("value"),
+        *(key.label(f"key_{number}") for number, key in enumerate(keys)),
+    )
+    return chosen.select_from(chunks.join(source, same)).order_by(order, name).limit(sample)
+
+
+def _atlas(names: Sequence[str], rows: Sequence[Any], vectors: Any, *, by_cluster: bool) -> VectorMap:  # noqa: ANN401 - rows and an array
+    groups = [_NONE if row.value is None else str(row.value) for row in rows]
+    if by_cluster and projection.can_cluster():
+        groups = [f"cluster {number + 1}" for number in projection.cluster(vectors)]
+    largest = [group for group, _ in Counter(groups).most_common(_GROUPS)]
+    groups = [group if group in largest else _OTHERS for group in groups]
+    plane = projection.project(vectors)
+    points = [
+        MapPoint(_key(names, row), group, row.text, float(x), float(y))
+        for row, group, (x, y) in zip(rows, groups, plane.points, strict=True)
+    ]
+    order = list(dict.fromkeys([*largest, *groups]))
+    return VectorMap(sorted(points, key=lambda point: order.index(point.group)), order, plane.variance)
+
+
+def _key(names: Sequence[str], row: Any) -> str:  # noqa: ANN401 - of columns that are the index's
+    return ", ".join(f"{name} {getattr(row, f'key_{number}')}" for number, name in enumerate(names))

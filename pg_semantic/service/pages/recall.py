@@ -1,0 +1,46 @@
+"""Recall against latency of an index, measured when a person asks for it."""
+
+import asyncio
+from typing import Annotated
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+from pydantic import Field
+
+from pg_semantic import database, errors, registry
+from pg_semantic.index import declare
+from pg_semantic.search import recall_curve
+from pg_semantic.search.recall_curve import RecallCurve
+from pg_semantic.service.dependencies import ServiceDep
+from pg_semantic.service.pages import index_picker, status, templates
+from pg_semantic.service.request_limits import Name, RequestModel
+from pg_semantic.worker import late_indexes
+
+router = APIRouter()
+
+_PATIENCE = "60s"  # for one statement
+
+
+class RecallForm(RequestModel):
+    """What is to be measured, as the form has it."""
+
+    index: Name
+    sample: Annotated[int, Field(ge=1, le=200)] = 20
+    limit: Annotated[int, Field(ge=1, le=15)] = 10
+
+
+@router.get("/recall")
+async def recall(shared: ServiceDep, wanted: Annotated[RecallForm, Query()]) -> HTMLResponse:
+    """Recall and time at several widths of the walk."""
+    found = await asyncio.to_thread(_measured, index_picker.database(shared).engine, wanted)
+    return templates.answer("effort", found=found, wanted=wanted)
+
+
+def _measured(engine: sa.Engine, wanted: RecallForm) -> RecallCurve:
+    with database.translated(), status.read_only(engine) as connection:
+        live = registry.find(connection, wanted.index)
+        if late_indexes.state(connection, live.stored.vector_index) != "ready":
+            raise errors.QueryError(f"The vector index of {wanted.index} is not built: see Status.")
+        connection.execute(sa.select(sa.func.set_config("statement_timeout", _PATIENCE, sa.true())))
+        return recall_curve.recall_curve(connection, declare.bind(live.spec), sample=wanted.sample, limit=wanted.limit)

@@ -1,0 +1,78 @@
+"""How true each generation is, its failed jobs, and the pace of workers: figures of this moment."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from pg_semantic import database, jobqueue, registry
+from pg_semantic.operations import status
+from pg_semantic.operations.status import IndexStatus
+from pg_semantic.registry import Generation
+from pg_semantic.service.dependencies import ServiceContext, ServiceDep
+from pg_semantic.service.pages import index_picker, templates
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRow:
+    """A generation and how it is."""
+
+    generation: Generation
+    index: IndexStatus
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of rows that are synced, 0 to 1; None when the planner knows nothing yet."""
+        if self.index.rows is None or self.index.synced is None:
+            return None
+        return min(1.0, self.index.synced / self.index.rows) if self.index.rows else 1.0
+
+    @property
+    def failures(self) -> Sequence[jobqueue.Failure]:
+        """The newest of its parked jobs."""
+        return self.index.failures
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is shown at one moment."""
+
+    at: dt.datetime
+    workers: int
+    rows_per_second: float
+    rows: Sequence[GenerationRow]
+
+
+@router.get("/figures")
+async def figures(shared: ServiceDep) -> HTMLResponse:
+    """The figures of this moment."""
+    return await answer(shared)
+
+
+async def answer(shared: ServiceContext, *, said: str | None = None) -> HTMLResponse:
+    """The figures, after something was done: ``said`` is what."""
+    found = await asyncio.to_thread(_read, index_picker.database(shared).engine)
+    return templates.answer("figures", figures=found, said=said)
+
+
+def _read(engine: sa.Engine) -> Figures:
+    with database.translated(), read_only(engine) as connection:
+        database.require_installed(connection)
+        found = status.read(connection)
+        generations = {one.id: one for one in registry.generations(connection)}
+    rows = [
+        GenerationRow(generations[one.generation_id], one) for one in found.indexes if one.generation_id in generations
+    ]
+    return Figures(dt.datetime.now(dt.UTC), found.workers, found.rows_per_second, rows)
+
+
+def read_only(engine: sa.Engine) -> sa.Connection:
+    """A connection whose transaction can not write, and sees the same all along."""
+    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return engine.connect().execution_options(**options)

@@ -1,0 +1,193 @@
+"""``POST /v1/embeddings`` and ``GET /v1/models``, as OpenAI's API has them."""
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pydantic
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pg_semantic import errors
+from pg_semantic.encoders.encoder_thread import EncodedText
+from pg_semantic.encoders.shared import SharedEncoder
+from pg_semantic.service import error_responses, request_limits
+from pg_semantic.service.dependencies import ServiceDep
+from pg_semantic.service.request_limits import Name, RequestModel, Text
+
+router = APIRouter(tags=["embeddings"])
+
+_MOST_DIMENSIONS = 100_000
+_OTHERS_WORDS: dict[str, object] = {  # of Cohere and NVIDIA
+    "search_query": "query",
+    "search_document": "document",
+    "passage": "document",
+    "END": True,
+    "NONE": False,
+}
+_ARE_TOKENS = (
+    "these are token ids of an unknown tokenizer: send texts. LangChain's OpenAIEmbeddings sends texts with "
+    "check_embedding_ctx_length=False."
+)
+
+
+class EmbeddingsRequest(RequestModel):
+    """Texts whose vectors are wanted; ``model`` is the reference of an encoder."""
+
+    input: Annotated[Text | list[Text], Field(description="A text, or several.")]
+    model: Name
+    dimensions: Annotated[
+        int | None, Field(ge=1, le=_MOST_DIMENSIONS, description="Vectors cut to this length; for Matryoshka encoders.")
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="Numbers, or little-endian 32-bit floats in base64.")
+    ] = "float"
+    input_type: Annotated[
+        Literal["query", "document"], Field(description="Texts to search by, or to be found: encoders tell them apart.")
+    ] = "document"
+    truncate: Annotated[
+        bool, Field(description="Leave out the end of a text that the encoder can not read whole, and say how many.")
+    ] = False
+
+    @pydantic.field_validator("input", mode="before")
+    @classmethod
+    def _is_text(cls, given: object) -> object:
+        if isinstance(given, list) and any(isinstance(one, int | list) for one in given):
+            raise ValueError(_ARE_TOKENS)
+        return given
+
+    @pydantic.field_validator("input_type", "truncate", mode="before")
+    @classmethod
+    def _in_our_words(cls, given: object) -> object:
+        return _OTHERS_WORDS.get(given, given) if isinstance(given, str) else given
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, of which there may be one."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+class Embedding(pydantic.BaseModel):
+    """The vector of a text: numbers, or base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(pydantic.BaseModel):
+    """Tokens that were read, and how many texts were not read whole."""
+
+    prompt_tokens: int
+    total_tokens: int
+    truncated: int
+
+
+class Embeddings(pydantic.BaseModel):
+    """Vectors, in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Listed(pydantic.BaseModel):
+    """An encoder that is served."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "pg_semantic"
+    fingerprint: str
+    dimensions: int
+    max_tokens: int
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+
+
+class Listing(pydantic.BaseModel):
+    """All encoders that are served."""
+
+    object: Literal["list"] = "list"
+    data: list[Listed]
+
+
+@router.post("/v1/embeddings", response_model=Embeddings)
+@router.post("/v1/embeddings/", include_in_schema=False)
+@router.post("/embeddings", include_in_schema=False)  # of a client whose base is not /v1
+async def embeddings(wanted: EmbeddingsRequest, shared: ServiceDep) -> Response:
+    """Vectors of texts."""
+    encoder = shared.fleet.encoder(wanted.model)
+    if encoder is None:
+        return _not_found(wanted.model, shared)
+    texts = wanted.texts
+    request_limits.check(texts, shared.settings)
+    length = wanted.dimensions or encoder.dimensions
+    if length > encoder.dimensions:
+        raise errors.QueryError(f"The encoder's vectors have {encoder.dimensions} dimensions, not {length}.")
+    encoded = await encoder.encode_all(texts, wanted.input_type, whole=not wanted.truncate)
+    return JSONResponse(_answer(encoded, wanted, encoder, length=length))
+
+
+@router.get("/v1/models")
+@router.get("/v1/models/", include_in_schema=False)
+@router.get("/models", include_in_schema=False)
+async def listed(shared: ServiceDep) -> Listing:
+    """The encoders that are served, with their fingerprints."""
+    return Listing(data=[_listed(encoder) for encoder in shared.fleet.encoders])
+
+
+@router.get("/v1/models/{name:path}", response_model=Listed)
+async def one(name: str, shared: ServiceDep) -> Response:
+    """One encoder that is served."""
+    encoder = shared.fleet.encoder(name)
+    return JSONResponse(_listed(encoder).model_dump()) if encoder else _not_found(name, shared)
+
+
+def _listed(encoder: SharedEncoder) -> Listed:
+    return Listed(
+        id=encoder.reference,
+        fingerprint=encoder.fingerprint,
+        dimensions=encoder.dimensions,
+        max_tokens=encoder.encoder.max_tokens,
+        query_prompt=getattr(encoder.encoder, "query_prompt", None),
+        document_prompt=getattr(encoder.encoder, "document_prompt", None),
+    )
+
+
+def _not_found(name: str, shared: ServiceDep) -> Response:
+    known = ", ".join(encoder.reference for encoder in shared.fleet.encoders) or "none"
+    shown = name.encode("ascii", "replace").decode()[:100]
+    message = f"No encoder {shown!r} is served. There are: {known}."
+    return error_responses.answer(404, message, "model_not_found", param="model")
+
+
+def _answer(
+    encoded: Sequence[EncodedText], wanted: EmbeddingsRequest, encoder: SharedEncoder, *, length: int
+) -> dict[str, Any]:
+    limit = encoder.encoder.max_tokens
+    tokens = sum(min(one.tokens, limit) for one in encoded)
+    as_base64 = wanted.encoding_format == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": _written(_cut(one.vector, length), as_base64=as_base64)}
+        for index, one in enumerate(encoded)
+    ]
+    truncated = sum(one.tokens > limit for one in encoded)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens, "truncated": truncated}
+    return {"object": "list", "data": data, "model": wanted.model, "usage": usage}
+
+
+def _cut(vector: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """A vector's beginning, of length one again."""
+    if length == len(vector):
+        return vector
+    beginning = vector[:length]
+    return np.asarray(beginning / max(float(np.linalg.norm(beginning)), 1e-12), np.float32)
+
+
+def _written(vector: NDArray[np.float32], *, as_base64: bool) -> str | list[float]:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode() if as_base64 else vector.tolist()

@@ -1,0 +1,131 @@
+"""``POST /search``: rows of a semantic index, by meaning, by words or by both."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
+
+import pydantic
+import sqlalchemy as sa
+from fastapi import APIRouter
+from pydantic import Field, StrictInt
+
+from pg_semantic import database, errors
+from pg_semantic.index import keys
+from pg_semantic.index.bm25 import Match
+from pg_semantic.index.declare import BoundIndex
+from pg_semantic.search import Hit, Options, Rerank
+from pg_semantic.search.request import Mode
+from pg_semantic.service import request_limits
+from pg_semantic.service.dependencies import ServiceContext, ServiceDep
+from pg_semantic.service.request_limits import Name, RequestModel, Text
+from pg_semantic.service.searchers import IndexSearchers
+
+router = APIRouter(tags=["search"])
+
+_MOST = 1000
+_DEEPEST = 10_000
+
+Part: TypeAlias = StrictInt | Text
+Key: TypeAlias = Part | list[Part] | dict[Name, Part]
+
+
+_KEYS = "Only rows with one of these keys: as hits have them, or a value alone, or a list of the values in key order."
+
+
+class SearchRequest(RequestModel):
+    """A search of a semantic index."""
+
+    index: Annotated[Name, Field(description="Its name, with a schema where it is in several.")]
+    text: Annotated[Text, Field(description="What to look for.")]
+    mode: Annotated[Mode, Field(description="By meaning, by words (BM25), or by both.")] = "dense"
+    limit: Annotated[int, Field(ge=1, le=_MOST)] = 10
+    offset: Annotated[int, Field(ge=0, le=_DEEPEST)] = 0
+    match: Annotated[Match, Field(description="Which rows match by words.")] = "any"
+    keys: Annotated[list[Key] | None, Field(max_length=_MOST, description=_KEYS)] = None
+    rerank: Annotated[bool, Field(description="Have a reranker order the best hits.")] = False
+    reranker: Annotated[Name | None, Field(description="Which one, if there are several.")] = None
+    depth: Annotated[int, Field(ge=1, le=_MOST, description="How many hits are reranked.")] = 50
+    exact: Annotated[bool, Field(description="Compute every distance, no vector index.")] = False
+
+
+class SearchHit(pydantic.BaseModel):
+    """A row that was found: its key, its score and those of each stage, and its best passage."""
+
+    key: dict[str, int | str]
+    score: float
+    scores: dict[str, float]
+    passage: str
+    ordinal: int
+
+
+class SearchResponse(pydantic.BaseModel):
+    """Rows, best first."""
+
+    index: str
+    hits: list[SearchHit]
+
+
+@router.post("/search")
+async def search(wanted: SearchRequest, shared: ServiceDep) -> SearchResponse:
+    """The rows that are nearest to a text."""
+    request_limits.check([wanted.text], shared.settings)
+    if shared.indexes is None:
+        raise errors.IndexNotFound("This service has no database: start it with --dsn.")
+    try:
+        found = await _search(wanted, shared, shared.indexes)
+    except errors.IndexNotFound:
+        shared.indexes.forget(wanted.index)
+        found = await _search(wanted, shared, shared.indexes)
+    return SearchResponse(index=wanted.index, hits=found)
+
+
+async def _search(wanted: SearchRequest, shared: ServiceContext, indexes: IndexSearchers) -> list[SearchHit]:
+    known = await indexes.get(wanted.index)
+    await indexes.require_same(known)
+    rerank = Rerank(shared.fleet.reranker(wanted.reranker), depth=wanted.depth) if wanted.rerank else None
+    with database.translated():
+        async with indexes.session() as session:
+            hits = await known.searcher.search(
+                session,
+                known.index,
+                wanted.text,
+                limit=wanted.limit,
+                offset=wanted.offset,
+                mode=wanted.mode,
+                exact=wanted.exact,
+                where=[] if wanted.keys is None else [_has_key(known.index, wanted.keys)],
+                options=Options(match=wanted.match, rerank=rerank),
+            )
+    names = [column.name for column in known.index.spec.key]
+    return [_found(hit, names) for hit in hits]
+
+
+def _has_key(index: BoundIndex[Any], wanted: Sequence[Key]) -> sa.ColumnElement[bool]:
+    columns = index.tables.source_key
+    if not wanted:
+        return sa.false()
+    names = [column.name for column in index.spec.key]
+    texts = [_key_text(key, names) for key in wanted]
+    table = keys.key_table(texts, len(columns))
+    return sa.exists().where(keys.matches_key_table(table, columns))
+
+
+def _key_text(key: Key, names: Sequence[str]) -> str:
+    if isinstance(key, dict):
+        if key.keys() != set(names):
+            raise errors.QueryError(f"A key of this index has {', '.join(names)}, not {', '.join(key) or 'nothing'}.")
+        key = [key[name] for name in names]
+    parts = [str(part) for part in (key if isinstance(key, list) else [key])]
+    if len(parts) != len(names):
+        raise errors.QueryError(f"A key of this index has {len(names)} parts, not {len(parts)}.")
+    return parts[0] if len(names) == 1 else json.dumps(parts)
+
+
+def _found(hit: Hit[Any], names: Sequence[str]) -> SearchHit:
+    return SearchHit(
+        key={name: getattr(hit.entity, name) for name in names},  # integers and texts: see `chunk_tables.KeyType`
+        score=hit.score,
+        scores=dict(hit.scores),
+        passage=hit.passage,
+        ordinal=hit.ordinal,
+    )

@@ -1,0 +1,131 @@
+"""The statements that compare what is stored with what the rows say now, for `verify` and `repair`."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.selectable import LateralFromClause
+
+from pg_semantic.index import bm25, chunk_tables, keys
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.worker import policy_column
+from pg_semantic.worker.key_ranges import KeyRange
+
+JOBS = sa.table(
+    "job", sa.column("generation_id"), sa.column("key", sa.Text), sa.column("state", sa.Text), schema="semantic"
+)
+_MARKS = sa.table("mark", sa.column("generation_id"), sa.column("key", sa.Text), schema="semantic")
+_GENERATIONS = sa.table("generation", sa.column("id"), sa.column("backfilled_at"), schema="semantic")
+
+
+def damaged(tables: Tables) -> sa.ColumnElement[bool]:
+    """The condition that a chunk is not what its provenance says."""
+    chunks = tables.chunks.c
+    return sa.or_(
+        chunks.encoder_id != tables.spec.encoder.id, chunk_tables.source_hash(chunks.content) != chunks.content_hash
+    )
+
+
+def lacks_chunks(tables: Tables) -> sa.ColumnElement[bool]:
+    """The condition that a row of the source does not have as many chunks as its receipt says."""
+    same_row = (a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True))
+    stored = sa.select(sa.func.count()).select_from(tables.chunks).where(*same_row).correlate(tables.source)
+    return tables.receipts.c.chunk_count != stored.scalar_subquery()
+
+
+def without_row(tables: Tables, key: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
+    """The condition that a key of the chunk or receipt table is of no row."""
+    return ~sa.exists().where(*(a == b for a, b in zip(tables.source_key, key, strict=True)))
+
+
+def out_of_date(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[Any]:
+    """Rows of a range by kind; a kind of NULL is that of rows that are right."""
+    compared = _compared(generation_id, tables, part).subquery("compared")
+    restarts = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key.is_(None))
+    unfinished = sa.or_(_GENERATIONS.c.backfilled_at.is_(None), restarts)
+    backfilling = sa.select(unfinished).where(_GENERATIONS.c.id == generation_id)
+    kind = sa.case(
+        (compared.c.fault.is_(None), sa.null()),
+        (compared.c.job == "failed", "failed"),
+        (compared.c.job.is_not(None), "waiting"),
+        (sa.and_(compared.c.fault.in_(["missing", "stale"]), backfilling.scalar_subquery()), "waiting"),
+        else_=compared.c.fault,
+    ).label("kind")
+    counted = sa.func.count().label("rows")
+    return sa.select(
+        kind,
+        counted,
+        sa.func.array_agg(aggregate_order_by(compared.c.key, compared.c.key))
+        .filter(kind.element.is_not(None))
+        .label("keys"),
+    ).group_by(kind)
+
+
+def _compared(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[Any]:
+    """Every row of a range with what is wrong with it, or NULL, and the state of its job."""
+    receipt = tables.receipts.c
+    key = sa.collate(keys.as_text(tables.source_key), "C")  # as in the job table, whatever the source has
+    digest = chunk_tables.source_hash(text := chunk_tables.text_of(tables.spec, tables.source))
+    stored = _stored(tables)
+    fault = sa.case(
+        (sa.and_(receipt.source_hash.is_(None), text != ""), "missing"),
+        (receipt.source_hash != digest, "stale"),
+        *(
+            [(sa.or_(policy_column.differs(tables, tables.receipts), stored.c.carried), "stale")]
+            if tables.spec.carried
+            else []
+        ),
+        (stored.c.foreign_encoder, "wrong_encoder"),
+        (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
+        *([(receipt.lexemes != bm25.lexemes(lexical, text), "damaged")] if (lexical := tables.spec.lexical) else []),
+    )
+    same_job = sa.and_(JOBS.c.generation_id == generation_id, JOBS.c.key == key)
+    marked = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key == key)
+    job = sa.case((marked, "pending"), else_=JOBS.c.state)
+    return (
+        sa.select(key.label("key"), fault.label("fault"), job.label("job"))
+        .select_from(tables.source)
+        .outerjoin(tables.receipts, sa.and_(*map(operator.eq, tables.receipt_key, tables.source_key)))
+        .outerjoin(JOBS, same_job)
+        .join(stored, sa.true())
+        .where(part.of(tables.source_key))
+    )
+
+
+def _stored(tables: Tables) -> LateralFromClause:
+    """What is stored of a row: how many chunks, and whether any is not what it says."""
+    chunks = tables.chunks.c
+    altered = chunk_tables.source_hash(chunks.content) != chunks.content_hash
+    foreign = chunks.encoder_id != tables.spec.encoder.id
+    return (
+        sa.select(
+            sa.func.count().label("chunks"),
+            sa.func.coalesce(sa.func.bool_or(altered), sa.false()).label("altered"),
+            sa.func.coalesce(sa.func.bool_or(foreign), sa.false()).label("foreign_encoder"),
+            sa.func.coalesce(sa.func.bool_or(policy_column.differs(tables, tables.chunks)), sa.false()).label(
+                "carried"
+            ),
+        )
+        .where(*map(operator.eq, tables.chunk_key, tables.source_key))
+        .correlate(tables.source)
+        .lateral("stored")
+    )
+
+
+def orphans(tables: Tables, table: sa.Table, part: KeyRange) -> sa.Select[Any]:
+    """Keys in the chunk table that have no row, or those in the receipt table that are not found there.
+
+    Those with a job are left out: its worker deletes what is stored of them.
+    """
+    key = [table.c[column.name] for column in tables.spec.key]
+    found = sa.select(keys.as_text(key).label("key")).where(part.of(key), without_row(tables, key)).distinct()
+    found = found.order_by("key")
+    if tables.generation is not None:
+        for queue in (_MARKS, JOBS):
+            waits = sa.exists().where(queue.c.generation_id == tables.generation, queue.c.key == keys.as_text(key))
+            found = found.where(~waits)
+    if table is tables.receipts:
+        found = found.where(~sa.exists().where(*map(operator.eq, tables.chunk_key, key)))
+    return found

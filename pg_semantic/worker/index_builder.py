@@ -1,0 +1,249 @@
+"""What is built beside the sync: late indexes and statistics, on a thread of its own, one semantic index at a time.
+
+A second thread watches a build and ends it when an application waits for the table, as TRUNCATE and ALTER TABLE do:
+the build itself waits for transactions that are older, and these may be waiting for the application.
+"""
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pg_semantic import database, errors, jobqueue, sql
+from pg_semantic.database import session_settings, transaction
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.registry import Generation
+from pg_semantic.settings import Settings
+from pg_semantic.worker import build_errors, late_indexes, problems, term_statistics
+
+log = logging.getLogger("pg_semantic.worker")
+
+_WATCH_SECONDS = 0.1
+_AGAIN_SECONDS = 5.0  # after a build that failed for the first time; twice as long each time
+_LONGEST_WAIT_SECONDS = 3600.0
+_LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that gave way
+_PATIENCE_SECONDS = 300.0  # after the backfill, for a moment when few rows wait
+_STATISTICS_SECONDS = 30.0  # between looks at how old they are
+_STATISTICS = "the statistics of terms"
+_QUERY_CANCELED = "57014"
+_NO_ROOM = "maintenance_work_mem"  # what pgvector's notice names when a graph outgrows it
+
+
+class IndexBuilder:
+    """Builds what a generation lacks: statistics of its terms, and its indexes once few jobs wait."""
+
+    def __init__(self, engine: sa.Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(2)
+        self._building: Future[None] | None = None
+        self._watching: Future[None] | None = None
+        self._relations: dict[str, str] = {}
+        self.failed: dict[int, errors.DatabaseError] = {}
+        self._again_at: dict[int, float] = {}
+        self._closing = False
+        self._ready: set[Generation] = set()
+        self._look_at: dict[int, float] = {}
+        self._uncounted: set[int] = set()  # whose statistics this worker failed to count
+
+    def tend(self, generation: Generation, *, draining: bool = False) -> bool:
+        """Starts building when it is time to; returns whether nothing is left to be built at this time.
+
+        ``draining`` is when nothing waits any more: then statistics are made to fit what is there, and what failed
+        before this worker came is tried once more. What fails is in ``failed``, and tried again later and later.
+        """
+        if self._is_building():
+            return False
+        put_off = self._is_put_off(generation.id, draining=draining)
+        look = self._is_time_to_look(generation.id, draining=draining)
+        if not look and (put_off or generation in self._ready):
+            return True
+        stored = generation.stored
+        with transaction.begin(self._engine) as connection:
+            outdated = look and self._is_outdated(connection, generation, draining=draining)
+            missing = self._missing(connection, generation, stored)
+            if missing:
+                self._learn_of_failures(connection, generation.id)
+                put_off = self._is_put_off(generation.id, draining=draining)
+            wanted = [] if put_off else self._wanted(connection, generation.id, missing)
+            if not missing and not outdated and not put_off:
+                self._settle(connection, generation)
+        if not outdated and not wanted:
+            return put_off or not missing
+        for name, table in (("chunks", stored.chunks), ("receipts", stored.receipts)):
+            self._relations[name] = database.qualified_name(table.schema, table.name)
+        self._building = self._threads.submit(self._build, generation, wanted, count=outdated)
+        self._watching = self._threads.submit(self._watch, self._building)
+        return False
+
+    def _is_building(self) -> bool:
+        """Whether a build is running; raises once what ended the one before."""
+        if self._building is None:
+            return False
+        if not self._building.done():
+            return True
+        building, self._building = self._building, None
+        building.result()
+        return False
+
+    def _is_put_off(self, generation_id: int, *, draining: bool) -> bool:
+        """Whether a build failed and it is too early to try again, as far as this worker knows."""
+        if draining:
+            return generation_id in self.failed
+        return time.monotonic() < self._again_at.get(generation_id, 0.0)
+
+    def _learn_of_failures(self, connection: sa.Connection, generation_id: int) -> None:
+        """Has this worker wait as long as the one whose build failed last."""
+        again_at = time.monotonic() + problems.put_off(connection, generation_id, "build")
+        self._again_at[generation_id] = max(again_at, self._again_at.get(generation_id, 0.0))
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for the build that is running, so long at most; whether there is one."""
+        building = self._building
+        if building is None or building.done():
+            return False
+        wait([building], seconds)
+        return True
+
+    def close(self) -> None:
+        """Ends a build that is running; what it leaves is dropped when the next is begun."""
+        self._closing = True
+        self._threads.shutdown()
+
+    def _is_outdated(self, connection: sa.Connection, generation: Generation, *, draining: bool) -> bool:
+        if generation.spec.lexical is None:
+            return False
+        self._look_at[generation.id] = time.monotonic() + _STATISTICS_SECONDS
+        known = term_statistics.statistics(connection, generation)
+        return known.is_due(self._settings, draining=draining)
+
+    def _is_time_to_look(self, generation_id: int, *, draining: bool) -> bool:
+        at_once = draining and generation_id not in self._uncounted
+        return at_once or time.monotonic() >= self._look_at.get(generation_id, 0.0)
+
+    def _missing(
+        self, connection: sa.Connection, generation: Generation, tables: Tables
+    ) -> dict[sa.Index, late_indexes.State]:
+        """The indexes that are not ready and can be built, or are being built."""
+        if generation in self._ready or not late_indexes.has_vectors(connection, tables):
+            return {}
+        states = {index: late_indexes.state(connection, index) for index in tables.late_indexes}
+        return {index: state for index, state in states.items() if state != "ready"}
+
+    def _wanted(
+        self, connection: sa.Connection, generation_id: int, missing: dict[sa.Index, late_indexes.State]
+    ) -> list[sa.Index]:
+        """The missing indexes that this worker is to build now: that nobody builds, once few jobs wait."""
+        wanted = [index for index, state in missing.items() if state != "building"]
+        return wanted if wanted and self._few_wait(connection, generation_id) else []
+
+    def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:
+        """Whether few rows wait; some minutes after the backfill, any number of edits may, which come without end."""
+        backlog = self._settings.vector_index_backlog
+        count = functools.partial(jobqueue.waiting, connection, generation_id, limit=backlog + 1)
+        if count() <= backlog:
+            return True
+        long_backfilled = connection.scalar(sql.statement("registry", "backfilled_seconds"), {"id": generation_id})
+        return (long_backfilled or 0) > _PATIENCE_SECONDS and count(priority=jobqueue.BACKFILL) <= backlog
+
+    def _settle(self, connection: sa.Connection, generation: Generation) -> None:
+        """Notes that the trouble of a generation is over, if all its indexes are ready, whoever built them."""
+        if generation not in self._ready and all(
+            late_indexes.state(connection, index) == "ready" for index in generation.stored.late_indexes
+        ):
+            problems.forget(connection, [generation.id], "build")
+            self.failed.pop(generation.id, None)
+            self._ready.add(generation)
+
+    def _build(self, generation: Generation, wanted: list[sa.Index], *, count: bool) -> None:
+        """Takes each step; what fails keeps no other from being built."""
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (str(index.name), functools.partial(self._build_index, generation, index)) for index in wanted
+        ]
+        if wanted:
+            self.failed.pop(generation.id, None)
+        if count:
+            self._uncounted.discard(generation.id)
+            steps.insert(0, (_STATISTICS, functools.partial(term_statistics.refresh, self._engine, generation)))
+        done = [self._is_done(generation, what, step) for what, step in steps]
+        if all(done):
+            with transaction.unless_busy(), transaction.begin(self._engine) as connection:
+                self._settle(connection, generation)
+
+    def _is_done(self, generation: Generation, what: str, step: Callable[[], None]) -> bool:
+        """Whether a step could be taken; if not, the sync continues without, and a later tend tries again."""
+        log.info("%s: building %s", generation.title, what, extra={"event": "index_begun", "index": generation.title})
+        try:
+            step()
+        except exc.DBAPIError as error:
+            seconds = self._put_off(generation, what, error)
+            self._again_at[generation.id] = time.monotonic() + seconds
+            if what == _STATISTICS:
+                self._look_at[generation.id] = self._again_at[generation.id]
+            return False
+        return True
+
+    def _put_off(self, generation: Generation, what: str, error: exc.DBAPIError) -> float:
+        """Seconds until a step is tried again; says why, unless it is this worker that ended the build."""
+        if self._closing or database.is_connection_lost(error):
+            return _AGAIN_SECONDS
+        gave_way = transaction.is_busy(error) or database.sqlstate(error) == _QUERY_CANCELED
+        said = f"{what} could not be built: {build_errors.reason(error)}"
+        seconds = problems.note(
+            self._engine,
+            generation.id,
+            "build",
+            reason=said,
+            first_seconds=_AGAIN_SECONDS,
+            most_seconds=_LONGEST_WAIT_BEHIND_OTHERS_SECONDS if gave_way else _LONGEST_WAIT_SECONDS,
+        )
+        self._ready.discard(generation)  # until it is settled again
+        if what == _STATISTICS:
+            self._uncounted.add(generation.id)
+        self.failed[generation.id] = errors.DatabaseError(f"{generation.title}: {said}.")
+        fields = {"event": "index_failed", "index": generation.title, "retry_seconds": round(seconds)}
+        log.warning("%s: %s. Tried again in %.0f s.", generation.title, said, seconds, extra=fields)
+        return seconds
+
+    def _build_index(self, generation: Generation, index: sa.Index) -> None:
+        with contextlib.closing(self._engine.connect()) as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            if session_settings.is_ours_alone(connection):
+                connection.detach()  # what is set here ends with it
+                connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
+                connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
+            with _notices_told(connection, generation):
+                late_indexes.ensure(connection, index)
+
+    def _watch(self, building: Future[None]) -> None:
+        while not wait([building], _WATCH_SECONDS).done:
+            ending = (
+                sql.statement("registry", "cancel_build") if self._closing else sql.statement("registry", "give_way")
+            )
+            with contextlib.suppress(exc.DBAPIError), transaction.begin(self._engine) as connection:
+                connection.execute(ending, self._relations)
+
+
+@contextlib.contextmanager
+def _notices_told(connection: sa.Connection, generation: Generation) -> Iterator[None]:
+    """Logs what the server says of a graph that outgrows its memory: the build then takes many times as long."""
+
+    def tell(notice: psycopg.errors.Diagnostic) -> None:
+        if _NO_ROOM in (said := notice.message_primary or ""):
+            fields = {"event": "index_slow", "index": generation.title}
+            advice = "raise maintenance_work_mem on the server, up to the size of the index"
+            log.warning("%s: %s: %s", generation.title, said, advice, extra=fields)
+
+    driver: Any = connection.connection.dbapi_connection
+    driver.add_notice_handler(tell)
+    try:
+        yield
+    finally:
+        driver.remove_notice_handler(tell)

@@ -1,0 +1,64 @@
+"""A table in pages: ranges of its key in key order, so that no statement over a large table is long."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from pg_semantic.database import transaction
+from pg_semantic.index import keys
+
+_Compare: TypeAlias = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Keys after one, up to and with another; None is the beginning or the end. Both are keys as text."""
+
+    after: str | None
+    upto: str | None
+
+    def of(self, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
+        """The condition that a row's key is in the range; an index on the key serves it."""
+        bounds: list[sa.ColumnElement[bool]] = [sa.true()]
+        if self.after is not None:
+            bounds.append(_beyond(columns, _values(self.after, columns), than=operator.gt, last=operator.gt))
+        if self.upto is not None:
+            bounds.append(_beyond(columns, _values(self.upto, columns), than=operator.lt, last=operator.le))
+        return sa.and_(*bounds)
+
+
+def ranges(engine: sa.Engine, columns: Sequence[sa.ColumnElement[Any]], *, rows: int) -> Iterator[KeyRange]:
+    """Ranges of about so many rows that cover all keys, those too that come to be while they are gone through."""
+    after: str | None = None
+    while True:
+        rest = KeyRange(after, None)
+        last = sa.select(keys.as_text(columns)).where(rest.of(columns)).order_by(*columns).offset(rows - 1).limit(1)
+        upto: str | None = next((key for (key,) in transaction.patiently(engine, last)), None)
+        yield KeyRange(after, upto)
+        if upto is None:
+            return
+        after = upto
+
+
+def _values(key: str, columns: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
+    parts = keys.split(key, len(columns))
+    return [sa.cast(part, column.type) for part, column in zip(parts, columns, strict=True)]
+
+
+def _beyond(
+    columns: Sequence[sa.ColumnElement[Any]], values: Sequence[sa.ColumnElement[Any]], *, than: _Compare, last: _Compare
+) -> sa.ColumnElement[bool]:
+    """The condition that a row is before or after another, or that row: ``last`` compares the last column.
+
+    Rows are compared by the operators of one schema, so a key that has operators of its own is compared by column.
+    """
+    if all(getattr(column.type, "operators", None) is None for column in columns):
+        return sa.and_(last(sa.tuple_(*columns), sa.tuple_(*values)))
+    if len(columns) == 1:
+        return sa.and_(last(columns[0], values[0]))
+    at_least = operator.ge if than is operator.gt else operator.le
+    further = _beyond(columns[1:], values[1:], than=than, last=last)
+    return sa.and_(at_least(columns[0], values[0]), sa.or_(than(columns[0], values[0]), further))

@@ -1,0 +1,100 @@
+"""Indexes that are built once, concurrently, when the bulk of the rows is there: on the vectors and on the lexemes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
+from sqlalchemy.sql.compiler import DDLCompiler
+
+from pg_semantic import database, sql
+from pg_semantic.database import session_settings
+from pg_semantic.index.chunk_tables import Tables
+
+State = Literal["missing", "broken", "building", "ready"]
+
+# What a second worker meets when two build at once: the name is there, or is just being made.
+_TAKEN = {"42P07", "23505", "40P01"}
+_CONCURRENTLY = "tuple concurrently "  # updated or deleted: an internal error, which the server does not translate
+
+
+def ensure(connection: sa.Connection, index: sa.Index) -> None:
+    """Builds an index unless it is there or being built, on a connection in AUTOCOMMIT.
+
+    A build that was cut short is dropped and begun again. Takes minutes on millions of vectors; writes go on.
+    """
+    if state(connection, index) in {"ready", "building"}:
+        return
+    with _claimed(connection, index) as claimed:
+        found = state(connection, index)  # again: what looked cut short may have been done a moment later
+        if not claimed or found in {"ready", "building"}:
+            return
+        try:
+            if found == "broken":
+                connection.execute(DropIndex(index, if_exists=True))
+            connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
+        except exc.DBAPIError as error:
+            if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
+                raise
+        if index.table is not None:
+            connection.execute(_Analyze(index.table))
+
+
+@contextlib.contextmanager
+def _claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
+    """Whether no other worker drops and builds indexes of the table, nor begins to.
+
+    Behind a transaction pooler it is not known, and true.
+    """
+    if index.table is None or not session_settings.is_ours_alone(connection):
+        yield True
+        return
+    table = {"table": database.qualified_name(index.table.schema, index.table.name)}
+    claimed = connection.scalar(sql.statement("registry", "claim_build"), table)
+    try:
+        yield bool(claimed)
+    finally:
+        if claimed:
+            with contextlib.suppress(exc.DBAPIError):  # with a connection that is lost, the claim is over
+                connection.scalar(sql.statement("registry", "release_build"), table)
+
+
+def _found_anywhere(connection: sa.Connection, index: sa.Index) -> sa.Index:
+    """The index with the schemas of the operator classes that it names, which are pgvector's."""
+    options: Any = index.dialect_options["postgresql"]
+    if options["ops"]:
+        place = connection.scalar(sql.statement("registry", "pgvector_schema"))
+        options["ops"] = {column: f"{place}.{name.rpartition('.')[2]}" for column, name in options["ops"].items()}
+    return index
+
+
+def has_vectors(connection: sa.Connection, tables: Tables) -> bool:
+    """Whether there is anything to index."""
+    return bool(connection.scalar(sa.select(sa.exists().select_from(tables.chunks))))
+
+
+def state(connection: sa.Connection, index: sa.Index) -> State:
+    """Whether an index is there and usable; ``broken`` is one whose build was cut short."""
+    schema = index.table.schema if index.table is not None else None
+    name = database.qualified_name(schema, str(index.name))
+    row = connection.execute(sql.statement("registry", "index_state"), {"name": name}).one_or_none()
+    if row is None:
+        return "missing"
+    if row.valid:
+        return "ready"
+    return "building" if row.building else "broken"
+
+
+class _Analyze(ExecutableDDLElement):
+    """ANALYZE, so that the planner knows of the rows that have come."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+
+
+@compiles(_Analyze, "postgresql")
+def _analyze(statement: _Analyze, compiler: DDLCompiler, **_: object) -> str:
+    return f"ANALYZE {compiler.preparer.format_table(statement.table)}"

@@ -1,0 +1,47 @@
+"""Chunks and receipts whose row is gone, where no foreign key deleted them with it.
+
+The deletes of logical replication fire no foreign key, nor do those of a session in the role of a replica; and a
+foreign key can be dropped, as DROP TABLE ... CASCADE of a partition does.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pg_semantic import registry
+from pg_semantic.index import keys
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.worker import comparison
+from pg_semantic.worker.key_ranges import KeyRange
+
+
+def delete(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> None:
+    """Deletes what is stored of those rows that are gone; hold their jobs, so that no worker writes to them."""
+    if not row_keys:
+        return
+    for table, key in _stored(tables):
+        wanted = keys.key_table(row_keys, len(key))
+        connection.execute(
+            sa.delete(table).where(keys.matches_key_table(wanted, key), comparison.without_row(tables, key))
+        )
+    registry.require_named(connection, tables)
+
+
+def sweep(connection: sa.Connection, tables: Tables, part: KeyRange, *, rows: int) -> list[str]:
+    """Deletes what is stored of up to ``rows`` rows in a range of keys that are gone; returns their keys.
+
+    A row of such a key may come back meanwhile: give each a job in the same transaction.
+    """
+    found: set[str] = set()
+    for table, key in _stored(tables):
+        missing = comparison.without_row(tables, key)
+        gone = sa.select(*key).where(part.of(key), missing).distinct().limit(rows).subquery("gone")
+        doomed = sa.delete(table).where(*(column == gone.c[column.name] for column in key), missing)
+        found.update(connection.scalars(doomed.returning(keys.as_text(key))))
+    return sorted(found)
+
+
+def _stored(tables: Tables) -> Iterator[tuple[sa.Table, list[sa.Column[Any]]]]:
+    yield tables.receipts, tables.receipt_key
+    yield tables.chunks, tables.chunk_key

@@ -1,0 +1,118 @@
+"""The read stage: claimed jobs become rows with chunks, and stored vectors of equal text are found again.
+
+Two short transactions with the cutting between them, so that none is open while a long text is cut.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql
+
+from pg_semantic.database import transaction
+from pg_semantic.index import chunking
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.index.chunking import TextChunk, TokenCounter
+from pg_semantic.jobqueue import Claim
+from pg_semantic.worker import changed_rows, chunk_diff, failure_isolation, stored_chunks
+from pg_semantic.worker.batch import Batch, BatchRow
+from pg_semantic.worker.changed_rows import Changed, ReadLimits
+from pg_semantic.worker.chunk_diff import StoredChunk
+
+
+def read(
+    engine: sa.Engine,
+    tables: Tables,
+    claim: Claim,
+    *,
+    ruler: TokenCounter,
+    room: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
+    sisters: Sequence[Tables] = (),
+) -> Batch:
+    """`look`, then `cut`."""
+    batch, rows = look(engine, tables, claim, room=room)
+    cut(engine, batch, rows, ruler=ruler, sisters=sisters)
+    return batch
+
+
+def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: ReadLimits) -> tuple[Batch, list[Changed]]:
+    """Reads the claimed rows that there is room for; the others are in ``later`` and ``long`` of the batch."""
+    batch = Batch(tables, claim, [])
+    found = changed_rows.read(engine, tables, claim.jobs, room=room, blame=batch.blame)
+    batch.later, batch.long = sorted(found.later), sorted(found.long)
+    left = found.later | found.long
+    batch.claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in left))
+    batch.characters = sum(row.characters for row in found.rows)
+    return batch, found.rows
+
+
+def cut(
+    engine: sa.Engine, batch: Batch, changes: Sequence[Changed], *, ruler: TokenCounter, sisters: Sequence[Tables] = ()
+) -> None:
+    """Cuts the texts of rows into chunks, compares these with what is stored, and puts the rows into the batch.
+
+    Vectors of ``sisters``, generations with the same encoder, are used again.
+    """
+    if not changes:
+        return
+    chunked = list(zip(changes, _chunked(changes, batch.tables, ruler), strict=True))
+    batch.uncut = {row.job.key: chunks for row, chunks in chunked if isinstance(chunks, str)}
+    compare = functools.partial(_compared, engine, (batch.tables, *sisters))
+    for rows, vectors in failure_isolation.halving(
+        chunked, compare, blame=lambda one, error: batch.blame(one[0].job, error)
+    ):
+        batch.rows += rows
+        batch.vectors |= vectors
+
+
+def _chunked(rows: Sequence[Changed], tables: Tables, ruler: TokenCounter) -> Sequence[Sequence[TextChunk] | str]:
+    """The chunks of each row, or why it can not be cut: on failure each is cut by itself."""
+    try:
+        return chunking.chunk([row.text for row in rows], tables.spec.chunking, ruler)
+    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises, the other rows go on
+        if len(rows) == 1:
+            return [f"{type(error).__name__}: {error}"]
+        return [chunks for row in rows for chunks in _chunked([row], tables, ruler)]
+
+
+def _compared(
+    engine: sa.Engine, known: Sequence[Tables], chunked: Sequence[tuple[Changed, Sequence[TextChunk] | str]]
+) -> tuple[list[BatchRow], dict[bytes, NDArray[np.float32]]]:
+    """Rows with the chunks that are new, and the vectors that are known already for the text of these.
+
+    The first of the tables are those of the rows; vectors are looked for in all.
+    """
+    tables = known[0]
+    synced = [row.job.key for row, _ in chunked if row.synced]
+    with transaction.begin(engine) as connection:
+        before = stored_chunks.read(connection, tables, synced) if synced else {}
+        rows = [_placed(row, chunks, before.get(row.job.key, ())) for row, chunks in chunked]
+        missing = {chunk.content_hash for row in rows for _, chunk in row.new}
+        vectors: dict[bytes, NDArray[np.float32]] = {}
+        for place in known:
+            vectors |= _reusable(connection, place, sorted(missing - vectors.keys()))
+    return rows, vectors
+
+
+def _placed(row: Changed, chunks: Sequence[TextChunk] | str, before: Sequence[StoredChunk]) -> BatchRow:
+    if isinstance(chunks, str):
+        return BatchRow(row.job, row.identity, row.text, row.source_hash, (), (), truncated=False)
+    new, ordinals = chunk_diff.diff(chunks, before)
+    kept = tuple(known for known in before if known.ordinal in ordinals)
+    truncated = any(chunk.truncated for chunk in chunks)
+    return BatchRow(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated)
+
+
+def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    """Vectors that the same encoder has made of the same text, for whatever row."""
+    bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
+    wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived()
+    chunks = tables.chunks.c
+    stored = sa.select(chunks.vector).where(chunks.content_hash == wanted.c.content_hash).limit(1).lateral()
+    statement = sa.select(wanted.c.content_hash, stored.c.vector).join_from(wanted, stored, sa.true())
+    return {
+        bytes(content_hash): np.asarray(vector, np.float32) for content_hash, vector in connection.execute(statement)
+    }

@@ -1,0 +1,200 @@
+"""Which generations a worker serves, with the encoder of each, and which it can not serve and why."""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pg_semantic import errors, registry
+from pg_semantic.database import transaction
+from pg_semantic.encoders import Encoder
+from pg_semantic.index import chunking
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.registry import Generation
+from pg_semantic.settings import Settings
+from pg_semantic.worker import problems
+from pg_semantic.worker.catalog_watcher import CatalogWatcher
+
+log = logging.getLogger("pg_semantic.worker")
+
+_RETRY_SECONDS = 30.0
+_REFRESH_SECONDS = 0.5
+_REST_FACTOR = 10  # times as long as the registry took to be read, where there are many indexes
+_SETTLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedGeneration:
+    """A generation with what is needed to work on it."""
+
+    generation: Generation
+    tables: Tables
+    encoder: Encoder
+
+    def has_vectors_for(self, other: "ServedGeneration") -> bool:
+        """Whether the other generation of the same semantic index needs the very vectors that this one has."""
+        one, two = self.generation, other.generation
+        same = one.spec.encoder.makes_the_vectors_of(two.spec.encoder) and one.spec.storage == two.spec.storage
+        return same and one.id != two.id and one.qualified_name == two.qualified_name
+
+
+class ServedIndexes:
+    """Follows the registry: new generations are taken up, dropped ones forgotten, troubled ones tried again later."""
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder]) -> None:
+        self.served: dict[int, ServedGeneration] = {}
+        self.refused: dict[int, errors.PgSemanticError] = {}
+        self._engine = engine
+        self._settings = settings
+        self._load = load
+        self._encoders: dict[int, Encoder] = {}
+        self._known: dict[int, Generation] = {}
+        self._detection = CatalogWatcher(engine)
+        self._retry_at: dict[int, float] = {}
+        self._refresh_at = 0.0
+        self._settle_at = 0.0
+
+    def refresh(self, *, at_once: bool = False) -> bool:
+        """Reads the registry again when it is time to, or at once; loads encoders that are new, which takes seconds.
+
+        Returns whether it was read.
+        """
+        if not at_once and time.monotonic() < self._refresh_at:
+            return False
+        began = time.monotonic()
+        self._known = self._read()
+        read_seconds = time.monotonic() - began
+        self._detection.look(list(self._known.values()), at_once=at_once)
+        for dropped in self.refused.keys() - self._known.keys():
+            del self.refused[dropped]
+        self.served = {number: one for number, one in self.served.items() if number in self._known}
+        for number, generation in self._known.items():
+            ready = self._serve(generation)
+            if ready is not self.served.get(number):  # edits of those before are seen to while the next is loaded
+                others = {known: one for known, one in self.served.items() if known != number}
+                self.served = others if ready is None else others | {number: ready}
+        self._refresh_at = time.monotonic() + max(_REFRESH_SECONDS, _REST_FACTOR * read_seconds)
+        return True
+
+    @property
+    def unfinished(self) -> list[errors.PgSemanticError]:
+        """Why indexes are not served, or are not captured as they should be."""
+        return [*self.refused.values(), *self._detection.refused]
+
+    @property
+    def is_validating(self) -> bool:
+        """Whether foreign keys are being validated beside the sync."""
+        return self._detection.is_validating
+
+    def close(self) -> None:
+        """Ends what is done beside the sync; it is begun again."""
+        self._detection.close()
+
+    def sisters(self, served: ServedGeneration) -> list[Tables]:
+        """Where vectors may be found that a generation needs: other generations of the same index."""
+        return [one.tables for one in list(self.served.values()) if one.has_vectors_for(served)]
+
+    def refuse(self, generation_id: int, error: errors.PgSemanticError) -> None:
+        """Leaves a generation alone for a while, so that its trouble is not that of the others.
+
+        One that the database refuses because it was dropped is no trouble: the next refresh forgets it.
+        """
+        self._refresh_at = 0.0
+        refused = isinstance(error, errors.DatabaseError | errors.IndexNotFound)
+        if refused and generation_id not in self._read():
+            return
+        generation = self._known.get(generation_id)
+        name = generation.title if generation else f"generation {generation_id}"
+        if generation is not None and generation.role != "live" and generation.apart is None:
+            error = type(error)(
+                f"{error} Searches do not ask this copy: `pg-semantic generation drop {generation.name} "
+                f"{generation.role}` drops it alone."
+            )
+        log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
+        self.refused[generation_id] = error
+        self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
+        problems.note(
+            self._engine,
+            generation_id,
+            "sync",
+            reason=str(error),
+            first_seconds=_RETRY_SECONDS,
+            most_seconds=_RETRY_SECONDS,
+        )
+
+    def settle(self, waiting: Collection[int], *, at_once: bool = False) -> None:
+        """Notes that the trouble of what is served is over, once none of its rows wait any more."""
+        if not at_once and time.monotonic() < self._settle_at:
+            return
+        self._settle_at = time.monotonic() + _SETTLE_SECONDS
+        healthy = self.served.keys() - set(waiting)
+        with transaction.unless_busy(), transaction.begin(self._engine) as connection:
+            problems.forget(connection, healthy, "sync")
+
+    def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
+        """Leaves alone every generation of an encoder that can not be used, so that each need not find out."""
+        for number, served in list(self.served.items()):
+            if served.generation.spec.encoder.id == encoder_id:
+                self.refuse(number, error)
+
+    def is_left_alone(self, generation_id: int) -> bool:
+        """Whether a generation was refused a short while ago."""
+        return self._retry_at.get(generation_id, 0) > time.monotonic()
+
+    def encoder(self, encoder_id: int) -> Encoder:
+        """The encoder of a generation that is, or was just, served."""
+        return self._encoders[encoder_id]
+
+    def _serve(self, generation: Generation) -> ServedGeneration | None:
+        if self.is_left_alone(generation.id):
+            return None
+        before = self.served.get(generation.id)
+        if before is not None and before.generation == generation:
+            return before
+        trouble = self.refused.get(generation.id)
+        try:
+            _require_together(generation)
+            encoder = self._encoder_for(generation)
+            chunking.require_room(generation.spec.chunking, encoder)
+        except errors.IndexNotFound:
+            return None  # dropped since the registry was read
+        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError, errors.SettingsError) as error:
+            self.refuse(generation.id, error)
+            return None
+        if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread
+            del self.refused[generation.id]
+        return ServedGeneration(generation, generation.tables, encoder)
+
+    def _read(self) -> dict[int, Generation]:
+        with transaction.begin(self._engine) as connection:
+            return {generation.id: generation for generation in registry.generations(connection)}
+
+    def _encoder_for(self, generation: Generation) -> Encoder:
+        spec = generation.spec.encoder
+        encoder = self._encoders.get(spec.id) or self._load(
+            spec.reference,
+            dimensions=spec.dimensions,
+            query_prompt=spec.query_prompt,
+            document_prompt=spec.document_prompt,
+            settings=self._settings,
+        )
+        self._pin(spec.id, encoder)
+        self._encoders[spec.id] = encoder
+        return encoder
+
+    @transaction.retried
+    def _pin(self, encoder_id: int, encoder: Encoder) -> None:
+        with transaction.begin(self._engine) as connection:
+            registry.pin_encoder(connection, encoder_id, encoder)
+
+
+def _require_together(generation: Generation) -> None:
+    if generation.gone:
+        raise errors.DeclarationError(f"Semantic index {generation.name!r}: {generation.trouble}.")
+    if generation.apart is not None:
+        raise errors.DeclarationError(
+            f"Table {generation.spec.table!r} was moved to schema {generation.spec.schema!r} without its semantic "
+            f"index {generation.name!r}. Put all of it beside the table: {generation.apart}."
+        )

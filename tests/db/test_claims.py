@@ -1,0 +1,135 @@
+"""What a worker gives back while somebody has it locked, as its own heartbeat may: it is not forgotten."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import jobqueue
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.jobqueue import Claim, Claimable
+from pg_semantic.settings import Settings
+from pg_semantic.worker.claims import HeldClaims
+from pg_semantic.worker.worker import Worker
+from tests.db.library import CLEAN, execute, fold, generation_of, jobs, rows, truth
+
+LONG_LEASE = 3600.0
+
+
+def lock(connection: sa.Connection, *keys: str) -> None:
+    connection.execute(sa.text("SELECT FROM semantic.job WHERE key = ANY (:keys) FOR UPDATE"), {"keys": list(keys)})
+
+
+def claimed(engine: sa.Engine) -> dict[str, int]:
+    """Attempts of the jobs that are claimed, by key."""
+    return dict(rows(engine, "SELECT key, attempts FROM semantic.job WHERE claim IS NOT NULL"))
+
+
+@pytest.fixture
+def held(articles: sa.Engine) -> tuple[HeldClaims, Claim]:
+    """Four jobs, all claimed."""
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) i")
+    in_hand = HeldClaims(articles, Settings(lease_seconds=LONG_LEASE))
+    claim = in_hand.take(Claimable(generation_of(articles).id, jobqueue.EDIT), 10)
+    assert claim is not None
+    return in_hand, claim
+
+
+def finished(in_hand: HeldClaims, claim: Claim) -> None:
+    in_hand.finish(claim)
+
+
+def given_back(in_hand: HeldClaims, claim: Claim) -> None:
+    in_hand.give_back(claim)
+
+
+def beaten(in_hand: HeldClaims, claim: Claim) -> None:
+    in_hand.give_back_left()
+    in_hand.beat()
+    in_hand.finish(claim)
+
+
+@pytest.mark.parametrize("rest", [finished, given_back, beaten])
+@pytest.mark.parametrize("release", [HeldClaims.give_back_left, HeldClaims.give_back_all, HeldClaims.close])
+def test_a_locked_row_that_was_left_is_released_whatever_becomes_of_the_rest(
+    articles: sa.Engine,
+    held: tuple[HeldClaims, Claim],
+    rest: Callable[[HeldClaims, Claim], None],
+    release: Callable[[HeldClaims], None],
+) -> None:
+    in_hand, claim = held
+    with articles.connect() as somebody:
+        lock(somebody, "3")
+        in_hand.leave(claim, ["3", "4"], at_once=True)
+        assert set(claimed(articles)) == {"1", "2", "3"}
+        rest(in_hand, claim)
+        assert "3" in claimed(articles)
+    release(in_hand)
+    assert "3" not in claimed(articles)
+    assert rows(articles, "SELECT state, attempts FROM semantic.job WHERE key IN ('3', '4')") == [("pending", 0)] * 2
+
+
+def test_what_is_in_hand_stays_so_while_rows_that_were_left_are_released(
+    articles: sa.Engine, held: tuple[HeldClaims, Claim]
+) -> None:
+    in_hand, claim = held
+    with articles.connect() as somebody:
+        lock(somebody, "3")
+        in_hand.leave(claim, ["3"])
+    in_hand.give_back_left()
+    execute(articles, "UPDATE semantic.job SET lease_until = now() WHERE claim IS NOT NULL")
+    in_hand.beat()
+    assert rows(articles, "SELECT key FROM semantic.job WHERE lease_until > now() ORDER BY key") == [
+        ("1",),
+        ("2",),
+        ("4",),
+    ]
+
+
+def test_the_lease_of_a_row_that_was_left_is_kept_until_it_is_released(
+    articles: sa.Engine, held: tuple[HeldClaims, Claim]
+) -> None:
+    in_hand, claim = held
+    with articles.connect() as somebody:
+        lock(somebody, "3")
+        in_hand.leave(claim, ["3"])
+        in_hand.finish(claim)
+    execute(articles, "UPDATE semantic.job SET lease_until = now() WHERE key = '3'")
+    in_hand.beat()
+    assert rows(articles, "SELECT lease_until > now() FROM semantic.job WHERE key = '3'") == [(True,)]
+
+
+def test_rows_that_a_batch_has_no_room_for_wait_for_no_lease_when_somebody_has_them_locked(articles: sa.Engine) -> None:
+    execute(
+        articles, "INSERT INTO article SELECT i, 'title ' || i, repeat('x', 3000), 'en' FROM generate_series(1, 4) i"
+    )
+    fold(articles)
+    somebody, looked = articles.connect(), threading.Event()
+
+    def lock_what_is_looked_at(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if "octet_length" in statement and claimed(articles) and not looked.is_set():
+            looked.set()
+            lock(somebody, "1", "2", "3", "4")
+
+    class LetsGo(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            somebody.rollback()
+            return super().encode_documents(texts)
+
+    stop = threading.Event()
+    worker = Worker(articles, Settings(batch_bytes=4000, lease_seconds=LONG_LEASE), load=lambda *_, **__: LetsGo(32))
+    thread = threading.Thread(target=worker.run, args=(stop,), kwargs={"once": True})
+    sa.event.listen(articles, "before_cursor_execute", lock_what_is_looked_at)
+    thread.start()
+    thread.join(20)
+    done = not thread.is_alive()
+    stop.set()
+    thread.join(20)
+    somebody.close()
+    assert looked.is_set()
+    assert done
+    assert jobs(articles) == set()
+    assert truth(articles) == CLEAN

@@ -1,0 +1,301 @@
+"""Our own schema through its revisions: up, down, at once and step by step, with semantic indexes in place."""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from pg_semantic import Searcher, SemanticIndex, database, errors
+from pg_semantic import search as searching
+from pg_semantic.database import migrate, revisions
+from pg_semantic.encoders import Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.operations import create_index, verify
+from pg_semantic.settings import Settings
+from pg_semantic.worker.worker import Worker
+from tests.db import earlier
+from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
+from tests.db.test_cli import error, ok, parsed, run
+
+NEWEST = revisions.known()[-1]
+# The first revision has none to go back to but `base`.
+STEPS = list(zip(revisions.known()[1:], revisions.known(), strict=False))
+
+
+@pytest.fixture
+def bare(bare_dsn: str) -> Iterator[sa.Engine]:
+    """An engine of an empty database."""
+    engine = database.connect(bare_dsn)
+    yield engine
+    engine.dispose()
+
+
+def snapshot(engine: sa.Engine) -> dict[str, str]:
+    with engine.connect() as connection:
+        return migrate.snapshot(connection)
+
+
+def catalog(engine: sa.Engine) -> set[str]:
+    """All that is not the server's own or an extension's."""
+    return {
+        str(name)
+        for (name,) in rows(
+            engine,
+            "SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_' "
+            "UNION ALL SELECT 'relation ' || relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE nspname !~ '^(pg_|information_schema)' "
+            "UNION ALL SELECT 'function ' || proname FROM pg_proc AS p JOIN pg_namespace n ON n.oid = pronamespace "
+            "WHERE nspname !~ '^(pg_|information_schema)' "
+            "AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = p.oid AND deptype = 'e')",
+        )
+    }
+
+
+def test_step_by_step_makes_what_is_made_at_once(bare: sa.Engine, engine: sa.Engine) -> None:
+    for revision in revisions.known():
+        assert migrate.upgrade(bare, to=revision) == revision
+    assert snapshot(bare) == snapshot(engine)
+    assert len(snapshot(bare)) > 50
+
+
+@pytest.mark.parametrize(("later", "before"), STEPS)
+def test_what_a_revision_did_is_taken_back_to_the_last_object(bare: sa.Engine, later: str, before: str) -> None:
+    migrate.upgrade(bare, to=before)
+    was = snapshot(bare)
+    migrate.upgrade(bare, to=later)
+    assert migrate.downgrade(bare, to=before) == before
+    assert snapshot(bare) == was
+
+
+def test_taking_back_all_leaves_nothing_of_ours(bare: sa.Engine) -> None:
+    execute(bare, "CREATE EXTENSION vector")
+    before = catalog(bare)
+    migrate.upgrade(bare)
+    assert "relation history" in catalog(bare)
+    assert migrate.downgrade(bare, to=migrate.BASE) is None
+    assert catalog(bare) == before
+    assert migrate.current(bare) is None
+    assert migrate.upgrade(bare) == NEWEST
+
+
+def test_a_schema_with_something_of_somebody_elses_is_not_removed(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TABLE semantic.notes_of_the_operator (note text)")
+    with pytest.raises(errors.DatabaseError, match="other objects depend on it"):
+        migrate.downgrade(engine, to=migrate.BASE)
+    assert migrate.current(engine) == NEWEST
+
+
+@pytest.mark.parametrize("revision", earlier.made_at())
+def test_an_index_of_an_earlier_revision_is_kept_true_and_searched_after_an_upgrade(
+    bare: sa.Engine, revision: str
+) -> None:
+    earlier.make(bare, revision)
+    assert migrate.upgrade(bare) == NEWEST
+    assert migrate.check(bare).ok
+    encoded: set[str] = set()
+
+    class Noting(HashedEncoder):
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            encoded.update(texts)
+            return super().encode_documents(texts)
+
+    assert sync(bare, lambda *_, **__: Noting(32)).rows_failed == 0
+    assert len(encoded) == 2  # what was synced is not encoded again
+    execute(bare, "UPDATE article SET title = 'a blue sky' WHERE id = 1")
+    execute(bare, "DELETE FROM article WHERE id = 2")
+    assert sync(bare).chunks_encoded == 1
+    assert truth(bare) == CLEAN
+    assert jobs(bare) == set()
+    report = verify.verify(bare, generation_of(bare))
+    assert report.clean, report
+    with Session(bare) as session:
+        [hit, _] = Searcher(encoder()).search(session, Article.semantic, "blue sky", limit=2)
+        assert (hit.entity.id, hit.passage) == (1, "a blue sky")
+
+
+@pytest.mark.parametrize("revision", [revision for revision in earlier.made_at() if not earlier.has_lexical(revision)])
+def test_an_index_from_before_bm25_is_declared_without_it_and_says_so(bare: sa.Engine, revision: str) -> None:
+    class Old(DeclarativeBase): ...
+
+    class OldArticle(Old):
+        __tablename__ = "article"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str | None]
+        body: Mapped[str | None]
+
+        semantic = SemanticIndex("title", "body", encoder="hashed:32", lexical=None)
+
+    earlier.make(bare, revision)
+    migrate.upgrade(bare)
+    Old.metadata.create_all(bare)
+    sync(bare)
+    with pytest.raises(errors.DeclarationError, match=r"lexical=Lexical.*was created with None"):
+        Base.metadata.create_all(bare)
+    with pytest.raises(errors.QueryError, match="it has no BM25"):
+        searching.lexical(OldArticle.semantic, "pear", limit=1)
+    create_index.drop(bare, generation_of(bare).spec)
+    Base.metadata.create_all(bare)
+    sync(bare)
+    with Session(bare) as session:
+        [hit] = Searcher(encoder()).search(session, Article.semantic, "pear", limit=1, mode="lexical")
+    assert hit.entity.id == 2
+
+
+@pytest.mark.parametrize("revision", [*earlier.made_at(), "9999"])
+def test_a_worker_and_the_commands_refuse_another_revision_and_name_the_way_out(
+    engine: sa.Engine, dsn: str, revision: str
+) -> None:
+    execute(engine, "UPDATE semantic.history SET version_num = :revision", revision=revision)
+    way_out = "install the version that upgraded it" if revision == "9999" else "pg-semantic db upgrade"
+    with pytest.raises(errors.NotInstalled, match=way_out):
+        sync(engine)
+    assert rows(engine, "SELECT count(*) FROM semantic.worker") == [(0,)]
+    with pytest.raises(errors.NotInstalled, match=way_out):
+        Base.metadata.create_all(engine)
+    for command in ("worker --once", "status", "verify", "index list", "search article_semantic apple"):
+        assert way_out in error(*command.split(), dsn=dsn, code=3)
+
+
+def test_a_worker_that_is_at_work_stops_when_the_schema_is_upgraded_under_it(articles: sa.Engine) -> None:
+    at_work, stop = threading.Event(), threading.Event()
+    worker = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(worker.run, stop)
+        assert at_work.wait(60)
+        execute(articles, "UPDATE semantic.history SET version_num = '9999'")
+        try:
+            with pytest.raises(errors.NotInstalled, match="install the version that upgraded it"):
+                running.result(timeout=60)
+        finally:
+            stop.set()
+
+
+def test_a_newer_revision_is_neither_upgraded_nor_taken_back(engine: sa.Engine) -> None:
+    execute(engine, "UPDATE semantic.history SET version_num = '9999'")
+    for change in (migrate.upgrade, lambda one: migrate.downgrade(one, to=revisions.known()[0])):
+        with pytest.raises(errors.NotInstalled, match="install the version that upgraded it"):
+            change(engine)
+
+
+def test_a_role_without_any_rights_may_know_the_revision(engine: sa.Engine) -> None:
+    role = "nobody_" + str(engine.url.database)[-8:]
+    execute(engine, f"CREATE ROLE {role}")
+    limited = sa.create_engine(engine.url, connect_args={"options": f"-c role={role}"})
+    try:
+        with limited.connect() as connection:
+            database.require_installed(connection)
+        assert migrate.current(limited) == NEWEST
+        with pytest.raises(errors.DatabaseError, match="must be owner of schema semantic"):
+            migrate.check(limited)
+    finally:
+        limited.dispose()
+        execute(engine, f"DROP ROLE {role}")
+
+
+def test_a_search_that_needs_a_function_of_a_newer_revision_says_what_to_run(articles: sa.Engine) -> None:
+    execute(articles, "DROP FUNCTION semantic.bm25_query_v1")
+    with Session(articles) as session, pytest.raises(errors.NotInstalled, match=r"is older.*pg-semantic db upgrade"):
+        Searcher(encoder()).search(session, Article.semantic, "pear", limit=1, mode="lexical")
+
+
+def test_the_schema_is_not_removed_from_under_a_semantic_index(articles: sa.Engine) -> None:
+    before = snapshot(articles)
+    with pytest.raises(errors.DatabaseError, match=r"public\.article_semantic.*drop them first.*Nothing was changed"):
+        migrate.downgrade(articles, to=migrate.BASE)
+    assert snapshot(articles) == before
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    assert sync(articles).rows == 1
+
+
+@pytest.mark.parametrize("revision", earlier.shaped_at())
+def test_an_index_is_taken_back_to_where_it_was_made_and_not_further(bare: sa.Engine, revision: str) -> None:
+    earlier.make(bare, revision)
+    was = snapshot(bare)
+    migrate.upgrade(bare)
+    assert migrate.downgrade(bare, to=revision) == revision
+    assert snapshot(bare) == was
+    execute(bare, "UPDATE article SET title = 'still captured' WHERE id = 1")
+    before = (migrate.BASE, *revisions.known())[revisions.known().index(revision)]
+    with pytest.raises(errors.DatabaseError, match=r"article_semantic.*first"):
+        migrate.downgrade(bare, to=before)
+    assert snapshot(bare) == was
+    migrate.upgrade(bare)
+    sync(bare)
+    assert truth(bare) == CLEAN
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [("0042", "no revision '0042'. There are: base, 0001"), (NEWEST, "not an earlier one")],
+)
+def test_only_an_earlier_revision_can_be_gone_back_to(engine: sa.Engine, to: str, message: str) -> None:
+    with pytest.raises(errors.SettingsError, match=message):
+        migrate.downgrade(engine, to=to)
+
+
+def test_a_database_without_our_schema_has_nothing_to_take_back(bare: sa.Engine) -> None:
+    with pytest.raises(errors.SettingsError, match="nothing to take back"):
+        migrate.downgrade(bare, to=migrate.BASE)
+
+
+@pytest.mark.parametrize(
+    ("statement", "difference"),
+    [
+        ("DROP FUNCTION semantic.place_v1 CASCADE", ("missing", "function place_v1(lexeme text)")),
+        ("CREATE INDEX job_mine_idx ON semantic.job (error)", ("additional", "index semantic.job_mine_idx")),
+        ("ALTER TABLE semantic.job ALTER COLUMN error SET NOT NULL", ("altered", "column job.error")),
+        ("REVOKE USAGE ON SCHEMA semantic FROM PUBLIC", ("missing", "rights of everybody to the schema")),
+        ("REVOKE SELECT ON semantic.encoder FROM PUBLIC", ("missing", "rights of everybody to encoder")),
+    ],
+)
+def test_what_was_altered_by_hand_is_found_and_left_as_it_is(
+    engine: sa.Engine, statement: str, difference: tuple[str, str]
+) -> None:
+    execute(engine, statement)
+    before = snapshot(engine)
+    found = migrate.check(engine)
+    assert not found.ok
+    assert difference in {(one.kind, one.object) for one in found.differences}
+    assert snapshot(engine) == before
+
+
+def test_checking_disturbs_neither_rows_nor_those_who_use_them(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    with contextlib.closing(articles.connect()) as busy:
+        busy.execute(sa.text("INSERT INTO article VALUES (2, 'two', NULL, 'en')"))
+        assert migrate.check(articles).ok
+        busy.commit()
+    assert sync(articles).rows == 2
+
+
+def test_the_schema_is_checked_from_the_shell(bare_dsn: str, bare: sa.Engine) -> None:
+    def checked() -> tuple[int, str]:
+        done = run("db", "check", dsn=bare_dsn)
+        return done.returncode, " ".join(done.stdout.split())
+
+    assert checked() == (1, "The schema `semantic` is not there: run `pg-semantic db upgrade`.")
+    migrate.upgrade(bare, to=revisions.known()[0])
+    code, said = checked()
+    assert (code, "pg-semantic db upgrade" in said) == (1, True)
+    migrate.upgrade(bare)
+    assert "as it should be" in checked()[1]
+    assert parsed("db", "check", dsn=bare_dsn)["ok"] is True
+    execute(bare, "ALTER TABLE semantic.job ADD COLUMN mine text")
+    code, said = checked()
+    assert (code, "additional: column job.mine" in said) == (1, True)
+    execute(bare, "UPDATE semantic.history SET version_num = '9999'")
+    code, said = checked()
+    assert (code, "install the version that upgraded it" in said) == (1, True)
+
+
+def test_going_back_asks_first(dsn: str, engine: sa.Engine) -> None:
+    assert run("db", "downgrade", "base", dsn=dsn).returncode == 1
+    assert migrate.current(engine) == NEWEST
+    assert "is removed" in ok("db", "downgrade", "base", "--yes", dsn=dsn)
+    assert migrate.current(engine) is None
