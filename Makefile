@@ -27,7 +27,7 @@ test: install  ## run the tests, on an embedded Postgres
 	$(VENV)/bin/python $(PYTEST)
 
 # What another server could do otherwise: plans, DDL, catalogs, statements. Workers and processes are the same on each.
-VERSIONED := plan search snippets statistics schema capture capture_sizes capture_columns partitions verify jobqueue history dump \
+VERSIONED := explain search snippets term_statistics create_and_drop capture capture_sizes capture_columns partitions verify jobqueue migrate dump \
 	generations generation_columns generation_ghosts generation_locks generation_rights \
 	altered_by_migration autogenerate autogenerate_refused sql_search sql_queries
 
@@ -122,7 +122,7 @@ test-isa: install  ## run the tests of encoders on a part of this CPU's instruct
 chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
 	$(VENV)/bin/python -m benchmarks.chaos
 
-checksums:  ## list the migrations' checksums anew: for a revision that is in no release yet
+checksums:  ## list the migrations' checksums again: for a revision that is in no release yet
 	cd migrations && sha256sum versions/*.py > SHA256SUMS
 
 clean:  ## remove .venv, the demo's data and caches

@@ -52,7 +52,7 @@ class Server:
     def kill(self) -> None:
         """Kills the postmaster and all its children (SIGKILL) and waits until none is left.
 
-        The postmaster is stopped first, so that it can not fork a child that we do not see.
+        The postmaster is stopped first, so that it cannot fork a child that we do not see.
         """
         postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
         postmaster.suspend()

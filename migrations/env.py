@@ -1,4 +1,4 @@
-"""Runs our own history on the connection that `pg_semantic.database.migrate` hands over."""
+"""Runs the revisions of the schema `semantic` on the connection that `pg_semantic.database.migrate` passes in."""
 
 from alembic import context
 

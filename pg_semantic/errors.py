@@ -1,64 +1,70 @@
-"""Every error that the package raises on purpose; nothing else.
+"""Every exception that the package raises on purpose.
 
 ::
 
     PgSemanticError
-    ├── DeclarationError        a semantic index that can not be: unknown column, no primary key, a name taken
-    ├── SettingsError           a setting or a DSN that can not be read
-    ├── DatabaseError           the server refused, or can not be reached
-    │   └── NotInstalled        pgvector or the pg_semantic schema is missing or too old
-    ├── IndexNotFound           no semantic index of that name in this database
-    ├── GenerationError         a copy of a semantic index that is not there, or not ready for a step
-    ├── EncoderError            an encoder that can not be loaded, or that fails on a text
-    │   ├── EncoderMismatch     not the encoder, or not the dimensions, that the vectors were made with
-    │   └── EncoderUnavailable  an encoder that can not be used for now, whatever the text: overloaded, or out of reach
+    ├── DeclarationError        an invalid declaration: unknown column, no primary key, a name taken
+    ├── ConfigurationError      an invalid setting, DSN, constructor argument or input file
+    ├── ClosedError             an encoder or a reranker that was closed
+    ├── DatabaseError           the server rejected a statement, or cannot be reached
+    │   └── NotInstalled        pgvector or the schema `semantic` is missing or too old
+    ├── IndexNotFound           this database has no semantic index of that name
+    ├── GenerationError         a generation that does not exist, or is not ready for a step
+    ├── EncoderError            an encoder cannot be loaded, or fails on a text
+    │   ├── EncoderMismatch     another encoder, or other dimensions, than the stored vectors have
+    │   └── EncoderUnavailable  an encoder is overloaded or unreachable for now, whatever the text
     ├── MissingExtra            an optional dependency is not installed
-    └── QueryError              a search that can not be answered as asked
+    └── QueryError              an invalid query
 
 A message says what happened and what to do next.
 """
 
 
 class PgSemanticError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base class of every exception that the package raises on purpose."""
 
 
 class DeclarationError(PgSemanticError):
-    """The semantic index can not be declared this way."""
+    """The declaration of a semantic index is invalid."""
 
 
-class SettingsError(PgSemanticError):
-    """A setting or a DSN can not be read."""
+class ConfigurationError(PgSemanticError):
+    """A setting, a DSN, an argument of a constructor, or a file that you passed is invalid."""
+
+
+class ClosedError(PgSemanticError):
+    """The encoder or the reranker was closed, as when the process stops."""
 
 
 class DatabaseError(PgSemanticError):
-    """The database refused a statement or can not be reached."""
+    """The database rejected a statement, or cannot be reached."""
 
 
 class NotInstalled(DatabaseError):  # noqa: N818 - reads as the state it reports
-    """The database lacks pgvector or the pg_semantic schema, or has one too old."""
+    """pgvector or the schema `semantic` is missing from the database, or too old."""
 
 
 class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it reports
-    """No semantic index of that name exists in this database."""
+    """The database has no semantic index of that name."""
 
 
 class GenerationError(PgSemanticError):
-    """A copy of a semantic index is not there, or not in the state that a step needs."""
+    """A generation does not exist, or is not in the state that a step needs."""
 
 
 class EncoderError(PgSemanticError):
-    """The encoder can not be loaded, or failed on a text."""
+    """An encoder cannot be loaded, or failed on a text."""
 
 
 class EncoderMismatch(EncoderError):  # noqa: N818 - reads as the state it reports
-    """The encoder is not the one that the stored vectors were made with."""
+    """The encoder or its dimensions differ from those of the stored vectors."""
 
 
 class EncoderUnavailable(EncoderError):  # noqa: N818 - reads as the state it reports
-    """Too many queries wait, or a remote encoder's server can not be reached or lets nobody in: no text is to blame.
+    """An encoder cannot be used for now, whatever the text.
 
-    ``overloaded`` says that it is the former, here in this process.
+    ``overloaded`` is True if too many queries are waiting in this process. Otherwise the server of a remote encoder
+    is unreachable or refuses requests.
     """
 
     def __init__(self, message: str = "", *, overloaded: bool = False) -> None:
@@ -67,8 +73,8 @@ class EncoderUnavailable(EncoderError):  # noqa: N818 - reads as the state it re
 
 
 class MissingExtra(PgSemanticError):  # noqa: N818 - reads as the state it reports
-    """An optional dependency is needed and not installed."""
+    """A required optional dependency is not installed."""
 
 
 class QueryError(PgSemanticError):
-    """The search can not be answered as asked."""
+    """The query is invalid."""

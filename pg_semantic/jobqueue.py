@@ -1,4 +1,7 @@
-"""The Python face of ``sql/jobs.sql``: fold, claim, hold, complete, release, fail. docs/queue.md draws the states."""
+"""The Python interface to ``sql/jobs.sql``: fold, claim, hold, complete, release, fail.
+
+docs/queue.md has a diagram of the states.
+"""
 
 import uuid
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ EDIT, BACKFILL = 0, 1  # priorities
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job: the key of a row whose text changed, and the version of the change."""
+    """A claimed job: the key of a row whose text changed, and the job's version at the time of the claim."""
 
     key: str
     version: int
@@ -23,7 +26,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Jobs of one generation taken together; the token proves that they are still ours."""
+    """Jobs of one generation that were claimed together. The token identifies the claim."""
 
     generation_id: int
     token: uuid.UUID
@@ -33,7 +36,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimable:
-    """A generation that has jobs of a priority to be claimed."""
+    """A generation that has jobs of this priority to claim."""
 
     generation_id: int
     priority: int
@@ -41,7 +44,7 @@ class Claimable:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A parked job and why."""
+    """A parked job with its last error."""
 
     key: str
     attempts: int
@@ -49,15 +52,15 @@ class Failure:
 
 
 def fold(connection: sa.Connection, generation_id: int, *, priority: int = EDIT, marks: int = 5_000) -> None:
-    """Turns up to ``marks`` marks of a generation and priority into jobs, oldest first."""
+    """Folds up to ``marks`` marks of a generation and priority into jobs, oldest first."""
     binds = {"generation": generation_id, "priority": priority, "marks": marks}
     connection.execute(sql.statement("jobs", "fold"), binds)
 
 
 def sweep(engine: sa.Engine) -> None:
-    """Deletes the marks and jobs that copies which were dropped have left, in short transactions.
+    """Deletes marks and jobs left over from dropped generations, in short transactions.
 
-    What others have locked, or the server has no time for, is left for the sweep that a worker does every few seconds.
+    It stops at rows that are locked, or when the server is too slow. A worker sweeps again every few seconds.
     """
     left = True
     while left:
@@ -73,7 +76,10 @@ def sweep(engine: sa.Engine) -> None:
 
 
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Claimable]:
-    """Which of these generations have jobs to claim or marks to fold; costs the same however many wait."""
+    """Returns those of these generations that have jobs to claim or marks to fold.
+
+    The cost does not depend on how many are waiting.
+    """
     found = connection.execute(sql.statement("jobs", "ready"), {"generations": list(generation_ids)})
     return [Claimable(row.id, row.priority) for row in found]
 
@@ -81,7 +87,15 @@ def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Clai
 def claim(
     connection: sa.Connection, generation_id: int, *, rows: int, lease_seconds: float, priority: int = EDIT
 ) -> Claim:
-    """Takes up to ``rows`` pending jobs of one priority, oldest first; commit before working on them."""
+    """Claims pending jobs of one priority, oldest first. Commit before you work on them.
+
+    Args:
+        connection: A connection in a transaction.
+        generation_id: The generation.
+        rows: Maximum number of jobs.
+        lease_seconds: How long the claim is valid without a heartbeat.
+        priority: `EDIT` or `BACKFILL`.
+    """
     token = uuid.uuid4()
     binds = {
         "generation": generation_id,
@@ -95,9 +109,9 @@ def claim(
 
 
 def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[str]:
-    """Keys of those jobs that are as they were claimed, locked until the transaction ends.
+    """Locks those of the claimed jobs that haven't changed, until the transaction ends, and returns their keys.
 
-    A key that is missing has a newer version, was taken from us, or is locked by another worker.
+    A key is missing if its job has a newer version, belongs to another claim, or is locked by another worker.
     """
     return set(
         connection.scalars(
@@ -113,14 +127,15 @@ def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[
 
 
 def complete(connection: sa.Connection, claimed: Claim, keys: Sequence[str]) -> None:
-    """Ends jobs that this transaction holds."""
+    """Completes jobs that this transaction holds."""
     connection.execute(sql.statement("jobs", "complete"), {"generation": claimed.generation_id, "keys": list(keys)})
 
 
 def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> list[str]:
-    """Gives jobs back, to be claimed again after the delay; those that are not ours any more stay as they are.
+    """Returns jobs to the queue, to be claimed again after the delay. Jobs of other claims don't change.
 
-    Returns the keys that somebody has locked: try these again, since they may be ours still when they are let go.
+    Returns:
+        Keys whose jobs are locked. Release these again: they may still belong to this claim.
     """
     binds = {
         "generation": claimed.generation_id,
@@ -140,9 +155,10 @@ def fail(
     max_attempts: int,
     retry_seconds: float,
 ) -> bool:
-    """Records that a job failed; it is tried again with back-off, and parked after ``max_attempts``.
+    """Records that a job failed. It is retried with back-off, and parked after ``max_attempts``.
 
-    Returns whether it was recorded: not if the job has a newer version, was taken from us, or is locked.
+    Returns:
+        Whether the failure was recorded: False if the job has a newer version, belongs to another claim, or is locked.
     """
     driver: Any = connection.connection.driver_connection
     recorded = connection.execute(
@@ -166,34 +182,34 @@ def heartbeat(connection: sa.Connection, tokens: Sequence[uuid.UUID], *, lease_s
 
 
 def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) -> None:
-    """Frees jobs whose lease has run out."""
+    """Frees jobs whose lease has expired."""
     binds = {"max_attempts": max_attempts, "retry": retry_seconds}
     connection.execute(sql.statement("jobs", "reap"), binds)
 
 
 def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:
-    """Marks rows that have no job, behind all edits."""
+    """Creates jobs for rows that have none, with lower priority than edits. Invalidates claims on the others."""
     connection.execute(sql.statement("jobs", "enqueue"), {"generation": generation_id, "keys": list(keys)})
 
 
 def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:
-    """The statement that makes jobs for rows that are to be looked at again; it voids claims on them."""
+    """Returns the statement that creates jobs for rows to check again. It invalidates existing claims on them."""
     return sql.statement("jobs", "requeue").bindparams(generation=generation_id, keys=list(keys))
 
 
 def retry(connection: sa.Connection, generation_id: int, keys: Sequence[str] | None = None) -> list[str]:
-    """Takes parked jobs back into the queue, all or those of some keys; returns their keys."""
+    """Puts parked jobs back into the queue, all or those with these keys, and returns their keys."""
     binds = {"generation": generation_id, "keys": None if keys is None else list(keys)}
     return list(connection.scalars(sql.statement("jobs", "retry"), binds))
 
 
 def waiting(connection: sa.Connection, generation_id: int, *, limit: int, priority: int | None = None) -> int:
-    """Jobs that are pending or being worked on, of one priority or of both, counted up to ``limit``."""
+    """Counts pending and processing jobs of one priority or both, up to ``limit``."""
     bounds = {"generation": generation_id, "limit": limit, "priority": priority}
     return int(connection.execute(sql.statement("jobs", "waiting"), bounds).scalar_one())
 
 
 def failures(connection: sa.Connection, generation_id: int, *, limit: int) -> list[Failure]:
-    """Parked jobs with their errors, newest first."""
+    """Returns parked jobs with their errors, newest first."""
     rows = connection.execute(sql.statement("jobs", "failures"), {"generation": generation_id, "limit": limit})
     return [Failure(row.key, row.attempts, row.error) for row in rows]

@@ -1,4 +1,4 @@
-"""What the database knows of its semantic indexes: generations with their specs, and the encoders' fingerprints."""
+"""Reads the registry: generations with their specs, and the fingerprints of encoders."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -30,12 +30,11 @@ _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One built copy of a semantic index; the spec has the names that the source and the index have now.
+    """One built copy of a semantic index. The spec has the current names of the source and the index.
 
-    ``apart`` is the SQL that puts its tables beside the source, where that was moved to another schema. ``trouble``
-    says in words that the source was dropped or has another key (``gone``), or is not the table that has the declared
-    name now.
-    ``operators`` are those of each key column, as in `chunk_tables.KeyType`.
+    ``apart`` is the SQL that moves its tables to the schema of the source, if the source was moved. ``trouble`` is a
+    message if the source was dropped or has another key (``gone``), or if another table now has its declared name.
+    ``operators`` are the operators of each key column, as in `chunk_tables.KeyType`.
     """
 
     id: int
@@ -53,68 +52,83 @@ class Generation:
 
     @property
     def qualified_name(self) -> str:
-        """The semantic index's name with its schema, which is unique in a database."""
+        """The semantic index's name with its schema, unique within a database."""
         return f"{self.spec.schema}.{self.name}"
 
     @property
     def title(self) -> str:
-        """What it is called among all generations of a database: the role is left out where it is live."""
+        """The qualified name, followed by the role unless that is live."""
         return self.qualified_name if self.role == "live" else f"{self.qualified_name} ({self.role})"
 
     @property
     def tables(self) -> Tables:
-        """What its rows are read and written by: names that stay with it, whatever its role becomes."""
+        """The views to read and write its rows with, whose names don't change with its role."""
         return chunk_tables.views_of(self.spec, self.id, partitioned=self.partitioned, operators=self.operators)
 
     @property
     def stored(self) -> Tables:
-        """Its tables by the names that they have in this role, to build indexes on and to measure."""
+        """Its tables under their names in the present role, to build indexes on and to measure."""
         return chunk_tables.build(self.spec, role=self.role)
 
 
 def generations(connection: sa.Connection) -> list[Generation]:
-    """Every generation in the database, oldest index first."""
+    """Returns every generation in the database, oldest index first."""
     with database.translated():
         rows = connection.execute(sql.statement("registry", "generations").columns(spec=JSONB))
         return [_generation(row) for row in rows]
 
 
 def tables(connection: sa.Connection) -> list[tuple[str, str]]:
-    """Schema and name of every chunk and receipt table, of whichever generation."""
+    """Returns schema and name of every chunk and receipt table of all generations."""
     with database.translated():
         return [(row.schema, row.name) for row in connection.execute(sql.statement("registry", "tables"))]
 
 
 def find(connection: sa.Connection, name: str) -> Generation:
-    """The live generation of the semantic index with this name, which may be qualified with a schema."""
+    """Returns the live generation of the semantic index with this name.
+
+    Args:
+        connection: A connection to the database.
+        name: The index's name, with or without its schema.
+
+    Raises:
+        errors.IndexNotFound: No index has the name, or several do.
+    """
     known = [generation for generation in generations(connection) if generation.role == "live"]
     matches = [generation for generation in known if name in {generation.name, generation.qualified_name}]
     if len(matches) == 1:
         return matches[0]
     names = ", ".join(generation.qualified_name for generation in matches or known) or "none"
     if matches:
-        raise errors.IndexNotFound(f"{name!r} is the name of several semantic indexes: say which of {names}.")
-    raise errors.IndexNotFound(f"No semantic index {name!r} in this database. There are: {names}.")
+        raise errors.IndexNotFound(f"{name!r} is the name of several semantic indexes: use one of {names}.")
+    raise errors.IndexNotFound(f"No semantic index {name!r} in this database. Its semantic indexes: {names}.")
 
 
 def copies(connection: sa.Connection, name: str) -> list[Generation]:
-    """Every generation of the semantic index with this name, the live one first."""
+    """Returns every generation of the semantic index with this name, the live one first.
+
+    Raises:
+        errors.IndexNotFound: No index has the name, or several do.
+    """
     live = find(connection, name)
     others = [one for one in generations(connection) if one.qualified_name == live.qualified_name and one.id != live.id]
     return [live, *others]
 
 
 def chunk_table(connection: sa.Connection, generation_id: int) -> str:
-    """The name that the chunk table of a generation has at this moment, quoted; a lock on it makes it last."""
+    """Returns the current name of a generation's chunk table, quoted. Lock the table to keep the name."""
     found: str = connection.scalar(sql.statement("registry", "chunk_table"), {"generation": generation_id})
     return found
 
 
 def require_named(connection: sa.Connection, tables: Tables) -> None:
-    """Makes sure that a table that was just read by its name is the source still, as a swap of names changes.
+    """Checks that the table just read by name is still the source, and was not swapped with another.
 
-    The lock of the read keeps the name where it is until the transaction ends. Raises the error of a table that is
-    locked, so that what was read is left for another time.
+    The lock from reading it keeps the name unchanged until the transaction ends.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: It is another table. The SQLSTATE is that of a locked table, so callers try again
+            later.
     """
     if tables.generation is not None:
         name = database.qualified_name(tables.source.schema, tables.source.name)
@@ -122,9 +136,10 @@ def require_named(connection: sa.Connection, tables: Tables) -> None:
 
 
 def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozenset[int]]:
-    """The live generation of a semantic index that is declared, and the numbers of all that it has.
+    """Returns the live generation of a declared semantic index, and the ids of all its generations.
 
-    Raises `errors.IndexNotFound`.
+    Raises:
+        errors.IndexNotFound: The index has not been created, or its source was dropped or has another key.
     """
     spec = tables.spec
     name = database.qualified_name(spec.schema, spec.name)
@@ -135,7 +150,7 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
     if row is None:
         raise errors.IndexNotFound(
             f"Semantic index {name!r} has not been created in this database: "
-            "metadata.create_all(engine), or `pg-semantic index create`."
+            "run metadata.create_all(engine) or `pg-semantic index create`."
         )
     if row.gone:
         raise errors.IndexNotFound(f"Semantic index {name!r}: {row.trouble}.")
@@ -143,14 +158,14 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
 
 
 def fingerprint_of(generation_id: int) -> sa.ScalarSelect[str | None]:
-    """The fingerprint of the encoder that made a generation's vectors, as a column for the statement of a search."""
+    """Returns a column for search statements: the fingerprint of the encoder behind a generation's vectors."""
     same_encoder = _ENCODER.c.id == _GENERATION.c.encoder_id
     known = sa.select(_ENCODER.c.fingerprint).join(_GENERATION, same_encoder)
     return known.where(_GENERATION.c.id == generation_id).scalar_subquery()
 
 
 def live_of(chunks: sa.Table) -> sa.ScalarSelect[int]:
-    """The live generation of an index that is declared, as a column for the statement of a search."""
+    """Returns a column for search statements: the id of the live generation of a declared index."""
     live, named = _GENERATION.alias("live"), _GENERATION.alias("named")
     same_index = sa.and_(live.c.index_id == named.c.index_id, live.c.role == "live")
     found = sa.select(live.c.id).join(named, same_index)
@@ -175,10 +190,11 @@ def _generation(row: sa.Row[Any]) -> Generation:
 
 
 def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") -> None:
-    """Records which encoder was loaded, or compares it with the recorded one.
+    """Records the fingerprint of a loaded encoder, or compares it with the recorded one.
 
-    Raises `errors.EncoderMismatch` when another fingerprint is on record, and `errors.IndexNotFound` when no semantic
-    index has the encoder any more.
+    Raises:
+        errors.EncoderMismatch: Another fingerprint is recorded.
+        errors.IndexNotFound: No semantic index uses the encoder any more.
     """
     loaded = {"id": encoder_id, "fingerprint": encoder.fingerprint, "revision": encoder.revision}
     prompts = {name: getattr(encoder, name, None) for name in ("query_prompt", "document_prompt")}
@@ -188,7 +204,7 @@ def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") 
         raise errors.IndexNotFound("The semantic index was dropped a moment ago.")
     if recorded.fingerprint != encoder.fingerprint:
         raise errors.EncoderMismatch(
-            f"The stored vectors were made by {recorded.reference!r}, {recorded.revision} (fingerprint "
-            f"{recorded.fingerprint}); loaded here is {encoder.revision} (fingerprint {encoder.fingerprint}): load "
-            "the same weights, prompts and limits, or make the index anew."
+            f"The stored vectors come from {recorded.reference!r}, {recorded.revision} (fingerprint "
+            f"{recorded.fingerprint}), but the loaded one is {encoder.revision} (fingerprint {encoder.fingerprint}): "
+            "load the same weights, prompts and limits, or rebuild the index."
         )

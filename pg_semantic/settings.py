@@ -1,4 +1,4 @@
-"""All settings, as one typed object: the only place that reads them from the environment."""
+"""All settings as one typed object. Only this module reads them from the environment."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from pg_semantic import errors
 
 _FIELD = re.compile(r'field "(\w+)"')
 _ISA_WITH_BFLOAT16 = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10")
-_KNOWN_MAX_TOKENS = 512  # the limit of BERT and most encoders based on it; servers seldom report theirs
+_KNOWN_MAX_TOKENS = 512  # the limit of BERT and most encoders based on it; servers rarely report theirs
 
 
 class Endpoint(pydantic.BaseModel):
@@ -26,10 +26,10 @@ class Endpoint(pydantic.BaseModel):
     model: str | None = Field(default=None, min_length=1)
     """The name of the encoder on the server; by default the encoder reference."""
     query_prompt: str | None = None
-    """Prompt to put before each query: empty if the server adds it, None for that of the index or the catalog."""
+    """Prompt before each query: empty if the server adds it, None for the prompt of the index or the catalog."""
     document_prompt: str | None = None
     max_tokens: int = Field(default=_KNOWN_MAX_TOKENS, ge=8)
-    """The longest text that the server reads whole, in tokens, with special tokens and prompt."""
+    """The longest text that the server reads in full, in tokens, including special tokens and prompt."""
     tokenizer: str | None = None
     """Folder, ``tokenizer.json`` or hub name of the tokenizer that counts tokens; without one, they are estimated."""
 
@@ -46,11 +46,11 @@ class Endpoint(pydantic.BaseModel):
             raise ValueError(
                 "use a URL without user, password, query or fragment; the API key has a setting of its own"
             )
-        return url.rstrip("/").removesuffix("/embeddings").rstrip("/")  # people also pass the full address
+        return url.rstrip("/").removesuffix("/embeddings").rstrip("/")  # people often pass the full URL
 
 
 class PromptPair(pydantic.BaseModel):
-    """Prompts for an encoder: None uses the encoder's own, an empty text means no prompt."""
+    """Prompts for an encoder: None uses the encoder's own, an empty string means no prompt."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -59,7 +59,7 @@ class PromptPair(pydantic.BaseModel):
 
 
 class Settings(pydantic_settings.BaseSettings):
-    """Settings of the command line, the worker and the service, each an environment variable ``PG_SEMANTIC_...``."""
+    """Settings of the command line, the worker and the service, read from variables named ``PG_SEMANTIC_...``."""
 
     model_config = pydantic_settings.SettingsConfigDict(
         env_prefix="PG_SEMANTIC_", frozen=True, hide_input_in_errors=True
@@ -234,32 +234,29 @@ class Settings(pydantic_settings.BaseSettings):
 
 
 def load(**overrides: object) -> Settings:
-    """Load the settings from the environment.
+    """Loads the settings from the environment.
 
     Args:
         overrides: Settings that take precedence over the environment, by field name; None is ignored.
 
-    Returns:
-        The settings.
-
     Raises:
-        errors.SettingsError: A setting is invalid; the message names it.
+        errors.ConfigurationError: A setting is invalid; the message names it.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except (pydantic.ValidationError, pydantic_settings.SettingsError) as error:
-        raise errors.SettingsError(_explain(error)) from error
+        raise errors.ConfigurationError(_explain(error)) from error
 
 
 def allows_bfloat16() -> bool:
-    """Whether ONEDNN_MAX_CPU_ISA allows bfloat16 instructions; OpenVINO and torch read the variable themselves."""
+    """Returns whether ONEDNN_MAX_CPU_ISA, which OpenVINO and torch read too, allows bfloat16 instructions."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     return limit in {"", "ALL", "DEFAULT"} or limit.startswith(_ISA_WITH_BFLOAT16)
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
+    """Returns the environment variable of a setting."""
     return f"PG_SEMANTIC_{name.upper()}"
 
 
@@ -267,7 +264,7 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, pydantic.ValidationError):
         field = _FIELD.search(str(error))
         name = variable(field[1]) if field else "unknown"
-        return f"Setting {name} cannot be read: it is not JSON. See `pg-semantic settings`."
+        return f"Setting {name} is not valid JSON. See `pg-semantic settings`."
     first = error.errors(include_url=False, include_input=False)[0]
     name = variable(".".join(str(part) for part in first["loc"][:1]))
-    return f"Setting {name} is wrong: {first['msg']}. See `pg-semantic settings`."
+    return f"Setting {name} is invalid: {first['msg']}. See `pg-semantic settings`."

@@ -4,7 +4,7 @@
 #   scripts/full-postgres.sh install FOLDER                 the system and the server's programs, once
 #   scripts/full-postgres.sh run FOLDER PORT COMMAND...     runs a command beside a new primary and its hot standby
 #
-# The embedded server has no contrib, no TCP and an up-to-date pgvector. This one has what tests can not show on that:
+# The embedded server has no contrib, no TCP and an up-to-date pgvector. This one has what tests cannot show on that:
 # dblink, passwords, roles over TCP, a hot standby, pgvector 0.8.0. The primary is on 127.0.0.1:PORT, the standby on the
 # port after it, both for the command alone; the superuser is postgres, password postgres. The command is told by
 # TEST_FULL_POSTGRES, TEST_FULL_STANDBY (URLs) and TEST_FULL_PSQL (how to run psql).

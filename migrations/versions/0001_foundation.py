@@ -1,4 +1,4 @@
-"""The registry, the job table, and the functions that DDL of user tables calls."""
+"""The registry, the job table, and the functions that the DDL of user tables calls."""
 
 from alembic import op
 
@@ -15,7 +15,7 @@ TABLES = (
         revision text,
         max_tokens integer,
         first_loaded_at timestamptz,
-        query_prompt text,  -- as declared, or NULL; once it was loaded, the one that it has
+        query_prompt text,  -- as declared, or NULL; after the first load, the actual prompt
         document_prompt text
     )
     """,
@@ -43,7 +43,7 @@ TABLES = (
         UNIQUE (index_id, role)
     )
     """,
-    # No foreign key to generation: it would cost every application write a look-up per row.
+    # No foreign key to generation: it would cost every write of the application a lookup per row.
     """
     CREATE TABLE semantic.job (
         generation_id integer NOT NULL,
@@ -90,24 +90,24 @@ FUNCTIONS = (
         known_index integer;
         known_generation integer;
     BEGIN
-        PERFORM semantic.unregister_index_v1(generation.chunks)  -- of tables dropped without a word to us
+        PERFORM semantic.unregister_index_v1(generation.chunks)  -- whose tables were dropped by hand
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
           AND (generation.chunks = index_chunks OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.chunks));
         IF (SELECT count(DISTINCT relnamespace) FROM pg_class WHERE oid IN (index_source, index_chunks)) > 1 THEN
             RAISE EXCEPTION 'table % and its semantic index % would be in different schemas', index_source, index_chunks
-            USING ERRCODE = 'invalid_schema_definition', HINT = 'State the schema of the table.';
+            USING ERRCODE = 'invalid_schema_definition', HINT = 'Specify the schema of the table.';
         END IF;
         IF EXISTS (
             SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhparent
             WHERE inhparent = index_source AND relkind <> 'p'
         ) THEN
-            RAISE EXCEPTION 'other tables inherit from table %, and a foreign key does not see their rows', index_source
+            RAISE EXCEPTION 'other tables inherit from table %, and foreign keys do not cover their rows', index_source
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Make a semantic index of each child table, or partition the table in place of INHERITS.';
+                HINT = 'Create a semantic index on each child table, or use partitions instead of INHERITS.';
         END IF;
-        PERFORM CAST(index_spec #>> '{lexical,config}' AS regconfig);  -- an error, now, if there is none
+        PERFORM CAST(index_spec #>> '{lexical,config}' AS regconfig);  -- raises an error if it does not exist
         INSERT INTO semantic.encoder (id, reference, dimensions, query_prompt, document_prompt)
         VALUES (
             index_encoder_id,
@@ -140,12 +140,12 @@ FUNCTIONS = (
         USING semantic.generation
         WHERE generation.index_id = gone AND job.generation_id = generation.id;
         DELETE FROM semantic.semantic_index WHERE id = gone;
-        DELETE FROM semantic.encoder  -- so that another encoder may have its name next time
+        DELETE FROM semantic.encoder  -- so that another encoder can have its name later
         WHERE NOT EXISTS (SELECT FROM semantic.generation WHERE generation.encoder_id = encoder.id);
     END
     $body$
     """,
-    # Whether the asking role can read every row of a copy's source: then statistics of all rows tell it nothing new.
+    # Whether the current role can read every row of a copy's source. If so, statistics of all rows tell it nothing new.
     """
     CREATE FUNCTION semantic.sees_all_v1(generation_id integer) RETURNS boolean
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -162,7 +162,7 @@ FUNCTIONS = (
     """,
 )
 
-# Not `backfill_after`, which is a row's key.
+# Without `backfill_after`, which is the key of a row.
 GRANTS = (
     "GRANT USAGE ON SCHEMA semantic TO PUBLIC",
     "GRANT SELECT ON semantic.encoder, semantic.semantic_index TO PUBLIC",

@@ -1,4 +1,4 @@
-"""Marks: capture appends, workers fold. And what operators need: capture on partitions, the view ``index_status``."""
+"""Marks, which capture appends and workers fold; capture on partitions; and the view ``index_status`` for operators."""
 
 from alembic import op
 
@@ -6,9 +6,10 @@ revision = "0002"
 down_revision = "0001"
 
 TABLES = (
-    # Appended to and never updated, so that a writer waits for nobody and meets no conflict at any isolation level.
-    # A key of NULL says that every row is to be looked at again. No index has the key, whose length it would limit.
-    # The priority is that of a job: 0 for an edit, 1 for what a large statement marks beyond its first thousand rows.
+    # Marks are appended and never updated, so a writer waits for no lock and meets no conflict at any isolation level.
+    # A NULL key means that every row must be checked again. No index includes the key, because that would limit its
+    # length. The priority is that of the job: 0 for an edit, 1 for what a large statement marks beyond its first
+    # thousand rows.
     """
     CREATE TABLE semantic.mark (
         generation_id integer NOT NULL,
@@ -18,9 +19,10 @@ TABLES = (
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)
     """,
     "CREATE INDEX mark_next_idx ON semantic.mark (generation_id, priority, marked_at)",
-    # It has no key, and a publication of all tables would refuse to delete from it. An INSERT pays nothing for this.
+    # The table has no key, and a publication of all tables would otherwise reject deletes from it. Inserts cost the
+    # same.
     "ALTER TABLE semantic.mark REPLICA IDENTITY FULL",
-    # The cluster that the jobs were made in. It has no key, so that a row that is replicated here never conflicts.
+    # The cluster where the jobs were created. The table has no key, so a row that is replicated here never conflicts.
     """
     CREATE TABLE semantic.cluster (
         system_identifier bigint NOT NULL,
@@ -28,8 +30,8 @@ TABLES = (
     )
     """,
     "ALTER TABLE semantic.cluster REPLICA IDENTITY FULL",
-    # The state of each captured table that a row can get past capture by changing: its triggers (with the transaction
-    # that last wrote them), its columns, and its file.
+    # What could let rows of a captured table bypass capture if it changed: the triggers (with the transaction that last
+    # wrote them), the columns, and the file.
     """
     CREATE TABLE semantic.captured (
         index_id integer NOT NULL REFERENCES semantic.semantic_index ON DELETE CASCADE,
@@ -41,7 +43,7 @@ TABLES = (
         PRIMARY KEY (index_id, relation)
     )
     """,
-    # Since when rows may be out of date that have no job, why, and how many have been compared since.
+    # Since when rows without a job may be out of date, why, and how many have been compared since.
     """
     ALTER TABLE semantic.generation
         ADD COLUMN stale_since timestamptz,
@@ -53,8 +55,8 @@ TABLES = (
         ADD COLUMN rows_synced bigint NOT NULL DEFAULT 0,
         ADD COLUMN rows_per_second double precision NOT NULL DEFAULT 0
     """,
-    # Why a copy is not kept in sync, or why its indexes are not built, while that is so. For the owner alone: a message
-    # of the server's may quote a value.
+    # Why a copy is not kept in sync, or its indexes are not built, for as long as this lasts. Only the owner can read
+    # it, because a message from the server may quote a value.
     """
     CREATE TABLE semantic.trouble (
         generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
@@ -69,7 +71,7 @@ TABLES = (
 )
 
 FUNCTIONS = (
-    # The generations of a semantic index, asked for by its source or by a partition of it.
+    # The generations of a semantic index, found by its source or by a partition of the source.
     """
     CREATE FUNCTION semantic.generations_of_v1(relation regclass, index_name text) RETURNS integer[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -99,7 +101,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # A table with all its partitions. So few are expected that what is known of each is looked up by an index.
+    # A table with all its partitions. ROWS is low, so that the planner looks up what is known of each one in an index.
     """
     CREATE FUNCTION semantic.tree_v1(root regclass) RETURNS TABLE (relid regclass)
     LANGUAGE sql STABLE ROWS 5 SET search_path = pg_catalog, pg_temp
@@ -107,12 +109,13 @@ FUNCTIONS = (
         SELECT root UNION SELECT partition.relid FROM pg_partition_tree(root) AS partition
     $body$
     """,
-    # Triggers that are missing, or do not fire as they should. A statement trigger fires for the named table alone, so
-    # every partition needs its own. The row trigger `replica` fires where statement triggers do not: for rows that
-    # logical replication applies, and with session_replication_role = replica. TRUNCATE fires the same trigger in both.
-    # ENABLE TRIGGER ALL alters these two: they fire at home alone from then on, `replica` by its condition not at all.
-    # Where the source is itself a partition, or inherits, the row trigger `parent` fires for statements that name the
-    # table above it. Those that name the source are marked by both, which makes one job.
+    # Triggers that are missing or don't fire as they should. A statement trigger fires only for the table that the
+    # statement names, so every partition needs its own. The row trigger `replica` fires where statement triggers don't:
+    # for rows that logical replication applies, and with session_replication_role = replica. For TRUNCATE, the same
+    # trigger fires in both cases. ENABLE TRIGGER ALL changes these two: they then fire only with
+    # session_replication_role = origin, where the condition of `replica` is never true. If the source is itself a
+    # partition or inherits, the row trigger `parent` fires for statements that name the table above it. Rows of
+    # statements that name the source are marked by both, which makes one job.
     """
     CREATE FUNCTION semantic.uncaptured_v1(index_source regclass, stem text)
     RETURNS TABLE (relation regclass, event text, transition text, state text)
@@ -135,9 +138,9 @@ FUNCTIONS = (
         ORDER BY part.relid <> index_source
     $body$
     """,
-    # Hangs what is missing and sets right what is not; gives the relations. Triggers that somebody disabled stay so,
-    # unless they are to be enabled. The row trigger is made on the source, and Postgres makes it on every partition. An
-    # index of before it existed has no function for it.
+    # Creates the missing triggers and corrects altered ones; returns the relations. Triggers that someone disabled stay
+    # disabled unless `enable` is true. The row triggers are created on the source, and Postgres creates them on every
+    # partition. Indexes from before the row triggers have no function for them.
     """
     CREATE FUNCTION semantic.capture_v1(
         index_source regclass, capture regproc, stem text, enable boolean DEFAULT false
@@ -160,7 +163,7 @@ FUNCTIONS = (
             ORDER BY found.relation <> index_source
         LOOP
             IF NOT missing.is_ours THEN
-                RAISE EXCEPTION 'only a member of %, which owns table %, can hang its triggers: GRANT % TO %',
+                RAISE EXCEPTION 'only a member of %, which owns table %, can create its triggers: GRANT % TO %',
                     missing.owner, missing.relation, missing.owner, quote_ident(current_user)
                 USING ERRCODE = 'insufficient_privilege';
             END IF;
@@ -193,7 +196,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # The type that a domain is based on, through further domains, with its length or precision; any other type itself.
+    # The type that a domain is based on, through further domains, with its length or precision. Other types are
+    # returned as they are.
     """
     CREATE FUNCTION semantic.base_type_v1(kind oid) RETURNS TABLE (base oid, modifier integer)
     LANGUAGE sql STABLE ROWS 1 SET search_path = pg_catalog, pg_temp
@@ -207,8 +211,8 @@ FUNCTIONS = (
         SELECT oid, modifier FROM under WHERE typtype <> 'd'
     $body$
     """,
-    # The labels of every enum that values of a type are made of: of itself, or of the elements of an array, the
-    # attributes of a composite type, the bounds of a range, the type under a domain, and so on.
+    # The labels of every enum that values of a type can contain: the type itself, the elements of an array, the
+    # attributes of a composite type, the bounds of a range, the base type of a domain, and so on.
     """
     CREATE FUNCTION semantic.labels_v1(kind oid) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -232,7 +236,7 @@ FUNCTIONS = (
         FROM part JOIN pg_enum ON enumtypid = part.oid
     $body$
     """,
-    # What `semantic.captured` is compared with: the state as it is now, of the source and of every partition.
+    # The current state of the source and of every partition, to compare with `semantic.captured`.
     """
     CREATE FUNCTION semantic.capture_state_v1(known_index integer)
     RETURNS TABLE (relation regclass, triggers text, columns jsonb, file oid)
@@ -278,8 +282,8 @@ FUNCTIONS = (
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
     RETURN (SELECT relkind IN ('r', 'p') AND pg_relation_size(oid) = 0 FROM pg_class WHERE oid = relation)
     """,
-    # Every row of an index is compared with its vectors again, page by page. A generation whose first backfill has not
-    # begun needs no other, unless `always`.
+    # Has every row of an index compared with its vectors again, page by page. A generation whose first backfill has not
+    # begun needs no other one, unless `always` is true.
     """
     CREATE FUNCTION semantic.restart_backfill_v1(known_index integer, reason text, always boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -288,7 +292,7 @@ FUNCTIONS = (
         WITH restarted AS (
             UPDATE semantic.generation
             SET stale_since = coalesce(stale_since, now()), stale_reason = reason,
-                backfill_after = NULL  -- which may not be a key any more
+                backfill_after = NULL  -- which may no longer be a key
             WHERE index_id = known_index AND (always OR backfill_after IS NOT NULL OR backfilled_at IS NOT NULL)
             RETURNING id
         )
@@ -296,8 +300,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Records the tables of an index as they are. Where they were otherwise, rows may have come past capture: all are
-    # compared again. Gives what was otherwise.
+    # Records the tables of an index as they are now. If they changed, rows may have bypassed capture, so all are
+    # compared again. Returns the changes.
     """
     CREATE FUNCTION semantic.record_capture_v1(known_index integer) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -325,14 +329,14 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # The table of a name. A view under the old name of a table that was renamed is none.
+    # The table with this name. A view with the old name of a table that was renamed doesn't count.
     """
     CREATE FUNCTION semantic.table_named_v1(name text) RETURNS regclass
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     RETURN (SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = to_regclass(name) AND relkind IN ('r', 'p'))
     """,
-    # Whether no two rows of a table have the same key, by a unique index; true where a column of the key was renamed or
-    # dropped, which is another trouble.
+    # Whether a unique index guarantees that no two rows of a table have the same key. True if a column of the key was
+    # renamed or dropped, which is a problem of its own.
     """
     CREATE FUNCTION semantic.is_key_v1(known_source oid, spec jsonb) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -354,9 +358,8 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # Whether the source of an index is the table that its declaration names, in words where it is not: the table was
-    # dropped, swapped for another that has its name now, or given another key. A table that is renamed alone is
-    # followed.
+    # Why the source of an index is not the table that its declaration names, or NULL if it is. The table was dropped,
+    # replaced by another one that has its name now, or given another key. A table that was only renamed is followed.
     """
     CREATE FUNCTION semantic.source_trouble_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -368,11 +371,11 @@ FUNCTIONS = (
                 'its table %s was dropped, and another has that name now: pg-semantic index adopt %s',
                 named.name, semantic_index.name)
             WHEN named.oid <> source.oid THEN format(
-                'table %s is another than the one that was indexed, which is called %s now: '
+                'table %s is not the one that was indexed, which is now called %s: '
                 'pg-semantic index adopt %s', named.name, CAST(source.oid AS regclass), semantic_index.name)
             WHEN NOT semantic.is_key_v1(source.oid, generation.spec) THEN format(
-                'several rows of %s can have the same %s, which was its key: make that unique again, or '
-                'pg-semantic index drop %s and create it with the key of now',
+                'several rows of %s can have the same %s, which was its key: make it unique again, or '
+                'pg-semantic index drop %s and create the index with the current key',
                 CAST(source.oid AS regclass), (
                     SELECT string_agg(quote_ident(part ->> 'name'), ', ')
                     FROM jsonb_array_elements(generation.spec -> 'key') AS part
@@ -390,9 +393,9 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # Tables of an index that lack the foreign key to its source, or have one that was not validated. It cascades, is
-    # enforced, and has all columns of the key and the carried one; others are to be dropped, and are given as the
-    # beginning of what ALTER TABLE does.
+    # Tables of an index whose foreign key to the source is missing or not validated. The foreign key cascades, is
+    # enforced, and covers exactly the key and the carried column. Any others must be dropped: `drops` has the first
+    # actions of an ALTER TABLE that does this.
     """
     CREATE FUNCTION semantic.foreign_keys_v1(known_index integer)
     RETURNS TABLE (
@@ -419,7 +422,7 @@ FUNCTIONS = (
                 SELECT part.value ->> 'name', part.number
                 FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
                 UNION ALL
-                SELECT generation.spec ->> 'rights_by', 1000  -- which is carried into our tables
+                SELECT generation.spec ->> 'rights_by', 1000  -- the carried column
             ) AS named (name, number)
             LEFT JOIN pg_attribute ON attrelid = part.relation AND attname = named.name AND NOT attisdropped
             WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>
@@ -428,15 +431,16 @@ FUNCTIONS = (
         LEFT JOIN pg_constraint
             ON conrelid = part.relation AND confrelid = semantic_index.source AND contype = 'f' AND conparentid = 0
             AND confdeltype = 'c' AND confupdtype = 'c' AND conkey @> wanted.numbers AND conkey <@ wanted.numbers
-            AND to_jsonb(pg_constraint) -> 'conenforced' IS DISTINCT FROM 'false'  -- a column of PostgreSQL 18
+            AND to_jsonb(pg_constraint) -> 'conenforced' IS DISTINCT FROM 'false'  -- new in PostgreSQL 18
         WHERE semantic_index.id = known_index AND convalidated IS NOT TRUE
     $body$
     """,
-    # How the tables of an index differ from what was recorded, in words; NULL where they do not. A column that is gone
-    # is no difference: capture says so itself, and another that takes its name later is one.
+    # How the tables of an index differ from what was recorded, in words; NULL if they don't. A missing column is not a
+    # difference: capture reports it, and another column that takes its name later is a difference.
     #
-    # `also_harmless` counts what is to be recorded, while no row is to be compared: a partition that is new and was
-    # never written to, and one that is gone, since the foreign keys let none go whose rows have chunks.
+    # With `also_harmless`, this includes changes that must be recorded but need no comparison of rows: a new partition
+    # that was never written to, and one that is gone, because the foreign keys keep a partition from going while its
+    # rows have chunks.
     """
     CREATE FUNCTION semantic.capture_changes_v1(known_index integer, also_harmless boolean) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -467,7 +471,7 @@ FUNCTIONS = (
         ) AS compared
     $body$
     """,
-    # Adds the foreign keys that an index lacks, not validated; gives whether any was missing.
+    # Adds the foreign keys that an index lacks, not validated; returns whether any was missing.
     """
     CREATE FUNCTION semantic.add_foreign_keys_v1(known_index integer) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -488,8 +492,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Puts back foreign keys that were dropped, as DROP TABLE ... CASCADE of one partition drops those of all. They are
-    # validated after the rows that were deleted meanwhile have been found. Gives whether any was missing.
+    # Adds back foreign keys that were dropped: DROP TABLE ... CASCADE of one partition drops those of all. They are
+    # validated once the rows that were deleted in the meantime have been found. Returns whether any was missing.
     """
     CREATE FUNCTION semantic.restore_foreign_keys_v1(known_index integer) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -498,7 +502,7 @@ FUNCTIONS = (
         IF NOT EXISTS (SELECT FROM semantic.foreign_keys_v1(known_index) AS known WHERE known.name IS NULL) THEN
             RETURN false;
         END IF;
-        PERFORM pg_advisory_xact_lock(723628197, known_index);  -- a refresh has dropped them, and puts them back
+        PERFORM pg_advisory_xact_lock(723628197, known_index);  -- a refresh drops them and adds them back
         IF NOT semantic.add_foreign_keys_v1(known_index) THEN
             RETURN false;
         END IF;
@@ -507,7 +511,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Validates the foreign keys of one table of an index that has been compared whole, and is not being refreshed.
+    # Validates the foreign keys of one table of an index whose rows have all been compared; waits while a refresh runs.
     """
     CREATE FUNCTION semantic.validate_foreign_key_v1(known_index integer, known_relation regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -528,7 +532,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # All that keeps rows from being captured or compared, in words; NULL where nothing does.
+    # Everything that keeps rows from being captured or compared, in words; NULL if nothing does.
     """
     CREATE FUNCTION semantic.capture_trouble_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -560,7 +564,7 @@ FUNCTIONS = (
     $body$
     """,
     # How the virtual generated columns of an index are computed, in its table and in partitions; NULL if it has none.
-    # The comment on the capture function says the same until an expression changes.
+    # The comment on the capture function has the same text until an expression changes.
     """
     CREATE FUNCTION semantic.computed_columns_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -577,7 +581,7 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # Whether capture compares other columns than those that virtual generated columns are computed from by now.
+    # Whether virtual generated columns are now computed from other columns than the ones that capture compares.
     """
     CREATE FUNCTION semantic.outdated_v1(index_source regclass, function_name text) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -592,8 +596,8 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # What a worker looks at every few seconds: the catalogues alone, no row of any table. `functions` says that those
-    # of capture have to be made again, which their owner alone can do.
+    # What a worker checks every few seconds. This reads catalogs and the registry, but no row of a user's table.
+    # `functions` means that the capture functions must be created again, which only their owner can do.
     """
     CREATE FUNCTION semantic.detect_v1()
     RETURNS TABLE (
@@ -629,7 +633,7 @@ FUNCTIONS = (
         ORDER BY semantic_index.id
     $body$
     """,
-    # The number that initdb gave the cluster; NULL for a role that may not know it.
+    # The system identifier that initdb gave the cluster; NULL if the role cannot read it.
     """
     CREATE FUNCTION semantic.system_identifier_v1() RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -642,7 +646,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Subscriptions that write to our tables: what they bring belongs to the workers of another cluster.
+    # Subscriptions that write to our tables. What they bring belongs to the workers of another cluster.
     """
     CREATE FUNCTION semantic.subscriptions_v1() RETURNS TABLE (subscription name, relations text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -661,8 +665,9 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Makes this cluster the one that the jobs are worked on in; gives whether it was another. Claims of workers there
-    # end, and every row is compared again: a restore or a subscription may have brought it past capture.
+    # Makes this cluster the one whose workers process the jobs; returns whether it was another one before. If so, the
+    # claims of the workers there end, and every row is compared again, because a restore or a subscription may have
+    # bypassed capture.
     """
     CREATE FUNCTION semantic.settle_v1() RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -689,7 +694,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # NULL where the role may not look, and while the table is locked for longer than lock_timeout.
+    # NULL if the role cannot read the table, or while the table is locked for longer than lock_timeout.
     """
     CREATE FUNCTION semantic.truncated_rows_v1(receipts regclass) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -706,7 +711,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What the planner believes, over all partitions; NULL before the first ANALYZE or autovacuum.
+    # The planner's estimate over all partitions; NULL before the first ANALYZE or autovacuum.
     """
     CREATE FUNCTION semantic.rows_estimate_v1(relation regclass) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -717,7 +722,7 @@ FUNCTIONS = (
           AND relkind <> 'p' AND reltuples >= 0
     $body$
     """,
-    # What the planner believes of the table's own file, with all partitions; without TOAST and indexes. Locks nothing.
+    # The planner's estimate of the size of a table with all its partitions, without TOAST and indexes. Takes no locks.
     """
     CREATE FUNCTION semantic.bytes_v1(relation regclass) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -776,7 +781,7 @@ VIEW = """
             '; ', semantic.capture_trouble_v1(semantic_index.id),
             CASE WHEN source.oid IS NOT NULL
                 THEN semantic.capture_changes_v1(semantic_index.id, true)
-                    || ': rows may be out of date until a worker has seen to it'
+                    || ': rows may be out of date until a worker has compared them'
             END
         ) AS capture_trouble
     FROM semantic.generation
@@ -803,11 +808,11 @@ VIEW = """
 
 COMMENT = """
     COMMENT ON VIEW semantic.index_status IS
-    'One row per semantic index and generation. Columns named _estimate are the planner''s (pg_class.reltuples), since '
-    'counting would scan the tables; jobs and marks are counted, and NULL for a role that cannot '
-    'read all rows. Workers and rows_per_second are of all indexes. '
-    'Trouble says why an index is not kept in sync or not built, to roles that may read semantic.trouble. '
-    'Since stale_since, rows may be out of date without a job; reconciled is the share that was compared since. '
+    'One row per semantic index and generation. Columns named _estimate come from the planner (pg_class.reltuples), '
+    'because counting would scan the tables. Jobs and marks are counted, and NULL for a role that cannot '
+    'read all rows. workers_alive and rows_per_second cover all indexes. '
+    'trouble says why an index is not kept in sync or not built, for roles that can read semantic.trouble. '
+    'Since stale_since, rows without a job may be out of date; reconciled is the share of rows compared since then. '
     'capture_trouble says what keeps rows from being captured.'
 """
 

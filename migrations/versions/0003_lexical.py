@@ -1,4 +1,4 @@
-"""BM25 in stock Postgres: lexemes, document weights as sparse vectors, and the statistics of terms."""
+"""BM25 in stock Postgres: lexemes, document weights as sparse vectors, and term statistics."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,7 +16,7 @@ TABLES = (
         refreshed_at timestamptz NOT NULL DEFAULT now()
     )
     """,
-    # How many rows have a lexeme; those of one row alone are left out, which is half of the words of a language.
+    # How many rows contain a lexeme. Lexemes of a single row are left out, which is half of the words of a language.
     """
     CREATE TABLE semantic.term (
         generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
@@ -25,8 +25,8 @@ TABLES = (
         PRIMARY KEY (generation_id, lexeme)
     )
     """,
-    # Statistics of all rows are for roles that can read all rows. Views, and not policies of the tables: pg_dump stops
-    # at a table that has some, unless its role can bypass them.
+    # Only roles that can read all rows can read statistics of all rows. These are views, not policies on the tables:
+    # pg_dump stops at a table with policies unless its role can bypass them.
     """
     CREATE VIEW semantic.readable_lexicon WITH (security_barrier) AS
     SELECT * FROM semantic.lexicon
@@ -40,9 +40,9 @@ TABLES = (
     "GRANT SELECT ON semantic.readable_lexicon, semantic.readable_term TO PUBLIC",
 )
 
-# $vector is the schema that pgvector is in.
+# $vector is the schema of pgvector.
 FUNCTIONS = (
-    # A tsvector has room for a megabyte; of a text with more, the beginning is taken.
+    # A tsvector can hold a megabyte. For a text with more, only the beginning is used.
     """
     CREATE FUNCTION semantic.lexemes_v1(config regconfig, content text) RETURNS tsvector
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -60,19 +60,20 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Where a lexeme stands in a sparse vector.
+    # The position of a lexeme in a sparse vector.
     """
     CREATE FUNCTION semantic.place_v1(lexeme text) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (hashtextextended(lexeme COLLATE "C", 0) & 9223372036854775807) % 1000000000 + 1
     """,
-    # Parsed as it is made, so that it follows pgvector to another schema, as the text of a function would not.
+    # The body is parsed when the function is created, so it follows pgvector to another schema. A body that is a string
+    # would not.
     """
     CREATE FUNCTION semantic.sparsevec_v1(written text) RETURNS $vector.sparsevec
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN CAST(written AS $vector.sparsevec)
     """,
-    # The document's side of BM25; pgvector takes 16,000 numbers, so a longer list keeps its largest.
+    # The document side of BM25. pgvector stores at most 16,000 numbers, so a longer list keeps the largest ones.
     """
     CREATE FUNCTION semantic.bm25_weights_v1(
         lexemes tsvector, average_length double precision, k1 double precision, b double precision
@@ -99,7 +100,7 @@ FUNCTIONS = (
         ) AS weighed
     $body$
     """,
-    # The condition that two rows have the same key, by the operators of the primary key, wherever these are.
+    # The condition that two rows have the same key, with the operators of the primary key, whatever schema they are in.
     """
     CREATE FUNCTION semantic.equal_v1(source regclass, spec jsonb, one text, other text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -120,8 +121,8 @@ FUNCTIONS = (
             AND spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', attname))
     )
     """,
-    # The operators <, <=, =, >= and > of each key column, in key order, where a statement names their schema; NULL
-    # where they are in pg_catalog.
+    # The operators <, <=, =, >= and > of each key column, in key order, qualified with their schema; NULL if they are
+    # in pg_catalog.
     """
     CREATE FUNCTION semantic.key_operators_v1(source regclass, spec jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -143,13 +144,13 @@ FUNCTIONS = (
             CROSS JOIN LATERAL unnest(conkey, CAST(indclass AS oid[])) AS one (number, class)
             JOIN pg_attribute ON attrelid = conrelid AND attnum = one.number AND attname = part.value ->> 'name'
             JOIN pg_opclass ON pg_opclass.oid = one.class
-                AND opcnamespace <> CAST('pg_catalog' AS regnamespace)  -- asked for often, and most are in there
+                AND opcnamespace <> CAST('pg_catalog' AS regnamespace)  -- called often, and most are in pg_catalog
             WHERE conrelid = source AND contype = 'p'
         ) AS own ON true
     )
     """,
-    # How many rows there are, and how many have each of these lexemes. A role that row-level security keeps from some
-    # rows learns nothing of those: it counts in the first 300 rows that it can see.
+    # How many rows there are, and how many contain each of these lexemes. A role that row-level security keeps from
+    # some rows learns nothing about those: it gets counts of the first 300 rows that it can see.
     """
     CREATE FUNCTION semantic.term_counts_v1(index_receipts regclass, asked text[])
     RETURNS TABLE (lexeme text, row_count double precision, total double precision)
@@ -193,14 +194,14 @@ FUNCTIONS = (
                 LEFT JOIN (
                     SELECT lexeme, row_count
                     FROM semantic.readable_term
-                    WHERE generation_id = known.id AND lexeme = ANY (asked)  -- a join could not be looked up
+                    WHERE generation_id = known.id AND lexeme = ANY (asked)  -- a join would not use the index
                 ) AS term ON term.lexeme = wanted.lexeme;
         END IF;
     END
     $body$
     """,
-    # The query's side: what a row has to match, and the inverse document frequencies of the query's terms, of which
-    # the hundred rarest count. A lexeme without a count is one of one row, or of none.
+    # The query side of BM25: what a row must match, and the inverse document frequencies of the query's terms. Only the
+    # hundred rarest terms count. A lexeme without a count is in one row or in none.
     """
     CREATE FUNCTION semantic.bm25_query_v1(index_receipts regclass, config regconfig, query text, match text)
     RETURNS TABLE (matching tsquery, weights $vector.sparsevec)
@@ -248,7 +249,7 @@ FUNCTIONS = (
     """,
 )
 
-# What is written for these receipts has columns that the code of revision 0002 does not fill.
+# Receipts of an index with BM25 have columns that the code of revision 0002 does not fill.
 GUARD = """
     DO $body$
     DECLARE
@@ -260,8 +261,8 @@ GUARD = """
         );
     BEGIN
         IF found IS NOT NULL THEN
-            RAISE EXCEPTION 'There are semantic indexes with BM25, which revision 0002 does not know (%): drop them '
-                            'first with `pg-semantic index drop`, or stay', found
+            RAISE EXCEPTION 'Revision 0002 does not support semantic indexes with BM25 (%): drop them first with '
+                            '`pg-semantic index drop`, or stay at revision 0003', found
             USING ERRCODE = 'dependent_objects_still_exist';
         END IF;
     END

@@ -1,7 +1,7 @@
-"""Generations: several copies of a semantic index, kept true side by side, one of them live.
+"""Generations: several copies of a semantic index, kept in sync side by side, one of them live.
 
-The tables of a copy are named after its role, and renamed when that changes. Two views have the copy's own number in
-their names, which stays: who reads and writes through these never meets another copy.
+The tables of a copy are named after its role, and renamed when the role changes. Two views are named after the copy's
+id, which never changes: code that reads and writes through them never reaches another copy.
 """
 
 from alembic import op
@@ -15,9 +15,9 @@ COLUMNS = (
 )
 
 FUNCTIONS = (
-    # The roles that can read what a copy is made of, the key, the text columns and the column for policies of its
-    # source; 0 is everybody. A role that the source's grants do not name is left out if it inherits from one that is
-    # here.
+    # The roles that can read everything that a copy contains: the key, the text columns and the `rights_by` column of
+    # its source. 0 is PUBLIC. A role that the source's grants don't name is left out if it inherits from a role in the
+    # result.
     """
     CREATE FUNCTION semantic.readers_v1(generation_id integer) RETURNS SETOF oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -63,7 +63,7 @@ FUNCTIONS = (
         )
         SELECT role
         FROM reading
-        WHERE is_named OR role = 0 OR role >= 16384  -- those below are the server's own
+        WHERE is_named OR role = 0 OR role >= 16384  -- roles below are the server's own
           AND NOT EXISTS (SELECT FROM reading AS everybody WHERE everybody.role = 0)
           AND NOT EXISTS (
               SELECT FROM reading AS other
@@ -73,8 +73,8 @@ FUNCTIONS = (
           )
     $body$
     """,
-    # What a semantic index is made of in the database, apart from its source: tables, views and functions. The rights
-    # to a function for searching are those to the live copy; nobody needs any to one that triggers call.
+    # The database objects of a semantic index, apart from its source: tables, views and functions. The rights to the
+    # search function are those to the live copy. Functions that triggers call need no grants.
     """
     CREATE FUNCTION semantic.parts_v1(known_index integer)
     RETURNS TABLE (
@@ -106,8 +106,8 @@ FUNCTIONS = (
         )
     $body$
     """,
-    # The policies of a source, for reading, if a copy has all columns that they look at: the key, and the column that
-    # the index is declared with as `rights_by`. Then they are the copy's policies too. NULL if they look at others.
+    # The policies of a source that apply to SELECT, if a copy has all columns that they use: the key and the column
+    # that the index declares as `rights_by`. They are then the copy's policies too. NULL if they use other columns.
     """
     CREATE FUNCTION semantic.carried_policies_v1(index_source regclass, spec jsonb) RETURNS oid[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -130,10 +130,10 @@ FUNCTIONS = (
         HAVING spec ->> 'rights_by' IS NOT NULL
     $body$
     """,
-    # The policies that a table of a copy needs; `own` is its name, and `origin` that of the source. They are those of
-    # the source, or one that asks the source for the row, with the rights and under the policies of whoever asks.
-    # It has no EXISTS, for which the server may read the whole source first, however few rows are looked at. None
-    # where the source has no row-level security.
+    # The policies that a table of a copy needs; `own` is its name, and `origin` that of the source. They are the
+    # source's own policies, or a policy that looks up the row in the source, with the rights and policies of the
+    # current role. The lookup doesn't use EXISTS, for which the server may read the whole source first, however few
+    # rows are needed. No policies if the source has no row-level security.
     """
     CREATE FUNCTION semantic.policies_v1(relation regclass, origin text, own text)
     RETURNS TABLE (name text, kind text, roles oid[], condition text)
@@ -163,15 +163,15 @@ FUNCTIONS = (
         JOIN pg_index ON indrelid = copy.source AND indisprimary
         JOIN pg_opclass ON pg_opclass.oid = indclass[array_position(CAST(indkey AS smallint[]), attnum)]
         JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
-            AND amopstrategy = 3  -- the = of a b-tree
+            AND amopstrategy = 3  -- equality, in a B-tree
         JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = oprnamespace
         WHERE carried IS NULL
         GROUP BY copy.source
     $body$
     """,
-    # The column that a copy has for policies to look at, apart from the key: a trigger fills it, and a foreign key that
-    # has it besides the key keeps it as it is in the source, in the statement that changes it there.
+    # Fills the carried column, which a copy has for policies to use, in addition to the key. A foreign key on both
+    # keeps it equal to the source, in the same statement that changes it there.
     """
     CREATE FUNCTION semantic.carry_v1() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -236,7 +236,7 @@ FUNCTIONS = (
               AND wanted.numbers || wanted.attnum <@ (CAST(indkey AS smallint[]))
               AND (CAST(indkey AS smallint[]))[0:indnkeyatts - 1] <@ (wanted.numbers || wanted.attnum)
         ) THEN
-            RAISE EXCEPTION 'the column % of rights_by must be NOT NULL and unique together with the key of %',
+            RAISE EXCEPTION 'column %, which rights_by names, must be NOT NULL and unique together with the key of %',
                 quote_ident(wanted.name), wanted.source
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
                 'Run: ALTER TABLE %s ALTER COLUMN %I SET NOT NULL, ADD UNIQUE (%s).', wanted.source, wanted.name,
@@ -264,8 +264,9 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What a policy was made as, and is: its comment says the same for as long as nobody alters it. Neither the names of
-    # tables and roles nor their numbers are in it, so it outlives a new name and a restore.
+    # The comment that marks a policy as ours: a hash of what was declared and of the policy as it is now, so it stays
+    # the same until someone alters the policy. The hash covers neither names nor oids of tables and roles, so it
+    # survives a rename and a restore.
     """
     CREATE FUNCTION semantic.policy_mark_v1(relation regclass, policy name, kind text, condition text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -284,7 +285,7 @@ FUNCTIONS = (
         WHERE polrelid = relation AND polname = policy
     $body$
     """,
-    # Whether a table of a copy hides the rows that its source hides: row-level security as the source has it, each
+    # Whether a table of a copy hides the rows that its source hides: it has the source's row-level security, each
     # policy that is needed, and no other that could show rows.
     """
     CREATE FUNCTION semantic.is_secured_v1(relation regclass) RETURNS boolean
@@ -316,7 +317,7 @@ FUNCTIONS = (
         WHERE relation IN (generation.chunks, generation.receipts)
     $body$
     """,
-    # Makes it so.
+    # Gives a table this row-level security and these policies.
     """
     CREATE FUNCTION semantic.secure_v1(relation regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -370,10 +371,10 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What has to be run so that the parts of an index can be used by those who can use its source, and by nobody else:
-    # what closes comes first, then policies, then what opens. Nothing when all is as it should be. Parts belong to the
-    # owner of the source, but for the function that triggers call: it needs the rights to append marks. They stay with
-    # who created them if that role, or the one that asks, may not give them to the owner.
+    # The statements that let the roles that can use the source, and no others, use the objects of an index: first those
+    # that close, then policies, then those that open. No row if nothing needs to change. The objects belong to the
+    # owner of the source, except the functions that triggers call, which need the right to append marks. They stay with
+    # the role that created them if that role, or the current one, may not give them to the owner.
     """
     CREATE FUNCTION semantic.due_rights_v1(known_index integer) RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -452,8 +453,9 @@ FUNCTIONS = (
         SELECT due.step, due.object, due.statement FROM due ORDER BY due.number, due.object, due.statement
     $body$
     """,
-    # Runs what is due, of some parts, or what closes alone, and says who can read the index by now. A step that made
-    # parts brings these up to date, and leaves others to a worker: it waits for no search with the source locked.
+    # Runs the statements that are due, for all or some objects, or only those that close, and says who can read the
+    # index now. A step that created objects updates only these and leaves the others to a worker, so that it waits for
+    # no search while the source is locked.
     """
     CREATE FUNCTION semantic.follow_rights_v1(
         known_index integer, only_close boolean DEFAULT false, only_objects text[] DEFAULT NULL
@@ -464,7 +466,7 @@ FUNCTIONS = (
         due record;
         said boolean := false;
     BEGIN
-        PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is of our own choosing
+        PERFORM pg_advisory_xact_lock(723628196, known_index);  -- the first number is our own
         FOR due IN
             SELECT * FROM semantic.due_rights_v1(known_index) AS every
             WHERE (every.step = 'close' OR NOT only_close)
@@ -492,7 +494,7 @@ FUNCTIONS = (
         WHERE generation.id = rights_kind_v1.generation_id
     $body$
     """,
-    # The rights to an index in a sentence.
+    # A sentence that describes the rights to an index.
     """
     CREATE FUNCTION semantic.rights_said_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -521,7 +523,8 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index
     $body$
     """,
-    # A view has the rights of who asks; who may ask is what the rights of the source say.
+    # Creates the views of a copy and sets the rights to it. A view runs with the rights of its caller; the rights to
+    # the source decide who can use it.
     """
     CREATE FUNCTION semantic.expose_v1(generation_id integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -557,7 +560,7 @@ FUNCTIONS = (
     DECLARE
         made integer;
     BEGIN
-        PERFORM semantic.unregister_index_v2(generation.chunks)  -- of tables dropped without a word to us
+        PERFORM semantic.unregister_index_v2(generation.chunks)  -- whose tables were dropped by hand
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
@@ -570,7 +573,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # How long DDL of ours waits for tables that others use, in seconds: SET semantic.lock_seconds = 120. It ends well
+    # How many seconds our own DDL waits for tables that others use: SET semantic.lock_seconds = 120. The wait ends well
     # before a statement_timeout would.
     """
     CREATE FUNCTION semantic.lock_seconds_v1() RETURNS double precision
@@ -582,8 +585,8 @@ FUNCTIONS = (
         ) AS double precision)
     )
     """,
-    # Locks tables and their partitions, in this order, within a fifth of a second in all; those that are gone are
-    # passed over. A role that may set deadlock_timeout has an autovacuum that is in the way cancelled by the server.
+    # Locks tables and their partitions, in this order, within a fifth of a second in total; skips those that are gone.
+    # If the role may set deadlock_timeout, the server cancels an autovacuum that is in the way.
     """
     CREATE FUNCTION semantic.lock_once_v1(mode text, relations regclass[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
@@ -615,7 +618,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # The processes whose locks on tables or their partitions are in the way of this mode.
+    # The processes whose locks on tables or their partitions conflict with this mode.
     """
     CREATE FUNCTION semantic.lock_holders_v1(mode text, relations regclass[]) RETURNS text[]
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -632,7 +635,7 @@ FUNCTIONS = (
         ORDER BY 1
     )
     """,
-    # Whether another connection builds an index of a table: seen from its locks, which every role may see.
+    # Whether another connection is building an index of a table. Its locks show this, which every role can see.
     """
     CREATE FUNCTION semantic.is_building_v1(relation oid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -644,15 +647,16 @@ FUNCTIONS = (
               held.relation = is_building_v1.relation
               AND held.mode IN ('ShareUpdateExclusiveLock', 'ShareLock')
               AND held.pid IN (SELECT pid FROM pg_stat_progress_create_index)
-              -- or what a worker takes before it drops an index whose build was cut short
+              -- or the lock that a worker takes before it drops an index whose build was interrupted
               OR held.locktype = 'advisory' AND held.classid = 723628198 AND held.objid = is_building_v1.relation
           )
     )
     """,
-    # The lock that every DDL of ours on a user's table begins with. Whoever waits for a lock makes others wait behind
-    # it: so this waits for a fifth of a second, gives back what it has got, and tries again after a pause, for as long
-    # as lock_seconds_v1 says. A transaction that has locked a table that others write to does not try again, since they
-    # would wait meanwhile. Ends builds of late indexes, whose locks last for minutes, and which a worker begins again.
+    # The lock that all our DDL on a user's table begins with. A session that waits for a lock makes others wait behind
+    # it. So this waits for a fifth of a second, releases what it has locked, and tries again after a pause, for as long
+    # as lock_seconds_v1 says. A transaction that has locked a table that others write to doesn't try again, because
+    # they would wait in the meantime. Cancels builds of late indexes, whose locks last for minutes; a worker starts
+    # them again.
     """
     CREATE FUNCTION semantic.lock_v1(mode text, VARIADIC relations regclass[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -693,14 +697,15 @@ FUNCTIONS = (
                         coalesce(
                             (SELECT string_agg(pid, ', ') FROM unnest(holders) AS pid WHERE pid = ANY (first_holders)),
                             nullif(array_to_string(holders, ', '), ''),
-                            'gone by now'
+                            'already ended'
                         )
                     USING ERRCODE = 'lock_not_available',
                         HINT = CASE WHEN is_last
-                            THEN 'Other tables are locked in this transaction, so it cannot wait for these: do this in '
-                                'a transaction of its own. '
+                            THEN 'This transaction has locked other tables, so it cannot wait for these: do this in '
+                                'a separate transaction. '
                             ELSE '' END
-                            || 'Try again when they have ended; SELECT pg_terminate_backend(pid) ends one.';
+                            || 'Try again when the other transactions have ended, or end one with '
+                                'SELECT pg_terminate_backend(pid).';
                 END IF;
             END;
             PERFORM pg_sleep(pause);
@@ -709,9 +714,9 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # The source of an index, the views and the tables of one of its copies, or of all: in the order in which they are
-    # locked. Writers have the source, and a DELETE goes on to receipts and chunks in the order of their foreign keys,
-    # the oldest copy first; searchers and workers have views before tables.
+    # The source of an index, and the views and tables of one of its copies or of all, in the order in which they are
+    # locked. Writers lock the source first, and a DELETE continues to receipts and chunks in the order of their foreign
+    # keys, the oldest copy first. Searches and workers lock views before tables.
     """
     CREATE FUNCTION semantic.relations_v1(known_index integer, only_generation integer) RETURNS regclass[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -730,8 +735,8 @@ FUNCTIONS = (
         ORDER BY part.of_generation, part.place
     )
     """,
-    # Deletes up to so many marks, and as many jobs, of copies that were dropped; gives how many it deleted. Whether
-    # there are any is asked of the indexes, generation by generation, and so costs next to nothing.
+    # Deletes up to `most` marks, and as many jobs, of copies that were dropped; returns how many it deleted. It looks
+    # for them in the indexes, generation by generation, which costs next to nothing.
     """
     CREATE FUNCTION semantic.sweep_v1(most integer) RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -764,9 +769,9 @@ FUNCTIONS = (
         SELECT (SELECT count(*) FROM marks) + (SELECT count(*) FROM jobs)
     $body$
     """,
-    # Drops the tables of a copy, its views, and what is known of it. The tables of the live one are left to who calls.
-    # Marks go before jobs: a worker that is making jobs of them is waited for, and its jobs are found. What there is of
-    # these beyond ten thousand is left for sweep_v1, since the source is locked meanwhile.
+    # Drops the tables of a copy and its views, and deletes it from the registry. The caller drops the tables of the
+    # live copy. Marks are deleted before jobs: this waits for a worker that is folding marks, and then finds its jobs.
+    # Beyond ten thousand, both are left to sweep_v1, because the source is locked in the meantime.
     """
     CREATE FUNCTION semantic.forget_generation_v1(generation_id integer, and_tables boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -804,8 +809,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Forgets copies whose chunk table was dropped without a word to us, and what waits for copies that are not there.
-    # Gives the roles that are free now.
+    # Deletes copies whose chunk table was dropped by hand, and the marks and jobs of copies that don't exist. Returns
+    # the roles that are free now.
     """
     CREATE FUNCTION semantic.forget_ghosts_v1(known_index integer) RETURNS text[]
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -823,7 +828,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Drops a copy that has this role, and has had it for some seconds: searchers may ask one that was live before.
+    # Drops a copy that has had this role for at least this many seconds: searches may still use a copy that was live
+    # before.
     """
     CREATE FUNCTION semantic.drop_generation_v1(generation_id integer, expected text, seconds double precision)
     RETURNS void
@@ -838,8 +844,8 @@ FUNCTIONS = (
         SELECT * INTO known FROM semantic.generation WHERE id = generation_id FOR UPDATE;
         IF known.role IS DISTINCT FROM expected OR known.role = 'live'
             OR known.role_since > clock_timestamp() - make_interval(secs => seconds) THEN
-            RAISE EXCEPTION 'generation % is not % any more, or only since a moment ago', generation_id, expected
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Look at its status, and try again.';
+            RAISE EXCEPTION 'generation % is no longer %, or became so only a moment ago', generation_id, expected
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Check pg-semantic status, then try again.';
         END IF;
         PERFORM semantic.forget_generation_v1(generation_id, true);
     END
@@ -860,13 +866,14 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What makes two copies different; a spec that is older than BM25 says nothing of it.
+    # The parts of a spec that make two copies different. A spec from before BM25 doesn't mention it.
     """
     CREATE FUNCTION semantic.recipe_v1(spec jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN jsonb_build_object('lexical', NULL, 'rights_by', NULL) || (spec - '{name,table,schema,key}'::text[])
     """,
-    # The text of a column's value, of any type; the elements of an array stand on a line each. The planner inlines it.
+    # The text of a column's value, of any type. Each element of an array is on a line of its own. The planner inlines
+    # this.
     """
     CREATE FUNCTION semantic.text_v1(value anynonarray) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -894,7 +901,7 @@ FUNCTIONS = (
         WHERE base.typbasetype = 0
     $body$
     """,
-    # A spec with the key types as the chunk table has them now, under the names that they have now.
+    # A spec with the current key types of the chunk table, under their current names.
     """
     CREATE FUNCTION semantic.spec_v1(spec jsonb, chunks regclass) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -912,7 +919,8 @@ FUNCTIONS = (
         LEFT JOIN pg_namespace ON pg_namespace.oid = collnamespace
     ))
     """,
-    # What puts the parts of an index into the schema that its source was moved to; NULL where they are beside it.
+    # The statements that move the objects of an index to the schema that its source was moved to; NULL if they are
+    # there.
     """
     CREATE FUNCTION semantic.apart_v1(known_index integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -943,7 +951,8 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index AND part.place <> source.relnamespace
     $body$
     """,
-    # Refuses columns that the text of rows can not be made of: what is not there or, for a copy to be begun, not text.
+    # Rejects columns that cannot be text columns: those that don't exist and, if a copy is about to begin, those that
+    # aren't text.
     """
     CREATE FUNCTION semantic.require_columns_v1(index_source regclass, spec jsonb, to_begin boolean) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -962,18 +971,18 @@ FUNCTIONS = (
             RAISE EXCEPTION 'table % has no column %, and a copy with columns % reads it',
                 index_source, quote_ident(wanting.name), spec -> 'columns'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = CASE WHEN to_begin THEN 'Name text columns that are there.'
-                    ELSE 'A copy that reads what is gone can only be dropped (pg-semantic generation drop).' END;
+                HINT = CASE WHEN to_begin THEN 'Name existing text columns.'
+                    ELSE 'A copy that reads a missing column can only be dropped: pg-semantic generation drop.' END;
         ELSIF FOUND THEN
             RAISE EXCEPTION 'column % of table % is not text but %',
                 quote_ident(wanting.name), index_source, wanting.type
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name text columns, or add a generated column '
-                'that has the text (GENERATED ALWAYS AS (...) STORED), and name that.';
+                'with the text (GENERATED ALWAYS AS (...) STORED) and name that.';
         END IF;
     END
     $body$
     """,
-    # The type of a column with its collation, as ALTER TABLE takes it; for a domain that of the type which it is over.
+    # The type of a column with its collation, as ALTER TABLE takes it; for a domain, the type that it is based on.
     """
     CREATE FUNCTION semantic.column_type_v1(relation oid, part name) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -990,10 +999,10 @@ FUNCTIONS = (
         WHERE attrelid = relation AND attname = part
     $body$
     """,
-    # Key columns whose type or collation is another in the source than in a copy's tables, as after ALTER TABLE. A
-    # domain is its base type here. `quick` says that the copy can be altered without being written again, `castable`
-    # that the server can cast the old key to the new one: an integer to a bigint, but not to a uuid; an array can be
-    # cast if its elements can.
+    # Key columns whose type or collation differs between the source and the tables of a copy, as after ALTER TABLE.
+    # Here, a domain counts as its base type. `quick` means that the copy can be altered without a rewrite, and
+    # `castable` that the server can cast the old key to the new one: an integer to a bigint, but not to a uuid. An
+    # array can be cast if its elements can.
     """
     CREATE FUNCTION semantic.altered_key_v1(known_index integer)
     RETURNS TABLE (
@@ -1029,7 +1038,7 @@ FUNCTIONS = (
         WHERE semantic_index.id = known_index AND own_type.name <> source_type.name
     $body$
     """,
-    # The columns that any copy of an index is made of, whether they are there, and whether the live one is.
+    # The columns that any copy of an index reads, whether they exist, and whether the live copy reads them.
     """
     CREATE FUNCTION semantic.columns_v1(known_index integer) RETURNS TABLE (name text, there boolean, by_live boolean)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -1044,8 +1053,8 @@ FUNCTIONS = (
         GROUP BY named.value
     $body$
     """,
-    # The columns that capture compares: a virtual generated column, of PostgreSQL 18, is in no transition table, so the
-    # columns that it is computed from stand in for it. Partitions may each compute it in their own way.
+    # The columns that capture compares. A virtual generated column (PostgreSQL 18) is in no transition table, so the
+    # columns that it is computed from stand in for it. Each partition may compute it in its own way.
     """
     CREATE FUNCTION semantic.captured_columns_v1(known_index integer, index_source regclass)
     RETURNS TABLE (name text, there boolean, by_live boolean)
@@ -1071,8 +1080,8 @@ FUNCTIONS = (
             ON base.attrelid = virtual.relid AND base.attnum = refobjsubid AND base.attgenerated = ''
     $body$
     """,
-    # The condition that an old row and a new one have the same key, by the operators of the index that keeps the key
-    # unique: they need not be in pg_catalog. Refuses a key that a FULL JOIN can not be made on.
+    # The condition that an old row and a new one have the same key, with the operators of the index that keeps the key
+    # unique, which may be outside pg_catalog. Rejects a key that does not allow a FULL JOIN.
     """
     CREATE FUNCTION semantic.same_key_v1(index_source regclass, key text[]) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -1104,8 +1113,8 @@ FUNCTIONS = (
         LEFT JOIN pg_operator ON pg_operator.oid = amopopr
         JOIN pg_namespace ON pg_namespace.oid = coalesce(oprnamespace, CAST('pg_catalog' AS regnamespace));
         IF NOT comparison.can_join THEN
-            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator can neither merge nor '
-                'hash', index_source, comparison.columns
+            RAISE EXCEPTION 'the key of table % (%) cannot be joined on: its equality operator supports neither '
+                'merge nor hash joins', index_source, comparison.columns
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Declare the operator with MERGES or HASHES (CREATE OPERATOR), or give the table another key.';
         END IF;
@@ -1113,10 +1122,10 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Makes the function of the capture, which marks a row for all copies when a column changes that any is made of: so
-    # only the registry can say which columns these are. Waits for writers whose changes were not marked for all. Where
-    # a copy that is not live reads a column that is gone, writes go on as if it did not; should the column come back,
-    # all rows are looked at for that copy.
+    # Creates the capture function, which marks a row for all copies when a column that any of them reads changes; only
+    # the registry knows these columns. Waits for writers whose changes were not marked for all copies. If a copy that
+    # is not live reads a missing column, writes continue as if it didn't; if the column comes back, all rows are
+    # checked for that copy.
     """
     CREATE FUNCTION semantic.watch_v1(index_name text, index_source regclass, function_name text, statement text)
     RETURNS void
@@ -1131,7 +1140,7 @@ FUNCTIONS = (
         IF semantic.apart_v1(known_index) IS NOT NULL THEN
             RAISE EXCEPTION 'table % is in another schema than semantic index %', index_source, index_name
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = format('Put all of it beside the table: %s.', semantic.apart_v1(known_index));
+                HINT = format('Move all of it next to the table: %s.', semantic.apart_v1(known_index));
         END IF;
         PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', index_source);
         FOR place IN
@@ -1194,7 +1203,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Makes sure that an index is as a change expects it to be: live, or to come, and then abandoned for what comes now.
+    # Checks that an index is in the state that a change expects: its live copy, or the copy that is being built, which
+    # is then dropped in favor of the new one.
     """
     CREATE FUNCTION semantic.prepare_generation_v1(index_name text, index_source regclass, was jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1215,10 +1225,10 @@ FUNCTIONS = (
             RAISE EXCEPTION 'there is no semantic index % on table %', index_name, index_source
             USING ERRCODE = 'undefined_object';
         ELSIF newest.recipe <> semantic.recipe_v1(was) THEN
-            RAISE EXCEPTION 'semantic index % is not what this change was made for: its % copy is %, and not %',
+            RAISE EXCEPTION 'semantic index % is not what this change expects: its % copy is %, not %',
                 index_name, newest.role, newest.recipe, semantic.recipe_v1(was)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'A copy that is being built has to be switched to, or dropped, first.';
+                HINT = 'If a copy is being built, switch to it or drop it first.';
         ELSIF newest.role = 'next' THEN
             PERFORM semantic.forget_generation_v1(newest.id, true);
         ELSE
@@ -1259,7 +1269,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # A table, and the indexes that are named after it.
+    # Renames a table and the indexes that are named after it.
     """
     CREATE FUNCTION semantic.rename_v1(relation regclass, stem text, new_stem text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1281,7 +1291,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # A copy of this role becomes live; the one that was becomes the previous one, or next again when it goes back.
+    # Makes a copy with this role live. The one that was live becomes `previous`, or `next` when a switch is rolled
+    # back.
     """
     CREATE FUNCTION semantic.switch_generation_v1(generation_id integer, switched text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1298,18 +1309,18 @@ FUNCTIONS = (
             FROM semantic.generation AS one
             CROSS JOIN LATERAL (VALUES (1, one.receipts), (2, one.chunks)) AS part (place, relation)
             WHERE one.index_id = another.index_id AND (one.role = 'live' OR one.id = generation_id)
-            ORDER BY one.id, part.place  -- as a DELETE does
+            ORDER BY one.id, part.place  -- the order of a DELETE
         ))
-        FROM semantic.generation AS another  -- before rows of the registry, which a worker would have to wait for
+        FROM semantic.generation AS another  -- before rows of the registry, so that no worker waits for those
         WHERE another.id = generation_id AND another.role = switched AND switched <> 'live';
         SELECT * INTO chosen FROM semantic.generation WHERE id = generation_id AND role = switched FOR UPDATE;
         SELECT * INTO live FROM semantic.generation WHERE index_id = chosen.index_id AND role = 'live' FOR UPDATE;
         SELECT name, source INTO stem, of_source FROM semantic.semantic_index WHERE id = chosen.index_id;
         IF live.id IS NULL OR chosen.id IS NULL OR switched = 'live' THEN
-            RAISE EXCEPTION 'generation % is not % any more: somebody else was at it', generation_id, switched
+            RAISE EXCEPTION 'generation % is no longer %: another session has changed it', generation_id, switched
             USING ERRCODE = 'object_not_in_prerequisite_state';
         ELSIF EXISTS (SELECT FROM semantic.generation WHERE index_id = live.index_id AND role = becomes) THEN
-            RAISE EXCEPTION 'semantic index % has a % copy already', stem, becomes
+            RAISE EXCEPTION 'semantic index % already has a % copy', stem, becomes
             USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = format('Drop that copy first: pg-semantic generation drop %s %s.', stem, becomes);
         END IF;
@@ -1324,8 +1335,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Takes the begin of a copy back, whether it is live by now or not: then the one before is live again. That need not
-    # be the one that this took the place of, which may never have been live.
+    # Takes back a copy that was begun, whether it is live by now or not. If it is, the copy before it is live again.
+    # That may not be the one that this copy replaced, which may never have been live.
     """
     CREATE FUNCTION semantic.withdraw_generation_v1(
         index_name text, index_source regclass, target jsonb, was jsonb
@@ -1351,20 +1362,20 @@ FUNCTIONS = (
             WHERE index_id = known_index AND role = 'live' AND semantic.recipe_v1(spec) <> semantic.recipe_v1(was)
         ) THEN
             IF NOT FOUND THEN
-                RAISE EXCEPTION 'semantic index % can not go back: the copy before was dropped, or changed since',
+                RAISE EXCEPTION 'semantic index % cannot go back: the previous copy was dropped or has changed',
                     index_name
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                    HINT = 'Declare what is wanted, and make a migration for that.';
+                    HINT = 'Declare the index as you want it, and write a migration for that.';
             END IF;
-            RAISE WARNING 'semantic index % is live as it was before the copy that this one took the place of',
+            RAISE WARNING 'semantic index % is back at an older copy than the one that this change replaced',
                 index_name
-            USING HINT = 'To have that copy again, begin it anew.';
+            USING HINT = 'To get the replaced copy back, begin it again.';
         END IF;
     END
     $body$
     """,
-    # What a statement asks before it joins vectors with the table that it names: a table that took the name of another
-    # has other rows. A view may have the name of a table that was renamed.
+    # Called by statements before they join vectors with the table that they name: a table that took the name of another
+    # one has other rows. A view may have the name of a table that was renamed.
     """
     CREATE FUNCTION semantic.require_source_v1(index_chunks regclass, named regclass) RETURNS boolean
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -1382,20 +1393,20 @@ FUNCTIONS = (
                 relkind IN ('r', 'p') OR NOT EXISTS (SELECT FROM pg_class AS source WHERE source.oid = known.source)
             )
         ) THEN
-            RAISE EXCEPTION 'table % is not the one that semantic index % was made for', named, known.name
+            RAISE EXCEPTION 'table % is not the one that semantic index % was created for', named, known.name
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
                 'Move the index to it: pg-semantic index adopt %s.', known.name
             );
         ELSIF NOT semantic.is_key_v1(known.source, known.spec) THEN
-            RAISE EXCEPTION 'semantic index % can not be searched: %', known.name, semantic.source_trouble_v1(known.id)
+            RAISE EXCEPTION 'semantic index % cannot be searched: %', known.name, semantic.source_trouble_v1(known.id)
             USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN true;
     END
     $body$
     """,
-    # What a worker asks after it has read the table by its name, whose lock keeps the name from moving on. The error
-    # is that of a table that is locked, so that what was read is left, and is read again by the new name.
+    # Called by a worker after it has read the table by name; its lock then keeps the name from changing. The error is
+    # that of a locked table, so that the worker discards what it read and reads again under the new name.
     """
     CREATE FUNCTION semantic.require_named_v1(known_generation integer, named text) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -1411,8 +1422,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Moves an index to another table with the same columns, as one that took the place of its own. Its foreign keys go
-    # along, its triggers are taken off the table before, and every row is compared; capture is hung by the caller.
+    # Moves an index to another table with the same columns, such as one that replaced its own. Foreign keys move along,
+    # triggers are dropped from the old table, and every row is compared. The caller creates the triggers.
     """
     CREATE FUNCTION semantic.adopt_v1(known_index integer, adopted regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1453,7 +1464,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Refuses a table that an index can not be moved to, and says why.
+    # Rejects a table that an index cannot be moved to, and says why.
     """
     CREATE FUNCTION semantic.require_adoptable_v1(known_index integer, adopted regclass) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -1493,14 +1504,15 @@ FUNCTIONS = (
         JOIN pg_class AS relation ON relation.oid = adopted
         WHERE generation.index_id = known_index AND generation.role = 'live';
         IF problem IS NOT NULL THEN
-            RAISE EXCEPTION 'the index can not be moved to table %: %', adopted, problem
+            RAISE EXCEPTION 'the index cannot be moved to table %: %', adopted, problem
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Make the table fit, or drop the index and create it again.';
+                HINT = 'Change the table to match, or drop the index and create it again.';
         END IF;
     END
     $body$
     """,
-    # Lets go of the rows of a partition, in every index of its table: then it can be detached and dropped.
+    # Deletes the chunks and receipts of a partition's rows from every index of its table, so that the partition can be
+    # detached and dropped.
     """
     CREATE FUNCTION semantic.release_partition(partition regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1524,7 +1536,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What a statement asks before it compares a vector with those of a table.
+    # Called by statements before they compare a vector with those of a table.
     """
     CREATE FUNCTION semantic.require_encoder_v1(index_chunks regclass, asked text, asked_dimensions integer)
     RETURNS boolean
@@ -1540,10 +1552,10 @@ FUNCTIONS = (
         IF known.reference = asked AND known.dimensions = asked_dimensions THEN
             RETURN true;
         END IF;
-        RAISE EXCEPTION '% has vectors of encoder % (% dimensions), and the query vector is of % (% dimensions)',
+        RAISE EXCEPTION '% has vectors of encoder % (% dimensions), but the query vector comes from % (% dimensions)',
             index_chunks, known.reference, known.dimensions, asked, asked_dimensions
         USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'The index was switched to another encoder, or is declared with one that it has not got yet.';
+            HINT = 'The index was switched to another encoder, or is declared with one that it does not have yet.';
     END
     $body$
     """,
@@ -1561,9 +1573,9 @@ def downgrade() -> None:
         DO $body$
         BEGIN
             IF EXISTS (SELECT FROM semantic.generation WHERE role <> 'live') THEN
-                RAISE EXCEPTION 'there are semantic indexes of several generations'
+                RAISE EXCEPTION 'some semantic indexes have several generations'
                 USING ERRCODE = 'dependent_objects_still_exist',
-                    HINT = 'Drop those that are not live, with pg-semantic generation drop.';
+                    HINT = 'Drop those that are not live: pg-semantic generation drop.';
             END IF;
             EXECUTE coalesce(
                 (SELECT string_agg(format('DROP VIEW semantic.chunks_%s, semantic.receipts_%s', id, id), ';')

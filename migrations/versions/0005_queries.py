@@ -1,8 +1,8 @@
 """Search from plain SQL: a function for each semantic index, and query vectors from a worker.
 
-A text is encoded by a worker that hears of the request by NOTIFY and leaves the vector in a cache. A SELECT can not
-commit a request and then wait for its answer, so the request is made on a second connection, by dblink; or ahead, by
-CALL.
+A NOTIFY tells a worker about a request. The worker encodes the text and stores the vector in a cache. A SELECT cannot
+commit a request and then wait for the answer, so the request is made over a second connection with dblink, or in
+advance with CALL.
 """
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ TABLES = (
     )
     """,
     "CREATE INDEX query_vector_made_idx ON semantic.query_vector (made_at)",
-    # Answered requests are deleted; what a crash loses, nobody waits for any more.
+    # Answered requests are deleted. After a crash, no session waits for the lost ones, so the table is unlogged.
     """
     CREATE UNLOGGED TABLE semantic.query_request (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -34,7 +34,7 @@ TABLES = (
     """,
 )
 
-# $vector is the schema that pgvector is in.
+# $vector is the schema of pgvector.
 FUNCTIONS = (
     """
     CREATE FUNCTION semantic.text_hash_v1(text text) RETURNS bytea
@@ -48,15 +48,15 @@ FUNCTIONS = (
     BEGIN
         IF coalesce(query, '') !~ '[^[:space:]]' THEN
             RAISE EXCEPTION 'the query is empty'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give some words to search for.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass some words to search for.';
         ELSIF length(query) > 10000 THEN
             RAISE EXCEPTION 'the query has % characters', length(query)
-            USING ERRCODE = 'program_limit_exceeded', HINT = 'Ask with at most 10000.';
+            USING ERRCODE = 'program_limit_exceeded', HINT = 'Shorten it to at most 10000 characters.';
         END IF;
     END
     $body$
     """,
-    # SECURITY DEFINER, here and below: nobody may read what others ask, nor put vectors into the cache.
+    # SECURITY DEFINER, here and below: roles must not read what others search for, nor put vectors into the cache.
     """
     CREATE FUNCTION semantic.known_query_v1(encoder bigint, query text) RETURNS real[]
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -65,9 +65,9 @@ FUNCTIONS = (
         WHERE encoder_id = encoder AND text_hash = semantic.text_hash_v1(query)
     $body$
     """,
-    # Puts a text before the workers, unless its vector is known: then there is no request. It is there for as long as
-    # its answer is waited for, and for a minute at least; each encoder has a queue of its own, so that requests for one
-    # that no worker can load are not in the way of others.
+    # Requests the vector of a text from the workers. Returns the id of the request, or NULL if the vector is known. A
+    # request exists for as long as a caller waits for its answer, and for at least a minute. Each encoder has its own
+    # queue, so that requests for one that no worker can load don't block others.
     """
     CREATE FUNCTION semantic.request_query_v1(
         encoder bigint, query text, seconds double precision
@@ -83,7 +83,7 @@ FUNCTIONS = (
         IF semantic.known_query_v1(encoder, query) IS NOT NULL THEN
             RETURN NULL;
         ELSIF NOT EXISTS (SELECT FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') THEN
-            RAISE EXCEPTION 'the query can not be encoded: no worker runs'
+            RAISE EXCEPTION 'the query cannot be encoded: no worker is running'
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Start one: pg-semantic worker.';
         END IF;
         SELECT count(*) FILTER (WHERE encoder_id = encoder AND error IS NULL AND ends_at >= clock_timestamp()),
@@ -100,9 +100,9 @@ FUNCTIONS = (
             );
         END IF;
         IF waiting >= 500 THEN
-            RAISE EXCEPTION 'the query can not be encoded: 500 others wait already'
+            RAISE EXCEPTION 'the query cannot be encoded: 500 others are already waiting'
             USING ERRCODE = 'insufficient_resources',
-                HINT = 'Try again in a moment; if it goes on, run more workers.';
+                HINT = 'Try again in a moment. If this continues, run more workers.';
         END IF;
         INSERT INTO semantic.query_request (encoder_id, text, ends_at)
         VALUES (encoder, query, clock_timestamp() + make_interval(secs => least(greatest(seconds, 60), 300)))
@@ -112,8 +112,9 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Waits for the answer; each look is a statement of its own, and sees what has been committed since. NULL if there
-    # is none after so many seconds. It looks often at first, unless the request has been waited for before.
+    # Waits for the answer. Each poll is a statement of its own, so it sees what has been committed since. Returns NULL
+    # if no answer arrives within this many seconds. Polls often at first, unless a call has waited for the request
+    # before.
     """
     CREATE FUNCTION semantic.await_query_v1(
         encoder bigint, query text, request bigint, seconds double precision, is_new boolean
@@ -134,7 +135,7 @@ FUNCTIONS = (
             LEFT JOIN semantic.query_request AS asked
                 ON asked.id = request AND asked.encoder_id = one.encoder_id AND asked.text = query;
             IF trouble IS NOT NULL AND known IS NULL THEN
-                RAISE EXCEPTION 'the query can not be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
+                RAISE EXCEPTION 'the query cannot be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
             ELSIF known IS NOT NULL OR clock_timestamp() >= ends THEN
                 RETURN known;
             END IF;
@@ -152,15 +153,16 @@ FUNCTIONS = (
         IF vector IS NULL THEN
             RAISE EXCEPTION 'the query was not encoded within % seconds', seconds
             USING ERRCODE = 'query_canceled',
-                HINT = 'Is a worker running, and can it load the encoder? To wait longer: '
+                HINT = 'Check that a worker is running and can load the encoder. To wait longer: '
                     'SET semantic.wait_seconds = 30, and a statement_timeout above that.';
         END IF;
         RETURN vector;
     END
     $body$
     """,
-    # Keeps the vectors of requests, one after the other, and deletes these. They are seen at once, and need not outlive
-    # a crash: so the commit waits for no disk. A function, as the server keeps its plan, whatever pooler is between.
+    # Stores the vectors of requests, concatenated in order, and deletes the requests. The vectors are visible at once
+    # and need not survive a crash, so the commit doesn't wait for the disk. This is a function because the server keeps
+    # its plan, whatever pooler is in between.
     """
     CREATE FUNCTION semantic.answer_queries_v1(requests bigint[], vectors real[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -181,8 +183,8 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Makes the request, where there is none yet, and waits for the answer for a part of the seconds. Commits in the
-    # middle, so it can neither be SECURITY DEFINER nor have a search_path of its own.
+    # Makes the request, if there is none yet, and waits part of the time for the answer. It commits in the middle, so
+    # it can neither be SECURITY DEFINER nor have a search_path of its own.
     """
     CREATE PROCEDURE semantic.embed_query_v1(
         encoder bigint, query text, seconds double precision, part double precision,
@@ -194,7 +196,7 @@ FUNCTIONS = (
         is_new boolean := request IS NULL;
     BEGIN
         IF is_new THEN
-            COMMIT;  -- so that the next transaction can be one that writes, whatever the default is
+            COMMIT;  -- so that the next transaction can be read-write, whatever the default is
             SET TRANSACTION READ WRITE;
             request := semantic.request_query_v1(encoder, query, seconds);
         END IF;
@@ -204,7 +206,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # Ends before a statement_timeout would, whose error does not say what to do.
+    # How long a search waits. The wait ends before a statement_timeout would, whose error doesn't say what to do.
     """
     CREATE FUNCTION semantic.wait_seconds_v1() RETURNS double precision
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -215,9 +217,9 @@ FUNCTIONS = (
         ) AS double precision)
     )
     """,
-    # Asks a worker on a connection of its own, which stays for the next query of the session. It waits there for a
-    # fifth of a second at a time: dblink ends a cancelled SELECT only when it has its answer. Where the signal to
-    # cancel comes twice, dblink leaves the connection busy, and the next call fails with an internal error.
+    # Asks a worker over a second connection, which stays open for the session's next query. Each call there waits for
+    # at most a fifth of a second, because dblink ends a canceled SELECT only once it has an answer. If the signal to
+    # cancel arrives twice, dblink leaves the connection busy, and the next call fails with an internal error.
     """
     CREATE FUNCTION semantic.ask_worker_v1(encoder bigint, query text, seconds double precision) RETURNS real[]
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -236,14 +238,14 @@ FUNCTIONS = (
         FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
         WHERE extname = 'dblink' AND EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'semantic');
         IF place IS NULL THEN
-            RAISE EXCEPTION 'the query has no vector yet, and a SELECT can not ask a worker for it without dblink'
+            RAISE EXCEPTION 'the query has no vector yet, and a SELECT cannot ask a worker for it without dblink'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Run CALL semantic.embed_query(index, query) before, or have dblink and the foreign server '
-                    '"semantic" set up.';
+                HINT = 'Run CALL semantic.embed_query(index, query) first, or set up dblink and the foreign server '
+                    '"semantic".';
         ELSIF open THEN
-            RAISE EXCEPTION 'everybody may use dblink, and so the connection on which queries are asked'
+            RAISE EXCEPTION 'every role can use dblink, and with it the connection that requests query vectors'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Close it to all but the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
+                HINT = 'Restrict dblink to the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
                     'USAGE ON SCHEMA semantic_dblink TO the owner; ALTER EXTENSION dblink SET SCHEMA semantic_dblink.';
         END IF;
         EXECUTE format('SELECT ''semantic'' = ANY(%s.dblink_get_connections())', place) INTO connected;
@@ -277,7 +279,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # The generation that a chunk table is of, by the name that it has at this moment.
+    # The generation of a chunk table, found by the table's current name.
     """
     CREATE FUNCTION semantic.generation_v1(index_chunks regclass) RETURNS integer
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -289,10 +291,10 @@ FUNCTIONS = (
         );
     BEGIN
         IF known IS NULL THEN
-            RAISE EXCEPTION '% is no semantic index', index_chunks
-            USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status has those that there are.';
+            RAISE EXCEPTION '% is not a semantic index', index_chunks
+            USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status lists them.';
         ELSIF trouble IS NOT NULL THEN
-            RAISE EXCEPTION 'semantic index % can not be searched: %', index_chunks, trouble
+            RAISE EXCEPTION 'semantic index % cannot be searched: %', index_chunks, trouble
             USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN known;
@@ -314,7 +316,7 @@ FUNCTIONS = (
     END
     $body$
     """,
-    # What people call has no version in its name, and is no more than a call of what has.
+    # Functions that users call have no version in their names, and only call those that do.
     """
     CREATE FUNCTION semantic.embed(index regclass, query text) RETURNS $vector.vector
     LANGUAGE sql STABLE
@@ -342,7 +344,7 @@ FUNCTIONS = (
 )
 
 SEARCH = (
-    # Puts what has a name in braces in a template, in one pass: what is put in is not looked at again.
+    # Replaces the names in braces in a template, in one pass: the replacements are not searched again.
     """
     CREATE FUNCTION semantic.filled_v1(template text, places jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -352,7 +354,7 @@ SEARCH = (
             WITH ORDINALITY AS found (piece, number)
     )
     """,
-    # The key columns of a spec, as they are written after an alias.
+    # The key columns of a spec, each after an alias.
     """
     CREATE FUNCTION semantic.key_v1(spec jsonb, alias text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -361,8 +363,8 @@ SEARCH = (
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
     )
     """,
-    # The keys that a search is for, of parameters 5 and on: a table called given. Keys that are arrays or
-    # records come as texts, since unnest would take these apart too.
+    # The keys that a search is restricted to, from parameters 5 and up, as a table called given. Keys that are arrays
+    # or records are passed as text, because unnest would split these too.
     """
     CREATE FUNCTION semantic.given_keys_v1(spec jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -377,7 +379,7 @@ SEARCH = (
         FROM jsonb_array_elements(spec -> 'key') WITH ORDINALITY AS part (value, number)
     )
     """,
-    # Raises unless there are as many values of each key column.
+    # Raises an error unless every key column has the same number of values.
     """
     CREATE FUNCTION semantic.require_keys_v1(lengths integer[]) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -387,12 +389,12 @@ SEARCH = (
             RAISE EXCEPTION 'the key columns have different numbers of values: %',
                 array_to_string(lengths, ', ', 'none')
             USING ERRCODE = 'invalid_parameter_value',
-                HINT = 'Give an array for each keys_ parameter, all of the same length: one value of each for a row.';
+                HINT = 'Pass an array for each keys_ parameter, all of the same length: one value of each per row.';
         END IF;
     END
     $body$
     """,
-    # What the templates of a search have in braces.
+    # What replaces the names in braces in the templates of a search.
     """
     CREATE FUNCTION semantic.search_places_v1(generation integer, depth integer, filtered boolean) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -417,7 +419,7 @@ SEARCH = (
             'generation', id,
             'depth', depth,
             'ef_search', least(greatest(depth * 2, 100), 1000),
-            'tie_break', CASE  -- PostgreSQL 17 learnt to sort further what comes in order of distance
+            'tie_break', CASE  -- since PostgreSQL 17, rows that arrive in order of distance can be sorted further
                 WHEN CAST(current_setting('server_version_num') AS integer) >= 170000
                 THEN ', ' || semantic.key_v1(spec, 'source.')
             END,
@@ -446,9 +448,9 @@ SEARCH = (
         ) AS known
     $body$
     """,
-    # The statement of a search, whose parameters are the query's vector, its text, how many rows, the least score, and
-    # the keys, an array for each key column. The ranking is that of pg_semantic.search: a row by its nearest chunk,
-    # through the vector index, exactly if that gives too few; by BM25; or by the reciprocal ranks of both.
+    # The statement of a search. Its parameters are the query's vector, its text, the number of rows, the minimum score,
+    # and the keys, one array per key column. It ranks like pg_semantic.search: a row by its nearest chunk, through the
+    # vector index, or exactly if that finds too few rows; by BM25; or by the reciprocal ranks of both.
     """
     CREATE FUNCTION semantic.search_v1(generation integer, mode text, k integer, filtered boolean) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -581,7 +583,7 @@ SEARCH = (
     END
     $body$
     """,
-    # Refuses what can not be searched for.
+    # Rejects invalid arguments of a search.
     """
     CREATE FUNCTION semantic.require_search_v1(generation integer, mode text, k integer) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -589,22 +591,22 @@ SEARCH = (
     BEGIN
         IF mode IS NULL OR mode NOT IN ('dense', 'lexical', 'hybrid') THEN
             RAISE EXCEPTION 'mode % is unknown', quote_nullable(mode)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give ''dense'', ''lexical'' or ''hybrid''.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''dense'', ''lexical'' or ''hybrid''.';
         ELSIF k IS NULL OR k NOT BETWEEN 1 AND 10000 THEN
             RAISE EXCEPTION 'k is %', coalesce(CAST(k AS text), 'NULL')
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give how many rows are wanted, 1 to 10000.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the number of rows to return, from 1 to 10000.';
         ELSIF mode <> 'dense' AND EXISTS (
             SELECT FROM semantic.generation AS known
             WHERE known.id = generation AND jsonb_typeof(known.spec -> 'lexical') IS DISTINCT FROM 'object'
         ) THEN
-            RAISE EXCEPTION 'the semantic index has no BM25: its live copy is one without lexical'
+            RAISE EXCEPTION 'the semantic index has no BM25: its live copy was created with lexical=None'
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Search with mode => ''dense''.';
         END IF;
     END
     $body$
     """,
-    # Drops the search function of an index, whatever its arguments; another function of that name is left alone. One
-    # that is beside no table of the index's name searches nothing.
+    # Drops the search function of an index, whatever its arguments, but no other function with that name. A search
+    # function in a schema without a table of the index's name searches nothing, so it is dropped too.
     """
     CREATE FUNCTION semantic.unmake_search_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -631,7 +633,8 @@ SEARCH = (
     END
     $body$
     """,
-    # Makes it: typed, with the rights of who calls it, and for whatever copy of the index is live at that time.
+    # Creates the search function: with the types of the key, with the rights of its caller, and for whichever copy of
+    # the index is live when it is called.
     """
     CREATE FUNCTION semantic.make_search_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -697,14 +700,14 @@ SEARCH = (
         ) AS key
         WHERE index.id = known_index
         GROUP BY nspname, index.name;
-        PERFORM semantic.sparsevec_v1('{1:1}/1');  -- loads pgvector, without which its settings can not be named
+        PERFORM semantic.sparsevec_v1('{1:1}/1');  -- loads pgvector, so that its settings can be named
         EXECUTE semantic.filled_v1(template, places || jsonb_build_object(
             'name', made, 'body', quote_literal(semantic.filled_v1(body, places))
         ));
         EXECUTE format(
             'COMMENT ON FUNCTION %s(text, integer, text, %s, double precision) IS %L', made, places ->> 'types',
-            'Rows found by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
-            'mode is dense, lexical or hybrid; only rows with these keys, and a score of at least min_score, are found.'
+            'Finds rows by meaning: SELECT * FROM ' || made || '(''some words'', 10). '
+            'mode is dense, lexical or hybrid. Finds only rows with these keys, and with a score of at least min_score.'
         );
         PERFORM semantic.follow_rights_v1(
             known_index, false,
@@ -713,8 +716,8 @@ SEARCH = (
     END
     $body$
     """,
-    # The first step of a refresh: drops the foreign keys of all copies, since ALTER TABLE of a table with one locks the
-    # table that it refers to for as long as it writes.
+    # The first step of a refresh: drops the foreign keys of all copies. ALTER TABLE on a table with a foreign key would
+    # lock the referenced table for as long as it writes.
     """
     CREATE FUNCTION semantic.unlink_key_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -736,7 +739,7 @@ SEARCH = (
     END
     $body$
     """,
-    # The third step: puts the foreign keys back that are missing, to be validated by the last.
+    # The third step: adds the missing foreign keys, which the last step validates.
     """
     CREATE FUNCTION semantic.link_key_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -745,14 +748,14 @@ SEARCH = (
         PERFORM semantic.lock_v1('SHARE ROW EXCLUSIVE', VARIADIC semantic.relations_v1(known_index, NULL));
         PERFORM semantic.add_foreign_keys_v1(known_index);
         PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true)
-        FROM semantic.generation  -- a row may have gone to another tenant meanwhile, which leaves no mark
+        FROM semantic.generation  -- a row may have moved to another tenant meanwhile, which leaves no mark
         WHERE index_id = known_index AND role = 'live' AND spec ->> 'rights_by' IS NOT NULL
           AND NOT spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', spec ->> 'rights_by'));
     END
     $body$
     """,
-    # The last step: deletes what is left of rows that were deleted, or got another key, while there were no foreign
-    # keys, and validates these. No writer waits for that.
+    # The last step: deletes the chunks and receipts of rows that were deleted, or got another key, while there were no
+    # foreign keys, and validates the foreign keys. No writer waits for this.
     """
     CREATE FUNCTION semantic.validate_key_v1(known_index integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -778,10 +781,10 @@ SEARCH = (
     END
     $body$
     """,
-    # The second: gives the tables of all copies of an index the key that its source has by now, by ALTER TABLE on each,
-    # and makes again what depends on a key. Searches wait; writers do not, since the source is not locked. A large
-    # index on vectors is dropped before its table is written again, and built by a worker. Rows that the server
-    # refused until now are tried again.
+    # The second step: gives the tables of all copies of an index the current key of its source, with ALTER TABLE on
+    # each, and recreates what depends on a key. Searches wait; writers don't, because the source is not locked. A large
+    # vector index is dropped before its table is rewritten, and a worker builds it again. Rows that the server has
+    # rejected so far are tried again.
     """
     CREATE FUNCTION semantic.refresh_key_v1(known_index integer, key jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -848,7 +851,7 @@ SEARCH = (
     DECLARE
         made integer;
     BEGIN
-        PERFORM semantic.unregister_index_v3(generation.chunks)  -- of tables dropped without a word to us
+        PERFORM semantic.unregister_index_v3(generation.chunks)  -- whose tables were dropped by hand
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         WHERE generation.role = 'live' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
@@ -874,8 +877,8 @@ SEARCH = (
 )
 
 RIGHTS = (
-    # What every role may read in our schema. Besides, every role may call the functions that run with the caller's own
-    # rights, and of those that run with the owner's, the ones that a query's vector is asked for by.
+    # What every role can read in our schema. Every role can also call the functions that run with the caller's rights
+    # and, of those that run with the owner's, the ones that request the vector of a query.
     """
     CREATE FUNCTION semantic.public_rights_v1() RETURNS TABLE (object text, of_column name, privilege text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -901,9 +904,10 @@ RIGHTS = (
         )
     $body$
     """,
-    # What has to be run so that nobody but its owner has other rights in our schema, whatever default privileges gave.
-    # The views of generations have the rights that their index has. Owners of sources and of functions that append
-    # marks keep what they were granted. No table has row-level security.
+    # The statements that give every role the rights in public_rights_v1 and take all others from every role but the
+    # owner, whatever default privileges granted. The views of generations are left out: their rights are those of their
+    # index. Owners of sources, and of functions that append marks, keep what they were granted. No table has row-level
+    # security.
     """
     CREATE FUNCTION semantic.due_schema_rights_v1() RETURNS TABLE (step text, object text, statement text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
@@ -963,7 +967,7 @@ RIGHTS = (
         WHERE present.object IS NULL OR closed.object IS NOT NULL
         GROUP BY wanted.object
         UNION ALL
-        -- as an event trigger does to every new table; without a policy, other roles than the owner see no row
+        -- an event trigger may enable it on every new table; without a policy, only the owner then sees rows
         SELECT 'open', 'TABLE ' || CAST(CAST(oid AS regclass) AS text), format(
             'ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', CAST(oid AS regclass)
         )
@@ -990,7 +994,7 @@ RIGHTS = (
     """,
 )
 
-# The role that upgrades need not be one that may create functions beside every table.
+# The role that upgrades may lack the right to create functions next to every table.
 MAKE_ALL = """
     DO $body$
     DECLARE
@@ -1001,7 +1005,7 @@ MAKE_ALL = """
                 PERFORM semantic.make_search_v1(known.id);
             EXCEPTION WHEN insufficient_privilege OR duplicate_function THEN
                 RAISE WARNING 'semantic index % has no search function: %', known.name, SQLERRM
-                USING HINT = format('When that is mended: SELECT semantic.make_search_v1(%s).', known.id);
+                USING HINT = format('When that is fixed, run: SELECT semantic.make_search_v1(%s).', known.id);
             END;
         END LOOP;
     END

@@ -1,4 +1,4 @@
-"""A semantic index as the arguments of an operation, literals that a migration can hold; and back to its spec."""
+"""Converts the spec of a semantic index to the arguments of an operation, which are literals, and back."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "rights_by")
 
 
 def of(spec: IndexSpec) -> dict[str, Any]:
-    """The arguments that make the spec, but for its name, table and schema."""
+    """Returns the arguments that describe a spec, except its name, table and schema."""
     return {
         "columns": list(spec.columns),
         "key": {column.name: column.type for column in spec.key},
@@ -37,12 +37,12 @@ def of(spec: IndexSpec) -> dict[str, Any]:
 
 
 def written(spec: IndexSpec) -> dict[str, Any]:
-    """The arguments that a migration writes down: prompts and ``rights_by`` only where they are declared."""
+    """Returns the arguments that a migration writes out: prompts and ``rights_by`` only if they are declared."""
     return {name: value for name, value in of(spec).items() if value is not None or name not in _MAY_BE_LEFT_OUT}
 
 
 def changed(target: IndexSpec, was: IndexSpec) -> dict[str, Any]:
-    """The arguments of ``was`` that are not those of ``target``."""
+    """Returns the arguments of ``was`` that differ from those of ``target``."""
     now = of(target)
     return {name: value for name, value in of(was).items() if value != now[name]}
 
@@ -64,7 +64,7 @@ def spec(  # noqa: PLR0913 - what can be declared
     rights_by: str | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
-    """The spec of these arguments."""
+    """Returns the spec that these arguments describe."""
     return IndexSpec(
         name=name,
         table=table,
@@ -81,11 +81,16 @@ def spec(  # noqa: PLR0913 - what can be declared
 
 
 def changed_back(target: IndexSpec, was: Mapping[str, Any]) -> IndexSpec:
-    """The spec that `changed` told from ``target``."""
+    """Returns the old spec.
+
+    Args:
+        target: The new spec.
+        was: What `changed` returned: the old value of each argument that changed.
+    """
     merged = of(target) | dict(was)
     return spec(target.name, target.table, merged.pop("columns"), schema=target.schema, **merged)
 
 
 def nameplate(name: str, table: str, schema: str | None) -> IndexSpec:
-    """A spec of which only the names are true, which is all that a drop asks for."""
+    """Returns a spec with these names, and placeholders for the rest. A drop needs only the names."""
     return spec(name, table, ["nothing"], schema=schema, **_NAMELESS)

@@ -1,4 +1,4 @@
-"""What has to be done to the database's semantic indexes for them to be those that are declared."""
+"""Finds the operations that turn the semantic indexes of the database into the declared ones."""
 
 import dataclasses
 from typing import Any
@@ -23,9 +23,14 @@ from pg_semantic.index.spec import IndexSpec
 
 
 def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str | None]) -> PriorityDispatchResult:
-    """Adds our operations to those that Alembic found: drops before them, since tables may be dropped; others after.
+    """Adds the operations on semantic indexes to those that Alembic found. Alembic calls it as a comparator.
 
-    A downgrade is the reverse of each in reverse order, which is right there too.
+    Drops come first, because a later operation may drop the table; the others come last. A downgrade reverses each
+    operation and their order, so this order is right for it too.
+
+    Raises:
+        errors.DeclarationError: A change that no migration can make.
+        errors.NotInstalled: An index is declared, but the database lacks pgvector or the schema ``semantic``.
     """
     declared, stored = declared_and_stored.declared(context), declared_and_stored.stored(context)
     drops = [
@@ -49,11 +54,11 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
 
 
 def _needed(declared: IndexSpec, stored: StoredIndex | None) -> SemanticIndexOp | None:
-    """The operation that makes the stored semantic index the declared one."""
+    """Returns the operation that turns the stored semantic index into the declared one, if they differ."""
     if stored is None:
         return CreateSemanticIndexOp(declared)
     unsupported.refuse_another_source(declared, stored.latest)
-    # Equal by now, and perhaps written otherwise.
+    # Known to be equal here, but perhaps written differently.
     names = {"table": declared.table, "schema": declared.schema, "key": declared.key}
     latest, live = (dataclasses.replace(spec, **names) for spec in (stored.latest, stored.live))  # type: ignore[arg-type]
     if declared == latest:
@@ -64,13 +69,13 @@ def _needed(declared: IndexSpec, stored: StoredIndex | None) -> SemanticIndexOp 
 
 
 def _is_included(context: AutogenContext, spec: IndexSpec, declared: Tables | None = None) -> bool:
-    """Whether the environment's own filters, asked about the source and the chunk table, let both pass."""
+    """Whether the environment's own filters include both the source and the chunk table."""
     tables = declared or chunk_tables.build(spec)
     return all(_passes(context, table, reflected=declared is None) for table in (tables.source, tables.chunks))
 
 
 def _passes(context: AutogenContext, table: sa.Table, *, reflected: bool) -> bool:
-    """Asks the filters that were configured; those of the context have ours among them."""
+    """Calls the configured filters. The filters of the context include ours as well, so they aren't used."""
     by_name, by_object = context.opts.get("include_name"), context.opts.get("include_object")
     schema_name, _ = declared_and_stored.place(context, table.schema, table.name)
     parents: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""The two sides of a comparison: the semantic indexes that are declared, and those that the database has.
+"""The two sides of a comparison: the declared semantic indexes, and those in the database.
 
-Both are found by place: their schema and name, where None is the schema that the connection uses by default.
+Both are keyed by place: schema and name, where None stands for the default schema of the connection.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ Place = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class StoredIndex:
-    """A semantic index of the database: the copy that is live, the next while one is built, and the one before."""
+    """The specs of a semantic index in the database: the live copy, and the next and previous ones, if they exist."""
 
     live: IndexSpec
     next: IndexSpec | None
@@ -30,28 +30,28 @@ class StoredIndex:
 
     @property
     def latest(self) -> IndexSpec:
-        """What migrations have made of it so far."""
+        """The spec that the migrations so far lead to."""
         return self.next or self.live
 
 
 def place(context: AutogenContext, schema: str | None, name: str) -> Place:
-    """Where something is, however its schema is written."""
+    """Returns where a table or index is, whether or not its schema is stated."""
     return (None if schema == default_schema(context) else schema, name)
 
 
 def default_schema(context: AutogenContext) -> str | None:
-    """The schema of names that are not qualified."""
+    """Returns the schema of unqualified names."""
     return connection(context).dialect.default_schema_name
 
 
 def connection(context: AutogenContext) -> sa.Connection:
-    """The connection to the database that is compared; Alembic autogenerates with no other."""
-    assert context.connection is not None  # noqa: S101 - offline, Alembic has refused by now
+    """Returns the connection to the database that Alembic compares."""
+    assert context.connection is not None  # noqa: S101 - Alembic has already refused to autogenerate offline
     return context.connection
 
 
 def declared(context: AutogenContext) -> dict[Place, BoundIndex[Any]]:
-    """The semantic indexes that the MetaData declares."""
+    """Returns the semantic indexes that the MetaData declares."""
     return {
         place(context, bound.spec.schema, bound.name): bound
         for metadata in _metadata(context)
@@ -60,7 +60,11 @@ def declared(context: AutogenContext) -> dict[Place, BoundIndex[Any]]:
 
 
 def stored(context: AutogenContext) -> dict[Place, StoredIndex]:
-    """The semantic indexes of the database."""
+    """Returns the semantic indexes of the database.
+
+    Raises:
+        errors.NotInstalled: The database lacks pgvector or the schema ``semantic``, although an index is declared.
+    """
     if not _is_installed(context):
         return {}
     copies: dict[Place, dict[str, IndexSpec]] = {}
@@ -75,7 +79,7 @@ def stored(context: AutogenContext) -> dict[Place, StoredIndex]:
 
 
 def tables(context: AutogenContext) -> Iterator[Place]:
-    """Every table that belongs to a semantic index, declared or not, whichever copy of it."""
+    """Yields every table that belongs to any copy of a semantic index, declared or not."""
     for bound in declared(context).values():
         for table in (bound.tables.chunks, bound.tables.receipts):
             yield place(context, table.schema, table.name)
@@ -92,7 +96,7 @@ def _metadata(context: AutogenContext) -> list[sa.MetaData]:
 
 
 def _as_declared(context: AutogenContext, generation: Generation) -> IndexSpec:
-    """The spec as a declaration has it: the name is the semantic index's, not that of the copy's table."""
+    """Returns the spec as a declaration has it, with the name of the index instead of that of the copy's table."""
     schema, _ = place(context, generation.spec.schema, generation.spec.table)
     return dataclasses.replace(generation.spec, name=generation.name, schema=schema)
 

@@ -1,4 +1,4 @@
-"""The operations of migrations, as Alembic's objects: what they execute, what undoes them, and how they are called."""
+"""The operations of migrations as Alembic objects: what they execute, what reverses them, how they are called."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,32 +14,36 @@ from pg_semantic.index.spec import IndexSpec
 
 
 class SemanticIndexOp(MigrateOperation):
-    """Something that a migration does to a semantic index."""
+    """A change that a migration makes to a semantic index."""
 
-    NAME: ClassVar[str]  # of the method of ``op``
+    NAME: ClassVar[str]  # the name of its method on ``op``
 
     def __init__(self, spec: IndexSpec) -> None:
         self.spec = spec
 
     def statements(self) -> list[ExecutableDDLElement]:
-        """What it executes."""
+        """Returns the statements to execute, in order."""
         raise NotImplementedError
 
     def require_source(self, connection: sa.Connection) -> None:
-        """Raises `errors.DeclarationError` if the source cannot be what the operation takes it to be."""
+        """Checks that the source is what the operation needs.
+
+        Raises:
+            errors.DeclarationError: It is not.
+        """
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
-        """The positional and the named arguments with which a migration calls it."""
+        """Returns the positional and the keyword arguments with which a migration calls it."""
         given = arguments.written(self.spec)
         return [self.spec.name, self.spec.table, given.pop("columns")], given
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        """What ``alembic check`` reports."""
+        """Returns what ``alembic check`` reports."""
         return (self.NAME, self.spec.schema, self.spec.table, self.spec.name)
 
 
 class CreateSemanticIndexOp(SemanticIndexOp):
-    """Makes a semantic index: tables, triggers, entry in the registry."""
+    """Creates a semantic index: tables, triggers, registry entry."""
 
     NAME = "create_semantic_index"
 
@@ -52,47 +56,51 @@ class CreateSemanticIndexOp(SemanticIndexOp):
         columns: Sequence[str],
         **declared: Any,  # noqa: ANN401 - as `arguments.spec` takes them
     ) -> None:
-        """Makes a semantic index on text ``columns`` of ``table``; nothing that it is has a default."""
+        """Creates a semantic index on text ``columns`` of ``table``. A migration writes out every setting."""
         operations.invoke(cls(arguments.spec(name, table, columns, **declared)))
 
     def statements(self) -> list[ExecutableDDLElement]:
-        """What it executes."""
+        """Returns the statements to execute, in order."""
         return ddl.create(self.spec)
 
     def require_source(self, connection: sa.Connection) -> None:
-        """Raises `errors.DeclarationError` for a source that can have no semantic index."""
+        """Checks that the source can have a semantic index.
+
+        Raises:
+            errors.DeclarationError: It cannot.
+        """
         table_requirements.key_of(connection, self.spec.schema, self.spec.table)
 
     def reverse(self) -> "DropSemanticIndexOp":
-        """The operation that undoes it."""
+        """Returns the operation that undoes it."""
         return DropSemanticIndexOp(self.spec)
 
 
 class DropSemanticIndexOp(SemanticIndexOp):
-    """Removes a semantic index, its vectors included."""
+    """Drops a semantic index and its vectors."""
 
     NAME = "drop_semantic_index"
 
     @classmethod
     def drop_semantic_index(cls, operations: Operations, name: str, table: str, *, schema: str | None = None) -> None:
-        """Removes a semantic index of ``table``, its vectors included; the table is left as it is."""
+        """Drops a semantic index of ``table`` and its vectors. The table keeps its columns and rows."""
         operations.invoke(cls(arguments.nameplate(name, table, schema)))
 
     def statements(self) -> list[ExecutableDDLElement]:
-        """What it executes."""
+        """Returns the statements to execute, in order."""
         return ddl.drop(self.spec)
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
-        """Its names are enough."""
+        """Returns the names of the index and its table, which are enough."""
         return [self.spec.name, self.spec.table], {}
 
     def reverse(self) -> CreateSemanticIndexOp:
-        """The operation that undoes it, but for the vectors: a worker makes them anew."""
+        """Returns the operation that creates the index again. A worker then encodes all rows."""
         return CreateSemanticIndexOp(self.spec)
 
 
 class _ChangeOp(SemanticIndexOp):
-    """From one spec to another."""
+    """A change from one spec to another."""
 
     def __init__(self, target: IndexSpec, was: IndexSpec) -> None:
         super().__init__(target)
@@ -103,18 +111,18 @@ class _ChangeOp(SemanticIndexOp):
         operations.invoke(cls(target, arguments.changed_back(target, was)))
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
-        """All that the target is, and what of it was another before."""
+        """Returns the arguments of the target, and in ``was`` the old value of each that changed."""
         positional, named = super().call()
         return positional, named | {"was": arguments.changed(self.spec, self.was)}
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        """What ``alembic check`` reports."""
+        """Returns what ``alembic check`` reports."""
         was, now = arguments.changed(self.spec, self.was), arguments.of(self.spec)
         return (*super().to_diff_tuple(), {name: f"{value!r} -> {now[name]!r}" for name, value in was.items()})
 
 
 class AlterSemanticIndexOp(_ChangeOp):
-    """Begins to build a changed copy beside the live one."""
+    """Starts to build a changed copy next to the live one."""
 
     NAME = "alter_semantic_index"
 
@@ -129,20 +137,20 @@ class AlterSemanticIndexOp(_ChangeOp):
         was: Mapping[str, Any],
         **declared: Any,  # noqa: ANN401 - as `arguments.spec` takes them
     ) -> None:
-        """Begins to build a copy as declared now beside the live one; ``was`` has the values that were others."""
+        """Starts to build a changed copy next to the live one. ``was`` holds the old values."""
         cls._invoke(operations, arguments.spec(name, table, columns, **declared), was)
 
     def statements(self) -> list[ExecutableDDLElement]:
-        """What it executes."""
+        """Returns the statements to execute, in order."""
         return ddl.begin(self.spec, self.was)
 
     def reverse(self) -> "RevertSemanticIndexOp":
-        """The operation that undoes it."""
+        """Returns the operation that undoes it."""
         return RevertSemanticIndexOp(self.spec, self.was)
 
 
 class RevertSemanticIndexOp(_ChangeOp):
-    """Takes back what an `AlterSemanticIndexOp` of the same arguments began."""
+    """Undoes an `AlterSemanticIndexOp` that had the same arguments."""
 
     NAME = "revert_semantic_index"
 
@@ -157,15 +165,15 @@ class RevertSemanticIndexOp(_ChangeOp):
         was: Mapping[str, Any],
         **declared: Any,  # noqa: ANN401 - as `arguments.spec` takes them
     ) -> None:
-        """Takes back ``alter_semantic_index`` with the same arguments: the index is again what it was."""
+        """Undoes ``alter_semantic_index`` with the same arguments."""
         cls._invoke(operations, arguments.spec(name, table, columns, **declared), was)
 
     def statements(self) -> list[ExecutableDDLElement]:
-        """What it executes."""
+        """Returns the statements to execute, in order."""
         return ddl.withdraw(self.spec, self.was)
 
     def reverse(self) -> AlterSemanticIndexOp:
-        """The operation that undoes it."""
+        """Returns the operation that undoes it."""
         return AlterSemanticIndexOp(self.spec, self.was)
 
 
@@ -178,7 +186,7 @@ KINDS: tuple[type[SemanticIndexOp], ...] = (
 
 
 def run(operations: Operations, operation: SemanticIndexOp) -> None:
-    """Executes an operation on the migration's connection, or prints it when offline."""
+    """Executes an operation on the connection of the migration, or prints it in an offline migration."""
     with database.translated():
         if not operations.migration_context.as_sql:
             database.require_installed(operations.get_bind())

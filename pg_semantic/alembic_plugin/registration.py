@@ -1,4 +1,4 @@
-"""Makes the operations and the comparison known to Alembic."""
+"""Registers the operations and the comparison with Alembic."""
 
 from alembic.autogenerate.render import renderers
 from alembic.operations import Operations
@@ -7,21 +7,21 @@ from alembic.util import DispatchPriority
 
 from pg_semantic.alembic_plugin import compare, excluded_tables, operations, render
 
-# Alembic's default for `autogenerate_plugins` is "alembic.autogenerate.*": any other name would need a third line.
+# Alembic's default for `autogenerate_plugins` is "alembic.autogenerate.*". Another name needs a third line in env.py.
 _NAME = "alembic.autogenerate.pg_semantic"
 
 
 def register() -> None:
-    """Makes the plugin known to Alembic, once a process: ``env.py`` runs anew with every command."""
+    """Registers the plugin with Alembic. Later calls do nothing: ``env.py`` may run several times per process."""
     try:
         plugin = Plugin(_NAME)
-    except ValueError:  # it is known already
+    except ValueError:  # already registered
         return
     setup(plugin)
 
 
 def setup(plugin: Plugin) -> None:
-    """What Alembic calls to set up a plugin; `register` does, and `Plugin.setup_plugin_from_module`."""
+    """Sets up the plugin. Called by `register`, and by Alembic in `Plugin.setup_plugin_from_module`."""
     for kind in operations.KINDS:
         Operations.register_operation(kind.NAME)(kind)
         Operations.implementation_for(kind, replace=True)(operations.run)

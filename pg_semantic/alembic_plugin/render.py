@@ -1,4 +1,4 @@
-"""Operations as the text of a migration."""
+"""Renders operations as the text of a migration."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _LINE = 100
 
 
 def call(context: AutogenContext, operation: SemanticIndexOp) -> str:
-    """The call of an operation: on one line where that is short, else an argument a line."""
+    """Returns the call of an operation: on one line if that is short, otherwise with one argument per line."""
     positional, named = operation.call()
     if operation.spec.schema is not None:
         named["schema"] = operation.spec.schema
@@ -22,14 +22,14 @@ def call(context: AutogenContext, operation: SemanticIndexOp) -> str:
     return "\n".join([opening, f"    {first},", *(_argument(name, value) for name, value in named.items()), ")"])
 
 
-def _argument(name: str, value: Any) -> str:  # noqa: ANN401 - whatever an argument is
-    """A named argument on a line of its own, or on several when it is a long dict."""
+def _argument(name: str, value: Any) -> str:  # noqa: ANN401 - an argument of any type
+    """Returns a keyword argument on a line of its own, or on several if it is a long dict."""
     line = f"    {name}={_literal(value)},"
     if len(line) <= _LINE or not isinstance(value, dict):
         return line
     return "\n".join([f"    {name}={{", *(f"        {key!r}: {_literal(of)}," for key, of in value.items()), "    },"])
 
 
-def _literal(value: Any) -> str:  # noqa: ANN401 - whatever an argument is
-    """The value as Python; a name that SQLAlchemy has marked as quoted is a plain text."""
+def _literal(value: Any) -> str:  # noqa: ANN401 - an argument of any type
+    """Returns a value as Python source. A `quoted_name` of SQLAlchemy becomes a plain string."""
     return repr(str(value)) if isinstance(value, str) else repr(value)

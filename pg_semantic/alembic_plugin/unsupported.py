@@ -1,4 +1,4 @@
-"""What is refused as a migration is written, and what to do instead."""
+"""Refuses changes that autogenerate cannot write a migration for, and says what to do instead."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,25 +11,29 @@ from pg_semantic.alembic_plugin.declared_and_stored import StoredIndex
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.spec import IndexSpec
 
-# Where a copy reads a column that goes: what is so, and what to do, by the copy's role.
+# For a copy that reads a lost column, by its role: the end of the message, with what to do.
 _INSTEAD = {
-    "live": "reads it until another copy is live. Leave the column as it is in this migration, upgrade, run "
-    "`pg-semantic generation switch {name}` once that copy is built, then `pg-semantic generation drop {name} "
-    "previous`, and then migrate the column. For a column that is renamed it is simpler to drop the index with the "
-    "declaration, rename the column, and declare the index anew.",
-    "next": "has a copy `next` that reads it. Run `pg-semantic generation drop {name} next`, or leave the column as it "
-    "is in this migration and upgrade, if that takes the copy back; and then migrate the column.",
-    "previous": "has a copy `previous` that reads it. Run `pg-semantic generation drop {name} previous` once nobody "
-    "will go back to that copy, and then migrate the column.",
+    "live": "reads it until another copy is live. Leave the column unchanged in this migration and upgrade. Once the "
+    "new copy is built, run `pg-semantic generation switch {name}`, then `pg-semantic generation drop {name} "
+    "previous`. Then migrate the column. To rename a column, it is simpler to remove the declaration, which drops the "
+    "index, rename the column, and declare the index again.",
+    "next": "has a copy `next` that reads it. Run `pg-semantic generation drop {name} next`; or, if this migration "
+    "reverts that copy, leave the column unchanged in it and upgrade. Then migrate the column.",
+    "previous": "has a copy `previous` that reads it. Run `pg-semantic generation drop {name} previous` once you no "
+    "longer need to roll back to that copy, and then migrate the column.",
 }
 
 
 def refuse_another_source(declared: IndexSpec, stored: IndexSpec) -> None:
-    """A semantic index stays with its table and its key."""
+    """Refuses to move a semantic index to another table or to change its key.
+
+    Raises:
+        errors.DeclarationError: The table or the key differs.
+    """
     if declared.table != stored.table:
         raise errors.DeclarationError(
-            f"Semantic index {declared.name!r} is of table {stored.table!r} in the database and declared on "
-            f"{declared.table!r}. If the table is renamed: Alembic takes that for a drop and a create, so write "
+            f"Semantic index {declared.name!r} belongs to table {stored.table!r} in the database, but is declared on "
+            f"{declared.table!r}. If you renamed the table, which Alembic sees as a drop and a create: put "
             "op.rename_table into a migration of its own, upgrade, and autogenerate again; the index follows its "
             "table. If it is another table: pass another name=..."
         )
@@ -37,19 +41,29 @@ def refuse_another_source(declared: IndexSpec, stored: IndexSpec) -> None:
 
 
 def refuse_new_names(context: AutogenContext, dropped: Sequence[IndexSpec], made: Sequence[IndexSpec]) -> None:
-    """A semantic index that differs in its name alone is not made anew: every row would be encoded again."""
+    """Refuses to drop and create a semantic index whose name alone changed, which would encode every row again.
+
+    Raises:
+        errors.DeclarationError: A dropped and a created index differ only in their names.
+    """
     for old in dropped:
         for new in made:
             if _but_for_name(context, old) == _but_for_name(context, new):
                 raise errors.DeclarationError(
-                    f"Semantic index {old.name!r} on table {old.table!r} is declared as {new.name!r} now. To keep its "
-                    f"vectors, declare it with name={old.name!r}. To make it anew under the other name, take it out of "
-                    "the mapped class and autogenerate (it is dropped), then put it back and autogenerate again."
+                    f"Semantic index {old.name!r} on table {old.table!r} is now declared as {new.name!r}. To keep its "
+                    f"vectors, declare it with name={old.name!r}. To create it again under the new name, remove it "
+                    "from the mapped class and autogenerate, which drops it; then put it back and autogenerate again."
                 )
 
 
 def refuse_lost_columns(context: AutogenContext, upgrade_ops: UpgradeOps, stored: StoredIndex) -> None:
-    """Every copy reads its columns: the live one until another takes its place, which no migration can wait for."""
+    """Refuses to drop, rename or retype a text column that a copy reads.
+
+    The live copy reads its columns until another copy is live, and a migration cannot wait for that.
+
+    Raises:
+        errors.DeclarationError: A copy reads a column that the migration takes away.
+    """
     for column, loss in _losses(context, upgrade_ops, stored.live):
         for role in ("live", "next", "previous"):
             spec: IndexSpec | None = getattr(stored, role)
@@ -61,7 +75,7 @@ def refuse_lost_columns(context: AutogenContext, upgrade_ops: UpgradeOps, stored
 
 
 def _losses(context: AutogenContext, upgrade_ops: UpgradeOps, spec: IndexSpec) -> Iterator[tuple[str, str]]:
-    """Columns of the spec's table that the migration takes away as texts, and how."""
+    """Yields the columns that the migration takes away from the spec's table as text, and how."""
     table = declared_and_stored.place(context, spec.schema, spec.table)
     for modified in upgrade_ops.ops:
         if not isinstance(modified, ModifyTableOps):

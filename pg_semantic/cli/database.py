@@ -1,4 +1,4 @@
-"""``pg-semantic db``: our schema in the database, and the embedded server."""
+"""``pg-semantic db``: manages the schema ``semantic`` and the embedded server."""
 
 import dataclasses
 from pathlib import Path
@@ -12,18 +12,18 @@ from pg_semantic.database import embedded, migrate
 from pg_semantic.database.migrate import SchemaCheck
 
 _NOT_AS_IT_SHOULD_BE = 1
-_NOT_THERE = "The schema `semantic` is not there: run `pg-semantic db upgrade`."
+_NOT_THERE = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 
-app = typer.Typer(help="The schema `semantic`: registry, jobs and functions.", no_args_is_help=True)
+app = typer.Typer(help="Manage the schema `semantic`: registry, jobs and functions.", no_args_is_help=True)
 
 
 @app.command(
-    short_help="Create the schema `semantic`, or bring it to this version.",
+    short_help="Create or upgrade the schema `semantic`.",
     epilog=options.examples("pg-semantic db upgrade --dsn postgresql://app@localhost/shop"),
 )
 def upgrade(yes: options.Yes = False, dsn: options.Dsn = None) -> None:
-    """Create the schema `semantic`, or bring it to this version; installs pgvector if the role may."""
-    del yes  # nothing is asked
+    """Create the schema `semantic`, or upgrade it to this version. Install pgvector if the role may."""
+    del yes  # accepted as in the other commands: this one asks nothing
     with options.engine(dsn) as engine:
         revision = migrate.upgrade(engine)
     output.say(f"The schema `semantic` is at revision {revision}.")
@@ -41,14 +41,14 @@ def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
 
 
 @app.command(
-    short_help="Compare the schema with what this version makes.",
+    short_help="Check that the schema is up to date and unaltered.",
     epilog=options.examples("pg-semantic db check --json"),
 )
 def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
-    """Compare the schema with what this version makes; exit with 1 unless it is at the newest revision and unaltered.
+    """Check the schema against this version; exit with 1 unless it is at the newest revision and unaltered.
 
-    Tables, functions and rights are made anew in a transaction that is rolled back, and compared; so the role must
-    own the schema.
+    Builds the tables, functions and rights again in a transaction that is rolled back, and compares. The role must own
+    the schema.
     """
     with options.engine(dsn) as engine:
         found = migrate.check(engine)
@@ -68,31 +68,36 @@ def _verdict(found: SchemaCheck) -> str:
             return _NOT_THERE
         case "newer":
             return (
-                f"The schema `semantic` is at revision {found.revision}, which this version does not know (it has "
-                f"{found.newest}): install the version that upgraded it, or a newer one."
+                f"The schema `semantic` is at revision {found.revision}, but this version of pg_semantic knows "
+                f"revisions up to {found.newest}: install the version that upgraded it, or a newer one."
             )
         case "older":
-            return f"The schema `semantic` is at revision {found.revision}: `pg-semantic db upgrade` to {found.newest}."
+            return (
+                f"The schema `semantic` is at revision {found.revision}, but this version of pg_semantic needs "
+                f"{found.newest}: run `pg-semantic db upgrade`."
+            )
         case "current" if found.differences:
-            return f"The schema `semantic` is at revision {found.revision}, and is not as the history makes it:"
+            return (
+                f"The schema `semantic` is at revision {found.revision}, but differs from what that revision creates:"
+            )
         case "current":
-            return f"The schema `semantic` is at revision {found.revision}, as it should be."
+            return f"The schema `semantic` is at revision {found.revision}: up to date and unaltered."
         case _:
             assert_never(found.state)
 
 
 @app.command(
-    short_help="Bring the schema back to what an earlier version made.",
+    short_help="Take the schema back to an earlier revision.",
     epilog=options.examples("pg-semantic db downgrade 0002 --yes"),
 )
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="The revision to go back to; `base` removes the schema.")],
+    revision: Annotated[str, typer.Argument(help="The revision to go back to. `base` removes the schema.")],
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Bring the schema back to what an earlier version made; stop the workers first.
+    """Take the schema back to an earlier revision. Stop the workers first.
 
-    Refused while a semantic index needs what would go: no vector is lost, and no write to a table fails.
+    Refused while a semantic index depends on what it would remove: you lose no vectors, and no write to a table fails.
     """
     with options.engine(dsn) as engine:
         options.confirm(f"Take the schema `semantic` back to revision {revision}?", yes=yes)
@@ -102,9 +107,9 @@ def downgrade(
 
 @app.command(epilog=options.examples("pg-semantic db stop .demo"))
 def stop(path: Path, yes: options.Yes = False) -> None:
-    """Stop the embedded server whose data is in PATH."""
-    del yes  # nothing is asked
+    """Stop the embedded server that keeps its data in PATH."""
+    del yes  # accepted as in the other commands: this one asks nothing
     if not (path / "PG_VERSION").exists():
-        raise errors.SettingsError(f"{path} has no embedded server's data.")
+        raise errors.ConfigurationError(f"{path} is not the data folder of an embedded server.")
     embedded.stop(path)
-    output.say(f"The server in {output.escaped(path)} is stopped.")
+    output.say(f"Stopped the server in {output.escaped(path)}.")

@@ -1,4 +1,4 @@
-"""``pg-semantic demo``: the main job on real text, on an embedded server, in a few minutes."""
+"""``pg-semantic demo``: loads, encodes, searches and edits real text on an embedded server, in a few minutes."""
 
 import datetime as dt
 import shlex
@@ -38,12 +38,12 @@ _PSQL = "SELECT title, embedded_at FROM page JOIN page_semantic_receipt USING (i
 
 
 def demo(
-    path: Annotated[Path, typer.Option(help="Folder of the embedded server's data.")] = Path(".demo"),
+    path: Annotated[Path, typer.Option(help="Folder for the data of the embedded server.")] = Path(".demo"),
 ) -> None:
-    """Load 7,425 tldr pages, encode them, search them, edit one, and search again."""
+    """Load 7,425 tldr pages, encode and search them, edit one, and search again."""
     with options.engine(f"embedded:{path}") as engine:
         _load(engine)
-        output.say(f"[bold]2.[/] A worker encodes what is new, with {corpus.ENCODER}.")
+        output.say(f"[bold]2.[/] A worker encodes the new rows with {corpus.ENCODER}.")
         done = _sync(engine)
         output.say(f"   {done.rows} rows synced, {done.chunks_encoded} chunks encoded.")
         searcher = Searcher(encoders.load(corpus.ENCODER))
@@ -79,7 +79,7 @@ def _edit(engine: sa.Engine, searcher: Searcher) -> None:
     text = _NEW_TEXT.format(time=dt.datetime.now().astimezone().strftime("%H:%M:%S"))
     with engine.begin() as connection:
         connection.execute(sa.text(_UPDATE), {"text": text, "title": _EDITED})
-    output.say(f"\n[bold]4.[/] Plain SQL edits one row: {_UPDATE}")
+    output.say(f"\n[bold]4.[/] Edit one row in plain SQL: {_UPDATE}")
     done = _sync(engine)
     output.say(f"   {done.rows} row synced, [bold]{done.chunks_encoded} chunk encoded[/].")
     _show(engine, searcher, _NEW_QUERY, limit=1)
@@ -90,7 +90,7 @@ def _say_next(path: Path, engine: sa.Engine) -> None:
     psql = shlex.join(
         [str(embedded.psql(path)), engine.url.set(drivername="postgresql").render_as_string(hide_password=False)]
     )
-    output.say("\n[bold]Next, type[/]")
+    output.say("\n[bold]Next, try[/]")
     for line in (
         f'{program} search page_semantic "find big files" --dsn {dsn}',
         f"{program} status --dsn {dsn}",

@@ -1,4 +1,4 @@
-"""``pg-semantic worker --devices``: a worker process for each of several devices."""
+"""``pg-semantic worker --devices``: runs one worker process per device."""
 
 import logging
 import sys
@@ -15,25 +15,33 @@ log = logging.getLogger("pg_semantic.supervisor")
 
 
 def listed(text: str) -> list[str]:
-    """The devices of ``cuda:0,cuda:1``; ``all`` is every CUDA device, or the CPU where there is none."""
+    """Returns the devices that ``--devices`` names.
+
+    Args:
+        text: Torch devices separated by commas, such as ``cuda:0,cuda:1``; or ``all``, which means every CUDA device,
+            or the CPU if there is none.
+
+    Raises:
+        typer.BadParameter: A name is empty.
+    """
     if text != "all":
         named = [name.strip() for name in text.split(",")]
         if not all(named):
             raise typer.BadParameter(
-                "name them with a comma between, as cuda:0,cuda:1, or say all", param_hint="--devices"
+                "separate devices with commas, as in cuda:0,cuda:1, or pass all", param_hint="--devices"
             )
         return named
     if found := devices.cuda():
         return found
-    log.warning("torch sees no CUDA device: one worker, on the CPU", extra={"event": "no_device"})
+    log.warning("torch finds no CUDA device: starting one worker, on the CPU", extra={"event": "no_device"})
     return ["cpu"]
 
 
 def run(names: Sequence[str], given: Mapping[str, object], *, once: bool, dsn: str | None) -> int:
-    """Runs a worker with the ``given`` options for each device until all have ended; the worst exit code."""
+    """Runs a worker with the ``given`` options on each device until all have ended. Returns the worst exit code."""
     with options.engine(dsn):
-        pass  # what no worker could connect to is said once, and an embedded server is started by one
-    environment = {settings.variable("dsn"): dsn} if dsn else {}  # not as an option, which every user's `ps` shows
+        pass  # connect once here: one error if that fails, and only one process starts an embedded server
+    environment = {settings.variable("dsn"): dsn} if dsn else {}  # not an option: `ps` shows those to every user
 
     def command(device: str) -> list[str]:
         return [

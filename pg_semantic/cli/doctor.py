@@ -1,4 +1,4 @@
-"""``pg-semantic doctor``: what is wrong with a database, why it matters, and what repairs it."""
+"""``pg-semantic doctor``: shows what is wrong with a database, why it matters, and how to fix it."""
 
 from typing import Annotated
 
@@ -19,21 +19,23 @@ _FOUND = 1
 
 def doctor(
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", metavar="CHECK", help="Leave out a check; may be given again.")
+        list[str] | None, typer.Option("--ignore", metavar="CHECK", help="Leave out a check; repeatable.")
     ] = None,
     long_seconds: Annotated[
         float,
-        typer.Option(min=0, help="From how many seconds on an open transaction, or a waiting edit, is reported."),
+        typer.Option(min=0, help="Report open transactions and waiting edits older than this many seconds."),
     ] = examining.LONG_SECONDS,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find what is wrong with a database: versions, privileges, triggers, keys, indexes, workers; exit with 1 if any.
+    """Find problems with versions, privileges, triggers, keys, indexes and workers; exit with 1 if there are any.
 
-    Each finding says what is wrong, why it matters, and the statement or command that repairs it. An error is wrong
-    now; a warning will be. Reads catalogs and the schema `semantic`, changes nothing and takes milliseconds: run it as
-    the workers' role, whose rights it examines too. Whether each vector is true to its row is for `pg-semantic verify`,
-    and whether the schema itself was altered for `pg-semantic db check`.
+    Each finding says what is wrong, why it matters, and which statement or command fixes it. An `error` means that
+    searches, syncing or writes go wrong now; a `warning`, that they will later.
+
+    Reads the catalogs and the schema `semantic`, changes nothing and takes milliseconds. Run it as the role of the
+    workers, whose rights it checks too. To compare vectors with text, run `pg-semantic verify`; to find changes to the
+    schema itself, `pg-semantic db check`.
     """
     with options.engine(dsn) as engine:
         found = examining.examine(engine, ignore=ignore or (), long_seconds=long_seconds)
@@ -50,4 +52,4 @@ def _print(found: list[Finding]) -> None:
         output.say(f"[bold]{finding.severity}[/] {output.escaped(f'{finding.check}: {finding.subject}')}")
         output.record((("what", finding.what), ("why", finding.why), ("repair", finding.repair)), indent=2)
     count = "1 finding." if len(found) == 1 else f"{len(found)} findings."
-    output.say(count if found else "Nothing is wrong with this database.")
+    output.say(count if found else "No problems found.")

@@ -1,4 +1,4 @@
-"""``pg-semantic encoder``: look at an encoder, or make one that computes in int8."""
+"""``pg-semantic encoder``: inspects an encoder, or converts one to int8."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from pg_semantic.cli import options, output
 from pg_semantic.demo import corpus
 from pg_semantic.encoders import describe
 
-app = typer.Typer(help="Look at encoders, and make smaller ones.", no_args_is_help=True)
+app = typer.Typer(help="Inspect encoders, and convert them to int8.", no_args_is_help=True)
 
 _SAMPLE = 64
 
@@ -21,42 +21,42 @@ Reference = Annotated[str, typer.Argument(help="A hub name, a folder, or hashed:
 
 
 @app.command(
-    short_help="Load an encoder, and show what computes it and how fast.",
+    short_help="Show the back end, speed and fingerprint of an encoder.",
     epilog=options.examples("pg-semantic encoder show sentence-transformers/all-MiniLM-L6-v2"),
 )
 def show(reference: Reference, json: options.Json = False) -> None:
-    """Load an encoder and show what computes it here, how fast, and its fingerprint."""
+    """Load an encoder, and show its back end on this machine, its speed and its fingerprint."""
     found = describe.of(encoders.load(reference), list(itertools.islice(_pages(), _SAMPLE)))
     if json:
         output.as_json(found)
         return
     rows = [(name.replace("_", " "), value) for name, value in dataclasses.asdict(found).items()]
-    output.table(("fact", "value"), [(name, _shown(value)) for name, value in rows])
+    output.table(("property", "value"), [(name, _shown(value)) for name, value in rows])
 
 
 @app.command(
-    short_help="Make an encoder that computes in int8.",
+    short_help="Convert an encoder to int8.",
     epilog=options.examples(
         "pg-semantic encoder quantize sentence-transformers/all-MiniLM-L6-v2 ./minilm-int8 --texts sample.txt"
     ),
 )
 def quantize(
     reference: Annotated[str, typer.Argument(help="The encoder to start from: a hub name or a folder.")],
-    folder: Annotated[Path, typer.Argument(help="Where to write the new encoder; must be empty or not there.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the new encoder: an empty or new folder.")],
     texts: Annotated[
         Path | None,
-        typer.Option(help="Texts like yours, one a line, to calibrate on. Default: tldr pages."),
+        typer.Option(help="A file of texts like yours to calibrate on, one per line. Default: tldr pages."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="How many of the texts are used.", min=1)] = 300,
+    samples: Annotated[int, typer.Option(help="How many of the texts to use.", min=1)] = 300,
 ) -> None:
-    """Make an encoder that computes in int8. It is another encoder: an index has to be built anew with it."""
+    """Convert an encoder to int8. The result is a different encoder: an index must be built again to use it."""
     from pg_semantic.encoders.local import quantize as quantizing  # loads torch
 
     given = _lines(texts) if texts else list(_pages())
     made = quantizing.quantize(reference, folder, texts=given, samples=samples, settings=settings.load())
     output.say(
-        f"{output.escaped(folder)} is calibrated on {made.texts} texts; on {made.compared_texts} others its vectors "
-        f"have a cosine of {made.mean_cosine:.4f} to those in 32 bits, at least {made.least_cosine:.4f}."
+        f"Wrote {output.escaped(folder)}, calibrated on {made.texts} texts. On {made.compared_texts} other texts, the "
+        f"cosine to the 32-bit vectors is {made.mean_cosine:.4f} on average, and at least {made.least_cosine:.4f}."
     )
 
 
@@ -64,7 +64,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} can not be read: {error}", param_hint="--texts") from error
+        raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--texts") from error
 
 
 def _pages() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``pg-semantic explain``: how the server would answer a search, and whether through the indexes."""
+"""``pg-semantic explain``: shows how Postgres would run a search, and whether it would use the indexes."""
 
 from typing import Annotated, Any, assert_never
 
@@ -23,16 +23,18 @@ EXAMPLES = options.examples(
 
 
 def explain(
-    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
-    text: Annotated[str, typer.Argument(help="What to look for.")],
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    text: Annotated[str, typer.Argument(help="The query.")],
     mode: Annotated[Mode, typer.Option(help="Rank by meaning, by words, or by both.")] = "dense",
-    limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
-    exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, no vector index.")] = False,
-    analyze: Annotated[bool, typer.Option("--analyze", help="Run the search too, and show the times.")] = False,
+    limit: Annotated[int, typer.Option(help="How many rows to return.", min=1)] = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, without the vector index.")] = False,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Also run the search, and show how long each step takes.")
+    ] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Show the plan of a search, whether it uses the vector index, and if not, why and what to do."""
+    """Show the plan of a search, and whether it uses the vector index; if not, why not and what to do."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         statement = _statement(declare.bind(spec), text, mode=mode, limit=limit)
@@ -65,7 +67,7 @@ def _vector(spec: IndexSpec, text: str) -> NDArray[Any]:
 
 def _print(plan: Plan) -> None:
     output.verbatim(str(plan))
-    used = {"vector index": plan.uses_vector_index, "index on words": plan.uses_lexical_index}
+    used = {"vector index": plan.uses_vector_index, "lexical index": plan.uses_lexical_index}
     output.table(("index", "used"), [(name, "yes" if is_used else "no") for name, is_used in used.items()])
     for sentence in (*plan.reasons, *plan.notes):
         output.say(output.escaped(sentence))

@@ -1,4 +1,4 @@
-"""``pg-semantic generation``: change a semantic index with no outage, and go back at once."""
+"""``pg-semantic generation``: changes a semantic index without downtime, and rolls back instantly."""
 
 import dataclasses
 import shlex
@@ -19,13 +19,13 @@ from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
 
 app = typer.Typer(
-    help="Change a semantic index with no outage: begin another copy of it, switch to it, go back.",
+    help="Change a semantic index without downtime: build another copy of it, switch to it, roll back.",
     no_args_is_help=True,
 )
 
 _COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "failed", "vector index", "bytes")
 
-Name = Annotated[str, typer.Argument(help="The semantic index, by its name.")]
+Name = Annotated[str, typer.Argument(help="The name of the semantic index.")]
 
 
 class Copy(StrEnum):
@@ -36,38 +36,38 @@ class Copy(StrEnum):
 
 
 class Kind(StrEnum):
-    """How vectors are stored."""
+    """The type of the stored vectors."""
 
     halfvec = "halfvec"
     vector = "vector"
 
 
 @app.command(
-    short_help="Begin to build a changed copy of a semantic index.",
+    short_help="Start to build a changed copy of a semantic index.",
     epilog=options.examples("pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small"),
 )
 def begin(
     name: Name,
     encoder: Annotated[str | None, typer.Option(help="A hub name, a folder, or hashed:N.")] = None,
-    dimensions: Annotated[int | None, typer.Option(help="Dimensions of the vectors, to truncate them.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Truncate the vectors to this many dimensions.")] = None,
     query_prompt: options.QueryPrompt = None,
     document_prompt: options.DocumentPrompt = None,
-    columns: Annotated[str | None, typer.Option(help="Text columns to search, with commas between.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest chunk.")] = None,
-    overlap_tokens: Annotated[int | None, typer.Option(help="Tokens that a chunk repeats of the one before.")] = None,
-    chunked: Annotated[bool | None, typer.Option("--chunked/--one-chunk", help="Cut long texts, or truncate.")] = None,
-    storage: Annotated[Kind | None, typer.Option(help="16 or 32 bits a number.")] = None,
-    m: Annotated[int | None, typer.Option(help="Edges of a node in the vector index.")] = None,
-    ef_construction: Annotated[int | None, typer.Option(help="Candidates as the vector index is built.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Text columns to search, separated by commas.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens per chunk, at most.")] = None,
+    overlap_tokens: Annotated[int | None, typer.Option(help="Tokens repeated from the previous chunk.")] = None,
+    chunked: Annotated[bool | None, typer.Option("--chunked/--one-chunk", help="Split long texts or truncate.")] = None,
+    storage: Annotated[Kind | None, typer.Option(help="Store 16 or 32 bits per dimension.")] = None,
+    m: Annotated[int | None, typer.Option(help="Edges per node of the vector index.")] = None,
+    ef_construction: Annotated[int | None, typer.Option(help="Candidates while the vector index is built.")] = None,
     lexical: Annotated[str | None, typer.Option(help="Text search configuration for BM25, or `none`.")] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Begin to build a changed copy of a semantic index; workers fill it, and searches go on with the live one.
+    """Start to build a changed copy of a semantic index. Workers fill it; searches keep using the live copy.
 
-    What is not given stays as it is. Vectors are used again where the encoder stays the same. For an index of a mapped
-    class, change the declaration and make a migration instead: it does the same. With --encoder, prompts that are not
-    given are the encoder's own.
+    Options that you leave out keep their values, except that --encoder resets the prompts to the encoder's own. If the
+    encoder stays the same, its vectors are reused. If the index belongs to a mapped class, change the declaration and
+    write a migration instead: it does the same.
     """
     with options.engine(dsn) as engine:
         live = generations.find(engine, name, "live")
@@ -83,21 +83,21 @@ def begin(
         _begin(engine, live, target, ask=not yes)
     quoted = output.escaped(shlex.quote(live.qualified_name))
     output.say(
-        f"{output.escaped(live.qualified_name)} (next) is begun. A running worker fills it; see how far it is with "
-        f"`pg-semantic generation status {quoted}`, then `pg-semantic generation switch {quoted}`."
+        f"Began building {output.escaped(live.qualified_name)} (next); a running worker fills it. To see its progress: "
+        f"`pg-semantic generation status {quoted}`. To make it live: `pg-semantic generation switch {quoted}`."
     )
 
 
 @app.command(
-    short_help="Show the copies that semantic indexes have.",
+    short_help="Show the copies of each semantic index.",
     epilog=options.examples("pg-semantic generation status article_semantic --json"),
 )
 def status(
-    name: Annotated[str | None, typer.Argument(help="The semantic index. Default: all of them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The name of the semantic index. Default: all.")] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Show the copies that semantic indexes have, how far they are, and how much room they take."""
+    """Show the copies of each semantic index, their progress, and the disk space that they take."""
     with options.engine(dsn) as engine, engine.connect() as connection:
         database.require_installed(connection)
         known = registry.copies(connection, name) if name else registry.generations(connection)
@@ -110,23 +110,23 @@ def status(
 
 
 @app.command(
-    short_help="Make the copy that was built live.",
+    short_help="Make the new copy live.",
     epilog=options.examples("pg-semantic generation switch article_semantic --coverage 0.999"),
 )
 def switch(
     name: Name,
-    coverage: Annotated[float, typer.Option(help="Share of the rows that has to be current.", min=0, max=1)] = 1.0,
-    force: Annotated[bool, typer.Option("--force", help="Switch whatever is missing.")] = False,
+    coverage: Annotated[float, typer.Option(help="Share of the rows that must be current.", min=0, max=1)] = 1.0,
+    force: Annotated[bool, typer.Option("--force", help="Switch even if the copy is not ready.")] = False,
     yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Make the copy that was built live, in a moment; the one before is kept true, to go back to.
+    """Make the new copy live. Workers keep the old one up to date, so that you can roll back.
 
-    Refused until all rows are current (those edited in the last minute count as such), none has failed, and the
+    Refused until all rows are current (except a few edited in the last minute), no row has failed, and the
     indexes are built. Compares every row, in pages, before it switches.
     """
-    del yes  # nothing is asked
+    del yes  # accepted as in the other commands: this one asks nothing
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
         if not json:
@@ -134,23 +134,24 @@ def switch(
         with progress.pages(engine, [chosen], shown=not json) as advance:
             generations.switch(engine, name, least=coverage, force=force, on_page=advance)
     back = f"`pg-semantic generation rollback {shlex.quote(name)}`"
-    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. Back: {back}.")
+    _say(json, chosen, f"is live with {chosen.spec.encoder.reference}. To go back: {back}.")
 
 
 @app.command(
-    short_help="Make the copy that was live before live again.",
+    short_help="Make the previous copy live again.",
     epilog=options.examples("pg-semantic generation rollback article_semantic"),
 )
 def rollback(
     name: Name,
     drop_next: Annotated[
-        bool, typer.Option("--drop-next", help="Drop a copy that is being built, which is in the way; asks first.")
+        bool,
+        typer.Option("--drop-next", help="Drop the copy that is being built, which would be in the way. Asks first."),
     ] = False,
     yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Make the copy that was live before live again, in a moment; the other is kept true, as next."""
+    """Make the previous copy live again. The current one becomes `next`, and workers keep it up to date."""
     with options.engine(dsn) as engine:
         chosen = generations.find(engine, name, "previous")
         options.confirm(f"Drop {chosen.qualified_name} (next) and its vectors?", yes=yes or not drop_next)
@@ -166,7 +167,7 @@ def drop(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Drop a copy that is not live, with its vectors."""
+    """Drop a copy that is not live, and its vectors."""
     with options.engine(dsn) as engine:
         if copy.value in generations.clear(engine, name):
             chosen = generations.find(engine, name, "live")
@@ -174,29 +175,29 @@ def drop(
             chosen = generations.find(engine, name, copy.value)
             options.confirm(f"Drop {chosen.title} and its vectors?", yes=yes)
             generations.drop(engine, name, copy.value)
-    _say(json, chosen, f"has no {copy.value} copy any more.")
+    _say(json, chosen, f"no longer has a {copy.value} copy.")
 
 
 @app.command(
-    short_help="Ask two copies the same queries, and compare the results.",
+    short_help="Run the same queries on two copies, and compare the results.",
     epilog=options.examples("pg-semantic generation compare article_semantic --queries questions.txt --limit 10"),
 )
 def compare(
     name: Name,
-    queries: Annotated[Path | None, typer.Option(help="A file with a query on each line.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="A file with one query per line.")] = None,
     judgements: Annotated[
         Path | None, typer.Option(help='A file with {"query": "...", "relevant": {"key": 1}} on each line.')
     ] = None,
-    copy: Annotated[Copy, typer.Option("--with", help="The copy to compare the live one with.")] = Copy.next,
-    limit: Annotated[int, typer.Option(help="How many rows a search gives.", min=1, max=1000)] = 10,
-    sample: Annotated[int, typer.Option(help="Without queries: how many chunks to ask with.", min=1)] = 100,
+    copy: Annotated[Copy, typer.Option("--with", help="The copy to compare with the live one.")] = Copy.next,
+    limit: Annotated[int, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = 10,
+    sample: Annotated[int, typer.Option(help="Without queries: how many chunks to use as queries.", min=1)] = 100,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Ask the live copy and another the same queries, and show how much of the results is the same.
+    """Run the same queries on the live copy and another, and show how much of the results they share.
 
-    overlap: the mean share of rows that both find; from, to: its 95 % interval. With judgements, nDCG of either: higher
-    is better. Without queries it asks with the beginnings of random chunks. Loads both encoders; changes nothing.
+    overlap: the mean share of rows that both find; from, to: its 95% interval. nDCG (with --judgements): higher is
+    better. Without queries, uses the beginnings of random chunks. Loads both encoders; changes nothing.
     """
     with options.engine(dsn) as engine:
         live, other = (generations.find(engine, name, role) for role in ("live", copy.value))
@@ -214,11 +215,11 @@ def compare(
 
 
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, ask: bool) -> None:
-    """Begins a copy, once a person has seen what it costs and agreed."""
+    """Begins a copy after showing what it costs and asking for confirmation."""
     _show_cost(generations.disk(engine, live, target))
     _warn(live.spec, target)
     options.warn_of_prompts(target.encoder)
-    options.confirm(f"Build it next to {live.qualified_name}?", yes=not ask)
+    options.confirm(f"Build a copy next to {live.qualified_name}?", yes=not ask)
     generations.begin(engine, live, target)
 
 
@@ -241,7 +242,7 @@ def _chunking(
 ) -> Chunking | None:
     given = max_tokens is not None or overlap_tokens is not None
     if chunked is False and given:
-        raise typer.BadParameter("--one-chunk goes with neither --max-tokens nor --overlap-tokens.")
+        raise typer.BadParameter("--one-chunk cannot be combined with --max-tokens or --overlap-tokens.")
     if chunked is False or (now.chunking is None and not chunked and not given):
         return None
     before = now.chunking or Chunking()
@@ -264,14 +265,14 @@ def _lexical(now: IndexSpec, config: str | None) -> Lexical | None:
 
 
 def _show_cost(disk: generations.Disk) -> None:
-    output.say(f"The live copy takes {_size(disk.live)}; the other will take about {_size(disk.other)} more.")
+    output.say(f"The live copy takes {_size(disk.live)}. The new one will take about {_size(disk.other)} more.")
 
 
 def _warn(now: IndexSpec, target: IndexSpec) -> None:
     if now.lexical is not None and target.lexical is None:
         output.say(
-            f"{output.escaped(now.name)}: once that copy is live, searches by words (mode lexical or hybrid) fail: it "
-            "has no BM25."
+            f"{output.escaped(now.name)}: once the new copy is live, searches by words (mode lexical or hybrid) fail: "
+            "it has no BM25."
         )
 
 

@@ -1,4 +1,4 @@
-"""``pg-semantic grants``: whether semantic indexes can be used by those who can use their tables, and making it so."""
+"""``pg-semantic grants``: lets the roles that can read a table search its index, and no others."""
 
 from typing import Annotated
 
@@ -14,16 +14,17 @@ _NOT_SO = 1
 
 
 def grants(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the statements without running them.")] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Give the roles that can read a table the right to search it, and take it from all others.
+    """Grant the right to search a table to the roles that can read it, and revoke it from all others.
 
-    Chunks and receipts hold a table's text. Roles that can read its key and all text columns can read them, and see the
-    rows that row-level security shows them; only the owner writes. A worker does this every minute.
+    Chunks and receipts contain the text of a table. The roles that can read its key and all text columns can read
+    them, limited to the rows that row-level security shows them. Only the owner can write. A worker does this every
+    minute.
 
-    Exits with 1 when a statement could not be run, and with --dry-run when there is one to run.
+    Exits with 1 if a statement failed or, with --dry-run, if there is one to run.
     """
     with options.installed(dsn) as engine, database.translated():
         found = privileges.due(engine) if dry_run else [privileges.close_schema(engine), *privileges.follow(engine)]
@@ -41,5 +42,5 @@ def _print(found: list[privileges.Rights], *, dry_run: bool) -> None:
             output.verbatim(f"{statement};")
         if one.trouble:
             output.say(output.escaped(f"{one.index}: {one.trouble}"))
-        elif one.said and not (dry_run and one.statements):  # it is true of rights that are up to date
+        elif one.said and not (dry_run and one.statements):  # true only once the rights are up to date
             output.say(output.escaped(one.said))

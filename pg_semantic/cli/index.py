@@ -1,4 +1,4 @@
-"""``pg-semantic index``: semantic indexes on tables that have no mapped class."""
+"""``pg-semantic index``: manages semantic indexes on tables that have no mapped class."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from pg_semantic.index.spec import EncoderSpec, Lexical
 from pg_semantic.operations import create_index
 from pg_semantic.worker import key_changes as adapting
 
-app = typer.Typer(help="Create, list, refresh and drop semantic indexes of tables.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, move, refresh and drop semantic indexes.", no_args_is_help=True)
 
 
 @app.command(
@@ -22,27 +22,27 @@ app = typer.Typer(help="Create, list, refresh and drop semantic indexes of table
     ),
 )
 def create(
-    table: Annotated[str, typer.Argument(help="The table, with its schema if not on the search path.")],
-    columns: Annotated[str, typer.Option(help="Text columns to search, with commas between.")],
+    table: Annotated[str, typer.Argument(help="The table, with its schema if that is not on the search path.")],
+    columns: Annotated[str, typer.Option(help="Text columns to search, separated by commas.")],
     encoder: Annotated[str, typer.Option(help="A hub name, a folder, or hashed:N.")],
     name: Annotated[str | None, typer.Option(help="Name of the index. Default: TABLE_semantic.")] = None,
-    dimensions: Annotated[int | None, typer.Option(help="Dimensions of the vectors, to truncate them.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Truncate the vectors to this many dimensions.")] = None,
     query_prompt: options.QueryPrompt = None,
     document_prompt: options.DocumentPrompt = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest chunk. Default: the encoder's limit.")] = None,
-    overlap_tokens: Annotated[int, typer.Option(help="Tokens that a chunk repeats of the one before.")] = 0,
-    chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Cut long texts, or truncate.")] = True,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens per chunk. Default: the encoder's limit.")] = None,
+    overlap_tokens: Annotated[int, typer.Option(help="Tokens repeated from the previous chunk.")] = 0,
+    chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Split long texts or truncate.")] = True,
     lexical: Annotated[
-        str, typer.Option(help="Text search configuration for BM25, as simple or german; `none` leaves BM25 out.")
+        str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
     ] = Lexical().config,
     rights_by: Annotated[
-        str | None, typer.Option(help="The column that the table's policies compare, as tenant_id: see docs/rights.md.")
+        str | None, typer.Option(help="Column that the table's policies compare, e.g. tenant_id: see docs/rights.md.")
     ] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Make a table searchable by meaning; a `worker` then encodes its rows."""
-    del yes  # nothing is asked
+    """Make a table searchable by meaning. A `worker` then encodes its rows."""
+    del yes  # accepted as in the other commands: this one asks nothing
     known = dimensions or encoder_catalog.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     with options.engine(dsn) as engine:
@@ -59,7 +59,7 @@ def create(
             )
         create_index.create(engine, spec)
         options.warn_of_prompts(described)
-        output.say(f"Semantic index {output.escaped(spec.name)} is created. Next: `pg-semantic worker --once`")
+        output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
         output.say(output.escaped(create_index.rights(engine, spec)))
 
 
@@ -89,10 +89,10 @@ def adopt(
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Move a semantic index to another table, as one that was loaded beside the old one and took its name.
+    """Move a semantic index to another table, such as one that was loaded next to the old one and took its name.
 
-    The table needs the same key and text columns. A worker then compares every row with its vectors: only text that
-    differs is encoded. The old table is left as it is, without triggers.
+    The table needs the same key and text columns. A worker then compares every row with its vectors and encodes only
+    text that differs. The old table keeps its rows and loses the triggers.
     """
     with options.installed(dsn) as engine:
         with engine.connect() as connection:
@@ -101,13 +101,13 @@ def adopt(
         options.confirm(f"Move {generation.qualified_name} to {target}?", yes=yes)
         moved_to = create_index.adopt(engine, generation, table)
     output.say(
-        f"Semantic index {output.escaped(generation.qualified_name)} is moved to {output.escaped(moved_to)}. A running "
-        "worker compares its rows: see pg-semantic status."
+        f"Moved semantic index {output.escaped(generation.qualified_name)} to {output.escaped(moved_to)}. A worker now "
+        "compares every row: see `pg-semantic status`."
     )
 
 
 @app.command(
-    short_help="Adapt a semantic index to a key that was altered.",
+    short_help="Adapt a semantic index to an altered key.",
     epilog=options.examples("pg-semantic index refresh article_semantic"),
 )
 def refresh(
@@ -115,21 +115,22 @@ def refresh(
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Adapt a semantic index to a table whose key columns have another type or collation by now; nothing is re-encoded.
+    """Adapt a semantic index to key columns whose type or collation was altered. No text is encoded again.
 
-    A worker does this by itself where it takes a moment. Tables that must be written again are locked meanwhile.
+    A worker does this on its own if the index is small. The tables of the index are locked while Postgres rewrites
+    them.
     """
-    del yes  # nothing is asked
+    del yes  # accepted as in the other commands: this one asks nothing
     with options.installed(dsn) as engine, database.translated():
         with engine.connect() as connection:
             generation = registry.find(connection, name)
         changed = adapting.refresh(engine, generation)
-    said = "has the key of its table now" if changed else "has the key of its table already"
+    said = "now matches the key of its table" if changed else "already matches the key of its table"
     output.say(f"Semantic index {output.escaped(generation.qualified_name)} {said}.")
 
 
 @app.command(
-    short_help="Drop a semantic index with all its vectors.",
+    short_help="Drop a semantic index and all its vectors.",
     epilog=options.examples("pg-semantic index drop article_semantic --yes"),
 )
 def drop(
@@ -137,10 +138,10 @@ def drop(
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Drop a semantic index with all its vectors; the table itself is left as it is."""
+    """Drop a semantic index and all its vectors. The table itself is unchanged."""
     with options.installed(dsn) as engine:
         with engine.connect() as connection:
             generation = registry.find(connection, name)
         options.confirm(f"Drop {generation.qualified_name} and its vectors?", yes=yes)
         create_index.drop(engine, generation.spec)
-    output.say(f"Semantic index {output.escaped(generation.qualified_name)} is dropped.")
+    output.say(f"Dropped semantic index {output.escaped(generation.qualified_name)}.")

@@ -1,7 +1,7 @@
-"""How the worker logs: lines for a person, or JSON objects for a collector; both to standard error.
+"""Logging of workers and the service to standard error: lines for people, or JSON objects for a log collector.
 
-Every record has fields beside its message: ``event`` and what belongs to it (``index``, ``rows``, ``key``). A row's
-text is in none of them.
+In addition to its message, every record has the field ``event`` and its details (``index``, ``rows``, ``key``). No
+field contains the text of a row.
 """
 
 import logging
@@ -11,7 +11,12 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 def configure(*, style: Literal["text", "json"], level: int) -> None:
-    """Sets up logging for the process; other packages log warnings only."""
+    """Sets up logging for the process.
+
+    Args:
+        style: One line of text, or one JSON object, per record.
+        level: For the loggers of this package. Other packages log warnings and errors only.
+    """
     handler = logging.StreamHandler()
     if style == "json":
         renamed = {"asctime": "time", "levelname": "level", "name": "logger"}

@@ -20,32 +20,36 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation; for scripts.")]
 QueryPrompt = Annotated[
-    str | None, typer.Option(help="Put before queries, in place of the encoder's own prompt; '' for none.")
+    str | None, typer.Option(help="Prompt before each query, instead of the encoder's own; '' for none.")
 ]
 DocumentPrompt = Annotated[
-    str | None, typer.Option(help="Put before documents, in place of the encoder's own prompt; '' for none.")
+    str | None, typer.Option(help="Prompt before each document, instead of the encoder's own; '' for none.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table for a person.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts, instead of tables.")]
 
 
 def warn_of_prompts(encoder: EncoderSpec) -> None:
-    """Says on standard error if an encoder looks like one that expects prompts and none is declared."""
+    """Warns on standard error if an encoder looks like one that expects prompts, and none is declared."""
     if lacking := encoder.lacking:
         typer.echo(
-            f"Warning: encoder {encoder.reference!r} looks like {lacking.family}, which expects a prompt before texts, "
-            f"unless its own files name one. Give {lacking.options}, or '' for no prompt.",
+            f"Warning: encoder {encoder.reference!r} looks like {lacking.family}, which expects prompts. If its files "
+            f"don't define them, pass {lacking.options}, or '' for no prompt.",
             err=True,
         )
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks before something that cannot be undone, unless ``--yes`` was given.
+    """Asks for confirmation before something that cannot be undone.
+
+    Args:
+        question: What to ask.
+        yes: Whether ``--yes`` was given: do not ask.
 
     Raises:
         typer.Abort: The answer was no.
-        errors.SettingsError: Standard input ended without an answer, as in a script.
+        errors.ConfigurationError: Standard input ended without an answer, as in a script.
     """
     if yes:
         return
@@ -54,20 +58,24 @@ def confirm(question: str, *, yes: bool) -> None:
     except typer.Abort:
         if sys.stdin.isatty():  # Ctrl-C
             raise
-        raise errors.SettingsError("Standard input ended without an answer: pass --yes to go ahead.") from None
+        raise errors.ConfigurationError("Standard input ended without an answer: pass --yes to proceed.") from None
     if not agreed:
         raise typer.Abort
 
 
 def examples(*commands: str) -> str:
-    """The end of a command's help: each example on a line of its own, which is never wrapped."""
+    """Returns the end of a command's help, with each example on a line of its own, which is never wrapped."""
     heading = "Example:" if len(commands) == 1 else "Examples:"
     return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])
 
 
 @contextlib.contextmanager
 def engine(dsn: str | None) -> Iterator[sa.Engine]:
-    """An engine for ``--dsn``, or for the setting when it is not given, until the command ends."""
+    """Yields an engine until the command ends.
+
+    Args:
+        dsn: The value of ``--dsn``. If None, the setting ``PG_SEMANTIC_DSN``.
+    """
     configured = settings.load(dsn=dsn).dsn
     made = database.connect(configured.get_secret_value() if configured else None)
     try:
@@ -78,7 +86,11 @@ def engine(dsn: str | None) -> Iterator[sa.Engine]:
 
 @contextlib.contextmanager
 def installed(dsn: str | None) -> Iterator[sa.Engine]:
-    """`engine`, for a database that has our schema as this version needs it."""
+    """Yields what `engine` yields, once it is sure that the database has the schema that this version needs.
+
+    Raises:
+        errors.NotInstalled: It does not.
+    """
     with engine(dsn) as made:
         with made.connect() as connection:
             database.require_installed(connection)

@@ -1,7 +1,7 @@
-"""How commands print: tables and sentences for a person, JSON for a script.
+"""Output of commands: tables and sentences for people, JSON for scripts.
 
-No word is ever broken, nor a command that is to be typed. A table that is wider than the terminal, or than 80 columns
-where there is none (or ``COLUMNS`` says otherwise), becomes one block of lines per record.
+Words are never broken, and neither are commands that a reader may copy. A table that is too wide becomes one block of
+lines per record. The width is that of the terminal; without one, it is ``COLUMNS``, or 80.
 """
 
 import dataclasses
@@ -20,18 +20,20 @@ from rich.text import Text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-console = Console(highlight=False, emoji=False)  # `:a:` in a key or a message is no picture
+console = Console(highlight=False, emoji=False)  # `:a:` in a key or a message must not become an emoji
 
-# A word, or what is typed as it stands: in backticks, or a command of ours to the end of its sentence.
+# What is never broken: a word, text in backticks, or a pg-semantic command up to the end of its sentence.
 _WORD = re.compile(r"(?:`[^`]*`|\bpg-semantic [^;`]*|\S)+")
-_PROSE_WIDTH = 40  # columns that a last column of sentences is at least wide
+_PROSE_WIDTH = 40  # least width of a last column that contains sentences
 _UNBOUNDED = 100_000
 
 
 def say(text: str, *, to: Console | None = None) -> None:
-    """Prints sentences for a person; square brackets are markup.
+    """Prints sentences for people. On a terminal, wraps lines between words, and never within a command.
 
-    On a terminal lines end between words, and never within a command; elsewhere they are not wrapped at all.
+    Args:
+        text: Rich markup: square brackets are tags. Pass other text through `escaped`.
+        to: Where to print. Default: standard output.
     """
     target = to or console
     styled = Text.from_markup(text, emoji=False)
@@ -40,12 +42,12 @@ def say(text: str, *, to: Console | None = None) -> None:
 
 
 def verbatim(text: str) -> None:
-    """Prints what is to be copied as it stands, on one line."""
+    """Prints text for copying: on one line, with no markup."""
     console.print(Text(text), soft_wrap=True)
 
 
 def record(fields: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
-    """Prints names and values, one below the other; long values go on below themselves."""
+    """Prints one name and value per line. Long values continue on the next line, indented."""
     cells = [(name, _cell(value)) for name, value in fields]
     label = max((cell_len(name) for name, _ in cells), default=0)
     for name, cell in cells:
@@ -56,24 +58,32 @@ def record(fields: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
 
 
 def escaped(text: object) -> str:
-    """Text for `say` whose square brackets are brackets."""
+    """Returns text for `say`, with its square brackets escaped."""
     return escape(str(text))
 
 
 def one_line(text: str, *, width: int) -> str:
-    """The beginning of a text on one line."""
+    """Returns the beginning of a text on one line, ``width`` characters at most."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None:
-    """JSON on standard output; dataclasses become objects."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")  # one write: workers share the pipe
+    """Prints JSON on standard output, on one line. Dataclasses become objects."""
+    sys.stdout.write(
+        json.dumps(value, default=_plain, ensure_ascii=False) + "\n"
+    )  # in one write, because several workers share the pipe
     sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Prints a table, or a record per row where that is too wide; cells are plain text, numbers stand to the right."""
+    """Prints a table, or one record per row if a table would be too wide.
+
+    Args:
+        columns: The column titles.
+        rows: The cells, printed as plain text. None becomes ``-``. Columns of numbers are right-aligned.
+        title: A line above the table.
+    """
     rows = [list(row) for row in rows]
     if title:
         console.print(Text(title, style="bold"), soft_wrap=True)
@@ -91,7 +101,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
 
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table | None:
-    """The rows as a table in which only sentences of the last column are wrapped; None where that is too wide."""
+    """Returns the rows as a table, or None if it is too wide. Only sentences in the last column are wrapped."""
     last = len(columns) - 1
     prose = any(" " in _cell(row[last]) for row in rows)
     words = [cell_len(word) for row in rows for word in _cell(row[last]).split()]
@@ -112,7 +122,7 @@ def _grid(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table | N
 
 
 def _wrapped(text: Text, width: int) -> Iterator[Text]:
-    """The lines of a text, ended between words."""
+    """Yields the lines of a text, broken between words."""
     for line in text.split("\n", allow_blank=True):
         offsets = [0]
         for word in _WORD.finditer(line.plain):

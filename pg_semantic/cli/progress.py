@@ -1,4 +1,4 @@
-"""Progress bars of what takes long: how much is done, and the time left."""
+"""Progress bars for long operations: how much is done, and the time left."""
 
 import contextlib
 import time
@@ -20,7 +20,11 @@ _COUNT_SECONDS = 2.0
 
 @contextlib.contextmanager
 def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress], None]]:
-    """Shows a bar while the block runs; call what it yields with the worker's progress."""
+    """Shows a bar of synced rows while the block runs.
+
+    Yields:
+        A function to call with the worker's progress. It counts the waiting rows at most every two seconds.
+    """
     columns = (
         TextColumn("syncing"),
         BarColumn(),
@@ -49,7 +53,11 @@ def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress],
 def pages(
     engine: sa.Engine, generations: Sequence[Generation], *, shown: bool
 ) -> Iterator[Callable[[CheckedPage], None]]:
-    """Shows a bar over the rows of these semantic indexes; call what it yields with each page."""
+    """Shows a bar over the rows of these semantic indexes while the block runs. The total is an estimate.
+
+    Yields:
+        A function to call with each page.
+    """
     columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
         total = 0
@@ -61,7 +69,11 @@ def pages(
 
 @contextlib.contextmanager
 def queries(count: int, *, shown: bool) -> Iterator[Callable[[], None]]:
-    """Shows a bar over so many queries; call what it yields after each."""
+    """Shows a bar over ``count`` queries while the block runs.
+
+    Yields:
+        A function to call after each query.
+    """
     columns = (TextColumn("queries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
         task = display.add_task("queries", total=count)

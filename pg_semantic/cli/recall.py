@@ -1,4 +1,4 @@
-"""``pg-semantic recall``: how much of what computing every distance finds the vector index finds too."""
+"""``pg-semantic recall``: measures the share of an exact search's rows that the vector index finds."""
 
 from typing import Annotated
 
@@ -21,23 +21,23 @@ _COLUMNS = ("filter", "queries", "recall", "from", "to", "short", "completed", "
 
 
 def recall(
-    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
-    sample: Annotated[int, typer.Option(help="How many stored vectors to ask with.", min=1)] = 100,
-    limit: Annotated[int, typer.Option(help="How many rows a search gives.", min=1)] = 10,
-    seed: Annotated[int, typer.Option(help="Another number picks other vectors.")] = 0,
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    sample: Annotated[int, typer.Option(help="How many stored vectors to use as queries.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="How many rows each search returns.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Seed for choosing the vectors.")] = 0,
     least: Annotated[
-        float | None, typer.Option("--min", help="Exit with 1 if recall is less than this.", min=0, max=1)
+        float | None, typer.Option("--min", help="Exit with 1 if recall is below this.", min=0, max=1)
     ] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Compare searches through the vector index with exact ones, and exit with 1 if recall is below --min.
+    """Compare searches through the vector index with exact ones; exit with 1 if recall is below --min.
 
-    recall: the mean share of the exact result that is found; from, to: its 95 % interval. short: walks of the index
-    that gave too few rows. completed: searches that are run again, exactly, for having given fewer than --limit. ms:
-    the medians. index: whether the planner uses the vector index at all.
+    recall: the mean share of the exact result that a search finds; from, to: its 95% interval. short: index scans that
+    returned too few rows. completed: searches that returned fewer than --limit rows and were rerun as exact ones. ms,
+    exact ms: median times. index: whether the planner uses the vector index.
 
-    Asks with vectors of random chunks; changes nothing.
+    The queries are vectors of random chunks. Changes nothing.
     """
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         bound = declare.bind(registry.find(session.connection(), index).spec)
@@ -49,7 +49,7 @@ def recall(
         _print(report)
     if least is not None and report.worst.recall < least:
         if not json:
-            output.say(f"Recall@{limit} is {report.worst.recall:.3f}, less than {least}.")
+            output.say(f"Recall@{limit} is {report.worst.recall:.3f}, less than the required {least}.")
         raise typer.Exit(_TOO_LOW)
 
 

@@ -1,4 +1,4 @@
-"""``pg-semantic retry``: parked rows go back into the queue."""
+"""``pg-semantic retry``: puts parked rows back into the queue."""
 
 from typing import Annotated
 
@@ -15,14 +15,14 @@ EXAMPLES = options.examples(
 
 
 def retry(
-    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
     key: Annotated[
-        list[str] | None, typer.Option(help="A row's key as `status` shows it; may be given again. Default: all.")
+        list[str] | None, typer.Option(help="The key of a row, as `status` shows it; repeatable. Default: all.")
     ] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Take rows that failed for the last time back into the queue, of all generations, once their cause is mended."""
+    """Put failed rows back into the queue, in all generations. Fix the cause first."""
     with options.engine(dsn) as engine, database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
         known = registry.copies(connection, index)

@@ -1,4 +1,4 @@
-"""``pg-semantic search``: a semantic index asked from the shell."""
+"""``pg-semantic search``: searches a semantic index from the shell."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -23,17 +23,17 @@ _PASSAGE_WIDTH = 200
 
 
 def search(
-    index: Annotated[str, typer.Argument(help="The semantic index, by its name.")],
-    text: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
-    limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
-    offset: Annotated[int, typer.Option(help="How many to skip.", min=0)] = 0,
-    mode: Annotated[Mode, typer.Option(help="By meaning, by words (BM25), or by both.")] = "dense",
-    match: Annotated[Match, typer.Option(help="Which rows match by words.")] = "any",
-    exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, no vector index.")] = False,
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    text: Annotated[str, typer.Argument(help="The query, in your own words.")],
+    limit: Annotated[int, typer.Option(help="How many rows to return.", min=1)] = 10,
+    offset: Annotated[int, typer.Option(help="How many rows to skip.", min=0)] = 0,
+    mode: Annotated[Mode, typer.Option(help="Rank by meaning, by words (BM25), or by both.")] = "dense",
+    match: Annotated[Match, typer.Option(help="Which rows match in a search by words.")] = "any",
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, without the vector index.")] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the rows nearest in meaning to a text; the table shows how passages begin, --json all of them."""
+    """Find the rows closest in meaning to a text. The table shows the beginning of each passage, --json all of it."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         lexical = mode == "lexical"

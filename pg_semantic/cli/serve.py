@@ -1,4 +1,4 @@
-"""``pg-semantic serve``: the HTTP service."""
+"""``pg-semantic serve``: runs the HTTP service."""
 
 import logging
 from typing import Annotated
@@ -16,18 +16,21 @@ EXAMPLES = options.examples(
 
 def serve(
     encoder: Annotated[
-        list[str] | None, typer.Option(help="An encoder to serve beside those of the database's indexes; repeatable.")
+        list[str] | None,
+        typer.Option(help="An encoder to serve in addition to those of the database's indexes; repeatable."),
     ] = None,
     reranker: Annotated[list[str] | None, typer.Option(help="A reranker to serve; repeatable.")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. Other than loopback, it needs a key.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)] = 8080,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     dsn: options.Dsn = None,
 ) -> None:
-    """Serve embeddings, reranking and searches over HTTP; without a database, embeddings and reranking alone.
+    """Serve embeddings, reranking and searches over HTTP; without a database, only embeddings and reranking.
 
-    Encoders are loaded before it listens. SIGTERM or Ctrl-C answers what was asked and exits. The key that callers
-    send is PG_SEMANTIC_SERVICE_API_KEY.
+    Loads the encoders before it listens. On SIGTERM or Ctrl-C, answers the requests in progress and exits. Set the key
+    that callers must send in PG_SEMANTIC_SERVICE_API_KEY.
     """
     configured = settings.load(dsn=dsn, log_format=log_format)
     logs.configure(style=configured.log_format, level=logging.INFO)
@@ -35,6 +38,6 @@ def serve(
 
     serving = server.ServeOptions(tuple(encoder or ()), tuple(reranker or ()), host, port)
     if configured.dsn is None and not (encoder or reranker):
-        raise errors.SettingsError("What is to be served? Give --dsn, --encoder or --reranker.")
+        raise errors.ConfigurationError("Nothing to serve: pass --dsn, --encoder or --reranker.")
     engine = database.connect(configured.dsn.get_secret_value()) if configured.dsn else None
     server.run(configured, serving, engine=engine)

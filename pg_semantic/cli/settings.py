@@ -1,4 +1,4 @@
-"""``pg-semantic settings``: every setting, its value and where it comes from."""
+"""``pg-semantic settings``: shows every setting, its environment variable and its value."""
 
 from pg_semantic import settings as configured
 from pg_semantic.cli import options, output
@@ -9,7 +9,7 @@ EXAMPLES = options.examples(
 
 
 def settings(json: options.Json = False) -> None:
-    """Show every setting: environment variable, value, default, meaning. Secrets are masked."""
+    """Show the environment variable, value, default and meaning of every setting. Secrets are masked."""
     values = configured.load()
     if json:
         output.as_json({configured.variable(name): value for name, value in values.model_dump().items()})

@@ -1,4 +1,4 @@
-"""``pg-semantic status``: how true the vectors are right now."""
+"""``pg-semantic status``: shows how far the vectors are in sync with the text."""
 
 import shlex
 from typing import Annotated
@@ -17,35 +17,38 @@ EXAMPLES = options.examples(
     "pg-semantic status --max-age 300",
 )
 
-_PATIENCE = "30min"  # --exact scans
+_PATIENCE = "30min"  # --exact scans tables
 _BEHIND = 1  # the exit code of --max-age
 _TROUBLE = {
     "sync": "not kept in sync",
-    "build": "not built",
-    "key": "not adapted",
-    "capture": "not put right",
-    "foreign_key": "not validated",
+    "build": "index not built",
+    "key": "not adapted to its altered key",
+    "capture": "capture not restored",
+    "foreign_key": "foreign key not validated",
 }
-_COLUMNS = ("index", "rows", "synced", "waiting", "failed", "cut", "chunks", "age s", "eta s", "hnsw", "bm25")
+_COLUMNS = ("index", "rows", "synced", "waiting", "failed", "truncated", "chunks", "age s", "eta s", "hnsw", "bm25")
 
 
 def status(
     exact: Annotated[
-        bool, typer.Option("--exact", help="Count rows, receipts and chunks (scans), instead of estimating.")
+        bool, typer.Option("--exact", help="Scan tables to count rows, receipts and chunks instead of estimating.")
     ] = False,
     max_age: Annotated[
         float | None,
-        typer.Option(help="Exit with 1 when no worker is alive, or a change waits for more seconds than this.", min=0),
+        typer.Option(
+            help="Exit with 1 if no worker is alive, or a change has waited for more seconds than this.", min=0
+        ),
     ] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Show each semantic index: rows synced and waiting, failures, the vector index, workers.
 
-    rows, synced and chunks of large tables are the planner's estimates (~) unless --exact. Cut are rows with text
-    that the encoder could not read whole; age is that of the oldest change that waits; eta says when workers will be
-    through.
-    The same from any SQL client: SELECT * FROM semantic.index_status.
+    rows, synced, chunks: for large tables, the planner's estimates (~) unless --exact. waiting: rows that changed and
+    that no worker has synced yet. failed: given up after errors, see `pg-semantic retry`. truncated: rows with
+    text longer than the encoder reads. age: of the oldest waiting change. eta: the time until workers are done.
+
+    Any SQL client can get the same from SELECT * FROM semantic.index_status.
     """
     with (
         database.translated(),
@@ -64,20 +67,23 @@ def status(
 
 
 def _behind(found: Status, seconds: float) -> list[str]:
-    """Why changes are behind: no worker is alive, or one has waited for longer than this."""
+    """Returns why changes are behind: no worker is alive, or a change has waited for longer than ``seconds``."""
     late = [index for index in found.indexes if (index.oldest_seconds or 0) > seconds]
     return [
-        *([] if found.workers else ["No worker is alive: none has reported in the last minute."]),
-        *(f"{index.index}: a change has been waiting for {index.oldest_seconds:.0f} s." for index in late),
+        *([] if found.workers else ["No worker is alive: none has sent a heartbeat in the last minute."]),
+        *(f"{index.index}: a change has waited for {index.oldest_seconds:.0f} s." for index in late),
     ]
 
 
 def _print(found: Status) -> None:
+    if not found.indexes:
+        output.say("No semantic index in this database: pg-semantic index create.")
+        return
     title = f"{found.workers} workers alive, {found.rows_per_second:.0f} rows/s"
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
     for index in found.indexes:
         if not index.backfilled:
-            output.say(output.escaped(f"{index.index}: backfill goes on."))
+            output.say(output.escaped(f"{index.index}: the backfill is in progress."))
         if index.stale_since:
             output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
         if index.capture_trouble:
@@ -87,7 +93,7 @@ def _print(found: Status) -> None:
             what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
-            output.say(output.escaped(f"{index.index}: to try them again: `pg-semantic retry {_quoted(index)}`"))
+            output.say(output.escaped(f"{index.index}: once the cause is fixed: `pg-semantic retry {_quoted(index)}`"))
 
 
 def _print_troubles(index: IndexStatus) -> None:
@@ -95,13 +101,13 @@ def _print_troubles(index: IndexStatus) -> None:
         since = f" for {one.seconds:.0f} s" if one.failures else ""
         output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
         if one.failures:
-            output.say(f"  {one.failures} attempts failed; the next is in {one.next_seconds:.0f} s, if a worker runs.")
+            output.say(f"  {one.failures} attempts failed. A running worker tries again in {one.next_seconds:.0f} s.")
 
 
 def _staleness(index: IndexStatus) -> str:
     since = f"{index.stale_since:%Y-%m-%d %H:%M:%S %Z}"
     why = f" ({index.stale_reason})" if index.stale_reason else ""
-    done = "under way" if index.reconciled is None else f"at {index.reconciled * 100:.0f} %"
+    done = "in progress" if index.reconciled is None else f"at {index.reconciled * 100:.0f}%"
     return f"may be stale since {since}{why}, reconcile {done}"
 
 
@@ -122,7 +128,7 @@ def _row(index: IndexStatus) -> tuple[object, ...]:
 
 
 def _quoted(index: IndexStatus) -> str:
-    """The name of the index as a word of a shell command."""
+    """Returns the name of the index, quoted for the shell."""
     return shlex.quote(index.index.removesuffix(f" ({index.generation})"))
 
 

@@ -1,4 +1,4 @@
-"""``pg-semantic verify`` and ``repair``: whether every vector is true to its row's text, and mending what is not."""
+"""``pg-semantic verify`` and ``repair``: find vectors that don't match the text of their row, and fix them."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -22,40 +22,41 @@ _UNCLEAN = 1
 _COLUMNS = ("index", "rows", "waiting", "missing", "stale", "damaged", "encoder", "orphan", "failed", "uncaptured")
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[INDEX]...", help="Which semantic indexes. Default: all of them.")
+    list[str] | None, typer.Argument(metavar="[INDEX]...", help="Names of semantic indexes. Default: all.")
 ]
-KeysShown = Annotated[int, typer.Option("--keys", min=0, help="How many keys of each kind to show.")]
+KeysShown = Annotated[int, typer.Option("--keys", min=0, help="How many keys to show for each kind of finding.")]
 
 
 def verify(names: Names = None, keys: KeysShown = 10, json: options.Json = False, dsn: options.Dsn = None) -> None:
-    """Compare every row's text with its vectors' provenance; exit with 1 unless all is as it should be.
+    """Check that every vector matches the text of its row; exit with 1 if there is a fault.
 
-    missing: has text, never synced. stale: synced with another text. damaged: its chunks are not those that were
-    written. encoder: made by another one. orphan: has no row. failed: parked, see `pg-semantic retry`. uncaptured:
-    tables without working triggers. Rows that wait for a worker are counted and are no fault.
+    waiting: changed, and a worker will encode it; not a fault. missing: has text that was never synced. stale: synced
+    with older text. damaged: its chunks don't match its receipt, or its lexemes its text. encoder: has vectors of
+    another encoder. orphan: chunks or a receipt without a row. failed: given up after errors, see `pg-semantic retry`.
+    uncaptured: tables without working triggers.
 
-    Reads all text inside the database, in pages; changes nothing.
+    Reads all text inside the database, in pages. Changes nothing.
     """
     with options.engine(dsn) as engine:
         reports = _go_through(engine, names, keys=keys, shown=not json, step=verifying.verify)
     _print(reports, json=json)
     if not all(report.clean for report in reports):
         if not json:
-            output.say("Not clean. To mend it: `pg-semantic repair`, and `pg-semantic retry` for failed rows.")
+            output.say(" ".join(["Not clean.", *_advice(reports)]))
         raise typer.Exit(_UNCLEAN)
 
 
 def repair(
     names: Names = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be mended, as `verify` does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would fix, as `verify` does.")] = False,
     keys: KeysShown = 10,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Mend what `pg-semantic verify` finds: mark rows for the worker, delete orphans, hang missing triggers.
+    """Fix what `pg-semantic verify` finds: mark rows for the worker, delete orphans, add missing triggers.
 
-    It works in pages of a thousand rows, beside writers and workers. Failed rows are left for `pg-semantic retry`.
-    --dry-run exits as `verify` does, with 1 when there is something to mend.
+    Works in pages of a thousand rows, while others write and workers run. For failed rows, use `pg-semantic retry`.
+    --dry-run exits like `verify`, with 1 if there is something to fix.
     """
     if dry_run:
         verify(names, keys=keys, json=json, dsn=dsn)
@@ -67,9 +68,19 @@ def repair(
         marked = sum(r.missing + r.stale + r.damaged + r.wrong_encoder for r in reports)
         output.say(f"{marked} rows marked for the worker, {sum(r.orphan for r in reports)} orphans deleted.")
         if any(report.failed for report in reports):
-            output.say("Rows that failed are left as they are: `pg-semantic retry`.")
+            output.say("Failed rows are unchanged. Once the cause is fixed: `pg-semantic retry INDEX`.")
     if any(report.trouble for report in reports):
         raise typer.Exit(_UNCLEAN)
+
+
+def _advice(reports: list[VerifyReport]) -> Iterator[str]:
+    """Yields what to do next, for each kind of finding."""
+    if any(r.missing or r.stale or r.damaged or r.wrong_encoder or r.orphan or r.uncaptured for r in reports):
+        yield "To fix it: `pg-semantic repair`."
+    if any(report.failed for report in reports):
+        yield "For failed rows, once the cause is fixed: `pg-semantic retry INDEX`."
+    if any(report.trouble for report in reports):
+        yield "For each index with a message, do what the message says."
 
 
 def _go_through(
@@ -91,7 +102,7 @@ def _step(
     keys: int,
     advance: Callable[[verifying.CheckedPage], None],
 ) -> VerifyReport:
-    """One index; trouble with it, as a column that is gone, is its own and keeps no other from being looked at."""
+    """Verifies or repairs one index. A problem with it, such as a missing column, doesn't stop the others."""
     try:
         return step(engine, generation, keys_shown=keys, on_page=advance)
     except exc.DBAPIError as error:

@@ -1,4 +1,4 @@
-"""``pg-semantic worker``: the process that keeps vectors true to the text."""
+"""``pg-semantic worker``: runs the process that keeps vectors in sync with the text."""
 
 import gc
 import logging
@@ -32,28 +32,30 @@ log = logging.getLogger("pg_semantic.worker")
 
 
 def worker(
-    once: Annotated[bool, typer.Option("--once", help="Exit when no job is waiting.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit once no job is waiting.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest at hand.")
+        str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest available.")
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(help="One worker process for each of: cuda:0,cuda:1, or all of this machine's.")
+        str | None, typer.Option(help="Run one worker process per device: cuda:0,cuda:1, or all.")
     ] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Rows to claim at once, at most.", show_default="2000")] = None,
+    batch_rows: Annotated[
+        int | None, typer.Option(help="How many rows to claim at once, at most.", show_default="2000")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log with --once too.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log progress with --once too.")] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Encode rows whose text changed, for every semantic index in the database, until told to stop.
+    """Encode rows whose text changed, for every semantic index in the database, until stopped.
 
-    SIGTERM or Ctrl-C finishes the rows in hand and exits; rows not finished in PG_SEMANTIC_DRAIN_SECONDS, or at a
-    second signal, are given back at once. When the database goes away the worker waits for it, except with --once.
-    Any number of workers may run; --devices starts several, and starts again those that die.
+    On SIGTERM or Ctrl-C, finishes the rows in progress and exits. After PG_SEMANTIC_DRAIN_SECONDS, or at a second
+    signal, returns unfinished rows to the queue. If the database is unreachable, waits for it, except with --once. You
+    can run any number of workers. --devices starts several, and restarts those that die.
     """
     if device and devices:
-        raise typer.BadParameter("give --device or --devices, not both", param_hint="--devices")
+        raise typer.BadParameter("pass --device or --devices, not both", param_hint="--devices")
     configured = settings.load(device=device, batch_rows=batch_rows, log_format=log_format)
     logs.configure(style=configured.log_format, level=logging.WARNING if once and not verbose else logging.INFO)
     if devices is not None:
@@ -84,9 +86,9 @@ def _loaded(
     document_prompt: str | None,
     settings: settings.Settings,
 ) -> Encoder:
-    """An encoder that stays: to look through all it consists of for garbage would stop all for a third of a second.
+    """Loads an encoder and hides it from the garbage collector, whose full runs would pause for a third of a second.
 
-    One before it that was refused goes first, and so does what loading leaves behind: a hundred megabytes.
+    Also collects an earlier encoder that was refused, and the hundred megabytes of garbage that loading leaves.
     """
     gc.unfreeze()
     gc.collect()
@@ -99,19 +101,19 @@ def _loaded(
             settings=settings,
         )
         gc.collect()
-    finally:  # also of the others, when this one could not be loaded
+    finally:  # even if loading failed: the other encoders were unfrozen too
         gc.freeze()
     return encoder
 
 
 def _obey_signals(working: Worker, stop: threading.Event, drain_seconds: float) -> None:
-    """Has signals obeyed on a thread of its own: a handler would interrupt whatever the main thread holds."""
+    """Handles signals on a separate thread: a handler would interrupt the main thread, whatever locks it holds."""
     heard = signals.listen(signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_obey, args=(heard, working, stop, drain_seconds), daemon=True).start()
 
 
 def _stop_with_supervisor() -> None:
-    """Standard input is a pipe that only the supervisor holds; it closes when that ends, however it ends."""
+    """Stops this worker when its supervisor ends. Only the supervisor holds the other end of standard input, a pipe."""
     while os.read(_STDIN, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -132,8 +134,8 @@ def _await(heard: socket.socket) -> None:
 
 
 def _give_up(working: Worker) -> None:
-    """Ends the process with work in hand, which an encoder can not be made to leave."""
-    log.warning("stopped before all in hand was finished: the rest is given back", extra={"event": "abandoned"})
+    """Ends the process with work in progress, because an encoder cannot be interrupted."""
+    log.warning("stopped with rows in progress: returning them to the queue", extra={"event": "abandoned"})
     giving_back = threading.Thread(target=_give_back, args=(working,), daemon=True)
     giving_back.start()
     giving_back.join(_GIVE_BACK_SECONDS)
@@ -144,7 +146,7 @@ def _give_back(working: Worker) -> None:
     try:
         working.abandon()
     except errors.DatabaseError:
-        log.warning("the database does not answer: others take the rest when the leases end")
+        log.warning("the database does not answer: other workers take over the rows when their leases end")
 
 
 def _print(done: Progress, *, json: bool) -> None:

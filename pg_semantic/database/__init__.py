@@ -1,4 +1,4 @@
-"""The database: connections, transactions, errors of the driver in our words, and our own schema's revisions."""
+"""The database: connections, transactions, translation of driver errors, and revisions of the schema `semantic`."""
 
 from pg_semantic.database.connection import (
     MINIMUM_PGVECTOR,
@@ -13,6 +13,7 @@ from pg_semantic.database.connection import (
     qualified_name,
     reason,
     refusal,
+    refusal_of_others,
     require_installed,
     require_pgvector,
     require_pgvector_found,
@@ -36,6 +37,7 @@ __all__ = [
     "qualified_name",
     "reason",
     "refusal",
+    "refusal_of_others",
     "require_installed",
     "require_pgvector",
     "require_pgvector_found",

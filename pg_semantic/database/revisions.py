@@ -1,4 +1,4 @@
-"""Which revisions of our own schema this package has; what they do is in ``migrations/`` and Alembic's to run."""
+"""The revisions of the schema `semantic` in this package. Their code is in ``migrations/``, and Alembic runs it."""
 
 import functools
 from pathlib import Path
@@ -7,33 +7,44 @@ from pg_semantic import errors
 
 
 def folder() -> Path:
-    """The folder ``migrations``: inside the package in a wheel, beside it in an editable install."""
-    package = Path(__file__).parent
+    """Returns the folder ``migrations``: inside the package in a wheel, next to it in an editable install."""
+    package = Path(__file__).parent.parent
     shipped = package / "migrations"
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
 @functools.cache
 def known() -> tuple[str, ...]:
-    """Every revision, oldest first, read from the names of their files: a worker needs no Alembic to know them."""
+    """Returns every revision, oldest first.
+
+    They are read from file names, so a worker doesn't need Alembic.
+    """
     return tuple(sorted(file.name.partition("_")[0] for file in (folder() / "versions").glob("[0-9]*_*.py")))
 
 
 def require_known(revision: str) -> None:
-    """Raises `errors.NotInstalled` for a revision that only a newer package has."""
+    """Checks that this package knows a revision.
+
+    Raises:
+        errors.NotInstalled: Only a newer package has it.
+    """
     if revision not in known():
         raise errors.NotInstalled(
-            f"The schema `semantic` is at revision {revision}, and this version of pg_semantic knows it up to "
-            f"{known()[-1]}: install the version that upgraded it, or a newer one (pip install --upgrade "
+            f"The schema `semantic` is at revision {revision}, but this version of pg_semantic knows revisions "
+            f"up to {known()[-1]}: install the version that upgraded it, or a newer one (pip install --upgrade "
             "pg-semantic-index)."
         )
 
 
 def require_newest(revision: str) -> None:
-    """Raises `errors.NotInstalled` unless this is the revision that the package works with."""
+    """Checks that a revision is the one that this package works with.
+
+    Raises:
+        errors.NotInstalled: It is older, or newer.
+    """
     require_known(revision)
     if revision != known()[-1]:
         raise errors.NotInstalled(
-            f"The schema `semantic` is at revision {revision}, and this version of pg_semantic needs {known()[-1]}: "
+            f"The schema `semantic` is at revision {revision}, but this version of pg_semantic needs {known()[-1]}: "
             "run `pg-semantic db upgrade`."
         )

@@ -1,7 +1,7 @@
-"""Settings of our own connections, whatever the role or the database has: those that last for the session.
+"""Session settings of pg_semantic's own connections, which override those of the role and the database.
 
-Behind a transaction pooler a session is lent by somebody else, who would find our settings in it; there only what a
-transaction can set for itself is set (see `database.transaction`).
+Behind a transaction pooler, other clients share the session and would inherit its settings. There, only settings
+local to a transaction are applied (see `database.transaction`).
 """
 
 from typing import Any
@@ -13,14 +13,17 @@ from pg_semantic import sql
 
 
 def is_ours_alone(connection: sa.Connection) -> bool:
-    """Whether the server's end of the connection is the one that greeted us, and not lent by a pooler."""
+    """Returns whether the connection has a server process of its own, and doesn't share one through a pooler."""
     pid = connection.scalar(sa.select(sa.func.pg_backend_pid()))
-    driver: Any = connection.connection.dbapi_connection  # which a detached one has too
+    driver: Any = connection.connection.dbapi_connection  # exists even if the connection is detached
     return bool(pid == driver.info.backend_pid)
 
 
 def prepare(driver: "psycopg.Connection[Any]", _record: object = None) -> None:
-    """Prepares a new connection: it can write on a primary, it stays while it is idle, and strings are standard."""
+    """Prepares a new connection.
+
+    It can write on a primary, does not time out while idle, and uses standard-conforming strings.
+    """
     try:
         _prepare(driver)
     except psycopg.Error:

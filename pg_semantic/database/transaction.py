@@ -1,6 +1,6 @@
-"""How a worker's transaction begins: with settings of its own, whatever the role, the database or a pooler has set.
+"""Begins a worker's transactions with their own settings, which override those of role, database or pooler.
 
-They are local to the transaction, since behind a transaction pooler the next one may meet another server connection.
+The settings are local, because behind a transaction pooler the next transaction may get another session.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ from sqlalchemy import exc
 from pg_semantic import database, sql
 
 _SETTINGS = {
-    "lock_timeout": "200ms",  # give way well before Postgres would call it a deadlock and end the application's side
+    "lock_timeout": "200ms",  # yield well before deadlock_timeout, when Postgres might cancel the application instead
     "idle_in_transaction_session_timeout": "60s",
-    "row_security": "off",  # an error instead of rows that are not seen and would be taken for deleted
-    "datestyle": "ISO",  # keys are written as text as the capture function writes them
+    "row_security": "off",  # fail, because rows hidden by a policy would look deleted
+    "datestyle": "ISO",  # same text of keys as in the capture function
     "timezone": "UTC",
     "intervalstyle": "postgres",
     "bytea_output": "hex",
-    "extra_float_digits": "1",  # numbers as text lose nothing
+    "extra_float_digits": "1",  # lossless numbers as text
     "quote_all_identifiers": "off",  # names are compared as text
-    "jit": "off",  # look-ups of a few rows, whose cost is thought high before the first ANALYZE
+    "jit": "off",  # lookups of a few rows look expensive before the first ANALYZE
 }
 _BY_INDEX = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
 _TIMEOUT = sa.func.pg_catalog.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
@@ -42,18 +42,18 @@ _BEGIN, _BEGIN_BY_INDEX = _begin(_SETTINGS), _begin(_SETTINGS | _BY_INDEX)
 _PATIENCE_SECONDS = 30.0
 _LOCK_SECONDS = sa.func.set_config("semantic.lock_seconds", "0", True)  # noqa: FBT003 - local
 WAIT_FOR_NO_LOCK = sa.select(_LOCK_SECONDS)
-"""Has `semantic.lock_v1` try once in this transaction: a worker has other indexes to see to."""
+"""Makes `semantic.lock_v1` try only once in this transaction, so that a worker can turn to other indexes."""
 
 
 @contextlib.contextmanager
 def begin(engine: sa.Engine, *, statement_timeout: str = "60s", by_index: bool = False) -> Iterator[sa.Connection]:
-    """A transaction with the worker's settings, committed at the end of the block.
+    """Begins a transaction with the worker's settings, and commits it at the end of the block.
 
     Args:
-        engine: The worker's.
-        statement_timeout: How long a statement may take, as Postgres writes it.
-        by_index: Whether tables are read in the order of their indexes, whatever size the statistics say they have. For
-            the queue: a planner that takes millions of new marks for a hundred sorts them all at every look.
+        engine: The worker's engine.
+        statement_timeout: Maximum duration of a statement, in Postgres syntax.
+        by_index: Whether to force index scans, whatever the statistics say. The queue needs this: a planner that
+            mistakes millions of new marks for a hundred would sort them all at every poll.
     """
     with engine.begin() as connection:
         connection.execute(_BEGIN_BY_INDEX if by_index else _BEGIN, {"statement_timeout": statement_timeout})
@@ -62,7 +62,7 @@ def begin(engine: sa.Engine, *, statement_timeout: str = "60s", by_index: bool =
 
 @contextlib.contextmanager
 def unless_busy() -> Iterator[None]:
-    """Leaves the rest of the block for another time when something in it is locked."""
+    """Skips the rest of the block if something in it is locked, so that it can run another time."""
     try:
         yield
     except exc.DBAPIError as error:
@@ -71,7 +71,7 @@ def unless_busy() -> Iterator[None]:
 
 
 def is_busy(error: exc.DBAPIError) -> bool:
-    """Whether somebody else is in the way, as with TRUNCATE, ALTER TABLE or the same INSERT: try again later."""
+    """Returns whether another transaction is in the way, as with TRUNCATE, ALTER TABLE or the same INSERT."""
     return database.fault(error) in {"busy", "taken"}
 
 
@@ -83,15 +83,19 @@ retried = tenacity.retry(
     stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
     reraise=True,
 )
-"""Decorates what is a transaction of its own, to be begun again when something in it was locked.
+"""Decorates a function that runs one transaction, to retry it if something was locked.
 
-Tables that `semantic.lock_v1` has waited for are not waited for again.
+It doesn't retry after `semantic.lock_v1` has already waited for tables.
 """
 
 
 @retried
 def patiently(engine: sa.Engine, *statements: sa.Executable) -> list[Any]:
-    """Runs statements in one transaction, again when a table was locked; gives the rows of the last that has any."""
+    """Runs statements in one transaction, and retries it for up to 30 seconds if a table is locked.
+
+    Returns:
+        The rows of the last statement that returns rows.
+    """
     found: list[Any] = []
     with begin(engine) as connection:
         for statement in statements:

@@ -1,1 +1,1 @@
-"""The demonstration: 7,425 tldr pages, the mapped class for them, and the steps that ``pg-semantic demo`` shows."""
+"""The demo: 7,425 tldr pages, their mapped class, and the steps that ``pg-semantic demo`` shows."""

@@ -1,4 +1,4 @@
-"""The corpus: tldr pages (CC BY 4.0, see ``data/SOURCE.md``) and the mapped class that holds them."""
+"""The demo's corpus: tldr pages (CC BY 4.0, see ``data/SOURCE.md``) and their mapped class."""
 
 import gzip
 import importlib.resources
@@ -14,7 +14,7 @@ ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Base(orm.DeclarativeBase):
-    """Tables of the demonstration."""
+    """The declarative base of the demo's tables."""
 
 
 class Page(Base):
@@ -31,7 +31,7 @@ class Page(Base):
 
 
 def pages() -> Iterator[Page]:
-    """Every page of the corpus."""
+    """Yields every page of the corpus."""
     data = importlib.resources.files(__name__.rpartition(".")[0]).joinpath("data", "tldr.jsonl.gz")
     with data.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -41,7 +41,11 @@ def pages() -> Iterator[Page]:
 
 
 def load(session: orm.Session) -> int:
-    """Adds the corpus unless it is there; returns how many pages the table has."""
+    """Adds the corpus if the table is empty, and commits.
+
+    Returns:
+        The number of pages in the table.
+    """
     if not session.scalar(select(Page.id).limit(1)):
         session.add_all(pages())
         session.commit()

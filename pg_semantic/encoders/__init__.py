@@ -1,4 +1,4 @@
-"""Encoders: what turns text into vectors. `load` finds one by its reference."""
+"""Encoders turn texts into vectors. `load` loads one by its reference."""
 
 from pg_semantic.encoders.base import Encoder, Vectors
 from pg_semantic.encoders.batching_encoder import BatchingEncoder

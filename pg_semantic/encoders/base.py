@@ -1,4 +1,4 @@
-"""What an encoder is to the rest of the package."""
+"""The interface of an encoder: `Encoder`, and the types that it uses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]
-"""Vectors of texts, shape (texts, dimensions), one row a text in the order given."""
+"""Vectors as float32, shape (texts, dimensions): one row per text, in the order of the texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What computes the transformer, and in which precision."""
+    """The library that computes an encoder's transformer, and its precision."""
 
     name: str
     precision: str
@@ -23,48 +23,77 @@ class Backend:
 
 
 class Encoder(Protocol):
-    """A bi-encoder; also a `chunking.TokenCounter`. Safe to share between threads: a worker calls it from several."""
+    """A bi-encoder, and also a `chunking.TokenCounter`.
+
+    Thread-safe: a worker calls it from several threads.
+    """
 
     @property
     def reference(self) -> str:
-        """The name that it was loaded by."""
+        """The encoder reference that it was loaded by."""
         ...
 
     @property
     def revision(self) -> str:
-        """Which of those that have the name it is, for messages."""
+        """The version of the encoder, such as a commit or a server, for use in messages."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of all that decides its vectors: weights, vocabulary, prompts, limits, dimensions.
+        """Hexadecimal SHA-256 of everything that decides its vectors: weights, vocabulary, prompts, limits, dimensions.
 
-        The same on every machine and back end, whatever folder the weights came from.
+        It is the same on every machine and back end, and doesn't depend on the folder of the weights.
         """
         ...
 
     @property
     def dimensions(self) -> int:
-        """Length of its vectors."""
+        """Number of dimensions of its vectors."""
         ...
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that it reads whole, special tokens and document prompt included."""
+        """Maximum length of a text in tokens, including special tokens and the document prompt.
+
+        The encoder truncates longer texts.
+        """
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts to be found."""
+        """Encodes documents, the texts that searches find.
+
+        Args:
+            texts: Documents, without the document prompt.
+
+        Returns:
+            Shape (texts, dimensions), float32.
+        """
         ...
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts to search by."""
+        """Encodes queries.
+
+        Args:
+            texts: Queries, without the query prompt.
+
+        Returns:
+            Shape (texts, dimensions), float32.
+        """
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens that it reads for each document, special tokens and prompt included, were there no limit."""
+        """Counts the tokens of each document, including special tokens and the document prompt.
+
+        Returns:
+            One count per text. It can exceed `max_tokens`.
+        """
         ...
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """A function that cuts a text into pieces of at most ``max_tokens``, counted as `count_tokens` does."""
+        """Returns a function that splits a text into pieces.
+
+        Args:
+            max_tokens: Maximum length of a piece, counted as `count_tokens` does.
+            overlap_tokens: How many tokens from the end of a piece the next one repeats.
+        """
         ...

@@ -1,4 +1,4 @@
-"""An encoder for the queries of many callers at once: `BatchingEncoder`. Its thread is in `encoder_thread`."""
+"""An encoder for the queries of many concurrent callers: `BatchingEncoder`. Its thread is in `encoder_thread`."""
 
 import asyncio
 import weakref
@@ -14,15 +14,23 @@ from pg_semantic.encoders.per_process import PerProcess
 
 
 class BatchingEncoder:
-    """Answers queries from any number of threads and tasks with an encoder that one thread alone calls.
+    """Encodes queries from any number of threads and tasks. Only one thread calls the encoder.
 
-    Queries that come in while the encoder is busy are its next batch, of at most ``batch``; none waits for company.
-    Equal texts are encoded once, and the vectors of the last ``remembered`` texts are kept. When ``waiting`` texts wait
-    already, one more is refused with `errors.EncoderUnavailable`. A query whose task was cancelled is not encoded; one
-    that the encoder fails on gets its error and leaves the others alone.
+    Queries that arrive while the encoder is busy form the next batch. A query never waits for a batch to fill up. Equal
+    texts are encoded once. A query whose task was cancelled isn't encoded. If the encoder fails on a query, only the
+    callers with this query get the error.
 
-    Make one for an encoder and share it. Its thread starts with the first query, and anew in a process that was forked
-    off; it ends when this is closed or forgotten. Vectors are shared between callers, and therefore read-only.
+    Create one per encoder and share it. The thread starts with the first query, and again in a forked process. It ends
+    when you close the object or when it is garbage-collected. Callers share the vectors, so they are read-only.
+
+    Args:
+        encoder: A loaded encoder.
+        batch: Maximum number of queries in a batch.
+        waiting: Maximum number of waiting queries; another one raises `errors.EncoderUnavailable`.
+        remembered: How many queries' vectors to cache; the least recently used are dropped.
+
+    Raises:
+        errors.ConfigurationError: ``encoder`` isn't an encoder, or a limit is out of range.
     """
 
     def __init__(self, encoder: Encoder, *, batch: int = 32, waiting: int = 1000, remembered: int = 1024) -> None:
@@ -30,36 +38,50 @@ class BatchingEncoder:
 
     def _line_up(self, encoder: Encoder, line: QueueLimits) -> None:
         if not hasattr(encoder, "encode_queries"):
-            raise errors.QueryError(f"{encoder!r} is no encoder: give one that is loaded, as encoders.load(name) does.")
+            raise errors.ConfigurationError(
+                f"{encoder!r} is not an encoder: pass a loaded one, such as encoders.load(name)."
+            )
         self._encoder = encoder
         self._owners = PerProcess(lambda: EncoderThread(encoder, line))
         weakref.finalize(self, _dismiss, self._owners)
 
     @property
     def reference(self) -> str:
-        """The name that the encoder was loaded by."""
+        """The encoder reference that the encoder was loaded by."""
         return self._encoder.reference
 
     @property
     def fingerprint(self) -> str:
-        """As `Encoder.fingerprint`."""
+        """See `Encoder.fingerprint`."""
         return self._encoder.fingerprint
 
     @property
     def dimensions(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions of a vector."""
         return self._encoder.dimensions
 
     def encode(self, text: str) -> NDArray[np.float32]:
-        """The vector of a query, shape (dimensions,), read-only; waits for it. Raises what the encoder raises."""
+        """Encodes a query, and waits for the result.
+
+        Args:
+            text: A query, without the query prompt.
+
+        Returns:
+            A read-only vector, shape (dimensions,).
+
+        Raises:
+            errors.EncoderUnavailable: Too many queries are waiting.
+            errors.ClosedError: This object was closed.
+            Exception: Any error of the encoder.
+        """
         return self._ask(text).result().vector
 
     async def encode_async(self, text: str) -> NDArray[np.float32]:
-        """As `encode`, and the event loop goes on meanwhile."""
+        """Encodes a query like `encode`, without blocking the event loop."""
         return (await asyncio.wrap_future(self._ask(text))).vector
 
     def close(self) -> None:
-        """Answers what waits, and ends the thread; a later query is refused with `errors.QueryError`."""
+        """Encodes the waiting queries, then ends the thread. Later queries raise `errors.ClosedError`."""
         self._owners.get().close()
 
     def __enter__(self) -> "BatchingEncoder":

@@ -1,4 +1,4 @@
-"""What an encoder turned out to be on this machine, for a person to see."""
+"""Describes a loaded encoder as it runs on this machine, for people to read."""
 
 import time
 from collections.abc import Sequence
@@ -9,22 +9,27 @@ from pg_semantic.encoders.base import Backend, Encoder
 
 @dataclass(frozen=True, slots=True)
 class EncoderDescription:
-    """How an encoder computes here, and what decides whether its vectors fit an index."""
+    """How an encoder runs on this machine, and what decides whether its vectors fit an index."""
 
     reference: str
     back_end: str | None
     precision: str | None
     dimensions: int
     max_tokens: int
-    query_prompt: str | None  # None where only the encoder's server knows it
+    query_prompt: str | None  # None if only the encoder's server knows it
     document_prompt: str | None
     fingerprint: str
-    least_cosine: float | None  # to the vectors of 32-bit arithmetic, on the self-check
+    least_cosine: float | None  # to the 32-bit vectors, on the self-check
     texts_per_second: float
 
 
 def of(encoder: Encoder, texts: Sequence[str]) -> EncoderDescription:
-    """The facts; its speed is measured on the texts, after a first pass that tunes it."""
+    """Describes an encoder, and measures its speed.
+
+    Args:
+        encoder: A loaded encoder.
+        texts: Documents to measure on; encoded twice, because the first pass tunes the encoder.
+    """
     encoder.encode_documents(texts)
     started = time.perf_counter()
     encoder.encode_documents(texts)

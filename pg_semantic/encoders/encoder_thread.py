@@ -1,4 +1,4 @@
-"""The one thread that calls an encoder, the texts that wait for it, and the vectors that it remembers."""
+"""The only thread that calls an encoder, with its queue of texts and its cache of query vectors."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ Kind: TypeAlias = Literal["query", "document"]
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """A text whose vector is wanted; ``whole`` refuses one that the encoder could not read whole."""
+    """A text to encode. With ``whole``, a text longer than the encoder's limit is an error instead of truncated."""
 
     text: str
     kind: Kind = "query"
@@ -28,7 +28,10 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """A vector, read-only, and how many tokens its text has; they are counted only for a batch bounded by tokens."""
+    """A read-only vector, and the number of tokens of its text.
+
+    ``tokens`` is 0 if they weren't counted, as they are only if `QueueLimits.tokens` or `EncodeRequest.whole` is set.
+    """
 
     vector: NDArray[np.float32]
     tokens: int = 0
@@ -39,9 +42,14 @@ PendingVector: TypeAlias = Future[EncodedText]
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How texts wait: the most in a batch, the most that wait, and how many queries' vectors are remembered.
+    """The limits of a queue.
 
-    ``tokens`` bounds a batch too, and has them counted; ``seen`` is told the texts and tokens of each batch.
+    Args:
+        batch: Maximum number of texts in a batch.
+        waiting: Maximum number of waiting texts.
+        remembered: How many queries' vectors to cache.
+        tokens: Maximum number of tokens in a batch; a batch has at least one text.
+        seen: Called before each batch with its number of texts and of tokens.
     """
 
     batch: int = 32
@@ -52,11 +60,13 @@ class QueueLimits:
 
     def __post_init__(self) -> None:
         if min(self.batch, self.waiting) < 1 or self.remembered < 0:
-            raise errors.QueryError("BatchingEncoder: batch and waiting are 1 or more, remembered 0 or more.")
+            raise errors.ConfigurationError(
+                "BatchingEncoder: batch and waiting must be at least 1, remembered at least 0."
+            )
 
 
 class EncoderThread:
-    """Owns an encoder in one process; `BatchingEncoder` says what callers can count on."""
+    """Owns an encoder in one process. `BatchingEncoder` documents the guarantees for callers."""
 
     def __init__(self, encoder: Encoder, line: QueueLimits) -> None:
         self._encoder = encoder
@@ -64,29 +74,40 @@ class EncoderThread:
         self._lock = threading.Lock()
         self._waiting: dict[EncodeRequest, list[PendingVector]] = {}
         self._encoding: dict[EncodeRequest, list[PendingVector]] = {}
-        self._counts: dict[EncodeRequest, int | BaseException] = {}  # the thread's alone
+        self._counts: dict[EncodeRequest, int | BaseException] = {}  # used only by the thread
         self._last: Kind = "document"
         self._remembered: OrderedDict[EncodeRequest, EncodedText] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._awake = False
-        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: there is work; False: this is the end
+        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: there is work; False: stop
 
     @property
     def waiting(self) -> int:
-        """How many texts wait."""
+        """The number of waiting texts."""
         return len(self._waiting)
 
     def ask(self, wanted: Sequence[EncodeRequest]) -> list[PendingVector]:
-        """The vectors of texts, some time; all are taken on or none. Cancel one to have it left out."""
+        """Queues texts, either all of them or none.
+
+        Args:
+            wanted: The texts to encode.
+
+        Returns:
+            One future per text, in order. Cancel a future to skip its text.
+
+        Raises:
+            errors.ClosedError: This object was closed.
+            errors.EncoderUnavailable: Too many texts are waiting.
+        """
         with self._lock:
             if self._closed:
-                raise errors.QueryError("The query encoder was closed: make another one for further queries.")
+                raise errors.ClosedError("The BatchingEncoder is closed: create a new one for more queries.")
             self._require_room(wanted)
             return [self._answer_of(one) for one in wanted]
 
     def close(self) -> None:
-        """Takes no more texts, answers those that wait, and ends the thread."""
+        """Rejects new texts, encodes those that are waiting, and ends the thread."""
         with self._lock:
             self._closed = True
         self.dismiss()
@@ -94,19 +115,19 @@ class EncoderThread:
             self._thread.join()
 
     def dismiss(self) -> None:
-        """Ends the thread once nothing waits. Safe in a finalizer, wherever that interrupts: putting is reentrant."""
-        self._bell.put(False)  # noqa: FBT003 - the bell's one other tone
+        """Ends the thread once the queue is empty. Safe in a finalizer, because ``SimpleQueue.put`` is reentrant."""
+        self._bell.put(False)  # noqa: FBT003
 
     def _require_room(self, wanted: Sequence[EncodeRequest]) -> None:
-        """Raises unless all may wait; more than ever may are taken on when none does."""
+        """Raises unless all texts fit into the queue; an empty queue accepts any number."""
         new = {one for one in wanted if not self._is_known(one)}
         if not new or len(self._waiting) + len(new) <= self._line.waiting:
             return
         self._drop_cancelled()
         if self._waiting and len(self._waiting) + len(new) > self._line.waiting:
             raise errors.EncoderUnavailable(
-                f"Encoder {self._encoder.reference!r} is overloaded: {len(self._waiting)} queries wait for it. Try "
-                "again in a moment; if it goes on, run more processes, or give the encoder a faster device.",
+                f"Encoder {self._encoder.reference!r} is overloaded: {len(self._waiting)} queries are waiting. Try "
+                "again in a moment; if this continues, run more processes or use a faster device.",
                 overloaded=True,
             )
 
@@ -142,11 +163,11 @@ class EncoderThread:
             try:
                 while batch := self._take():
                     self._serve(batch)
-            except BaseException as error:  # noqa: BLE001 - as in `_serve`: nobody waits for a thread that is gone
+            except BaseException as error:  # noqa: BLE001 - as in `_serve`; without a thread, callers wait forever
                 self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """Gives an error that is of no text to all that wait."""
+        """Passes an error that no text caused to all waiting callers."""
         with self._lock:
             waiting = [*self._waiting.values(), *self._encoding.values()]
             self._waiting.clear()
@@ -157,7 +178,7 @@ class EncoderThread:
                 answer.set_exception(error)
 
     def _take(self) -> list[EncodeRequest]:
-        """The next batch: of one kind, those that wait longest; with none, the next text has to ring."""
+        """Returns the texts of one kind that have waited longest; if none wait, the next text wakes the thread."""
         while candidates := self._candidates():
             self._count(candidates)
             batch = self._claim(candidates)
@@ -169,7 +190,7 @@ class EncoderThread:
         return []
 
     def _candidates(self) -> list[EncodeRequest]:
-        """Texts of the kind whose turn it is, so that neither waits for all of the other."""
+        """Returns texts of the kind whose turn it is, so that neither kind starves the other."""
         with self._lock:
             self._drop_cancelled()
             self._awake = bool(self._waiting)
@@ -188,7 +209,7 @@ class EncoderThread:
                 self._count([one])
 
     def _claim(self, candidates: Sequence[EncodeRequest]) -> list[EncodeRequest]:
-        """The first of these that are not too much together; one at least. The others wait on."""
+        """Takes as many of these texts as fit into a batch, at least one. The others keep waiting."""
         batch: list[EncodeRequest] = []
         tokens = 0
         with self._lock:
@@ -204,19 +225,19 @@ class EncoderThread:
         return batch
 
     def _tokens(self, wanted: EncodeRequest) -> int:
-        """How many tokens of a text the encoder reads."""
+        """Returns how many tokens of a text the encoder reads."""
         count = self._counts.get(wanted, 0)
         return min(count, self._encoder.max_tokens) if isinstance(count, int) else 0
 
     def _trouble_with(self, wanted: EncodeRequest) -> BaseException | None:
-        """Why a text is not encoded, if it is not."""
+        """Returns the error that prevents encoding a text, if any."""
         count = self._counts.get(wanted, 0)
         if isinstance(count, BaseException):
             return count
         if wanted.whole and count > self._encoder.max_tokens:
             return errors.QueryError(
-                f"A text has {count} tokens and encoder {self._encoder.reference!r} reads {self._encoder.max_tokens}: "
-                "cut it up, or have its end left out (truncate)."
+                f"A text has {count} tokens, but encoder {self._encoder.reference!r} reads only "
+                f"{self._encoder.max_tokens}: split the text, or set truncate to encode only its beginning."
             )
         return None
 
@@ -224,9 +245,9 @@ class EncoderThread:
         self._last = batch[0].kind
         try:
             vectors = self._encode(batch)
-        except BaseException as error:  # noqa: BLE001 - panics of tokenizers too: the caller gets it, the thread goes on
+        except BaseException as error:  # noqa: BLE001 - also catches panics of tokenizers: the caller gets the error
             if len(batch) > 1 and not isinstance(error, errors.EncoderUnavailable):
-                for one in batch:  # one of them broke the batch
+                for one in batch:  # one text caused the error: find out which
                     self._serve([one])
                 return
             for one in batch:
@@ -241,7 +262,7 @@ class EncoderThread:
             self._line.seen(len(batch), sum(map(self._tokens, batch)))
         vectors: dict[EncodeRequest, EncodedText] = {}
         for one, row in zip(batch, encode([wanted.text for wanted in batch]), strict=True):
-            vector = np.array(row, np.float32)  # a copy: remembering one must not keep the batch
+            vector = np.array(row, np.float32)  # a copy, so that caching it doesn't keep the whole batch in memory
             vector.flags.writeable = False
             count = self._counts.get(one, 0)
             vectors[one] = EncodedText(vector, count if isinstance(count, int) else 0)

@@ -1,4 +1,7 @@
-"""The check that a back end has to pass: it makes of these texts what the reference makes of them."""
+"""The self-check of a back end: for these texts, it must compute the vectors of the reference.
+
+The reference is sentence-transformers in 32-bit arithmetic.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,17 +14,18 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 LEAST_COSINE = 0.999
-"""Nearer than this to the vectors of 32-bit arithmetic, a back end ranks as they do.
+"""Lowest accepted cosine to the 32-bit vectors. Above it, a back end ranks as the reference does.
 
-On SciFact the nDCG@10 of all-MiniLM-L6-v2 in bfloat16 (cosine .9999 and more) differs by less than .001.
+On SciFact, the nDCG@10 of all-MiniLM-L6-v2 in bfloat16 (cosine of at least .9999) differs by less than .001.
 """
 
 LEAST_COSINE_INT8 = 0.9
-"""An encoder in int8 makes vectors of its own; when it is quantised, this only tells it from one that is broken.
+"""Lowest accepted cosine to the 32-bit vectors for int8, checked once, when an encoder is quantized.
 
-The least cosine on these texts is about .96 for all-MiniLM-L6-v2, in scripts that its calibration lacked; on texts like
-those of the calibration it is .99. Vectors of another encoder, or of damaged files, are far below .9. Whether it makes
-the same vectors on another machine is what `reference_vectors` compares.
+An int8 encoder has vectors of its own, so this only detects a broken one. For all-MiniLM-L6-v2, the lowest cosine on
+these texts is about .96, in scripts that its calibration lacked; on texts like those of the calibration it is .99. The
+vectors of another encoder, or of damaged files, are far below .9. `reference_vectors` checks that an int8 encoder
+computes the same vectors on another machine.
 """
 
 _STORY = (
@@ -29,7 +33,7 @@ _STORY = (
     "the number in her book, and began to carry them in before the rain. "
 )
 
-# Of all lengths, scripts and kinds: one word, a table, code, no letters at all, longer than most encoders read.
+# A range of lengths, scripts and formats: a single word, a table, code, no letters, longer than most encoders can read.
 TEXTS = (
     "semantic search",
     "A",
@@ -49,12 +53,24 @@ QUERIES = ("undo a commit", "where did the ferry go in the evening?", "како�
 
 
 def reference(transformer: "SentenceTransformer") -> tuple[Vectors, Vectors]:
-    """Vectors of the texts and of the queries by sentence-transformers' own path."""
+    """Encodes the texts and queries of the self-check with sentence-transformers itself.
+
+    Returns:
+        The vectors of `TEXTS` and those of `QUERIES`.
+    """
     return documents(transformer, TEXTS), _numbers(transformer.encode_query, QUERIES)
 
 
 def least_cosine(encoder: Encoder, expected: tuple[Vectors, Vectors]) -> float:
-    """The least cosine between an encoder's vectors and those expected; -1 where a vector has no direction."""
+    """Returns the lowest cosine between an encoder's vectors and the expected ones.
+
+    Args:
+        encoder: The encoder to check.
+        expected: What `reference` returned.
+
+    Returns:
+        The cosine, or -1 if a vector is zero or not finite.
+    """
     of_documents, of_queries = expected
     return min(
         float(cosines(encoder.encode_documents(TEXTS), of_documents).min()),
@@ -63,12 +79,12 @@ def least_cosine(encoder: Encoder, expected: tuple[Vectors, Vectors]) -> float:
 
 
 def documents(transformer: "SentenceTransformer", texts: Sequence[str]) -> Vectors:
-    """Vectors of documents by sentence-transformers' own path."""
+    """Encodes documents with sentence-transformers itself."""
     return _numbers(transformer.encode_document, texts)
 
 
 def cosines(found: Vectors, expected: Vectors) -> Vectors:
-    """Cosine of each vector to the one expected; -1 where one has no direction."""
+    """Returns the cosine of each vector to the expected one, or -1 where either is zero or not finite."""
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         found_cosines: Vectors = (found * expected).sum(axis=1) / lengths

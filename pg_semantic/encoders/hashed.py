@@ -1,4 +1,7 @@
-"""A deterministic encoder without weights: shared words make near vectors, synonyms do not. For tests and dry runs."""
+"""A deterministic encoder without weights, for tests and dry runs.
+
+Texts with words in common have similar vectors; synonyms don't.
+"""
 
 import functools
 import hashlib
@@ -13,7 +16,7 @@ _WORD = re.compile(r"\w+")
 
 
 class HashedEncoder:
-    """Sums one pseudo-random unit vector a word, drawn from the word's hash. Safe to share between threads."""
+    """Adds up one pseudo-random unit vector per word, derived from the word's hash. Thread-safe."""
 
     def __init__(
         self, dimensions: int, *, max_tokens: int = 256, query_prompt: str = "", document_prompt: str = ""
@@ -25,28 +28,28 @@ class HashedEncoder:
 
     @property
     def reference(self) -> str:
-        """``hashed:N``."""
+        """``hashed:N``, where N is the number of dimensions."""
         return f"hashed:{self.dimensions}"
 
     @property
     def revision(self) -> str:
-        """As `base.Encoder.revision`."""
+        """See `base.Encoder.revision`."""
         return f"reading {self.max_tokens} words"
 
     @property
     def fingerprint(self) -> str:
-        """As `base.Encoder.fingerprint`."""
+        """See `base.Encoder.fingerprint`."""
         identity = f"{self.reference}:{self.max_tokens}:1"
         if self.query_prompt or self.document_prompt:
             identity += repr((self.query_prompt, self.document_prompt))
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`."""
+        """See `base.Encoder.encode_documents`."""
         return self._vectors(texts, self.document_prompt)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_queries`."""
+        """See `base.Encoder.encode_queries`."""
         return self._vectors(texts, self.query_prompt)
 
     def _vectors(self, texts: Sequence[str], prompt: str) -> Vectors:
@@ -58,11 +61,11 @@ class HashedEncoder:
         return vectors
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As `base.Encoder.count_tokens`; a token is a word."""
+        """See `base.Encoder.count_tokens`; a token is a word."""
         return [len(_words(self.document_prompt + text)) for text in texts]
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """As `base.Encoder.splitter`."""
+        """See `base.Encoder.splitter`."""
         from pg_semantic.encoders import long_texts
 
         def length(text: str) -> int:

@@ -1,4 +1,4 @@
-"""From an encoder's reference to an encoder."""
+"""Loading an encoder by its reference."""
 
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,20 @@ def load(
     document_prompt: str | None = None,
     settings: "Settings | None" = None,
 ) -> Encoder:
-    """Loads an encoder; ``hashed:N`` needs no weights, and one with a URL in the settings is asked for a vector.
+    """Loads an encoder. If it has a URL in the settings, sends its server one short text.
 
-    ``dimensions`` truncates the vectors of an encoder that was trained for it (Matryoshka) and is otherwise a check.
-    ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts, or those of the
-    catalog; an empty text is no prompt.
-    Settings are by default those of the environment. Raises `errors.EncoderError` when it is nowhere to be found,
-    `errors.EncoderUnavailable` when its server can not be used, `errors.EncoderMismatch` when its vectors have other
-    dimensions, `errors.MissingExtra` without the ``encode`` or ``remote`` extra.
+    Args:
+        reference: A hub name, a folder, or ``hashed:N``, which needs no weights.
+        dimensions: Truncates the vectors of an encoder trained for that (Matryoshka); otherwise a check.
+        query_prompt: Replaces the prompt of the encoder or the catalog; empty for no prompt.
+        document_prompt: The same for documents.
+        settings: By default from the environment.
+
+    Raises:
+        errors.EncoderError: The encoder is not found, or cannot be loaded.
+        errors.EncoderUnavailable: Its server cannot be used.
+        errors.EncoderMismatch: Its vectors have other dimensions.
+        errors.MissingExtra: The extra ``encode`` or ``remote`` is missing.
     """
     try:
         encoder = _load(
@@ -39,12 +45,12 @@ def load(
         raise
     except Exception as error:
         raise errors.EncoderError(
-            f"Encoder {reference!r} can not be loaded ({type(error).__name__}: {error}). See the setting device, and "
-            "whether its files are whole."
+            f"Encoder {reference!r} cannot be loaded ({type(error).__name__}: {error}). Check "
+            "PG_SEMANTIC_DEVICE, and that its files are complete."
         ) from error
     if dimensions is not None and encoder.dimensions != dimensions:
         raise errors.EncoderMismatch(
-            f"Encoder {reference!r} makes vectors of {encoder.dimensions} dimensions, not {dimensions}: "
+            f"Encoder {reference!r} has {encoder.dimensions} dimensions, not {dimensions}: "
             f"declare the index with dimensions={encoder.dimensions}."
         )
     return encoder
@@ -53,21 +59,21 @@ def load(
 def _load(reference: str, dimensions: int | None, *, prompts: Prompts, settings: "Settings") -> Encoder:
     prompts = prompting.declared(reference, prompts, settings)
     if reference in settings.encoder_urls:
-        from pg_semantic.encoders.remote.encoder import RemoteEncoder  # loads pydantic and the client library
+        from pg_semantic.encoders.remote.encoder import RemoteEncoder  # imports the client library
 
         return RemoteEncoder.load(reference, dimensions=dimensions, prompts=prompts, settings=settings)
     if reference.startswith("hashed:"):
         known = encoder_catalog.dimensions(reference)
         if not known:
-            raise errors.EncoderError(f"{reference!r}: a hashed encoder is hashed:N with N dimensions, as hashed:64.")
+            raise errors.EncoderError(f"{reference!r} is not valid: use hashed:N for N dimensions, such as hashed:64.")
         return HashedEncoder(known, query_prompt=prompts.query or "", document_prompt=prompts.document or "")
-    from pg_semantic.encoders.local import backends  # loads torch only when there are weights to load
+    from pg_semantic.encoders.local import backends  # imports torch, which other encoders don't need
 
     folder = weights.folder(reference, settings.encoder_paths)
     return backends.load(folder, reference=reference, dimensions=dimensions, prompts=prompts, settings=settings)
 
 
 def _environment() -> "Settings":
-    from pg_semantic import settings  # loads pydantic, which a declaration does not need
+    from pg_semantic import settings  # imports pydantic, which a declaration doesn't need
 
     return settings.load()

@@ -1,8 +1,8 @@
-"""Cutting a text of any length in time that grows with its length: window by window.
+"""Splits texts of any length in linear time, window by window.
 
-A splitter looks at all that follows when it seeks the end of a piece, so one call for a long text without sentences
-takes time that grows with the square of its length, and a tokenizer needs many times the memory of its text. Where a
-piece ends is decided by the text near it, so a window of a few pieces is enough.
+To find the end of a piece, a splitter looks at all the text after it. On a long text without sentences, a single call
+takes quadratic time, and a tokenizer needs many times the memory of its text. But only the nearby text decides where a
+piece ends, so a window of a few pieces is enough.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from semantic_text_splitter import TextSplitter
 
-_CHARACTERS_PER_TOKEN = 24  # a few pieces of prose, which has four or five, and one piece of what has long tokens
+_CHARACTERS_PER_TOKEN = 24  # prose has four or five: a window fits several pieces, and at least one of long tokens
 _SMALLEST = 4_096
 _BLANKS = re.compile(r"\s+")
 
@@ -18,7 +18,17 @@ Count = Callable[[str], int]
 
 
 def cut(text: str, count: Count, *, max_tokens: int, overlap_tokens: int) -> list[str]:
-    """The pieces of a text, in reading order, each counted by itself."""
+    """Splits a text and counts the tokens of each piece on its own.
+
+    Args:
+        text: Any text.
+        count: Counts the tokens of a piece.
+        max_tokens: Maximum length of a piece.
+        overlap_tokens: How many tokens from the end of a piece the next one repeats.
+
+    Returns:
+        The pieces, in reading order.
+    """
     found = by_window(text, lambda _: count, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
     return [piece for _, pieces in found for piece in pieces]
 
@@ -26,16 +36,16 @@ def cut(text: str, count: Count, *, max_tokens: int, overlap_tokens: int) -> lis
 def by_window(
     text: str, counter: Callable[[str], Count], *, max_tokens: int, overlap_tokens: int
 ) -> Iterator[tuple[str, list[str]]]:
-    """The windows of a text, each with the pieces that begin in it.
+    """Yields the windows of a text, each with the pieces that begin in it.
 
-    Without overlap, the pieces are those that the whole text would be cut into. One is never longer than a window,
-    however few tokens it has.
+    Without overlap, the pieces are the same as if the whole text were split at once. A piece is never longer than a
+    window, even if it has few tokens.
 
     Args:
         text: Any text.
-        counter: Makes of a window the function that counts the tokens of its parts.
-        max_tokens: The most that a piece is counted as.
-        overlap_tokens: How much of the end of a piece begins the next.
+        counter: Takes a window and returns the function that counts the tokens of its parts.
+        max_tokens: Maximum length of a piece.
+        overlap_tokens: How many tokens from the end of a piece the next one repeats.
     """
     width = max(_SMALLEST, max_tokens * _CHARACTERS_PER_TOKEN)
     start = 0
@@ -44,13 +54,13 @@ def by_window(
         splitter = TextSplitter.from_callback(counter(window), max_tokens, overlap=overlap_tokens)
         found = splitter.chunk_indices(window)
         if start + width < len(text) and len(found) > 1:
-            start += found.pop()[0]  # it may go on after the window: the next one begins with it
+            start += found.pop()[0]  # the last piece may continue after the window, so the next window starts with it
         else:
             start += width
         yield window, [piece for _, piece in found]
 
 
 def _next_word(text: str, start: int) -> int:
-    """Where the text goes on after blanks, of which a splitter would make pieces one by one, to throw them away."""
+    """Skips whitespace, which a splitter would turn into pieces one by one and then discard."""
     blanks = _BLANKS.match(text, start)
     return blanks.end() if blanks else start

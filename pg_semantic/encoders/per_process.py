@@ -1,4 +1,4 @@
-"""What a process has of its own: threads and connections do not survive a fork."""
+"""Objects that each process must create for itself: threads and connections don't survive a fork."""
 
 import os
 from collections.abc import Callable
@@ -8,20 +8,20 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Makes a thing when it is first needed, and anew in a process that was forked off."""
+    """Creates an object on first use, and again in a forked process."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._made: dict[int, T] = {}
 
     def get(self) -> T:
-        """This process's."""
+        """Returns this process's object, and creates it if necessary."""
         process = os.getpid()
         if process not in self._made:
-            self._made.setdefault(process, self._make())  # atomic: of two threads one is first
+            self._made.setdefault(process, self._make())  # setdefault is atomic: all threads get the same object
         return self._made[process]
 
     @property
     def made(self) -> T | None:
-        """This process's, if it was made."""
+        """This process's object, or None if it was never used."""
         return self._made.get(os.getpid())

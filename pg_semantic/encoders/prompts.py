@@ -1,4 +1,4 @@
-"""Which prompts are put before texts: those declared, those of the encoder's own files, those of the catalog."""
+"""Which prompts an encoder puts before texts: the declared ones, else those in its files, else those in the catalog."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -16,15 +16,21 @@ log = logging.getLogger("pg_semantic.encoders")
 
 
 def declared(reference: str, prompts: Prompts, settings: "Settings") -> Prompts:
-    """The prompts declared with an index, and those of the setting ``encoder_prompts`` where it declares none."""
+    """Returns the prompts declared with an index; the setting ``encoder_prompts`` fills in the others."""
     given = settings.encoder_prompts.get(reference)
     return prompts.filled(Prompts(given.query, given.document)) if given else prompts
 
 
 def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) -> Prompts:
-    """Makes a transformer put these prompts before texts, and where they are open its own, or those of the catalog.
+    """Sets the prompts of a transformer.
 
-    Returns the prompts that it uses from now on.
+    Args:
+        transformer: The encoder to change.
+        reference: Its reference, by which the catalog knows it.
+        prompts: Declared prompts. Where one is None, the encoder's own is used, or else the one in the catalog.
+
+    Returns:
+        The prompts that the transformer uses from now on.
     """
     known = encoder_catalog.prompts(reference)
     query = _apply(transformer, "query", declared=prompts.query, known=known.query)
@@ -33,17 +39,17 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
 
 
 def warn(reference: str, *, declared: Prompts, loaded: Prompts) -> None:
-    """Logs a warning if an encoder looks like one that expects prompts and gets none."""
+    """Logs a warning if an encoder seems to expect prompts but has none."""
     if lacking := encoder_catalog.lacking(reference, declared=declared, loaded=loaded):
         log.warning("%s", lacking.advice, extra={"event": "prompt_missing", "encoder": reference})
 
 
 def _apply(transformer: "SentenceTransformer", task: str, *, declared: str | None, known: str | None) -> str:
     now = tokenization.prompt(transformer, task)
-    # Files that name a prompt `passage` alone lose it to the empty `document` that sentence-transformers adds.
+    # If an encoder's files only have a prompt `passage`, the empty `document` that sentence-transformers adds hides it.
     named = (transformer.prompts.get(name) for name in tokenization.PROMPT_NAMES[task])
     own = now or next(filter(None, named), None)
     wanted = (own or known or "") if declared is None else declared
-    if wanted != now:  # what stays as it is leaves the fingerprint as it is
+    if wanted != now:  # don't touch a prompt that stays the same: that would change the fingerprint
         transformer.prompts = {**transformer.prompts, task: wanted}
     return wanted

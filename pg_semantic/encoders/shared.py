@@ -1,4 +1,4 @@
-"""An encoder that a service shares between requests for vectors of queries and of documents: `SharedEncoder`."""
+"""The encoder that a service shares between requests, for queries and documents: `SharedEncoder`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,36 +9,45 @@ from pg_semantic.encoders.encoder_thread import EncodedText, EncodeRequest, Kind
 
 
 class SharedEncoder(BatchingEncoder):
-    """A query encoder that makes vectors of documents too, on the same thread.
+    """A query encoder that encodes documents too, on the same thread.
 
-    The two kinds take turns, so that a query waits for one batch of documents at most. Vectors of documents are not
-    remembered.
+    The two kinds take turns, so a query waits for at most one batch of documents. Vectors of documents aren't cached.
     """
 
     def __init__(
         self, encoder: Encoder, line: QueueLimits
-    ) -> None:  # not a query encoder's: a line is all there is to say
+    ) -> None:  # doesn't call super().__init__(), which takes separate limits
         self._line_up(encoder, line)
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder itself; its thread alone has it encode."""
+        """The underlying encoder. Only its own thread may call its encode methods."""
         return self._encoder
 
     @property
     def waiting(self) -> int:
-        """How many texts wait."""
+        """The number of texts in the queue."""
         return self._owners.get().waiting
 
     async def encode_all(self, texts: Sequence[str], kind: Kind, *, whole: bool) -> list[EncodedText]:
-        """The vectors of texts, in their order; ``whole`` refuses all when the encoder could not read one whole.
+        """Encodes texts. If the task is cancelled, texts that aren't being encoded yet are skipped.
 
-        Cancelled, it has what was not begun left out. Raises `errors.EncoderUnavailable` when too many texts wait,
-        `errors.QueryError` for a text that is too long, and what the encoder raises.
+        Args:
+            texts: Texts, without a prompt.
+            kind: Whether they are queries or documents.
+            whole: Rejects all texts if one is longer than the encoder's limit. Otherwise long texts are truncated.
+
+        Returns:
+            One vector per text, in order.
+
+        Raises:
+            errors.EncoderUnavailable: Too many texts are waiting.
+            errors.QueryError: A text is too long.
+            Exception: Any error of the encoder.
         """
         asked = self._owners.get().ask([EncodeRequest(text, kind, whole) for text in texts])
         try:
             return [await asyncio.wrap_future(answer) for answer in asked]
         finally:
-            for answer in asked:  # after a failure the others are nobody's
+            for answer in asked:  # after a failure, the other vectors are no longer needed
                 answer.cancel()

@@ -1,4 +1,4 @@
-"""Cutting a text where its meaning allows, at paragraphs before sentences before words, by a tokenizer's count."""
+"""Splits texts at semantic boundaries: at paragraphs first, then sentences, then words. Counts with a tokenizer."""
 
 import bisect
 import threading
@@ -13,16 +13,21 @@ from pg_semantic.encoders.tokenization import Ids
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_BLANK = {"", " ", "\n", "\t", "\r"}  # to any tokenizer; not all that Python takes for blank is
+_BLANK = {"", " ", "\n", "\t", "\r"}  # whitespace to every tokenizer; Python's own definition is wider
 
 
 class Splitters:
-    """Makes functions that cut texts, for one tokenizer; ``count`` counts tokens as its encoder reads them.
+    """Makes functions that split texts, for one tokenizer.
 
-    A window of a text is tokenised once and its pieces are measured by the tokens that begin in them: several times as
-    fast as to tokenise each piece that is tried, and the same unless a piece is tokenised otherwise than as a part of
-    the text. A part of the last window is not tokenised again. ``remember`` is given the token ids of the pieces,
-    special tokens included, where these are known to be those that the piece has by itself.
+    Each window of a text is tokenized once. The length of a piece is the number of tokens that begin in it. This is
+    several times as fast as tokenizing every candidate. It gives the same count unless a piece is tokenized differently
+    on its own than within the text. A substring of the last window isn't tokenized again.
+
+    Args:
+        tokenizer: The tokenizer of an encoder.
+        count: Counts tokens as the encoder reads them.
+        remember: Called with a piece and its token ids, including special tokens, if the piece is known to have the
+            same ids on its own.
     """
 
     def __init__(
@@ -39,7 +44,7 @@ class Splitters:
         self._last = threading.local()
 
     def make(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """As `chunking.Ruler.splitter`."""
+        """See `chunking.TokenCounter.splitter`."""
         capacity = max_tokens - self._count([""])[0]
 
         def cut(text: str) -> list[str]:
@@ -60,7 +65,7 @@ class Splitters:
                 self._remember(piece, np.concatenate((before, ids, after)))
 
     def _measured(self, text: str) -> "_Measured":
-        """A text whose tokens are known: the last one, if this is a part of it."""
+        """Tokenizes a text, or reuses the last one if it contains this text."""
         last: _Measured | None = getattr(self._last, "text", None)
         if last is None or text not in last.text:
             last = self._last.text = _Measured(self._tokenizer, text)
@@ -69,7 +74,7 @@ class Splitters:
 
 
 class _Measured:
-    """A text of which the tokens are known."""
+    """A tokenized text."""
 
     def __init__(self, tokenizer: "Tokenizer", text: str) -> None:
         self.text = text
@@ -79,7 +84,7 @@ class _Measured:
         self._starts = [start for start, _ in encoding.offsets]
 
     def count(self, piece: str) -> int:
-        """Tokens of a piece, which is looked for from where the last one was: a splitter goes forward."""
+        """Counts the tokens of a piece; searches onward from the last piece, because a splitter moves forward."""
         at = self.text.find(piece, self.at)
         if at < 0:
             at = self.text.find(piece)
@@ -88,7 +93,7 @@ class _Measured:
         return end - first
 
     def ids(self, text: str, pieces: Sequence[str]) -> Iterator[tuple[str, Ids]]:
-        """Token ids of those pieces of a part of the text, given in order, that have blanks or nothing at both ends."""
+        """Yields the ids of the pieces (given in order) that have whitespace or nothing on both sides."""
         at = self.text.index(text)
         for piece in pieces:
             at = self.text.index(piece, at)
@@ -98,14 +103,14 @@ class _Measured:
                 yield piece, self._ids[first:last]
 
     def _tokens(self, start: int, end: int) -> tuple[int, int]:
-        """Which tokens begin in a part of the text: the first, and the first after it."""
+        """Returns the range of the tokens that begin in a part of the text: the first, and the first after it."""
         return bisect.bisect_left(self._starts, start), bisect.bisect_left(self._starts, end)
 
 
 def _is_local(tokenizer: "Tokenizer") -> bool:
-    """Whether what stands between blanks has the same tokens wherever it stands, as BERT's tokenizers have it.
+    """Returns whether text between whitespace has the same tokens in any context, as with BERT's tokenizers.
 
-    Not with added tokens that take blanks along: these belong to no piece.
+    That isn't so with added tokens that include whitespace, which belongs to no piece.
     """
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -117,7 +122,7 @@ def _is_local(tokenizer: "Tokenizer") -> bool:
 
 
 def _special(tokenizer: "Tokenizer") -> tuple[Ids, Ids] | None:
-    """The special tokens before and after a text; None where they can not be told from those of the text."""
+    """Returns the special tokens before and after a text, or None if they cannot be distinguished from its own."""
     whole, bare = (tokenizer.encode("a", add_special_tokens=has).ids for has in (True, False))
     before = next((n for n in range(len(whole)) if bare and whole[n : n + len(bare)] == bare), None)
     if before is None:

@@ -1,7 +1,7 @@
-"""Texts as an encoder reads them: counted and tokenised once, then padded batch by batch.
+"""Counts and tokenizes texts once, then pads them batch by batch.
 
-Tokenising goes through the fast tokenizer itself, several times as quick as the whole of an encoder's preprocessing,
-once the two were seen to give the same tensors; an encoder for which they do not is fed by its own preprocessing.
+If possible, texts go directly to the fast tokenizer, which is several times as fast as an encoder's full preprocessing.
+That requires that both give the same tensors on the self-check. Otherwise the encoder's own preprocessing is used.
 """
 
 import hashlib
@@ -24,31 +24,43 @@ NO_LIMIT = 1_000_000_000
 TASKS = ("document", "query")
 PROMPT_NAMES = {"document": ("document", "passage", "corpus"), "query": ("query",)}
 _MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
-_LONGEST_TRIED = 8192  # tokens; longer ones would take seconds
-_ENTRY = 64  # what a text takes that is remembered, in tokens
+_LONGEST_TRIED = 8192  # tokens; a longer text would take seconds
+_ENTRY = 64  # memory overhead of a cached text, expressed in tokens
 _TENSORS = {"input_ids", "attention_mask", "token_type_ids"}
 
 Ids = NDArray[np.int32]
 
 
 class Tokenized(Protocol):
-    """Texts ready to be batched."""
+    """Tokenized texts, ready to be batched."""
 
     @property
     def counts(self) -> Sequence[int]:
-        """How many tokens each text is read as; in an order like that of their lengths is enough."""
+        """The number of tokens of each text. Estimates are enough, as long as they sort texts by length."""
         ...
 
     def features(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """What the encoder reads for some of the texts, padded to the longest of them."""
+        """Returns the encoder's input for some of the texts, padded to the longest of them.
+
+        Args:
+            numbers: Positions of the texts.
+
+        Returns:
+            Tensors by name, as sentence-transformers takes them.
+        """
         ...
 
 
 class Tokens:
-    """The tokens of an encoder's documents or queries. May be shared between threads."""
+    """Tokenizes an encoder's documents or its queries. Thread-safe.
+
+    Args:
+        transformer: The encoder.
+        task: ``document`` or ``query``.
+        beside: The tokens of the other task; if both have the same tokenizer, they share one copy.
+    """
 
     def __init__(self, transformer: "SentenceTransformer", task: str, *, beside: "Tokens | None" = None) -> None:
-        """``beside`` is that of the other task, whose tokenizer is kept once if it is the same."""
         tokenizer = _input_module(transformer, task).tokenizer
         self.limit = limit(transformer, task)
         self.prompt = prompt(transformer, task)
@@ -61,7 +73,7 @@ class Tokens:
         self._is_exact = self._agrees()
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special tokens and prompt included, were there no limit."""
+        """Counts the tokens of each text, including special tokens and prompt. A count can exceed ``limit``."""
         prompted = [self.prompt + text for text in texts]
         known = self.copies.remembered.counts(prompted)
         unknown = [text for text in dict.fromkeys(prompted) if text not in known]
@@ -74,12 +86,17 @@ class Tokens:
         return [known[text] for text in prompted]
 
     def remember(self, text: str, ids: Ids) -> None:
-        """Takes the token ids of a text that will be counted and read in a moment, special tokens included."""
+        """Caches token ids.
+
+        Args:
+            text: A text that will soon be counted and read.
+            ids: Its token ids, including special tokens.
+        """
         if self._is_exact and not self.prompt and len(ids) <= self.limit:
             self.copies.remembered.put(text, ids)
 
     def read(self, texts: Sequence[str]) -> Tokenized:
-        """Texts, tokenised and cut off at the encoder's limit; those that were just counted not once more."""
+        """Tokenizes texts and truncates them at the encoder's limit. Reuses the tokens of texts just counted."""
         if not self._is_exact:
             return Unread(self._transformer, texts, prompt=self.prompt, task=self._task)
         prompted = [self.prompt + text for text in texts]
@@ -89,7 +106,7 @@ class Tokens:
         return _Read([_ids(next(fresh)) if ids is None else ids for ids in known], self._padding, extras=self._extras)
 
     def _agrees(self) -> bool:
-        """Whether the quick way gives the very tensors that the encoder's own preprocessing does."""
+        """Returns whether the fast tokenizer gives the same tensors as the encoder's own preprocessing."""
         texts = [*equivalence.TEXTS, " ".join(getattr(self._padding.of, "all_special_tokens", []))]
         if self.limit <= _LONGEST_TRIED:
             texts.append("one more than it reads " * self.limit)
@@ -107,7 +124,7 @@ class Tokens:
 
 
 class _Copies:
-    """A tokenizer's copies, one that counts and one that cuts off; and what was counted, by it and its prompt."""
+    """Two copies of a tokenizer, one that counts and one that truncates, and a cache of token ids by prompted text."""
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
         self.of = tokenizer
@@ -119,7 +136,14 @@ class _Copies:
 
 
 class Unread:
-    """Texts for an encoder's own preprocessing; counted by their characters, which is enough to sort by."""
+    """Texts for an encoder's own preprocessing. Their counts are estimated from characters, which is enough to sort by.
+
+    Args:
+        transformer: The encoder.
+        texts: Texts without the prompt.
+        prompt: The prompt to put before each text.
+        task: ``document`` or ``query``.
+    """
 
     def __init__(self, transformer: "SentenceTransformer", texts: Sequence[str], *, prompt: str, task: str) -> None:
         self._transformer = transformer
@@ -128,13 +152,13 @@ class Unread:
         self.counts = [1 + len(prompt + text) // 4 for text in texts]
 
     def features(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """As `Tokenized.features`."""
+        """See `Tokenized.features`."""
         features: dict[str, Any] = self._transformer.preprocess([self._texts[n] for n in numbers], **self._how)
         return features
 
 
 class _Padding:
-    """How an encoder pads."""
+    """How a tokenizer pads."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.of = tokenizer
@@ -144,7 +168,7 @@ class _Padding:
 
 
 class _Read:
-    """Token ids, to be padded."""
+    """Token ids that `features` pads."""
 
     def __init__(self, ids: Sequence[Ids], padding: _Padding, *, extras: dict[str, Any]) -> None:
         self._ids = ids
@@ -153,7 +177,7 @@ class _Read:
         self.counts = [len(one) for one in ids]
 
     def features(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """As `Tokenized.features`."""
+        """See `Tokenized.features`."""
         import torch
 
         width = max(self.counts[number] for number in numbers)
@@ -170,7 +194,7 @@ class _Read:
 
 
 class _Remembered:
-    """Token ids of texts that were counted and will be encoded in a moment; the oldest are forgotten."""
+    """A cache for the token ids of texts that were counted and will soon be encoded; drops the oldest."""
 
     def __init__(self) -> None:
         self._ids: dict[str, Ids] = {}
@@ -178,7 +202,7 @@ class _Remembered:
         self._lock = threading.Lock()
 
     def put(self, text: str, ids: Ids) -> None:
-        """Remembers the token ids of a text."""
+        """Adds the token ids of a text."""
         with self._lock:
             self._drop(text)
             self._ids[text] = ids
@@ -187,12 +211,12 @@ class _Remembered:
                 self._drop(next(iter(self._ids)))
 
     def counts(self, texts: Sequence[str]) -> dict[str, int]:
-        """How many tokens those of the texts have that are remembered."""
+        """Returns the token counts of those texts that are cached."""
         with self._lock:
             return {text: len(self._ids[text]) for text in texts if text in self._ids}
 
     def pop(self, text: str) -> Ids | None:
-        """Token ids of a text, which are forgotten by it."""
+        """Removes and returns the token ids of a text, or None if it isn't cached."""
         with self._lock:
             return self._drop(text)
 
@@ -203,32 +227,35 @@ class _Remembered:
 
 
 def prompt(transformer: "SentenceTransformer", task: str) -> str:
-    """The prompt that sentence-transformers puts before a text: the first of the task's names, or the default one."""
+    """Returns the prompt that sentence-transformers uses: the first of the task's names, else the default prompt."""
     known = (name for name in (*PROMPT_NAMES[task], transformer.default_prompt_name) if name in transformer.prompts)
     return transformer.prompts.get(next(known, None)) or ""
 
 
 def limit(transformer: "SentenceTransformer", task: str) -> int:
-    """The most tokens that are read of a text; `NO_LIMIT` when all are."""
+    """Returns the maximum length of a text in tokens, or `NO_LIMIT`."""
     longest = getattr(_input_module(transformer, task), "max_seq_length", None)
     return int(min(longest or NO_LIMIT, NO_LIMIT))
 
 
 def vocabulary(transformer: "SentenceTransformer", task: str) -> str:
-    """Hexadecimal SHA-256 of the tokens and their ids."""
+    """Returns the hexadecimal SHA-256 of the tokens and their ids."""
     known = _copy(_input_module(transformer, task).tokenizer).get_vocab()
     return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
 
 
 def sample(transformer: "SentenceTransformer", task: str) -> str:
-    """Hexadecimal SHA-256 of what the texts of the self-check are read as: a tokenizer is more than its vocabulary."""
+    """Returns the hexadecimal SHA-256 of the token ids of the self-check's texts.
+
+    The vocabulary alone doesn't determine how a tokenizer splits a text.
+    """
     read = Unread(transformer, equivalence.TEXTS, prompt=prompt(transformer, task), task=task)
     ids = read.features(range(len(equivalence.TEXTS)))["input_ids"]
     return hashlib.sha256(json.dumps(ids.tolist()).encode()).hexdigest()
 
 
 def _input_module(transformer: "SentenceTransformer", task: str) -> Any:
-    """The module that reads the texts of a task; a router has one a route."""
+    """Returns the module that reads the texts of a task; a router has one per route."""
     first = transformer[0]
     routes = getattr(first, "sub_modules", None)
     if routes is None:
@@ -241,11 +268,12 @@ def _ids(encoding: Any) -> Ids:
 
 
 def _copy(tokenizer: Any) -> "Tokenizer":
-    """A copy of the fast tokenizer that neither truncates nor pads."""
+    """Returns a copy of the fast tokenizer that neither truncates nor pads."""
     backend = tokenizer if _is_bare(tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise errors.EncoderError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer; chunking needs tokenizer.json beside the weights."
+            f"{type(tokenizer).__name__} is not a fast tokenizer, which chunking needs: put tokenizer.json next to the "
+            "weights."
         )
     copy: Tokenizer = type(backend).from_str(backend.to_str())
     copy.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
@@ -255,7 +283,7 @@ def _copy(tokenizer: Any) -> "Tokenizer":
 
 
 def _is_bare(tokenizer: object) -> bool:
-    """Whether it is a fast tokenizer itself, as a table of words has; such a table reads no special tokens."""
+    """Returns whether this is a `tokenizers.Tokenizer`, as in `StaticEmbedding`, which reads no special tokens."""
     import tokenizers
 
     return isinstance(tokenizer, tokenizers.Tokenizer)

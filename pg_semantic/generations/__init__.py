@@ -1,7 +1,8 @@
-"""Changing a semantic index with no outage: another copy is built beside the live one, then they change places.
+"""Changes a semantic index without downtime: builds another copy next to the live one, then swaps them.
 
-`begin` starts it, workers fill it, `readiness` says how far they are, `compare` what it would change, and `switch`
-makes it live in a moment. The one before is kept true, so that `rollback` is right at any time, until it is `drop`ped.
+`begin` starts the new copy and workers fill it. `coverage` shows the progress, `compare` shows how search results would
+change, and `switch` makes the copy live at once. Workers keep the previous copy up to date until you `drop` it, so
+`rollback` is correct at any time.
 """
 
 from pg_semantic.generations.compare import Comparison, compare, read_judged, read_queries, sampled

@@ -1,4 +1,4 @@
-"""What a switch would change: the same queries asked of the live generation and of another, before anybody sees it."""
+"""Shows what a switch would change, by running the same queries on the live generation and on another."""
 
 import dataclasses
 import json
@@ -18,18 +18,25 @@ from pg_semantic.registry import Generation
 from pg_semantic.search import statements
 from pg_semantic.search.recall import interval
 
-Judged: TypeAlias = Mapping[str, Mapping[str, int]]  # texts of queries, to the keys of rows and how relevant these are
+Judged: TypeAlias = Mapping[str, Mapping[str, int]]  # query text -> row key -> grade of relevance
 
-_LONGEST = 200  # characters of a chunk that is taken for a query
+_LONGEST = 200  # characters of a chunk that serves as a query
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How the results of two generations differ, at ``limit`` rows.
+    """How the results of another generation differ from those of the live one.
 
-    ``overlap`` is the mean share of rows that both find, 0 to 1, and ``low`` to ``high`` its 95 % interval.
-    ``live_ndcg`` and ``ndcg`` are nDCG@limit (Jaervelin and Kekaelaeinen 2002) of the live one and of the other, 0 to
-    1, None without judgements.
+    Attributes:
+        index: Name of the index with its schema.
+        role: The other generation: ``next`` or ``previous``.
+        limit: How many rows each search returned, at most.
+        queries: How many queries were run.
+        overlap: Mean share of rows that both generations find, 0 to 1.
+        low: Lower end of the 95% interval of ``overlap``.
+        high: Upper end.
+        live_ndcg: nDCG@limit (Järvelin and Kekäläinen 2002) of the live generation, 0 to 1. None without judgements.
+        ndcg: That of the other generation.
     """
 
     index: str
@@ -52,12 +59,14 @@ def compare(
     limit: int = 10,
     on_query: Callable[[], object] = lambda: None,
 ) -> Comparison:
-    """Asks both generations, the live one first, each with its own encoder; needs ir-measures for judgements.
+    """Runs queries on the live generation and another one, each with its own encoder. Loads both encoders.
 
-    Loads both encoders. Raises `errors.QueryError` without a query, and `errors.MissingExtra` without ir-measures.
+    Raises `errors.QueryError` if there is no query, and `errors.MissingExtra` for judgements without ir-measures.
     """
     if not queries:
-        raise errors.QueryError("There is nothing to compare: no query was given, and the index has no chunks.")
+        raise errors.QueryError(
+            "Nothing to compare: you passed no queries, and the index has no chunks to take queries from."
+        )
     asked = [_ComparedGeneration.of(one, limit=limit) for one in generations]
     found: list[list[list[str]]] = [[], []]
     with database.translated(), orm.Session(engine) as session:
@@ -74,7 +83,14 @@ def compare(
 
 
 def sampled(engine: sa.Engine, generation: Generation, *, sample: int, seed: int = 0) -> list[str]:
-    """Beginnings of random chunks, the same for the same rows and seed, to ask with when there are no queries."""
+    """Returns the beginnings of random chunks, to use as queries.
+
+    Args:
+        engine: Connects to the database.
+        generation: The generation to take chunks from.
+        sample: How many chunks.
+        seed: The same seed gives the same chunks, as long as the rows are the same.
+    """
     tables = generation.tables
     order = sa.func.hashtextextended(sa.cast(tables.chunks.c.content_hash, sa.Text), sa.cast(seed, sa.BigInteger))
     beginning = sa.func.left(tables.chunks.c.content, _LONGEST, type_=sa.Text)
@@ -84,17 +100,25 @@ def sampled(engine: sa.Engine, generation: Generation, *, sample: int, seed: int
 
 
 def read_queries(path: Path) -> list[str]:
-    """The queries of a file, one on each line; raises `errors.QueryError` when there are none."""
+    """Reads a file with one query per line. Skips blank lines.
+
+    Raises:
+        errors.ConfigurationError: The file has no query, or cannot be read.
+    """
     queries = [line.strip() for line in _lines(path) if line.strip()]
     if not queries:
-        raise errors.QueryError(f"{path} has no query: give one on each line.")
+        raise errors.ConfigurationError(f"{path} contains no queries: write one per line.")
     return queries
 
 
 def read_judged(path: Path) -> Judged:
-    """The judgements of a file: on each line ``{"query": "...", "relevant": {"key": 1}}``.
+    """Reads a file of judgements, with an object ``{"query": "...", "relevant": {"key": 1}}`` on each line.
 
-    Raises `errors.QueryError` for a line that is something else.
+    Returns:
+        For each query, the grade of relevance of each key.
+
+    Raises:
+        errors.ConfigurationError: A line is something else, or the file cannot be read.
     """
     judged: dict[str, dict[str, int]] = {}
     for number, line in enumerate(_lines(path), start=1):
@@ -103,8 +127,8 @@ def read_judged(path: Path) -> Judged:
             relevant = {str(key): int(grade) for key, grade in record["relevant"].items()}
             judged[str(record["query"])] = relevant
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise errors.QueryError(
-                f'{path}, line {number}: give {{"query": "...", "relevant": {{"key": 1}}}} on each line.'
+            raise errors.ConfigurationError(
+                f'{path}, line {number}: write {{"query": "...", "relevant": {{"key": 1}}}} on each line.'
             ) from None
     return judged
 
@@ -114,7 +138,7 @@ def _lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8") as file:
             yield from file
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.QueryError(f"{path} can not be read: {error}.") from None
+        raise errors.ConfigurationError(f"Cannot read {path}: {error}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +151,7 @@ class _ComparedGeneration:
 
     @classmethod
     def of(cls, generation: Generation, *, limit: int) -> "_ComparedGeneration":
-        """One that is ready to be asked; loads its encoder."""
+        """Loads the encoder of a generation, and binds its tables."""
         known = generation.spec.encoder
         bound = declare.bind(generation.spec)
         tables = dataclasses.replace(generation.tables, source=bound.tables.source)
@@ -140,7 +164,7 @@ class _ComparedGeneration:
         return cls(dataclasses.replace(bound, tables=tables), encoder, limit)
 
     def keys(self, session: orm.Session, text: str) -> list[str]:
-        """Keys of the nearest rows, best first."""
+        """Returns the keys of the nearest rows, best first."""
         vector = self.encoder.encode_queries([text])[0]
         found = statements.knn(self.index, vector, limit=self.limit)
         key = keys.as_text(self.index.tables.source_key)
@@ -148,7 +172,7 @@ class _ComparedGeneration:
 
 
 def _ndcg(queries: Sequence[str], found: Sequence[Sequence[str]], judged: Judged, *, limit: int) -> float:
-    """The mean nDCG of the queries that are judged."""
+    """Returns the mean nDCG of the queries that have judgements."""
     try:
         import ir_measures
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The steps of a generation's life, each one short transaction: begin, switch, rollback, drop."""
+"""The life cycle of a generation: begin, switch, rollback, drop. Each is one short transaction."""
 
 import contextlib
 import threading
@@ -19,21 +19,35 @@ from pg_semantic.operations import repair
 from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
 
-# Searchers may ask a generation for so long after it was live: longer than `search.generation_tracker.FRESH_SECONDS`.
+# How long a searcher may still use a generation that was live. Longer than `search.generation_tracker.FRESH_SECONDS`.
 _GRACE_SECONDS = 5.0
 _BYTES = {"halfvec": 2, "vector": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Bytes of the live generation, with all of its indexes, and of another as they will be, about."""
+    """Disk space that generations take, with their indexes.
+
+    Attributes:
+        live: Bytes of the live generation.
+        other: Estimated bytes of the other one.
+    """
 
     live: int
     other: int
 
 
 def disk(engine: sa.Engine, live: Generation, target: IndexSpec) -> Disk:
-    """How much room another copy will take, if it has as many chunks as the live one; its vectors lie there twice."""
+    """Estimates the disk space of another copy. Counts the live one's chunks, which scans them.
+
+    Assumes that the copy will have as many chunks as the live one. Each vector is stored twice: in the table and in the
+    vector index.
+
+    Args:
+        engine: Connects to the database.
+        live: The live generation.
+        target: The spec of the other copy.
+    """
     with database.translated(), transaction.begin(engine) as connection:
         taken = size(connection, live)
         chunks = connection.scalar(sa.select(sa.func.count()).select_from(live.tables.chunks)) or 0
@@ -42,20 +56,32 @@ def disk(engine: sa.Engine, live: Generation, target: IndexSpec) -> Disk:
 
 
 def size(connection: sa.Connection, generation: Generation) -> int:
-    """Bytes that a generation takes, with its indexes."""
+    """Returns the bytes that a generation takes, with its indexes."""
     found: int = connection.execute(sql.statement("registry", "size"), {"generation": generation.id}).scalar_one()
     return found
 
 
 def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
-    """Begins to build a copy of a semantic index as ``target`` says; workers fill it, and keep both true from now on.
+    """Starts to build another copy of a semantic index. Workers fill it, and keep both copies up to date from now on.
 
-    Vectors of the live copy are used again where the encoder is the same. Raises `errors.DeclarationError` when the
-    target is what is live, or another index altogether, and `errors.GenerationError` when a copy is there already, or a
-    column is not there or not text.
+    Vectors of the live copy are reused if the encoder is the same.
+
+    Args:
+        engine: Connects to the database.
+        live: The live generation.
+        target: What the new copy should be.
+
+    Returns:
+        The new generation, ``next``.
+
+    Raises:
+        errors.DeclarationError: The target equals the live copy, or belongs to another index.
+        errors.GenerationError: There is a next generation already, or a column doesn't exist or isn't text.
     """
     if target == live.spec:
-        raise errors.DeclarationError(f"Semantic index {live.name!r} is just as asked for: there is nothing to change.")
+        raise errors.DeclarationError(
+            f"Semantic index {live.name!r} already has these settings: there is nothing to change."
+        )
     with database.translated():
         return _begin(engine, live, target)
 
@@ -76,7 +102,7 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation
 
 
 def _execute(connection: sa.Connection, statement: sa.Executable) -> None:
-    """Runs a statement; only one that creates a table finds the types of pgvector, and what else is in its schema."""
+    """Runs a statement. Only CREATE TABLE, which names pgvector's types, gets their schema on its search path."""
     if not isinstance(statement, CreateTable):
         connection.execute(statement)
         return
@@ -93,10 +119,18 @@ def switch(
     force: bool = False,
     on_page: Callable[[CheckedPage], None] = lambda _: None,
 ) -> None:
-    """Makes the copy that was built live; the one that was stays, as ``previous``, and is kept true.
+    """Makes the generation ``next`` live. The live one becomes ``previous``, and workers keep it up to date.
 
-    Raises `errors.GenerationError` when there is none, or when it is not ready: unless ``least`` of the rows are
-    current (1 is all, and none may have failed) and its indexes are built. ``force`` switches nevertheless.
+    Args:
+        engine: Connects to the database.
+        name: The semantic index.
+        least: The share of rows that must be current, 0 to 1. With 1, no row may have failed.
+        force: Switch even if the copy is not ready.
+        on_page: Called after each page of rows that was compared.
+
+    Raises:
+        errors.GenerationError: There is no ``next``, or it is not ready: too few rows are current, or its indexes are
+            not built.
     """
     chosen = find(engine, name, "next")
     if not force and (missing := coverage(engine, chosen, on_page=on_page).missing(least)):
@@ -108,10 +142,15 @@ def switch(
 
 
 def rollback(engine: sa.Engine, name: str, *, drop_next: bool = False) -> None:
-    """Makes the copy that was live before live again; the other one stays, as ``next``, and is kept true.
+    """Makes the generation ``previous`` live again. The live one becomes ``next``, and workers keep it up to date.
 
-    ``drop_next`` drops a copy ``next`` that is being built, in the same transaction: there is room for one. Raises
-    `errors.GenerationError` when there is such a copy otherwise, or when the one before was dropped.
+    Args:
+        engine: Connects to the database.
+        name: The semantic index.
+        drop_next: Drop a ``next`` that is being built, in the same transaction. An index has at most one ``next``.
+
+    Raises:
+        errors.GenerationError: There is no ``previous``; or there is a ``next``, without ``drop_next``.
     """
     chosen = find(engine, name, "previous")
     with database.translated():
@@ -119,16 +158,18 @@ def rollback(engine: sa.Engine, name: str, *, drop_next: bool = False) -> None:
 
 
 def drop(engine: sa.Engine, name: str, role: Role) -> None:
-    """Drops a copy that is not live, with its vectors, or what is known of one whose tables were dropped by hand.
+    """Drops a generation that is not live, with its vectors, or forgets one whose tables were dropped by hand.
 
-    After a switch it waits for some seconds, for searchers that do not know of it yet. Raises `errors.GenerationError`
-    when there is no such copy.
+    Right after a switch, waits up to five seconds for searchers that haven't noticed it yet.
+
+    Raises:
+        errors.GenerationError: The index has no generation of this role, or it is the live one.
     """
     if role in clear(engine, name):
         return
     chosen = find(engine, name, role)
     if chosen.role == "live":
-        raise errors.GenerationError(f"{chosen.title} is live: `pg-semantic index drop` drops the index itself.")
+        raise errors.GenerationError(f"{chosen.title} is live. To drop the index itself: `pg-semantic index drop`.")
     with database.translated(), transaction.begin(engine) as connection:
         since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar() or 0
     threading.Event().wait(max(0.0, _GRACE_SECONDS - since + 0.1))
@@ -138,14 +179,23 @@ def drop(engine: sa.Engine, name: str, role: Role) -> None:
 
 
 def clear(engine: sa.Engine, name: str) -> list[str]:
-    """Forgets copies of a semantic index whose tables were dropped by hand; gives the roles that they had."""
+    """Forgets the generations of a semantic index whose tables were dropped by hand.
+
+    Returns:
+        The roles that they had.
+    """
     live = find(engine, name, "live")
     with database.translated():
         return _cleared(engine, live)
 
 
 def find(engine: sa.Engine, name: str, role: Role) -> Generation:
-    """The generation of this role; raises `errors.GenerationError` when there is none."""
+    """Returns the generation of a semantic index that has this role.
+
+    Raises:
+        errors.IndexNotFound: There is no such index.
+        errors.GenerationError: The index has no generation of this role.
+    """
     with database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
         return _of_role(connection, registry.find(connection, name), role)
@@ -187,7 +237,7 @@ def _cleared(engine: sa.Engine, live: Generation) -> list[str]:
 
 @contextlib.contextmanager
 def _step(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction in which the database's refusals are ours; `semantic.lock_v1` says how it waits for tables."""
+    """Yields a transaction that waits for tables as `semantic.lock_v1` does, and whose refusals are our errors."""
     try:
         with transaction.begin(engine) as connection:
             yield connection

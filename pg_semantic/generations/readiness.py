@@ -1,4 +1,4 @@
-"""Is a generation ready to be searched? The gate that a switch goes through."""
+"""Checks whether a generation is ready to be searched, before a switch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +13,22 @@ from pg_semantic.registry import Generation
 from pg_semantic.worker import late_indexes
 
 _LATE_SECONDS = 60.0
-_FEW = 100  # rows that may be in the making, or a hundredth of all if that is more
+_FEW = 100  # how many rows may be waiting; 1% of all rows if that is more
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How far a generation is.
+    """How complete a generation is.
 
-    ``current`` of ``rows`` are true to their text; a few that were edited in the last minute count as current, since
-    there are always some: a hundred, or a hundredth of all. ``failed`` rows are parked. ``lacks`` names what is not
-    built yet, of the vector index, the index on lexemes and the statistics of BM25. ``uncaptured`` are tables, the
-    source or partitions of it, without working triggers.
+    Attributes:
+        rows: Rows of the source.
+        current: How many of them have vectors that match their text. Rows edited in the last minute count too, up to
+            100, or 1% of all rows if that is more, because a busy table always has some.
+        failed: Parked rows.
+        faults: Damaged rows, rows with vectors of another encoder, and orphans.
+        backfilled: Whether all rows have been looked at.
+        lacks: What is not built yet: the vector index, the lexical index, the BM25 statistics.
+        uncaptured: The tables, the source or its partitions, without working triggers.
     """
 
     rows: int
@@ -36,16 +41,23 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Current rows as a share of all, 0 to 1; that of no rows is 1."""
+        """The share of rows that are current, 0 to 1. It is 1 if there are no rows."""
         return self.current / self.rows if self.rows else 1.0
 
     def missing(self, least: float = 1.0) -> list[str]:
-        """Why it is not ready to be switched to; ``least`` is the share of rows that has to be current."""
+        """Returns why the generation is not ready for a switch; nothing if it is.
+
+        Args:
+            least: The share of rows that must be current, 0 to 1. Below 1, failed and faulty rows are accepted.
+        """
         found = [
-            (not self.backfilled, "not all rows have been looked at yet"),
+            (not self.backfilled, "the backfill is not complete"),
             (self.share < least, f"{self.share:.2%} of {self.rows} rows are current, not {least:.2%}"),
             (self.failed and least >= 1, f"{self.failed} rows failed (see `pg-semantic retry`)"),
-            (self.faults and least >= 1, f"{self.faults} rows are not as they should be (see `pg-semantic verify`)"),
+            (
+                self.faults and least >= 1,
+                f"{self.faults} rows have damaged, wrong or orphaned vectors (see `pg-semantic verify`)",
+            ),
             (self.uncaptured, f"no working triggers on {', '.join(self.uncaptured)} (`pg-semantic repair`)"),
             (self.lacks, f"not built yet: {', '.join(self.lacks)}"),
         ]
@@ -55,9 +67,9 @@ class Coverage:
 def coverage(
     engine: sa.Engine, generation: Generation, *, on_page: Callable[[CheckedPage], None] = lambda _: None
 ) -> Coverage:
-    """Compares every row with its vectors' provenance, as `verify` does, and looks at what is built; changes nothing.
+    """Compares every row with its vectors, as `verify` does, and checks which indexes are built. Changes nothing.
 
-    Reads all of the source's text inside the database, in pages.
+    Reads all text of the source inside the database, in pages.
     """
     with database.translated():
         report = verify.verify(engine, generation, keys_shown=0, on_page=on_page)
@@ -73,7 +85,7 @@ def coverage(
 
 
 def _not_yet(report: VerifyReport, late: int, *, backfilled: bool) -> int:
-    """Of the rows that wait for a worker, those that do not count as current."""
+    """Returns how many of the waiting rows do not count as current."""
     if not backfilled:
         return report.waiting
     in_the_making = report.waiting - late
@@ -87,5 +99,5 @@ def _lacking(connection: sa.Connection, generation: Generation) -> list[str]:
     lacking = [str(index.name) for index in stored.late_indexes if late_indexes.state(connection, index) != "ready"]
     counted = connection.execute(sql.statement("lexicon", "state"), {"generation": generation.id}).one_or_none()
     if generation.spec.lexical is not None and counted is None:
-        lacking.append("statistics of terms")
+        lacking.append("BM25 statistics")
     return lacking

@@ -1,1 +1,1 @@
-"""What is indexed, as plain data and as DDL: the declaration, the spec, keys, tables, triggers, and SQL expressions."""
+"""What is indexed, as plain data and as DDL: declaration, spec, keys, tables, triggers and SQL expressions."""

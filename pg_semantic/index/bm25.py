@@ -1,12 +1,12 @@
-"""BM25 in stock Postgres: the SQL expressions of its two sides, which migration 0003 has the functions for.
+"""BM25 in stock Postgres: SQL expressions for documents and queries. Migration 0003 defines the functions they call.
 
-A row's score is the inner product of two sparse vectors: the weights of its lexemes, stored beside them, and the
-inverse document frequencies of the query's, computed as the statement runs. With N rows, n of them having the lexeme,
-f its frequency in a row of length L (in lexemes, stop words left out) and A the average length::
+A row's score is the inner product of two sparse vectors: the weights of the row's lexemes, stored with them, and the
+inverse document frequencies of the query's lexemes, computed when the statement runs. For a lexeme that n of N rows
+contain, with frequency f in a row of L lexemes (without stop words) and an average row length of A::
 
     ln(1 + (N - n + 0.5) / (n + 0.5)) * f * (k1 + 1) / (f + k1 * (1 - b + b * L / A))
 
-That is the formula of Robertson and Zaragoza (2009) with Lucene's inverse document frequency, which is never negative.
+This is the formula of Robertson and Zaragoza (2009) with Lucene's inverse document frequency, which is never negative.
 """
 
 from typing import Literal, get_args
@@ -22,10 +22,10 @@ from pg_semantic.index.spec import Lexical
 
 Match = Literal["any", "all", "phrase", "websearch"]
 
-# Until there are statistics; about the length of an abstract.
+# The average length until statistics exist: about the length of an abstract.
 _LENGTH_AT_FIRST = 100.0
 
-# Longer ones keep a server busy for seconds, or are beyond its stack.
+# A longer query keeps the server busy for seconds, or exceeds its stack depth.
 _MOST_CHARACTERS_IN_ORDER = 10_000
 
 _GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts", sa.Text), schema="semantic")
@@ -35,20 +35,29 @@ _LEXICON = sa.table(
 
 
 def lexemes(lexical: Lexical, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """The lexemes of a text with their places; of a text with more than a megabyte of them, those it begins with."""
+    """Returns the SQL expression of a text's lexemes and their positions.
+
+    If the lexemes exceed one megabyte, only those at the beginning of the text are kept.
+    """
     return sa.func.semantic.lexemes_v1(config(lexical), text, type_=TSVECTOR)
 
 
 def weights(
     lexical: Lexical, of: sa.ColumnElement[str], average_length: sa.ColumnElement[float]
 ) -> sa.ColumnElement[str]:
-    """The weights of a row's lexemes, a sparse vector."""
+    """Returns the SQL expression of the BM25 weights of a row's lexemes, a sparse vector.
+
+    Args:
+        lexical: The BM25 parameters.
+        of: The row's lexemes, a tsvector.
+        average_length: The average length of a row, in lexemes.
+    """
     parameters = (sa.cast(number, sa.Double) for number in (lexical.k1, lexical.b))
     return sa.func.semantic.bm25_weights_v1(of, average_length, *parameters, type_=SPARSEVEC(chunk_tables.PLACES))
 
 
 def weights_length(tables: Tables) -> sa.ColumnElement[float]:
-    """The average length that weights are computed with at this time."""
+    """Returns the SQL expression of the average row length, in lexemes, that new weights are computed with."""
     known = (
         sa.select(_LEXICON.c.weights_length)
         .join(_GENERATION, _GENERATION.c.id == _LEXICON.c.generation_id)
@@ -59,37 +68,48 @@ def weights_length(tables: Tables) -> sa.ColumnElement[float]:
 
 
 def check(text: str, match: Match) -> None:
-    """Raises `errors.QueryError` for a way to match that there is not, or that is not for so long a text."""
+    """Checks the query and its match mode.
+
+    Raises:
+        errors.QueryError: The mode is unknown, or the text is too long for it.
+    """
     if match not in get_args(Match):
-        raise errors.QueryError(f"match={match!r} is unknown: give one of {', '.join(get_args(Match))}.")
+        raise errors.QueryError(f"match={match!r} is unknown: use one of {', '.join(get_args(Match))}.")
     if match in {"phrase", "websearch"} and len(text) > _MOST_CHARACTERS_IN_ORDER:
         raise errors.QueryError(
-            f"match={match!r} takes at most {_MOST_CHARACTERS_IN_ORDER} characters, not {len(text)}: ask with a part "
-            "of the text, or with match='any'."
+            f"match={match!r} takes at most {_MOST_CHARACTERS_IN_ORDER} characters, and the query has {len(text)}: "
+            "shorten it, or use match='any'."
         )
 
 
 def query(tables: Tables, lexical: Lexical, text: sa.ColumnElement[str], *, match: Match) -> sa.CTE:
-    """One row: what a row's lexemes have to match, and the weights of the query's."""
+    """Returns a CTE of one row: the tsquery that lexemes must match, and the weights of the query's lexemes.
+
+    Args:
+        tables: The tables to search.
+        lexical: The text search configuration and BM25 parameters.
+        text: The query text.
+        match: How the words of the query must match.
+    """
     asked = sa.func.semantic.bm25_query_v1(
         _receipts(tables), config(lexical), sa.cast(text, sa.Text), sa.cast(sa.literal(match), sa.Text)
     ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(chunk_tables.PLACES)))
-    # a materialised one is computed once, however many places of the statement refer to it
+    # A materialized CTE is computed once, however often the statement refers to it.
     return sa.select(asked.c.matching, asked.c.weights).cte().prefix_with("MATERIALIZED")
 
 
 def matches(of: sa.ColumnElement[str], asked: sa.CTE) -> sa.ColumnElement[bool]:
-    """Whether a row's lexemes match; the index on them serves it."""
+    """Returns the condition that a row's lexemes match the query. The lexical index supports it."""
     return of.bool_op("@@")(sa.select(asked.c.matching).scalar_subquery())
 
 
 def score(of: sa.ColumnElement[str], asked: sa.CTE) -> sa.ColumnElement[float]:
-    """The BM25 score of a row's weights; pgvector's operator gives it with a minus, so that less is better."""
+    """Returns the BM25 score of a row's weights. pgvector's `<#>` is the negative inner product, hence the minus."""
     return -of.op("<#>", return_type=sa.Double())(sa.select(asked.c.weights).scalar_subquery())
 
 
 def config(lexical: Lexical) -> sa.ColumnElement[str]:
-    """The text search configuration, a literal, so that the planner knows it."""
+    """Returns the text search configuration as a literal rather than a bind, so that the planner knows it."""
     return sa.cast(sa.bindparam(None, lexical.config, sa.Text, literal_execute=True), REGCONFIG)
 
 

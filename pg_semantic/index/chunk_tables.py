@@ -1,7 +1,7 @@
-"""From a spec to tables: the chunk table, the receipt table and the vector index beside a user's table.
+"""Builds the tables of a spec: chunk table, receipt table and vector index, in the schema of the source.
 
-``metadata.create_all()`` makes them as it makes any table; `triggers` adds the triggers and the registry row. The
-vector index is the exception: it is declared here and built by the worker, once the bulk of the vectors is there.
+``metadata.create_all()`` creates them like any other table, and `triggers` adds the triggers and the registry row. The
+vector index is the exception: it is declared here, but a worker builds it once most vectors have been written.
 """
 
 import functools
@@ -21,22 +21,22 @@ from sqlalchemy.types import UserDefinedType
 from pg_semantic.index import keys, triggers
 from pg_semantic.index.spec import IndexSpec
 
-# A copy of a semantic index; see docs/generations.md.
+# The role of a generation; see docs/generations.md.
 Role = Literal["live", "next", "previous"]
 
-# A lexeme's place in a sparse vector is a hash of it; see `semantic.place_v1`.
+# The dimension of a lexeme in a sparse vector is a hash of the lexeme; see `semantic.place_v1`.
 PLACES = 1_000_000_000
 
 _INTEGERS = {"smallint", "integer", "bigint"}
 
-# The operators of a B-tree, by their number.
+# The operators of a B-tree, in the order of their strategy numbers.
 _ORDER = (operators.lt, operators.le, operators.eq, operators.ge, operators.gt)
 
 _BLANK = " \t\n\r\f\v"
 
 
 class _OnlyThisTable(sa.Table):
-    """A table in FROM without those that inherit from it."""
+    """A table that FROM reads with ONLY, without the tables that inherit from it."""
 
 
 @compiles(_OnlyThisTable)
@@ -46,19 +46,19 @@ def _only(element: _OnlyThisTable, compiler: SQLCompiler, **options: Any) -> str
 
 
 class KeyType(UserDefinedType[Any]):
-    """A key column's Postgres type by its name, for tables that have no mapped class.
+    """A key column's Postgres type by name, for tables without a mapped class.
 
-    A statement gives a value as its text, so that any type will do, and a date that Python has no value for; integers
-    stay integers. ``operators`` are <, <=, =, >= and > as a statement writes them, where they are not in `pg_catalog`.
+    Statements select values as text, which works for any type and for dates that Python cannot represent. Integers
+    stay integers. ``operators`` are the SQL for <, <=, =, >= and > of a type whose operators are not in `pg_catalog`.
     """
 
     cache_ok = True
 
     class Comparator(UserDefinedType.Comparator[Any]):
-        """Compares by the operators that the type brings."""
+        """Compares with the operators of the type."""
 
         def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> sa.ColumnElement[Any]:  # noqa: ANN401
-            """An expression with the operator."""
+            """Returns the expression with the type's own operator, if it has one."""
             kind: Any = self.type
             if kind.operators is not None and op in _ORDER:
                 op = operators.custom_op(kind.operators[_ORDER.index(op)], is_comparison=True, return_type=sa.Boolean())
@@ -71,15 +71,15 @@ class KeyType(UserDefinedType[Any]):
         self.operators = operators
 
     def get_col_spec(self, **_: object) -> str:
-        """The type's name; `spec.KeyColumn` has let only names through."""
+        """Returns the type's name, which `spec.KeyColumn` has validated."""
         return self.name
 
     def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
-        """What a value is sent as: a record has no type of its own to be read as."""
+        """Casts a bound value to the type: Postgres cannot infer the type of a record."""
         return sa.cast(bindvalue, self)
 
     def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """What a statement selects."""
+        """Casts a selected value to text, unless it is an integer."""
         return colexpr if self.name in _INTEGERS else sa.cast(colexpr, sa.Text)
 
 
@@ -87,8 +87,9 @@ class KeyType(UserDefinedType[Any]):
 class Tables:
     """The tables of one generation of a semantic index.
 
-    With a ``generation``, chunks and receipts are the views whose names stay with it, and ``declared`` may be the chunk
-    table that a search was asked for by; without, they are the tables, by the names that their role has.
+    With a ``generation``, chunks and receipts are views whose names stay the same when its role changes, and
+    ``declared`` may be the chunk table that a search named. Without one, they are the tables under the names that
+    belong to their role.
     """
 
     spec: IndexSpec
@@ -100,17 +101,17 @@ class Tables:
 
     @property
     def source_key(self) -> list[sa.ColumnElement[Any]]:
-        """Key columns of the source, in key order."""
+        """The key columns of the source, in key order."""
         return [keys.column(self.source, one.name) for one in self.spec.key]
 
     @property
     def chunk_key(self) -> list[sa.Column[Any]]:
-        """Key columns of the chunk table, in key order."""
+        """The key columns of the chunk table, in key order."""
         return [self.chunks.c[column.name] for column in self.spec.key]
 
     @property
     def receipt_key(self) -> list[sa.Column[Any]]:
-        """Key columns of the receipt table, in key order."""
+        """The key columns of the receipt table, in key order."""
         return [self.receipts.c[column.name] for column in self.spec.key]
 
     @property
@@ -120,17 +121,23 @@ class Tables:
 
     @property
     def lexical_index(self) -> sa.Index:
-        """The GIN index of the receipt table; there is none without `IndexSpec.lexical`."""
+        """The GIN index of the receipt table. It exists only if `IndexSpec.lexical` is set."""
         return next(index for index in self.receipts.indexes if index.name == f"{self.chunks.name}_lexemes_idx")
 
     @property
     def late_indexes(self) -> list[sa.Index]:
-        """The indexes that a worker builds once the bulk of the rows is there, in the order in which it does."""
+        """The indexes that a worker builds once most rows have been written, in build order."""
         return [*([self.lexical_index] if self.spec.lexical else []), self.vector_index]
 
 
 def build(spec: IndexSpec, source: sa.Table | None = None, *, role: Role = "live") -> Tables:
-    """The tables of a semantic index, in the source's MetaData; a source that has no mapped class is made up."""
+    """Returns the tables of a semantic index, in the source's MetaData.
+
+    Args:
+        spec: The semantic index.
+        source: The source table. If None, it is derived from the spec.
+        role: The generation whose tables to build. Only "live" adds triggers and the registry row.
+    """
     if source is None:
         source = _source(spec)
     name = name_of(spec, role)
@@ -150,10 +157,15 @@ def views_of(
     partitioned: bool = False,
     operators: tuple[tuple[str, ...] | None, ...] = (),
 ) -> Tables:
-    """The views of a generation, whose names stay with it when its role changes; always the same ones.
+    """Returns the views of a generation, whose names stay the same when its role changes.
 
-    SQLAlchemy finds a compiled statement again by the very tables in it. Unless it is ``partitioned``, the source is
-    read without the tables that inherit from it. ``operators`` are those of each key column, as in `KeyType`.
+    Cached, because SQLAlchemy's statement cache only hits for the same table objects.
+
+    Args:
+        spec: The semantic index.
+        generation: The generation's id.
+        partitioned: Whether the source is partitioned. Otherwise tables that inherit from it are not read.
+        operators: The operators of each key column, as in `KeyType`.
     """
     source = _source(spec, sa.Table if partitioned else _OnlyThisTable, operators)
     for column in _carried_column(spec):
@@ -174,20 +186,20 @@ def views_of(
 
 
 def name_of(spec: IndexSpec, role: Role) -> str:
-    """Name of the chunk table of a generation, with which the names of its other tables and indexes begin."""
+    """Returns the name of a generation's chunk table, which is also the prefix of its other tables and indexes."""
     return spec.name if role == "live" else f"{spec.name}__{role}"
 
 
 class RegClass(sa.ColumnElement[str]):
-    """The number of a table as the session finds it by its name, after its search path and `schema_translate_map`."""
+    """The OID of a table, looked up by name with the session's search path and `schema_translate_map`."""
 
     __visit_name__ = "named_table"
-    _traverse_internals = [("table", visitors.InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - as SQLAlchemy has it
+    _traverse_internals = [("table", visitors.InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - as in SQLAlchemy
     inherit_cache = True
     type = sa.Text()
 
     def __init__(self, table: sa.FromClause) -> None:
-        self.table = getattr(table, "element", table)  # an alias is of an element
+        self.table = getattr(table, "element", table)  # the table behind an alias
 
     @property
     def _from_objects(self) -> list[sa.FromClause]:
@@ -201,9 +213,9 @@ def _named(element: RegClass, compiler: SQLCompiler, **_: object) -> str:
 
 
 def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
-    """The SQL expression of a row's text: the columns that are not blank, a blank line between two.
+    """Returns the SQL expression of a row's text: its nonblank columns, separated by blank lines.
 
-    The elements of an array stand on a line each.
+    Each element of an array is on its own line.
     """
     columns = (sa.func.semantic.text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
     texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
@@ -211,16 +223,19 @@ def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
 
 
 def octets_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[int]:
-    """The SQL expression of the most bytes that a row's text can have.
+    """Returns the SQL expression of an upper bound on the size of a row's text, in bytes.
 
-    It costs next to nothing: the server knows how long a stored value is without reading it.
+    It costs almost nothing: the server knows the size of a stored value without reading it.
     """
     sizes = (sa.func.octet_length(sa.cast(keys.column(row, name), sa.Text)) for name in spec.columns)
     return sum((sa.func.coalesce(size, 0, type_=sa.Integer) + 2 for size in sizes), sa.literal_column("0", sa.Integer))
 
 
 def is_text(of: sa.types.TypeEngine[Any]) -> bool:
-    """Whether a column of this type can be a text column of a semantic index, decorated or not."""
+    """Returns whether a column of this type can be a text column of a semantic index.
+
+    Looks inside decorated types, domains and arrays.
+    """
     if isinstance(of, sa.types.TypeDecorator):
         return is_text(of.impl_instance)
     if isinstance(of, DOMAIN):
@@ -231,21 +246,21 @@ def is_text(of: sa.types.TypeEngine[Any]) -> bool:
 
 
 def not_text(table: str, name: str, kind: str) -> str:
-    """What to do about a column that is not text."""
+    """Returns advice for a column that is not text."""
     example = f"{name}->>'summary'" if kind.lower().startswith("json") else f"CAST({name} AS text)"
     return (
-        "name text columns, or add one that has the text and name that, as in "
+        "name text columns, or add a generated text column and name that one: "
         f"ALTER TABLE {table} ADD COLUMN {name}_text text GENERATED ALWAYS AS ({example}) STORED."
     )
 
 
 def source_hash(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
-    """The SQL expression of `hashing.content_hash`."""
+    """Returns the SQL equivalent of `hashing.content_hash`."""
     return sa.func.sha256(sa.func.convert_to(text, "UTF8"), type_=sa.LargeBinary)
 
 
 def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
-    """The SQLAlchemy type of the vectors."""
+    """Returns the SQLAlchemy type of the vectors."""
     kind = HALFVEC if spec.storage == "halfvec" else VECTOR
     return kind(spec.encoder.dimensions)
 
@@ -259,7 +274,7 @@ def _source(spec: IndexSpec, kind: type[sa.Table] = sa.Table, own: tuple[tuple[s
 
 
 def _carried_column(spec: IndexSpec) -> list[sa.Column[Any]]:
-    """The column that the database gives its type: statements compare it, and Python never has its values."""
+    """Returns the carried column, without a type: statements only compare it, and Python never reads its values."""
     return [sa.Column(spec.carried, sa.types.NullType())] if spec.carried else []
 
 
@@ -284,14 +299,14 @@ def _receipts(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
         *_receipt_columns(spec),
         _to_source(spec, source),
         schema=source.schema,
-        comment="One row per synced row: the hash of the text that its chunks were made of, and the text's lexemes",
+        comment="One row per synced row: the hash of the text that its chunks come from, and the lexemes of that text",
     )
     if spec.lexical is not None:
         sa.Index(
             f"{name}_lexemes_idx",
             receipts.c.lexemes,
             postgresql_using="gin",
-            postgresql_with={"fastupdate": "off"},  # a list of what is pending would be read by every search
+            postgresql_with={"fastupdate": "off"},  # every search would have to read the pending list
             postgresql_concurrently=True,
         ).ddl_if(callable_=_built_by_the_worker)
     sa.Index(
@@ -303,7 +318,7 @@ def _receipts(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
 
 
 def _receipt_columns(spec: IndexSpec) -> list[sa.Column[Any]]:
-    """What a receipt says; for BM25 a row's lexemes, their weights, and the average length that the weights are for."""
+    """Columns of a receipt. BM25 adds the lexemes, their weights, and the average length behind the weights."""
     columns: list[sa.Column[Any]] = [
         sa.Column("source_hash", sa.LargeBinary, nullable=False),
         sa.Column("chunk_count", sa.Integer, nullable=False),
@@ -343,7 +358,7 @@ def _chunks(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
         sa.CheckConstraint(f"encoder_id = {spec.encoder.id:d}", name=f"{name}_encoder"),
         sa.Index(f"{name}_content_idx", "content_hash"),
         schema=source.schema,
-        comment=f"Chunks and vectors of {source.fullname}, made by {spec.encoder.reference}",
+        comment=f"Chunks and vectors of {source.fullname}, encoded by {spec.encoder.reference}",
     )
     sa.Index(
         f"{name}_vector_idx",

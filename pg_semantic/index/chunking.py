@@ -1,4 +1,4 @@
-"""Cutting a row's text into chunks that fit an encoder; no database, no encoder of its own."""
+"""Splits a row's text into chunks that fit an encoder. Needs no database and loads no encoder."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -9,18 +9,23 @@ from pg_semantic import errors
 from pg_semantic.index import hashing
 
 _CHARACTERS_OF_A_LONG_TOKEN = 8
-_CHARACTERS_NEAR_A_HEAD = 24  # for each token of a chunk; as much is looked at to find a short beginning
-_COUNTED_TOGETHER = 256  # pieces: a tokenizer needs many times the memory of its text
+_CHARACTERS_NEAR_A_HEAD = 24  # per token of a chunk: how much text is searched for a short heading
+_COUNTED_TOGETHER = 256  # pieces, because a tokenizer needs many times the memory of its text
 
 Split: TypeAlias = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """How long texts are cut into chunks.
+    """How a row's text is split into chunks.
 
-    ``max_tokens`` is the longest chunk in the encoder's own tokens, special tokens included; None means the
-    encoder's limit. ``overlap_tokens`` repeats the end of a chunk at the start of the next.
+    Args:
+        max_tokens: Maximum length of a chunk, in the encoder's own tokens, including special tokens. None means the
+            encoder's limit.
+        overlap_tokens: How many tokens from the end of a chunk are repeated at the start of the next.
+
+    Raises:
+        errors.DeclarationError: ``max_tokens`` is less than 8, or ``overlap_tokens`` is not less than ``max_tokens``.
     """
 
     max_tokens: int | None = None
@@ -28,7 +33,7 @@ class Chunking:
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 8:  # noqa: PLR2004 - room for a word or two
-            raise errors.DeclarationError(f"Chunking(max_tokens={self.max_tokens}) is too small; give 8 or more.")
+            raise errors.DeclarationError(f"Chunking(max_tokens={self.max_tokens}) is too small: use 8 or more.")
         if not 0 <= self.overlap_tokens < (self.max_tokens or self.overlap_tokens + 1):
             raise errors.DeclarationError(
                 f"Chunking(overlap_tokens={self.overlap_tokens}) must be 0 or more and less than max_tokens."
@@ -36,25 +41,28 @@ class Chunking:
 
 
 class TokenCounter(Protocol):
-    """What chunking needs to know of an encoder: how it counts tokens and where it may cut."""
+    """The part of an encoder that chunking needs: how it counts tokens and where it can split a text."""
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that the encoder reads whole, special tokens and document prompt included."""
+        """The longest text that the encoder reads in full, in tokens, including special tokens and document prompt."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens that the encoder reads for each text, special tokens and document prompt included."""
+        """Returns the number of tokens of each text, including special tokens and document prompt."""
         ...
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Split:
-        """A function that cuts a text into pieces of ``max_tokens``; counted by itself, one may have a few more."""
+        """Returns a function that splits a text into pieces.
+
+        A piece has up to ``max_tokens`` tokens, but may have a few more when it is counted on its own.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TextChunk:
-    """A piece of a row's text: exactly what is encoded and what is shown as a passage."""
+    """A piece of a row's text: exactly what is encoded, and what is shown as a passage."""
 
     content: str
     token_count: int
@@ -66,9 +74,19 @@ class TextChunk:
 
 
 def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: TokenCounter) -> list[list[TextChunk]]:
-    """The chunks of each text, in reading order; a blank text has none.
+    """Splits texts into chunks.
 
-    With no recipe a text is one chunk, marked truncated when the encoder can not read all of it.
+    Args:
+        texts: The texts of rows.
+        recipe: How to split. With None, each text is one chunk, marked as truncated if the encoder cannot read all
+            of it.
+        ruler: The encoder that counts tokens.
+
+    Returns:
+        The chunks of each text, in reading order. A blank text has none.
+
+    Raises:
+        errors.DeclarationError: A text has to be split, and special tokens, prompt and overlap fill a whole chunk.
     """
     stripped = [text.strip() for text in texts]
     if recipe is None:
@@ -85,14 +103,18 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: TokenCounter) ->
 
 
 def require_room(recipe: Chunking | None, ruler: TokenCounter) -> None:
-    """Raises `errors.DeclarationError` when special tokens, prompt and overlap leave no room in a chunk."""
+    """Checks that chunks have room for new text.
+
+    Raises:
+        errors.DeclarationError: Special tokens, prompt and overlap fill a whole chunk.
+    """
     if recipe is None:
         return
     limit, overhead = _limit(recipe, ruler), ruler.count_tokens([""])[0]
     if recipe.overlap_tokens >= limit - overhead:
         raise errors.DeclarationError(
-            f"Chunks of at most {limit} tokens, {overhead} of them special tokens and prompt, have no room for an "
-            f"overlap of {recipe.overlap_tokens} and text of their own: declare a larger max_tokens or less overlap."
+            f"Chunks of at most {limit} tokens, including {overhead} for special tokens and the prompt, have no room "
+            f"for new text after an overlap of {recipe.overlap_tokens}: increase max_tokens or reduce overlap_tokens."
         )
 
 
@@ -101,7 +123,7 @@ def _limit(recipe: Chunking, ruler: TokenCounter) -> int:
 
 
 class _Cutter:
-    """Cuts texts that are longer than a chunk."""
+    """Splits texts that are longer than a chunk."""
 
     def __init__(self, recipe: Chunking, ruler: TokenCounter) -> None:
         require_room(recipe, ruler)
@@ -112,12 +134,12 @@ class _Cutter:
         self._split, self._split_beside_head = (functools.cache(make) for make in (self._splitter, self._beside_head))
 
     def cut(self, text: str) -> list[TextChunk]:
-        """Chunks within the limit."""
+        """Splits a text into chunks within the limit."""
         pieces = self._pieces(text, self.limit)
         return [chunk for piece, n in self._counted(pieces) for chunk in self._fitting(piece, n, most=self.limit)]
 
     def _fitting(self, piece: str, token_count: int, *, most: int) -> Iterator[TextChunk]:
-        """A piece as a chunk, or cut shorter if it has more tokens by itself than as a part of its text."""
+        """Yields a piece as a chunk, or splits it again if it has more tokens on its own than within its text."""
         shorter = max(self._overhead + self._overlap + 1, most - max(0, token_count - self.limit))
         if shorter >= most:
             yield TextChunk(piece, token_count, truncated=token_count > self._ruler.max_tokens)
@@ -143,11 +165,11 @@ class _Cutter:
             yield from zip(some, self._ruler.count_tokens(some), strict=True)
 
     def _with_head(self, text: str, head: str, *, most: int) -> list[str] | None:
-        """Keeps a short beginning, as a title is, together with what follows it; None for a text that has none.
+        """Keeps a short heading, such as a title, with the text after it. Returns None if the text has none.
 
-        A splitter that respects paragraphs leaves a title alone whenever the paragraph after it fills a chunk, and
-        the vector of two words comes near to everything. Where a chunk ends is decided by the text near it, so that
-        the beginning of what follows is enough to look at.
+        A splitter that respects paragraphs leaves a title alone whenever the next paragraph fills a chunk, and the
+        vector of two words is close to everything. Only nearby text decides where a chunk ends, so looking at the
+        beginning of the rest is enough.
         """
         rest = text[len(head) :]
         if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:

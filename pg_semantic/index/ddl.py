@@ -1,7 +1,7 @@
-"""The life of a semantic index as statements: for a connection, for a migration, and to be printed. Executes nothing.
+"""The life cycle of a semantic index as DDL statements, for a connection, a migration or printing. Executes nothing.
 
-``create`` and ``drop`` make and remove it; ``begin`` builds another copy of it beside the live one, as a changed
-declaration asks for, and ``withdraw`` takes that back. All of them start from specs alone.
+``create`` and ``drop`` create and remove an index. ``begin`` starts a generation next to the live one for a changed
+declaration, and ``withdraw`` undoes that. All of them need only specs.
 """
 
 from collections.abc import Iterator
@@ -16,22 +16,28 @@ from pg_semantic.index.spec import IndexSpec
 
 
 def create(spec: IndexSpec) -> list[ExecutableDDLElement]:
-    """What makes a semantic index: its tables, its triggers on the source, and its entry in the registry."""
+    """Returns the statements that create a semantic index: its tables, triggers on the source, and registry entry."""
     tables = chunk_tables.build(spec)
     return [triggers.LockSource(spec, _of(tables)), *_create_tables(tables), *triggers.created(spec, _of(tables))]
 
 
 def drop(spec: IndexSpec) -> list[ExecutableDDLElement]:
-    """What removes a semantic index, all copies of it; the source is left as it is."""
+    """Returns the statements that remove a semantic index with all its generations. The source is unchanged."""
     tables = chunk_tables.build(spec)
     return [*triggers.dropped(spec, _of(tables)), DropTable(tables.chunks), DropTable(tables.receipts)]
 
 
 def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
-    """What begins to build the copy ``next``, made as ``target`` says, of an index that is as ``was`` says.
+    """Returns the statements that start the generation ``next`` of a semantic index.
 
-    ``was`` may also be the spec of a copy ``next``, which is then abandoned for this one. In the database this is an
-    error when the index is otherwise.
+    In the database, the statements fail if the index does not match ``was``.
+
+    Args:
+        target: The spec of the new generation.
+        was: The present spec of the index, or of its generation ``next``, which the new one then replaces.
+
+    Raises:
+        errors.DeclarationError: The two specs differ in name, schema, table or key.
     """
     _require_alike(target, was)
     tables = chunk_tables.build(target, role="next")
@@ -44,19 +50,29 @@ def begin(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
 
 
 def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
-    """What takes `begin` back: the copy ``next`` is dropped; when it is live by now, the one before is live again.
+    """Returns the statements that undo `begin`.
 
-    In the database this is an error when the index is live as ``target`` says and the copy before was dropped.
+    They drop the generation ``next``. If it is already live, the previous generation becomes live again; if that one
+    was dropped, the statements fail in the database.
+
+    Args:
+        target: The spec that `begin` was called with.
+        was: The spec to return to.
+
+    Raises:
+        errors.DeclarationError: The two specs differ in name, schema, table or key.
     """
     _require_alike(target, was)
     return [triggers.Withdraw(target, _of(chunk_tables.build(was)), was=was), *create_triggers(was)]
 
 
 def create_triggers(spec: IndexSpec, *, functions: bool = True, enable: bool = False) -> list[ExecutableDDLElement]:
-    """What has rows marked when a column changes that any copy is made of; what hangs already is left alone.
+    """Returns the statements that install capture for the columns of all generations. Existing triggers are kept.
 
-    Without ``functions``, those of capture are taken as they are: only their owner can make them again. Triggers that
-    somebody disabled stay so, unless they are to be enabled.
+    Args:
+        spec: The semantic index.
+        functions: Whether to replace the capture functions too, which only their owner can.
+        enable: Whether to enable disabled triggers.
     """
     tables = _of(chunk_tables.build(spec))
     if functions:
@@ -68,8 +84,8 @@ def _require_alike(target: IndexSpec, was: IndexSpec) -> None:
     for name in ("name", "schema", "table", "key"):
         if getattr(target, name) != getattr(was, name):
             raise errors.DeclarationError(
-                f"Semantic index {was.name!r}: its {name} can not be changed from {getattr(was, name)!r} to "
-                f"{getattr(target, name)!r}; drop the index and create it anew."
+                f"Semantic index {was.name!r}: {name} cannot be changed from {getattr(was, name)!r} to "
+                f"{getattr(target, name)!r}: drop the index and create it again."
             )
 
 

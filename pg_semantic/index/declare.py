@@ -1,4 +1,4 @@
-"""`SemanticIndex` on a mapped class: from the declaration to the spec, the tables and the mapped class `Chunk`."""
+"""`SemanticIndex` on a mapped class: turns the declaration into a spec, tables and the mapped class `Chunk`."""
 
 import operator
 import warnings
@@ -18,18 +18,18 @@ from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexi
 
 T = TypeVar("T")
 
-# Where a MetaData keeps the semantic indexes of its tables. Not in a Table's own `info`, which Alembic writes down.
+# Key in `MetaData.info` for the semantic indexes of its tables. Not in `Table.info`, which Alembic renders.
 _INFO = "pg_semantic"
 
-# What chunk and receipt tables are known by in a MetaData that was filled by reflection.
+# Columns that identify chunk and receipt tables in a reflected MetaData.
 _OWN_COLUMNS = ({"ordinal", "content_hash", "encoder_id"}, {"source_hash", "chunk_count"})
 
 
 class Chunk:
-    """Base of the mapped classes of chunk tables; each also has the key columns of its source.
+    """Base of the mapped classes of chunk tables. Each class also has the key columns of its source.
 
-    ``vector`` is deferred: it is loaded when asked for, never with the chunk. ``source`` is the row that the chunk
-    is a piece of, a read-only relationship.
+    ``vector`` is deferred: it is loaded on first access, not with the chunk. ``source`` is a read-only relationship to
+    the row that the chunk belongs to.
     """
 
     ordinal: orm.Mapped[int]
@@ -45,7 +45,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class BoundIndex(Generic[T]):
-    """A semantic index of a mapped class, as ``Article.semantic`` gives it."""
+    """A semantic index of a mapped class: the value of ``Article.semantic``."""
 
     entity: type[T]
     tables: chunk_tables.Tables
@@ -53,49 +53,70 @@ class BoundIndex(Generic[T]):
 
     @property
     def spec(self) -> IndexSpec:
-        """The semantic index as data."""
+        """The semantic index as plain data."""
         return self.tables.spec
 
     @property
     def name(self) -> str:
-        """Its name: that of the chunk table."""
+        """The name of the index, which is also the name of its chunk table."""
         return self.tables.spec.name
 
     def distance(self, vector: distances.Vector) -> sa.ColumnElement[float]:
-        """The cosine distance, 0 to 2, of a row's nearest chunk, as a column of any statement on the mapped class.
+        """Returns the distance of a row's nearest chunk, as a column for any statement on the mapped class.
 
-        NULL for a row that has no vectors. It is computed for every row that the statement looks at, and no index
-        serves it: to find the nearest rows of many, `search.knn` is the statement.
+        The distance is computed for every row that the statement reads, without an index. To find the nearest of many
+        rows, use `search.knn`.
+
+        Args:
+            vector: The query vector, of the index's dimensions.
+
+        Returns:
+            The cosine distance, 0 to 2, or NULL for a row without vectors.
+
+        Raises:
+            errors.QueryError: The vector has other dimensions, is zero, or is not finite.
         """
         return distances.row_distance(self.tables, distances.query_vector(self.spec, vector))
 
     def similar_to(self, *, positive: Sequence[Any], negative: Sequence[Any] = ()) -> more_like_this.Examples:
-        """More like this: a query for `search.knn` and `Searcher` in place of a vector; the examples are not found.
+        """Returns a "more like this" query, which `search.knn` and `Searcher` take in place of a vector.
 
-        An example is a key (a tuple where the key has several columns), an instance, or a vector (an array or a list).
+        An example is a key (a tuple if the key has several columns), an instance, or a vector (an array or a list).
+        The example rows themselves are not found.
+
+        Args:
+            positive: Examples that the hits should be like; at least one.
+            negative: Examples that the hits should be unlike.
+
+        Raises:
+            errors.QueryError: There is no positive example, or an example does not fit the table.
         """
         if isinstance(positive, str | bytes) or isinstance(negative, str | bytes):
-            raise errors.QueryError("Examples are a list: give positive=[key], also for one.")
+            raise errors.QueryError("positive and negative must be lists: for a single example, pass positive=[key].")
         return more_like_this.Examples(self.tables, tuple(positive), tuple(negative))
 
     def of(self, alias: type[T]) -> "BoundIndex[T]":
-        """The same index for an alias of the class, as ``Article.semantic.of(aliased(Article))``, to join it twice."""
+        """Returns the index for an alias of the class, to join it twice: ``Article.semantic.of(aliased(Article))``.
+
+        Raises:
+            errors.QueryError: The alias belongs to a join of tables.
+        """
         chunk = orm.aliased(self.Chunk)
-        # An alias has the columns of a table, which is all that statements ask of these three.
+        # An alias has the columns of a table, and statements use nothing else of these three.
         source, chunks = (cast("sa.Table", sa.inspect(one).selectable) for one in (alias, chunk))
         if not {column.name for column in self.spec.key} <= {column.name for column in source.c}:
             raise errors.QueryError(
-                f"{alias} is an alias of a join of tables, which can not be searched: "
-                f"give one of the class that table {self.spec.table!r} is of."
+                f"{alias} is an alias of a join of tables, which cannot be searched: "
+                f"use an alias of the class that is mapped to table {self.spec.table!r}."
             )
         receipts = cast("sa.Table", self.tables.receipts.alias())
         return BoundIndex(alias, chunk_tables.Tables(self.spec, source, chunks, receipts), chunk)
 
 
 class SemanticIndex:
-    """Declares, in the body of a mapped class, that rows are searchable by the meaning of these text columns.
+    """Makes the rows of a mapped class searchable by the meaning of these text columns.
 
-    ::
+    Declare it in the body of the class::
 
         class Article(Base):
             __tablename__ = "article"
@@ -104,16 +125,24 @@ class SemanticIndex:
             body: Mapped[str]
             semantic = SemanticIndex("title", "body", encoder="sentence-transformers/all-MiniLM-L6-v2")
 
-    ``columns`` are attribute names; a row's text is those that are not blank, a blank line between two. ``encoder``
-    is a hub name, a folder, or ``hashed:N``. ``dimensions`` is needed for an encoder that the catalog does not know.
-    ``query_prompt`` and ``document_prompt`` are put before texts in place of the encoder's own prompts; an empty text
-    is no prompt. ``chunking`` of None makes one chunk of a row, truncated at the encoder's limit. ``lexical`` says how
-    the words of rows are indexed for BM25, which suits English by default; None leaves that out. ``rights_by`` is the
-    attribute that the table's row-level security compares (docs/rights.md). ``name`` is that of the chunk table, by
-    default the table's name and the attribute's (``article_semantic``).
+    On the class, ``Article.semantic`` is a `BoundIndex`.
 
-    On the class, ``Article.semantic`` is a `BoundIndex`. Raises `errors.DeclarationError` as the class is mapped
-    when a column is unknown or not text, when there is no primary key, or when a name is taken.
+    Args:
+        columns: Names of text attributes. A row's text is its nonblank columns, separated by blank lines.
+        encoder: Encoder reference: a hub name, a folder, or ``hashed:N``.
+        dimensions: Dimensions of the vectors; required for an encoder that is not in the built-in catalog.
+        query_prompt: Prompt before each query, instead of the encoder's own; an empty string means no prompt.
+        document_prompt: Prompt before each document; likewise.
+        chunking: How to split texts. None makes one chunk per row, truncated at the encoder's limit.
+        storage: pgvector type of the stored vectors.
+        hnsw: Parameters of the vector index.
+        lexical: How to index the words of rows for BM25; the default suits English. None omits the lexical index.
+        rights_by: The attribute that the table's row-level security compares (docs/rights.md).
+        name: Name of the chunk table; by default the names of table and attribute (``article_semantic``).
+
+    Raises:
+        errors.DeclarationError: When the class is mapped: a column is unknown or not text, the table has no primary
+            key, or a name is taken.
     """
 
     def __init__(  # noqa: PLR0913 - what can be declared
@@ -152,19 +181,19 @@ class SemanticIndex:
     @overload
     def __get__(self, instance: object, owner: type[Any]) -> Self: ...
     def __get__(self, instance: object | None, owner: type[Any]) -> Any:
-        """The bound index of the class; an instance has none, since a semantic index is of all rows."""
+        """Returns the bound index on the class, and the declaration itself on an instance or a mixin."""
         if instance is not None:
             return self
         mapper = sa.inspect(owner, raiseerr=False)
         if mapper and not self._attribute:
             raise errors.DeclarationError(
-                f"{owner.__name__} has a SemanticIndex set after the class was mapped, too late for its tables: "
+                f"{owner.__name__} got its SemanticIndex after the class was mapped, too late to add its tables: "
                 "declare it in the body of the class."
             )
-        return (mapper and self._bound(mapper)) or self  # itself on a mixin, which has no table
+        return (mapper and self._bound(mapper)) or self  # a mixin has no table
 
     def _bound(self, mapper: orm.Mapper[Any]) -> BoundIndex[Any] | None:
-        """The index on the class's own table, or the one that it inherits with its parent's table."""
+        """Returns the index on the class's own table, or the one inherited with its parent's table."""
         for ancestor in mapper.iterate_to_root():
             table = ancestor.local_table
             if isinstance(table, sa.Table) and self in (bound := _bound_to(table)):
@@ -174,7 +203,11 @@ class SemanticIndex:
         return None
 
     def bind(self, mapper: orm.Mapper[Any], attribute: str) -> None:
-        """Binds it to the class of a new mapper, which has it under this attribute."""
+        """Binds the declaration to the class of a new mapper, under this attribute name.
+
+        Raises:
+            errors.DeclarationError: The declaration does not fit the class, or a table name is taken.
+        """
         self._attribute = attribute
         table, entity, bound = mapper.local_table, mapper.class_, self._bound(mapper)
         if not isinstance(table, sa.Table):
@@ -185,7 +218,7 @@ class SemanticIndex:
             spec = self._spec(mapper, table)
             _require_free(spec, table)
             tables = chunk_tables.build(spec, table)
-        elif bound.entity is entity:  # mapped again, since its mappers were cleared
+        elif bound.entity is entity:  # mapped again after clear_mappers()
             tables = bound.tables
         else:
             return  # inherited: the parent's index covers the child's rows
@@ -211,7 +244,7 @@ class SemanticIndex:
 
 @event.listens_for(orm.Mapper, "after_mapper_constructed")
 def _bind_declared(mapper: orm.Mapper[Any], entity: type[Any]) -> None:
-    """Binds what a class declares or inherits, however it came by it: in its body, from a mixin or `declared_attr`."""
+    """Binds the semantic indexes of a class, whether from its body, a parent, a mixin or a `declared_attr`."""
     attributes = {name: value for base in reversed(entity.__mro__) for name, value in vars(base).items()}
     for name, value in attributes.items():
         if isinstance(value, SemanticIndex):
@@ -219,7 +252,7 @@ def _bind_declared(mapper: orm.Mapper[Any], entity: type[Any]) -> None:
 
 
 def indexes(metadata: sa.MetaData) -> Iterator[BoundIndex[Any]]:
-    """Every semantic index declared on classes mapped to this MetaData's tables."""
+    """Yields every semantic index that is declared on classes mapped to this MetaData's tables."""
     for table in metadata.tables.values():
         yield from _bound_to(table).values()
 
@@ -230,7 +263,10 @@ def _bound_to(table: sa.Table) -> dict[SemanticIndex, BoundIndex[Any]]:
 
 
 def bind(spec: IndexSpec) -> BoundIndex[Any]:
-    """The index of a spec from the registry, on a class made up for it: its attributes are key and text columns."""
+    """Returns a bound index for a spec from the registry.
+
+    Its entity is a generated class with the key and text columns as attributes.
+    """
     tables = chunk_tables.build(spec)
     entity = type("Row", (), {"__doc__": f"A row of {tables.source.fullname}."})
     mapper: orm.Mapper[Any] = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
@@ -238,8 +274,8 @@ def bind(spec: IndexSpec) -> BoundIndex[Any]:
 
 
 def _require_table(table: sa.Table) -> None:
-    """Refuses what the declaration says of a source that the database would refuse later."""
-    if getattr(table, "is_view", False):  # as of SQLAlchemy 2.1
+    """Rejects sources that the database would reject later."""
+    if getattr(table, "is_view", False):  # since SQLAlchemy 2.1
         raise errors.DeclarationError(
             f"{table.fullname} is a view, and a semantic index needs a table: declare it on the class of a table that "
             "the view reads."
@@ -249,7 +285,7 @@ def _require_table(table: sa.Table) -> None:
 
 
 def _forget(table: sa.Table, entity: type[Any]) -> None:
-    """Takes out what was declared before on a table that is declared again, as a notebook or a reload does."""
+    """Removes earlier declarations on a table that is declared again, as in a notebook or after a reload."""
     known = table.metadata.info.get(_INFO, {})
     for source, bound in known.items():
         if source.fullname != table.fullname:
@@ -271,16 +307,16 @@ def _require_free(spec: IndexSpec, table: sa.Table) -> None:
         full_name = f"{table.schema}.{name}" if table.schema else name
         known = table.metadata.tables.get(full_name)
         if known is not None and _is_reflected(known):
-            table.metadata.remove(known)  # as it was found in the database: the one that is declared says more
+            table.metadata.remove(known)  # the declared table has more than the reflected one
         elif known is not None:
             raise errors.DeclarationError(
-                f"Semantic index {spec.name!r} on table {table.fullname!r}: a table {full_name!r} is declared "
-                "already; pass another name=..."
+                f"Semantic index {spec.name!r} on table {table.fullname!r}: table {full_name!r} is already declared; "
+                "pass another name=..."
             )
 
 
 def _is_reflected(table: sa.Table) -> bool:
-    """Whether a table is a chunk or receipt table that `MetaData.reflect` or automap has found in the database."""
+    """Returns whether `MetaData.reflect` or automap added this chunk or receipt table."""
     others = (one.tables for bound in table.metadata.info.get(_INFO, {}).values() for one in bound.values())
     declared = any(table in {tables.chunks, tables.receipts} for tables in others)
     return not declared and any(names <= {*table.c.keys()} for names in _OWN_COLUMNS)
@@ -289,8 +325,8 @@ def _is_reflected(table: sa.Table) -> bool:
 def _key_column(column: sa.Column[Any]) -> KeyColumn:
     if isinstance(column.type, sa.types.NullType):
         raise errors.DeclarationError(
-            f"The type of key column {column.name!r} of {column.table.name!r} comes from a table that is declared "
-            "later: state it, as in mapped_column(Integer, ForeignKey(...), primary_key=True)."
+            f"The type of key column {column.name!r} of {column.table.name!r} depends on a table that is declared "
+            "later: state the type, as in mapped_column(Integer, ForeignKey(...), primary_key=True)."
         )
     of = column.type
     return KeyColumn(column.name, keys.type_name(of.data_type if isinstance(of, postgresql.DOMAIN) else of))
@@ -300,20 +336,20 @@ def _rights_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> 
     column = dict(mapper.columns.items()).get(attribute)
     if not isinstance(column, sa.Column) or column.table is not table:
         raise errors.DeclarationError(
-            f"{mapper.class_.__name__}: rights_by={attribute!r} is not a column of its table; name the column that the "
-            "policies of the table compare."
+            f"{mapper.class_.__name__}: rights_by={attribute!r} is not a column of its table: name the column that the "
+            "table's policies compare."
         )
     return column.name
 
 
 def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
     where = f"{mapper.class_.__name__}: the semantic index names {attribute!r}"
-    # Not `mapper.attrs`: that configures all mappers, while classes that they name are still to be declared.
+    # Not `mapper.attrs`, which configures all mappers, even those that refer to classes not yet declared.
     columns: dict[str, sa.ColumnElement[Any]] = dict(mapper.columns.items())
     column = columns.get(attribute)
     if not isinstance(column, sa.Column):
         known = ", ".join(name for name, one in columns.items() if isinstance(one, sa.Column))
-        raise errors.DeclarationError(f"{where}, which is not a column. Columns are: {known}.")
+        raise errors.DeclarationError(f"{where}, which is not a column. Its columns: {known}.")
     if column.table is not table:
         raise errors.DeclarationError(f"{where}, which is a column of another table ({column.table}).")
     if not chunk_tables.is_text(column.type):
@@ -333,7 +369,7 @@ def _map_chunk(mapper: orm.Mapper[Any], tables: chunk_tables.Tables, *, name: st
             "vector": orm.deferred(tables.chunks.c.vector),
             "source": orm.relationship(
                 mapper.class_,
-                # Not before mappers are configured: a class that is declared again gives its table other columns.
+                # Evaluated when mappers are configured, because declaring a class again replaces its table's columns.
                 primaryjoin=lambda: sa.and_(*map(operator.eq, tables.chunk_key, tables.source_key)),
                 foreign_keys=tables.chunk_key,
                 viewonly=True,

@@ -1,4 +1,4 @@
-"""How near a row's text is to a query vector, as SQL: the distance of chunks, and the settings of the scan for them."""
+"""SQL for the distance between chunks and a query vector, and for the settings of the vector index scan."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -18,39 +18,47 @@ from pg_semantic.index.spec import IndexSpec
 Vector: TypeAlias = Sequence[float] | NDArray[Any]
 Order: TypeAlias = Literal["strict_order", "relaxed_order"]
 
-# pgvector's limit; what a scan looks at beyond limit + offset makes up for chunks of the same row and for recall.
+# pgvector's limit. Candidates beyond limit + offset make up for several chunks per row, and improve recall.
 _MAX_EF_SEARCH = 1000
 _MIN_EF_SEARCH = 100
 _EF_SEARCH_FACTOR = 2
-# So many chunks are looked at before a scan gives up; pgvector's own 20,000 ends it when a filter lets few through.
+# Chunks that a scan visits before it gives up. pgvector's default of 20,000 is too few for a selective filter.
 _MAX_SCAN_TUPLES = 1_000_000
-# Beyond these a number may not fit 16 bits, nor its square 32; the length of a vector does not matter to its cosine.
+# Beyond these limits a number may not fit in 16 bits, or its square in 32. Scaling a vector doesn't change its cosine.
 _LEAST, _MOST = 1e-3, 1e3
 _SCAN_MEM_MULTIPLIER = 32  # of work_mem
 
 
 def query_vector(spec: IndexSpec, vector: Vector) -> sa.ColumnElement[Any]:
-    """A query vector as SQL. Raises what `checked_numbers` raises."""
+    """Returns a query vector as SQL.
+
+    Raises:
+        errors.QueryError: As in `checked_numbers`.
+    """
     kind = chunk_tables.vector_type(spec)
     return QueryVector(sa.bindparam("query_vector", checked_numbers(spec, vector), type_=kind, unique=True), kind)
 
 
 def query_parameter(spec: IndexSpec, name: str) -> sa.ColumnElement[Any]:
-    """A query vector as SQL, given to a statement by name as it is executed: the `query_literal` of one."""
+    """Returns a query vector as a bind with this name; its value at execution is a `query_literal`."""
     return QueryVector(sa.bindparam(name, type_=sa.types.NullType()), chunk_tables.vector_type(spec))
 
 
 def checked_numbers(spec: IndexSpec, vector: Vector) -> list[float]:
-    """A query vector as it is sent; raises `errors.QueryError` for other dimensions, zeros, and what is not finite."""
+    """Returns a query vector as it is sent, scaled down or up if its numbers are too large or too small for 16 bits.
+
+    Raises:
+        errors.QueryError: The vector has other dimensions, is zero, or is not finite.
+    """
     try:
         given = np.asarray(vector, np.float32)
     except (TypeError, ValueError) as error:
-        raise errors.QueryError(f"The query vector can not be read as numbers: {error}.") from None
+        raise errors.QueryError(f"The query vector cannot be read as numbers: {error}.") from None
     dimensions = spec.encoder.dimensions
     if given.shape != (dimensions,):
         raise errors.QueryError(
-            f"The query vector has shape {given.shape}; {spec.name!r} takes ({dimensions},), as made by "
-            f"encoder {spec.encoder.reference!r}."
+            f"The query vector has shape {given.shape}, but {spec.name!r} needs ({dimensions},): encode the query with "
+            f"{spec.encoder.reference!r}."
         )
     if not np.isfinite(given).all() or not given.any():
         raise errors.QueryError("The query vector must be finite and not all zeros.")
@@ -62,32 +70,33 @@ def checked_numbers(spec: IndexSpec, vector: Vector) -> list[float]:
 
 
 def query_literal(spec: IndexSpec, vector: Vector) -> str:
-    """A query vector as the server reads it, in a third of the time that pgvector's types take.
+    """Returns a query vector as a pgvector literal, in a third of the time that pgvector's own types take.
 
-    Raises as `checked_numbers` does.
+    Raises:
+        errors.QueryError: As in `checked_numbers`.
     """
     return vector_literal(checked_numbers(spec, vector), "[]")
 
 
 def vector_literal(values: Sequence[float], brackets: str) -> str:
-    """Numbers as a literal in brackets, with the digits that tell all of 32 bits apart."""
+    """Returns numbers as a literal in brackets, with enough digits to preserve 32-bit floats."""
     return f"{brackets[0]}{','.join(['%.9g'] * len(values))}{brackets[1]}" % tuple(values)
 
 
 def distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
-    """Cosine distance, 0 to 2, in the form that the vector index serves."""
+    """Returns the cosine distance, 0 to 2, in a form that the vector index supports."""
     return vector.op("<=>", return_type=sa.Float())(asked)
 
 
 def computed_distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
-    """The same in a form that the vector index can not serve, so that every distance is computed."""
+    """Returns the cosine distance in a form that the vector index does not support, so that all are computed."""
     return distance(vector, asked) + sa.literal_column("0")
 
 
 def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:
-    """The condition that the vectors are of the encoder that is declared, an error of the server otherwise.
+    """Returns a condition that fails with a server error unless the vectors come from the declared encoder.
 
-    It is asked once a statement. The views of a generation need none: the names say which encoder it is.
+    It is evaluated once per statement. The views of a generation don't need it: their names imply the encoder.
     """
     if tables.generation is not None:
         return []
@@ -101,14 +110,14 @@ def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:
 
 
 def same_table(tables: Tables) -> list[sa.ColumnElement[bool]]:
-    """The condition that the source is the table that the index was made for, an error of the server otherwise.
+    """Returns a condition that fails with a server error unless the source is the table that was indexed.
 
-    A table that is loaded beside another and takes its name has other rows by the same keys. It is asked once a
-    statement.
+    If another table was loaded and then renamed to replace the source, it may have other rows under the same keys.
+    The condition is evaluated once per statement.
     """
     declared = tables.chunks if tables.declared is None else tables.declared
     if tables.generation is not None and tables.declared is None:
-        return []  # asked by a generation's number, with its source
+        return []  # the generation's id already implies the source
     same = sa.func.semantic.require_source_v1(
         chunk_tables.RegClass(declared), chunk_tables.RegClass(tables.source), type_=sa.Boolean
     )
@@ -116,7 +125,7 @@ def same_table(tables: Tables) -> list[sa.ColumnElement[bool]]:
 
 
 def row_distance(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
-    """The distance of a row's nearest chunk, NULL for a row that has none; correlated with the source."""
+    """Returns the distance of a row's nearest chunk, as a subquery correlated with the source. NULL without chunks."""
     chunks = tables.chunks.alias()
     same_row = (chunks.c[column.name] == column for column in tables.source_key)
     nearest = sa.select(sa.func.min(distance(chunks.c.vector, asked), type_=sa.Float)).where(
@@ -126,10 +135,15 @@ def row_distance(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnEleme
 
 
 def with_scan_settings(asked: sa.ColumnElement[Any], *, wanted: int, order: Order) -> sa.ScalarSelect[Any]:
-    """The query vector as a scalar subquery that sets the scan's settings when it is computed.
+    """Returns the query vector as a scalar subquery that also applies the scan settings.
 
-    It is computed once, before the index scan that takes its value begins. So the settings need no statement of
-    their own, no event hook and no round trip, hold in AUTOCOMMIT, and end with the transaction.
+    Postgres evaluates the subquery once, before the index scan that needs its value. So the settings need no separate
+    statement, event hook or round trip. They also apply in AUTOCOMMIT, and end with the transaction.
+
+    Args:
+        asked: The query vector.
+        wanted: Number of rows that the scan should return.
+        order: The order of pgvector's iterative scan.
     """
     done = (
         sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None)
@@ -139,7 +153,7 @@ def with_scan_settings(asked: sa.ColumnElement[Any], *, wanted: int, order: Orde
 
 
 def scan_settings(wanted: int, *, order: Order) -> Mapping[str, str]:
-    """The settings of pgvector for a scan that is to give so many rows, however few a filter lets through."""
+    """Returns pgvector's settings for a scan that should return ``wanted`` rows even with a selective filter."""
     ef_search = min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, wanted * _EF_SEARCH_FACTOR))
     return {
         "hnsw.ef_search": str(ef_search),
@@ -150,14 +164,14 @@ def scan_settings(wanted: int, *, order: Order) -> Mapping[str, str]:
 
 
 class QueryVector(sa.ColumnElement[Any]):
-    """A query vector that is sent as text, whatever the driver has been told of pgvector's types.
+    """A query vector that is sent as text, even if the driver has codecs for pgvector's types.
 
-    asyncpg asks the server for a parameter's type and encodes by that, and codecs that an application has registered
-    (``pgvector.asyncpg.register_vector``) take no text. There it is read from a text, once, by a subquery.
+    asyncpg asks the server for a parameter's type and encodes accordingly, and codecs that an application registered
+    (``pgvector.asyncpg.register_vector``) reject text. For asyncpg, a subquery casts the vector from text, once.
     """
 
     __visit_name__ = "query_vector"
-    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy has it
+    _traverse_internals = [  # noqa: RUF012 - as in SQLAlchemy
         ("given", visitors.InternalTraversal.dp_clauseelement),
         ("type", visitors.InternalTraversal.dp_type),
     ]
@@ -185,13 +199,13 @@ def _query_vector_of_driver(element: QueryVector, compiler: SQLCompiler, **optio
 
 
 class IndexableDistance(sa.ColumnElement[float]):
-    """The distance to order by: served by the vector index, or computed for every chunk if ``exact``."""
+    """The distance to order by: supported by the vector index, or computed for every chunk if ``exact``."""
 
     __visit_name__ = "nearest"
-    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy has it
+    _traverse_internals = [  # noqa: RUF012 - as in SQLAlchemy
         ("vector", visitors.InternalTraversal.dp_clauseelement),
         ("asked", visitors.InternalTraversal.dp_clauseelement),
-        ("with_scan_settings", visitors.InternalTraversal.dp_clauseelement),
+        ("aimed", visitors.InternalTraversal.dp_clauseelement),
         ("exact", visitors.InternalTraversal.dp_boolean),
     ]
     inherit_cache = True
@@ -205,7 +219,7 @@ class IndexableDistance(sa.ColumnElement[float]):
 
     @property
     def _from_objects(self) -> list[sa.FromClause]:
-        return self.vector._from_objects  # noqa: SLF001 - what any element says of itself
+        return self.vector._from_objects  # noqa: SLF001 - every element has it
 
 
 @compiles(IndexableDistance)

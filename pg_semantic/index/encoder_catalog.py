@@ -1,4 +1,4 @@
-"""What is known of encoders that many people use: dimensions, and the prompts that they expect before a text."""
+"""The built-in catalog of common encoders: their dimensions, and the prompts that they expect."""
 
 import re
 import shlex
@@ -61,13 +61,13 @@ DIMENSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is put before queries and before documents. None leaves it open, an empty text is no prompt."""
+    """The prompts before queries and documents. None means unspecified, an empty string no prompt."""
 
     query: str | None = None
     document: str | None = None
 
     def filled(self, other: "Prompts") -> "Prompts":
-        """These, with those of ``other`` where they are open."""
+        """Returns these prompts, with unspecified ones taken from ``other``."""
         return Prompts(
             other.query if self.query is None else self.query,
             other.document if self.document is None else self.document,
@@ -80,16 +80,16 @@ _PASSAGE = Prompts("query: ", "passage: ")
 _SEARCH = Prompts("search_query: ", "search_document: ")
 _QUERY = Prompts("query: ", "")
 _SENTENCE = Prompts("Represent this sentence for searching relevant passages: ", "")
-_SENTENCE_ZH = Prompts("为这个句子生成表示以用于检索相关文章：", "")  # noqa: RUF001 - as it was trained
+_SENTENCE_ZH = Prompts("为这个句子生成表示以用于检索相关文章：", "")  # noqa: RUF001 - as in training
 _WEB = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """Encoders that expect the same prompts, by what their names contain.
+    """Encoders that expect the same prompts, recognized by a pattern in their names.
 
-    ``are_in_files`` says that sentence-transformers finds them in the encoder's own files. Where they are not, the
-    files of most fine-tuned descendants lack them too.
+    ``are_in_files`` says whether sentence-transformers finds the prompts in the encoder's own files. If it doesn't,
+    most encoders fine-tuned from it lack them too.
     """
 
     name: str
@@ -98,8 +98,8 @@ class _Family:
     are_in_files: bool = False
 
 
-# From the encoders' own cards, the first that fits. An index whose encoder reads another prompt than the one that its
-# vectors were made with is refused: a prompt of an entry stays as it was released.
+# From the encoders' model cards; the first match wins. Never change a released prompt: an index is refused if its
+# encoder's prompts differ from those that its vectors were computed with.
 _FAMILIES = (
     _Family("E5 (instruct)", r"e5-(small|base|large)[^/]*-instruct", Prompts(_WEB + " ", "")),
     _Family("E5", r"(^|[/_-])e5-(small|base|large)", _PASSAGE),
@@ -129,9 +129,9 @@ _FAMILIES = (
 
 
 def dimensions(reference: str) -> int | None:
-    """Dimensions of the vectors that the encoder makes, or None when the catalog does not know it.
+    """Returns the dimensions of an encoder's vectors, or None if it is not in the catalog.
 
-    ``hashed:N`` names the deterministic encoder of N dimensions that needs no weights.
+    ``hashed:N`` is the deterministic encoder with N dimensions, which needs no weights.
     """
     if match := _HASHED.fullmatch(reference):
         return int(match[1])
@@ -139,33 +139,33 @@ def dimensions(reference: str) -> int | None:
 
 
 def prompts(reference: str) -> Prompts:
-    """The prompts of an encoder of the catalog; none for another, whatever its name looks like."""
+    """Returns the prompts of an encoder in the catalog, and no prompts for any other, whatever its name."""
     family = _family(reference) if _name(reference) in DIMENSIONS else None
     return family.prompts if family else NO_PROMPTS
 
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """What an encoder lacks that looks like one of a family which expects prompts."""
+    """Prompts missing from an encoder whose name suggests a family that expects them."""
 
     reference: str
     family: str
-    prompts: Prompts  # that are missing
+    prompts: Prompts  # the missing ones
     may_be_in_files: bool
 
     @property
     def options(self) -> str:
-        """The options of a command that declare what is missing."""
+        """The command-line options that declare the missing prompts."""
         return " ".join(f"--{name.replace('_', '-')} {shlex.quote(prompt)}" for name, prompt in self._named())
 
     @property
     def advice(self) -> str:
-        """A sentence that says what is missing and how to declare it."""
+        """A message that says which prompts are missing and how to declare them."""
         missing = " and ".join(f"{name}={prompt!r}" for name, prompt in self._named())
         return (
-            f"Encoder {self.reference!r} looks like {self.family}, which expects a prompt before texts"
-            f"{', unless its own files name one' if self.may_be_in_files else ''}. Declare {missing}, or an empty text "
-            "for no prompt."
+            f"Encoder {self.reference!r} looks like {self.family}, which expects prompts"
+            f"{', unless its own files define them' if self.may_be_in_files else ''}. Declare {missing}, or "
+            "an empty string for no prompt."
         )
 
     def _named(self) -> list[tuple[str, str]]:
@@ -174,13 +174,13 @@ class Lacking:
 
 
 def lacking(reference: str, *, declared: Prompts, loaded: Prompts | None = None) -> Lacking | None:
-    """What an encoder lacks that looks like one that expects prompts, None if nothing.
+    """Returns the prompts that an encoder seems to lack, judging by its name, or None if it lacks nothing.
 
     Args:
         reference: The encoder's reference.
-        declared: The prompts that were declared; what is declared, even an empty text, is nobody's oversight.
-        loaded: The prompts that the loaded encoder puts before texts; None before it was loaded, where an encoder of
-            the catalog and one that has prompts in its own files are taken to be right.
+        declared: The declared prompts. A declared prompt is never reported as missing, even if it is empty.
+        loaded: The prompts that the loaded encoder uses. With None, for an encoder not yet loaded, encoders in the
+            catalog and families with prompts in their own files are assumed to be complete.
     """
     family = _family(reference)
     if family is None or (loaded is None and (family.are_in_files or _name(reference) in DIMENSIONS)):
@@ -196,7 +196,7 @@ def lacking(reference: str, *, declared: Prompts, loaded: Prompts | None = None)
 
 
 def _name(reference: str) -> str:
-    """A reference without its revision."""
+    """Returns a reference without its revision."""
     return reference.partition("@")[0]
 
 

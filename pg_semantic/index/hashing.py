@@ -1,20 +1,20 @@
-"""Hashes that decide whether text or an encoder is the same as before."""
+"""Hashes that tell whether a text or an encoder has changed."""
 
 import hashlib
 import json
 
 
 def content_hash(text: str) -> bytes:
-    """SHA-256 of the text's UTF-8 bytes; Postgres' ``sha256(convert_to(text, 'UTF8'))`` gives the same."""
+    """Returns the SHA-256 of the text's UTF-8 bytes, like ``sha256(convert_to(text, 'UTF8'))`` in Postgres."""
     return hashlib.sha256(text.encode()).digest()
 
 
 def encoder_id(
     reference: str, dimensions: int, *, query_prompt: str | None = None, document_prompt: str | None = None
 ) -> int:
-    """A stable positive 63-bit number for an encoder reference at a number of dimensions, with the declared prompts.
+    """Returns a stable, positive 63-bit number for an encoder reference, its dimensions and its declared prompts.
 
-    It is known before the encoder has ever been loaded, so that DDL can pin it in a CHECK.
+    The number doesn't require loading the encoder, so DDL can use it in a CHECK constraint.
     """
     identity = f"{reference}\n{dimensions}"
     if query_prompt is not None or document_prompt is not None:

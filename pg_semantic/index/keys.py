@@ -1,6 +1,6 @@
-"""How a row's primary key is written as one text, and how texts find their rows again.
+"""Converts a row's primary key to a single text, and finds rows by such texts.
 
-A key of one column is that column as text; a key of several is a JSON array of texts.
+A single-column key is that column as text. A composite key is a JSON array of texts.
 """
 
 import json
@@ -16,33 +16,33 @@ from pg_semantic.index.spec import IndexSpec, KeyColumn
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
-# Types whose equal values are always written as the same text, whatever the collation.
+# Types whose equal values always have the same text, whatever the collation.
 _ONE_TEXT = re.compile(
     r"(smallint|integer|bigint|oid|uuid|boolean|date|bytea|time(stamp)?(\(\d\))?( with(out)? time zone)?)$",
     re.IGNORECASE,
 )
 
-# Types whose text is the same in every session. Any other may depend on settings, a domain over dates for one.
+# Types whose text is the same in every session. Others may depend on settings, such as a domain over dates.
 _ANY_SESSION = re.compile(
     r"(smallint|integer|bigint|oid|uuid|boolean|numeric|text|name|varchar|char|character( varying)?|citext|inet|cidr"
     r"|macaddr8?|bit( varying)?)(\([\d, ]+\))?( collate .*)?$",
     re.IGNORECASE,
 )
 
-# Types to whose length or precision a cast cuts a value without a word, and what they are without it.
+# Types with a length or precision to which a cast silently truncates a value, and the same types without it.
 _CUTTING = {"varchar": "varchar", "char": "bpchar", "numeric": "numeric", "bit": "varbit", "bit varying": "varbit"}
 
-# Places of a record in its binary form that come before the bytes of its only column.
+# Bytes of a binary record before the value of its only column.
 _RECORD_HEADER = 12
 
 
 def column(table: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
-    """The column of a table that has this name in the database, whatever its key in the table is."""
+    """Returns the column with this name in the database, whatever its key in ``table.c``."""
     return next(column for column in table.c if getattr(column, "name", None) == name)
 
 
 def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
-    """The SQL expression of a row's key as text, which compares byte by byte, whatever collation the key has."""
+    """Returns the SQL expression of a row's key as text, which compares byte by byte whatever the key's collation."""
     texts = [sa.cast(column, sa.Text) for column in columns]
     if len(texts) == 1:
         return sa.collate(texts[0], "C")
@@ -50,17 +50,17 @@ def as_text(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[str]:
 
 
 def type_name(of: sa.types.TypeEngine[Any]) -> str:
-    """The Postgres name of a key column's type, with its collation; ``unknown`` where reflection knows none."""
+    """Returns the Postgres name of a key column's type, with its collation; ``unknown`` if reflection found no type."""
     if isinstance(of, sa.types.NullType):
         return "unknown"
     name, collate, collation = of.compile(dialect=_DIALECT).partition(" COLLATE ")
-    # Quoted parts of a name are as they are: "State" is another type than state.
+    # Quoted parts keep their case: "State" and state are different types.
     folded = "".join(part if part.startswith('"') else part.lower() for part in re.split(r'("(?:[^"]|"")*")', name))
     return f"{folded.replace(' (', '(')}{collate}{collation}"
 
 
 def normalized_type(type_name: str) -> str:
-    """A key column's type in one of the ways to write it: without its schema and collation, and without aliases."""
+    """Returns a key column's type in normal form: without schema, collation and aliases."""
     name = re.sub(r" collate .*$", "", type_name, flags=re.IGNORECASE)
     name = re.sub(r'^("(?:[^"]|"")*"|[^".(]+)\.', "", name)
     if name.startswith('"'):
@@ -72,24 +72,28 @@ def normalized_type(type_name: str) -> str:
 
 
 def normalized(key: Iterable[KeyColumn]) -> list[tuple[str, str]]:
-    """Names and types of key columns, equal for keys that differ only in how their types are written."""
+    """Returns names and normalized types of key columns, to compare keys however their types are spelled."""
     return [(column.name, normalized_type(column.type)) for column in key]
 
 
 def require_same(declared: IndexSpec, stored: IndexSpec) -> None:
-    """Refuses a declaration whose key is not the one that the index has in the database."""
+    """Checks that the declared key is the one that the index has in the database.
+
+    Raises:
+        errors.DeclarationError: The keys differ.
+    """
     was, wanted = normalized(stored.key), normalized(declared.key)
     if was == wanted:
         return
     change = (
-        f"The key of table {declared.table!r} is {_shown(stored.key)} in semantic index {declared.name!r}, and "
-        f"{_shown(declared.key)} is declared."
+        f"The key of table {declared.table!r} is {_shown(stored.key)} in semantic index {declared.name!r}, but "
+        f"{_shown(declared.key)} in the declaration."
     )
     if [name for name, _ in was] != [name for name, _ in wanted]:
         raise errors.DeclarationError(
-            f"{change} A semantic index can not change its key columns: take it out of the mapped class and have it "
-            f"dropped (by a migration, or `pg-semantic index drop {declared.name}`), then declare it again (it is made "
-            "anew)."
+            f"{change} A semantic index cannot change its key columns: remove it from the mapped class and drop it "
+            f"(with a migration, or `pg-semantic index drop {declared.name}`), then declare it again to rebuild it "
+            "from scratch."
         )
     steps = ", ".join(
         f"ALTER COLUMN {column.name} TYPE {column.type}"
@@ -97,8 +101,8 @@ def require_same(declared: IndexSpec, stored: IndexSpec) -> None:
         if before != after
     )
     raise errors.DeclarationError(
-        f"{change} Declare the types that the columns have in the table. To change them, alter the table first: ALTER "
-        f"TABLE {declared.table} {steps}, in a migration of its own. A worker then adapts the index, or run "
+        f"{change} Declare the types that the columns have in the table. To change them, alter the table first, in a "
+        f"separate migration: ALTER TABLE {declared.table} {steps}. A worker then adapts the index, or run "
         f"`pg-semantic index refresh {declared.name}`; nothing is encoded again."
     )
 
@@ -108,35 +112,41 @@ def _shown(key: Iterable[KeyColumn]) -> str:
 
 
 def has_canonical_text(type_name: str) -> bool:
-    """Whether equal values of a type always have the same text; 1.0 and 1.00 are equal and have not."""
+    """Returns whether equal values of a type always have the same text. Numeric 1.0 and 1.00 are equal but don't."""
     return _ONE_TEXT.match(type_name) is not None
 
 
 def depends_on_settings(type_name: str) -> bool:
-    """Whether the text of a value may depend on settings of the session, as ``datestyle``."""
+    """Returns whether the text of a value may depend on session settings such as ``datestyle``."""
     return _ANY_SESSION.match(type_name) is None
 
 
 def copy_binary(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
-    """The SQL expression of a key column's value as the bytes that a binary COPY has.
+    """Returns the SQL expression of a key column's value as the bytes of a binary COPY.
 
-    So a value goes from table to table as it is, also one that Python has no value for, as a date before Christ. A
-    record sends its columns by the send functions of their types, whatever these are. The cast is for a column that
-    was widened since the semantic index was made.
+    So a value is copied between tables unchanged, even if Python cannot represent it, such as a date BC. A record
+    sends its columns with the send functions of their types, whatever these are. The cast is for a column that was
+    widened after the semantic index was created.
     """
     record = sa.func.record_send(sa.func.row(sa.cast(column, _whole(column.type))), type_=sa.LargeBinary)
     return sa.func.substring(record, _RECORD_HEADER + 1, type_=sa.LargeBinary)
 
 
 def split(key: str, columns: int) -> list[str]:
-    """The text of each key column."""
+    """Returns the text of each key column."""
     return [key] if columns == 1 else list(json.loads(key))
 
 
 def key_table(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) -> sa.TableValuedAlias:
-    """A derived table of these keys, ``key`` and the columns of `_parts`, one bind per column however many keys.
+    """Returns a derived table of keys, with one bind per column however many keys.
 
-    ``more`` are further columns, each an array of as many values as there are keys.
+    Args:
+        keys: The keys, each as a single text.
+        columns: Number of key columns.
+        more: Further columns by name, each an array with one value per key.
+
+    Returns:
+        A table with the column ``key``, ``part_0`` and so on for a composite key, and the columns of ``more``.
     """
     by_name: dict[str, list[str]] = {"key": list(keys)}
     if columns > 1:
@@ -148,19 +158,19 @@ def key_table(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) 
 
 
 def typed_columns(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
-    """The key columns' values of a row of `key_table`."""
+    """Returns the values of the key columns in a row of `key_table`, cast to the types of ``columns``."""
     return [
         sa.cast(table.c[name], _whole(column.type)) for name, column in zip(_parts(len(columns)), columns, strict=True)
     ]
 
 
 def matches_key_table(table: sa.TableValuedAlias, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-    """The condition that a row has the key of a row of `key_table`; an index on the key serves it."""
+    """Returns the condition that a row has the key of a row of `key_table`. An index on the key supports it."""
     return sa.and_(*(column == value for column, value in zip(columns, typed_columns(table, columns), strict=True)))
 
 
 class _Whole(sa.types.UserDefinedType[Any]):
-    """A type without the length or precision to which a cast would cut a value, so that it were another key."""
+    """A type without its length or precision, because a cast that truncates a value would change the key."""
 
     cache_ok = True
 
@@ -168,12 +178,12 @@ class _Whole(sa.types.UserDefinedType[Any]):
         self.name = name
 
     def get_col_spec(self, **_: object) -> str:
-        """The type's name."""
+        """Returns the type's name."""
         return self.name
 
 
 def _whole(of: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-    """A key column's type for a cast that cuts nothing off."""
+    """Returns a key column's type for a cast that doesn't truncate."""
     kind, _, length = normalized_type(type_name(of)).partition("(")
     if not length or kind not in _CUTTING:
         return of
@@ -181,5 +191,5 @@ def _whole(of: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
 
 
 def _parts(columns: int) -> list[str]:
-    """What the text of each key column is called in a table of keys; that of one column is the key itself."""
+    """Returns the name of each key column in a table of keys. A single column is the key itself."""
     return ["key"] if columns == 1 else [f"part_{number}" for number in range(columns)]

@@ -1,4 +1,4 @@
-"""More like this: a query made of rows and vectors that the result is to be like, and of others that it is not."""
+"""More like this: queries by positive and negative examples, which are rows or vectors."""
 
 import operator
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from pg_semantic.index.chunk_tables import Tables
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A query by examples, each a key, an instance, or a vector; `BoundIndex.similar_to` makes it.
+    """A query by examples, each a key, an instance or a vector, created by `BoundIndex.similar_to`.
 
-    The query vector is twice the mean of the positive ones less the mean of the negative ones, as Qdrant's
-    recommendations have it. A row counts with the mean of its chunks, at length 1; one without vectors does not count.
+    The query vector is twice the mean of the positive examples minus the mean of the negative ones, as in Qdrant's
+    recommendations. A row counts as the normalized mean of its chunks; a row without vectors is ignored.
     """
 
     tables: Tables
@@ -28,18 +28,18 @@ class Examples:
 
     def __post_init__(self) -> None:
         if not self.positive:
-            raise errors.QueryError("similar_to(positive=[]): give one example or more.")
+            raise errors.QueryError("similar_to(positive=[]) has no example: pass at least one.")
         for example in (*self.positive, *self.negative):
             if not _is_vector(example):
                 _key(example, self.tables)
 
     @property
     def has_vectors(self) -> bool:
-        """Whether an example is a vector, which is of an encoder that nobody knows."""
+        """Whether an example is a vector, whose encoder is unknown."""
         return any(map(_is_vector, (*self.positive, *self.negative)))
 
     def query(self) -> sa.ColumnElement[Any]:
-        """The query vector as SQL; NULL when no positive example has a vector."""
+        """Returns the query vector as SQL. It is NULL if no positive example has a vector."""
         like = self._mean(self.positive)
         if not self.negative:
             return like
@@ -48,11 +48,11 @@ class Examples:
         return sa.func.coalesce(away, like, type_=like.type)
 
     def points_somewhere(self) -> sa.ColumnElement[bool]:
-        """The condition that there is a query vector and that it is not of zeros, which is near to nothing."""
-        return self.query().op("<#>", return_type=sa.Double())(self.query()) < 0  # less the square of its length
+        """Returns the condition that the query vector exists and is not zero, since a zero vector has no neighbors."""
+        return self.query().op("<#>", return_type=sa.Double())(self.query()) < 0  # minus the square of its length
 
     def is_other(self) -> sa.ColumnElement[bool]:
-        """The condition that a row is none of the examples."""
+        """Returns the condition that a row is not one of the examples."""
         return ~_is_one_of(self.tables.source_key, self._keys((*self.positive, *self.negative)))
 
     def _keys(self, examples: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -60,9 +60,9 @@ class Examples:
 
     def _mean(self, examples: Sequence[Any]) -> sa.ColumnElement[Any]:
         chunks, table = self.tables.chunks.alias(), self.tables.source
-        source = getattr(table, "element", table).alias()  # so that row-level security holds for examples too
+        source = getattr(table, "element", table).alias()  # so that row-level security applies to examples too
         kind = chunks.c.vector.type
-        # The source's columns, whose types bind a value as the mapped class has it.
+        # The source's columns, because their types bind values as the mapped class does.
         key = [keys.column(source, column.name) for column in self.tables.spec.key]
         same_row = sa.and_(
             *(chunks.c[one.name] == column for one, column in zip(self.tables.spec.key, key, strict=True))
@@ -88,24 +88,26 @@ def _is_vector(example: object) -> bool:
     return isinstance(example, np.ndarray | list)
 
 
-def _key(example: Any, tables: Tables) -> tuple[Any, ...]:  # noqa: ANN401 - a key may be anything
+def _key(example: Any, tables: Tables) -> tuple[Any, ...]:  # noqa: ANN401 - a key can be anything
     state = sa.inspect(example, raiseerr=False)
     if isinstance(state, orm.InstanceState):
         if state.identity is None:
-            raise errors.QueryError(f"{example!r} has not been flushed, so it has no key to look for.")
-        if getattr(tables.source, "element", tables.source) not in state.mapper.tables:  # an alias is of an element
-            raise errors.QueryError(f"The example {example!r} is no row of {tables.spec.table!r}.")
+            raise errors.QueryError(f"{example!r} has no key yet: flush the session first.")
+        if getattr(tables.source, "element", tables.source) not in state.mapper.tables:  # the table behind an alias
+            raise errors.QueryError(
+                f"The example {example!r} is not a row of {tables.spec.table!r}: pass one of its rows or keys."
+            )
         key = _key_of(state, tables)
     else:
         key = example if isinstance(example, tuple) else (example,)
     if len(key) != len(tables.spec.key):
         names = ", ".join(column.name for column in tables.spec.key)
-        raise errors.QueryError(f"The example {example!r} is no key of {tables.source.name!r}: give ({names}).")
+        raise errors.QueryError(f"The example {example!r} is not a key of {tables.source.name!r}: pass ({names}).")
     return key
 
 
 def _key_of(state: orm.InstanceState[Any], tables: Tables) -> tuple[Any, ...]:
-    """The key of an instance's row, which a mapper may identify by other columns, or in another order."""
+    """Returns the key of an instance's row. Its mapper may use other key columns, or another order."""
     of_column, identity = state.mapper.get_property_by_column, state.identity or ()
     known = dict(zip(map(of_column, state.mapper.primary_key), identity, strict=True))
     source = getattr(tables.source, "element", tables.source)
@@ -118,5 +120,5 @@ def _is_one_of(key: Sequence[sa.ColumnElement[Any]], wanted: Sequence[tuple[Any,
         return sa.false()
     if len(key) == 1:
         return key[0].in_([value for (value,) in wanted])
-    # Not a tuple IN a list: a column alone binds a value as its type has it.
+    # Not a row value IN a list, because comparing each column alone binds its value with the column's type.
     return sa.or_(*(sa.and_(*map(operator.eq, key, values)) for values in wanted))

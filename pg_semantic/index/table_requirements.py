@@ -1,4 +1,4 @@
-"""What a table must be to have a semantic index, asked of the database before anything is created."""
+"""Checks, before anything is created, that a table in the database can have a semantic index."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pg_semantic.index.spec import KeyColumn
 
 _ORDINARY, _PARTITIONED = "r", "p"
 _MATERIALIZE = "index the tables it reads, or copy its rows to a table with a primary key"
-# By relkind: what else has a name like a table, and what to do instead.
+# By relkind: other relations that share the namespace of tables, and what to do instead.
 _NOT_A_TABLE = {
     "v": ("a view", _MATERIALIZE),
     "m": ("a materialized view", _MATERIALIZE),
@@ -19,7 +19,7 @@ _NOT_A_TABLE = {
     "S": ("a sequence", "name the table"),
     "c": ("a composite type", "name a table"),
 }
-# By relpersistence: tables that no permanent table can refer to.
+# By relpersistence: tables that a permanent table cannot reference.
 _NOT_PERMANENT = {
     "t": ("a temporary table", "use a permanent table"),
     "u": ("an unlogged table", "run ALTER TABLE {name} SET LOGGED first"),
@@ -31,7 +31,7 @@ _ARRAY_WITH_LENGTH = re.compile(r"\([\d, ]+\)[^\]]*\[\]")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A column of a primary key, as the database has it."""
+    """A column of a primary key, as found in the database."""
 
     column: KeyColumn
     base: str
@@ -44,7 +44,7 @@ def key_of(connection: sa.Connection, schema: str | None, table: str) -> tuple[K
     """Returns the primary key of a table that can have a semantic index.
 
     Raises:
-        errors.DeclarationError: It cannot; the message names the reason and a way out.
+        errors.DeclarationError: It cannot have one; the message says why and what to do.
     """
     name = database.qualified_name(schema, table)
     require(connection, name)
@@ -55,11 +55,15 @@ def key_of(connection: sa.Connection, schema: str | None, table: str) -> tuple[K
 
 
 def require(connection: sa.Connection, name: str) -> None:
-    """Raises `errors.DeclarationError` for a relation that is no table, is not permanent, or whose key is deferrable.
+    """Checks that a relation can have a semantic index, apart from the types of its key.
 
     Args:
         connection: A connection to the database.
-        name: The relation, quoted where needed. A name that is not in the database passes.
+        name: The relation, quoted if necessary. A name that does not exist passes.
+
+    Raises:
+        errors.DeclarationError: It is not a permanent table, its primary key is deferrable or WITHOUT OVERLAPS, or
+            the database has the encoding SQL_ASCII.
     """
     found = connection.execute(sql.statement("registry", "source"), {"source": name}).one_or_none()
     if found is None:
@@ -74,23 +78,23 @@ def require(connection: sa.Connection, name: str) -> None:
     if found.encoding == "SQL_ASCII":
         raise errors.DeclarationError(
             "This database has the encoding SQL_ASCII, so its texts can be bytes of any encoding, and one that cannot "
-            "be read would stop the others: move its tables to a database with the encoding UTF8."
+            "be decoded would block the others: move the tables to a database with the encoding UTF8."
         )
     if found.deferrable:
         raise errors.DeclarationError(deferrable(name))
     if found.method not in {None, "btree"}:
         raise errors.DeclarationError(
-            f"The primary key of {name} is WITHOUT OVERLAPS, so its equal keys are ranges that overlap: give the table "
-            "a plain primary key, and keep the other as EXCLUDE USING gist (...)."
+            f"The primary key of {name} is WITHOUT OVERLAPS, which treats overlapping ranges as equal: give the table "
+            "a plain primary key, and replace this one with EXCLUDE USING gist (...)."
         )
 
 
 def deferrable(name: str) -> str:
-    """Returns why a table with a deferrable primary key cannot have a semantic index, and what to do."""
+    """Returns the message for a table whose primary key is deferrable: the reason and the fix."""
     return (
-        f"The primary key of {name} is DEFERRABLE, and foreign keys cannot refer to it: make it anew with "
+        f"The primary key of {name} is DEFERRABLE, and foreign keys cannot reference it: replace it with "
         f"ALTER TABLE {name} DROP CONSTRAINT ..., ADD PRIMARY KEY (...), which is not deferrable. If your statements "
-        "need deferral, keep a second UNIQUE constraint that is DEFERRABLE."
+        "need deferral, add a UNIQUE constraint that is DEFERRABLE."
     )
 
 
@@ -106,21 +110,21 @@ def _require_key_type(name: str, part: _Part) -> None:
     if _ARRAY_WITH_LENGTH.search(column.type):
         raise errors.DeclarationError(
             f"The key column {column.name!r} of {name} has type {column.type}, and Postgres cannot check a foreign key "
-            "to an array whose elements have a length or precision: use the type without it, and a CHECK."
+            "to an array whose elements have a length or precision: use the type without it, and a CHECK constraint."
         )
     if part.domain_over_enum:
         raise errors.DeclarationError(
-            f"The key column {column.name!r} of {name} is of a domain, and Postgres cannot check a foreign key to a "
-            f"domain over an enum: use the enum itself ({column.type}), and a CHECK."
+            f"The key column {column.name!r} of {name} has a domain type, and Postgres cannot check a foreign key to a "
+            f"domain over an enum: use the enum itself ({column.type}), and a CHECK constraint."
         )
-    KeyColumn(column.name, part.base)  # a domain is as good as the type it is over
+    KeyColumn(column.name, part.base)  # a domain is as good as its base type
     missing = {
-        "an equality that can merge or hash": part.joinable,
+        "an equality operator that can merge or hash": part.joinable,
         "a binary form (typsend and typreceive)": part.binary,
     }
     for what, there in missing.items():
         if not there:
             raise errors.DeclarationError(
-                f"The key column {column.name!r} of {name} has type {column.type}, which has not {what}: a semantic "
-                "index needs that to join rows with their vectors. Use another type, such as bigint, uuid or text."
+                f"The key column {column.name!r} of {name} has type {column.type}, which lacks {what}: a semantic "
+                "index needs it to join rows with their vectors. Use another type, such as bigint, uuid or text."
             )

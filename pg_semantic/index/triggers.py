@@ -1,7 +1,7 @@
-"""DDL that hangs a semantic index on a user's table: triggers that mark changed rows, and the registry row.
+"""DDL that attaches a semantic index to its source: triggers that mark changed rows, and the registry row.
 
-It runs as the chunk table is created and before it is dropped. The SQL is in ``sql/capture.sql``; here its places
-are filled with identifiers and literals that SQLAlchemy's compilers have quoted.
+It runs when the chunk table is created, and before it is dropped. The SQL is in ``sql/capture.sql``; this module fills
+its placeholders with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
 import functools
@@ -32,31 +32,31 @@ class _Step(ExecutableDDLElement):
 
 
 class CreateCaptureFunction(_Step):
-    """Makes the function that marks changed rows, once the index is in the registry."""
+    """Creates the function that marks changed rows. The index must be in the registry."""
 
 
 class CreateReplicaFunction(_Step):
-    """Makes the function that marks rows which arrive without statement triggers, as by logical replication."""
+    """Creates the function that marks rows that arrive without statement triggers, as in logical replication."""
 
 
 class LockSource(_Step):
-    """Keeps writers from the source for a moment, before tables that refer to it are created."""
+    """Briefly blocks writers to the source, before tables that reference it are created."""
 
 
 class Lock(_Step):
-    """Locks the source and the tables of all copies, before these are dropped."""
+    """Locks the source and the tables of all generations, before these are dropped."""
 
 
 class DropFunction(_Step):
-    """DROP FUNCTION of it, its triggers included."""
+    """Drops the capture functions with their triggers."""
 
 
 class CreateTriggers(_Step):
-    """Hangs the function on the source, one trigger for each kind of statement, and on its partitions."""
+    """Creates the triggers on the source, one for each kind of statement, and on its partitions."""
 
 
 class Enable(CreateTriggers):
-    """Hangs it, and enables triggers that somebody disabled."""
+    """Creates the triggers, and enables those that were disabled."""
 
 
 class Register(_Step):
@@ -64,15 +64,15 @@ class Register(_Step):
 
 
 class Unregister(_Step):
-    """Removes it from the registry, and drops its other copies."""
+    """Removes the semantic index from the registry, and drops its other generations."""
 
 
 class Begin(_Step):
-    """Records the copy ``next``, whose tables have been created."""
+    """Records the generation ``next``, whose tables exist by now."""
 
 
 class _Change(_Step):
-    """A statement about a copy that is made as ``spec`` says, beside a live one that is as ``was`` says."""
+    """A statement about a generation with ``spec``, next to a live one with the spec ``was``."""
 
     def __init__(self, spec: IndexSpec, tables: Sequence[sa.Table], was: IndexSpec) -> None:
         super().__init__(spec, tables)
@@ -80,15 +80,15 @@ class _Change(_Step):
 
 
 class Prepare(_Change):
-    """Makes sure that the index is as ``was`` says; abandons a copy ``next`` that is."""
+    """Checks that the index matches ``was``. If its generation ``next`` does, drops that one."""
 
 
 class Withdraw(_Change):
-    """Drops that copy; when it is live by now, the one before is live again."""
+    """Drops that generation. If it is already live, makes the previous one live again."""
 
 
 def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.Table) -> None:
-    """Makes CREATE and DROP of the chunk table carry the triggers and the registry row with them."""
+    """Makes CREATE and DROP of the chunk table also create and drop the triggers and the registry row."""
     tables = (source, chunks, receipts)
     for table in (receipts, chunks):
         event.listen(table, "before_create", functools.partial(_require_ready, source))
@@ -103,7 +103,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
 
 
 def say_rights(connection: sa.Connection, schema: str | None, chunks: str) -> None:
-    """Logs who can read the semantic index with this chunk table."""
+    """Logs which roles can read the semantic index with this chunk table."""
     binds = {"chunks": database.qualified_name(schema, chunks)}
     log.info("%s", connection.scalar(sql.statement("rights", "said_of_chunks"), binds))
 
@@ -114,19 +114,27 @@ def _say_rights(target: sa.Table, connection: object, **_: object) -> None:
 
 
 def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
-    """What follows the creation of the tables: source, chunks and receipts."""
+    """Returns the statements to run after the tables are created.
+
+    Args:
+        spec: The semantic index.
+        tables: Source, chunk table and receipt table.
+    """
     return [Register(spec, tables), *hang(spec, tables)]
 
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
-    """What goes before the tables are dropped."""
+    """Returns the statements to run before the tables are dropped."""
     return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
 def hang(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -> list[ExecutableDDLElement]:
-    """The statements that hang capture on the source and its partitions; they leave alone what hangs already.
+    """Returns the statements that install capture on the source and its partitions. Existing triggers are kept.
 
-    Triggers that somebody disabled stay so, unless they are to be enabled.
+    Args:
+        spec: The semantic index.
+        tables: Source, chunk table and receipt table.
+        enable: Whether to enable disabled triggers.
     """
     return [
         CreateCaptureFunction(spec, tables),
@@ -136,11 +144,11 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -
 
 
 def _require_original(table: sa.Table, target: sa.Table, _connection: object, **_: object) -> None:
-    """Refuses copies: what hangs a semantic index on a table is not copied with it."""
+    """Rejects copies of a table, because the events that create a semantic index are not copied with it."""
     if target is not table:
         raise errors.DeclarationError(
-            f"{target.fullname} is a copy of a table, made by Table.to_metadata: no semantic index is copied so. "
-            "For the same tables in another schema, create them with execution_options(schema_translate_map=...)."
+            f"{target.fullname} was copied with Table.to_metadata, which cannot copy a semantic index. To create the "
+            "same tables in another schema, use execution_options(schema_translate_map=...)."
         )
 
 
@@ -152,7 +160,7 @@ def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_:
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:
-    """CREATE leaves a table alone that is there already; refuse when it is not the one that is declared."""
+    """Rejects an existing table that is not the declared one, because `create_all` would silently keep it."""
     if not isinstance(connection, sa.Connection):
         return
     name = _qualified(connection, step.chunks)
@@ -164,9 +172,9 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
     known = connection.execute(sql.statement("registry", "stored"), binds).one_or_none()
     if known is None:
         raise errors.DeclarationError(
-            f"A table {name} is there already and is not of a semantic index: pass another name=..."
+            f"Table {name} already exists and doesn't belong to a semantic index: pass another name=..."
         )
-    if known.same_source is False and known.trouble is not None:  # NULL while there is no table of that name
+    if known.same_source is False and known.trouble is not None:  # NULL if no table has that name
         raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
     if not known.same_source:
         receipts = _qualified(connection, step.receipts)
@@ -179,18 +187,18 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
 def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
     way_out = (
         "change it with a migration (docs/migrations.md) or `pg-semantic generation begin "
-        f"{declared.name}`, or declare what is there."
+        f"{declared.name}`, or correct the declaration."
     )
     if declared.encoder != stored.encoder:
         raise errors.EncoderMismatch(
-            f"Semantic index {declared.name!r} is declared with {declared.encoder}, and its table has vectors of "
-            f"{stored.encoder}: {way_out}"
+            f"Semantic index {declared.name!r} is declared with {declared.encoder}, but its table has vectors "
+            f"from {stored.encoder}: {way_out}"
         )
     keys.require_same(declared, stored)
     for name in ("columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
-                f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, and was created "
+                f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, but was created "
                 f"with {getattr(stored, name)}: {way_out}"
             )
 
@@ -243,19 +251,19 @@ def _watch_replica(step: CreateReplicaFunction, compiler: DDLCompiler, **_: obje
 
 
 def _quoted(rendered: str) -> str:
-    """A literal of SQL that has been rendered; not a dollar quote, which a name could end."""
+    """Returns rendered SQL as a literal. A dollar quote would be unsafe, because a name could end it."""
     return "'" + rendered.replace("'", "''") + "'"
 
 
 def _or_other_key(spec: IndexSpec, *, old_key: str, new_key: str) -> str:
-    """For keys whose equal values may be written in several ways, the rest of a condition."""
+    """Returns the condition for keys whose equal values can differ as text."""
     if all(keys.has_canonical_text(column.type) for column in spec.key):
         return ""
     return f'OR ({old_key}) COLLATE "C" <> ({new_key}) COLLATE "C"'
 
 
 def _or_carried(spec: IndexSpec, compiler: DDLCompiler) -> str:
-    """For an index with a column that policies look at, the rest of a condition."""
+    """Returns the condition for an index with a carried column."""
     if spec.carried is None:
         return ""
     name = compiler.preparer.quote(spec.carried)
@@ -359,7 +367,7 @@ def _function(compiler: DDLCompiler, step: _Step, name: str) -> str:
 
 
 def _qualified(place: sa.Connection | IdentifierPreparer, table: sa.Table) -> str:
-    """A table's name, in the schema that a `schema_translate_map` puts it in."""
+    """Returns a table's qualified name, after `schema_translate_map`."""
     return database.qualified_name(place.schema_for_object(table), table.name)
 
 

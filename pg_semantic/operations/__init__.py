@@ -1,1 +1,1 @@
-"""What an operator asks for: create, status, verify, repair, doctor. A worker never imports it."""
+"""Operations that a person runs: create, status, verify, repair, doctor. A worker never imports this package."""

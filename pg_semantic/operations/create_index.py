@@ -1,4 +1,4 @@
-"""From a table in the database to a spec, for tables that have no mapped class."""
+"""Creates, drops and moves semantic indexes, also of tables that have no mapped class."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec, IndexSpec, Lexical
 from pg_semantic.registry import Generation
 
-# For what `semantic.lock_v1` has not locked by then: nothing that writers could wait behind is waited for longer.
+# For locks that `semantic.lock_v1` has not taken by then. Writers queue behind a waiting lock, so the wait is short.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
 
 
@@ -25,9 +25,9 @@ def describe(  # noqa: PLR0913 - what can be declared
     rights_by: str | None = None,
     name: str | None = None,
 ) -> IndexSpec:
-    """The spec of a semantic index on ``table``, which may be qualified with a schema.
+    """Returns the spec of a semantic index on ``table``, which may be qualified with a schema.
 
-    Raises `errors.DeclarationError` for a table or column that is not there, is not text, or has no primary key.
+    Raises `errors.DeclarationError` if the table, its primary key or a column doesn't exist, or a column isn't text.
     """
     stated, _, table_name = table.rpartition(".")
     with database.translated():
@@ -48,7 +48,12 @@ def describe(  # noqa: PLR0913 - what can be declared
 
 
 def create(engine: sa.Engine, spec: IndexSpec) -> None:
-    """Creates the tables, triggers and registry row of a spec, in one transaction."""
+    """Creates the tables, triggers and registry row of a spec, in one transaction.
+
+    Raises:
+        errors.DeclarationError: A semantic index of this name exists.
+        errors.NotInstalled: The database lacks pgvector or the schema ``semantic`` of this version.
+    """
     tables = chunk_tables.build(spec)
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))
@@ -56,21 +61,21 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
         taken = {generation.qualified_name for generation in registry.generations(connection)}
         if f"{spec.schema or connection.scalar(sa.func.current_schema())}.{spec.name}" in taken:
             raise errors.DeclarationError(
-                f"There is a semantic index {spec.name!r} already: choose another name, or drop it with "
+                f"Semantic index {spec.name!r} already exists: choose another name, or drop it with "
                 f"`pg-semantic index drop {spec.name}`."
             )
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
 
 
 def rights(engine: sa.Engine, spec: IndexSpec) -> str:
-    """Who can read a semantic index, in a sentence."""
+    """Returns a sentence that says who can read a semantic index."""
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated(), engine.connect() as connection:
         return str(connection.scalar(sql.statement("rights", "said_of_chunks"), {"chunks": name}))
 
 
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
-    """Drops a semantic index with its vectors; the source table is left as it is."""
+    """Drops a semantic index, its vectors and its jobs. The source table only loses its triggers."""
     tables = chunk_tables.build(spec)
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))
@@ -80,23 +85,23 @@ def drop(engine: sa.Engine, spec: IndexSpec) -> None:
 
 
 def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -> str:
-    """Moves a semantic index to another table, all copies of it; a worker then compares every row with its vectors.
+    """Moves a semantic index, with all its copies, to another table. A worker then compares every row.
 
-    That is for a table that was loaded beside the old one and took its name. Vectors of equal text are kept. The old
-    table is left as it is, without triggers.
+    For a table that was loaded next to the old one and took its name. Vectors of equal text are kept. The old table
+    keeps its rows and loses the triggers.
 
     Args:
-        engine: Of the database.
+        engine: Connects to the database.
         generation: The live generation of the index.
-        table: The table to move it to. By default, the one that has the name that the index was declared with.
+        table: The table to move to. Default: the one that now has the name from the declaration.
 
     Returns:
-        The name of the table that it is moved to.
+        The name of the new table.
 
     Raises:
-        errors.DeclarationError: There is no such table.
-        errors.DatabaseError: The table does not have the same columns and key, or stays locked for
-            longer than `semantic.lock_seconds`, 30 by default.
+        errors.DeclarationError: The table doesn't exist.
+        errors.DatabaseError: The table lacks the columns or the key, or stays locked for longer than
+            `semantic.lock_seconds` (default: 30).
     """
     with database.translated(), engine.begin() as connection:
         connection.execute(sa.text(_LOCK_TIMEOUT))
@@ -104,7 +109,7 @@ def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -
         index = {"index": generation.index_id}
         name = table or connection.scalar(sql.statement("registry", "declared_source"), index)
         if connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
-            raise errors.DeclarationError(f"No table {name!r} in this database: name the one to move the index to.")
+            raise errors.DeclarationError(f"No table {name!r} in this database: pass the table to move the index to.")
         connection.execute(sql.statement("registry", "adopt"), index | {"table": name})
         [moved] = [one for one in registry.generations(connection) if one.id == generation.id]
         for step in ddl.create_triggers(moved.spec):
@@ -114,7 +119,7 @@ def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -
 
 
 def _schema_on_path(connection: sa.Connection, table: str) -> str | None:
-    """The schema in which an unqualified name is found, which need not be the first on the search path."""
+    """Returns the schema where the search path finds a table, which may not be the first on the path."""
     relation = sa.func.to_regclass(database.qualified_name(None, table))
     statement = sa.text(
         "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = :oid"
@@ -129,10 +134,10 @@ def _require_text(connection: sa.Connection, columns: Sequence[str], *, table: s
     found = {row.name: row for row in connection.execute(sql.statement("registry", "columns"), {"source": source})}
     if not found:
         known = ", ".join(sorted(sa.inspect(connection).get_table_names(schema_name))[:20]) or "none"
-        raise errors.DeclarationError(f"No table {table!r} in this database. There are: {known}.")
+        raise errors.DeclarationError(f"No table {table!r} in this database. Its tables: {known}.")
     for name in columns:
         if name not in found:
-            raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Columns are: {', '.join(found)}.")
+            raise errors.DeclarationError(f"Table {table!r} has no column {name!r}. Its columns: {', '.join(found)}.")
         if not found[name].is_text:
             kind = found[name].type
             way_out = chunk_tables.not_text(source, database.qualified_name(None, name), kind)

@@ -1,7 +1,7 @@
-"""Mends what `verify` finds: marks rows for the worker, deletes what has no row, hangs capture where it is missing.
+"""Fixes what `verify` finds: marks rows for the worker, deletes orphans, and adds missing triggers.
 
-A page is one short transaction. A row is marked before anything of it is deleted, so a worker that is at it writes
-nothing.
+Each page is one short transaction. It marks a row before it deletes the row's chunks or receipt, so that a worker
+that has claimed the row writes nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +31,10 @@ def repair(
     keys_shown: int = 10,
     on_page: Callable[[CheckedPage], None] = lambda _: None,
 ) -> VerifyReport:
-    """Mends a semantic index and reports what there was to mend; a worker then encodes the rows that it marked.
+    """Repairs a semantic index and reports what it found. A worker then encodes the rows that were marked.
 
-    Parked rows are left alone: they are for `jobqueue.retry`. Raises `errors.DatabaseError` when triggers are missing
-    and others use their table all the time (`semantic.lock_v1` says how long it is waited for).
+    Leaves parked rows to `jobqueue.retry`. Raises `errors.DatabaseError` if triggers are missing and their table stays
+    in use for longer than `semantic.lock_v1` waits.
     """
     if generation.gone:
         return VerifyReport(generation.title, trouble=generation.trouble)
@@ -45,7 +45,7 @@ def repair(
     tables = generation.tables
     report = VerifyReport(generation.title, uncaptured=verify.uncaptured(engine, tables), trouble=generation.trouble)
     if report.uncaptured:
-        _hang(engine, generation, enable=True)  # first, so that nothing slips by while rows are looked at
+        _hang(engine, generation, enable=True)  # first, so that no change is missed while rows are compared
     for page in verify.pages(engine, generation.id, tables):
         transaction.patiently(engine, *mending(page.findings, generation, tables))
         report.rows += page.rows
@@ -56,12 +56,16 @@ def repair(
 
 
 def clear(engine: sa.Engine, generation: Generation) -> list[str]:
-    """Forgets other copies of its index whose tables were dropped by hand; gives the roles that they had."""
+    """Forgets the other generations of an index whose tables were dropped by hand.
+
+    Returns:
+        The roles that they had, such as ``next``.
+    """
     with transaction.begin(engine) as connection:
         binds = {"generation": generation.id}
         roles: list[str] = connection.scalar(sql.statement("registry", "forget_ghosts"), binds) or []
     if roles:
-        _hang(engine, generation)  # so that writers mark no more rows for them
+        _hang(engine, generation)  # so that writers stop marking rows for them
     return roles
 
 
@@ -72,7 +76,13 @@ def _hang(engine: sa.Engine, generation: Generation, *, enable: bool = False) ->
 
 
 def mending(findings: Sequence[RowFinding], generation: Generation, tables: Tables) -> Iterator[sa.Executable]:
-    """The statements that mend a page, in their order."""
+    """Yields the statements that repair a page, in the order to execute them.
+
+    Args:
+        findings: What `verify.pages` found in the page.
+        generation: The generation to repair.
+        tables: Its tables.
+    """
     marked = [finding.key for finding in findings if finding.kind in _MARKED]
     rewritten = [finding.key for finding in findings if finding.kind in _REWRITTEN]
     orphans = [finding.key for finding in findings if finding.kind == "orphan"]

@@ -1,6 +1,6 @@
-"""How true each semantic index is right now: rows synced and waiting, failures, and the vector index's state.
+"""The status of each semantic index: rows synced and waiting, failures, and the state of the vector index.
 
-It reads the view ``semantic.index_status``, whose counts of rows are the planner's estimates; exact counts scan.
+Reads the view ``semantic.index_status``, which estimates row counts from the planner's statistics. Exact counts scan.
 """
 
 import dataclasses
@@ -19,23 +19,33 @@ from pg_semantic.worker import key_changes, late_indexes, problems
 from pg_semantic.worker.problems import Trouble
 
 _FAILURES_SHOWN = 10
-_SMALL_BYTES = 32_000_000  # tables that are counted in a few milliseconds
+_SMALL_BYTES = 32_000_000  # counting tables of this size takes a few milliseconds
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """One copy of a semantic index; ``index`` is its name with the schema, and with its role unless it is live.
+    """The status of one generation of a semantic index.
 
-    ``rows`` are source rows, ``synced`` those with a receipt (a pending one may be stale): estimates unless ``exact``,
-    None when the planner knows nothing yet. ``truncated`` are rows with text that the encoder could not read whole,
-    None for a role that may not look, and while they are locked. ``oldest_seconds`` is the age of the oldest change
-    that waits; ``eta_seconds`` when workers will be through at their present pace. ``failures`` has the newest ten
-    parked jobs. ``uncaptured`` counts tables without working triggers; ``capture_trouble`` says what keeps rows from
-    being captured. Since ``stale_since``, rows may be out of date without a job, for ``stale_reason``; ``reconciled``
-    is the share that was compared since, 0 to 1, by the planner's count of rows. ``vector_index`` and
-    ``lexical_index`` are one of `late_indexes.State`; the latter is None for a semantic index without BM25.
-    ``troubles`` say why it is not kept in sync or not built.
+    Attributes:
+        index: Name of the index with its schema, and with the role of the generation unless that is live.
+        exact: Whether ``rows``, ``synced`` and ``chunks`` were counted. If not, they are the planner's estimates, or
+            None if the planner has no statistics yet.
+        rows: Source rows.
+        synced: Rows with a receipt. One with a pending job may be stale.
+        truncated: Rows with text longer than the encoder reads. None if the role may not read the table, or while the
+            table is locked.
+        oldest_seconds: Age of the oldest waiting change.
+        eta_seconds: How long the workers need for all waiting rows at their present speed.
+        uncaptured: How many tables have no working triggers.
+        capture_trouble: What keeps changes from being captured.
+        stale_since: Since then, rows may be out of date without having a job.
+        stale_reason: Why.
+        reconciled: The share of rows compared since then, 0 to 1, by the planner's estimate of the rows.
+        vector_index: State of the vector index.
+        lexical_index: State of the lexical index. None without BM25.
+        failures: The ten newest parked jobs.
+        troubles: Why the index is not kept in sync or not built.
     """
 
     index: str
@@ -69,13 +79,19 @@ class IndexStatus:
 
     @property
     def waiting(self) -> int | None:
-        """Changed rows that no worker is through with; None for a role that may not look."""
+        """How many changed rows are not synced yet; None if the role may not read the jobs."""
         return _sum(self.pending, self.processing)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Every semantic index of a database; workers alive gave a sign of life in the last minute."""
+    """The status of all semantic indexes of a database.
+
+    Attributes:
+        workers: How many workers sent a heartbeat in the last minute.
+        rows_per_second: Their speed, in total.
+        indexes: One entry per generation.
+    """
 
     workers: int
     rows_per_second: float
@@ -83,7 +99,7 @@ class Status:
 
 
 def read(connection: sa.Connection, *, exact: bool = False) -> Status:
-    """The status of a database; with ``exact``, or when they are small, tables are scanned and counted."""
+    """Returns the status of a database. Counts small tables, and with ``exact`` all of them, by scanning them."""
     seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
     waiting = sum(_sum(row.pending, row.processing) or 0 for row in seen.values())
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
@@ -114,14 +130,14 @@ def _sum(pending: int | None, processing: int | None) -> int | None:
 
 
 def remaining(connection: sa.Connection, *, limit: int) -> int:
-    """Jobs that are waiting over all semantic indexes, counted up to ``limit`` each."""
+    """Returns how many jobs wait in all semantic indexes. Counts up to ``limit`` jobs per generation."""
     with database.translated():
         known = registry.generations(connection)
         return sum(jobqueue.waiting(connection, generation.id, limit=limit) for generation in known)
 
 
 def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
-    """Source rows of these generations as the planner believes."""
+    """Returns the planner's estimate of the source rows of these generations, in total."""
     with transaction.begin(engine) as connection:
         rows = connection.execute(sql.statement("registry", "index_status"))
         return sum(row.rows_estimate or 0 for row in rows if row.generation_id in generation_ids)
@@ -171,7 +187,7 @@ def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any
 
 
 def _counted_unless_busy(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
-    """What `_counted` gives; nothing, so that estimates stay, while the tables are locked or not all rows are seen."""
+    """Returns what `_counted` does, or nothing if the tables are locked or the role may not read them."""
     try:
         with connection.begin_nested():
             return _counted(connection, generation)

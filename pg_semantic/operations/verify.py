@@ -1,7 +1,8 @@
-"""Are the vectors true to the text? Compares, in SQL and page by page, what is stored with what the rows say now.
+"""Checks that vectors match the text: compares, in SQL and page by page, what is stored with the rows as they are now.
 
-Each page is one statement and so one snapshot: a row that is out of date has a job in it, or the protocol was broken
-(or gone around: a partition attached, a trigger disabled, a chunk table edited by hand). No text leaves the database.
+Each page is one statement, and so one snapshot, in which a row that is out of date should have a job. If it has none,
+the protocol was violated or bypassed: a partition was attached, a trigger disabled, or a chunk table edited by hand.
+No text leaves the database.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,12 +24,15 @@ PAGE_ROWS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RowFinding:
-    """A row whose vectors are not true to its text, and in what way.
+    """A row whose vectors don't match its text.
 
-    missing: it has text and was never synced. stale: it was synced with another text, or what is
-    stored of it says otherwise than the row in the column that ``rights_by`` names. damaged: its chunks are not those
-    that its receipt speaks of. wrong_encoder: a chunk says that another encoder made it. orphan: chunks or a receipt
-    without a row. failed: out of date, and its job is parked. waiting: out of date, and a worker will see to it.
+    Attributes:
+        kind: ``missing``: the row has text that was never synced. ``stale``: it was synced with older text, or its
+            ``rights_by`` column has changed since. ``damaged``: its chunks don't match its receipt, or its lexemes
+            don't match its text. ``wrong_encoder``: a chunk comes from another encoder. ``orphan``: chunks or a
+            receipt without a row. ``failed``: out of date, and its job is parked. ``waiting``: out of date, and a
+            worker will encode it.
+        key: The key of the row, as text.
     """
 
     kind: Kind
@@ -37,10 +41,13 @@ class RowFinding:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was found out about one semantic index; ``keys`` has the first few keys of each kind.
+    """What was found in one semantic index: how many rows of each kind (see `RowFinding`).
 
-    ``uncaptured`` are the tables, the source or partitions of it, on which triggers are missing or disabled;
-    ``trouble`` is why the index could not be looked at.
+    Attributes:
+        rows: How many rows were compared.
+        uncaptured: The tables, the source or its partitions, whose triggers are missing or disabled.
+        trouble: Why the index could not be verified.
+        keys: The first few keys of each kind.
     """
 
     index: str
@@ -58,12 +65,12 @@ class VerifyReport:
 
     @property
     def clean(self) -> bool:
-        """Whether every row is true to its text or waits for a worker."""
+        """Whether the vectors of every row match its text, or the row is waiting for a worker."""
         found = (self.missing, self.stale, self.damaged, self.wrong_encoder, self.orphan, self.failed)
         return not any(found) and not self.uncaptured and self.trouble is None
 
     def add(self, finding: RowFinding, *, keys_shown: int) -> None:
-        """Counts a finding."""
+        """Counts a finding, and keeps its key unless ``keys_shown`` of its kind are kept already."""
         setattr(self, finding.kind, getattr(self, finding.kind) + 1)
         shown = self.keys.setdefault(finding.kind, [])
         if len(shown) < keys_shown:
@@ -72,7 +79,7 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPage:
-    """A stretch of the table that was looked at."""
+    """A part of a table that was compared: how many rows it has, and what was found."""
 
     rows: int
     findings: list[RowFinding]
@@ -85,9 +92,15 @@ def verify(
     keys_shown: int = 10,
     on_page: Callable[[CheckedPage], None] = lambda _: None,
 ) -> VerifyReport:
-    """Looks at every row, chunk and receipt of a semantic index and changes nothing.
+    """Checks every row, chunk and receipt of a semantic index. Changes nothing.
 
-    Reads all of the source's text inside the database; a page is a statement of its own, so vacuum is not held up.
+    Reads all text of the source inside the database. Each page is a separate statement, so it doesn't hold up vacuum.
+
+    Args:
+        engine: Connects to the database.
+        generation: The generation to verify.
+        keys_shown: How many keys of each kind the report keeps.
+        on_page: Called after each page.
     """
     tables = generation.tables
     if generation.gone:
@@ -102,14 +115,14 @@ def verify(
 
 
 def uncaptured(engine: sa.Engine, tables: Tables) -> list[str]:
-    """The tables, the source or partitions of it, on which triggers of the capture are missing or disabled."""
+    """Returns the tables, the source or its partitions, whose capture triggers are missing or disabled."""
     name = database.qualified_name(tables.source.schema, tables.source.name)
     statement = sql.statement("registry", "uncaptured").bindparams(source=name, stem=tables.spec.capture_name)
     return [relation for (relation,) in transaction.patiently(engine, statement)]
 
 
 def pages(engine: sa.Engine, generation_id: int, tables: Tables) -> Iterator[CheckedPage]:
-    """Everything that is not as it should be, page by page: first the rows, then what has no row."""
+    """Yields what doesn't match, page by page: first the rows of the source, then chunks and receipts without a row."""
     for part in key_ranges.ranges(engine, tables.source_key, rows=PAGE_ROWS):
         kinds = transaction.patiently(engine, comparison.out_of_date(generation_id, tables, part))
         findings = [RowFinding(row.kind, key) for row in kinds if row.kind for key in row.keys]

@@ -1,4 +1,4 @@
-"""Rerankers: what scores a query and a passage together. `load` finds one by its reference."""
+"""Rerankers, which score a query and a passage together. `load` loads one by its reference."""
 
 from pg_semantic.rerankers.base import Reranker, Scores, ScoreType
 from pg_semantic.rerankers.batching_reranker import BatchingReranker

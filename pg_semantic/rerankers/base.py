@@ -1,4 +1,4 @@
-"""What a reranker is to the rest of the package, and what may pass for its scores."""
+"""The interface of a reranker, and the check of its scores."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
@@ -9,40 +9,52 @@ from numpy.typing import NDArray
 from pg_semantic import errors
 
 Scores: TypeAlias = NDArray[np.float32]
-"""How well passages answer a query, shape (passages,), in the order given; higher is better."""
+"""How well passages answer a query: shape (passages,), in the order given; higher is better."""
 
 ScoreType: TypeAlias = Literal["probability", "logit"]
-"""What a score is: from 0 to 1, or any number, of which one above 0 is a probability above one half."""
+"""What a score is: a probability from 0 to 1, or a logit, where above 0 means a probability above one half."""
 
 
 class Reranker(Protocol):
-    """A cross-encoder. May be called from any thread."""
+    """A cross-encoder. It can be called from any thread."""
 
     @property
     def reference(self) -> str:
-        """The name that it was loaded by."""
+        """The reference it was loaded by."""
         ...
 
     @property
     def score_type(self) -> ScoreType:
-        """What its scores are."""
+        """Whether its scores are probabilities or logits."""
         ...
 
     def score(self, query: str, passages: Sequence[str]) -> Scores:
-        """How well each passage answers the query; of what is too long together, the end is not read."""
+        """Scores how well each passage answers the query.
+
+        Args:
+            query: The query.
+            passages: If query and passage exceed the token limit together, they are truncated at the end.
+
+        Returns:
+            One score per passage, in order; higher is better.
+        """
         ...
 
 
 def checked(scores: Scores, *, passages: int, reference: str) -> Scores:
-    """The scores of so many passages. Raises `errors.EncoderError` for what can not be ordered by."""
+    """Returns the scores unchanged.
+
+    Raises:
+        errors.EncoderError: There is not one score per passage, or a score is not finite.
+    """
     if scores.shape != (passages,):
         raise errors.EncoderError(
-            f"Reranker {reference!r} made scores of shape {scores.shape} for {passages} passages: it is to make one "
-            "of each."
+            f"Reranker {reference!r} returned scores of shape {scores.shape} for {passages} passages: it must return "
+            "one score per passage."
         )
     if not np.isfinite(scores).all():
         raise errors.EncoderError(
-            f"Reranker {reference!r} made a score that is not a finite number: its weights are damaged, or overflow "
-            "in this precision."
+            f"Reranker {reference!r} returned a score that is not a finite number: its weights are damaged, or "
+            "overflow in this precision."
         )
     return scores

@@ -1,4 +1,4 @@
-"""A reranker for the searches of many callers at once, each with a time budget: `BatchingReranker`."""
+"""`BatchingReranker`: shares a reranker between concurrent searches, each with a time budget."""
 
 import asyncio
 import concurrent.futures
@@ -19,37 +19,53 @@ from pg_semantic.rerankers.base import Reranker, Scores, ScoreType
 
 
 class BatchingReranker:
-    """Scores for any number of threads and tasks with a reranker that one thread alone calls, in order of asking.
+    """Scores passages for any number of threads and tasks, with a single thread that calls the reranker.
 
-    When ``waiting`` searches wait already, one more is refused with `errors.EncoderUnavailable`. A search whose time
-    ran out or whose task was cancelled is not begun; one that was begun is given up after at most ``at_once`` more
-    passages.
+    Create one per reranker and share it. Searches are served in the order in which they arrive. A search is skipped if
+    its time ran out or its task was cancelled before its turn, and stopped after at most ``at_once`` more passages if
+    this happens later. The thread starts with the first search, and again in a forked process. It ends when this object
+    is closed or garbage-collected.
 
-    Make one for a reranker and share it. Its thread starts with the first search, and anew in a process that was
-    forked off; it ends when this is closed or forgotten.
+    Args:
+        reranker: The reranker, such as one from `rerankers.load`.
+        waiting: How many searches can wait. Further ones raise `errors.EncoderUnavailable`.
+        at_once: How many passages the reranker gets per call.
+
+    Raises:
+        errors.ConfigurationError: ``waiting`` or ``at_once`` is less than 1.
     """
 
     def __init__(self, reranker: Reranker, *, waiting: int = 100, at_once: int = 16) -> None:
         if min(waiting, at_once) < 1:
-            raise errors.QueryError("BatchingReranker: waiting and at_once are 1 or more.")
+            raise errors.ConfigurationError("BatchingReranker: waiting and at_once must be 1 or more.")
         self._reranker = reranker
         self._lines = PerProcess(lambda: _RerankQueue(reranker, waiting=waiting, at_once=at_once))
 
     @property
     def reference(self) -> str:
-        """The name that the reranker was loaded by."""
+        """The reference the reranker was loaded by."""
         return self._reranker.reference
 
     @property
     def score_type(self) -> ScoreType:
-        """As `Reranker.score_type`."""
+        """Whether scores are probabilities or logits."""
         return self._reranker.score_type
 
     def score(self, query: str, passages: Sequence[str], *, seconds: float | None = None) -> Scores | None:
-        """As `Reranker.score`; None when it took longer than ``seconds``, waiting for others included.
+        """Scores how well each passage answers the query. Also raises what the reranker raises.
 
-        Raises `errors.QueryError` when ``seconds`` are not more than 0, `errors.EncoderUnavailable` when too many
-        searches wait, and what the reranker raises.
+        Args:
+            query: The query.
+            passages: If query and passage exceed the token limit together, they are truncated at the end.
+            seconds: Time budget, including the wait for other searches. None means no limit.
+
+        Returns:
+            One score per passage, in order; None if the time ran out.
+
+        Raises:
+            errors.QueryError: ``seconds`` is not above 0.
+            errors.ClosedError: This object was closed.
+            errors.EncoderUnavailable: Too many searches wait already.
         """
         asked = self._ask(query, passages, seconds=seconds)
         try:
@@ -59,7 +75,7 @@ class BatchingReranker:
             asked.give_up()
 
     async def score_async(self, query: str, passages: Sequence[str], *, seconds: float | None = None) -> Scores | None:
-        """As `score`, and the event loop goes on meanwhile."""
+        """Does what `score` does, without blocking the event loop."""
         asked = self._ask(query, passages, seconds=seconds)
         scores = asyncio.wrap_future(asked.scores)
         try:
@@ -67,10 +83,10 @@ class BatchingReranker:
             return scores.result() if scores.done() else None
         finally:
             asked.give_up()
-            scores.cancel()  # what comes of it later, an error too, is nobody's
+            scores.cancel()  # no one needs a later result or error
 
     def close(self) -> None:
-        """Answers what waits, and ends the thread; a later search is refused with `errors.QueryError`."""
+        """Serves the waiting searches, then ends the thread. Later searches raise `errors.ClosedError`."""
         self._lines.get().close()
 
     def __enter__(self) -> "BatchingReranker":
@@ -84,24 +100,24 @@ class BatchingReranker:
     def _ask(self, query: str, passages: Sequence[str], *, seconds: float | None) -> "_ScoreRequest":
         if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
             raise errors.QueryError(
-                f"A time budget of {seconds} seconds: give a number above 0, or None for as long as it takes."
+                f"seconds={seconds}: the time budget must be a finite number above 0, or None for no limit."
             )
         return self._lines.get().ask(query, list(passages))
 
 
 @dataclass(frozen=True, slots=True)
 class _ScoreRequest:
-    """Scores that were asked for; the thread looks between batches whether somebody still waits for them."""
+    """A request for scores. The thread checks between batches whether the caller still waits for them."""
 
     scores: Future[Scores]
     passages: list[str]
     given_up: threading.Event
 
     def give_up(self) -> None:
-        """Nobody waits any more; of no account when the scores were made."""
+        """Stops the request; has no effect if it is done."""
         self.given_up.set()
         if self.scores.cancel():
-            self.passages.clear()  # it stands in the thread's queue until that comes to it
+            self.passages.clear()  # frees them; the request stays in the thread's queue until its turn
 
 
 class _RerankQueue:
@@ -110,23 +126,23 @@ class _RerankQueue:
     def __init__(self, reranker: Reranker, *, waiting: int, at_once: int) -> None:
         self._reranker = reranker
         self._waiting, self._at_once = waiting, at_once
-        self._places = threading.Semaphore(waiting + 1)  # one is being served
+        self._places = threading.Semaphore(waiting + 1)  # one more is being served
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pg_semantic reranker")
 
     def ask(self, query: str, passages: list[str]) -> _ScoreRequest:
         if not self._places.acquire(blocking=False):
             raise errors.EncoderUnavailable(
-                f"Reranker {self._reranker.reference!r} is overloaded: {self._waiting} searches wait for it. Try again "
-                "in a moment; if it goes on, rerank fewer passages, run more processes, or give it a faster device.",
+                f"Reranker {self._reranker.reference!r} is overloaded: {self._waiting} searches are waiting. Try again "
+                "in a moment; if this continues, rerank fewer passages, run more processes or use a faster device.",
                 overloaded=True,
             )
         given_up = threading.Event()
         score = functools.partial(_scored, self._reranker, query, passages, at_once=self._at_once, given_up=given_up)
         try:
             scores = self._thread.submit(score)
-        except RuntimeError:  # of an executor that was shut down
+        except RuntimeError:  # the executor was shut down
             self._places.release()
-            raise errors.QueryError("The reranker was closed: make another one for further searches.") from None
+            raise errors.ClosedError("The BatchingReranker is closed: create a new one for more searches.") from None
         scores.add_done_callback(lambda _: self._places.release())
         return _ScoreRequest(scores, passages, given_up)
 
@@ -135,7 +151,7 @@ class _RerankQueue:
 
 
 def _scored(reranker: Reranker, query: str, passages: list[str], *, at_once: int, given_up: threading.Event) -> Scores:
-    """The scores, made of passages of like length at a time; less than all when nobody waits for them any more."""
+    """Scores passages in batches of similar length. Stops early if the caller no longer waits for the scores."""
     scores = np.zeros(len(passages), np.float32)
     order = sorted(range(len(passages)), key=lambda number: -len(passages[number]))
     for start in range(0, len(order), at_once):

@@ -1,4 +1,4 @@
-"""A sentence-transformers `CrossEncoder` as a reranker, in 32 bits."""
+"""A sentence-transformers `CrossEncoder` as a reranker, in 32-bit precision."""
 
 import json
 import threading
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from pg_semantic.settings import Settings
 
-_BYTES_OF_A_TOKEN = 4  # about; lengths only decide which pairs are read together
-_LONGEST = 8192  # tokens; taken for the limit of a cross-encoder that has none
+_BYTES_OF_A_TOKEN = 4  # roughly; lengths only decide which pairs are batched together
+_LONGEST = 8192  # tokens; also the limit for a cross-encoder that has none
 _SCORE_TYPES: dict[str, ScoreType] = {"Sigmoid": "probability", "Identity": "logit"}
 _HEADS = ("ForSequenceClassification", "ForCausalLM")
 _PROBE = "The ferry had left at six, and with it the last of the daylight. "
 
 
 class CrossEncoderReranker:
-    """Feeds a `CrossEncoder` with batches of like length that fill a token budget; one call at a time.
+    """Scores pairs with a `CrossEncoder`, in batches of similar length that fill a token budget; one call at a time.
 
-    Raises `errors.EncoderError` for a cross-encoder that gives a pair more than one score, or a score that is neither
-    a probability nor a logit.
+    Raises:
+        errors.EncoderError: The cross-encoder returns several scores per pair, or neither probabilities nor logits.
     """
 
     def __init__(self, cross_encoder: "CrossEncoder", *, reference: str, budget: TokenBudget) -> None:
@@ -40,11 +40,16 @@ class CrossEncoderReranker:
         self.max_tokens = min(cross_encoder.max_seq_length or _LONGEST, _LONGEST)
         self._cross_encoder = cross_encoder.eval()
         self._budget = budget
-        self._locks = PerProcess(threading.Lock)  # its tokenizer can not be shared between threads
+        self._locks = PerProcess(threading.Lock)  # its tokenizer cannot be shared between threads
 
     @classmethod
     def load(cls, folder: Path, *, reference: str, settings: "Settings") -> "CrossEncoderReranker":
-        """Loads a folder of safetensors weights, and scores a long pair to see that it can."""
+        """Loads a folder with safetensors weights, and scores a long pair as a test.
+
+        Raises:
+            errors.EncoderError: The folder has no safetensors weights, or they are not those of a reranker.
+            errors.MissingExtra: The ``encode`` extra is not installed.
+        """
         _check_files(folder, reference=reference)
         loaded = cls(
             _open(folder, reference=reference, device=settings.device),
@@ -55,7 +60,7 @@ class CrossEncoderReranker:
         return loaded
 
     def score(self, query: str, passages: Sequence[str]) -> Scores:
-        """As `base.Reranker.score`; the scores are those of `CrossEncoder.predict`."""
+        """Scores passages as `base.Reranker.score` does; the scores are those of `CrossEncoder.predict`."""
         pairs = [(query, passage) for passage in passages]
         scores = np.empty(len(pairs), np.float32)
         lengths = [_length(query) + _length(passage) for passage in passages]
@@ -70,7 +75,7 @@ class CrossEncoderReranker:
 
 
 def _length(text: str) -> int:
-    """About how many tokens a text has."""
+    """Estimates the number of tokens in a text."""
     return 1 + len(text.encode("utf-8", "replace")) // _BYTES_OF_A_TOKEN
 
 
@@ -81,13 +86,13 @@ def _check_files(folder: Path, *, reference: str) -> None:
         )
     if not _has_head(folder):
         raise errors.EncoderError(
-            f"Reranker {reference!r}: the weights in {folder} are not those of a cross-encoder, but perhaps of an "
-            "encoder, and would give scores at random. Give a cross-encoder."
+            f"Reranker {reference!r}: the weights in {folder} are not those of a cross-encoder, but maybe those of an "
+            "encoder, so the scores would be random. Use a cross-encoder."
         )
 
 
 def _has_head(folder: Path) -> bool:
-    """Whether the weights were saved with what makes a score of a pair; without it, one of random weights is made."""
+    """Whether the weights include a scoring head. Without one, it would be initialized at random."""
     if _read(folder / "config_sentence_transformers.json").get("model_type") == "CrossEncoder":
         return True
     architectures = _read(folder / "config.json").get("architectures") or [""]
@@ -118,13 +123,13 @@ def _open(folder: Path, *, reference: str, device: str | None) -> "CrossEncoder"
 def _score_type(cross_encoder: "CrossEncoder", *, reference: str) -> ScoreType:
     if cross_encoder.num_labels != 1:
         raise errors.EncoderError(
-            f"Reranker {reference!r} gives a pair {cross_encoder.num_labels} scores, as a classifier does. A reranker "
-            "gives one: take a cross-encoder that was trained for ranking."
+            f"Reranker {reference!r} returns {cross_encoder.num_labels} scores per pair, as a classifier does, instead "
+            "of one. Use a cross-encoder that was trained for ranking."
         )
     activation = type(cross_encoder.activation_fn).__name__
     if activation not in _SCORE_TYPES:
         raise errors.EncoderError(
-            f"Reranker {reference!r} passes its scores through {activation}, which makes neither probabilities "
-            "(Sigmoid) nor logits (Identity)."
+            f"Reranker {reference!r} applies {activation} to its scores, which returns neither probabilities (as "
+            "Sigmoid does) nor logits (as Identity does). Use a cross-encoder with one of these activations."
         )
     return _SCORE_TYPES[activation]

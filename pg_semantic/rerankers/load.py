@@ -1,4 +1,4 @@
-"""From a reranker's reference to a reranker."""
+"""Loads a reranker by its reference."""
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,16 @@ if TYPE_CHECKING:
 
 
 def load(reference: str, *, settings: "Settings | None" = None) -> Reranker:
-    """Loads a cross-encoder: a hub name ``org/name`` or ``org/name@revision``, or a folder, also by ``encoder_paths``.
+    """Loads a cross-encoder.
 
-    Settings are by default those of the environment. Raises `errors.EncoderError` when it is nowhere to be found or
-    does not give one score a pair, and `errors.MissingExtra` without the ``encode`` extra.
+    Args:
+        reference: A hub name (``org/name`` or ``org/name@revision``) or a folder. The setting ``encoder_paths`` can map
+            a name to a folder.
+        settings: By default, the settings of the environment.
+
+    Raises:
+        errors.EncoderError: The reranker cannot be found or loaded, or does not return one score per pair.
+        errors.MissingExtra: The ``encode`` extra is not installed.
     """
     try:
         return _load(reference, settings=settings or _environment())
@@ -22,19 +28,19 @@ def load(reference: str, *, settings: "Settings | None" = None) -> Reranker:
         raise
     except Exception as error:
         raise errors.EncoderError(
-            f"Reranker {reference!r} can not be loaded ({type(error).__name__}: {error}). See the setting device, and "
-            "whether its files are whole."
+            f"Reranker {reference!r} cannot be loaded ({type(error).__name__}: {error}). Check "
+            "PG_SEMANTIC_DEVICE, and that its files are complete."
         ) from error
 
 
 def _load(reference: str, *, settings: "Settings") -> Reranker:
-    from pg_semantic.rerankers import cross_encoder  # loads torch only when there are weights to load
+    from pg_semantic.rerankers import cross_encoder  # imports torch, so only when there are weights to load
 
     folder = weights.folder(reference, settings.encoder_paths)
     return cross_encoder.CrossEncoderReranker.load(folder, reference=reference, settings=settings)
 
 
 def _environment() -> "Settings":
-    from pg_semantic import settings  # loads pydantic, which a searcher does not need
+    from pg_semantic import settings  # imports pydantic, which a searcher does not need
 
     return settings.load()

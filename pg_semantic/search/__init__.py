@@ -1,4 +1,4 @@
-"""Ranking rows by meaning: statements that compose as any `Select`, and searchers that take text."""
+"""Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query."""
 
 from pg_semantic.search.explain import Plan, explain
 from pg_semantic.search.fusion import Convex, Rrf, hybrid

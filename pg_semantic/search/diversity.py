@@ -1,4 +1,4 @@
-"""Hits that are not all alike: Maximal Marginal Relevance over candidates that were ranked already."""
+"""Maximal Marginal Relevance: picks hits that are not all alike from ranked candidates."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,24 @@ from pg_semantic.encoders import Vectors
 
 
 def mmr(scores: Sequence[float] | NDArray[np.floating], vectors: Vectors, *, limit: int, relevance: float) -> list[int]:
-    """The indexes of ``limit`` candidates at most, in the order chosen: each relevant, and unlike those before it.
+    """Picks candidates that are relevant and unlike those picked before (Carbonell and Goldstein, SIGIR 1998).
 
-    Each step takes the greatest ``relevance * score - (1 - relevance) * similarity``, with the score brought to 0..1
-    within the candidates and the greatest cosine similarity to those taken: 1 ranks by score alone, 0 goes for variety
-    after the best. Of equals, the one with the higher score comes first, then the one given first. Time and memory in
-    proportion to candidates, dimensions and limit. Raises `errors.QueryError` for what is out of range or not finite.
+    Each step picks the candidate with the greatest ``relevance * score - (1 - relevance) * similarity``. Scores are
+    scaled to 0..1 over all candidates; the similarity is the greatest cosine similarity to a candidate picked before.
+    Ties go to the higher score, then to the candidate passed first. Time and memory grow in proportion to candidates,
+    dimensions and limit.
 
-    Source: Carbonell and Goldstein, The Use of MMR, Diversity-Based Reranking, SIGIR 1998.
+    Args:
+        scores: One score per candidate; higher is better.
+        vectors: One vector per candidate, shape (candidates, dimensions). They need not be normalized.
+        limit: Maximum number of candidates to pick, 1 or more.
+        relevance: 1 ranks by score alone; 0 picks the best, then only for variety.
+
+    Returns:
+        Indexes of the picked candidates, in the order picked.
+
+    Raises:
+        errors.QueryError: An argument is out of range or not finite, or scores and vectors differ in number.
     """
     values, directions = np.asarray(scores, np.float64), np.asarray(vectors, np.float64)
     _check(values, directions, limit=limit, relevance=relevance)
@@ -39,20 +49,22 @@ def mmr(scores: Sequence[float] | NDArray[np.floating], vectors: Vectors, *, lim
 
 def _check(scores: NDArray[np.float64], vectors: NDArray[np.float64], *, limit: int, relevance: float) -> None:
     if limit < 1:
-        raise errors.QueryError(f"mmr(limit={limit}): give 1 or more.")
+        raise errors.QueryError(f"mmr(limit={limit}): limit must be 1 or more.")
     if not (math.isfinite(relevance) and 0 <= relevance <= 1):
-        raise errors.QueryError(f"mmr(relevance={relevance}): give 0 (variety) to 1 (score alone).")
+        raise errors.QueryError(
+            f"mmr(relevance={relevance}): relevance must be between 0 (variety) and 1 (score alone)."
+        )
     if scores.ndim != 1 or (len(scores) and vectors.ndim != 2) or len(scores) != len(vectors):  # noqa: PLR2004 - rows
         raise errors.QueryError(
-            f"mmr: scores of shape {scores.shape} and vectors of shape {vectors.shape}; give one score and one vector "
-            "a candidate."
+            f"mmr: scores have shape {scores.shape} and vectors {vectors.shape}: pass one score and one vector per "
+            "candidate."
         )
     if not (np.isfinite(scores).all() and np.isfinite(vectors).all()):
         raise errors.QueryError("mmr: scores and vectors must be finite.")
 
 
 def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores from 0 to 1, all 1 when they are equal; divided first, so that no difference of two is infinite."""
+    """Scales scores to 0..1, all to 1 if they are equal. Divides first, so that no difference is infinite."""
     greatest = np.abs(scores).max(initial=0.0)
     scaled: NDArray[np.float64] = scores / greatest if greatest else scores
     low, high = scaled.min(initial=np.inf), scaled.max(initial=-np.inf)
@@ -60,7 +72,7 @@ def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vectors of length 1; one of zeros stays, and is like no other."""
+    """Scales vectors to length 1. A zero vector stays as it is, and is similar to no other."""
     greatest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
     scaled: NDArray[np.float64] = vectors / np.where(greatest > 0, greatest, 1.0)
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)

@@ -1,6 +1,6 @@
-"""What the server will do for a statement: `explain`, and the `Plan` that it gives.
+"""Query plans of search statements: `explain`, and the `Plan` that it returns.
 
-Why a plan does without the vector index is found in `explain_reasons`.
+`explain_reasons` finds out why a plan does not use the vector index.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,17 @@ _CONDITIONS = ("Order By", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Con
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the server will answer a statement; ``str(plan)`` is the plan, a line a step.
+    """How the server will execute a statement. ``str(plan)`` is the plan as text, with one line per step.
 
-    ``indexes`` are the names of all that it uses, vector index or not. ``rows`` and ``cost`` are the planner's
-    estimates, the cost in its own units. ``reasons`` say why an index of a semantic index is not used and what to do,
-    ``notes`` what else to know of the server; both are sentences for a person, and may be empty.
+    Attributes:
+        uses_vector_index: Whether the plan scans a vector index.
+        uses_lexical_index: Whether the plan scans a lexical index.
+        indexes: The names of all indexes in the plan, of any kind.
+        rows: How many rows the planner expects.
+        cost: The cost that the planner expects, in its own units.
+        reasons: Sentences that say why the plan does not use a vector index or lexical index, and what to do.
+        notes: Sentences about the server and about row-level security that concern this statement.
+        text: The plan as text.
     """
 
     uses_vector_index: bool
@@ -43,18 +49,22 @@ class Plan:
 def explain(
     session: orm.Session | sa.Connection, statement: "sa.Select[*tuple[Any, ...]]", *, analyze: bool = False
 ) -> Plan:
-    """The plan of any statement, of `search.knn` or composed further: will it use the vector index, and why not.
+    """Returns the plan of a statement: whether it uses the vector index, and if not, why.
 
-    In an AsyncSession: ``await session.run_sync(search.explain, statement)``. The statement is planned with the values
-    that it has; ``analyze`` runs it too, for the times in the plan. What listeners to ``do_orm_execute`` would add to
-    it is not seen.
+    With an AsyncSession: ``await session.run_sync(search.explain, statement)``.
 
-    Raises `errors.IndexNotFound` when the index has not been created.
+    Args:
+        statement: Any statement, such as one from `knn` with your own filters. It is planned with its own parameter
+            values, and without the changes that ``do_orm_execute`` listeners would make.
+        analyze: Also executes the statement, to add actual times and row counts to the plan.
+
+    Raises:
+        errors.IndexNotFound: The index has not been created.
     """
     connection = session
     if isinstance(session, orm.Session):
         connection = session.connection(bind_arguments={"clause": statement})
-    assert isinstance(connection, sa.Connection)  # noqa: S101 - there are two kinds
+    assert isinstance(connection, sa.Connection)  # noqa: S101 - the only other type
     with database.translated():
         found = connection.execute(_Explain(statement, analyze=analyze)).scalar_one()
         root = found[0]["Plan"]
@@ -74,7 +84,7 @@ def explain(
 
 
 class _Explain(sa.Executable, sa.ClauseElement):
-    """A statement with EXPLAIN before it; its values travel as they do when it is executed."""
+    """EXPLAIN of a statement, with the same bind parameters as when it is executed."""
 
     inherit_cache = False
 
@@ -86,7 +96,7 @@ class _Explain(sa.Executable, sa.ClauseElement):
 def _render_explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
     prefix = "EXPLAIN (ANALYZE, FORMAT JSON) " if element.analyze else "EXPLAIN (FORMAT JSON) "
     text = compiler.process(element.statement, **options)
-    compiler._result_columns = []  # noqa: SLF001 - the result has none of the statement's columns
+    compiler._result_columns = []  # noqa: SLF001 - EXPLAIN returns none of the statement's columns
     return prefix + text
 
 
@@ -97,7 +107,7 @@ def _steps(step: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _lines(step: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
-    """The plan as psql shows it, less what no one reads."""
+    """The plan as psql shows it, without the less useful lines."""
     indent = "      " * depth
     named = step.get("Subplan Name")
     if named:

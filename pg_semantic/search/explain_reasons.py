@@ -1,6 +1,6 @@
-"""Why the planner does without an index of a semantic index, in sentences for a person.
+"""The reasons why a plan does not use a vector index or lexical index, as sentences for a person.
 
-Found from three things: how the statement is written, the state of the index, and what the planner expected.
+They come from how the statement is written, from the state of the index, and from the planner's estimates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,63 +19,63 @@ Step: TypeAlias = Mapping[str, Any]
 
 _DISTANCE = "<=>"
 _SOUND_PGVECTOR = (0, 8, 4)
-# `search.knn` lets the planner expect half of all chunks where there is no filter; fewer than that is a filter's doing.
+# Without a filter, the planner expects half of all chunks to pass `search.knn`. If it expects fewer, there is a filter.
 _SHARE_WITHOUT_FILTER = 0.4
 
 _EXACT = (
-    "The statement computes every distance, by design: search.exact, search.exactly and index.distance() do. "
-    "search.knn is what walks the vector index."
+    "The statement computes every distance, by design: search.exact, search.exactly and index.distance() do this. "
+    "To use the vector index, use search.knn."
 )
 _ORDERED = (
-    "The statement is not ordered by a distance that the vector index serves: its first ORDER BY has to be the one "
-    "that search.knn gives it, ascending."
+    "The statement is not ordered by a distance that the vector index supports: its first ORDER BY column must be "
+    "the one from search.knn, ascending."
 )
-_NO_LIMIT = "The statement has no LIMIT, so that all rows have to be ranked: give it one."
+_NO_LIMIT = "The statement has no LIMIT, so all rows must be ranked: add one."
 _GROUPED = (
-    "The statement has GROUP BY beside its ORDER BY, which needs all rows: group what search.knn gives "
-    "in a subquery or CTE of it."
+    "The statement has a GROUP BY, which needs all rows: put search.knn into a subquery or CTE, and group its rows "
+    "outside."
 )
 _ORDERED_FURTHER = (
     "The statement is ordered by more than the distance, which before PostgreSQL 17 means computing every distance: "
-    "order what search.knn gives in a subquery of it."
+    "put search.knn into a subquery, and order its rows outside."
 )
-_NO_SCANS = "enable_indexscan is off for this session: turn it on."
+_NO_SCANS = "enable_indexscan is off in this session: turn it on."
 _STATES = {
-    "missing": "The index {index} is not there yet: `pg-semantic worker` builds it once rows have been synced.",
-    "building": "The index {index} is being built at this moment: it is used as soon as it is ready.",
-    "broken": "The index {index} is invalid, its build was cut short: `pg-semantic worker` builds it anew.",
+    "missing": "The index {index} does not exist yet: `pg-semantic worker` builds it once rows have been synced.",
+    "building": "The index {index} is being built: it will be used as soon as it is ready.",
+    "broken": "The index {index} is invalid because its build was interrupted: `pg-semantic worker` rebuilds it.",
 }
-_UNCOUNTED = "Nobody has counted the rows of {table} yet, so the planner guesses: run ANALYZE {table}."
+_UNCOUNTED = "{table} has never been analyzed, so the planner guesses its size: run ANALYZE {table}."
 _FILTERED = (
-    "Filters are expected to leave {left} of {total} chunks, so few that filtering first and computing their distances "
-    "costs less than walking the index; the result is exact. If the number is wrong, ANALYZE."
+    "The planner expects filters to leave {left} of {total} chunks, so few that it is cheaper to filter first and "
+    "compute their distances than to scan the vector index. The result is exact. If the number is wrong, run ANALYZE."
 )
 _SMALL = (
-    "With {total} chunks, computing every distance is expected to cost less than walking the index; the result is "
-    "exact. The index is used when there are more, or for a smaller LIMIT."
+    "With {total} chunks, the planner expects computing every distance to be cheaper than scanning the vector index. "
+    "The result is exact. With more chunks or a smaller LIMIT, it would use the index."
 )
 _LEXICAL_SMALL = (
-    "With {total} rows, looking at every row's words is expected to cost less than the index {index}. "
-    "It is used when there are more."
+    "With {total} rows, the planner expects checking the words of every row to be cheaper than using the index "
+    "{index}. With more rows, it would use the index."
 )
 _LEXICAL_HIDDEN = (
-    "Row-level security applies to this role, and Postgres applies policies before it matches words: the index {index} "
-    "cannot be used. A superuser can change that (docs/rights.md, What it costs)."
+    "Row-level security applies to this role, and Postgres applies policies before it matches words, so the index "
+    "{index} cannot be used. A superuser can change that (docs/rights.md, What it costs)."
 )
 _RIGHTS = {
-    "source": "Row-level security: policies ask the table for each row. Where they compare one column, declare it as "
-    "rights_by (docs/rights.md).",
-    "local": "Row-level security: policies look at columns that chunks and receipts have.",
+    "source": "Row-level security: the policies query the table for each row. If they compare a single column, declare "
+    "it as rights_by (docs/rights.md).",
+    "local": "Row-level security: the policies compare columns that chunks and receipts also have.",
 }
-_NOT_SEMANTIC = "The statement has no semantic index in it."
+_NOT_SEMANTIC = "The statement does not use a semantic index."
 _BY_WORDS = "The statement ranks by words alone, so it needs no vector index."
-_OLD_PGVECTOR = "pgvector {version} has known faults in its indexes: install 0.8.4 or later, then REINDEX {index}."
-_TIES = "Before PostgreSQL 17 rows of the same score come in no certain order."
+_OLD_PGVECTOR = "pgvector {version} has known bugs in its indexes: install 0.8.4 or later, then REINDEX {index}."
+_TIES = "Before PostgreSQL 17, rows with equal scores come in no particular order."
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A query that is to walk a vector index: its SELECT, and the place of the distance in its ORDER BY."""
+    """A SELECT that should scan a vector index, and the position of the distance in its ORDER BY."""
 
     index: sa.Index
     select: "sa.Select[*tuple[Any, ...]]"
@@ -84,7 +84,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What of a statement matters: its tables, the queries in it that are to walk an index, and whether it computes."""
+    """The parts of a statement that matter: tables, SELECTs that should scan an index, or computed distances."""
 
     tables: Sequence[sa.Table]
     walks: Sequence[Walk]
@@ -92,11 +92,11 @@ class Subject:
 
     @classmethod
     def of(cls, statement: sa.ClauseElement) -> "Subject":
-        """The subject of a statement, whatever it is made of."""
+        """Finds these parts in a statement, however it is composed."""
         elements = list(visitors.iterate(statement))
         selects = list(dict.fromkeys(element for element in elements if isinstance(element, sa.Select)))
         walks = [walk for select in selects for walk in _walks(select)]
-        named = {element.table for element in elements if isinstance(element, chunk_tables.RegClass)}  # and not read
+        named = {element.table for element in elements if isinstance(element, chunk_tables.RegClass)}  # named, not read
         read = [element for element in elements if not (isinstance(element, sa.Table) and element in named)]
         return cls(
             tables=list(dict.fromkeys(table for element in read for table in _tables(element))),
@@ -106,17 +106,17 @@ class Subject:
 
     @property
     def vector_indexes(self) -> list[sa.Index]:
-        """The HNSW indexes of the chunk tables in it."""
+        """The HNSW indexes of its chunk tables."""
         return [index for table in self.tables for index in table.indexes if _is(index, "hnsw", "vector")]
 
     @property
     def lexical_indexes(self) -> list[sa.Index]:
-        """The GIN indexes of the receipt tables in it."""
+        """The GIN indexes of its receipt tables."""
         return [index for table in self.tables for index in table.indexes if _is(index, "gin", "lexemes")]
 
 
 def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) -> Iterator[str]:
-    """Why indexes that the statement could use are not in the plan, and what to do; nothing when all are."""
+    """Yields the reasons why the plan does not use vector and lexical indexes that the statement could use."""
     used = {step["Index Name"] for step in steps if "Index Name" in step}
     yield from dict.fromkeys(_of_writing(subject))
     for walk in subject.walks:
@@ -136,7 +136,7 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
 
 
 def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
-    """What else to know: of row-level security, and of the server for a statement that walks a vector index."""
+    """Yields notes on row-level security and, for statements that should scan a vector index, on the server."""
     kinds = (_rights(connection, table) for table in subject.tables)
     yield from dict.fromkeys(_RIGHTS[kind] for kind in kinds if kind in _RIGHTS)
     if not subject.walks:
@@ -150,7 +150,7 @@ def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
 
 
 def _of_writing(subject: Subject) -> Iterator[str]:
-    """What no index could help: a statement that asks for something else."""
+    """Reasons that no index can change: the statement asks for something else."""
     if subject.walks:
         return
     if subject.computes:
@@ -168,7 +168,7 @@ def _of_walk(connection: sa.Connection, walk: Walk) -> list[str]:
     further = [
         order
         for order in select._order_by_clauses[walk.place + 1 :]  # noqa: SLF001 - the only way to read it
-        if not isinstance(order, statements._tie_break)  # noqa: SLF001 - it knows the server's version by itself
+        if not isinstance(order, statements._tie_break)  # noqa: SLF001 - it adapts to the server's version
     ]
     told = {
         _ORDERED: walk.place > 0,
@@ -180,7 +180,7 @@ def _of_walk(connection: sa.Connection, walk: Walk) -> list[str]:
 
 
 def _of_state(connection: sa.Connection, index: sa.Index) -> list[str]:
-    """What keeps an index that is declared from being used by anyone."""
+    """Why no statement can use a declared index now."""
     row = connection.execute(sql.statement("registry", "index_state"), {"name": _name(index)}).one_or_none()
     if row is not None and row.valid:
         return []
@@ -194,7 +194,7 @@ def _of_settings(connection: sa.Connection) -> list[str]:
 
 
 def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) -> Iterator[str]:
-    """The planner could have used the index and expects to do better without."""
+    """The planner could use the index, but expects another plan to be cheaper."""
     total = _rows(connection, walk.index)
     left = max((step["Plan Rows"] for step in steps if _sorts_by_distance(step)), default=total)
     filtered = left < total * _SHARE_WITHOUT_FILTER
@@ -202,7 +202,7 @@ def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) ->
 
 
 def _rights(connection: sa.Connection, table: sa.Table) -> str | None:
-    """How a table hides rows from the role that asks; None where it does not."""
+    """How a table hides rows from the current role; None if it does not."""
     binds = {"name": database.qualified_name(table.schema, table.name)}
     kind: str | None = connection.scalar(sql.statement("plan", "rights"), binds)
     return kind
@@ -216,9 +216,9 @@ def _uncounted(connection: sa.Connection, subject: Subject) -> Iterator[str]:
 
 
 def _rows(connection: sa.Connection, index: sa.Index) -> int:
-    """How many rows the planner takes an index's table to have."""
+    """How many rows the planner assumes in the table of an index."""
     table = index.table
-    assert table is not None  # noqa: S101 - it is the index of a table
+    assert table is not None  # noqa: S101 - the index belongs to a table
     name = database.qualified_name(table.schema, table.name)
     return max(0, int(connection.scalar(sql.statement("plan", "rows"), {"name": name}) or 0))
 
@@ -236,11 +236,11 @@ def _sorts_by_distance(step: Step) -> bool:
 
 
 def _is(index: sa.Index, method: str, column: str) -> bool:
-    """Whether an index is one of ours: by its method, and the column that our table has."""
+    """Whether an index is one of ours, judging by its method and its column."""
     return index.dialect_options["postgresql"]["using"] == method and index.columns.keys() == [column]
 
 
-def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - whatever a statement is made of
+def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - any element of a statement
     if isinstance(element, sa.Table):
         yield element
     elif isinstance(element, sa.Alias) and isinstance(element.element, sa.Table):
@@ -258,7 +258,7 @@ def _walks(select: "sa.Select[*tuple[Any, ...]]") -> Iterator[Walk]:
 
 
 def _walked(order: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - as above
-    """The vectors whose index can serve this as the first thing to order by."""
+    """The vector column whose index supports this ORDER BY expression, if any."""
     if isinstance(order, IndexableDistance):
         return None if order.exact else order.vector
     if isinstance(order, sa.BinaryExpression) and getattr(order.operator, "opstring", "") == _DISTANCE:
@@ -267,10 +267,10 @@ def _walked(order: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - as ab
 
 
 def _computes(select: "sa.Select[*tuple[Any, ...]]") -> bool:
-    """Whether rows are in order of a distance that no index serves."""
+    """Whether rows are ordered by a distance that no index supports."""
     first = next(iter(select._order_by_clauses), None)  # noqa: SLF001 - the only way to read it
     if first is None or isinstance(first, sa.BinaryExpression):
-        return False  # the latter picks a row's best chunk
+        return False  # the latter picks the best chunk of a row
     named = getattr(first, "element", None)
     if isinstance(named, str):
         first = select.selected_columns.get(named, first)

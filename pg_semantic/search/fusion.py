@@ -1,4 +1,7 @@
-"""One ranking of two: reciprocal ranks or a convex combination of scores, in one statement and so of one snapshot."""
+"""Fusion of two rankings, by reciprocal ranks or by a convex combination of scores.
+
+Both rankings are in one statement, so they see the same snapshot.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,16 +25,22 @@ _DEPTH = 100
 def _require_weights(dense: float, lexical: float) -> None:
     weights = (dense, lexical)
     if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        raise errors.QueryError(
-            f"Weights dense={dense}, lexical={lexical}: they are 0 or more, and one is more than 0."
-        )
+        raise errors.QueryError(f"dense={dense}, lexical={lexical}: weights must be finite, 0 or more, and not both 0.")
 
 
 @dataclass(frozen=True, slots=True)
 class Rrf:
     """Reciprocal rank fusion (Cormack et al. 2009): the sum over the legs of weight / (k + rank), ranks from 1.
 
-    A leg of weight 0 is not heard. The score has no meaning beyond its order.
+    The score is useful only for ordering.
+
+    Args:
+        k: 0 or more. The higher it is, the less the top ranks count.
+        dense: Weight of the dense leg. A leg with weight 0 adds nothing to the score.
+        lexical: Weight of the lexical leg.
+
+    Raises:
+        errors.QueryError: ``k`` or a weight is negative, a weight is not finite, or both weights are 0.
     """
 
     k: int = 60
@@ -40,20 +49,27 @@ class Rrf:
 
     def __post_init__(self) -> None:
         if self.k < 0:
-            raise errors.QueryError(f"Rrf(k={self.k}): give 0 or more; 60 is usual.")
+            raise errors.QueryError(f"Rrf(k={self.k}): k must be 0 or more; 60 is usual.")
         _require_weights(self.dense, self.lexical)
 
     def share(self, leg: Leg) -> sa.ColumnElement[float]:
-        """What a leg adds to the score of a row that is in it."""
+        """Returns what a leg adds to the score of a row that it has."""
         return _weight(self, leg) / (sa.cast(self.k, sa.Double) + leg.rows.c.rank)
 
 
 @dataclass(frozen=True, slots=True)
 class Convex:
-    """A weighted mean of the legs' scores (Bruch et al. 2022), each put on a scale of 0 to 1.
+    """A weighted mean of the legs' scores (Bruch et al. 2022), each scaled to 0..1.
 
-    0 is the least that a leg's score can be (a cosine of -1, a BM25 of 0), 1 the best of this query; a row that a leg
-    did not find has 0 there. Weights count in proportion.
+    0 is the lowest possible score of a leg (a cosine of -1, a BM25 score of 0), and 1 is the best score of this query.
+    A row that a leg did not find has 0 there.
+
+    Args:
+        dense: Weight of the dense leg. Only the ratio of the weights matters.
+        lexical: Weight of the lexical leg.
+
+    Raises:
+        errors.QueryError: A weight is negative or not finite, or both are 0.
     """
 
     dense: float = 0.5
@@ -63,7 +79,7 @@ class Convex:
         _require_weights(self.dense, self.lexical)
 
     def share(self, leg: Leg) -> sa.ColumnElement[float]:
-        """What a leg adds to the score of a row that is in it."""
+        """Returns what a leg adds to the score of a row that it has."""
         best = sa.select(sa.func.max(leg.rows.c.value)).scalar_subquery()
         scaled = (leg.rows.c.value - leg.lowest) / sa.func.nullif(best - leg.lowest, 0.0)
         return _weight(self, leg) / (self.dense + self.lexical) * scaled
@@ -72,7 +88,7 @@ class Convex:
 Fusion: TypeAlias = Rrf | Convex
 
 
-def hybrid(  # noqa: PLR0913 - what a search can be told
+def hybrid(  # noqa: PLR0913 - search options
     index: BoundIndex[T],
     vector: Vector | Examples,
     text: str,
@@ -84,14 +100,20 @@ def hybrid(  # noqa: PLR0913 - what a search can be told
     match: Match = "any",
     depth: int | None = None,
 ) -> "sa.Select[T, float]":
-    """The rows that are best by meaning and by words together, best first, with their fused scores.
+    """Selects the rows that are best by meaning and by words together, best first, with their fused scores.
 
-    ``where`` are filters, which both legs apply before they rank; what is added to the statement itself comes after the
-    limit. A filter on another table is an EXISTS, as in ``Article.author.has(Author.name == "Ada")``. ``depth`` is
-    how many rows of each leg are fused, by default a hundred. Where a page goes beyond them, as many again follow, and
-    twice as many after these: so that the pages of one ranking fit each other. Equal scores are ordered by key.
+    Rows with equal scores are ordered by key.
 
-    Raises what `statements.knn` and `statements.lexical` raise.
+    Args:
+        vector: The query for the dense leg, as in `knn`; ``text`` and ``match`` are for the lexical leg.
+        where: Filters, which both legs apply before they rank. What you add to the statement itself applies after
+            the limit. For a filter on another table use EXISTS: ``Article.author.has(Author.name == "Ada")``.
+        fusion: `Rrf` or `Convex`.
+        depth: How many rows of each leg are fused; 100 by default. Pages beyond the depth add as many rows again, then
+            twice as many, and so on, so that consecutive pages fit together.
+
+    Raises:
+        errors.QueryError: As in `knn` and `lexical`, or ``where`` or ``depth`` is not valid.
     """
     depth = depth_of(depth)
     far = reach(limit=limit, offset=offset, depth=depth)
@@ -106,15 +128,15 @@ def hybrid(  # noqa: PLR0913 - what a search can be told
 
 
 def depth_of(given: int | None) -> int:
-    """How many rows of each leg are fused; raises `errors.QueryError` for a number that makes no sense."""
+    """Returns how many rows of each leg are fused. Raises `errors.QueryError` if ``given`` is out of range."""
     depth = _DEPTH if given is None else given
     if not 1 <= depth <= validation.MOST_ROWS:
-        raise errors.QueryError(f"depth={given}: give 1 to {validation.MOST_ROWS} rows for each leg.")
+        raise errors.QueryError(f"depth={given}: depth must be between 1 and {validation.MOST_ROWS} rows per leg.")
     return depth
 
 
 def reach(*, limit: int, offset: int, depth: int) -> int:
-    """How many rows a leg gives: the depth, doubled until the page is within."""
+    """Returns how many rows a leg contributes: the depth, doubled until it covers the page."""
     validation.check_page(limit=limit, offset=offset)
     while depth < limit + offset:
         depth *= 2
@@ -122,10 +144,10 @@ def reach(*, limit: int, offset: int, depth: int) -> int:
 
 
 def fused(found: Sequence[Leg], fusion: Fusion, *, depth: int, reach: int) -> "sa.Select[*tuple[Any, ...]]":
-    """Every row of the legs, best first: key columns, ``step``, ``score``, and each leg's value under its name.
+    """Selects every row of the legs, best first: key columns, ``step``, ``score``, and each leg's value by its name.
 
-    A row is of the first step at which a leg has it: within the depth, within twice the depth and so on. It is scored
-    by what the legs have within that step, so that neither its score nor its place depend on how far they reach.
+    A row belongs to the first step at which a leg has it: within the depth, within twice the depth, and so on. Only
+    ranks within that step count for its score, so neither its score nor its place depends on how far the legs reach.
     """
     first, *others = found
     key = first.key
@@ -150,7 +172,7 @@ def fused(found: Sequence[Leg], fusion: Fusion, *, depth: int, reach: int) -> "s
 
 
 def rows_of(index: BoundIndex[T], found: sa.FromClause) -> "sa.Select[T, float]":
-    """The rows of the keys that were found, in the order of their scores."""
+    """Selects the entities of the found keys, in the order of the ranking."""
     key = [found.c[f"key_{number}"] for number in range(len(index.spec.key))]
     same = sa.and_(*(a == b for a, b in zip(index.tables.source_key, key, strict=True)))
     score: sa.ColumnElement[float] = found.c.score
@@ -158,7 +180,7 @@ def rows_of(index: BoundIndex[T], found: sa.FromClause) -> "sa.Select[T, float]"
 
 
 def _step(found: Sequence[Leg], *, depth: int, reach: int) -> sa.ColumnElement[int]:
-    """How many rows of each leg are looked at where a row is first among them."""
+    """Returns the step of a row: the number of rows per leg that first includes it."""
     best = sa.func.least(*(leg.rows.c.rank for leg in found))
     steps = [depth]
     while steps[-1] < reach:

@@ -1,8 +1,8 @@
-"""Which generation of an index a searcher asks, and with which encoder: `GenerationTracker`.
+"""Which generation of an index a searcher queries, and with which encoder: `GenerationTracker`.
 
-A searcher asks one generation by the names that stay with it, so that a switch in the middle of a search mixes nothing:
-the generation that was live is kept true. Every search learns, in the statement that ranks, which one is live. When
-that is another, its encoder is loaded on a thread while searches go on with the one before.
+A searcher queries a generation by names that don't change with its role, so a switch during a search mixes nothing: the
+previous generation is kept in sync. The statement of every search also reads which generation is live. If that is
+another one, its encoder is loaded on a thread while searches continue with the previous generation.
 """
 
 import dataclasses
@@ -26,25 +26,25 @@ from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.registry import Generation
 
 T = TypeVar("T")
-IndexPlace: TypeAlias = tuple[str | None, str, bool]  # schema and name of an index, and whether texts are to be encoded
+IndexPlace: TypeAlias = tuple[str | None, str, bool]  # schema and name of an index, and whether queries are encoded
 
 log = logging.getLogger("pg_semantic.search")
 
-# Knowledge older than this is confirmed before it is used; `generation drop` waits for longer, after a switch.
+# Older knowledge is confirmed before it is used. After a switch, `generation drop` waits for longer than this.
 FRESH_SECONDS = 2.0
-_AGAIN_SECONDS = 30.0  # after an encoder could not be loaded
+_AGAIN_SECONDS = 30.0  # until the next attempt to load an encoder that failed to load
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The generation that is asked, and the encoder for its queries; there is none where no text is encoded."""
+    """The generation to query, and the encoder for the queries; None if they are not encoded."""
 
     generation: Generation
     tables: Tables
     encoder: BatchingEncoder | None
 
     def bound(self, index: BoundIndex[T]) -> BoundIndex[T]:
-        """The index as it is declared, on the tables of this generation."""
+        """Returns the declared index, bound to the tables of this generation."""
         declared = index.tables
         tables = dataclasses.replace(self.tables, source=declared.source, declared=declared.chunks)
         return dataclasses.replace(index, tables=tables)
@@ -52,10 +52,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class GenerationChanged:
-    """That another generation is live than the one that was asked, or has other vectors than it was taken to have.
+    """The queried generation is not the live one, or has vectors from another encoder than expected.
 
-    ``before`` is the one that was asked, unless it can not be any more: it was dropped, is of another index of the same
-    name in another schema, or has vectors of another encoder.
+    Attributes:
+        live: The live generation.
+        before: The queried generation. None if it cannot be queried any more: it was dropped, belongs to an index of
+            the same name in another schema, or has vectors from another encoder.
     """
 
     live: Generation
@@ -63,7 +65,7 @@ class GenerationChanged:
 
 
 class GenerationTracker:
-    """What one searcher knows of the indexes it was asked for, engine by engine; for any number of threads."""
+    """What one searcher knows about the indexes that it searches, for each engine. Thread-safe."""
 
     def __init__(
         self, encoder: BatchingEncoder | None, *, follow: bool, load: Callable[[EncoderSpec], BatchingEncoder]
@@ -75,26 +77,31 @@ class GenerationTracker:
         self._known: weakref.WeakKeyDictionary[sa.Engine, dict[IndexPlace, Target]] = weakref.WeakKeyDictionary()
         self._kept: weakref.WeakKeyDictionary[sa.Engine, dict[tuple[int, bool], Target]] = weakref.WeakKeyDictionary()
         self._confirmed: weakref.WeakKeyDictionary[sa.Engine, dict[IndexPlace, float]] = weakref.WeakKeyDictionary()
-        # By encoder: one that can not be loaded is no trouble of an index of another.
+        # By encoder, so that one that cannot be loaded does not affect the indexes of another.
         self._loading: dict[int, threading.Lock] = {}
         self._not_before: dict[int, float] = {}
 
     def current(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> Target | None:
-        """The generation to ask, None before the first is adopted."""
+        """Returns the generation to query; None before the first `use`."""
         return self._known.get(engine, {}).get(_place(index, encodes=encodes))
 
     def is_fresh(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> bool:
-        """Whether it was the one to ask a moment ago."""
+        """Whether that generation was confirmed in the last `FRESH_SECONDS`."""
         confirmed = self._confirmed.get(engine, {}).get(_place(index, encodes=encodes), float("-inf"))
         return time.monotonic() - confirmed < FRESH_SECONDS
 
     def use(
         self, engine: sa.Engine, index: BoundIndex[Any], live: Generation, *, before: Target | None, encodes: bool
     ) -> Target:
-        """The generation to ask from now on; loads an encoder, which can take seconds, unless there is one ``before``.
+        """Sets the generation to query from now on, and returns it with its encoder.
 
-        That goes on being asked until the encoder of the live one is loaded. Raises `errors.EncoderMismatch` when the
-        searcher's encoder did not make the vectors and no other can be had.
+        Args:
+            before: Stays in use until the encoder of the live generation has been loaded on a thread. If None, this
+                call loads the encoder, which can take seconds.
+
+        Raises:
+            errors.QueryError: The searcher has no encoder.
+            errors.EncoderMismatch: The vectors come from another encoder, which is not available.
         """
         if not encodes:
             serving = Target(live, live.tables, None)
@@ -103,7 +110,7 @@ class GenerationTracker:
         else:
             self._load_beside(live)
             serving = before
-        # The same one as at another time, if it was asked then, so that its statements are found again.
+        # Reuses an equal target from earlier, so that its cached statements are found again.
         kept = self._kept.setdefault(engine, {})
         same = kept.setdefault((serving.generation.id, encodes), serving)
         if (same.generation, same.encoder) != (serving.generation, serving.encoder):
@@ -113,7 +120,7 @@ class GenerationTracker:
         return same
 
     def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
-        """Remembers that a search has just found the generation that it asked to be the one to ask."""
+        """Records that a search has just confirmed its generation."""
         self._confirmed.setdefault(engine, {})[_place(index, encodes=encodes)] = time.monotonic()
 
     def _has(self, live: Generation) -> bool:
@@ -130,7 +137,7 @@ class GenerationTracker:
     def _encoder(self, live: Generation) -> BatchingEncoder:
         given = self._given
         if given is None:
-            raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
+            raise errors.QueryError("This searcher has no encoder: create it with one, or search with mode='lexical'.")
         if self._fits(live):
             return given
         if loaded := self._loaded.get(live.spec.encoder.id):
@@ -143,7 +150,7 @@ class GenerationTracker:
     def _load(self, live: Generation) -> BatchingEncoder:
         spec = live.spec.encoder
         fields = {"event": "encoder_followed", "index": live.qualified_name}
-        log.warning("%s is of encoder %s: loading it", live.qualified_name, spec.reference, extra=fields)
+        log.warning("%s uses encoder %s: loading it", live.qualified_name, spec.reference, extra=fields)
         encoder = self._loader(spec)
         if live.fingerprint not in {None, encoder.fingerprint}:
             raise mismatch(live, encoder)
@@ -151,7 +158,7 @@ class GenerationTracker:
         return encoder
 
     def _load_beside(self, live: Generation) -> None:
-        """Loads an encoder on a thread, unless one is being loaded or could not be a moment ago."""
+        """Loads an encoder on a thread, unless this is in progress or failed a moment ago."""
         number = live.spec.encoder.id
         if time.monotonic() >= self._not_before.get(number, 0.0) and self._lock(live).acquire(blocking=False):
             self._not_before[number] = time.monotonic() + _AGAIN_SECONDS  # unless this succeeds
@@ -163,23 +170,23 @@ class GenerationTracker:
             self._not_before[live.spec.encoder.id] = 0.0
         except errors.PgSemanticError as error:
             fields = {"event": "encoder_not_followed", "index": live.qualified_name}
-            log.error("%s is searched as it was before its switch: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - it says all
+            log.error("%s is still searched in its previous generation: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - the message is enough
         finally:
             self._lock(live).release()
 
     def _lock(self, live: Generation) -> threading.Lock:
-        """Held while the encoder of a generation is loaded."""
+        """The lock that is held while the encoder of a generation is loaded."""
         return self._loading.setdefault(live.spec.encoder.id, threading.Lock())
 
 
 def _would_load(spec: EncoderSpec, given: BatchingEncoder) -> bool:
-    """Whether loading a spec's encoder would give the one at hand again: it has the same name, and no other prompts."""
+    """Whether loading a spec's encoder would return ``given`` again: same reference and dimensions, no own prompts."""
     same_name = given.reference == spec.reference and given.dimensions == spec.dimensions
     return same_name and spec.prompts == Prompts()
 
 
 def load(spec: EncoderSpec) -> BatchingEncoder:
-    """The encoder of a spec, by its name; raises what `encoders.load` raises."""
+    """Loads the encoder of a spec by its reference. Raises what `encoders.load` raises."""
     loaded: Encoder = encoders.load(
         spec.reference,
         dimensions=spec.dimensions,
@@ -190,22 +197,22 @@ def load(spec: EncoderSpec) -> BatchingEncoder:
 
 
 def connect(session: orm.Session, index: BoundIndex[Any]) -> sa.Connection:
-    """The session's connection to where an index is."""
+    """Returns the session's connection to the database of an index."""
     return session.connection(bind_arguments={"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
 
 
 def read_live(session: orm.Session, index: BoundIndex[Any]) -> tuple[Generation, frozenset[int]]:
-    """The live generation, as the database says now, and all that there are; raises `errors.IndexNotFound`."""
+    """Reads the live generation and the numbers of all generations. Raises `errors.IndexNotFound`."""
     connection = connect(session, index)
     return registry.live(connection, index.tables)
 
 
 def mismatch(live: Generation, encoder: BatchingEncoder) -> errors.EncoderMismatch:
-    """That an encoder is not the one that made the vectors."""
+    """Returns the error for an encoder that did not make the vectors."""
     spec = live.spec.encoder
     return errors.EncoderMismatch(
-        f"Semantic index {live.name!r} has vectors of {spec.reference!r} ({spec.dimensions} dimensions, "
-        f"fingerprint {_short(live.fingerprint)}); the searcher has {encoder.reference!r} "
+        f"Semantic index {live.name!r} has vectors from {spec.reference!r} ({spec.dimensions} dimensions, "
+        f"fingerprint {_short(live.fingerprint)}), but the searcher uses {encoder.reference!r} "
         f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
         f"Search with the same encoder{_with_prompts(spec)}."
     )
@@ -218,7 +225,7 @@ def _with_prompts(spec: EncoderSpec) -> str:
 
 
 def bound_engine(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine | None:
-    """As `engine_of`; None for a session that is bound to nothing yet."""
+    """Returns what `engine_of` returns, or None for a session that is not bound yet."""
     try:
         return engine_of(session, index)
     except sa.exc.UnboundExecutionError:
@@ -226,7 +233,7 @@ def bound_engine(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine | No
 
 
 def engine_of(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine:
-    """The engine that a session has for the rows of an index."""
+    """Returns the engine that a session uses for the rows of an index."""
     return session.get_bind(sa.inspect(index.entity, raiseerr=True).mapper).engine
 
 

@@ -1,4 +1,4 @@
-"""What is done to hits after SQL: scored again by a reranker, chosen to be unlike each other, cut to the page."""
+"""Steps that follow the ranking in SQL: reranking, and picking diverse hits."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,11 +17,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """Has a cross-encoder score the best ``depth`` hits again, by their best passage, and orders them by that.
+    """Reorders the best hits by a cross-encoder, which scores the query together with the best passage of each.
 
-    At least as many as a page has are scored; those beyond follow as they were, with no score ``rerank``, and are not
-    among those that `Diverse` chooses from. When it takes longer than ``seconds``, waiting for other searches included,
-    all are as they were. Deeper is slower, and not always better: measure.
+    The hits beyond ``depth`` follow in their previous order. They have no ``rerank`` score, and `Diverse` does not pick
+    any of them.
+
+    Args:
+        reranker: Create one `BatchingReranker` per reranker, and share it between all searches.
+        depth: How many hits to rerank, 1 to 1000; at least a page. More is slower, and not always better: measure.
+        seconds: Time budget, including the wait for other searches. If it runs out, all hits stay in their previous
+            order. None means no limit.
+
+    Raises:
+        errors.QueryError: An argument is out of range or of the wrong type.
     """
 
     reranker: BatchingReranker
@@ -30,18 +38,25 @@ class Rerank:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reranker, BatchingReranker):
-            raise errors.QueryError("Rerank(...) takes a BatchingReranker: make one of the reranker, for all searches.")
-        if not 1 <= self.depth <= 1000:  # noqa: PLR2004 - beyond, a search takes minutes
-            raise errors.QueryError(f"Rerank(depth={self.depth}): give 1 to 1000 hits.")
+            raise errors.QueryError("Rerank(...) takes a BatchingReranker: wrap the reranker in one and share it.")
+        if not 1 <= self.depth <= 1000:  # noqa: PLR2004 - with more, a search takes minutes
+            raise errors.QueryError(f"Rerank(depth={self.depth}): depth must be between 1 and 1000.")
         if self.seconds is not None and not self.seconds > 0:
-            raise errors.QueryError(f"Rerank(seconds={self.seconds}): give more than 0, or None for no limit.")
+            raise errors.QueryError(f"Rerank(seconds={self.seconds}): seconds must be above 0, or None for no limit.")
 
 
 @dataclass(frozen=True, slots=True)
 class Diverse:
-    """Chooses hits among the best ``depth`` that are relevant and unlike each other: Maximal Marginal Relevance.
+    """Picks hits that are relevant but not all alike, by Maximal Marginal Relevance.
 
-    ``relevance`` of 1 is the order by score, 0 variety above all. A hit keeps its score; the order is the choice's.
+    The hits are in the order in which they were picked, and keep their scores.
+
+    Args:
+        relevance: 1 orders by score alone; 0 picks for variety above all.
+        depth: How many of the best hits to pick from, 1 to 1000; at least a page.
+
+    Raises:
+        errors.QueryError: An argument is out of range.
     """
 
     relevance: float = 0.7
@@ -49,13 +64,22 @@ class Diverse:
 
     def __post_init__(self) -> None:
         if not 0 <= self.relevance <= 1:
-            raise errors.QueryError(f"Diverse(relevance={self.relevance}): give 0 (variety) to 1 (score alone).")
+            raise errors.QueryError(
+                f"Diverse(relevance={self.relevance}): relevance must be between 0 (variety) and 1 (score alone)."
+            )
         if not 1 <= self.depth <= 1000:  # noqa: PLR2004 - as above
-            raise errors.QueryError(f"Diverse(depth={self.depth}): give 1 to 1000 hits.")
+            raise errors.QueryError(f"Diverse(depth={self.depth}): depth must be between 1 and 1000.")
 
 
 def rescored(hits: Sequence[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
-    """Hits by the reranker's scores, in the order before where these are equal; then those without one."""
+    """Orders hits by the reranker's scores.
+
+    Args:
+        scores: One score for each of the first hits; the other hits follow in their order. None changes nothing.
+
+    Returns:
+        The hits, those with equal scores in their previous order.
+    """
     if scores is None:
         return list(hits)
     pairs = zip(hits[: len(scores)], map(float, scores), strict=True)
@@ -64,7 +88,7 @@ def rescored(hits: Sequence[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
 
 
 def diverse(hits: Sequence[Hit[T]], how: Diverse, *, limit: int) -> list[Hit[T]]:
-    """As many hits as ``limit``, in the order of being chosen; they were read with their vectors."""
+    """Picks up to ``limit`` diverse hits, in the order picked. The hits must have been read with their vectors."""
     if not hits:
         return []
     vectors = np.stack([_vector(hit) for hit in hits])
@@ -74,5 +98,7 @@ def diverse(hits: Sequence[Hit[T]], how: Diverse, *, limit: int) -> list[Hit[T]]
 
 def _vector(hit: Hit[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     if hit.vector is None:
-        raise errors.QueryError("A hit was read without the vector that choosing needs.")
+        raise errors.QueryError(
+            "A hit has no vector, which picking diverse hits needs: read the hits with their vectors."
+        )
     return hit.vector

@@ -1,7 +1,7 @@
-"""The legs of a search, each a ranking of its own with the caller's filters inside, to be fused or taken as it is.
+"""The legs of a search: rankings with the caller's filters inside, to be fused or used alone.
 
-A leg is a materialised CTE of at most ``depth`` rows: the key (``key_0`` and on), ``value`` and ``rank``, which begins
-with 1.
+A leg is a materialized CTE of up to ``depth`` rows with the columns ``key_0``, ``key_1`` and so on, ``value``, and
+``rank``, which starts at 1.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Where: TypeAlias = Sequence[sa.ColumnExpressionArgument[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A ranking of rows; ``lowest`` is the least value that there can be."""
+    """A ranking of rows; ``lowest`` is the lowest possible value."""
 
     name: str
     rows: sa.CTE
@@ -30,12 +30,12 @@ class Leg:
 
     @property
     def key(self) -> list[sa.ColumnElement[Any]]:
-        """Key columns, in key order."""
+        """The key columns, in key order."""
         return [column for column in self.rows.c if column.name.startswith("key_")]
 
 
 def dense(index: BoundIndex[T], vector: QueryLike, *, where: Where, depth: int, exact: bool) -> Leg:
-    """Rows by the cosine similarity of their best chunk, through the vector index unless ``exact``."""
+    """Ranks rows by the cosine similarity of their best chunk, through the vector index unless ``exact``."""
     if exact:
         ranked = statements.ranked_exact(index, vector, limit=depth, offset=0)
     else:
@@ -44,7 +44,7 @@ def dense(index: BoundIndex[T], vector: QueryLike, *, where: Where, depth: int, 
 
 
 def lexical(index: BoundIndex[T], text: sa.ColumnElement[str], *, where: Where, depth: int, match: Match) -> Leg:
-    """Rows by BM25."""
+    """Ranks rows by BM25."""
     ranked = statements.ranked_lexical(index, text, match=match, limit=depth, offset=0)
     return Leg("lexical", _rows(index, ranked, where), lowest=0.0)
 
@@ -60,33 +60,33 @@ def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
 
 
 def require_own(index: BoundIndex[Any], where: Where) -> None:
-    """Raises `errors.QueryError` for a condition on another table than the index's.
+    """Raises `errors.QueryError` if a condition is on another table than the index.
 
-    It would filter nothing, or give a row several times, unless it joins the table by a whole key.
+    Unless it joins that table by a whole key, such a condition would not filter, or would return a row several times.
     """
     if not where:
         return
     own = set(_tables(sa.inspect(index.entity).selectable))
     others = [one for one in sa.select(sa.literal(1)).where(*where).get_final_froms() if one not in own]
     if others:
-        of = [getattr(one, "element", one) for one in others]  # an alias by what it is of
+        of = [getattr(one, "element", one) for one in others]  # the table of an alias
         names = ", ".join(str(getattr(one, "name", "a subquery")) for one in of)
         raise errors.QueryError(
-            f"where has a condition on {names}, which is not what is searched ({index.spec.table}): ask for it with "
-            "EXISTS, as Article.author.has(Author.name == 'Ada') or Article.tags.any(Tag.id == 7), not with a join or "
-            "contains(); for an alias of the class, search index.of(alias)."
+            f"where has a condition on {names}, but the search is on {index.spec.table}: use EXISTS, such as "
+            "Article.author.has(Author.name == 'Ada') or Article.tags.any(Tag.id == 7), not a join or contains(). To "
+            "search an alias of the class, use index.of(alias)."
         )
 
 
 def _tables(selectable: sa.FromClause) -> list[sa.FromClause]:
-    """A table or alias, or those that a join is of."""
+    """Returns the tables and aliases of a join, or the single table or alias."""
     if isinstance(selectable, sa.Join):
         return [*_tables(selectable.left), *_tables(selectable.right)]
     return [selectable]
 
 
-def conditions(where: Any) -> Where:  # noqa: ANN401 - a condition alone is easily given
-    """The filters as they were given; raises `errors.QueryError` for what is no list of them."""
+def conditions(where: Any) -> Where:  # noqa: ANN401 - callers may pass a bare condition
+    """Returns the filters unchanged. Raises `errors.QueryError` if they are not a list."""
     if isinstance(where, list | tuple):
         return where
-    raise errors.QueryError(f"where={where!r}: give a list of conditions, as where=[Article.lang == 'en'].")
+    raise errors.QueryError(f"where={where!r}: pass a list of conditions, such as where=[Article.lang == 'en'].")

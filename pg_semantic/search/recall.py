@@ -1,7 +1,7 @@
-"""How much of the truth a walk of the vector index finds: `recall`, and the `RecallReport` that it gives.
+"""Recall of the vector index: `recall`, and the `RecallReport` that it returns.
 
-Recall of one query is the share of the rows of `search.exact` that `search.knn` finds too. A row that is found in
-place of one with the same score counts: which of the two comes last is chance.
+The recall of one query is the share of the rows of `search.exact` that `search.knn` finds too. A row found in place of
+one with the same score counts as found, since it is chance which of the two comes last.
 """
 
 import math
@@ -25,18 +25,25 @@ T = TypeVar("T")
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
 _SAME_SCORE = 1e-6
-_NORMAL_QUANTILE = 1.959964  # of 97.5 %: leaves 5 % outside an interval
+_NORMAL_QUANTILE = 1.959964  # the 97.5% quantile; leaves 5% outside an interval
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRecall:
-    """What was measured behind the filters of one class, over its ``queries``.
+    """What was measured for one class of filters.
 
-    ``recall`` is the mean, 0 to 1, and ``low`` to ``high`` the 95 % interval of what it would be over all queries like
-    these: the score interval of Wilson (1927), which no shares between 0 and 1 make too narrow. ``short`` counts the
-    walks that gave fewer rows than there are, ``completed`` those that a Session would run again, exactly, for having
-    given fewer than ``limit``; the recall is that of the walk before. Times are medians, in milliseconds.
-    ``uses_vector_index`` is False where the planner filters first, so that results are exact.
+    Attributes:
+        name: The name of the class.
+        queries: How many queries were measured.
+        recall: The mean recall of the index scan, 0 to 1, before any rerun.
+        low: The lower end of the 95% interval of the recall over all queries like these. It is the score interval of
+            Wilson (1927), which is wide enough for any shares between 0 and 1.
+        high: The upper end.
+        short: How many scans returned fewer rows than an exact search.
+        completed: How many scans returned fewer rows than ``limit``, so that a Session would rerun them exactly.
+        walk_ms: The median time of the index scans, in milliseconds.
+        exact_ms: The median time of the exact searches, in milliseconds.
+        uses_vector_index: False if the planner filters first, so that the results are exact.
     """
 
     name: str
@@ -65,22 +72,22 @@ class RecallReport:
         return min(self.classes, key=lambda one: one.recall)
 
     def require(self, least: float) -> None:
-        """Raises AssertionError, naming the classes, if a class's recall is less than this; for tests."""
+        """Raises AssertionError, with the names of the classes, if the recall of a class is below ``least``."""
         failed = [
-            f"{one.name!r} {one.recall:.3f} (95 % interval {one.low:.3f} to {one.high:.3f}, {one.queries} queries)"
+            f"{one.name!r} {one.recall:.3f} (95% interval {one.low:.3f} to {one.high:.3f}, {one.queries} queries)"
             for one in self.classes
             if one.recall < least
         ]
         if failed:
             raise AssertionError(
-                f"Recall@{self.limit} of {self.index} is less than {least}: {', '.join(failed)}. A higher "
-                "ef_construction or m makes a better graph."
+                f"Recall@{self.limit} of {self.index} is below {least}: {', '.join(failed)}. To raise it, build the "
+                "vector index with a higher ef_construction or m."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A vector to ask with, and the condition that leaves out the row it was taken from."""
+    """A query vector, and the condition that excludes the row that it comes from."""
 
     vector: Vector
     others: sa.ColumnElement[bool]
@@ -88,7 +95,7 @@ class _Query:
 
 @dataclass(frozen=True, slots=True)
 class _QueryRecall:
-    """What one query found in both ways; scores are in order."""
+    """The scores that one query found with an index scan and exactly, best first, and the times."""
 
     walked: Sequence[float]
     exact: Sequence[float]
@@ -101,7 +108,7 @@ class _QueryRecall:
         return sum(score >= least for score in self.walked) / len(self.exact)
 
 
-def recall(  # noqa: PLR0913 - what can be told
+def recall(  # noqa: PLR0913 - options
     session: orm.Session | sa.Connection,
     index: BoundIndex[Any],
     *,
@@ -112,26 +119,28 @@ def recall(  # noqa: PLR0913 - what can be told
     seed: int = 0,
     on_query: Callable[[], object] = lambda: None,
 ) -> RecallReport:
-    """Measures `search.knn` against `search.exact`, behind each of the classes of filters in ``where``.
+    """Measures the recall of `search.knn` against `search.exact`, for each class of filters.
 
-    ``where`` has conditions by the name of the class, as ``{"all": (), "english": [Article.lang == "en"]}``, by
-    default the first. ``queries`` are vectors, by default those of ``sample`` chunks picked at random, the same ones
-    for the same rows and ``seed``, none of which finds its own row. All classes are asked the same queries, and
-    ``on_query`` is called after each. In a table that is written to meanwhile some differences are changes: measure in
-    a REPEATABLE READ transaction there. Takes as long as that many exact searches for each class, and reads all keys
-    to pick a sample.
+    Takes as long as ``sample`` exact searches per class, and reads all keys. If the table is being written to, use a
+    REPEATABLE READ transaction, or changes count as misses. In a test: ``search.recall(...).require(0.95)``. With an
+    AsyncSession: ``await session.run_sync(search.recall, Article.semantic)``.
 
-    In an AsyncSession: ``await session.run_sync(search.recall, Article.semantic, sample=50)``. As a test:
-    ``search.recall(session, Article.semantic).require(0.95)``.
+    Args:
+        sample: How many chunks to pick at random as queries. No query finds its own row.
+        where: Filters by class name, such as ``{"all": (), "english": [Article.lang == "en"]}``. Default: no filter.
+        queries: Query vectors to use instead of a sample. Every class gets the same queries.
+        seed: The same seed picks the same sample from the same rows.
+        on_query: Called after each query, in each class.
 
-    Raises `errors.QueryError` when there is nothing to measure: no vectors, or no row that matches a class.
+    Raises:
+        errors.QueryError: There is nothing to measure: no vectors, or no rows in a class.
     """
     if where is not None and not isinstance(where, Mapping):
-        raise errors.QueryError("where has lists of conditions by name, as where={'english': [Article.lang == 'en']}.")
+        raise errors.QueryError("where takes a dict of lists, such as where={'english': [Article.lang == 'en']}.")
     connection = session
-    if isinstance(session, orm.Session):  # a Session would complete what came out short
+    if isinstance(session, orm.Session):  # a Session would rerun short results
         connection = session.connection(bind_arguments={"mapper": index.entity})
-    assert isinstance(connection, sa.Connection)  # noqa: S101 - there are two kinds
+    assert isinstance(connection, sa.Connection)  # noqa: S101 - the only other type
     with database.translated():
         asked = _given(queries) if queries is not None else _picked(connection, index, sample=sample, seed=seed)
         if not asked:
@@ -149,9 +158,9 @@ def _checked(index: BoundIndex[Any], where: Mapping[str, Where] | None) -> Mappi
 
 
 def interval(mean: float, count: int) -> tuple[float, float]:
-    """The 95 % score interval (Wilson 1927) of a mean of so many shares, each 0 to 1.
+    """Returns the 95% score interval (Wilson 1927) of a mean of ``count`` shares, each 0 to 1.
 
-    It is that of a yes or no, which varies the most of all shares with this mean; so it is wide enough for any.
+    It is the interval of a binary variable, which varies the most with a given mean, so it is wide enough for any.
     """
     square = _NORMAL_QUANTILE**2 / count
     middle = (mean + square / 2) / (1 + square)
@@ -164,7 +173,7 @@ def _given(queries: Sequence[Vector]) -> list[_Query]:
 
 
 def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int, seed: int) -> list[_Query]:
-    """Vectors of random chunks: the first of all in the order of a hash of their keys."""
+    """Vectors of random chunks: the first ones in the order of a hash of their keys."""
     tables = index.tables
     key = tables.chunk_key
     name = sa.cast(sa.func.row(*key, tables.chunks.c.ordinal), sa.Text)
@@ -177,7 +186,7 @@ def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int, s
 
 
 def _pair(index: BoundIndex[T], query: _Query, where: Where, *, limit: int) -> tuple[Statement, Statement]:
-    """The statement of `search.knn` and that of `search.exact`, both giving scores alone."""
+    """The statements of `search.knn` and `search.exact`, which return only the scores."""
     walking = statements.ranked_knn(index, query.vector, limit=limit, offset=0)
     exact = statements.ranked_exact(index, query.vector, limit=limit, offset=0)
     return _scores(walking, query, where), _scores(exact, query, where)
@@ -190,7 +199,7 @@ def _scores(ranked: Ranked[Any], query: _Query, where: Where) -> Statement:
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """Asks all queries in both ways."""
+    """Runs all queries with an index scan and exactly."""
 
     connection: sa.Connection
     index: BoundIndex[Any]
@@ -199,7 +208,7 @@ class _Ask:
     on_query: Callable[[], object]
 
     def behind(self, name: str, where: Where) -> ClassRecall:
-        """What is found behind these filters."""
+        """Measures the queries with these filters."""
         pairs = [_pair(self.index, query, where, limit=self.limit) for query in self.queries]
         answers = [answer for pair in pairs if (answer := self._answer(*pair)).exact]
         if not answers:

@@ -1,6 +1,6 @@
-"""Recall against latency: what a walk of the vector index finds at each width, and how long it takes: `recall_curve`.
+"""Recall against latency at different values of ``hnsw.ef_search``: `recall_curve`.
 
-It is of chunks, and of the vector index alone: `recall` is of rows, as searches find them.
+It measures chunks, and the vector index alone; `recall` measures rows, as searches find them.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from pg_semantic.index import chunk_tables, distances
 from pg_semantic.index.declare import BoundIndex
 from pg_semantic.search.recall import interval
 
-WIDTHS = (16, 32, 64, 100, 200, 400)  # of hnsw.ef_search; a search for up to fifty rows has 100
+WIDTHS = (16, 32, 64, 100, 200, 400)  # values of hnsw.ef_search; a search for up to 50 rows uses 100
 
 _SAME_DISTANCE = 1e-6
 _WALKING = {"enable_seqscan": "off", "enable_sort": "off", "hnsw.iterative_scan": "off"}
@@ -24,7 +24,15 @@ _WALKING = {"enable_seqscan": "off", "enable_sort": "off", "hnsw.iterative_scan"
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One width of the walk (``hnsw.ef_search``): mean recall, its 95 % interval, and the median time."""
+    """What was measured at one value of ``hnsw.ef_search``.
+
+    Attributes:
+        ef_search: The value.
+        recall: The mean recall, 0 to 1.
+        low: The lower end of its 95% interval.
+        high: The upper end.
+        ms: The median time of an index scan, in milliseconds.
+    """
 
     ef_search: int
     recall: float
@@ -35,7 +43,15 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class RecallCurve:
-    """What was measured, narrowest walk first; ``exact_ms`` is the median time to compute every distance."""
+    """Recall and latency of a vector index.
+
+    Attributes:
+        index: The name of the semantic index.
+        queries: How many queries were measured.
+        limit: How many chunks each query asked for.
+        exact_ms: The median time to compute every distance, in milliseconds.
+        points: One point per value of ``hnsw.ef_search``, in the order given; the lowest first by default.
+    """
 
     index: str
     queries: int
@@ -52,31 +68,37 @@ def recall_curve(
     limit: int = 10,
     widths: Sequence[int] = WIDTHS,
 ) -> RecallCurve:
-    """Walks the vector index at each width with the vectors of so many chunks, and computes every distance for each.
+    """Measures the recall and latency of the vector index at each width.
 
-    A chunk does not find itself. The planner is told to use the vector index, small as the table may be. Changes
-    nothing but settings of the transaction; takes as long as ``sample`` exact searches and as many walks per width.
+    Makes the planner use the vector index, however small the table is. Changes only settings of the transaction.
+    Takes as long as ``sample`` exact searches and ``sample`` index scans per width.
 
-    Raises `errors.QueryError` when there are fewer than two chunks.
+    Args:
+        sample: How many chunks to pick at random as queries. A chunk does not find itself.
+        limit: How many chunks each query asks for.
+        widths: Values of ``hnsw.ef_search``.
+
+    Raises:
+        errors.QueryError: The index has fewer than two chunks.
     """
     with database.translated():
         vectors = _picked(connection, index, sample=sample)
         walking, computing = (_nearest(index, limit=limit, exact=exact) for exact in (False, True))
         true = [_timed(connection, computing, vector) for vector in vectors]
         if not true or not true[0][0]:
-            raise errors.QueryError(f"There is nothing to measure: {index.name!r} has no two vectors.")
+            raise errors.QueryError(f"There is nothing to measure: {index.name!r} has fewer than two vectors.")
         connection.execute(_settings(**_WALKING))
         points = []
         for width in widths:
             connection.execute(_settings(**{"hnsw.ef_search": str(width)}))
-            _timed(connection, walking, vectors[0])  # the first is slower, whichever it is
+            _timed(connection, walking, vectors[0])  # warms up: the first scan is always slower
             found = [_timed(connection, walking, vector) for vector in vectors]
             points.append(_point(width, found, true))
     return RecallCurve(index.name, len(vectors), limit, statistics.median(ms for _, ms in true), tuple(points))
 
 
 def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int) -> list[Any]:
-    """Vectors of chunks picked at random, the same ones for the same rows."""
+    """Vectors of random chunks, the same ones for the same rows."""
     tables = index.tables
     name = sa.cast(sa.func.row(*tables.chunk_key, tables.chunks.c.ordinal), sa.Text)
     order = sa.func.hashtextextended(name, sa.cast(0, sa.BigInteger))
@@ -84,7 +106,7 @@ def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int) -
 
 
 def _nearest(index: BoundIndex[Any], *, limit: int, exact: bool) -> "sa.Select[float]":
-    """Distances of the chunks nearest to a vector, which is its own nearest one."""
+    """Selects the distances of the chunks nearest to a vector, of which the first is the vector itself."""
     vector, kind = index.tables.chunks.c.vector, chunk_tables.vector_type(index.spec)
     asked = sa.cast(sa.bindparam("asked", type_=kind), kind)
     distance = distances.distance(vector, asked)
@@ -97,7 +119,7 @@ def _settings(**values: str) -> "sa.Select[*tuple[Any, ...]]":
 
 
 def _timed(connection: sa.Connection, statement: "sa.Select[float]", vector: object) -> tuple[Sequence[float], float]:
-    """Distances of others than the vector itself, in order, and milliseconds."""
+    """Returns the distances of other chunks than the vector's own, in order, and the milliseconds."""
     began = time.perf_counter()
     found = connection.scalars(statement, {"asked": vector}).all()
     return found[1:], (time.perf_counter() - began) * 1000

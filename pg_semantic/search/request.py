@@ -1,6 +1,6 @@
-"""What one search asks for, as data; the statement that answers it, and its rows as hits. Executes nothing.
+"""A search as data: the request, the statement that answers it, and the page made from its rows. Executes nothing.
 
-The query is a parameter of the statement, so that searches of one `Shape` are one statement, built and compiled once.
+The query is a bind parameter, so searches with the same `Shape` share a statement, which is built and compiled once.
 """
 
 import dataclasses
@@ -34,15 +34,24 @@ VECTOR, _TEXT = "semantic_query_vector", "semantic_query_text"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a search goes about it.
+    """Options of a search.
 
-    ``fusion`` joins the legs of a hybrid one, ``depth`` is how many rows of each (by default a hundred; rows beyond
-    come after these). ``match`` says which rows match by words. ``min_score`` leaves out hits of a lower score, on the
-    scale of what they are ordered by; not when a reranker's time was up, since scores are then on another. In a hybrid
-    search it leaves out rows beyond the depth, too, whose scores can not be compared with those within. ``passages`` is
-    how many of its best chunks a hit has, ``snippets`` whether it has the part of the best one that has the query's
-    words. ``rerank`` and ``diverse`` come after the first ranking.
-    ``load`` are options of the ORM for the entities, as ``selectinload(Article.tags)``.
+    Args:
+        fusion: How a hybrid search fuses its legs: `Rrf` or `Convex`.
+        match: Which rows match by words: those with ``any`` of the words, with ``all`` of them, with the ``phrase``,
+            or by ``websearch`` syntax (quotes, ``or``, ``-``).
+        depth: How many rows of each leg a hybrid search fuses; 100 by default. Later pages go beyond it.
+        min_score: Drops hits with a lower score, on the scale of the score that orders them. A hybrid search also
+            drops the rows beyond the depth, since their scores are not comparable with the others. If a reranker runs
+            out of time, no hit is dropped, since the scores are then on another scale.
+        passages: How many of its best chunks a hit has.
+        snippets: Whether a hit has a snippet: the part of its best chunk that has the words of the query.
+        rerank: Reorders the best hits of the first ranking with a cross-encoder.
+        diverse: Picks hits that are not all alike, after reranking.
+        load: ORM loader options for the entities, such as ``[selectinload(Article.tags)]``.
+
+    Raises:
+        errors.QueryError: An option is out of range or of the wrong type.
     """
 
     fusion: Fusion = Rrf()  # noqa: RUF009 - frozen
@@ -57,16 +66,16 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.passages < 1:
-            raise errors.QueryError(f"Options(passages={self.passages}): give 1 or more.")
+            raise errors.QueryError(f"Options(passages={self.passages}): passages must be 1 or more.")
         if not isinstance(self.fusion, Rrf | Convex):
-            raise errors.QueryError(f"Options(fusion={self.fusion!r}): give Rrf() or Convex().")
+            raise errors.QueryError(f"Options(fusion={self.fusion!r}): fusion must be Rrf() or Convex().")
         if not isinstance(self.load, list | tuple):
-            raise errors.QueryError("Options(load=...) takes a list, as load=[selectinload(Article.tags)].")
+            raise errors.QueryError("Options(load=...) takes a list, such as load=[selectinload(Article.tags)].")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape(Generic[T]):
-    """What a search is beside its query, its filters and what the ORM loads."""
+    """What searches must have in common to share a statement: all but the query, the filters and loader options."""
 
     index: BoundIndex[T]
     mode: Mode
@@ -82,7 +91,7 @@ class Shape(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """One search."""
+    """The arguments of one search. Raises `errors.QueryError` if one is not valid."""
 
     index: BoundIndex[T]
     query: str | Examples
@@ -95,35 +104,39 @@ class Request(Generic[T]):
 
     def __post_init__(self) -> None:
         if not isinstance(self.index, BoundIndex):
-            raise errors.QueryError(f"{self.index!r} is no semantic index: give Article.semantic, of the class.")
+            raise errors.QueryError(
+                f"{self.index!r} is not a semantic index: pass the attribute of the class, as in Article.semantic."
+            )
         if not isinstance(self.options, Options):
-            raise errors.QueryError(f"options={self.options!r}: give Options(...).")
+            raise errors.QueryError(f"options={self.options!r}: options must be Options(...).")
         validation.check_page(limit=self.limit, offset=self.offset)
         if self.mode not in get_args(Mode):
-            raise errors.QueryError(f"mode={self.mode!r} is unknown: give one of {', '.join(get_args(Mode))}.")
+            raise errors.QueryError(f"mode={self.mode!r} is unknown: use one of {', '.join(get_args(Mode))}.")
         rankings.conditions(self.where)
         if not isinstance(self.query, Examples):
             bm25.check(validation.check_query_text(self.query), self.options.match)
         elif self.mode != "dense":
-            raise errors.QueryError(f"mode={self.mode!r} needs a text; examples are searched for with mode='dense'.")
+            raise errors.QueryError(f"mode={self.mode!r} needs a text query: search by examples with mode='dense'.")
         elif self.options.rerank or self.options.snippets:
-            raise errors.QueryError("Reranking and snippets need a text; the query is of examples.")
+            raise errors.QueryError(
+                "Options(rerank=..., snippets=...) need a text query: leave them out of a search by examples."
+            )
 
     @property
     def text(self) -> str:
-        """The text that is asked with; only examples have none."""
+        """The query text; empty in a search by examples."""
         return self.query if isinstance(self.query, str) else ""
 
     @property
     def needs_encoder(self) -> bool:
-        """Whether the text has to be encoded."""
+        """Whether the query must be encoded."""
         return self.mode != "lexical" and isinstance(self.query, str)
 
     @property
     def reach(self) -> int:
-        """How many rows each leg gives.
+        """How many rows each leg contributes.
 
-        A hybrid ranking with a least score ends with the depth: beyond it, scores rise again from step to step.
+        A hybrid ranking with ``min_score`` ends at the depth: beyond it, each step starts with higher scores again.
         """
         if self.mode == "hybrid":
             depth = fusion.depth_of(self.options.depth)
@@ -134,45 +147,49 @@ class Request(Generic[T]):
 
     @property
     def first(self) -> int:
-        """How many hits the statement gives: the page, or what the steps after it choose the page from."""
+        """How many hits the statement returns: the page, or the candidates for reranking and picking diverse hits."""
         steps = [step for step in (self.options.rerank, self.options.diverse) if step]
         return max(self.limit + self.offset, *map(self.seen_by, steps)) if steps else self.limit
 
     def seen_by(self, step: Rerank | Diverse) -> int:
-        """How many hits a step has before it, the same for every page; what is beyond follows as it was."""
+        """How many of the best hits a step processes, the same for every page; the others follow in their order."""
         return max(step.depth, self.limit)
 
     @property
     def skipped(self) -> int:
-        """How many rows the statement leaves out before its first."""
+        """How many rows the statement skips."""
         return 0 if self.options.rerank or self.options.diverse else self.offset
 
     def of(self, index: BoundIndex[T]) -> "Request[T]":
-        """The same of another generation of the index."""
+        """Returns the same request for another generation of the index.
+
+        Raises:
+            errors.EncoderMismatch: The examples include vectors, and the generation has vectors from another encoder.
+        """
         query = self.query
         if not isinstance(query, str):
             if query.has_vectors and index.spec.encoder != self.index.spec.encoder:
                 raise errors.EncoderMismatch(
-                    f"Semantic index {index.name!r} has vectors of {index.spec.encoder.reference!r}, and the examples "
-                    f"are vectors of {self.index.spec.encoder.reference!r}: give rows as examples, or their keys."
+                    f"Semantic index {index.name!r} has vectors from {index.spec.encoder.reference!r}, but the example "
+                    f"vectors come from {self.index.spec.encoder.reference!r}: use rows or keys as examples."
                 )
             query = dataclasses.replace(query, tables=index.tables)
         return dataclasses.replace(self, index=index, query=query)
 
     @property
     def examples(self) -> Examples | None:
-        """The query, when it is of examples."""
+        """The examples; None in a search by text."""
         return None if isinstance(self.query, str) else self.query
 
     def shape(self, *, exact: bool) -> Shape[T]:
-        """What this search has in common with others."""
+        """Returns the shape of the statement, which other searches can share."""
         options = self.options
         extras = Extras(options.passages, bool(options.diverse), options.snippets)
         numbers = (self.first, self.skipped, fusion.depth_of(options.depth), self.reach)
         return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, extras)
 
     def values(self, vector: NDArray[np.float32] | None, connection: sa.Connection) -> dict[str, object]:
-        """The parameters of the statement, as the server at the other end of a connection can take them."""
+        """Returns the parameters of the statement, in a form that the server of this connection accepts."""
         values: dict[str, object] = {}
         if vector is not None:
             values[VECTOR] = distances.query_literal(self.index.spec, vector)
@@ -181,14 +198,14 @@ class Request(Generic[T]):
         return values
 
     def is_short(self, found: Sequence[sa.Row[Any]]) -> bool:
-        """Whether the scan of the vector index may have ended before all rows were found."""
+        """Whether the index scan may have ended before it found all rows."""
         if self.mode == "lexical" or self.exact:
             return False
         return not found or found[0]._mapping["scanned"] < self.reach  # noqa: SLF001 - public in all but name
 
 
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
-    """The one statement that answers a search, with what `Request.values` gives for parameters."""
+    """Builds the statement that answers a search; `Request.values` returns its parameters."""
     index, text = shape.index, sa.bindparam(_TEXT, type_=sa.Text)
     rankings.require_own(index, where)
     found: list[Leg] = []
@@ -208,21 +225,25 @@ def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None =
 
 
 def _markers(index: BoundIndex[Any]) -> list[sa.ColumnElement[Any]]:
-    """What every row says of the generation that was asked: which one is live now, and whose vectors were compared."""
+    """Columns that tell which generation is live now, and which encoder the queried generation has."""
     asked, declared = index.tables.generation, index.tables.declared
-    assert asked is not None  # noqa: S101 - a searcher asks a generation
-    assert declared is not None  # noqa: S101 - that it looked up by the declaration
+    assert asked is not None  # noqa: S101 - a searcher always queries a generation
+    assert declared is not None  # noqa: S101 - and looked it up by the declaration
     return [registry.live_of(declared).label("live"), registry.fingerprint_of(asked).label("fingerprint")]
 
 
 def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> list[Hit[T]]:
-    """What the search answers, of hits that a reranker may have scored."""
+    """Returns the page of a search: orders the hits by ``scores``, applies ``min_score`` and picks diverse hits.
+
+    Args:
+        scores: The reranker's scores of the first hits; None without a reranker, or if it ran out of time.
+    """
     options, wanted = asked.options, asked.limit + asked.offset
     found = postprocess.rescored(found, scores)
     if options.min_score is not None and (scores is not None or not options.rerank):
         found = [hit for hit in found[: len(found if scores is None else scores)] if hit.score >= options.min_score]
     if options.diverse:
-        seen = min(asked.seen_by(options.diverse), len(found if scores is None else scores))  # scores of one kind
+        seen = min(asked.seen_by(options.diverse), len(found if scores is None else scores))  # with scores on one scale
         found = postprocess.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
     if options.rerank or options.diverse:
         found = found[asked.offset : wanted]

@@ -1,4 +1,4 @@
-"""What a search gives: hits with their scores and passages, read in the statement that ranks."""
+"""Search results: hits with their scores and passages, all read by the statement that ranks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,12 @@ _ORDER = {"step", "score"}
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk of a row: its text, and its place among the row's chunks, in order though not without gaps."""
+    """A chunk of a hit.
+
+    Attributes:
+        content: The text of the chunk.
+        ordinal: Orders the chunks of the row; ordinals have gaps.
+    """
 
     content: str
     ordinal: int
@@ -31,12 +36,17 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit(Generic[T]):
-    """A row that was found.
+    """A row that a search found.
 
-    ``score`` is what the hits are ordered by, higher is better; ``scores`` has the raw value of each stage that
-    found the row: ``dense`` (cosine similarity, -1 to 1), ``lexical`` (BM25, 0 or more), ``fused``, and ``rerank`` (as
-    `Reranker.score_type` says). ``passages`` are its best chunks, best first; ``snippet`` is the part of the best one
-    that has the words of the query, when that was asked for.
+    Attributes:
+        entity: The row, as an instance of the mapped class.
+        score: The score that the hits are ordered by, unless `Diverse` picked them; higher is better.
+        scores: The raw score of each stage that found the row: ``dense`` (cosine similarity, -1 to 1), ``lexical``
+            (BM25, 0 or more), ``fused`` (useful only for ordering) and ``rerank`` (a probability or a logit, as
+            `Reranker.score_type` says).
+        passages: The best chunks of the row, best first; one by default.
+        snippet: The part of the best chunk that has the words of the query, with ``Options(snippets=True)``.
+        vector: The vector of the best chunk, with ``Options(diverse=...)``.
     """
 
     entity: T
@@ -48,18 +58,18 @@ class Hit(Generic[T]):
 
     @property
     def passage(self) -> str:
-        """The text of the best chunk."""
+        """The text of the best chunk; empty if there is none."""
         return self.passages[0].content if self.passages else ""
 
     @property
     def ordinal(self) -> int:
-        """The place of the best chunk in the row."""
+        """The ordinal of the best chunk; 0 if there is none."""
         return self.passages[0].ordinal if self.passages else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What is read of a hit beside its row: how many passages, its vector, a headline for the query's words."""
+    """What to read along with a row: a number of passages, the vector of the best one, and its headline."""
 
     passages: int = 1
     vectors: bool = False
@@ -74,7 +84,7 @@ def statement(
     text: sa.ColumnElement[str],
     extras: Extras,
 ) -> "sa.Select[*tuple[Any, ...]]":
-    """The rows that were found, with their values and their best passages; ``relevance`` is of a chunk of the index."""
+    """Selects the found rows with their scores and best passages; ``relevance`` orders the chunks of a row."""
     chunks = index.tables.chunks.c
     best_first = (sa.desc(relevance), chunks.ordinal)
     key = [found.c[f"key_{number}"] for number in range(len(index.spec.key))]
@@ -92,13 +102,13 @@ def statement(
 
 
 def by_meaning(index: BoundIndex[T], vector: QueryLike) -> sa.ColumnElement[float]:
-    """How near a chunk is to a vector."""
+    """Returns SQL that orders chunks by meaning: the negated distance to the query vector."""
     asked = statements.query_vector(index, vector)
     return -distances.computed_distance(index.tables.chunks.c.vector, asked)
 
 
 def by_words(index: BoundIndex[T], text: sa.ColumnElement[str]) -> sa.ColumnElement[float]:
-    """How well a chunk matches a query's words: BM25 among the rows' lexemes."""
+    """Returns SQL that orders chunks by words: BM25 with the statistics of the rows; 0 if the index has no BM25."""
     lexical = index.spec.lexical
     if lexical is None:
         return sa.literal(0.0)
@@ -108,7 +118,7 @@ def by_words(index: BoundIndex[T], text: sa.ColumnElement[str]) -> sa.ColumnElem
 
 
 def read(rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[Hit[Any]]:
-    """The hits of a result, in its order."""
+    """Returns the hits of a result, in its order."""
     return [_hit(row) for row in rows]
 
 

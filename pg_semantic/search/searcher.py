@@ -1,6 +1,6 @@
 """Text in, hits out: `Searcher` for a Session, `AsyncSearcher` for an AsyncSession.
 
-Both are thin: what is asked for is a `Request`, the statement and the reading of its rows are the same for both.
+Both are thin wrappers around the same requests, statements and result rows.
 """
 
 import asyncio
@@ -32,17 +32,23 @@ T = TypeVar("T")
 Vector: TypeAlias = NDArray[np.float32]
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
-_KEPT = 128  # statements, by their shapes
-_TURNS = 3  # at a search, while the index is switched to and fro
+_KEPT = 128  # cached statements, one per shape
+_TURNS = 3  # attempts per search while the live generation keeps changing
 
 
 class Searcher:
-    """Searches by text: encodes it with ``encoder`` and ranks rows. Make one a process, for all of its threads.
+    """Searches semantic indexes by text or by examples. Thread-safe: create one per process.
 
-    Searchers that are to share an encoder are given one `BatchingEncoder` of it. One without an encoder searches by
-    words, and by examples. An index that has vectors of another encoder, since it was switched to that or is not yet,
-    is searched with that encoder, loaded by its name (``load`` is how); while a switch is followed, searches go on as
-    before it. Without ``follow`` such an index is refused.
+    The live generation of an index can have vectors from another encoder than ``encoder``, because the index was
+    switched to that encoder or has not been switched to yours yet. The searcher then loads that encoder and uses it.
+    After a switch it loads the encoder in the background, and searches use the previous generation in the meantime.
+
+    Args:
+        encoder: Encodes the queries. Searchers can share an encoder: wrap it in one `BatchingEncoder` and pass that to
+            each. A searcher without an encoder can only search by words (``mode="lexical"``) and by examples.
+        follow: Whether to load the encoder of an index that uses another one. If False, a search of such an index
+            raises `errors.EncoderMismatch`.
+        load: Called to load another encoder. The default loads it by its reference.
     """
 
     def __init__(
@@ -56,7 +62,7 @@ class Searcher:
         self._tracker = GenerationTracker(self.encoder, follow=follow, load=load)
         self._of_shape = functools.lru_cache(_KEPT)(request.statement)
 
-    def search(  # noqa: PLR0913 - what a search can be told
+    def search(  # noqa: PLR0913 - search options
         self,
         session: "orm.Session | orm.scoped_session[orm.Session]",
         index: BoundIndex[T],
@@ -69,19 +75,26 @@ class Searcher:
         exact: bool = False,
         options: Options = Options(),  # noqa: B008 - frozen
     ) -> list[Hit[T]]:
-        """The rows that are nearest to a query, best first: ``limit`` of them whenever that many match ``where``.
+        """Returns the rows nearest to a query, best first; fewer than ``limit`` only if no more rows match.
 
-        ``mode`` ranks by meaning (``dense``), by words (``lexical``: BM25) or by both (``hybrid``). The query is a
-        text, or ``index.similar_to(...)`` for rows like others. ``exact`` computes every distance instead of walking
-        the vector index; so does a search that came out short. `Options` has the rest.
+        Args:
+            query: A text, or ``index.similar_to(...)`` to find rows similar to examples.
+            where: Conditions on the searched table, applied before the limit.
+            mode: Ranks by meaning (``dense``), by words with BM25 (``lexical``) or by both (``hybrid``).
+            exact: Computes every distance instead of scanning the vector index. Short results are rerun this way.
+            options: All other settings.
 
-        Raises `errors.QueryError` for a text that can not be searched for, `errors.EncoderUnavailable` when too many
-        queries wait for the encoder or too many searches for the reranker, `errors.IndexNotFound` when the index has
-        not been created, and `errors.EncoderMismatch` when its vectors were made by another encoder.
+        Raises:
+            errors.QueryError: The query, or another argument, is not valid.
+            errors.EncoderUnavailable: Too many queries wait for the encoder, or searches for the reranker.
+            errors.EncoderMismatch: The vectors come from another encoder, which is not available.
+            errors.IndexNotFound: The index has not been created.
         """
         own: orm.Session = _unscoped(session)
         if hasattr(own, "sync_session") or not hasattr(own, "get_bind"):
-            raise errors.QueryError(f"A Searcher takes a Session, not {type(own).__name__}; see AsyncSearcher.")
+            raise errors.QueryError(
+                f"A Searcher takes a Session, not {type(own).__name__}: for an AsyncSession, use AsyncSearcher."
+            )
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         found = self._hits(own, wanted)
         scores, rerank = None, options.rerank
@@ -112,7 +125,7 @@ class Searcher:
         serving = self._tracker.current(engine, wanted.index, encodes=encodes) if engine else None
         if serving is None:
             if encodes:
-                self._own_encoder().encode(wanted.text)  # remembered, so that no connection waits for the encoder
+                self._own_encoder().encode(wanted.text)  # cached, so that no connection is held meanwhile
             live, _ = generation_tracker.read_live(session, wanted.index)
             engine = generation_tracker.engine_of(session, wanted.index)
             serving = self._tracker.use(engine, wanted.index, live, before=None, encodes=encodes)
@@ -120,19 +133,18 @@ class Searcher:
 
     def _own_encoder(self) -> BatchingEncoder:
         if self.encoder is None:
-            raise errors.QueryError("This searcher has no encoder: make it with one, or search with mode='lexical'.")
+            raise errors.QueryError("This searcher has no encoder: create it with one, or search with mode='lexical'.")
         return self.encoder
 
     def _find(
         self, session: orm.Session, wanted: Request[T], serving: Target, *, vector: Vector | None, statement: Statement
     ) -> tuple[list[Hit[T]], GenerationChanged | None]:
-        """The hits; and which generation is live, when that is another."""
+        """Returns the hits, and the change if the queried generation is no longer the live one."""
         asked = wanted.of(serving.bound(wanted.index))
         engine, encodes = generation_tracker.engine_of(session, wanted.index), wanted.needs_encoder
         with database.translated():
-            connection = generation_tracker.connect(
-                session, wanted.index
-            )  # may wait for a pool, while what is known grows old
+            # May wait for the connection pool, so freshness is checked afterwards.
+            connection = generation_tracker.connect(session, wanted.index)
             fresh = self._tracker.is_fresh(engine, wanted.index, encodes=encodes)
             moved = None if fresh else _moved(session, wanted, serving)
             if moved is not None and moved.before is None:
@@ -158,12 +170,12 @@ class Searcher:
 
 
 def _once_a_row(result: sa.Result[*tuple[Any, ...]]) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-    """The rows of a result, each once: a joined eager load of a collection has one for each that is in it."""
+    """Returns each row once: a joined eager load of a collection repeats a row for every member."""
     return result.unique(lambda row: id(row[0])).all()
 
 
 def _is_as_known(row: sa.Row[Any], serving: Target) -> bool:
-    """Whether the generation that was asked is live, and of the encoder that it was taken to be of."""
+    """Whether the queried generation is live and has vectors from the expected encoder."""
     live, fingerprint = (row._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
     return bool(live == serving.generation.id) and _is_same(serving, fingerprint)
 
@@ -173,7 +185,7 @@ def _is_same(serving: Target, fingerprint: str | None) -> bool:
 
 
 def _moved(session: orm.Session, wanted: Request[Any], serving: Target) -> GenerationChanged | None:
-    """Asks the database whether another generation is to be asked than the one that is."""
+    """Asks the database whether the search should use another generation."""
     live, kept = generation_tracker.read_live(session, wanted.index)
     same = _is_same(serving, live.fingerprint)
     if live.id == serving.generation.id and same:
@@ -184,19 +196,26 @@ def _moved(session: orm.Session, wanted: Request[Any], serving: Target) -> Gener
 
 
 def _unscoped(session: Any) -> Any:  # noqa: ANN401 - a Session or an AsyncSession, or a registry of them
-    """The session of the current scope, for a `scoped_session` or an `async_scoped_session`."""
+    """Returns the current session of a `scoped_session` or an `async_scoped_session`."""
     return session() if hasattr(session, "session_factory") else session
 
 
 def _require_settled(moved: GenerationChanged | None) -> None:
     if moved is not None and moved.before is None:
-        raise errors.IndexNotFound(f"{moved.live.qualified_name} is being changed over and over: try again.")
+        raise errors.IndexNotFound(f"The live generation of {moved.live.qualified_name} keeps changing: try again.")
 
 
 class AsyncSearcher:
-    """As `Searcher`, for an AsyncSession; encoding happens on a thread, never on the event loop.
+    """Searches semantic indexes through an AsyncSession. Create one per process and share it between tasks.
 
-    Make one a process, for all of its tasks.
+    Works like `Searcher`. Encoding and reranking run on threads, so they don't block the event loop.
+
+    Args:
+        encoder: Encodes the queries. Searchers can share an encoder: wrap it in one `BatchingEncoder` and pass that to
+            each. A searcher without an encoder can only search by words (``mode="lexical"``) and by examples.
+        follow: Whether to load the encoder of an index that uses another one. If False, a search of such an index
+            raises `errors.EncoderMismatch`.
+        load: Called on a thread to load another encoder. The default loads it by its reference.
     """
 
     def __init__(
@@ -207,10 +226,11 @@ class AsyncSearcher:
         load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     ) -> None:
         self._searcher = Searcher(encoder, follow=follow, load=load)
-        # Queries are encoded in batches; that statements are built in turns lets the event loop go on in between.
+        # The queries of a batch are ready at the same time. A lock per event loop has them build their statements one
+        # by one, and lets other tasks run in between.
         self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
-    async def search(  # noqa: PLR0913 - as above
+    async def search(  # noqa: PLR0913 - search options
         self,
         session: "AsyncSession | async_scoped_session[AsyncSession]",
         index: BoundIndex[T],
@@ -223,17 +243,22 @@ class AsyncSearcher:
         exact: bool = False,
         options: Options = Options(),  # noqa: B008 - frozen
     ) -> list[Hit[T]]:
-        """As `Searcher.search`."""
+        """Returns the rows nearest to a query, best first.
+
+        The arguments, the result and the errors are those of `Searcher.search`; ``session`` is an AsyncSession.
+        """
         own: AsyncSession = _unscoped(session)
         if not hasattr(own, "sync_session"):
-            raise errors.QueryError(f"An AsyncSearcher takes an AsyncSession, not {type(own).__name__}.")
+            raise errors.QueryError(
+                f"An AsyncSearcher takes an AsyncSession, not {type(own).__name__}: for a Session, use Searcher."
+            )
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
         found = await self._hits(own, wanted)
         scores, rerank = None, options.rerank
         if rerank and found:
             passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
             scores = await rerank.reranker.score_async(wanted.text, passages, seconds=rerank.seconds)
-        if options.diverse:  # half a second for a thousand hits
+        if options.diverse:  # takes half a second for a thousand hits
             return await asyncio.to_thread(request.page_of, wanted, found, scores)
         return request.page_of(wanted, found, scores)
 
@@ -245,10 +270,10 @@ class AsyncSearcher:
         for _ in range(_TURNS):
             vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
             statement = await self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
-            found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - the pair is one
+            found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - one module
             if moved is None:
                 break
-            use = searcher._tracker.use  # noqa: SLF001 - the pair is one
+            use = searcher._tracker.use  # noqa: SLF001 - one module
             other = await asyncio.to_thread(use, engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
             if other is serving:
                 break
@@ -258,17 +283,17 @@ class AsyncSearcher:
 
     async def _statement(self, asked: Request[Any], *, exact: bool) -> Statement:
         async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            statement = self._searcher._statement(asked, exact=exact)  # noqa: SLF001 - the pair is one
+            statement = self._searcher._statement(asked, exact=exact)  # noqa: SLF001 - one module
             await asyncio.sleep(0)
         return statement
 
     async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Target:
-        searcher, known = self._searcher, self._searcher._tracker  # noqa: SLF001 - the pair is one
+        searcher, known = self._searcher, self._searcher._tracker  # noqa: SLF001 - one module
         engine, encodes = generation_tracker.bound_engine(session.sync_session, wanted.index), wanted.needs_encoder
         serving = known.current(engine, wanted.index, encodes=encodes) if engine else None
         if serving is None:
             if encodes:
-                await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - the pair is one
+                await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - one module
             live, _ = await session.run_sync(generation_tracker.read_live, wanted.index)
             engine = generation_tracker.engine_of(session.sync_session, wanted.index)
             serving = await asyncio.to_thread(known.use, engine, wanted.index, live, before=None, encodes=encodes)

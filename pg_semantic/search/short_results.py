@@ -1,8 +1,8 @@
-"""No result comes out short: what a scan of the vector index ended too early for is computed exactly instead.
+"""Completes short results: if an index scan ends too early, the search is rerun with every distance computed.
 
-A scan that follows a graph can miss rows, above all behind a filter that lets few through. So a statement of `knn` that
-gives a Session fewer rows than asked for is run once more, with every distance computed; that costs little, since few
-rows match. The Session is listened to from the first such statement on.
+A scan that follows a graph can miss rows, above all behind a filter that few rows pass. So if a `knn` statement returns
+fewer rows than its limit to a Session, it is rerun exactly, which is cheap because few rows match. Importing this
+module adds a ``do_orm_execute`` listener to all Sessions; it ignores statements without the option `RerunIfShort`.
 """
 
 from typing import Any, TypeVar, cast
@@ -17,23 +17,21 @@ S = TypeVar("S", bound=sa.Executable)
 
 
 class RerunIfShort(orm.UserDefinedOption):
-    """Marks a statement whose result is to have ``limit`` rows if there are as many."""
+    """Marks a statement that is rerun exactly if it returns fewer than ``limit`` rows."""
 
     propagate_to_loaders = False
 
     def __init__(self, limit: int) -> None:
         super().__init__(payload=limit)
         self.limit = limit
-        if not event.contains(orm.Session, "do_orm_execute", _execute):
-            event.listen(orm.Session, "do_orm_execute", _execute)
 
 
 def exactly(statement: S) -> S:
-    """The statement with every distance computed where it would walk the vector index."""
+    """Returns a copy of a statement that computes every distance where the original would scan the vector index."""
     return cast("S", visitors.cloned_traverse(cast("Any", statement), {}, {"nearest": _compute}))
 
 
-def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of Nearest
+def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of IndexableDistance
     if isinstance(element, IndexableDistance):
         element.exact = True
 
@@ -54,16 +52,19 @@ def _execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
 
 
 def _has_collections(found: sa.Result[Any]) -> bool:
-    """Whether a joined eager load of a collection gives more rows than there are: such a result is made unique."""
+    """Whether a joined eager load of a collection repeats rows, so that the result must be made unique."""
     return getattr(found, "_unique_filter_state", None) is not None
 
 
 def _limit(statement: Any) -> int | None:  # noqa: ANN401 - a Select
-    """The limit that a statement has at last, which may be another than `knn` was given."""
-    return getattr(statement._limit_clause, "effective_value", None)  # noqa: SLF001 - public in a Query alone
+    """The final limit of a statement, which may differ from the limit passed to `knn`."""
+    return getattr(statement._limit_clause, "effective_value", None)  # noqa: SLF001 - public only in Query
 
 
-def _options(statement: Any) -> list[object]:  # noqa: ANN401 - whatever is executed
-    """The options of a statement, with those from before `with_only_columns`, which SQLAlchemy 2.0 does not list."""
+def _options(statement: Any) -> list[object]:  # noqa: ANN401 - any executable
+    """The options of a statement, with those set before `with_only_columns`, which SQLAlchemy 2.0 does not list."""
     earlier = getattr(statement, "_memoized_select_entities", ())
     return [option for one in (*earlier, statement) for option in getattr(one, "_with_options", ())]
+
+
+event.listen(orm.Session, "do_orm_execute", _execute)

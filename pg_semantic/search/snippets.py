@@ -1,7 +1,7 @@
-"""The part of a passage that has the words of a query, and where in it they are: made in SQL, shown as text or HTML.
+"""Snippets: the part of a passage that has the words of a query, with those words marked. Made in SQL.
 
-The words are marked in SQL with characters for private use, which are first taken out of the content. The server's
-parser drops what looks like a tag of HTML, so ``<`` is another character on the way there and back.
+The SQL marks words with private-use characters, which it first removes from the content. The server's text search
+parser drops anything that looks like an HTML tag, so ``<`` is replaced before and restored after.
 """
 
 import html
@@ -19,17 +19,19 @@ _LESS_THAN = "\x02"
 _MARKED = f'StartSel="{_START}", StopSel="{_STOP}"'
 _PIECES = f'{_MARKED}, MaxFragments=2, MinWords=15, MaxWords=35, ShortWord=2, FragmentDelimiter=" … "'
 _WHOLE = f"{_MARKED}, HighlightAll=true"
-_SHORT = 240  # characters; no longer than what is shown of a long content
+_SHORT = 240  # characters; no longer than the fragments of longer content
 _MOST_LEXEMES = 64
-_IN_NO_TEXT = f"'{_LESS_THAN}'"  # a lexeme; a query of none makes the server write a notice
+_IN_NO_TEXT = f"'{_LESS_THAN}'"  # a lexeme that no text has; an empty query would make the server send a notice
 _TAG = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A piece of text, and the words in it that were searched for.
+    """The part of a passage that has the words of the query. ``str(snippet)`` is its text.
 
-    ``marks`` are the first character of each word and the one after its last, in order and apart.
+    Attributes:
+        text: The text, without markup.
+        marks: The words of the query in the text, as ``(start, stop)`` character offsets, in order and without overlap.
     """
 
     text: str
@@ -39,9 +41,16 @@ class Snippet:
         return self.text
 
     def html(self, tag: str = "mark") -> str:
-        """The text as HTML, escaped, with an element around each word. Raises `errors.QueryError` for a wrong tag."""
+        """Returns the text as escaped HTML, with an element around each word of the query.
+
+        Args:
+            tag: The name of that element, in lower case.
+
+        Raises:
+            errors.QueryError: ``tag`` is not the name of an HTML element.
+        """
         if not _TAG.fullmatch(tag):
-            raise errors.QueryError(f"{tag!r} is not the name of an HTML element, as 'mark' is.")
+            raise errors.QueryError(f"{tag!r} is not the name of an HTML element, such as 'mark'.")
         parts, end = [], 0
         for start, stop in self.marks:
             parts += [html.escape(self.text[end:start]), f"<{tag}>", html.escape(self.text[start:stop]), f"</{tag}>"]
@@ -52,11 +61,15 @@ class Snippet:
 def headline(
     config_expression: sa.ColumnElement[Any], content: sa.ColumnElement[str], query_text: sa.ColumnElement[str]
 ) -> sa.ColumnElement[str]:
-    """The best one or two pieces of ``content`` for a query, for `parse` to read; without its words, the beginning.
+    """Returns SQL for the best one or two fragments of ``content`` for a query, to be read by `parse`.
 
-    Content of at most 240 characters is shown whole. ``config_expression`` is a regconfig. Any one word of the query
-    will do, of a long one the first 64 lexemes count, and any text is a query. It reads the whole content: select it
-    for the rows that are shown, outside of the limit.
+    Content of up to 240 characters is returned whole; if no word of the query matches, longer content is returned from
+    its beginning. The SQL reads the whole content, so select it outside the limit, for the rows that are shown.
+
+    Args:
+        config_expression: The text search configuration, a regconfig.
+        content: The text to take fragments from.
+        query_text: Any text. Each of its words can match; only the first 64 lexemes count.
     """
     swapped = sa.func.translate(content, f"<{_LESS_THAN}{_START}{_STOP}", _LESS_THAN, type_=sa.Text)
     query = _any_lexeme(config_expression, query_text)
@@ -65,7 +78,7 @@ def headline(
 
 
 def parse(headline: str) -> Snippet:
-    """The snippet that a `headline` says."""
+    """Returns the snippet in the value of a `headline`."""
     text, marks, start = "", [], None
     for part in re.split(f"([{_START}{_STOP}])", headline):
         if part == _START:
@@ -80,7 +93,7 @@ def parse(headline: str) -> Snippet:
 
 
 def _any_lexeme(config_expression: sa.ColumnElement[Any], query_text: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
-    """The tsquery of a text in which any one lexeme is enough: its first ones, each in quotes."""
+    """A tsquery that matches any of the first lexemes of a text, each of them quoted."""
     words = sa.func.to_tsvector(config_expression, query_text, type_=postgresql.TSVECTOR)
     lexemes = sa.func.unnest(words).table_valued(
         sa.column("lexeme", sa.Text), sa.column("positions", sa.ARRAY(sa.SmallInteger))
@@ -91,6 +104,6 @@ def _any_lexeme(config_expression: sa.ColumnElement[Any], query_text: sa.ColumnE
 
 
 def _in_quotes(lexeme: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """A lexeme as a tsquery reads it, whatever a parser or dictionary put into it."""
+    """Quotes a lexeme for a tsquery, whatever a parser or dictionary put into it."""
     escaped = sa.func.replace(sa.func.replace(lexeme, "\\", "\\\\"), "'", "''")
     return sa.func.concat("'", escaped, "'", type_=sa.Text)

@@ -1,8 +1,8 @@
-"""Search as SQL: pure functions that return a `Select` and never execute it.
+"""Search statements: pure functions that return a `Select` and never execute it.
 
-Each ranks rows within the one query level where a caller's ``where()`` and joins land, so filters apply before the
-limit: `knn` by the best chunk, found through the vector index, `exact` by the best chunk, every distance computed, and
-`lexical` by BM25.
+`knn` ranks rows by their best chunk, found through the vector index. `exact` ranks by the best chunk too, but computes
+every distance. `lexical` ranks by BM25. Each ranks in the outermost query, which is where a caller's ``where()`` and
+joins go, so filters apply before the limit.
 """
 
 from collections.abc import Sequence
@@ -24,32 +24,42 @@ from pg_semantic.index.more_like_this import Examples
 from pg_semantic.search import short_results, validation
 
 T = TypeVar("T")
-QueryLike: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last for a query vector as SQL
+QueryLike: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last is a query vector as SQL
 
-SORTS_FURTHER = (17,)  # the PostgreSQL that sorts what an index gives in order by more
+SORTS_FURTHER = (17,)  # from this version, PostgreSQL can sort the output of an index scan by further columns
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked(Generic[T]):
-    """A statement whose rows are in order, and the score that they are in order of."""
+    """A statement, and the score that orders its rows."""
 
     statement: "sa.Select[T, float]"
     score: sa.ColumnElement[float]
 
 
 def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0) -> "sa.Select[T, float]":
-    """The rows nearest to a vector by cosine, best first, with their scores, found through the vector index.
+    """Selects the rows nearest to a vector, best first, through the vector index.
 
-    The score is the cosine similarity of the row's best chunk, -1 to 1; equal scores are ordered by key, before
-    PostgreSQL 17 by nothing. The order is that of the vector index, whose distances are rounded: with 16-bit vectors,
-    scores that differ by less than 0.001 may stand the other way round.
+    You can add ``where()``, joins and ORM options as to any `Select`; filters apply before the limit. The statement
+    sets up its own index scan, until the end of the transaction: it sets ``hnsw.ef_search`` to suit limit and offset,
+    and turns on iterative scans, so that filters don't leave the result short. If a Session or AsyncSession still gets
+    fewer than ``limit`` rows, it reruns the statement with every distance computed, so a result is short only if no
+    more rows match. A Core connection doesn't rerun it, and a `knn` inside a larger statement isn't rerun either.
 
-    The statement brings its own index settings, for the transaction that it runs in: ``hnsw.ef_search`` to suit limit
-    and offset, and iterative scan, so that a filter does not starve the result. What a Session or AsyncSession gets
-    fewer rows for than ``limit`` it runs again, exactly: so a result is short only when there are no more rows. A Core
-    connection does not, nor is a part of a larger statement completed.
+    Args:
+        index: The semantic index, such as ``Article.semantic``.
+        vector: A query vector, which need not be normalized, or ``index.similar_to(...)`` for rows similar to examples.
+        limit: How many rows to return. Set it here rather than with ``.limit()``, to set up the index scan for it.
+        offset: How many rows to skip, for which the same holds.
 
-    Raises `errors.QueryError` for a vector of other dimensions, of zeros, or not finite.
+    Returns:
+        A statement for rows of the entity and its score: the cosine similarity of the row's best chunk, -1 to 1. Rows
+        with equal scores are ordered by key, but before PostgreSQL 17 in no particular order. The vector index rounds:
+        with 16-bit vectors, rows whose scores differ by less than 0.001 can be swapped.
+
+    Raises:
+        errors.QueryError: The vector has the wrong dimensions, is all zeros or is not finite, or limit or offset is
+            out of range.
     """
     ranked = ranked_knn(index, vector, limit=limit, offset=offset)
     return ranked.statement.options(short_results.RerunIfShort(limit))
@@ -58,22 +68,35 @@ def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, off
 def exact(
     index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0
 ) -> "sa.Select[T, float]":
-    """As `knn`, computing every distance: no approximation, and time in proportion to the rows that match."""
+    """Selects the rows nearest to a vector, best first, by computing every distance.
+
+    The arguments, the result and the errors are those of `knn`, without its approximation. The time grows in
+    proportion to the rows that match the filters.
+    """
     return ranked_exact(index, vector, limit=limit, offset=offset).statement
 
 
 def lexical(
     index: BoundIndex[T], text: str, *, match: Match = "any", limit: int = 10, offset: int = 0
 ) -> "sa.Select[T, float]":
-    """The rows that match a text's words, best first, with their BM25 scores; equal scores are ordered by key.
+    """Selects the rows that match the words of a text, best first by BM25.
 
-    ``match`` says which rows match: those with ``any`` of the words, with ``all`` of them, with the ``phrase``, or by
-    the rules of search engines (``websearch``: quotes, ``or``, ``-``). Words are what the index's text search
-    configuration makes of them; of a text with more than a hundred different ones the hundred rarest count. A text of
-    stop words alone matches nothing. The score is 0 or more, its scale that of the corpus; the statistics it needs are
-    the worker's, of the last time it counted.
+    Args:
+        index: The semantic index, such as ``Article.semantic``.
+        text: The query. The text search configuration of the index reduces its words to lexemes. Only the 100 rarest
+            lexemes count. A text of only stop words matches nothing.
+        match: Which rows match: those with ``any`` of the words, with ``all`` of them, with the ``phrase``, or by
+            ``websearch`` syntax (quotes, ``or``, ``-``).
+        limit: How many rows to return.
+        offset: How many rows to skip.
 
-    Raises `errors.QueryError` for an empty text, and for an index without ``lexical``.
+    Returns:
+        A statement for rows of the entity and its BM25 score, 0 or more, whose scale depends on the corpus. Rows with
+        equal scores are ordered by key. The score uses the statistics that the worker counted last.
+
+    Raises:
+        errors.QueryError: The text is empty or otherwise not valid, limit or offset is out of range, or the index
+            was declared with ``lexical=None``.
     """
     return ranked_lexical(index, query_words(text, match), match=match, limit=limit, offset=offset).statement
 
@@ -81,7 +104,7 @@ def lexical(
 def ranked_knn(
     index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int, order: Order = "strict_order"
 ) -> Ranked[T]:
-    """As `knn`; with ``relaxed_order`` more of the nearest are found, and are not quite in order."""
+    """Ranks as `knn` does. ``relaxed_order`` finds more of the nearest rows, but not quite in order."""
     validation.check_page(limit=limit, offset=offset)
     tables, chunks = index.tables, index.tables.chunks.c
     query = query_vector(index, vector)
@@ -101,7 +124,7 @@ def ranked_knn(
 
 
 def ranked_exact(index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int) -> Ranked[T]:
-    """As `exact`."""
+    """Ranks as `exact` does."""
     tables = index.tables
     chunks = tables.chunks.alias()
     distance = distances.computed_distance(chunks.c.vector, query_vector(index, vector)).label("distance")
@@ -120,12 +143,12 @@ def ranked_exact(index: BoundIndex[T], vector: QueryLike, *, limit: int, offset:
 def ranked_lexical(
     index: BoundIndex[T], text: sa.ColumnElement[str], *, match: Match, limit: int, offset: int
 ) -> Ranked[T]:
-    """As `lexical`."""
+    """Ranks as `lexical` does. Raises `errors.QueryError` if the index has no BM25."""
     tables, receipts = index.tables, index.tables.receipts.c
     if index.spec.lexical is None:
         raise errors.QueryError(_without_words(index))
     query = bm25.query(tables, index.spec.lexical, text, match=match)
-    # Sorted before they are joined with the source: the planner would look up the row of every match, to show ten.
+    # Sorted before the join with the source; otherwise the planner looks up the row of every match to return ten.
     value = bm25.score(receipts.weights, query).label("value")
     own_key = [column.label(f"key_{number}") for number, column in enumerate(tables.receipt_key)]
     matches = (
@@ -146,14 +169,14 @@ def ranked_lexical(
 
 
 def query_vector(index: BoundIndex[Any], vector: QueryLike) -> sa.ColumnElement[Any]:
-    """The query vector as SQL."""
+    """Returns the query vector as SQL."""
     if isinstance(vector, sa.ColumnElement):
         return vector
     return vector.query() if isinstance(vector, Examples) else distances.query_vector(index.spec, vector)
 
 
 def query_words(text: str, match: Match) -> sa.ColumnElement[str]:
-    """The text of a query as SQL; raises `errors.QueryError` for one that can not be searched for."""
+    """Returns the query text as SQL. Raises `errors.QueryError` if it is not valid, or not with this ``match``."""
     bm25.check(validation.check_query_text(text), match)
     return sa.literal(text, sa.Text)
 
@@ -162,25 +185,25 @@ def _without_words(index: BoundIndex[Any]) -> str:
     if index.tables.generation is None:
         return (
             f"Semantic index {index.name!r} was declared with lexical=None, so it has no BM25: declare it with "
-            "lexical=Lexical(...), or search by vector alone."
+            "lexical=Lexical(...), or search by meaning only."
         )
     return (
-        f"The live copy of semantic index {index.name!r} was made with lexical=None, so it has no BM25: make another "
-        f"that has (`pg-semantic generation begin {index.name} --lexical english`, or a declaration with "
-        "lexical=Lexical(...) and its migration), or search by vector alone."
+        f"The live generation of semantic index {index.name!r} was built with lexical=None, so it has no BM25: build "
+        f"one that has it (`pg-semantic generation begin {index.name} --lexical english`, or declare "
+        "lexical=Lexical(...) and migrate), or search by meaning only."
     )
 
 
 def _wanted(vector: QueryLike) -> list[sa.ColumnElement[bool]]:
-    """What rows have to be beside near: no examples; none at all when no example has a vector, or they cancel out."""
+    """Conditions of a search by examples: they have vectors that don't cancel out, and the row is none of them."""
     return [vector.points_somewhere(), vector.is_other()] if isinstance(vector, Examples) else []
 
 
 def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSelect[bool]:
-    """Whether a chunk is its row's nearest; one that lies as near and stands earlier wins.
+    """Whether a chunk is the nearest of its row; of equally near chunks, the first.
 
-    It is a boolean subquery, not a comparison with one, so that the planner expects it to let half of the rows
-    through; a comparison it takes for so selective that it would rather not use the vector index.
+    This is a boolean subquery because the planner expects half of the rows to pass it. It takes a comparison with a
+    subquery to be so selective that it avoids the vector index.
     """
     other = tables.chunks.alias()
     other_key = [other.c[column.name] for column in tables.chunk_key]
@@ -194,11 +217,11 @@ def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSel
     )
 
 
-class _tie_break(FunctionElement[Any]):  # noqa: N801 - a function of SQL, written as SQLAlchemy writes them
-    """A column to order by after the distance, where the server can do that and still walk the vector index.
+class _tie_break(FunctionElement[Any]):  # noqa: N801 - a SQL function, named as in SQLAlchemy
+    """A column to order by after the distance, if the server can do that and still use the vector index.
 
-    PostgreSQL 17 learnt to sort what comes in order of distance further; before, a second thing to order by means
-    computing every distance.
+    From PostgreSQL 17, the server can sort the output of a scan that is ordered by distance by further columns. Before,
+    a second ORDER BY column means computing every distance.
     """
 
     inherit_cache = True

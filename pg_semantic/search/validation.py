@@ -1,4 +1,4 @@
-"""Which part of a ranking is asked for, and the text that asks: checked here."""
+"""Checks of limit, offset and the query text."""
 
 from typing import TypeVar
 
@@ -13,40 +13,44 @@ _MOST_CHARACTERS = 100_000
 
 
 def paginate(statement: S, *, limit: int, offset: int) -> S:
-    """The statement with LIMIT and OFFSET; raises `errors.QueryError` for numbers that make no sense."""
+    """Adds LIMIT and OFFSET to a statement. Raises what `check_page` raises."""
     check_page(limit=limit, offset=offset)
     limited = statement.limit(limit)
     return limited.offset(offset) if offset else limited
 
 
 def check_page(*, limit: object, offset: object) -> None:
-    """Raises `errors.QueryError` for a page that can not be."""
+    """Raises `errors.QueryError` if limit or offset is out of range or not an integer."""
     if not (isinstance(limit, int) and isinstance(offset, int)):
-        raise errors.QueryError(f"limit={limit!r}, offset={offset!r}: give whole numbers.")
+        raise errors.QueryError(f"limit={limit!r}, offset={offset!r}: both must be whole numbers.")
     if limit < 1 or offset < 0 or limit + offset > MOST_ROWS:
         raise errors.QueryError(
-            f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more, and both together "
-            f"{MOST_ROWS} at most."
+            f"limit={limit}, offset={offset}: limit must be 1 or more, offset 0 or more, and their sum "
+            f"at most {MOST_ROWS}."
         )
 
 
 def check_query_text(given: object) -> str:
-    """The text of a query; raises `errors.QueryError` for one that is empty, endless, or no text at all."""
+    """Returns the query text unchanged.
+
+    Raises:
+        errors.QueryError: It is not a string, is empty or too long, or has a NUL character or a lone surrogate.
+    """
     if not isinstance(given, str):
         raise errors.QueryError(
-            f"The query is of type {type(given).__name__}: give a text; for a vector there is search.knn, and "
-            "index.similar_to(positive=[...]) for rows and vectors."
+            f"The query must be text, not {type(given).__name__}: for a vector use search.knn, for rows and vectors as "
+            "examples index.similar_to(positive=[...])."
         )
     if not given.strip():
-        raise errors.QueryError("The query is empty: give a text to search for.")
+        raise errors.QueryError("The query is empty: enter text to search for.")
     if len(given) > _MOST_CHARACTERS:
         raise errors.QueryError(
-            f"The query has {len(given)} characters, more than {_MOST_CHARACTERS}: ask with a part of the text."
+            f"The query has {len(given)} characters, but the limit is {_MOST_CHARACTERS}: search with part of the text."
         )
     if "\0" in given:
-        raise errors.QueryError("The query has a NUL character, which Postgres can not take: leave it out.")
+        raise errors.QueryError("The query has a NUL character, which Postgres does not accept: remove it.")
     try:
         given.encode()
     except UnicodeEncodeError:
-        raise errors.QueryError("The query has half of a surrogate pair: it is not text that can be encoded.") from None
+        raise errors.QueryError("The query has a lone surrogate, which is not valid Unicode: remove it.") from None
     return given

@@ -1,9 +1,9 @@
-"""The HTTP service ``pg-semantic serve``: embeddings, reranking, searches, figures. `app` puts it together."""
+"""The HTTP service ``pg-semantic serve``: embeddings, reranking, search, metrics and web pages. `app` assembles it."""
 
 from pg_semantic import errors
 
 try:
-    import fastapi  # noqa: F401 - whether the extra is there is found out here, for all modules of the folder
+    import fastapi  # noqa: F401 - checks once, for all modules of the package, that the extra is installed
     import prometheus_client  # noqa: F401
     import uvicorn  # noqa: F401
 except ImportError as error:

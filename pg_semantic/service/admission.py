@@ -1,4 +1,4 @@
-"""How much is taken on: requests at once, bytes of a body, bytes of all bodies; and who has gone away meanwhile."""
+"""Limits on concurrent requests, body size and buffered bytes, and cancellation when a client disconnects."""
 
 import asyncio
 import contextlib
@@ -10,24 +10,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pg_semantic.service import auth, error_responses
 from pg_semantic.settings import Settings, variable
 
-_BODIES = 16  # of the greatest size, in memory at once
+_BODIES = 16  # of the maximum size, buffered at once
 _BODY_SECONDS = 30.0
-_UNBOUNDED = auth.OPEN | {"/metrics"}  # what a monitor has to see when there is too much to do
+_UNBOUNDED = auth.OPEN | {"/metrics"}  # monitoring must get through under overload
 
 
-class _Refused(Exception):  # noqa: N818 - no error of ours: a request is answered
+class _Refused(Exception):  # noqa: N818 - not an error: carries a response
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
 
-class _Gone(Exception):  # noqa: N818 - as above
+class _Gone(Exception):  # noqa: N818 - not an error: the client disconnected
     pass
 
 
 class AdmissionMiddleware:
-    """Middleware: reads a request's body within limits, and cancels what is done for a client that hung up.
+    """Middleware that reads request bodies within limits, and cancels the work for a client that disconnects.
 
-    Of paths that are open to all no body is read, and they take no place: who has no key could keep all of them.
+    Requests to open paths don't count, and their bodies aren't read. Otherwise callers without the key could exhaust
+    the limit.
+
+    Args:
+        open_paths: Paths that need no key. They have no limits, like ``/health``, ``/ready`` and ``/metrics``.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings, open_paths: frozenset[str] = auth.OPEN) -> None:
@@ -38,7 +42,7 @@ class AdmissionMiddleware:
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Takes a request on, or answers that it is too much."""
+        """Admits a request, or refuses it with status 408, 413 or 429."""
         if scope["type"] != "http" or scope["path"] in self._unbounded:
             await self._app(scope, receive, send)
             return
@@ -54,7 +58,9 @@ class AdmissionMiddleware:
     async def _place(self) -> AsyncIterator[None]:
         if self._requests >= self._settings.service_requests:
             raise _Refused(
-                error_responses.overloaded(f"{self._requests} requests are being answered. Try again in a moment.")
+                error_responses.overloaded(
+                    f"The service is busy with {self._requests} requests. Try again in a moment."
+                )
             )
         self._requests += 1
         try:
@@ -85,20 +91,24 @@ class AdmissionMiddleware:
                     if not message.get("more_body", False):
                         return
         except TimeoutError:
-            slow = error_responses.answer(408, f"The body did not come within {_BODY_SECONDS:g} s.", "too_slow")
+            slow = error_responses.answer(
+                408, f"The request body didn't arrive within {_BODY_SECONDS:g} s. Try again.", "too_slow"
+            )
             raise _Refused(slow) from None
 
     def _keep(self, body: bytearray, part: bytes, *, most: int) -> None:
         if len(body) + len(part) > most:
             raise _Refused(_too_large(most))
         if self._bytes + len(part) > most * _BODIES:
-            raise _Refused(error_responses.overloaded("Too much is being read at once. Try again in a moment."))
+            raise _Refused(
+                error_responses.overloaded("The service is reading too many bytes at once. Try again in a moment.")
+            )
         body += part
         self._bytes += len(part)
 
 
 class _Replay:
-    """Gives the application the body that was read, and after it what comes: nothing, until the client hangs up."""
+    """Passes the body to the application, and then reports nothing until the client disconnects."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body
@@ -113,7 +123,7 @@ class _Replay:
         return {"type": "http.disconnect"}
 
     async def until_gone(self) -> None:
-        """Waits for the client to hang up."""
+        """Waits for the client to disconnect."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone.set()
@@ -133,5 +143,5 @@ async def _serve_unless_gone(app: ASGIApp, scope: Scope, replay: _Replay, *, sen
 
 
 def _too_large(most: int) -> ASGIApp:
-    message = f"The body is too large: send at most {most} bytes ({variable('service_body_bytes')})."
+    message = f"The request body is too large: send at most {most} bytes ({variable('service_body_bytes')})."
     return error_responses.answer(413, message, "too_large", headers={"Connection": "close"})

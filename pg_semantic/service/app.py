@@ -1,4 +1,4 @@
-"""The service as one ASGI application, of routers and middleware; it is given what its requests share."""
+"""The service as an ASGI application, assembled from routers and middleware."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -16,28 +16,32 @@ from pg_semantic.service.routes import embeddings, health, rerank, search
 
 _REFUSALS = {
     401: "The key is missing or wrong.",
-    404: "There is no such encoder or index.",
-    413: "The body is too large.",
-    422: "A field is not as it has to be, or a text is too long.",
-    429: "There is too much to do: try again after the header's seconds.",
-    503: "The database or an encoder can not be asked at the moment.",
+    404: "The encoder or index doesn't exist.",
+    413: "The request body is too large.",
+    422: "A field is invalid, or a text is too long.",
+    429: "The service is overloaded. Try again after `Retry-After` seconds.",
+    503: "The database or an encoder is unavailable.",
 }
 
 
 def build(context: ServiceContext) -> FastAPI:
-    """The application; closing it closes what it was given."""
+    """Builds the application.
+
+    Args:
+        context: Shared by all requests. Its encoders and database connections are closed at shutdown.
+    """
     app = FastAPI(
         title="pg_semantic",
-        description="Embeddings, reranking and semantic search of the rows of a Postgres database.",
+        description="Embeddings, reranking and semantic search over the rows of a Postgres database.",
         lifespan=_lifespan,
         responses={status: {"description": meaning} for status, meaning in _REFUSALS.items()},
         redirect_slashes=False,
-        docs_url=None,  # these load scripts from elsewhere; the page has its own
+        docs_url=None,  # FastAPI's pages load scripts from a CDN; the package has its own
         redoc_url=None,
     )
     app.state.context = context
     key = auth.key_of(context.settings)
-    # The guard is what refuses; this has the documents say that there is a key.
+    # ApiKeyMiddleware checks the key; this only puts it into the OpenAPI document.
     documented = [Depends(HTTPBearer(auto_error=False))] if key else []
     app.include_router(health.router)
     for router in (health.guarded, embeddings.router, rerank.router, search.router, metrics.router):
@@ -45,7 +49,7 @@ def build(context: ServiceContext) -> FastAPI:
     layout.mount(app)
     error_responses.register(app)
     open_paths = auth.OPEN | layout.OPEN
-    # The last to be added is the first to be asked.
+    # The middleware added last runs first.
     app.add_middleware(AdmissionMiddleware, settings=context.settings, open_paths=open_paths)
     app.add_middleware(ApiKeyMiddleware, key=key, open_paths=open_paths)
     app.add_middleware(Meter, metrics=context.metrics)

@@ -1,4 +1,4 @@
-"""Who may ask: those with the key, or, where there is none, those on this machine."""
+"""Access to the service: callers need the key or, if it has none, must be on this machine."""
 
 import ipaddress
 import secrets
@@ -10,35 +10,50 @@ from pg_semantic import errors
 from pg_semantic.service import error_responses
 from pg_semantic.settings import Settings, variable
 
-OPEN = frozenset({"/health", "/ready"})  # for those that start and watch processes
-_NO_KEY = "This needs the service's key: send it as `Authorization: Bearer KEY`."
-_OTHER_HOST = "A service without a key answers to localhost alone, whatever name leads to it."
+OPEN = frozenset({"/health", "/ready"})  # for supervisors and monitors
+_NO_KEY = "The key is missing or wrong: send the service's key as `Authorization: Bearer KEY`."
+_OTHER_HOST = "Without a key, the service answers only requests to localhost: use that name, or set a key."
 
 
 def require_key_beyond_loopback(host: str, settings: Settings) -> None:
-    """Raises `errors.SettingsError` for an address that others can reach, unless they need a key."""
+    """Requires a key for an address that other machines can reach.
+
+    Args:
+        host: The host name or IP address to listen on.
+
+    Raises:
+        errors.ConfigurationError: ``host`` isn't a loopback address and no key is set, or the key is blank.
+    """
     if not _is_loopback(host) and key_of(settings) is None:
-        raise errors.SettingsError(
-            f"The service would be open to all who reach {host}: set {variable('service_api_key')}, or bind to "
+        raise errors.ConfigurationError(
+            f"Anyone who can reach {host} could use the service: set {variable('service_api_key')}, or listen on "
             "127.0.0.1."
         )
 
 
 def key_of(settings: Settings) -> bytes | None:
-    """The key, if there is one. Raises `errors.SettingsError` for one that is blank."""
+    """Returns the service's key, or None if it has none.
+
+    Raises:
+        errors.ConfigurationError: The key is blank.
+    """
     if settings.service_api_key is None:
         return None
     key = settings.service_api_key.get_secret_value().strip()
     if not key:
-        raise errors.SettingsError(f"{variable('service_api_key')} is blank: give a key, or unset it.")
+        raise errors.ConfigurationError(f"{variable('service_api_key')} is blank: set a key, or unset the variable.")
     return key.encode()
 
 
 class ApiKeyMiddleware:
-    """Middleware: refuses, before a body is read, who has not the key.
+    """Middleware that refuses requests without the key, before their bodies are read.
 
-    Without a key, requests that name another host than this machine are refused too: a web page could have its own name
-    lead here.
+    Without a key, it refuses requests whose ``Host`` header names another machine: a website could resolve its own
+    name to this one (DNS rebinding).
+
+    Args:
+        key: None if the service has no key.
+        open_paths: Paths that need no key.
     """
 
     def __init__(self, app: ASGIApp, *, key: bytes | None, open_paths: frozenset[str] = OPEN) -> None:
@@ -47,7 +62,7 @@ class ApiKeyMiddleware:
         self._open = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets a request through, or answers it."""
+        """Passes a request on, or refuses it with status 401 or 421."""
         app = self._app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
@@ -72,5 +87,5 @@ def _is_loopback(host: str) -> bool:
 
 
 def _name(host: str) -> str:
-    """A host without its port."""
+    """Returns the host in lower case, without its port."""
     return host.lower() if host.endswith("]") else host.lower().rpartition(":")[0] or host.lower()

@@ -1,4 +1,4 @@
-"""What the requests of a service share."""
+"""The state that all requests of a service share."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias, cast
@@ -13,7 +13,7 @@ from pg_semantic.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ServiceContext:
-    """A service's settings, encoders, figures, and its database, if it has one."""
+    """A service's settings, encoders, metrics and database; ``indexes`` is None without a database."""
 
     settings: Settings
     fleet: LoadedEncoders
@@ -21,7 +21,7 @@ class ServiceContext:
     indexes: IndexSearchers | None
 
 
-async def _of(request: Request) -> ServiceContext:  # on the event loop: what is not async goes to a thread
+async def _of(request: Request) -> ServiceContext:  # async, because FastAPI runs sync dependencies in threads
     return cast("ServiceContext", request.app.state.context)
 
 

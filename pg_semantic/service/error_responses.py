@@ -1,6 +1,6 @@
-"""Errors as answers: the status of each, and one shape for all, ``{"error": {"message", "type", "param", "code"}}``.
+"""Errors as HTTP responses: a status for each, and the body ``{"error": {"message", "type", "param", "code"}}``.
 
-It is the shape of OpenAI's API. No answer repeats what was sent, and none says where the database is.
+The body has the shape of OpenAI's API. No response repeats what the client sent, or says where the database is.
 """
 
 import logging
@@ -20,30 +20,36 @@ log = logging.getLogger("pg_semantic.service")
 
 RETRY_SECONDS = 1
 _AGAIN = {"Retry-After": str(RETRY_SECONDS)}
-_BAD_VALUE = "22"  # the class of SQLSTATEs for values that are not of their type
+_BAD_VALUE = "22"  # the SQLSTATE class of values that don't fit their type
 _SERVERS_FAULT = 500
-_DATABASE_AWAY = "The database can not be asked at the moment. Try again; the service's log has the reason."
+_DATABASE_AWAY = "The database is unavailable. Try again; the service's log has the reason."
 _CANCELED = "57014"
-_TOO_LONG = "The database took too long to answer. Ask for less; the service's settings say how long it may take."
-_KNOWN = (  # the first that fits
+_TOO_LONG = "A database statement timed out. Request less, or raise the timeout in the service's settings."
+_KNOWN = (  # the first match decides
     (errors.EncoderUnavailable, 503, "encoder_unavailable"),
     (errors.EncoderMismatch, 503, "encoder_mismatch"),
     (errors.MissingExtra, 503, "encoder_unavailable"),
+    (errors.ClosedError, 503, "shutting_down"),
     (errors.EncoderError, 422, "refused_by_encoder"),
     (errors.QueryError, 422, "invalid_value"),
     (errors.IndexNotFound, 404, "index_not_found"),
     (errors.PgSemanticError, 503, "failed"),
 )
-_NO_JSON = "The body: it is no JSON that can be read."
-_NOT_SAID_TO_BE_JSON = "The body: send JSON, and the header `Content-Type: application/json` with it."
-_UNREADABLE = "There was an error parsing the body"  # FastAPI's words, of bytes that are no text and the like
-_NOT_A_KEY = "A key is not one that the index's table can have: see the type of its key."
+_NO_JSON = "The request body isn't valid JSON."
+_NOT_SAID_TO_BE_JSON = "The request body must be JSON, sent with the header `Content-Type: application/json`."
+_UNREADABLE = "There was an error parsing the body"  # FastAPI's message for a body that isn't text, among others
+_NOT_A_KEY = "A key doesn't fit the type of the table's key columns."
 
 
 def answer(
     status: int, message: str, code: str, *, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer to a request that is refused or failed."""
+    """Returns the response to a request that was refused or failed.
+
+    Args:
+        code: Names the error for programs.
+        param: The field at fault, if it is known.
+    """
     kind = "server_error" if status >= _SERVERS_FAULT else "invalid_request_error"
     kind = "rate_limit_error" if status == 429 else kind  # noqa: PLR2004 - Too Many Requests
     content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
@@ -51,12 +57,12 @@ def answer(
 
 
 def overloaded(message: str) -> JSONResponse:
-    """The answer when there is too much to do."""
+    """Returns a 429 response, which asks the client to try again later."""
     return answer(429, message, "overloaded", headers=_AGAIN)
 
 
 def register(app: FastAPI) -> None:
-    """Has the application answer errors so."""
+    """Registers the handlers that turn exceptions into these responses."""
     app.add_exception_handler(errors.PgSemanticError, _of_ours)
     app.add_exception_handler(exc.DBAPIError, _of_driver)
     app.add_exception_handler(exc.TimeoutError, _of_pool)
@@ -71,7 +77,7 @@ async def _of_ours(_: Request, error: Exception) -> JSONResponse:
         return overloaded(str(error))
     known = ((status, code) for kind, status, code in _KNOWN if isinstance(error, kind))
     status, code = next(known, (_SERVERS_FAULT, "failed"))
-    return answer(status, str(error), code, headers=_AGAIN if status == 503 else None)  # noqa: PLR2004 - as below
+    return answer(status, str(error), code, headers=_AGAIN if status == 503 else None)  # noqa: PLR2004 - as above
 
 
 async def _of_driver(_: Request, error: Exception) -> JSONResponse:
@@ -81,19 +87,20 @@ async def _of_driver(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _of_pool(_: Request, __: Exception) -> JSONResponse:
-    return overloaded("All connections to the database are in use. Try again in a moment.")
+    return overloaded("All database connections are in use. Try again in a moment.")
 
 
 async def _of_request(request: Request, error: Exception) -> JSONResponse:
     found = cast("RequestValidationError", error).errors()
-    first = next((one for one in found if one["type"] == "value_error"), found[0])  # says more than that it is no list
+    # A validator's own message says more than "not a list", and the like.
+    first = next((one for one in found if one["type"] == "value_error"), found[0])
     if first["type"] == "json_invalid":
         return answer(422, _NO_JSON, "invalid_value")
     field = next((str(part) for part in first["loc"][1:2]), None)
     if field is None and not _is_json(request):
         return answer(422, _NOT_SAID_TO_BE_JSON, "invalid_value")
     said = first["msg"].removeprefix("Value error, ")
-    return answer(422, f"{field or 'The body'}: {said}", "invalid_value", param=field)
+    return answer(422, f"{field or 'The request body'}: {said}", "invalid_value", param=field)
 
 
 def _is_json(request: Request) -> bool:
@@ -115,5 +122,5 @@ def _of_database(error: errors.DatabaseError) -> JSONResponse:
         return answer(422, _NOT_A_KEY, "invalid_value", param="keys")
     if state == _CANCELED:
         return answer(503, _TOO_LONG, "database_timeout", headers=_AGAIN)
-    log.error("the database can not be asked: %s", error, extra={"event": "database_away", "sqlstate": state})
+    log.error("the database is unavailable: %s", error, extra={"event": "database_away", "sqlstate": state})
     return answer(503, _DATABASE_AWAY, "database_unavailable", headers=_AGAIN)

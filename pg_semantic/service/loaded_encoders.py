@@ -1,4 +1,4 @@
-"""The encoders and rerankers that a service has: each loaded once, each with one thread of its own."""
+"""The encoders and rerankers of a service: each is loaded once and runs on a thread of its own."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -12,13 +12,15 @@ from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.settings import Settings
 
-_CANDIDATES = 256  # texts that are counted ahead, of which a batch is made
+_CANDIDATES = 256  # texts from which a batch is formed, their tokens counted in advance
 
 
 class LoadedEncoders:
-    """Encoders by reference and dimensions, rerankers by reference; for any number of threads.
+    """Encoders by reference, dimensions and prompts, and rerankers by reference. Threads can share one instance.
 
-    ``seen`` is told of each batch: the encoder's reference, texts, tokens.
+    Args:
+        seen: Called with each batch: the encoder's reference, the number of texts and the number of tokens.
+        load: Loads an encoder, with the arguments of `encoders.load`.
     """
 
     def __init__(
@@ -37,12 +39,12 @@ class LoadedEncoders:
 
     @property
     def encoders(self) -> list[SharedEncoder]:
-        """Those that are loaded, in the order in which they were."""
+        """The loaded encoders, in the order of loading."""
         return list(self._encoders.values())
 
     @property
     def rerankers(self) -> list[BatchingReranker]:
-        """As `encoders`."""
+        """The loaded rerankers, in the order of loading."""
         return list(self._rerankers.values())
 
     def add(
@@ -51,9 +53,14 @@ class LoadedEncoders:
         dimensions: int | None = None,
         prompts: Prompts = Prompts(),  # noqa: B008 - frozen
     ) -> SharedEncoder:
-        """The encoder of that name, which is loaded if it is not here yet; that can take a minute.
+        """Returns an encoder, and loads it first if necessary. That can take a minute.
 
-        Raises what `encoders.load` raises.
+        Args:
+            dimensions: None accepts a loaded encoder of any length, or else loads the encoder at its full length.
+
+        Raises:
+            errors.EncoderError: As `encoders.load`.
+            errors.MissingExtra: As `encoders.load`.
         """
         if known := self._known(reference, dimensions, prompts):
             return known
@@ -72,29 +79,41 @@ class LoadedEncoders:
             return shared
 
     def of(self, spec: EncoderSpec) -> SharedEncoder:
-        """The encoder of a semantic index; as `add`."""
+        """Returns the encoder of a semantic index, as `add` does."""
         return self.add(spec.reference, spec.dimensions, spec.prompts)
 
     def encoder(self, name: str) -> SharedEncoder | None:
-        """The encoder of that name that is loaded; the one with the longest vectors, if there are several."""
+        """Returns the loaded encoder with this reference, or None; of several, the one with the longest vectors."""
         named = [encoder for (reference, *_), encoder in self._encoders.items() if reference == name]
         return max(named, key=lambda encoder: encoder.dimensions, default=None)
 
     def add_rerankers(self, references: Iterable[str]) -> None:
-        """Loads rerankers. Raises what `rerankers.load` raises."""
+        """Loads rerankers.
+
+        Raises:
+            errors.EncoderError: As `rerankers.load`.
+            errors.MissingExtra: As `rerankers.load`.
+        """
         for reference in references:
             self._rerankers[reference] = BatchingReranker(rerankers.load(reference, settings=self._settings))
 
     def reranker(self, name: str | None) -> BatchingReranker:
-        """The reranker of that name, or the first when none is named. Raises `errors.QueryError`."""
+        """Returns a loaded reranker.
+
+        Args:
+            name: Its reference, or None for the reranker that was loaded first.
+
+        Raises:
+            errors.QueryError: No such reranker is loaded.
+        """
         found = self._rerankers.get(name) if name else next(iter(self._rerankers.values()), None)
         if found is None:
-            known = ", ".join(self._rerankers) or "none: start the service with --reranker"
-            raise errors.QueryError(f"No reranker of that name is served. There are: {known}.")
+            known = ", ".join(self._rerankers) or "none (start the service with --reranker)"
+            raise errors.QueryError(f"No such reranker is loaded. Available rerankers: {known}.")
         return found
 
     def close(self) -> None:
-        """Answers what waits, and ends all threads."""
+        """Answers the waiting requests, then ends all threads."""
         for encoder in self.encoders:
             encoder.close()
         for reranker in self.rerankers:

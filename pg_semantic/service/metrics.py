@@ -1,4 +1,4 @@
-"""What Prometheus is told: of requests, of batches, of what waits, and of how true the semantic indexes are."""
+"""Metrics for Prometheus: requests, batches, waiting texts, and how up to date the semantic indexes are."""
 
 import functools
 import logging
@@ -28,13 +28,13 @@ log = logging.getLogger("pg_semantic.service")
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384)
-_NOT_FOUND = "none"  # paths that are not ours, all together: anyone can think of a million
+_NOT_FOUND = "none"  # one label for all unknown paths: a client can invent any number of them
 _CLIENT_LEFT = 499
 _INDEX = ("index", "generation")
 
 
 class Metrics:
-    """The figures of one service."""
+    """The metrics of one service, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -43,32 +43,39 @@ class Metrics:
             "requests", "Requests answered.", ["path", "status"], namespace="pg_semantic", registry=self.registry
         )
         self.seconds = histogram("request_seconds", "Time to answer.", ["path"], buckets=_SECONDS)
-        self.batch_texts = histogram("batch_texts", "Texts encoded at once.", ["encoder"], buckets=_TEXTS)
-        self.batch_tokens = histogram("batch_tokens", "Tokens encoded at once.", ["encoder"], buckets=_TOKENS)
+        self.batch_texts = histogram("batch_texts", "Texts per batch.", ["encoder"], buckets=_TEXTS)
+        self.batch_tokens = histogram("batch_tokens", "Tokens per batch.", ["encoder"], buckets=_TOKENS)
 
     def batch(self, encoder: str, texts: int, tokens: int) -> None:
-        """A batch goes to an encoder."""
+        """Records a batch that an encoder receives."""
         self.batch_texts.labels(encoder).observe(texts)
         self.batch_tokens.labels(encoder).observe(tokens)
 
     def watch_queues(self, encoders: Callable[[], list[SharedEncoder]]) -> None:
-        """Has the texts that wait counted at each look."""
+        """Adds the number of waiting texts, counted at each scrape."""
         self.registry.register(_Queues(encoders))
 
     def watch_database(self, engine: sa.Engine, *, seconds: float) -> None:
-        """Has the semantic indexes looked at when it is asked for, at most once in so many seconds."""
+        """Adds the status of the semantic indexes, read from the database at a scrape.
+
+        Args:
+            seconds: How long a status is reused before the database is queried again.
+        """
         self.registry.register(_Truth(engine, seconds=seconds))
 
 
 class Meter:
-    """Middleware: counts and times requests; a failure that nobody foresaw is logged by its place, not by its words."""
+    """Middleware that counts and times requests, and logs unexpected exceptions.
+
+    The log has an exception's type and place, but not its message, which may quote a text.
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on."""
+        """Passes a request on, and records its status and time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -83,10 +90,10 @@ class Meter:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its message may quote a text
+        except Exception as error:  # noqa: BLE001 - the message of any exception may quote a text
             _log(error)
             if status_sent == _CLIENT_LEFT:
-                await error_responses.answer(500, "The service failed; its log has the place.", "failed")(
+                await error_responses.answer(500, "Internal error: see the service's log.", "failed")(
                     scope, receive, watched
                 )
         finally:
@@ -97,7 +104,7 @@ class Meter:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
-    """Figures for Prometheus."""
+    """Returns metrics for Prometheus."""
     found: Metrics = request.app.state.context.metrics
     return Response(await run_in_threadpool(generate_latest, found.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -107,8 +114,8 @@ class _Queues(Collector):
         self._encoders = encoders
 
     def collect(self) -> Iterator[Metric]:
-        depth = GaugeMetricFamily("pg_semantic_queue_texts", "Texts that wait for an encoder.", labels=["encoder"])
-        waiting = Counted[str]()  # of one name there are several, where its vectors are cut to several lengths
+        depth = GaugeMetricFamily("pg_semantic_queue_texts", "Texts waiting for an encoder.", labels=["encoder"])
+        waiting = Counted[str]()  # encoders of different dimensions can share a reference
         for encoder in self._encoders():
             waiting[encoder.reference] += encoder.waiting
         for reference, texts in waiting.items():
@@ -117,7 +124,7 @@ class _Queues(Collector):
 
 
 class _Truth(Collector):
-    """How true the semantic indexes are, as `operations.status` has it from the view; kept for some seconds."""
+    """How up to date the semantic indexes are, from `operations.status`; cached for some seconds."""
 
     def __init__(self, engine: sa.Engine, *, seconds: float) -> None:
         self._engine = engine
@@ -127,7 +134,7 @@ class _Truth(Collector):
         self._until = 0.0
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that to register asks the database nothing."""
+        """Returns nothing, so that registering doesn't query the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -146,14 +153,14 @@ class _Truth(Collector):
             yield family
 
     def _read(self) -> list[tuple[str, IndexStatus]] | None:
-        """Each with its name and schema: in several schemas there can be an index of one name."""
+        """Returns indexes with their qualified names, since indexes in different schemas can have the same name."""
         try:
             with database.translated(), self._engine.connect() as connection:
                 found = status.read(connection).indexes
                 names = {one.id: one.qualified_name for one in registry.generations(connection)}
                 return [(names[one.generation_id], one) for one in found if one.generation_id in names]
         except errors.PgSemanticError as error:
-            log.warning("no figures of the semantic indexes: %s", error, extra={"event": "database_away"})
+            log.warning("no metrics for the semantic indexes: %s", error, extra={"event": "database_away"})
             return None
 
 
@@ -164,11 +171,11 @@ def _coverage(index: IndexStatus) -> float | None:
 
 
 _FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
-    ("jobs_pending", "Changed rows that wait for a worker.", lambda index: index.pending),
-    ("jobs_processing", "Changed rows that a worker has in hand.", lambda index: index.processing),
-    ("jobs_failed", "Rows that failed for the last time.", lambda index: index.failed),
-    ("lag_seconds", "Age of the oldest change that waits.", lambda index: index.oldest_seconds or 0.0),
-    ("coverage_ratio", "Share of rows that are synced; large tables by estimate.", _coverage),
+    ("jobs_pending", "Changed rows waiting for a worker.", lambda index: index.pending),
+    ("jobs_processing", "Changed rows that a worker is processing.", lambda index: index.processing),
+    ("jobs_failed", "Rows that failed too often and aren't retried.", lambda index: index.failed),
+    ("lag_seconds", "Age of the oldest waiting change.", lambda index: index.oldest_seconds or 0.0),
+    ("coverage_ratio", "Share of rows that are synced; an estimate for large tables.", _coverage),
 )
 
 

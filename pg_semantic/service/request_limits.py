@@ -1,4 +1,4 @@
-"""What one request may ask for: types of its fields, and checks against the settings."""
+"""Limits on a request: the types of its fields, and checks against the settings."""
 
 from collections.abc import Sequence
 from typing import Annotated, TypeAlias
@@ -13,9 +13,9 @@ _LONGEST_NAME = 500
 
 
 def _is_text(text: str) -> str:
-    """JSON can hold half a character, which neither a tokenizer nor Postgres can read; the latter reads no NUL."""
+    """Refuses what JSON allows but Postgres can't store: NUL, and lone surrogates, which no tokenizer reads either."""
     if not text.isprintable() and ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)):
-        raise ValueError("a text has no NUL and no half of a character (a lone surrogate)")
+        raise ValueError("text must not contain NUL characters or lone surrogates")
     return text
 
 
@@ -24,9 +24,10 @@ Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), 
 
 
 class RequestModel(pydantic.BaseModel):
-    """Base of what is asked for; a field that is not known is no error, as other services have further ones.
+    """Base of all requests.
 
-    A field that is null is one that was left out: many clients write all that they have.
+    Unknown fields are ignored, because other services' APIs have more of them. Fields that are null count as omitted,
+    because many clients send every field that they know.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -38,17 +39,21 @@ class RequestModel(pydantic.BaseModel):
 
 
 def check(texts: Sequence[str], settings: Settings) -> None:
-    """Raises `errors.QueryError` for no texts, for too many, and for one that is empty or too long."""
+    """Checks the number of texts in a request, and the length of each.
+
+    Raises:
+        errors.QueryError: There are no texts or too many, or one is blank or too long.
+    """
     if not texts:
-        raise errors.QueryError("No text was given.")
+        raise errors.QueryError("The request has no texts: send at least one.")
     if len(texts) > settings.service_request_texts:
         raise errors.QueryError(
-            f"{len(texts)} texts in one request: send at most {settings.service_request_texts} "
+            f"The request has {len(texts)} texts: send at most {settings.service_request_texts} "
             f"({variable('service_request_texts')})."
         )
     for number, text in enumerate(texts):
         if not text.strip():
-            raise errors.QueryError(f"Text {number} is empty: leave it out, it has no meaning to encode.")
+            raise errors.QueryError(f"Text {number} is blank: fill it in, or leave it out.")
         if len(text) > settings.service_text_characters:
             raise errors.QueryError(
                 f"Text {number} has {len(text)} characters: send at most {settings.service_text_characters} "

@@ -1,4 +1,4 @@
-"""The semantic indexes of the service's database, each with what searches it."""
+"""The semantic indexes of the service's database, each with its searcher."""
 
 import asyncio
 import contextlib
@@ -20,25 +20,35 @@ from pg_semantic.service.loaded_encoders import LoadedEncoders
 
 @dataclass(frozen=True, slots=True)
 class IndexSearcher:
-    """A semantic index and the searcher that follows it."""
+    """A semantic index, and a searcher that follows it when it switches to another generation."""
 
     index: BoundIndex[Any]
     searcher: AsyncSearcher
 
 
 class IndexSearchers:
-    """What a service knows of a database: looked up when first asked for, forgotten when it turns out to be gone."""
+    """The semantic indexes of a database: looked up on first use, and forgotten when they turn out to be gone.
+
+    Args:
+        statement_seconds: The timeout of each statement of a search.
+    """
 
     def __init__(self, engine: sa.Engine, fleet: LoadedEncoders, *, statement_seconds: float) -> None:
         self.engine = engine
         self._fleet = fleet
         self._known: dict[str, IndexSearcher] = {}
         self._looking_up = asyncio.Lock()
-        self.examining = asyncio.Lock()  # one deep look at a time, whoever asks for it
+        self.examining = asyncio.Lock()  # one thorough check of the database at a time
         self._sessions = _beside(engine, statement_seconds)
 
     async def get(self, name: str) -> IndexSearcher:
-        """The semantic index of that name. Raises `errors.IndexNotFound`, and what loading its encoder raises."""
+        """Returns a semantic index, and loads its encoder if necessary.
+
+        Raises:
+            errors.IndexNotFound: The database has no such index.
+            errors.EncoderMismatch: The encoder isn't the one that computed the stored vectors.
+            errors.EncoderUnavailable: The encoder cannot be loaded.
+        """
         if name not in self._known:
             async with self._looking_up:
                 if name not in self._known:
@@ -46,28 +56,31 @@ class IndexSearchers:
         return self._known[name]
 
     async def require_same(self, known: IndexSearcher) -> None:
-        """Raises `errors.IndexNotFound` if the index has gone, or is of another table or key than it was.
+        """Checks that an index still exists, and belongs to the same table with the same key.
 
-        In a session of its own: that of a search takes no connection before its query is encoded.
+        Uses a session of its own, because a search takes no connection before its query is encoded.
+
+        Raises:
+            errors.IndexNotFound: The index is gone, or its table or key has changed.
         """
         with database.translated():
             async with self.session() as session:
                 live, _ = await session.run_sync(lambda one: registry.live(one.connection(), known.index.tables))
         if _source(live.spec) != _source(known.index.spec):
-            raise errors.IndexNotFound(f"{live.qualified_name} is of another table now: ask again.")
+            raise errors.IndexNotFound(f"{live.qualified_name} belongs to another table now: try again.")
 
     def forget(self, name: str) -> None:
-        """Has it looked up again: it was dropped, or is of another table now."""
+        """Forgets an index that is gone or belongs to another table now, so that `get` looks it up again."""
         self._known.pop(name, None)
 
     def generations(self) -> list[Generation]:
-        """Every generation in the database; for a thread."""
+        """Returns every generation in the database. Blocks: call it on a thread."""
         with database.translated(), self.engine.connect() as connection:
             return registry.generations(connection)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """A session of one request, which can not write."""
+        """Opens a read-only session for one request."""
         async with AsyncSession(self._sessions) as session:
             yield session
 
@@ -83,7 +96,7 @@ class IndexSearchers:
             encoder = self._fleet.of(live.spec.encoder)
         except errors.EncoderMismatch:
             raise
-        except errors.EncoderError as error:  # no text is to blame
+        except errors.EncoderError as error:  # no text is at fault
             raise errors.EncoderUnavailable(str(error)) from error
         return IndexSearcher(declare.bind(live.spec), AsyncSearcher(encoder, load=self._fleet.of))
 
@@ -93,7 +106,7 @@ def _source(spec: IndexSpec) -> tuple[object, ...]:
 
 
 def _beside(engine: sa.Engine, statement_seconds: float) -> AsyncEngine:
-    """An engine for searches, of the same database: read-only, whatever is asked, and no statement for ever."""
+    """Creates an engine for searches in the same database: read-only, with a timeout for each statement."""
     made = create_async_engine(
         engine.url,
         connect_args={"prepare_threshold": None},
@@ -105,6 +118,6 @@ def _beside(engine: sa.Engine, statement_seconds: float) -> AsyncEngine:
 
     @sa.event.listens_for(made.sync_engine, "begin")
     def _bound(connection: sa.Connection) -> None:
-        connection.execute(patience)  # of the transaction alone: behind a pooler the connection is not ours to set
+        connection.execute(patience)  # for the transaction only: a pooler shares the connection with others
 
     return made

@@ -1,4 +1,4 @@
-"""The process: what it loads before it listens, and how it stops."""
+"""The service's process: what it loads before it listens, and how it stops."""
 
 import gc
 import logging
@@ -21,12 +21,12 @@ from pg_semantic.settings import Settings
 
 log = logging.getLogger("pg_semantic.service")
 
-_BACKLOG = 1024  # connections that wait to be accepted
+_BACKLOG = 1024  # connections waiting to be accepted
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What is served beside the encoders of the database's semantic indexes, and where."""
+    """What to serve in addition to the encoders of the database's semantic indexes, and the address to listen on."""
 
     encoders: Sequence[str] = ()
     rerankers: Sequence[str] = ()
@@ -37,7 +37,15 @@ class ServeOptions:
 def prepare(
     settings: Settings, serving: ServeOptions, *, load: Callable[..., Encoder] = encoders.load, engine: sa.Engine | None
 ) -> ServiceContext:
-    """Loads every encoder and reranker. Raises what loading raises, and `errors.NotInstalled`."""
+    """Loads every encoder and reranker.
+
+    Args:
+        engine: None for a service without a database.
+
+    Raises:
+        errors.EncoderError: As `encoders.load`.
+        errors.NotInstalled: The database lacks pgvector or the schema ``semantic``, or has one that is too old.
+    """
     metrics = Metrics()
     fleet = LoadedEncoders(settings, seen=metrics.batch, load=load)
     metrics.watch_queues(lambda: fleet.encoders)
@@ -57,13 +65,14 @@ def prepare(
 
 
 def run(settings: Settings, serving: ServeOptions, *, engine: sa.Engine | None) -> None:
-    """Serves until SIGTERM or SIGINT; then answers what was asked, for at most ``drain_seconds``, and returns.
+    """Serves until SIGTERM or SIGINT, then finishes open requests for up to ``drain_seconds`` and returns.
 
-    Raises `errors.SettingsError` for an address that others can reach when there is no key.
+    Raises:
+        errors.ConfigurationError: The host isn't a loopback address, and no key is set.
     """
     auth.require_key_beyond_loopback(serving.host, settings)
     context = prepare(settings, serving, engine=engine)
-    gc.freeze()  # what was loaded stays; to look through it for garbage would stop all for a third of a second
+    gc.freeze()  # loaded objects stay: scanning them for garbage would pause the service for a third of a second
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _done)
     config = uvicorn.Config(
@@ -89,4 +98,4 @@ class _Server(uvicorn.Server):
 
 
 def _done(*_: object) -> None:
-    """The server hears signals while it runs, and raises them again at its end: nothing is left to do then."""
+    """Ignores a signal: uvicorn has handled it, and raises it again when it stops."""

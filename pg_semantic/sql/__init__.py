@@ -1,6 +1,6 @@
-"""Fixed SQL in named statements; the files beside this module hold the text, this module only reads it.
+"""Reads named SQL statements from the ``.sql`` files in this package.
 
-A file is a run of statements, each under ``-- name: statement_name`` and a line or more of purpose::
+In a file, each statement follows ``-- name: statement_name`` and one or more comment lines that state its purpose::
 
     -- name: claim
     -- Takes the next pending jobs of a generation.
@@ -20,13 +20,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @functools.cache
 def statement(file: str, name: str) -> sa.TextClause:
-    """The named statement of ``file``.sql with ``:name`` binds."""
+    """Returns a named statement of ``file``.sql with ``:name`` binds.
+
+    Raises:
+        LookupError: The file has no such statement.
+    """
     return sa.text(_text(file, name))
 
 
 @functools.cache
 def template(file: str, name: str) -> string.Template:
-    """The named DDL of ``file``.sql with ``$name`` places for identifiers that a compiler has quoted."""
+    """Returns named DDL of ``file``.sql with ``$name`` placeholders for identifiers that a compiler has quoted.
+
+    Raises:
+        LookupError: The file has no such statement.
+    """
     return string.Template(_text(file, name))
 
 
@@ -39,7 +47,11 @@ def _text(file: str, name: str) -> str:
 
 @functools.cache
 def names(file: str) -> dict[str, str]:
-    """Every statement of ``file``.sql by its name; a malformed file raises ValueError."""
+    """Returns every statement of ``file``.sql by name.
+
+    Raises:
+        ValueError: The file is malformed.
+    """
     text = importlib.resources.files(__name__).joinpath(f"{file}.sql").read_text(encoding="utf-8")
     found: dict[str, str] = {}
     headers = list(_HEADER.finditer(text))
@@ -47,8 +59,8 @@ def names(file: str) -> dict[str, str]:
     for header, end in zip(headers, ends, strict=True):
         name, body = header["name"].strip(), text[header.end() : end].strip()
         if not _NAME.fullmatch(name) or name in found:
-            raise ValueError(f"{file}.sql: the header {name!r} is malformed or stands twice")
+            raise ValueError(f"{file}.sql: the header {name!r} is malformed or duplicated")
         if not body.startswith("-- "):
-            raise ValueError(f"{file}.sql: {name} lacks a line of purpose")
+            raise ValueError(f"{file}.sql: {name} has no comment that states its purpose")
         found[name] = "\n".join(line for line in body.splitlines() if not line.startswith("-- "))
     return found

@@ -1,17 +1,20 @@
--- Capture: what appends a mark for a change of text. Templates: `index/triggers.py` fills in quoted identifiers.
+-- Capture: the triggers that append a mark when the text of a row changes. Templates: `index/triggers.py` fills in
+-- quoted identifiers.
 
 -- name: watch
--- Makes that function, once the registry knows which columns the text of a row is made of.
+-- Creates the capture function. By then, the registry must know which columns the text of a row comes from.
 SELECT semantic.watch_v1($name, $source, $function_name, $statement)
 
 -- name: watch_replica
--- Makes the function of the row trigger, with the same columns.
+-- Creates the function of the row trigger, with the same columns.
 SELECT semantic.watch_v1($name, $source, $function_name, $statement)
 
 -- name: replica_body
--- What the row trigger marks: rows that another server, or a session in the role of a replica, has changed. No foreign
--- key follows these, so a row whose key changed is marked by both keys, and one whose carried column changed is marked.
--- A column that is gone must not stop the subscription: all rows are looked at again once the index fits its table.
+-- Marks rows that logical replication, or a session with session_replication_role = replica, has changed. Foreign keys
+-- don't follow these changes, so a row whose key changed is marked under both keys, and a row whose carried column
+-- changed is marked too.
+-- A missing column must not stop the subscription: the function then leaves a mark without a key, and all rows are
+-- compared again once the index fits its table.
 DECLARE
     old_rows ALIAS FOR old;
     new_rows ALIAS FOR new;
@@ -38,26 +41,27 @@ BEGIN
 END
 
 -- name: function
--- One function for the four statement-level triggers. SECURITY DEFINER, so that writers need no rights on our tables.
--- Without JIT: a plan made for a large statement would be compiled again for every small one after it.
+-- One function for the four statement triggers. SECURITY DEFINER, so that writers need no privileges on our tables. JIT
+-- is off, because a plan made for a large statement would be compiled again for every small one after it.
 CREATE OR REPLACE FUNCTION /*function*/() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET jit = off $settings
 AS $body
 
 -- name: settings
--- How dates, times, intervals, floats and bytes in keys are written as text; left out for keys that need none of it,
--- since each costs every statement.
+-- Fixes how dates, times, intervals, floats and bytes in keys are written as text. Omitted for keys that need none of
+-- these settings, because each one slows down every statement.
 SET datestyle = 'ISO' SET timezone = 'UTC' SET bytea_output = 'hex' SET intervalstyle = 'postgres' SET extra_float_digits = 1
 
 -- name: body
--- Marks stream from the transition tables into semantic.mark: no statement is too large, and none costs memory.
--- A missing column is found by a probe, which reads no row, or, for an UPDATE, looks for the first row to mark: most
--- UPDATEs change no text, and end there. The marks are written outside of its block, since a write in a block with
--- EXCEPTION is a subtransaction. The writer's statement then still succeeds, and leaves a mark without a key: all rows
--- are looked at again once the index fits its table. So does TRUNCATE: of a partition it empties the chunk table for
--- all, since CASCADE knows no rows.
--- The generations are written into it, not looked up: a transaction whose snapshot is older than one would not see it.
+-- Marks stream from the transition tables into semantic.mark, so no statement is too large and none needs extra memory.
+-- A probe detects a missing column. It reads no rows or, for an UPDATE, looks for the first row to mark: most UPDATEs
+-- change no text and end there. The marks are written outside the block of the probe, because a write in a block with
+-- EXCEPTION is a subtransaction. If a column is missing, the writer's statement still succeeds and leaves a mark
+-- without a key: all rows are compared again once the index fits its table. TRUNCATE does the same. On one partition,
+-- it empties the chunk table for all of them, because CASCADE doesn't look at rows.
+-- The ids of the generations are written into the function, not looked up: a transaction whose snapshot is older than a
+-- generation would not see it.
 #variable_conflict use_column
 BEGIN
     BEGIN
@@ -103,11 +107,11 @@ INSERT INTO semantic.mark (generation_id, key, priority)
         CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: updated
--- Marks the rows whose text changed; all rows if any of them came to have a new key, since chunks have moved with the
--- keys. Keys that only trade places within one statement can not be: a key that a foreign key refers to is checked row
--- by row. A key may be equal and yet be written otherwise, as 1.0 and 1.00.
--- The join is FULL because no such join can be a nested loop: its plan is kept for the session and has to do for a
--- statement of any size, whatever size it was made for.
+-- Marks the rows whose text changed, or all rows if any row got a new key, because chunks have moved with the keys.
+-- Rows cannot swap keys within one statement, because a key that a foreign key references is checked row by row. Two
+-- keys can be equal and have different text forms, such as 1.0 and 1.00.
+-- The join is FULL because a FULL JOIN is never a nested loop. The session keeps the plan, which must suit a statement
+-- of any size, whatever size it was made for.
 WITH changed AS MATERIALIZED (
             SELECT $new_key AS key, $other_row AS moved
             FROM new_rows FULL JOIN old_rows ON /*same_key*/
@@ -129,42 +133,43 @@ WITH changed AS MATERIALIZED (
         CROSS JOIN (VALUES /*generation_rows*/) AS generation (id);
 
 -- name: is_changed
--- Whether a pair of rows is to be marked.
+-- Whether a pair of an old and a new row must be marked.
 $other_row OR (/*new_text*/) IS DISTINCT FROM (/*old_text*/) $or_other_key
 
 -- name: priority
--- Edits go first, and a bulk change is none: what a statement marks beyond a thousand rows is worked off as backfill.
+-- Edits come first, and a bulk change is not an edit: rows that a statement marks beyond the first thousand are
+-- processed as backfill.
 CAST(CASE WHEN row_number() OVER () > 1000 THEN 1 ELSE 0 END AS smallint)
 
 -- name: lock_source
--- The first step of a creation. What follows is quick, and writers wait for no more than that.
+-- The first step of creating an index. The remaining steps are quick, and writers wait only for these.
 SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
--- The first step of a drop: keeps writers, searchers and workers away. The source first, if it is there, as those lock
--- who write: a DELETE goes on to receipts and chunks.
+-- The first step of dropping an index: keeps writers, searches and workers away. If the source exists, it is locked
+-- first, because writers lock in this order: a DELETE continues to receipts and chunks.
 SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
     SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
 ) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
--- Takes the triggers with them.
+-- Drops the functions and their triggers.
 DROP FUNCTION IF EXISTS $function(), $replica() CASCADE
 
 -- name: hang
--- Hangs the function on the source and on every partition of it.
+-- Creates the triggers on the source and on each of its partitions.
 SELECT semantic.capture_v1($source, CAST($function_name AS regproc), $stem, $enable)
 
 -- name: register
--- Records a semantic index and its first generation, and makes its search function.
+-- Records a semantic index and its first generation, and creates its search function.
 SELECT semantic.register_index_v3($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
 -- name: unregister
--- Forgets a semantic index, its generations and their jobs.
+-- Deletes a semantic index, its generations and their jobs from the registry.
 SELECT semantic.unregister_index_v3($chunks)
 
 -- name: prepare
--- Makes sure that a semantic index is as a change expects it to be.
+-- Checks that a semantic index is in the state that a change expects.
 SELECT semantic.prepare_generation_v1($name, $source, $was)
 
 -- name: begin
@@ -172,5 +177,5 @@ SELECT semantic.prepare_generation_v1($name, $source, $was)
 SELECT semantic.begin_generation_v1($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
 -- name: withdraw
--- Takes the copy back, whatever has become of it.
+-- Takes this copy back, whatever its role is now.
 SELECT semantic.withdraw_generation_v1($name, $source, $target, $was)

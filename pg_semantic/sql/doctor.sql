@@ -1,8 +1,9 @@
--- What `pg-semantic doctor` asks. Each statement is one check and its rows are findings: what is concerned, what was
--- found, and the statement or command that repairs it. They read the catalogs and our own tables; none scans a user's.
+-- The checks of `pg-semantic doctor`. Each statement is a check, and its rows are findings: the object, what was found,
+-- and the statement or command that repairs it. Checks read the catalogs and our own tables; none scans a user's table.
 
 -- name: pgvector_version
--- Releases of pgvector before 0.8.4 have faults in vector indexes; one that is on the server may not be in the database.
+-- Releases of pgvector before 0.8.4 have bugs in vector indexes. The release that is installed on the server may not be
+-- the one in the database.
 SELECT 'extension vector' AS subject,
        format(
            'pgvector %s is installed in this database; %s', extversion,
@@ -20,9 +21,9 @@ WHERE extname = 'vector'
       < greatest(ARRAY[0, 8, 4], CAST(string_to_array(default_version, '.') AS integer[]))
 
 -- name: search_path
--- Statements that name the types or operators of pgvector need its schema on the search path that a role begins with: this
--- one, and the others that search. A role begins with what was set for it, for this database, or for the server;
--- the server's own is hidden by what was set for this role.
+-- Statements that name types or operators of pgvector need its schema on the search_path that a role starts with. This
+-- checks the current role and the others that search. A role starts with what is set for the role, for this database or
+-- for the server; a setting for the current role hides the server's own.
 SELECT 'role ' || quote_ident(role.rolname) AS subject,
        format('pgvector is in schema %I, and search_path is %s', nspname, path) AS what,
        format(
@@ -64,7 +65,8 @@ WHERE extname = 'vector' AND nspname <> 'pg_catalog'
 ORDER BY role.rolname <> current_user, role.rolname
 
 -- name: collation_version
--- An operating system that sorts otherwise than when a text index was made leaves rows that the index does not find.
+-- If the operating system now sorts differently than when an index on text was built, the index does not find some
+-- rows.
 SELECT 'database ' || quote_ident(datname) AS subject,
        format(
            'its collation was version %s when indexes were built, and the server now has %s', datcollversion,
@@ -75,7 +77,7 @@ FROM pg_database
 WHERE datname = current_database() AND datcollversion <> pg_database_collation_actual_version(oid)
 
 -- name: publications
--- A publication of all tables sends our queue to subscribers, where other rows have these keys.
+-- A publication of all tables sends our queue to subscribers, where the same keys belong to other rows.
 SELECT 'publication ' || quote_ident(pubname) AS subject,
        'it publishes the schema semantic, whose marks and jobs belong to this database alone' AS what,
        coalesce(
@@ -96,7 +98,7 @@ WHERE EXISTS (SELECT FROM pg_publication_tables AS sent WHERE sent.pubname = pg_
               AND schemaname = 'semantic')
 
 -- name: long_transactions
--- While a transaction is open, marks and jobs that are done cannot be vacuumed away, and no vector index can be built.
+-- While a transaction is open, finished marks and jobs cannot be vacuumed, and no vector index can be built.
 SELECT format('process %s of %I', pid, usename) AS subject,
        format('its transaction has been open for %s minutes (%s)', extract(epoch FROM now() - xact_start)::bigint / 60,
               state) AS what,
@@ -112,7 +114,7 @@ FROM pg_prepared_xacts
 WHERE database = current_database() AND prepared < now() - make_interval(secs => :seconds)
 
 -- name: autovacuum
--- The queue is kept small, and plans right, by autovacuum.
+-- Autovacuum keeps the queue small and the plans right.
 SELECT 'server' AS subject, format('%s is off', name) AS what,
        format('ALTER SYSTEM SET %I = on; SELECT pg_reload_conf();', name) AS repair
 FROM pg_settings
@@ -126,7 +128,7 @@ WHERE reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off', 
        OR oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation))
 
 -- name: replication_role
--- Sessions with session_replication_role = replica write rows that no ordinary trigger sees.
+-- Sessions with session_replication_role = replica write rows without firing ordinary triggers.
 SELECT CASE WHEN setrole = 0 THEN 'database ' || quote_ident(current_database())
             ELSE 'role ' || CAST(CAST(setrole AS regrole) AS text) END AS subject,
        format('session_replication_role is set to replica for it') AS what,
@@ -139,7 +141,7 @@ WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_da
   AND EXISTS (SELECT FROM unnest(setconfig) AS line WHERE line ILIKE 'session_replication_role=replica')
 
 -- name: gin_fuzzy_search_limit
--- A scan of a GIN index then returns some of the rows that match, at random, and so do searches by words.
+-- With this setting, a GIN index scan returns a random subset of the matching rows, and so do searches by words.
 SELECT CASE WHEN setrole = 0 AND setdatabase = 0 THEN 'all roles'
             WHEN setrole = 0 THEN 'database ' || quote_ident(current_database())
             ELSE 'role ' || CAST(CAST(setrole AS regrole) AS text) END AS subject,
@@ -173,8 +175,8 @@ WHERE relkind = 'r' AND relpersistence = 'u'
                   'semantic.semantic_index'::regclass, 'semantic.encoder'::regclass))
 
 -- name: lost_tables
--- What the registry names and the database no longer has. An index whose table was dropped can be moved to the table that
--- has its name now.
+-- Tables that the registry names and the database no longer has. An index whose table was dropped can be moved to the
+-- table that has its name now.
 SELECT semantic_index.name AS subject,
        format('the table of its source (oid %s) was dropped%s', CAST(semantic_index.source AS oid),
               ', and table ' || CAST(CAST(successor.relation AS regclass) AS text) || ' has its name now') AS what,
@@ -204,14 +206,14 @@ WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
        OR NOT EXISTS (SELECT FROM pg_class WHERE oid = generation.receipts))
 
 -- name: moved_schema
--- A table that was moved to another schema without its semantic index.
+-- Tables that were moved to another schema without their semantic index.
 SELECT name AS subject, format('its table %s is in another schema than its vectors', source) AS what,
        semantic.apart_v1(id) || ';' AS repair
 FROM semantic.semantic_index
 WHERE semantic.apart_v1(id) IS NOT NULL
 
 -- name: swapped_tables
--- Another table has the name that the source of an index had: one that was loaded beside it and renamed.
+-- Indexes whose source has lost its name to another table, which was loaded next to it and then renamed.
 SELECT name AS subject,
        format('it follows %s, and another table is called %I.%I now', source, nspname, declared.table_name) AS what,
        format('pg-semantic index adopt %s', name) AS repair
@@ -226,7 +228,7 @@ CROSS JOIN LATERAL (
 WHERE semantic.table_named_v1(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
 
 -- name: triggers
--- Tables, or partitions, whose changes nobody sees.
+-- Tables or partitions whose changes are not captured.
 SELECT name AS subject,
        format('the triggers of %s (%s) are missing or disabled', relation,
               string_agg(event, ', ' ORDER BY event)) AS what,
@@ -237,7 +239,7 @@ CROSS JOIN LATERAL semantic.uncaptured_v1(source, name || '_capture')
 GROUP BY name, relation
 
 -- name: capture_rights
--- The triggers run as the owner of their function, who appends to the queue.
+-- The triggers run as the owner of their function, who must be able to append to the queue.
 SELECT DISTINCT semantic_index.name AS subject,
        format('%s owns its capture function and may not append to semantic.mark: every write to %s fails',
               CAST(proowner AS regrole), semantic_index.source) AS what,
@@ -250,8 +252,9 @@ WHERE NOT (has_schema_privilege(proowner, 'semantic', 'USAGE')
            AND has_table_privilege(proowner, 'semantic.mark', 'INSERT'))
 
 -- name: foreign_keys
--- Chunks and receipts go with their row by a foreign key, which CASCADE takes along when a partition is dropped. It is put
--- back without a look at the rows, which is quick, and validated by a statement that no writer waits for.
+-- A foreign key deletes chunks and receipts together with their row. Dropping a partition with CASCADE drops this key
+-- too. Adding it back is quick, because it is NOT VALID and no row is checked; no writer waits for the statement that
+-- validates it.
 SELECT semantic_index.name AS subject,
        CASE WHEN known.name IS NULL
             THEN format('%s has no foreign key to %s that deletes its rows', known.relation, known.source)
@@ -274,28 +277,28 @@ CROSS JOIN LATERAL (
 -- name: columns
 -- Columns that an index reads and its table no longer has.
 SELECT semantic_index.name AS subject,
-       format('column %I, which %s, is not in %s any more', lost.name, lost.use, source) AS what,
-       format('ALTER TABLE %s RENAME COLUMN ... TO %I; or make the index again, after: pg-semantic index drop %s',
+       format('column %I, %s, is missing from %s', lost.name, lost.use, source) AS what,
+       format('ALTER TABLE %s RENAME COLUMN ... TO %I; or pg-semantic index drop %s, then create it again',
               source, lost.name, semantic_index.name) AS repair
 FROM semantic.semantic_index
 JOIN pg_class ON pg_class.oid = source
 CROSS JOIN LATERAL (
-    SELECT name, 'its text is made of' AS use FROM semantic.columns_v1(semantic_index.id) WHERE NOT there
+    SELECT name, 'part of its text' AS use FROM semantic.columns_v1(semantic_index.id) WHERE NOT there
     UNION ALL
     SELECT named.name, named.use
     FROM semantic.generation
     CROSS JOIN LATERAL (
-        SELECT value ->> 'name', 'belongs to its key' FROM jsonb_array_elements(spec -> 'key')
+        SELECT value ->> 'name', 'part of its key' FROM jsonb_array_elements(spec -> 'key')
         UNION ALL
-        SELECT spec ->> 'rights_by', 'its rights go by'
+        SELECT spec ->> 'rights_by', 'which rights_by names'
     ) AS named (name, use)
     LEFT JOIN pg_attribute ON attrelid = source AND attname = named.name AND NOT attisdropped
     WHERE index_id = semantic_index.id AND role = 'live' AND named.name IS NOT NULL AND attname IS NULL
 ) AS lost
 
 -- name: key_types
--- A key column that has become wider, or sorts otherwise, than it was when its chunk table was made; and a key that is not
--- unique any more.
+-- Key columns that have become wider, or sort differently, since the chunk table was created; and keys that are no
+-- longer unique.
 SELECT semantic_index.name AS subject,
        string_agg(
            format('key column %I is %s in %s and %s in %s', altered.part, altered.wanted, source, altered.has,
@@ -309,7 +312,7 @@ CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id
 UNION ALL
 SELECT semantic_index.name, format('several rows of %s can have the same key', semantic_index.source),
-       format('make %s unique again, or pg-semantic index drop %I and create it with the key of now', (
+       format('make %s unique again, or pg-semantic index drop %I and create it with the current key', (
            SELECT string_agg(quote_ident(part ->> 'name'), ', ') FROM jsonb_array_elements(spec -> 'key') AS part
        ), semantic_index.name)
 FROM semantic.semantic_index
@@ -321,7 +324,7 @@ WHERE NOT semantic.is_key_v1(source, spec)
 -- What a worker could not do for an index, as `pg-semantic status` shows it.
 SELECT semantic_index.name AS subject,
        format('%s of its %s copy: %s', CASE kind
-           WHEN 'sync' THEN 'workers leave the rows' WHEN 'build' THEN 'a worker could not build an index'
+           WHEN 'sync' THEN 'workers do not sync the rows' WHEN 'build' THEN 'a worker could not build an index'
            WHEN 'capture' THEN 'a worker could not restore the capture'
            WHEN 'foreign_key' THEN 'a worker could not validate a foreign key'
            ELSE 'a worker could not adapt the key' END, generation.role, reason) AS what,
@@ -331,7 +334,7 @@ JOIN semantic.generation ON generation.id = generation_id
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 
 -- name: inheritance
--- Rows of tables that inherit are rows of the parent to a reader, and have no key there.
+-- To a reader, the rows of a table that inherits are rows of the parent, but the parent's key does not cover them.
 SELECT name AS subject,
        format('%s inherits from its table %s, and rows of it are not indexed',
               string_agg(CAST(inhrelid AS regclass)::text, ', '), source) AS what,
@@ -342,12 +345,12 @@ JOIN pg_inherits ON inhparent = source
 GROUP BY name, source
 
 -- name: late_indexes
--- The vector index and the index on lexemes, once nothing waits that would be built before them; and what is left of
--- others of their kinds.
+-- Vector and lexical indexes that are not built although no row is waiting to be synced first; and invalid indexes of
+-- the same kinds that are left over.
 SELECT semantic_index.name AS subject,
        format('%s of its %s copy is %s', wanted.what, generation.role,
               CASE WHEN built.valid IS NULL THEN 'not built'
-                   ELSE 'invalid: a build was cut short' END) AS what,
+                   ELSE 'invalid: its build was interrupted' END) AS what,
        'pg-semantic worker --once' AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
@@ -384,7 +387,7 @@ WHERE NOT semantic.is_building_v1(indrelid)
   )
 
 -- name: table_statistics
--- A table of more than a megabyte that was never analyzed is planned for as if it were small.
+-- Tables of more than a megabyte that were never analyzed; the planner treats them as small.
 SELECT CAST(pg_class.oid AS regclass)::text AS subject, 'this table has never been analyzed' AS what,
        format('ANALYZE %s;', CAST(pg_class.oid AS regclass)) AS repair
 FROM pg_class
@@ -397,7 +400,7 @@ WHERE reltuples < 0 AND relkind = 'r' AND pg_relation_size(pg_class.oid) > 10000
   )
 
 -- name: term_statistics
--- How many rows have a word is counted by a worker; until then BM25 takes every word for a rare one.
+-- A worker counts how many rows contain each word. Until then, BM25 treats every word as rare.
 SELECT semantic_index.name AS subject,
        format('the statistics of words of its %s copy were never counted', generation.role) AS what,
        'pg-semantic worker --once' AS repair
@@ -410,7 +413,7 @@ WHERE jsonb_typeof(spec -> 'lexical') = 'object' AND backfilled_at IS NOT NULL A
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
 
 -- name: worker
--- Changes that wait for a minute and more while no worker gives a sign of life.
+-- Changes that have waited for a minute or more while no worker was alive.
 SELECT 'worker' AS subject,
        format('no worker is alive, and the oldest of the changes that wait is %s minutes old',
               extract(epoch FROM now() - min(since))::bigint / 60) AS what,
@@ -426,7 +429,7 @@ WHERE NOT EXISTS (SELECT FROM semantic.worker WHERE heartbeat_at > now() - inter
 HAVING min(since) < now() - interval '1 minute'
 
 -- name: backlog
--- Edits that wait for long although workers are alive.
+-- Edits that have waited for a long time although workers are alive.
 SELECT name AS subject,
        format('%s edits wait, the oldest for %s minutes, although workers are alive', count(*),
               extract(epoch FROM now() - min(waiting.since))::bigint / 60) AS what,
@@ -443,9 +446,9 @@ GROUP BY semantic_index.id
 HAVING min(waiting.since) < now() - make_interval(secs => :seconds)
 
 -- name: failed_rows
--- Rows that were given up.
+-- Rows whose jobs are parked.
 SELECT name AS subject,
-       format('%s rows failed for the last time, as row %s: %s', count(*), (array_agg(key ORDER BY available_at DESC))[1],
+       format('%s failed rows, such as row %s: %s', count(*), (array_agg(key ORDER BY available_at DESC))[1],
               left((array_agg(error ORDER BY available_at DESC))[1], 200)) AS what,
        'pg-semantic retry ' || quote_ident(name) AS repair
 FROM semantic.semantic_index
@@ -454,7 +457,7 @@ JOIN semantic.job ON job.generation_id = generation.id AND state = 'failed'
 GROUP BY semantic_index.id
 
 -- name: search_functions
--- The function by which an index is searched from plain SQL.
+-- Indexes without the function that searches them from plain SQL.
 SELECT name AS subject, format('it has no function %I for searches from plain SQL', name || '_search') AS what,
        format('SELECT semantic.make_search_v1(%s);', semantic_index.id) AS repair
 FROM semantic.semantic_index
@@ -467,7 +470,7 @@ WHERE NOT EXISTS (
 )
 
 -- name: rights
--- What roles can use of an index that their rights on its source do not give them, or the other way round.
+-- Roles whose rights to an index differ from their rights to its source, in either direction.
 SELECT name AS subject,
        CASE WHEN bool_or(step <> 'open')
             THEN 'its rights are not those of its table: ' || string_agg(DISTINCT object, ', ') FILTER (WHERE step <> 'open')
@@ -477,13 +480,13 @@ FROM semantic.semantic_index
 CROSS JOIN LATERAL semantic.due_rights_v1(id) WITH ORDINALITY AS due (step, object, statement, number)
 GROUP BY semantic_index.id
 UNION ALL
-SELECT 'schema semantic', 'roles have other rights than they need to search: ' || string_agg(DISTINCT object, ', '),
+SELECT 'schema semantic', 'roles lack or exceed the rights that searching needs: ' || string_agg(DISTINCT object, ', '),
        string_agg(statement, '; ' ORDER BY number) || ';'
 FROM semantic.due_schema_rights_v1() WITH ORDINALITY AS due (step, object, statement, number)
 HAVING count(*) > 0
 
 -- name: worker_rights
--- What the role that asks would lack as the role of a worker.
+-- The rights that the current role would lack as the role of a worker.
 SELECT name AS subject,
        format('role %I %s', current_user, CASE
            WHEN row_security_active(source) THEN 'does not see all rows: row-level security of ' || source || ' applies'
@@ -502,12 +505,12 @@ WHERE EXISTS (SELECT FROM pg_class AS kept WHERE kept.oid IN (chunks, receipts))
        ))
 
 -- name: pooler
--- Which process answers, and the statement timeout that a session of this role begins with, in milliseconds.
+-- Which server process answers, and the statement timeout, in milliseconds, that a session of this role starts with.
 SELECT pg_backend_pid() AS pid, quote_ident(current_user) AS role,
        (SELECT CAST(reset_val AS integer) FROM pg_settings WHERE name = 'statement_timeout') AS statement_timeout
 
 -- name: prompts
--- The encoders of every index as they are declared, and once they were loaded with the prompts that they have.
+-- The encoder of every index as declared and, once loaded, the prompts that it actually has.
 SELECT format('index %s', semantic_index.name) AS subject, semantic_index.name, generation.spec -> 'encoder' AS encoder,
        encoder.fingerprint IS NOT NULL AS is_loaded, encoder.query_prompt, encoder.document_prompt
 FROM semantic.generation

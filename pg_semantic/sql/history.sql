@@ -1,19 +1,20 @@
--- Our own schema as a whole: who may read its revision, what is in it, and what leans on it.
+-- Our own schema as a whole: who can read its revision, what it contains, and what depends on it.
 
 -- name: readable
--- Everybody may know which revision the schema is at.
+-- Every role can see which revision the schema is at.
 GRANT SELECT ON semantic.history TO PUBLIC
 
 -- name: set_aside
--- Puts the schema out of the way in a transaction that is rolled back; nobody else sees it.
+-- Renames the schema in a transaction that is rolled back; no other session sees this.
 ALTER SCHEMA semantic RENAME TO semantic_set_aside
 
 -- name: remove
--- What is left after the first revision is taken back; fails if somebody has put something of their own there.
+-- Drops what remains after the first revision is downgraded. Fails if someone has created objects of their own there.
 DROP TABLE semantic.history; DROP SCHEMA semantic
 
 -- name: lost_functions
--- What a schema at a revision that has it lacks: the functions that a type of pgvector takes with it.
+-- Functions that the schema should have at its revision but lacks, because dropping a type of pgvector dropped them
+-- too.
 SELECT string_agg(needed.name, ', ')
 FROM (VALUES ('sparsevec_v1', '0003'), ('bm25_weights_v1', '0003'), ('embed_v1', '0005'), ('embed', '0005')) AS needed (
     name, since
@@ -22,7 +23,7 @@ CROSS JOIN semantic.history
 WHERE history.version_num >= needed.since AND to_regproc('semantic.' || needed.name) IS NULL
 
 -- name: registered
--- Semantic indexes whose tables are there, in the words of the first revision, so that it is understood at any.
+-- Semantic indexes whose tables exist. Uses only what the first revision has, so it works at any revision.
 SELECT DISTINCT nspname || '.' || semantic_index.name AS name
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
@@ -31,7 +32,8 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 ORDER BY name
 
 -- name: bereft
--- Semantic indexes whose capture calls what the schema does not have, so that every write to their table would fail.
+-- Semantic indexes whose capture refers to something that the schema lacks, so that every write to their table would
+-- fail.
 SELECT DISTINCT semantic_index.name
 FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = pg_trigger.tgfoid
@@ -49,8 +51,8 @@ WHERE starts_with(pg_trigger.tgname, semantic_index.name || '_capture_')
 ORDER BY semantic_index.name
 
 -- name: snapshot
--- Every object of the schema by its kind and name, with its definition as the server writes it; the views of
--- generations come and go with these.
+-- Every object of the schema by its kind and name, with its definition as the server prints it. Omits the views of
+-- generations, which come and go.
 WITH relation AS (
     SELECT oid, relname, relkind, reloptions, relrowsecurity, relforcerowsecurity, relacl
     FROM pg_class
@@ -100,13 +102,13 @@ FROM relation
 JOIN pg_description ON objoid = relation.oid AND classoid = CAST('pg_class' AS regclass)
 GROUP BY relname
 UNION ALL
-SELECT 'rights of everybody to ' || relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
+SELECT 'rights of PUBLIC to ' || relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
 FROM relation
 CROSS JOIN aclexplode(relacl)
 WHERE grantee = 0
 GROUP BY relname
 UNION ALL
-SELECT 'rights of everybody to the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
+SELECT 'rights of PUBLIC to the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
 FROM pg_namespace
 CROSS JOIN aclexplode(nspacl)
 WHERE nspname = 'semantic' AND grantee = 0

@@ -1,14 +1,14 @@
--- The life of marks and jobs, one statement a transition; docs/queue.md draws the states.
--- Every time is the server's. Locks are taken in key order and never waited for (SKIP LOCKED).
--- What was locked is then found by its place (ctid), and keys are looked up one by one, whatever the planner believes the
--- size of the queue to be: it has no statistics of marks that one large statement has just made, and old ones of jobs,
--- which come and go. A job that another transaction changed between snapshot and lock has another place, and is left out.
+-- The life cycle of marks and jobs, one statement per transition; docs/queue.md shows the states.
+-- All times are the server's. Locks are taken in key order, and no statement waits for a lock (SKIP LOCKED). Locked
+-- rows are then found by ctid, and keys are looked up one by one, so that a wrong estimate of the queue's size does no
+-- harm: the planner has no statistics for marks that one large statement has just written, and outdated ones for jobs,
+-- which come and go. A job that another transaction changed between snapshot and lock has a new ctid and is left out.
 
 -- name: fold
--- Marks of a generation and priority become jobs, oldest first: a new one, or a new version of the existing one. A new
--- version voids a claim, so the worker that holds it writes nothing and the row can be taken again at once. A job keeps
--- the better priority. Marks whose job is being written are left for the next time; a mark of NULL starts the backfill
--- again; a key too long for the job table's index is dropped.
+-- Turns marks of a generation and priority into jobs, oldest first: a new job, or a new version of the existing one. A
+-- new version voids a claim, so the worker that holds it writes nothing, and the row can be claimed again at once. A
+-- job keeps the better of both priorities. Marks whose job is locked are left for the next time. A mark without a key
+-- restarts the backfill. A key too long for the job table's index is dropped.
 WITH picked AS MATERIALIZED (
     SELECT ctid AS place, key
     FROM semantic.mark
@@ -54,9 +54,9 @@ SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NU
     available_at = least(job.available_at, now())
 
 -- name: ready
--- Of these generations, which have jobs to claim or marks to fold, of which priority. Two probes of an index for each: an
--- ordered LIMIT is one whatever the planner believes, where for EXISTS it may read a long queue for want of a match. It runs
--- with the search path of the role, so it names the schema of the function.
+-- Which of these generations have jobs to claim or marks to fold, and at which priority. Probes an index twice for
+-- each: an ordered LIMIT is a single probe whatever the planner estimates, while an EXISTS without a match may read a
+-- long queue. Runs with the role's search_path, so it names the schema of the function.
 SELECT generation.id, kind.priority
 FROM pg_catalog.unnest(CAST(:generations AS integer[])) AS generation (id)
 CROSS JOIN (VALUES (CAST(0 AS smallint)), (CAST(1 AS smallint))) AS kind (priority)
@@ -76,8 +76,8 @@ OR (
 )
 
 -- name: claim
--- Takes the next pending jobs of a generation and priority, the oldest, in any order. A job that has been tried before is
--- taken alone: it may be what ended the worker that tried it.
+-- Claims the oldest pending jobs of a generation and priority, in any order. A job that has been tried before is
+-- claimed alone, because it may be what crashed the worker that tried it.
 WITH next AS MATERIALIZED (
     SELECT place, attempts, row_number() OVER (ORDER BY available_at) AS number
     FROM (
@@ -100,8 +100,8 @@ WHERE ctid = ANY (ARRAY(SELECT place FROM taken))
 RETURNING key, version, available_at
 
 -- name: hold
--- Compare and lock: which of a claim's jobs are still as they were claimed. Held to the end of the transaction. Each is
--- looked up by itself: a plan for all of them together may read every job of the generation.
+-- Locks the jobs of a claim that are unchanged since they were claimed, until the end of the transaction. Looks up each
+-- one separately, because a plan for all of them together may read every job of the generation.
 SELECT held.key
 FROM (
     SELECT key, version
@@ -116,7 +116,7 @@ CROSS JOIN LATERAL (
 ) AS held
 
 -- name: complete
--- Ends jobs that this transaction holds.
+-- Deletes finished jobs, which this transaction has locked.
 DELETE FROM semantic.job
 WHERE ctid = ANY (ARRAY(
     SELECT held.place
@@ -127,8 +127,9 @@ WHERE ctid = ANY (ARRAY(
 ))
 
 -- name: release
--- Gives back what is left of a claim, to be taken again after a moment; it does not count as an attempt. Returns the keys
--- that somebody has locked: they may be the claim's still when they are let go.
+-- Gives up the rest of a claim: its jobs are available again after a delay, and this does not count as an attempt.
+-- Returns the keys of jobs that another transaction has locked, because they may still belong to the claim once they
+-- are unlocked.
 WITH given AS MATERIALIZED (
     SELECT key FROM unnest(CAST(:keys AS text[])) AS given (key) ORDER BY key COLLATE "C"
 ),
@@ -159,8 +160,8 @@ CROSS JOIN LATERAL (
 WHERE given.key NOT IN (SELECT key FROM released)
 
 -- name: fail
--- Records a failure: tried again later with back-off and jitter, parked as failed after the last attempt. One that a
--- somebody has locked is left to its lease.
+-- Records a failure. The job is retried with back-off and jitter, or parked as failed after the last attempt. A job
+-- that another transaction has locked is left until its lease expires.
 WITH mine AS MATERIALIZED (
     SELECT key
     FROM semantic.job
@@ -176,7 +177,7 @@ FROM mine
 WHERE job.generation_id = :generation AND job.key = mine.key
 
 -- name: heartbeat
--- Extends the lease of claims that are still being worked on.
+-- Extends the leases of claims that are still in progress.
 WITH mine AS MATERIALIZED (
     SELECT ctid AS place
     FROM semantic.job
@@ -189,8 +190,8 @@ SET lease_until = now() + make_interval(secs => :lease)
 WHERE ctid = ANY (ARRAY(SELECT place FROM mine))
 
 -- name: reap
--- Frees the jobs of workers that stopped giving signs of life, to be tried again one by one and in random order; a job
--- that outlived its attempts is parked.
+-- Frees the jobs of workers that no longer send heartbeats. They are retried one by one, in random order; a job without
+-- attempts left is parked.
 WITH lost AS MATERIALIZED (
     SELECT ctid AS place
     FROM semantic.job
@@ -203,11 +204,12 @@ SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
     claim = NULL, lease_until = NULL,
     available_at = now() + make_interval(
         secs => least(CAST(:retry AS double precision) * 2 ^ least(attempts - 1, 20) * random(), 3600)),
-    error = 'the worker that had claimed this row stopped giving signs of life'
+    error = 'the worker that had claimed this row stopped sending heartbeats'
 WHERE ctid = ANY (ARRAY(SELECT place FROM lost))
 
 -- name: enqueue
--- Jobs for rows that have none yet, behind all edits. A claim is voided: what its worker read may not be so any more.
+-- Creates jobs for rows that have none yet, behind all edits. Voids claims, because what the worker read may be out of
+-- date.
 INSERT INTO semantic.job AS job (generation_id, key, priority)
 SELECT :generation, wanted.key, 1
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
@@ -218,7 +220,8 @@ SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NU
 WHERE job.state = 'processing'
 
 -- name: requeue
--- Jobs for rows that are to be looked at again, as folding a mark makes them: who is at such a row writes nothing.
+-- Queues rows that must be checked again, as folding a mark does, so a worker that is processing such a row writes
+-- nothing.
 INSERT INTO semantic.job AS job (generation_id, key)
 SELECT :generation, wanted.key
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
@@ -229,7 +232,8 @@ SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NU
     attempts = 0, error = NULL, available_at = least(job.available_at, now())
 
 -- name: retry
--- Takes parked jobs back into the queue, all of a generation or those of some keys, as if they had never been tried.
+-- Puts parked jobs back into the queue as if they had never been tried: all jobs of a generation, or those with certain
+-- keys.
 UPDATE semantic.job
 SET state = 'pending', attempts = 0, error = NULL, available_at = now()
 WHERE generation_id = :generation AND state = 'failed'
@@ -237,8 +241,8 @@ WHERE generation_id = :generation AND state = 'failed'
 RETURNING key
 
 -- name: waiting
--- Counts the jobs not parked and the marks of a generation, up to a limit so that a long queue costs no more than a
--- short one; of one priority, or of both.
+-- Counts the marks of a generation and its jobs that aren't parked, for one priority or both. The limit makes a long
+-- queue as cheap to count as a short one.
 SELECT count(*) FROM (
     SELECT FROM semantic.job
     WHERE generation_id = :generation AND state <> 'failed'
@@ -259,9 +263,9 @@ ORDER BY available_at DESC, key
 LIMIT :limit
 
 -- name: sweep_settings
--- How long a sweep takes and waits at most, whatever the role or the database has.
+-- Limits how long a sweep runs and waits for locks, whatever the role or the database sets.
 SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', '200ms', true)
 
 -- name: sweep
--- Deletes some of the marks and jobs that dropped copies have left; gives how many.
+-- Deletes some of the marks and jobs that dropped copies left behind; returns how many.
 SELECT semantic.sweep_v1(10000)

@@ -1,18 +1,18 @@
--- The statistics of terms that BM25 needs: how many rows there are, how long they are, how many have a term.
+-- The statistics that BM25 needs: how many rows there are, how long they are, and how many contain each lexeme.
 
 -- name: lock
--- Whether this transaction is the one that counts; the first number is of our own choosing.
+-- Whether this transaction is the one that counts. The first number is our own.
 SELECT pg_try_advisory_xact_lock(723628195, :generation)
 
 -- name: state
--- When statistics were refreshed, of how many rows, and how long ago.
+-- When statistics were last refreshed, for how many rows, and how many seconds ago.
 SELECT row_count, refreshed_at, CAST(extract(epoch FROM now() - refreshed_at) AS double precision) AS seconds
 FROM semantic.readable_lexicon
 WHERE generation_id = :generation
 
 -- name: refresh
--- Counts every lexeme, and writes the counts that have changed; weights move to the new average length when it is
--- further from theirs than the tolerance, a share.
+-- Counts every lexeme and writes the counts that changed. The weights of rows switch to the new average length if
+-- theirs differs from it by more than the tolerance, a fraction.
 WITH counted AS MATERIALIZED (
     SELECT word, ndoc, nentry
     FROM ts_stat(format('SELECT lexemes FROM %s', CAST(to_regclass(:receipts) AS text)))

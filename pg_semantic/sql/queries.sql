@@ -1,13 +1,13 @@
--- Texts that SELECTs search by: requests for their vectors, and the cache that these are left in (migration 0005).
+-- Texts that SELECTs search for: the requests for their vectors, and the cache that holds the vectors (migration 0005).
 
 -- name: listen
--- Hears of requests as they are committed.
+-- Subscribes to requests; a notification arrives when one is committed.
 LISTEN semantic_query
 
 -- name: take
--- Requests that are still waited for and nobody else is at, oldest first, and the beginning of the transaction at whose
--- end they are free again if they were not answered. Whatever the database's default, it is to see what others have
--- answered meanwhile, and to last for as long as the encoder takes.
+-- Begins a transaction and locks requests that callers still wait for and no other worker has locked, oldest first.
+-- Requests without an answer become free when the transaction ends. Whatever the database's defaults are, the
+-- transaction must see what others have answered in the meantime, and must last as long as the encoder takes.
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL idle_in_transaction_session_timeout = '10min';
 SET LOCAL statement_timeout = '60s';
@@ -20,14 +20,14 @@ LIMIT :most
 FOR UPDATE SKIP LOCKED
 
 -- name: answer
--- Keeps the vectors of requests, one after the other, and deletes these.
+-- Stores the vectors of requests, concatenated in order, and deletes the requests.
 SELECT semantic.answer_queries_v1(:ids, :vectors)
 
 -- name: failed
--- A request that can not be answered, and why.
+-- Records why a request cannot be answered.
 UPDATE semantic.query_request SET error = :error WHERE id = :id
 
 -- name: forget
--- All but the newest vectors.
+-- Deletes all but the newest vectors.
 DELETE FROM semantic.query_vector
 WHERE made_at <= (SELECT made_at FROM semantic.query_vector ORDER BY made_at DESC OFFSET :kept LIMIT 1)

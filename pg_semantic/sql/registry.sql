@@ -1,12 +1,12 @@
--- What the database knows of its semantic indexes, generations and encoders.
+-- What the database knows about its semantic indexes, generations and encoders.
 
 -- name: installed
--- Whether the schema of ours is there, and the version of pgvector.
+-- Whether our schema exists, and the version of pgvector.
 SELECT to_regclass('semantic.history') IS NOT NULL AS schema_installed,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
 
 -- name: pgvector_out_of_reach
--- The schema of pgvector, quoted, where the session does not find its types by their names alone.
+-- The schema of pgvector, quoted, if the session doesn't find its types by their unqualified names.
 SELECT CAST(CAST(extnamespace AS regnamespace) AS text)
 FROM pg_extension
 WHERE extname = 'vector' AND extnamespace <> ALL (
@@ -14,41 +14,42 @@ WHERE extname = 'vector' AND extnamespace <> ALL (
 )
 
 -- name: own_session
--- What a session of ours is set to, as far as the server has such settings.
+-- The settings of our own sessions, as far as the server has them.
 SELECT pg_catalog.set_config(name, value, false)
 FROM (VALUES ('default_transaction_read_only', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
              ('standard_conforming_strings', 'on'), ('escape_string_warning', 'on'), ('quote_all_identifiers', 'off')) AS ours (name, value)
 WHERE pg_catalog.current_setting(name, true) IS NOT NULL
 
 -- name: own_transaction
--- What else a transaction of ours is set to, or a session that is ours alone: functions and operators without a schema
--- are the server's, whatever others of that name there are, and PostgreSQL 17 and later do not end it by the clock. This
--- statement still meets the path of the role, so it names the schema of each function.
+-- Further settings of our own transactions, or of sessions that are ours alone. Functions and operators without a
+-- schema are then the server's, whatever others have the same name, and PostgreSQL 17 and later set no time limit on
+-- the transaction. This statement still runs with the role's search_path, so it names the schema of each function.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', :local) AS path,
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
            THEN pg_catalog.set_config('transaction_timeout', '0', :local) END AS timeout
 
 -- name: pgvector_schema
--- The schema that pgvector is in, quoted.
+-- The schema of pgvector, quoted.
 SELECT quote_ident(nspname)
 FROM pg_extension
 JOIN pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'vector'
 
 -- name: find_pgvector
--- Has a statement that creates a table find the types of pgvector by their names.
+-- Lets a statement that creates a table find the types of pgvector by name.
 SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', quote_ident(nspname), 'pg_temp'), true)
 FROM pg_extension
 JOIN pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'vector'
 
 -- name: revision
--- The revision that the schema of ours is at.
+-- The revision that our schema is at.
 SELECT version_num FROM semantic.history
 
 -- name: generations
--- Every generation whose chunk table is there, with the current name of the source (a rename is followed), what puts its
--- tables beside that when it was moved to another schema, and whether the source is the table that was declared.
+-- Every generation whose chunk table exists. Includes the current name of the source (renames are followed), the
+-- statements that move the generation's tables next to a source that is in another schema now, and whether the source
+-- is still the table that was declared.
 SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
@@ -71,15 +72,15 @@ ORDER BY semantic_index.id, generation.id
 SELECT CAST(chunks AS text) FROM semantic.generation WHERE id = :generation
 
 -- name: tables
--- The chunk and receipt tables of every generation, by the names that they have now.
+-- The chunk and receipt tables of every generation, by their current names.
 SELECT pg_namespace.nspname AS schema, pg_class.relname AS name
 FROM semantic.generation
 JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
 JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 
 -- name: live
--- The live generation of the index whose chunk table has this number; of a chunk table that was live when the transaction
--- took its snapshot it may be another. And all generations that the index has.
+-- The live generation of the index that has this chunk table (an oid), and all generations of that index. If the chunk
+-- table was live when the transaction took its snapshot, another one may be live now.
 SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
@@ -97,8 +98,8 @@ WHERE generation.role = 'live'
   AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = CAST(:chunks AS oid))
 
 -- name: stored
--- How the semantic index of a chunk table was created, or is to be from its next switch on, and whether it is of that
--- source table still. A view may have the name of a source that was renamed.
+-- How the semantic index with this chunk table was declared, or will be after its next switch, and whether it still
+-- belongs to this source table. A view may have the name of a source that was renamed.
 SELECT newest.spec,
        CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_named_v1(:source) IS NULL
            THEN semantic.source_trouble_v1(semantic_index.id) IS NULL
@@ -119,7 +120,7 @@ WHERE attrelid = to_regclass(:source) AND attnum > 0 AND NOT attisdropped
 ORDER BY attnum
 
 -- name: source
--- What a relation is, and how its primary key is checked.
+-- What kind of relation this is, and how its primary key is checked.
 SELECT CAST(relation.relkind AS text) AS kind, CAST(relation.relpersistence AS text) AS persistence,
        condeferrable AS deferrable, CAST(amname AS text) AS method, current_setting('server_encoding') AS encoding
 FROM pg_class AS relation
@@ -129,9 +130,10 @@ LEFT JOIN pg_am ON pg_am.oid = key_index.relam
 WHERE relation.oid = to_regclass(:source)
 
 -- name: source_key
--- The columns of a table's primary key, in order: types by their names from anywhere, that of a domain being the type it
--- is over, whose values need no check; whether it is one over an enum; whether values travel in binary, and whether the equality of the key can merge or
--- hash, as joins of any size need it.
+-- The columns of a table's primary key, in order. Types have names that work with any search_path; a domain is given as
+-- the type that it is based on, whose values need no check. Also: whether a column is a domain over an enum, whether
+-- its values can travel in binary, and whether the equality operator of the key supports merge or hash joins, which
+-- joins of any size need.
 SELECT CAST(attname AS text) AS name,
        format_type(base.oid, CASE pg_type.typtype WHEN 'd' THEN under.modifier ELSE atttypmod END) || CASE
            WHEN attcollation <> base.typcollation THEN
@@ -168,7 +170,7 @@ WHERE conrelid = to_regclass(:source) AND contype = 'p'
 ORDER BY part.place
 
 -- name: pin_encoder
--- The first worker to load an encoder records what it loaded; later ones compare.
+-- The first worker that loads an encoder records what it loaded; later workers compare theirs.
 UPDATE semantic.encoder
 SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now(),
     query_prompt = coalesce(:query_prompt, query_prompt), document_prompt = coalesce(:document_prompt, document_prompt)
@@ -179,15 +181,15 @@ WHERE id = :id AND fingerprint IS NULL
 SELECT reference, revision, fingerprint FROM semantic.encoder WHERE id = :id
 
 -- name: lock_backfill
--- Takes the backfill of a generation, or nothing when another worker has it or it is done.
+-- Locks the backfill of a generation; no row if another worker has it or it is finished.
 SELECT backfill_after, stale_since IS NOT NULL AS again
 FROM semantic.generation
 WHERE id = :generation AND backfilled_at IS NULL
 FOR UPDATE SKIP LOCKED
 
 -- name: advance_backfill
--- Remembers the last key that was enqueued, and whether it was the last there is. Where the next backfill has been asked
--- for, rows may be stale still.
+-- Records the last key that was enqueued, and whether the backfill is finished. If another backfill has been requested,
+-- rows may still be stale.
 UPDATE semantic.generation
 SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END, backfill_rows = backfill_rows + :rows,
     stale_since = CASE WHEN again.due THEN stale_since END, stale_reason = CASE WHEN again.due THEN stale_reason END
@@ -197,35 +199,35 @@ FROM (
 WHERE id = :generation
 
 -- name: start_worker
--- Signs a worker in; those silent for a day are forgotten.
+-- Registers a worker, and deletes workers that have been silent for a day.
 WITH gone AS (DELETE FROM semantic.worker WHERE heartbeat_at < now() - interval '1 day')
 INSERT INTO semantic.worker (host, pid) VALUES (:host, :pid) RETURNING id
 
 -- name: worker_heartbeat
--- A worker is alive, and this is what it has done and how fast it was since the last time.
+-- Records that a worker is alive, what it has done, and its speed since the last heartbeat.
 UPDATE semantic.worker SET heartbeat_at = now(), rows_synced = :rows, rows_per_second = :rate WHERE id = :id
 
 -- name: stop_worker
--- Signs a worker out.
+-- Unregisters a worker.
 DELETE FROM semantic.worker WHERE id = :id
 
 -- name: backfilled_seconds
--- How long ago every row of a generation had been given a job that needed one.
+-- Seconds since every row of a generation that needed a job has had one.
 SELECT CAST(extract(epoch FROM now() - backfilled_at) AS double precision) FROM semantic.generation WHERE id = :id
 
 -- name: workers_alive
--- Workers heard of in the last minute, three heartbeats, and their pace together.
+-- How many workers sent a heartbeat in the last minute (three heartbeat intervals), and their combined speed.
 SELECT count(*), CAST(coalesce(sum(rows_per_second), 0) AS double precision)
 FROM semantic.worker
 WHERE heartbeat_at > now() - interval '1 minute'
 
 -- name: index_status
--- The view for operators; counts of rows are estimates.
+-- The view for operators; row counts are estimates.
 SELECT * FROM semantic.index_status
 
 -- name: note_trouble
--- Why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as long. Gives
--- the seconds until then.
+-- Records why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as
+-- long. Returns the seconds until then.
 INSERT INTO semantic.trouble AS known (generation_id, kind, reason, next_at)
 SELECT id, :kind, :reason, now() + make_interval(secs => :first)
 FROM semantic.generation
@@ -236,27 +238,27 @@ SET reason = excluded.reason, failures = known.failures + 1,
 RETURNING CAST(extract(epoch FROM next_at - now()) AS double precision)
 
 -- name: forget_trouble
--- The trouble of these generations is over.
+-- Deletes trouble of these generations that is over.
 DELETE FROM semantic.trouble WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
 
 -- name: put_off
--- Seconds until something is tried again that failed; no row when it has not failed.
+-- Seconds until a failed operation is tried again; no row if it has not failed.
 SELECT CAST(extract(epoch FROM next_at - now()) AS double precision)
 FROM semantic.trouble
 WHERE generation_id = :generation AND kind = :kind
 
 -- name: troubles
--- What is not as it should be with each generation.
+-- The trouble of each generation.
 SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - since) AS double precision) AS seconds,
        CAST(greatest(extract(epoch FROM next_at - now()), 0) AS double precision) AS next_seconds
 FROM semantic.trouble
 ORDER BY generation_id, kind DESC
 
 -- name: altered_keys
--- Copies whose key columns have another type or collation than those of the source, in words; whether their tables are
--- small, by what the planner believes of them with TOAST and indexes, since that waits for no lock; what of the
--- user's depends on the columns, for which the server would refuse to alter them in any copy of the index; and whether
--- the server can cast the old key to the new one.
+-- Copies whose key columns differ in type or collation from those of the source, in words. Also: whether their tables
+-- are small, by the planner's estimate with TOAST and indexes, which needs no lock; which objects of the user's depend
+-- on the columns, so that the server would refuse to alter them in any copy of the index; and whether the server can
+-- cast the old key to the new one.
 SELECT generation_id,
        string_agg(DISTINCT format('%I is %s there and %s in the index', altered.part, wanted, has), ', ') AS said,
        bool_and((
@@ -288,19 +290,19 @@ CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id, generation_id
 
 -- name: forget_keys
--- The trouble with altered keys is over, but for these generations.
+-- Deletes trouble with altered keys, except that of these generations.
 DELETE FROM semantic.trouble WHERE kind = 'key' AND generation_id <> ALL (CAST(:altered AS integer[]))
 
 -- name: unlink_key
--- Drops the foreign keys of a generation's index before its tables are written again.
+-- Drops the foreign keys of a generation's index before its tables are rewritten.
 SELECT semantic.unlink_key_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: link_key
--- Puts them back, not validated.
+-- Adds them back, not validated.
 SELECT semantic.link_key_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: validate_key
--- Deletes chunks and receipts that have no row, and validates the foreign keys.
+-- Deletes chunks and receipts without a row, and validates the foreign keys.
 SELECT semantic.validate_key_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: refresh_key
@@ -308,34 +310,34 @@ SELECT semantic.validate_key_v1(index_id) FROM semantic.generation WHERE id = :g
 SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
 
 -- name: uncaptured
--- The source or partitions of it on which triggers of the capture are missing or disabled; the source, when capture does
--- not know how its virtual generated columns are computed by now.
+-- The source or those of its partitions where capture triggers are missing or disabled. Also the source, if capture
+-- doesn't know how its virtual generated columns are computed now.
 SELECT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
 UNION
 SELECT CAST(CAST(:source AS regclass) AS text) WHERE semantic.outdated_v1(CAST(:source AS regclass), :stem)
 
 -- name: named
--- An error unless a generation's source still has this name: see `semantic.require_named_v1`.
+-- Raises an error unless a generation's source still has this name: see `semantic.require_named_v1`.
 SELECT semantic.require_named_v1(:generation, :source)
 
 -- name: detect
--- What is otherwise about the tables of each index than was recorded, and what keeps rows from being captured.
+-- How the tables of each index differ from what was recorded, and what keeps rows from being captured.
 SELECT * FROM semantic.detect_v1()
 
 -- name: record_capture
--- Records the tables of an index as they are, and has all rows compared; gives what was otherwise.
+-- Records the tables of an index as they are now. If they changed, has all rows compared and returns the changes.
 SELECT semantic.record_capture_v1(:index)
 
 -- name: restore_foreign_keys
--- Puts back the foreign keys of an index that were dropped.
+-- Adds back the foreign keys of an index that were dropped.
 SELECT semantic.restore_foreign_keys_v1(:index)
 
 -- name: compare
--- Has every row of an index compared with its vectors, and what has no row deleted.
+-- Has every row of an index compared with its vectors, and orphans deleted.
 SELECT semantic.restart_backfill_v1(:index, :reason, true)
 
 -- name: doubtful
--- Tables of an index whose foreign key can be validated, since all rows were compared.
+-- Tables of an index whose foreign key can be validated, because all rows have been compared.
 SELECT CAST(known.relation AS oid)
 FROM semantic.foreign_keys_v1(:index) AS known
 JOIN semantic.generation ON generation.id = known.generation_id
@@ -346,7 +348,7 @@ WHERE known.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND genera
 SELECT semantic.validate_foreign_key_v1(:index, CAST(CAST(:relation AS oid) AS regclass))
 
 -- name: end_validation
--- Ends a validation for somebody who waits for one of the tables that it reads, or when a worker stops.
+-- Cancels a validation when another session waits for one of the tables that it reads, or when a worker stops.
 SELECT pg_cancel_backend(held.pid)
 FROM pg_locks AS held
 WHERE held.pid = CAST(:pid AS integer) AND held.relation = CAST(:relation AS oid)
@@ -361,15 +363,15 @@ WHERE held.pid = CAST(:pid AS integer) AND held.relation = CAST(:relation AS oid
   )
 
 -- name: subscriptions
--- Subscriptions that write to tables of ours.
+-- Subscriptions that write to our tables.
 SELECT subscription, relations FROM semantic.subscriptions_v1()
 
 -- name: settle
--- Makes this cluster the one that jobs are worked on in; gives whether it was another.
+-- Makes this cluster the one whose workers process the jobs; returns whether it was another one before.
 SELECT semantic.settle_v1()
 
 -- name: declared_source
--- The name of the table that an index was declared on, whatever table has it now.
+-- The name of the table that an index was declared on, whichever table has it now.
 SELECT format('%I.%I', nspname, spec ->> 'table')
 FROM semantic.generation
 JOIN pg_class ON pg_class.oid = chunks
@@ -381,13 +383,13 @@ WHERE index_id = :index AND role = 'live'
 SELECT semantic.adopt_v1(:index, to_regclass(:table))
 
 -- name: cancel_build
--- Ends builds of the late indexes of a semantic index, whichever connection they run on.
+-- Cancels builds of the late indexes of a semantic index, whichever connection they run on.
 SELECT pg_cancel_backend(pid)
 FROM pg_stat_progress_create_index
 WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
 
 -- name: give_way
--- Ends builds of late indexes on a table that somebody waits for, to lock or to empty it: the wait may be a circle,
+-- Cancels builds of late indexes on a table that another session waits to lock or truncate. The wait may be circular,
 -- through a transaction that the build waits for.
 SELECT pg_cancel_backend(build.pid)
 FROM pg_stat_progress_create_index AS build
@@ -398,22 +400,22 @@ WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.da
   )
 
 -- name: index_state
--- Whether an index of that name is there, usable, and being built right now, or another of the same table.
+-- Whether an index is valid, and whether it, or another index of the same table, is being built right now.
 SELECT index.indisvalid AS valid, semantic.is_building_v1(index.indrelid) AS building
 FROM pg_index AS index
 WHERE index.indexrelid = to_regclass(:name)
 
 -- name: claim_build
--- Keeps other workers from dropping and building an index of a table, for as long as this session lasts or until it lets
--- go; false if another session does so already. Locks are numbered by signed integers.
+-- Keeps other workers from dropping and building an index of a table until this session ends or releases the claim;
+-- false if another session has it. The lock takes signed integers.
 SELECT pg_try_advisory_lock(723628198, CAST(CAST(CAST(to_regclass(:table) AS bigint) AS bit(32)) AS integer))
 
 -- name: release_build
--- Lets go of what `claim_build` took.
+-- Releases what `claim_build` took.
 SELECT pg_advisory_unlock(723628198, CAST(CAST(CAST(to_regclass(:table) AS bigint) AS bit(32)) AS integer))
 
 -- name: late
--- Jobs and marks of a generation that are not of edits of the last moments: of backfill, or older.
+-- Counts the jobs and marks of a generation that belong to its backfill or are older than the last few moments.
 SELECT count(*) FROM (
     SELECT FROM semantic.job
     WHERE generation_id = :generation AND state <> 'failed'
@@ -424,23 +426,23 @@ SELECT count(*) FROM (
 ) AS waiting
 
 -- name: size
--- Bytes of a generation with its indexes.
+-- The size of a generation with its indexes, in bytes.
 SELECT pg_total_relation_size(chunks) + pg_total_relation_size(receipts)
 FROM semantic.generation
 WHERE id = :generation
 
 -- name: role_seconds
--- For how long a generation has had its role.
+-- For how many seconds a generation has had its role.
 SELECT CAST(extract(epoch FROM now() - role_since) AS double precision)
 FROM semantic.generation
 WHERE id = :generation
 
 -- name: switch
--- Makes a generation live that has this role; the one that was gets a role beside it.
+-- Makes a generation that has this role live. The one that was live becomes `previous` or `next`.
 SELECT semantic.switch_generation_v1(:generation, :role)
 
 -- name: forget_ghosts
--- Forgets the copies of a generation's index whose tables were dropped without a word to us; gives the roles they had.
+-- Deletes the copies of a generation's index whose tables were dropped by hand; returns the roles that they had.
 SELECT semantic.forget_ghosts_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: lock_index
@@ -450,18 +452,18 @@ FROM semantic.generation
 WHERE id = :generation
 
 -- name: forget_next
--- Drops the copy that is being built beside a generation, if there is one.
+-- Drops the copy that is being built next to a generation, if there is one.
 SELECT semantic.forget_generation_v1(beside.id, true)
 FROM semantic.generation
 JOIN semantic.generation AS beside ON beside.index_id = generation.index_id AND beside.role = 'next'
 WHERE generation.id = :generation
 
 -- name: drop
--- Drops a generation that has this role, and not only since a moment ago.
+-- Drops a generation that has had this role for at least this many seconds.
 SELECT semantic.drop_generation_v1(:generation, :role, :seconds)
 
 -- name: readable_columns
--- Columns of a table that the asking role may read, in order.
+-- The columns of a table that the current role can read, in order.
 SELECT CAST(attname AS text)
 FROM pg_attribute
 WHERE attrelid = CAST(:source AS regclass) AND attnum > 0 AND NOT attisdropped

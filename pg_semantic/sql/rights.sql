@@ -1,5 +1,5 @@
--- Who may use what belongs to a semantic index: exactly those who may use its source (migration 0004), and what every role
--- may read in our schema (migration 0005).
+-- Who can use the objects of a semantic index: exactly the roles that can use its source (migration 0004). And what
+-- every role can read in our schema (migration 0005).
 
 -- name: indexes
 -- Every semantic index whose source exists.
@@ -10,33 +10,33 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 ORDER BY semantic_index.id
 
 -- name: due
--- The statements that an index needs so that its rights are those of its source, in their order.
+-- The statements, in order, that give an index the same rights as its source.
 SELECT step, object, statement FROM semantic.due_rights_v1(:index)
 
 -- name: claim
--- Takes the lock of `semantic.follow_rights_v1`; gives whether nobody else has it.
+-- Takes the lock of `semantic.follow_rights_v1`; false if another session has it.
 SELECT pg_try_advisory_xact_lock(723628196, :index)
 
 -- name: follow
--- Runs them.
+-- Runs these statements.
 SELECT semantic.follow_rights_v1(:index)
 
 -- name: close
--- Runs those that take rights away, which need no lock on a table.
+-- Runs those that revoke rights; they need no lock on a table.
 SELECT semantic.follow_rights_v1(:index, true)
 
 -- name: said
--- Who can read an index, in a sentence.
+-- A sentence that says who can read an index.
 SELECT semantic.rights_said_v1(:index)
 
 -- name: said_of_chunks
--- The same, of the index with this chunk table.
+-- The same for the index with this chunk table.
 SELECT semantic.rights_said_v1(index_id) FROM semantic.generation WHERE chunks = to_regclass(:chunks)
 
 -- name: schema_due
--- The statements that our schema needs so that it gives every role what it should, and nothing more.
+-- The statements that give every role the rights to our schema that it should have, and no others.
 SELECT step, object, statement FROM semantic.due_schema_rights_v1()
 
 -- name: close_schema
--- Runs them.
+-- Runs these statements.
 SELECT semantic.close_schema_v1()

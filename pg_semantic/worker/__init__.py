@@ -1,1 +1,1 @@
-"""Keeping vectors true to the text: jobs in, vectors out. `worker` is the whole of it; each stage has a file."""
+"""The worker, which keeps vectors in sync with their text. Start with `worker`; each stage has its own module."""

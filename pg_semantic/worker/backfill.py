@@ -1,7 +1,7 @@
-"""Backfill: every row gets a job that may need one, page by page, from where it stopped.
+"""Backfill: creates a job for every row that may need one, page by page, and resumes where it stopped.
 
-The first time these are all rows. Later it compares: rows whose receipt is right get none, and what is stored of rows
-that are gone is deleted. That is how a table is reconciled that was changed past its triggers.
+The first backfill covers all rows. A later one compares: rows that match their receipt get no job, and whatever is
+stored for rows that are gone is deleted. This is how a table is reconciled after changes that bypassed its triggers.
 """
 
 import time
@@ -19,13 +19,13 @@ from pg_semantic.worker.key_ranges import KeyRange
 
 PAGE_ROWS = 2_000
 
-_FIRST_ROWS = 250  # then twice as many while pages are quick, and half as many after one that was slow
+_FIRST_ROWS = 250  # doubles after a fast page, halves after a slow one
 _PAGE_SECONDS = 0.5
 _QUERY_CANCELED = "57014"
 
 
 class Backfill:
-    """The backfills of one worker; for one thread."""
+    """The backfills of one worker. Not thread-safe."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -33,10 +33,14 @@ class Backfill:
         self._rows: dict[int, int] = {}
 
     def advance(self, tables: Tables, generation_id: int) -> None:
-        """Takes the next page, unless the last one was a moment ago: between pages, it rests for as long as one took.
+        """Processes the next page, then rests for as long as that page took.
 
-        Where texts are long, a page has fewer rows. Waits for nobody: a page of a table that is locked is tried again
-        at the next call.
+        Does nothing while it rests. Pages have fewer rows where texts are long. Never waits for a lock: if the table is
+        locked, the next call tries the same page again.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The database failed. A timeout is ignored unless the page was one row, because
+                the next page is smaller.
         """
         started = time.monotonic()
         if started < self._not_before.get(generation_id, 0.0):
@@ -54,9 +58,19 @@ class Backfill:
 
 
 def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int | None = None) -> bool:
-    """Enqueues the next page in key order, of so many rows if texts are compared; returns whether all is enqueued.
+    """Enqueues the next page of rows, in key order.
 
-    Waits for nobody: a page of a table that is locked is tried again at the next call.
+    Never waits for a lock: if the table is locked, the next call tries the same page again.
+
+    Args:
+        engine: The worker's engine.
+        tables: The tables of the generation.
+        generation_id: The generation to backfill.
+        rows: The page size if texts are compared, `PAGE_ROWS` by default. The first backfill reads no text and ignores
+            this.
+
+    Returns:
+        Whether there is nothing left to enqueue, or another worker has this backfill.
     """
     try:
         with transaction.begin(engine) as connection:
@@ -70,14 +84,14 @@ def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int 
 def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, rows: int) -> bool:
     state = connection.execute(sql.statement("registry", "lock_backfill"), {"generation": generation_id}).one_or_none()
     if state is None:
-        return True  # done, or in the hands of another worker
+        return True  # done, or another worker has it
     if not state.again:
-        rows = PAGE_ROWS  # no text is read
+        rows = PAGE_ROWS  # a first backfill reads no text
     page = list(connection.scalars(_page(tables, state.backfill_after, rows)))
     done = len(page) < rows
     part = KeyRange(state.backfill_after, None if done else page[-1])
     gone = orphans.sweep(connection, tables, part, rows=PAGE_ROWS)
-    if len(gone) == PAGE_ROWS:  # there may be more
+    if len(gone) >= PAGE_ROWS:  # there may be more, in one of the two tables
         page, wanted, done = [], gone, False
     else:
         select = _changed if state.again else _unsynced
@@ -97,18 +111,17 @@ def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
 
 
 def _unsynced(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":
-    """Rows of a range that no worker has synced or is at, as one is at those that were edited since the begin."""
+    """Selects rows of a range that were never synced and that no worker is processing because of an edit."""
     return _with_receipts(tables).where(
         part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_in_hand(tables, generation_id)
     )
 
 
 def _changed(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":
-    """Rows of a range whose text is not the one that was synced, or whose chunks are not there.
+    """Selects rows of a range whose text differs from the synced text, or whose chunks are missing.
 
-    Where none was synced, the text is not read.
-
-    Also those that a worker is at: it may have read a text that was there in between, past the triggers.
+    Doesn't read the text of rows that were never synced. Includes rows that a worker is processing, because it may have
+    read an intermediate text that bypassed the triggers.
     """
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
     digest = chunk_tables.source_hash(chunk_tables.text_of(tables.spec, tables.source))

@@ -1,4 +1,4 @@
-"""What travels from stage to stage: the rows of one claim, their chunks, and the vectors as they come to be known."""
+"""The batch that travels from stage to stage: the rows of one claim, their chunks, and the vectors known so far."""
 
 import re
 from collections.abc import Sequence
@@ -15,19 +15,25 @@ from pg_semantic.index.chunking import TextChunk
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.worker.chunk_diff import StoredChunk
 
-# What the server writes between the labels of an array, a row or a range.
+# Separates the labels in the text format of an array, a row or a range.
 _PUNCTUATION = re.compile(r'[{}()\[\]",\\]+')
 
 LONG_CHARACTERS = 200_000
-"""A row of more text is cut and encoded while the edits of others, of its index too, overtake it."""
+"""While a row with more text is chunked and encoded, other edits overtake it, even those of its own index."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A claimed row whose text was read: that which ``source_hash`` is of.
+    """A claimed row whose text was read.
 
-    ``identity`` has the key columns in the binary form of COPY. ``new`` are the chunks to be written, with their
-    ordinals; ``kept`` the stored chunks that are right where they are; all others are to go.
+    Attributes:
+        job: The claimed job.
+        identity: The key columns, in the binary format of COPY.
+        text: The text that was read.
+        source_hash: The hash of ``text``.
+        new: The chunks to write, with their ordinals.
+        kept: The stored chunks that are already right. All other stored chunks will be deleted.
+        truncated: Whether any chunk is truncated.
     """
 
     job: Job
@@ -40,21 +46,31 @@ class BatchRow:
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the row has once it is written."""
+        """The number of chunks that the row will have once it is written."""
         return len(self.new) + len(self.kept)
 
 
 @dataclass(slots=True)
 class Batch:
-    """The rows of one claim; jobs whose row needs no work are only to be completed.
+    """The rows of one claim. Jobs whose row needs no work are only completed.
 
-    ``later`` has the keys of rows that were claimed and are too much for one batch, ``long`` those of rows that are too
-    long to be seen to beside another; ``characters`` is how much text the others have. ``vectors`` maps a content hash
-    to its vector, ``broken`` a content hash to why it could not be encoded. ``uncut`` maps the key of a row to why it
-    could not be cut, ``refused`` to why the database cannot read or write it. ``moved`` has the keys of rows that were
-    gone, or whose key was another or taken, when they were written; ``stubborn`` those of rows for which that was so
-    too often to be true; ``impossible`` those that no row can have. ``written`` is how many rows were synced, and
-    ``recorded`` has the failures that were kept with their jobs: both as committed so far.
+    Attributes:
+        tables: The tables of the generation.
+        claim: The claim, without the jobs in ``later`` and ``long``.
+        rows: The rows to encode and write.
+        characters: How much text the rows have.
+        later: Keys of claimed rows that don't fit in this batch.
+        long: Keys of claimed rows that are too long to process alongside another batch.
+        vectors: Vectors by content hash.
+        broken: Why a chunk could not be encoded, by content hash.
+        uncut: Why a row could not be chunked, by key.
+        refused: Why the database cannot read or write a row, by key.
+        moved: Keys of rows that were gone when they were written, or whose key had changed or was taken.
+        stubborn: Keys of rows for which that happened too often to be plausible.
+        impossible: Keys that no row can have.
+        encoded: How many distinct texts were encoded.
+        written: How many rows were synced, counting only what is committed.
+        recorded: The failures that were stored with their jobs, counting only what is committed.
     """
 
     tables: Tables
@@ -75,9 +91,9 @@ class Batch:
     recorded: list[tuple[Job, str]] = field(default_factory=list)
 
     def blame(self, job: Job, error: exc.DBAPIError) -> None:
-        """Notes that one row made the database fail: it is parked, or looked at again if its key may have changed.
+        """Records that a row made the database fail: parks it, or rereads it if its key may have changed.
 
-        No row has a key that is a label which its enum no longer has: that job is done.
+        A key with a label that its enum no longer has cannot belong to any row, so its job is done.
         """
         if _is_unknown_label(error, keys.split(job.key, len(self.tables.spec.key))):
             self.impossible.add(job.key)
@@ -89,28 +105,28 @@ class Batch:
 
     @property
     def is_long(self) -> bool:
-        """Whether a row of it takes so long that no edit should wait for it."""
+        """Whether any row takes so long that no edit should wait for it."""
         return any(len(row.text) > LONG_CHARACTERS for row in self.rows)
 
     @property
     def idle_jobs(self) -> list[Job]:
-        """Jobs of rows that are gone, or whose text is as it was when they were last synced."""
+        """Jobs of rows that are gone, or whose text hasn't changed since they were last synced."""
         busy = {row.job.key for row in self.rows} | self.refused.keys() | self.moved
         return [job for job in self.claim.jobs if job.key not in busy]
 
     def missing(self) -> dict[bytes, str]:
-        """Texts that have no vector yet, once each, by content hash."""
+        """Returns the texts that have no vector yet, each once, by content hash."""
         texts = {c.content_hash: c.content for row in self.rows for _, c in row.new}
         return {digest: text for digest, text in texts.items() if digest not in self.vectors}
 
     @property
     def failures(self) -> list[tuple[Job, str]]:
-        """Jobs whose row could not be read, cut, encoded or written, each with the reason."""
+        """Jobs whose row could not be read, chunked, encoded or written, each with the reason."""
         found = {row.job.key: reason for row in self.rows if (reason := self.failure(row))} | self.refused
         return [(job, found[job.key]) for job in self.claim.jobs if job.key in found]
 
     def failure(self, row: BatchRow) -> str | None:
-        """Why the row could not be cut, or a chunk of it not be encoded, if that is so."""
+        """Returns why the row could not be chunked or encoded, or None if it could."""
         if row.job.key in self.uncut:
             return self.uncut[row.job.key]
         hashes = (chunk.content_hash for _, chunk in row.new)
@@ -118,10 +134,10 @@ class Batch:
 
 
 def _is_unknown_label(error: exc.DBAPIError, parts: Sequence[str]) -> bool:
-    """Whether the server does not know a label that a key has in it, alone or in an array, a row or a range."""
+    """Whether an enum label in the key, alone or within an array, a row or a range, doesn't exist."""
     diag = getattr(error.orig, "diag", None)
     if diag is None or diag.source_function != "enum_in":
         return False
-    said = str(diag.message_primary)  # in the server's language, and so within quotation marks of any kind
+    said = str(diag.message_primary)  # translated, so the label may be in any kind of quotation marks
     labels = {label for part in parts for label in _PUNCTUATION.split(part) if label}
     return any(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", said) for label in labels)

@@ -1,16 +1,16 @@
-"""Why an index could not be built: what the server said, and which setting to change."""
+"""Explains why an index could not be built: what the server said, and which setting to change."""
 
 from sqlalchemy import exc
 
 from pg_semantic import database
 
 _STATEMENT_TIMEOUT = (
-    "it gave way to somebody who needed the table, or, behind a pooler, the role has a short statement_timeout (ALTER "
-    "ROLE ... SET statement_timeout = 0)"
+    "the build was canceled because another session needed the table or, behind a pooler, because the role has a "
+    "short statement_timeout (ALTER ROLE ... SET statement_timeout = 0)"
 )
 _READ_ONLY = "the role or the database is read-only by default (ALTER ROLE ... SET default_transaction_read_only = off)"
 
-# What to change, by SQLSTATE or the beginning of it; the longest that fits is taken.
+# What to change, by SQLSTATE or its prefix. The longest match wins.
 _ADVICE = {
     "25006": _READ_ONLY,
     "25P04": "the role has a short transaction_timeout (ALTER ROLE ... SET transaction_timeout = 0)",
@@ -19,22 +19,23 @@ _ADVICE = {
     "53": "the server is short of resources: free some, then wait for the next attempt",
     "53100": "the disk is full: free some space for the data folder and for temporary files",
     "53200": "the server is out of memory: lower maintenance_work_mem or max_parallel_maintenance_workers",
-    "53400": "a limit of the server's was reached: raise the setting that it names, such as temp_file_limit",
-    "54": "the server or pgvector has a limit: raise maintenance_work_mem if it is named, or declare the index with "
-    "storage='halfvec' or fewer dimensions",
+    "53400": "a server limit was reached: raise the setting that the message names, such as temp_file_limit",
+    "54": "a limit of the server or of pgvector was exceeded: raise maintenance_work_mem if the message names it, or "
+    "declare the index with storage='halfvec' or fewer dimensions",
     "57014": _STATEMENT_TIMEOUT,
-    "58": "the server could not read or write a file: look at its log, and at its disk",
+    "58": "the server could not read or write a file: look at its log and check its disk",
 }
 _SHARED_MEMORY = (
-    "the server's shared memory is too small (in a container: --shm-size): give it as much as maintenance_work_mem, or "
-    "lower that, or set max_parallel_maintenance_workers = 0"
+    "the server's shared memory is too small (in a container: --shm-size): make it as large as maintenance_work_mem, "
+    "or lower that setting, or set max_parallel_maintenance_workers = 0"
 )
 
 
 def reason(error: exc.DBAPIError) -> str:
-    """What the server said as it built an index, its SQLSTATE, and what to change.
+    """Describes why a build failed: the server's message, its SQLSTATE, and what to change.
 
-    Of an error that the data caused only the kind is told, since the message may quote it.
+    Replaces the message of an error that the data caused (class 22 or 23) with the type of the error, because such a
+    message may quote the data.
     """
     state = database.sqlstate(error) or ""
     said = str(error.orig).strip().partition("\n")[0]

@@ -1,9 +1,9 @@
-"""What came past capture: a worker looks at the catalogues every few seconds and has the tables compared that need it.
+"""Finds changes that bypassed capture: checks the catalogs every few seconds, and reconciles affected tables.
 
-Rows can change without their triggers: they are disabled for a load, a partition is attached with its rows, a column is
-rewritten. None of this is seen in a row; all of it is seen in the catalogues, where `semantic.captured` says how they
-were. Then `backfill` compares the whole table, page by page, beside the edits. What a worker can put back by itself, as
-triggers that are missing and foreign keys that went with a partition, it puts back first.
+Rows can change without firing triggers: the triggers are disabled for a load, a partition is attached with its rows, or
+a column is rewritten. The rows don't show this, but the catalogs do, and `semantic.captured` records their last known
+state. `backfill` then compares the whole table, page by page, alongside the edits. Before that, the worker restores
+what it can: missing triggers, and foreign keys that were dropped with a partition.
 """
 
 import functools
@@ -26,15 +26,15 @@ from pg_semantic.worker.foreign_keys import ForeignKeyValidator
 log = logging.getLogger("pg_semantic.worker")
 
 _LOOK_SECONDS = 3.0
-_REST_FACTOR = 10  # times as long as the catalogues took to be read, where there are many indexes
-_AGAIN_SECONDS = 5.0  # after a step that was refused for the first time; twice as long each time
+_REST_FACTOR = 10  # times as long as it took to read the catalogs, which is long with many indexes
+_AGAIN_SECONDS = 5.0  # after a step is first refused; doubles each time
 _LONGEST_WAIT_SECONDS = 600.0
 _QUERY_CANCELED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the catalogues say of an index, and what it is time to do about it."""
+    """What the catalogs say about an index, and which steps are due."""
 
     generation: Generation
     row: sa.Row[Any]
@@ -43,7 +43,7 @@ class _Found:
 
 
 class CatalogWatcher:
-    """Looks at the catalogues now and then; for one thread."""
+    """Checks the catalogs at intervals. Not thread-safe."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -54,9 +54,16 @@ class CatalogWatcher:
         self._validator = ForeignKeyValidator(engine)
 
     def look(self, generations: Sequence[Generation], *, at_once: bool = False) -> None:
-        """Looks, when it is time to or at once, at the indexes of these generations, and does what is to be done.
+        """Checks the catalogs for problems with these generations, and takes the steps that are due.
 
-        Raises `errors.DatabaseError` when a subscription writes to tables of ours.
+        Does nothing if the last check was a few seconds ago.
+
+        Args:
+            generations: All generations in the registry.
+            at_once: Whether to check now, and to retry steps that failed on other workers without waiting.
+
+        Raises:
+            errors.DatabaseError: A subscription writes to our tables.
         """
         if not at_once and time.monotonic() < self._look_at:
             return
@@ -73,24 +80,21 @@ class CatalogWatcher:
 
     @property
     def is_validating(self) -> bool:
-        """Whether foreign keys are being validated, on another thread."""
+        """Whether foreign keys are being validated on another thread."""
         return self._validator.is_busy
 
     @property
     def refused(self) -> list[errors.DatabaseError]:
-        """What the database refused to have repaired the last time it was tried, of the indexes looked at last."""
+        """The repairs that the database refused when last tried, for the indexes in the last check."""
         all_refused = [*self._refused.items(), *self._validator.refused.items()]
         return [error for number, error in all_refused if number in self._looked_at]
 
     def close(self) -> None:
-        """Ends what is done on another thread."""
+        """Stops validating foreign keys on the other thread."""
         self._validator.close()
 
     def _found(self, generations: Sequence[Generation], *, at_once: bool) -> list[_Found]:
-        """What the catalogues say; nothing for now if the server had no time to say.
-
-        Trouble that is over is forgotten.
-        """
+        """Reads the catalogs and forgets problems that are over. Returns nothing if the server is too busy."""
         live = {one.index_id: one for one in generations if one.role == "live" and not one.gone}
         try:
             with transaction.begin(self._engine) as connection:
@@ -108,7 +112,7 @@ class CatalogWatcher:
             return []
 
     def _due(self, connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, at_once: bool) -> _Found:
-        """What it is time to do; what failed waits, whichever worker tried it, but is tried once at once."""
+        """Decides which steps are due. ``at_once`` overrides the wait after failures on other workers."""
 
         def may(kind: problems.Kind, failed: Collection[int]) -> bool:
             anew = at_once and generation.id not in failed
@@ -122,7 +126,7 @@ class CatalogWatcher:
         )
 
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
-        """Takes every step that is due, also after one that is refused, which is raised at the end."""
+        """Takes every step that is due, even after one was refused; raises that error at the end."""
         steps = (
             (row.missing and generation.apart is None, functools.partial(self._hang, generation, row)),
             (row.changes is not None, functools.partial(self._record, generation)),
@@ -141,27 +145,27 @@ class CatalogWatcher:
 
     def _hang(self, generation: Generation, row: sa.Row[Any]) -> None:
         self._run(*ddl.create_triggers(generation.spec, functions=row.functions))
-        said = (row.trouble or row.changes or "they are out of date").removesuffix(": pg-semantic repair")
-        self._log(generation, "capture_hung", f"triggers are put back: {said}")
+        said = (row.trouble or row.changes or "they were out of date").removesuffix(": pg-semantic repair")
+        self._log(generation, "capture_hung", f"triggers reinstalled: {said}")
 
     def _record(self, generation: Generation) -> None:
-        """Records the catalogues as they are, unless hanging triggers has done so already."""
+        """Records the state of the catalogs, unless reinstalling the triggers already did."""
         changes = self._run(sql.statement("registry", "record_capture").bindparams(index=generation.index_id))
         if changes is not None:
-            self._log(generation, "reconcile_begun", f"all rows are compared: {changes}")
+            self._log(generation, "reconcile_begun", f"comparing all rows: {changes}")
 
     def _restore_foreign_keys(self, generation: Generation) -> None:
         if self._run(sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id)):
-            self._log(generation, "foreign_keys_restored", "foreign keys were dropped and are put back")
+            self._log(generation, "foreign_keys_restored", "restored foreign keys that had been dropped")
 
-    def _run(self, *steps: sa.Executable) -> Any:  # noqa: ANN401 - whatever the last step gives
+    def _run(self, *steps: sa.Executable) -> Any:  # noqa: ANN401 - the result of the last step
         with transaction.begin(self._engine) as connection:
             connection.execute(transaction.WAIT_FOR_NO_LOCK)
             results = [connection.execute(step) for step in steps]
             return results[-1].scalar() if results[-1].returns_rows else None
 
     def _isolated(self, generation: Generation, step: Callable[[], None]) -> None:
-        """Takes a step; what the database refuses is logged, and tried again later and later."""
+        """Takes a step. If the database refuses it, logs why and tries again at growing intervals."""
         try:
             step()
         except exc.DBAPIError as error:
@@ -198,24 +202,30 @@ def _needs_attention(row: sa.Row[Any]) -> bool:
 
 
 def settle(connection: sa.Connection) -> None:
-    """Makes sure that the jobs belong to this cluster, before a worker takes any.
+    """Makes sure that the jobs belong to this cluster, before a worker claims any.
 
-    In a database that was restored or upgraded here from another cluster, all rows are compared again. Raises
-    `errors.DatabaseError` when a subscription writes to tables of ours.
+    If the database was restored or upgraded here from another cluster, all rows are compared again.
+
+    Raises:
+        errors.DatabaseError: A subscription writes to our tables.
     """
     require_no_subscription(connection)
     if connection.scalar(sql.statement("registry", "settle")):
         log.warning(
-            "the database came from another cluster: all rows are compared again", extra={"event": "cluster_changed"}
+            "the database came from another cluster: comparing all rows again", extra={"event": "cluster_changed"}
         )
 
 
 def require_no_subscription(connection: sa.Connection) -> None:
-    """Raises `errors.DatabaseError` when a subscription writes to tables of ours: workers elsewhere make these rows."""
+    """Raises an error if a subscription writes to our tables, because workers elsewhere then maintain them.
+
+    Raises:
+        errors.DatabaseError: A subscription writes to our tables.
+    """
     for row in connection.execute(sql.statement("registry", "subscriptions")):
         raise errors.DatabaseError(
             f"Subscription {row.subscription!r} writes to tables of semantic indexes ({row.relations}): their marks, "
-            "jobs and vectors come from another cluster. Run workers there, or, to go on here, drop the subscription, "
-            "or ALTER PUBLICATION on the other side so that it leaves these tables out, then ALTER SUBSCRIPTION "
-            f"{row.subscription} REFRESH PUBLICATION."
+            "jobs and vectors come from another cluster. Run workers there. To run them here, drop the subscription or "
+            "remove these tables from the publication (ALTER PUBLICATION on the publisher) and then run ALTER "
+            f"SUBSCRIPTION {row.subscription} REFRESH PUBLICATION here."
         )

@@ -1,7 +1,7 @@
-"""Claimed rows whose text has changed, read by bytes: the size of each, and the texts that a batch has room for.
+"""Reads claimed rows whose text has changed: the size of each, and as many texts as a batch has room for.
 
-Short texts come along with the look at their size. A long one is asked for when there is room for it, so that what a
-worker holds depends on a bound and not on how many rows it has claimed.
+Short texts are returned along with their size. A long text is fetched only when there is room for it, so a worker's
+memory is bounded and doesn't depend on how many rows it has claimed.
 """
 
 import functools
@@ -18,7 +18,7 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.jobqueue import Job
 from pg_semantic.worker import comparison, failure_isolation
 
-# About half a million tokens: more is not taken on at once, whatever the encoder's speed.
+# About half a million tokens: the most text in a batch, however fast the encoder is.
 MOST_CHARACTERS = 2_000_000
 
 _SHORT_BYTES = 4_096
@@ -28,9 +28,12 @@ Blame = Callable[[Job, exc.DBAPIError], None]
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """How much text a batch has room for; one row is always taken, unless it is longer than ``longest`` characters.
+    """How much text a batch has room for. One row is always taken, unless it is longer than ``longest``.
 
-    ``octets`` bounds the bytes of text that are read, ``characters`` the text that is cut and encoded.
+    Attributes:
+        characters: The most text to chunk and encode, in characters.
+        octets: The most text to read, in bytes.
+        longest: The longest row to take, in characters; None for any length.
     """
 
     characters: int = MOST_CHARACTERS
@@ -40,10 +43,16 @@ class ReadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A row as it was read; its text differs from what its receipt says, if it was synced before.
+    """A row as it was read. If it was synced before, its text differs from its receipt.
 
-    ``octets`` is the most bytes that the text can have. A long text is left ``open``, unread, until it is asked for;
-    whether it has changed is not known before.
+    Attributes:
+        job: The claimed job.
+        identity: The key columns, in the binary format of COPY.
+        text: The text; empty if ``is_open``.
+        octets: An upper bound of the text's size, in bytes.
+        source_hash: The hash of ``text``.
+        synced: Whether the row has a receipt.
+        is_open: Whether the text is long and not fetched yet. Until then, it may turn out unchanged.
     """
 
     job: Job
@@ -56,13 +65,19 @@ class Changed:
 
     @property
     def characters(self) -> int:
-        """How long the text is, or the most that it can be."""
+        """The length of the text, or its upper bound if the text isn't fetched yet."""
         return self.octets if self.is_open else len(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read: rows with their texts, keys of rows that are too much for now, and of those that are too long."""
+    """What was read.
+
+    Attributes:
+        rows: The rows with their texts.
+        later: Keys of rows that there is no room for now.
+        long: Keys of rows that are too long.
+    """
 
     rows: list[Changed]
     later: set[str]
@@ -70,7 +85,20 @@ class Reading:
 
 
 def read(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, room: ReadLimits, blame: Blame) -> Reading:
-    """The rows of these jobs whose text has changed, the first that there is room for, in transactions of their own."""
+    """Reads the rows of these jobs whose text has changed, in the order of the jobs, while there is room.
+
+    Runs in transactions of its own.
+
+    Args:
+        engine: The worker's engine.
+        tables: The tables of the generation.
+        jobs: The claimed jobs.
+        room: How much text to take.
+        blame: Called with each job whose row the database cannot read, and the error.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: The failure isn't caused by a row.
+    """
     look = functools.partial(_select, engine, tables, longest=_SHORT_BYTES)
     place = {job.key: number for number, job in enumerate(jobs)}
     found = sorted(
@@ -86,7 +114,7 @@ def read(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, room: ReadLi
 
 
 def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: int | None = None) -> list[Changed]:
-    """Rows whose text has changed, and if ``longest`` is given, those of more bytes, with their texts left open."""
+    """Selects rows whose text has changed, and leaves texts of more than ``longest`` bytes open."""
     if not jobs:
         return []
     wanted = keys.key_table([job.key for job in jobs], len(tables.spec.key))
@@ -122,7 +150,7 @@ def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: 
 
 
 def _one_job_each(changed: Iterable[Changed]) -> list[Changed]:
-    """Each row once: two keys may belong to one row, as 1.0 and 1.00, or where a collation ignores case."""
+    """Keeps each row once: two keys can be the same row, as 1.0 and 1.00, or if a collation ignores case."""
     found: dict[tuple[bytes, ...], Changed] = {}
     for row in changed:
         found.setdefault(row.identity, row)
@@ -130,7 +158,7 @@ def _one_job_each(changed: Iterable[Changed]) -> list[Changed]:
 
 
 def _share(changed: Sequence[Changed], room: ReadLimits) -> tuple[list[Changed], set[str]]:
-    """The rows that there is room for, at least one, and the keys of the others."""
+    """Splits rows into those that there is room for, at least one, and the keys of the others."""
     characters, octets, taken = 0, 0, 0
     for row in changed:
         characters, octets = characters + row.characters, octets + row.octets

@@ -1,7 +1,7 @@
-"""Where a row's chunks go: those that are stored stay where they are, new ones get ordinals between them.
+"""Decides where a row's chunks go: stored chunks stay where they are, and new ones get ordinals in between.
 
-Ordinals give the order of a row's chunks and have gaps, so that a paragraph put into a long text moves none of the
-chunks after it; moving a chunk would be an insert into the vector index.
+Ordinals define the order of a row's chunks and have gaps. So a paragraph that is inserted into a long text doesn't move
+the chunks after it; moving a chunk would mean another insert into the vector index.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _LARGEST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """A stored chunk, as much of it as tells whether it is right."""
+    """The part of a stored chunk that tells whether it is still right."""
 
     ordinal: int
     content_hash: bytes
@@ -26,12 +26,20 @@ class StoredChunk:
 def diff(
     chunks: Sequence[TextChunk], stored: Sequence[StoredChunk]
 ) -> tuple[tuple[tuple[int, TextChunk], ...], frozenset[int]]:
-    """New chunks with their ordinals, and the ordinals of stored ones (given in order) that are kept."""
+    """Compares the chunks of a text with the stored ones.
+
+    Args:
+        chunks: The chunks of the current text, in order.
+        stored: The stored chunks, in order of their ordinals.
+
+    Returns:
+        The new chunks with their ordinals, and the ordinals of the stored chunks to keep.
+    """
     before = [(known.content_hash, known.truncated) for known in stored]
     after = [(chunk.content_hash, chunk.truncated) for chunk in chunks]
     kept = {number: stored[match].ordinal for match, number in _matches(before, after)}
     ordinals = _ordinals(len(chunks), kept)
-    if ordinals is None:  # no room: numbered anew
+    if ordinals is None:  # a gap is too small: renumber
         ordinals = [number * STEP for number in range(len(chunks))]
         kept = {number: ordinal for number, ordinal in kept.items() if ordinals[number] == ordinal}
     new = tuple((ordinals[number], chunk) for number, chunk in enumerate(chunks) if number not in kept)
@@ -39,7 +47,7 @@ def diff(
 
 
 def _matches(before: Sequence[object], after: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Places of equal elements, in order in both; what both begin and end with is matched first, which is most."""
+    """Yields the positions of equal elements, in order. Matches the common start and end first, usually most of it."""
     shorter = min(len(before), len(after))
     head = next((number for number in range(shorter) if before[number] != after[number]), shorter)
     rest = shorter - head
@@ -52,7 +60,7 @@ def _matches(before: Sequence[object], after: Sequence[object]) -> Iterator[tupl
 
 
 def _ordinals(count: int, kept: dict[int, int]) -> list[int] | None:
-    """Ordinals of all chunks, those of kept ones as they are; None when there is no room between two."""
+    """Returns the ordinals of all chunks; kept ones don't change. None if a gap is too small or a number too large."""
     ordinals: list[int] = []
     for number, ordinal in sorted(kept.items()):
         gap = number - len(ordinals)
@@ -66,5 +74,5 @@ def _ordinals(count: int, kept: dict[int, int]) -> list[int] | None:
 
 
 def _between(low: int, high: int, count: int) -> Iterator[int]:
-    """Ordinals between two others, as far from each other as can be."""
+    """Yields evenly spaced ordinals between two others."""
     return (low + (high - low) * (step + 1) // (count + 1) for step in range(count))

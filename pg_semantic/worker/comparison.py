@@ -1,4 +1,4 @@
-"""The statements that compare what is stored with what the rows say now, for `verify` and `repair`."""
+"""SQL that compares what is stored with the current rows, for the worker, `verify` and `repair`."""
 
 import operator
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _GENERATIONS = sa.table("generation", sa.column("id"), sa.column("backfilled_at"
 
 
 def damaged(tables: Tables) -> sa.ColumnElement[bool]:
-    """The condition that a chunk is not what its provenance says."""
+    """Returns the condition that a chunk doesn't match its content hash or comes from another encoder."""
     chunks = tables.chunks.c
     return sa.or_(
         chunks.encoder_id != tables.spec.encoder.id, chunk_tables.source_hash(chunks.content) != chunks.content_hash
@@ -29,19 +29,25 @@ def damaged(tables: Tables) -> sa.ColumnElement[bool]:
 
 
 def lacks_chunks(tables: Tables) -> sa.ColumnElement[bool]:
-    """The condition that a row of the source does not have as many chunks as its receipt says."""
+    """Returns the condition that a source row doesn't have as many chunks as its receipt says."""
     same_row = (a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True))
     stored = sa.select(sa.func.count()).select_from(tables.chunks).where(*same_row).correlate(tables.source)
     return tables.receipts.c.chunk_count != stored.scalar_subquery()
 
 
 def without_row(tables: Tables, key: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-    """The condition that a key of the chunk or receipt table is of no row."""
+    """Returns the condition that a key in the chunk or receipt table has no source row."""
     return ~sa.exists().where(*(a == b for a, b in zip(tables.source_key, key, strict=True)))
 
 
 def out_of_date(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[Any]:
-    """Rows of a range by kind; a kind of NULL is that of rows that are right."""
+    """Selects the rows of a range, grouped by kind.
+
+    Returns:
+        A statement with the columns ``kind``, ``rows`` (how many) and ``keys`` (as text, in order). The kind is
+        ``failed`` or ``waiting`` for a faulty row with a job, the fault otherwise, and NULL for rows without a fault,
+        whose keys are omitted. While the backfill runs, missing and stale rows are waiting too.
+    """
     compared = _compared(generation_id, tables, part).subquery("compared")
     restarts = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key.is_(None))
     unfinished = sa.or_(_GENERATIONS.c.backfilled_at.is_(None), restarts)
@@ -64,9 +70,9 @@ def out_of_date(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select
 
 
 def _compared(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[Any]:
-    """Every row of a range with what is wrong with it, or NULL, and the state of its job."""
+    """Selects every row of a range with its fault, or NULL, and the state of its job."""
     receipt = tables.receipts.c
-    key = sa.collate(keys.as_text(tables.source_key), "C")  # as in the job table, whatever the source has
+    key = sa.collate(keys.as_text(tables.source_key), "C")  # the collation of the job table, whatever the source has
     digest = chunk_tables.source_hash(text := chunk_tables.text_of(tables.spec, tables.source))
     stored = _stored(tables)
     fault = sa.case(
@@ -95,7 +101,7 @@ def _compared(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[A
 
 
 def _stored(tables: Tables) -> LateralFromClause:
-    """What is stored of a row: how many chunks, and whether any is not what it says."""
+    """Selects what is stored for a row: how many chunks, and whether any of them is wrong."""
     chunks = tables.chunks.c
     altered = chunk_tables.source_hash(chunks.content) != chunks.content_hash
     foreign = chunks.encoder_id != tables.spec.encoder.id
@@ -115,9 +121,9 @@ def _stored(tables: Tables) -> LateralFromClause:
 
 
 def orphans(tables: Tables, table: sa.Table, part: KeyRange) -> sa.Select[Any]:
-    """Keys in the chunk table that have no row, or those in the receipt table that are not found there.
+    """Selects keys of the chunk table without a row, or keys of the receipt table without a row and chunks.
 
-    Those with a job are left out: its worker deletes what is stored of them.
+    Skips keys that have a mark or a job: the worker that processes them deletes what is stored.
     """
     key = [table.c[column.name] for column in tables.spec.key]
     found = sa.select(keys.as_text(key).label("key")).where(part.of(key), without_row(tables, key)).distinct()

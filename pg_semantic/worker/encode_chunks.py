@@ -1,4 +1,4 @@
-"""The encode stage: every text of a batch that has no vector gets one, and a text that breaks the encoder is alone."""
+"""The encode stage: computes the missing vectors of a batch, and isolates texts that the encoder fails on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,29 +12,33 @@ from pg_semantic.index.spec import Storage
 from pg_semantic.worker.batch import Batch
 
 _STORED: dict[Storage, type[np.floating[Any]]] = {"halfvec": np.float16, "vector": np.float32}
-_TOGETHER = 1024  # seconds of work on two cores
+_TOGETHER = 1024  # texts; some seconds of work on two cores
 
 
 def encode(batch: Batch, encoder: Encoder) -> None:
-    """Encodes all that a batch lacks, the longest first, so many at a time that no bad text spoils much."""
+    """Encodes the texts of a batch that have no vector yet, longest first.
+
+    Works in groups, so that a bad text affects few others. Adds to ``batch.vectors``, and to ``batch.broken`` for texts
+    that the encoder fails on.
+
+    Raises:
+        errors.EncoderUnavailable: The encoder is overloaded or unreachable; no text is at fault.
+        errors.EncoderMismatch: The encoder isn't the one that the stored vectors come from; no text is at fault.
+    """
     texts = sorted(batch.missing().items(), key=lambda item: -len(item[1]))
     for start in range(0, len(texts), _TOGETHER):
         _encode(batch, encoder, texts[start : start + _TOGETHER])
 
 
 def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) -> None:
-    """Fills in ``batch.vectors``, and ``batch.broken`` for texts that the encoder fails on.
-
-    Encodes all at once; on failure each half by itself, down to the texts that fail alone. Raises
-    `errors.EncoderUnavailable` and `errors.EncoderMismatch`, for which no text is to blame.
-    """
+    """Encodes texts all at once, or on failure each half by itself, down to the texts that fail alone."""
     if not texts:
         return
     try:
         vectors = encoder.encode_documents([text for _, text in texts])
     except (errors.EncoderUnavailable, errors.EncoderMismatch):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever an encoder raises, its batch mates go on
+    except Exception as error:  # noqa: BLE001 - whatever an encoder raises, the other texts continue
         half = len(texts) // 2
         if half:
             _encode(batch, encoder, texts[:half])
@@ -48,11 +52,14 @@ def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) 
             batch.vectors[digest] = vector
             batch.encoded += 1
         else:
-            batch.broken[digest] = "the encoder returned a vector of zeros, NaN, infinity or beyond the storage type"
+            batch.broken[digest] = (
+                "the encoder returned a vector that is all zeros, or has NaN, infinity or values that the storage type "
+                "cannot represent"
+            )
 
 
 def _are_storable(vectors: Vectors, storage: Storage) -> NDArray[np.bool_]:
-    """Whether each vector, once rounded to the storage type, still has a direction."""
+    """Whether each vector, once rounded to the storage type, is finite and not all zeros."""
     with np.errstate(over="ignore"):
         stored = np.asarray(vectors).astype(_STORED[storage])
     return np.logical_and(np.isfinite(stored).all(axis=1), stored.any(axis=1))

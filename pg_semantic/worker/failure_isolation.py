@@ -1,4 +1,4 @@
-"""One bad row never stops the others: a step that the data makes fail is taken again with each half of the rows."""
+"""Isolates bad rows: a step that fails because of its data is repeated with each half of the rows."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -14,18 +14,18 @@ R = TypeVar("R")
 def halving(
     items: Sequence[T], step: Callable[[Sequence[T]], R], *, blame: Callable[[T, exc.DBAPIError], None]
 ) -> list[R]:
-    """Takes a step with all items, or with each half where their data makes it fail, down to the item that is bad.
+    """Runs a step with all items, or with each half if their data makes it fail, down to the bad items.
 
     Args:
-        items: What the step is taken with; rows or jobs.
-        step: A transaction of its own.
-        blame: Called with each item that fails alone, and with its error.
+        items: The rows or jobs to run the step with.
+        step: Runs in a transaction of its own.
+        blame: Called with each item that fails alone, and its error.
 
     Returns:
-        What each successful step gave, in the order of the items.
+        The results of the successful steps, in the order of the items.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: For an error that no row is to blame for.
+        sqlalchemy.exc.DBAPIError: The failure isn't caused by a row.
     """
     try:
         return [step(items)]

@@ -1,7 +1,7 @@
-"""Validates foreign keys beside the sync, one at a time: that reads a whole table, however large.
+"""Validates foreign keys alongside the sync, one at a time, because each validation reads a whole table.
 
-A second thread watches, and ends it when an application waits for one of the tables, as TRUNCATE and ALTER TABLE do. It
-is then begun again later.
+A second thread watches, and cancels the validation when an application waits for one of the tables, for example to run
+TRUNCATE or ALTER TABLE. The validation starts again later.
 """
 
 import contextlib
@@ -20,50 +20,59 @@ from pg_semantic.worker import problems
 log = logging.getLogger("pg_semantic.worker")
 
 _WATCH_SECONDS = 0.2
-_AGAIN_SECONDS = 5.0  # after one that failed for the first time; twice as long each time
+_AGAIN_SECONDS = 5.0  # after the first failure; doubles each time
 _LONGEST_WAIT_SECONDS = 3600.0
 _LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0
 _QUERY_CANCELED = "57014"
 
 
 class ForeignKeyValidator:
-    """Validates the foreign keys of semantic indexes, one at a time, on a thread of its own."""
+    """Validates the foreign keys of semantic indexes, one at a time, on a thread of its own.
+
+    Attributes:
+        failed: The generations whose last validation failed.
+        refused: The errors of those that won't resolve by themselves, by generation.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._threads: ThreadPoolExecutor | None = None
         self._validating: Future[None] | None = None
-        self._at: tuple[int | None, int | None] = (None, None)  # the server process and the table
+        self._at: tuple[int | None, int | None] = (None, None)  # the server process and table being validated
         self._closing = False
         self.failed: set[int] = set()
         self.refused: dict[int, errors.DatabaseError] = {}
 
     @property
     def is_busy(self) -> bool:
-        """Whether it is at one."""
+        """Whether a validation is running."""
         return self._validating is not None and not self._validating.done()
 
     def start(self, generations: Sequence[Generation]) -> None:
-        """Begins with the foreign keys of these generations' indexes, unless it is at others."""
+        """Starts to validate the foreign keys of these generations' indexes, unless a validation is running.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The previous validation lost the connection to the database.
+        """
         if self.is_busy or not generations:
             return
         if self._validating is not None:
             ended, self._validating = self._validating, None
-            ended.result()  # raises when the database was lost
+            ended.result()  # raises if the connection was lost
         self._closing = False
         self._threads = self._threads or ThreadPoolExecutor(2)
         self._validating = self._threads.submit(self._validate, generations)
         self._threads.submit(self._watch, self._validating)
 
     def close(self) -> None:
-        """Ends what it is at; a worker begins it again."""
+        """Cancels the running validation; a worker starts it again."""
         self._closing = True
         if self._threads is not None:
             self._threads.shutdown()
         self._threads = self._validating = None
 
     def _validate(self, generations: Sequence[Generation]) -> None:
-        """Takes one index after the other; trouble with one leaves the others alone."""
+        """Validates one index after the other; a problem with one doesn't affect the others."""
         for generation in generations:
             self._validate_index(generation)
 
@@ -95,10 +104,10 @@ class ForeignKeyValidator:
             return
         self.failed.add(generation.id)
         has_orphans = database.fault(error) == "key"
-        if has_orphans:  # comparing the table deletes them
+        if has_orphans:  # the comparison deletes them
             self._compare(generation)
         gave_way = database.sqlstate(error) == _QUERY_CANCELED
-        why = "somebody else waits for one of its tables" if gave_way else str(database.translate(error))
+        why = "another session is waiting for one of its tables" if gave_way else str(database.translate(error))
         said = f"its foreign keys could not be validated: {why}"
         seconds = problems.note(
             self._engine,
@@ -112,7 +121,7 @@ class ForeignKeyValidator:
         if not (gave_way or has_orphans):
             self.refused[generation.id] = errors.DatabaseError(f"{name}: {said}")
         fields = {"event": "validation_failed", "index": name, "retry_seconds": round(seconds)}
-        log.warning("%s: %s. Tried again in %.0f s.", name, said, seconds, extra=fields)
+        log.warning("%s: %s. Retrying in %.0f s.", name, said, seconds, extra=fields)
 
     def _compare(self, generation: Generation) -> None:
         binds = {"index": generation.index_id, "reason": "its foreign keys could not be validated"}

@@ -1,7 +1,7 @@
-"""What is built beside the sync: late indexes and statistics, on a thread of its own, one semantic index at a time.
+"""Builds late indexes and BM25 statistics alongside the sync, on a thread of its own, one semantic index at a time.
 
-A second thread watches a build and ends it when an application waits for the table, as TRUNCATE and ALTER TABLE do:
-the build itself waits for transactions that are older, and these may be waiting for the application.
+A second thread watches the build and cancels it when an application waits for the table, for example to run TRUNCATE or
+ALTER TABLE. The build itself waits for older transactions, and these may be waiting for the application.
 """
 
 import contextlib
@@ -26,18 +26,22 @@ from pg_semantic.worker import build_errors, late_indexes, problems, term_statis
 log = logging.getLogger("pg_semantic.worker")
 
 _WATCH_SECONDS = 0.1
-_AGAIN_SECONDS = 5.0  # after a build that failed for the first time; twice as long each time
+_AGAIN_SECONDS = 5.0  # after the first failure; doubles each time
 _LONGEST_WAIT_SECONDS = 3600.0
-_LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that gave way
-_PATIENCE_SECONDS = 300.0  # after the backfill, for a moment when few rows wait
-_STATISTICS_SECONDS = 30.0  # between looks at how old they are
-_STATISTICS = "the statistics of terms"
+_LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that were canceled for another session
+_PATIENCE_SECONDS = 300.0  # after the backfill, to wait for a moment with few waiting rows
+_STATISTICS_SECONDS = 30.0  # between checks of their age
+_STATISTICS = "BM25 statistics"
 _QUERY_CANCELED = "57014"
-_NO_ROOM = "maintenance_work_mem"  # what pgvector's notice names when a graph outgrows it
+_NO_ROOM = "maintenance_work_mem"  # pgvector's notice names it when a graph outgrows it
 
 
 class IndexBuilder:
-    """Builds what a generation lacks: statistics of its terms, and its indexes once few jobs wait."""
+    """Builds what a generation lacks: BM25 statistics, and indexes once few jobs are waiting.
+
+    Attributes:
+        failed: The last error of each generation with a failed build.
+    """
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self._engine = engine
@@ -51,13 +55,18 @@ class IndexBuilder:
         self._closing = False
         self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
-        self._uncounted: set[int] = set()  # whose statistics this worker failed to count
+        self._uncounted: set[int] = set()  # generations whose statistics this worker failed to count
 
     def tend(self, generation: Generation, *, draining: bool = False) -> bool:
-        """Starts building when it is time to; returns whether nothing is left to be built at this time.
+        """Starts a build if one is due. Failed builds are retried at growing intervals.
 
-        ``draining`` is when nothing waits any more: then statistics are made to fit what is there, and what failed
-        before this worker came is tried once more. What fails is in ``failed``, and tried again later and later.
+        Args:
+            generation: The generation to build for.
+            draining: Whether no job is waiting. Then brings statistics up to date with the rows, and retries once what
+                failed before this worker started.
+
+        Returns:
+            Whether there is nothing left to build for now.
         """
         if self._is_building():
             return False
@@ -84,7 +93,7 @@ class IndexBuilder:
         return False
 
     def _is_building(self) -> bool:
-        """Whether a build is running; raises once what ended the one before."""
+        """Whether a build is running. If it ended with an error, raises that once."""
         if self._building is None:
             return False
         if not self._building.done():
@@ -100,12 +109,12 @@ class IndexBuilder:
         return time.monotonic() < self._again_at.get(generation_id, 0.0)
 
     def _learn_of_failures(self, connection: sa.Connection, generation_id: int) -> None:
-        """Has this worker wait as long as the one whose build failed last."""
+        """Makes this worker wait as long as the worker whose build failed last."""
         again_at = time.monotonic() + problems.put_off(connection, generation_id, "build")
         self._again_at[generation_id] = max(again_at, self._again_at.get(generation_id, 0.0))
 
     def wait(self, seconds: float) -> bool:
-        """Waits for the build that is running, so long at most; whether there is one."""
+        """Waits up to ``seconds`` for the running build. Returns whether there was one."""
         building = self._building
         if building is None or building.done():
             return False
@@ -113,7 +122,7 @@ class IndexBuilder:
         return True
 
     def close(self) -> None:
-        """Ends a build that is running; what it leaves is dropped when the next is begun."""
+        """Cancels the running build. The next build drops what it leaves behind."""
         self._closing = True
         self._threads.shutdown()
 
@@ -131,7 +140,7 @@ class IndexBuilder:
     def _missing(
         self, connection: sa.Connection, generation: Generation, tables: Tables
     ) -> dict[sa.Index, late_indexes.State]:
-        """The indexes that are not ready and can be built, or are being built."""
+        """Returns the indexes that could be built but aren't ready, including those being built."""
         if generation in self._ready or not late_indexes.has_vectors(connection, tables):
             return {}
         states = {index: late_indexes.state(connection, index) for index in tables.late_indexes}
@@ -140,12 +149,12 @@ class IndexBuilder:
     def _wanted(
         self, connection: sa.Connection, generation_id: int, missing: dict[sa.Index, late_indexes.State]
     ) -> list[sa.Index]:
-        """The missing indexes that this worker is to build now: that nobody builds, once few jobs wait."""
+        """Returns the missing indexes to build now: those that no worker is building, once few jobs are waiting."""
         wanted = [index for index, state in missing.items() if state != "building"]
         return wanted if wanted and self._few_wait(connection, generation_id) else []
 
     def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:
-        """Whether few rows wait; some minutes after the backfill, any number of edits may, which come without end."""
+        """Whether few rows are waiting. Minutes after the backfill, ignores edits, which may never stop coming."""
         backlog = self._settings.vector_index_backlog
         count = functools.partial(jobqueue.waiting, connection, generation_id, limit=backlog + 1)
         if count() <= backlog:
@@ -154,7 +163,7 @@ class IndexBuilder:
         return (long_backfilled or 0) > _PATIENCE_SECONDS and count(priority=jobqueue.BACKFILL) <= backlog
 
     def _settle(self, connection: sa.Connection, generation: Generation) -> None:
-        """Notes that the trouble of a generation is over, if all its indexes are ready, whoever built them."""
+        """Records that a generation's problems are over, if all its indexes are ready, whichever worker built them."""
         if generation not in self._ready and all(
             late_indexes.state(connection, index) == "ready" for index in generation.stored.late_indexes
         ):
@@ -163,7 +172,7 @@ class IndexBuilder:
             self._ready.add(generation)
 
     def _build(self, generation: Generation, wanted: list[sa.Index], *, count: bool) -> None:
-        """Takes each step; what fails keeps no other from being built."""
+        """Takes each step; one that fails doesn't stop the others."""
         steps: list[tuple[str, Callable[[], None]]] = [
             (str(index.name), functools.partial(self._build_index, generation, index)) for index in wanted
         ]
@@ -178,7 +187,7 @@ class IndexBuilder:
                 self._settle(connection, generation)
 
     def _is_done(self, generation: Generation, what: str, step: Callable[[], None]) -> bool:
-        """Whether a step could be taken; if not, the sync continues without, and a later tend tries again."""
+        """Takes a step and returns whether it succeeded. If not, the sync continues and `tend` tries again later."""
         log.info("%s: building %s", generation.title, what, extra={"event": "index_begun", "index": generation.title})
         try:
             step()
@@ -191,7 +200,7 @@ class IndexBuilder:
         return True
 
     def _put_off(self, generation: Generation, what: str, error: exc.DBAPIError) -> float:
-        """Seconds until a step is tried again; says why, unless it is this worker that ended the build."""
+        """Logs why a step failed, unless this worker canceled it. Returns the seconds until the next attempt."""
         if self._closing or database.is_connection_lost(error):
             return _AGAIN_SECONDS
         gave_way = transaction.is_busy(error) or database.sqlstate(error) == _QUERY_CANCELED
@@ -209,14 +218,14 @@ class IndexBuilder:
             self._uncounted.add(generation.id)
         self.failed[generation.id] = errors.DatabaseError(f"{generation.title}: {said}.")
         fields = {"event": "index_failed", "index": generation.title, "retry_seconds": round(seconds)}
-        log.warning("%s: %s. Tried again in %.0f s.", generation.title, said, seconds, extra=fields)
+        log.warning("%s: %s. Retrying in %.0f s.", generation.title, said, seconds, extra=fields)
         return seconds
 
     def _build_index(self, generation: Generation, index: sa.Index) -> None:
         with contextlib.closing(self._engine.connect()) as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             if session_settings.is_ours_alone(connection):
-                connection.detach()  # what is set here ends with it
+                connection.detach()  # these settings end with the connection
                 connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
                 connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
             with _notices_told(connection, generation):
@@ -233,7 +242,7 @@ class IndexBuilder:
 
 @contextlib.contextmanager
 def _notices_told(connection: sa.Connection, generation: Generation) -> Iterator[None]:
-    """Logs what the server says of a graph that outgrows its memory: the build then takes many times as long."""
+    """Logs the server's notice that a graph outgrew its memory, which makes the build many times slower."""
 
     def tell(notice: psycopg.errors.Diagnostic) -> None:
         if _NO_ROOM in (said := notice.message_primary or ""):

@@ -1,7 +1,7 @@
-"""A source whose key was altered: the tables of its semantic index get the same types and collations.
+"""Adapts a semantic index to an altered key: its tables get the types and collations of the source's key.
 
-Vectors stay as they are. A worker adapts by itself where the tables are small; otherwise the operator chooses when,
-since searches wait while tables are written again.
+Vectors stay as they are. A worker adapts small tables by itself. For larger ones the operator chooses when, because
+searches wait while the tables are rewritten.
 """
 
 import contextlib
@@ -29,20 +29,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PATIENCE = "2h"
-_LOCK = 723628197  # of our own choosing, as in migration 0002
+_LOCK = 723628197  # an arbitrary number, the same as in migration 0002
 _LAST = sa.select(sa.func.set_config("idle_in_transaction_session_timeout", "0", True))  # noqa: FBT003 - local
 _LOOK_SECONDS = 5.0
 _LONGEST_BEHIND_OTHERS_SECONDS = 60.0  # between attempts, while the tables are in use
 _AGAIN_SECONDS, _LONGEST_SECONDS = 60.0, 3600.0  # after the server refused
-_SMALL_BYTES = 32_000_000  # tables that are written again, with their indexes, in a second or two
+_SMALL_BYTES = 32_000_000  # tables that can be rewritten, with their indexes, in a second or two
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AlteredKey:
-    """How the key of a generation's tables differs from that of the source.
+    """How the key of a generation's tables differs from the key of its source.
 
-    ``small`` are tables that are written again in a moment; ``dependents`` of the user's keep the server from it;
-    ``castable`` is a key of which the server can make the new one.
+    Attributes:
+        generation_id: The generation.
+        said: The differences, in words.
+        small: Whether the tables can be rewritten in a moment.
+        dependents: The user's objects that keep the server from altering the key, in words; None if there are none.
+        castable: Whether the server can cast the old key to the new one.
     """
 
     generation_id: int
@@ -53,16 +57,16 @@ class AlteredKey:
 
 
 def altered_keys(connection: sa.Connection) -> list[AlteredKey]:
-    """Generations whose key columns have another type or collation than those of their source."""
+    """Returns the generations whose key columns have another type or collation than those of their source."""
     found = connection.execute(sql.statement("registry", "altered_keys"), {"small": _SMALL_BYTES})
     return [AlteredKey(*row) for row in found]
 
 
 def _alone(refreshing: Callable[P, R]) -> Callable[P, R]:
-    """Keeps others from putting foreign keys of an index back while it is refreshed; they take this lock to do so.
+    """Holds the lock of an index while it is refreshed; others take it before they restore foreign keys.
 
-    The lock is that of a transaction, so that it holds behind a transaction pooler too. It may last for hours, with
-    nothing in it that vacuum would wait for.
+    The lock belongs to a transaction, so it also works behind a transaction pooler. The transaction may last for hours,
+    but holds nothing that vacuum would wait for.
     """
 
     @functools.wraps(refreshing)
@@ -78,20 +82,20 @@ def _alone(refreshing: Callable[P, R]) -> Callable[P, R]:
 
 @_alone
 def refresh(engine: sa.Engine, generation: Generation, *, patient: bool = True) -> bool:
-    """Gives all copies of a semantic index the key types and collations that its source has.
+    """Gives all generations of a semantic index the key types and collations of their source.
 
     Args:
-        engine: The worker's or the operator's; its role must own the tables.
+        engine: An engine whose role owns the tables.
         generation: The live generation of the index.
-        patient: Whether to wait for tables that others use, and to take as long as large tables need.
+        patient: Whether to wait for tables that are in use, and to take as long as large tables need.
 
     Returns:
         Whether anything was different.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The server refused, or the tables are in use.
-        errors.DeclarationError: A semantic index cannot have the key that the source has by now, or the server cannot
-            cast the old keys to it.
+        errors.DeclarationError: A semantic index cannot have the source's new key, or the server cannot cast the old
+            keys to it.
     """
     with transaction.begin(engine) as connection:
         found = [one for one in altered_keys(connection) if one.generation_id == generation.id]
@@ -109,13 +113,13 @@ def refresh(engine: sa.Engine, generation: Generation, *, patient: bool = True) 
             connection.execute(step)
         problems.forget(connection, [generation.id], "key")
     fields = {"event": "key_adapted", "index": generation.title}
-    log.info("%s: adapted to the key that its table has by now", generation.title, extra=fields)
+    log.info("%s: adapted to the altered key of its table", generation.title, extra=fields)
     return True
 
 
 @contextlib.contextmanager
 def _begin(engine: sa.Engine, *, patient: bool) -> Iterator[sa.Connection]:
-    """A transaction that looks at every row: for a worker, which has others to see to, those of small tables."""
+    """Begins a transaction that reads every row. Unless patient, it is for small tables and doesn't wait for locks."""
     if patient:
         with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
             yield connection
@@ -127,7 +131,7 @@ def _begin(engine: sa.Engine, *, patient: bool) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def _without_foreign_keys(engine: sa.Engine, generation: Generation, *, patient: bool) -> Iterator[None]:
-    """Drops the foreign keys of an index and puts them back, so that its source is locked for moments alone."""
+    """Drops the foreign keys of an index and restores them, so that its source is locked only for moments."""
     binds = {"generation": generation.id}
     with transaction.begin(engine) as connection:
         if not patient:
@@ -146,7 +150,7 @@ def _without_foreign_keys(engine: sa.Engine, generation: Generation, *, patient:
 
 
 class KeyAdapter:
-    """Looks now and then whether a source was altered, and adapts to it where that takes a moment."""
+    """Checks at intervals whether keys were altered, and adapts the indexes where that takes only a moment."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -154,7 +158,7 @@ class KeyAdapter:
         self._told: dict[int, str] = {}
 
     def look(self) -> bool:
-        """Adapts what it can, and tells once of what it cannot; whether anything was adapted."""
+        """Adapts what it can and logs once what it cannot. Returns whether anything was adapted."""
         if time.monotonic() < self._look_at:
             return False
         try:
@@ -164,11 +168,11 @@ class KeyAdapter:
             self._look_at = time.monotonic() + _LOOK_SECONDS
 
     def _found(self) -> list[tuple[Generation, AlteredKey]]:
-        """What is to be tried now; nothing for now if the server had no time to say."""
+        """Returns what to try now, or nothing if the server is too busy."""
         try:
             with transaction.begin(self._engine) as connection:
                 found = {one.generation_id: one for one in altered_keys(connection)}
-                connection.execute(sql.statement("registry", "forget_keys"), {"altered_keys": list(found)})
+                connection.execute(sql.statement("registry", "forget_keys"), {"altered": list(found)})
                 known = registry.generations(connection) if found else []
                 return [
                     (generation, found[generation.id])
@@ -195,7 +199,7 @@ class KeyAdapter:
             return False
 
     def _put_off(self, generation: Generation, one: AlteredKey, error: Exception) -> None:
-        """Has it tried again later, by whichever worker, and says why."""
+        """Schedules another attempt, by any worker, and logs why this one failed."""
         busy = isinstance(error, exc.DBAPIError) and transaction.is_busy(error)
         reason = advice(generation, one, because=_reason(error))
         problems.note(
@@ -215,17 +219,23 @@ class KeyAdapter:
 
 
 def advice(generation: Generation, one: AlteredKey, *, because: str | None = None) -> str:
-    """What an operator is told of an index whose key is not that of its source, and why it was not adapted to."""
+    """Explains that an index doesn't have the key of its source, and what to run.
+
+    Args:
+        generation: The live generation of the index.
+        one: What was altered.
+        because: Why a worker could not adapt the index, if it tried.
+    """
     said = f"the key of table {generation.spec.table} was altered: {one.said}"
-    fail = "Rows whose key does not fit fail until"
+    fail = "Rows whose key doesn't fit fail until"
     if not one.castable:
         return (
-            f"{said}. The old keys cannot be cast to the new type, so no vector fits a row any more: "
+            f"{said}. The old keys cannot be cast to the new type, so the vectors no longer match any row: run "
             f"`pg-semantic index drop {generation.name}`, then create the index again."
         )
-    run = f"`pg-semantic index refresh {generation.name}`, which encodes nothing again"
+    run = f"`pg-semantic index refresh {generation.name}`, which doesn't encode any text again"
     if one.dependents:
-        return f"{said}. {fail} you drop what depends on the key in the index ({one.dependents}), then run {run}."
+        return f"{said}. {fail} you drop what depends on the key of the index ({one.dependents}) and run {run}."
     return f"{said}{f' ({because})' if because else ''}. {fail} you run {run}."
 
 

@@ -1,4 +1,4 @@
-"""A table in pages: ranges of its key in key order, so that no statement over a large table is long."""
+"""Pages through a table in key order, so that no statement on a large table takes long."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +15,18 @@ _Compare: TypeAlias = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """Keys after one, up to and with another; None is the beginning or the end. Both are keys as text."""
+    """A range of keys.
+
+    Attributes:
+        after: The key before the range, as text; None for the start of the table.
+        upto: The last key in the range, as text; None for the end of the table.
+    """
 
     after: str | None
     upto: str | None
 
     def of(self, columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-        """The condition that a row's key is in the range; an index on the key serves it."""
+        """Returns the condition that a row's key is in the range. An index on the key can serve it."""
         bounds: list[sa.ColumnElement[bool]] = [sa.true()]
         if self.after is not None:
             bounds.append(_beyond(columns, _values(self.after, columns), than=operator.gt, last=operator.gt))
@@ -31,7 +36,7 @@ class KeyRange:
 
 
 def ranges(engine: sa.Engine, columns: Sequence[sa.ColumnElement[Any]], *, rows: int) -> Iterator[KeyRange]:
-    """Ranges of about so many rows that cover all keys, those too that come to be while they are gone through."""
+    """Yields ranges of about ``rows`` rows that cover all keys, including keys that are added meanwhile."""
     after: str | None = None
     while True:
         rest = KeyRange(after, None)
@@ -51,9 +56,9 @@ def _values(key: str, columns: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.C
 def _beyond(
     columns: Sequence[sa.ColumnElement[Any]], values: Sequence[sa.ColumnElement[Any]], *, than: _Compare, last: _Compare
 ) -> sa.ColumnElement[bool]:
-    """The condition that a row is before or after another, or that row: ``last`` compares the last column.
+    """Returns the condition that a row is before or after another, or equal to it: ``last`` compares the last column.
 
-    Rows are compared by the operators of one schema, so a key that has operators of its own is compared by column.
+    A row comparison uses the operators of one schema, so a key with operators of its own is compared column by column.
     """
     if all(getattr(column.type, "operators", None) is None for column in columns):
         return sa.and_(last(sa.tuple_(*columns), sa.tuple_(*values)))

@@ -1,4 +1,4 @@
-"""Indexes that are built once, concurrently, when the bulk of the rows is there: on the vectors and on the lexemes."""
+"""Indexes that are built once, concurrently, when most rows are synced: on the vectors and on the lexemes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,20 +16,24 @@ from pg_semantic.index.chunk_tables import Tables
 
 State = Literal["missing", "broken", "building", "ready"]
 
-# What a second worker meets when two build at once: the name is there, or is just being made.
+# What a second worker gets if two build at the same time: the name exists, or is being created.
 _TAKEN = {"42P07", "23505", "40P01"}
-_CONCURRENTLY = "tuple concurrently "  # updated or deleted: an internal error, which the server does not translate
+_CONCURRENTLY = "tuple concurrently "  # "updated" or "deleted": an internal error, which the server doesn't translate
 
 
 def ensure(connection: sa.Connection, index: sa.Index) -> None:
-    """Builds an index unless it is there or being built, on a connection in AUTOCOMMIT.
+    """Builds an index unless it exists or is being built.
 
-    A build that was cut short is dropped and begun again. Takes minutes on millions of vectors; writes go on.
+    Drops an interrupted build and starts over. Takes minutes on millions of vectors; writes continue meanwhile.
+
+    Args:
+        connection: A connection in AUTOCOMMIT mode.
+        index: An index on the chunk or receipt table.
     """
     if state(connection, index) in {"ready", "building"}:
         return
     with _claimed(connection, index) as claimed:
-        found = state(connection, index)  # again: what looked cut short may have been done a moment later
+        found = state(connection, index)  # again: a build that looked interrupted may just have finished
         if not claimed or found in {"ready", "building"}:
             return
         try:
@@ -45,9 +49,9 @@ def ensure(connection: sa.Connection, index: sa.Index) -> None:
 
 @contextlib.contextmanager
 def _claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
-    """Whether no other worker drops and builds indexes of the table, nor begins to.
+    """Keeps other workers from building or dropping indexes of the table. Yields False if one already does.
 
-    Behind a transaction pooler it is not known, and true.
+    Behind a transaction pooler this isn't possible, and it yields True.
     """
     if index.table is None or not session_settings.is_ours_alone(connection):
         yield True
@@ -58,12 +62,12 @@ def _claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
         yield bool(claimed)
     finally:
         if claimed:
-            with contextlib.suppress(exc.DBAPIError):  # with a connection that is lost, the claim is over
+            with contextlib.suppress(exc.DBAPIError):  # a lost connection ends the claim
                 connection.scalar(sql.statement("registry", "release_build"), table)
 
 
 def _found_anywhere(connection: sa.Connection, index: sa.Index) -> sa.Index:
-    """The index with the schemas of the operator classes that it names, which are pgvector's."""
+    """Returns the index with its operator classes qualified by the schema of pgvector."""
     options: Any = index.dialect_options["postgresql"]
     if options["ops"]:
         place = connection.scalar(sql.statement("registry", "pgvector_schema"))
@@ -72,12 +76,12 @@ def _found_anywhere(connection: sa.Connection, index: sa.Index) -> sa.Index:
 
 
 def has_vectors(connection: sa.Connection, tables: Tables) -> bool:
-    """Whether there is anything to index."""
+    """Returns whether there is anything to index."""
     return bool(connection.scalar(sa.select(sa.exists().select_from(tables.chunks))))
 
 
 def state(connection: sa.Connection, index: sa.Index) -> State:
-    """Whether an index is there and usable; ``broken`` is one whose build was cut short."""
+    """Returns whether an index exists and is usable; ``broken`` means that its build was interrupted."""
     schema = index.table.schema if index.table is not None else None
     name = database.qualified_name(schema, str(index.name))
     row = connection.execute(sql.statement("registry", "index_state"), {"name": name}).one_or_none()
@@ -89,7 +93,7 @@ def state(connection: sa.Connection, index: sa.Index) -> State:
 
 
 class _Analyze(ExecutableDDLElement):
-    """ANALYZE, so that the planner knows of the rows that have come."""
+    """ANALYZE, so that the planner knows about the new rows."""
 
     def __init__(self, table: sa.Table) -> None:
         self.table = table

@@ -1,7 +1,7 @@
-"""Chunks and receipts whose row is gone, where no foreign key deleted them with it.
+"""Deletes chunks and receipts whose row is gone, where no foreign key deleted them.
 
-The deletes of logical replication fire no foreign key, nor do those of a session in the role of a replica; and a
-foreign key can be dropped, as DROP TABLE ... CASCADE of a partition does.
+Deletes by logical replication, or by a session whose session_replication_role is replica, fire no foreign key. And
+foreign keys can be dropped, as DROP TABLE ... CASCADE of a partition does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from pg_semantic.worker.key_ranges import KeyRange
 
 
 def delete(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> None:
-    """Deletes what is stored of those rows that are gone; hold their jobs, so that no worker writes to them."""
+    """Deletes what is stored for those of the rows that are gone. Hold their jobs, so that no worker writes to them."""
     if not row_keys:
         return
     for table, key in _stored(tables):
@@ -29,9 +29,12 @@ def delete(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -
 
 
 def sweep(connection: sa.Connection, tables: Tables, part: KeyRange, *, rows: int) -> list[str]:
-    """Deletes what is stored of up to ``rows`` rows in a range of keys that are gone; returns their keys.
+    """Deletes what is stored for rows that are gone, up to ``rows`` keys of a range in each table.
 
-    A row of such a key may come back meanwhile: give each a job in the same transaction.
+    A row with such a key may return meanwhile: create a job for each key in the same transaction.
+
+    Returns:
+        The keys of these rows, sorted.
     """
     found: set[str] = set()
     for table, key in _stored(tables):

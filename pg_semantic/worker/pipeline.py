@@ -1,8 +1,8 @@
-"""Read, encode, write: claims jobs of every generation in turn and overlaps the three stages.
+"""Read, encode, write: claims jobs of each generation in turn and overlaps the three stages.
 
-One thread reads the next batch, one encodes, and one writes the last, while the caller's looks out for edits to put
-before them. A stage hands on through a future, so a failure in any of them reaches the caller of `run`, and no stage is
-ever more than a batch ahead.
+One thread reads the next batch, one encodes, and one writes the previous batch. Meanwhile, the calling thread looks for
+edits that should go first. Each stage passes its result on through a future, so an error in any stage reaches the
+caller of `run`, and no stage is more than a batch ahead.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ R = TypeVar("R")
 
 log = logging.getLogger("pg_semantic.worker")
 
-_QUIET_SECONDS = 10.0  # without work; then a worker looks for it less often
+_QUIET_SECONDS = 10.0  # without work; after that, a worker polls less often
 _QUIET_FACTOR = 10
-_LOOK_SECONDS = 0.1  # between looks for edits while a batch is encoded, or for jobs while a last index is built
-_FEWEST_BESIDE = 16  # rows to claim beside a batch: the first may be too long, and are not all that waits
+_LOOK_SECONDS = 0.1  # between polls for edits while a batch is encoded, or for jobs while the last index is built
+_FEWEST_BESIDE = 16  # rows to claim alongside a batch: the first may be too long, and others may be waiting behind them
 _QUERY_CANCELED = "57014"
-_HOUSEKEEPING = Claimable(0, jobqueue.BACKFILL)  # in hand while no turn was picked: any edit goes before it
+_HOUSEKEEPING = Claimable(0, jobqueue.BACKFILL)  # in progress before a turn is picked: any edit goes first
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Progress:
 
 
 class Pipeline:
-    """The stages of one worker; it is run again after the database was lost."""
+    """The stages of one worker. Run it again after the connection to the database was lost."""
 
     def __init__(
         self,
@@ -81,19 +81,29 @@ class Pipeline:
         self._reading: Future[Batch | None]
         self._read_on: Callable[[], Future[Batch | None]]
         self._turn: Claimable | None = None  # what is being read
-        self._current: Claimable | None = None  # what is being encoded, or was just before
-        self._watch: sa.Connection  # of the reading thread
-        self._lookout: sa.Connection  # of the thread that waits for the encoder
+        self._current: Claimable | None = None  # what is being encoded, or was encoded last
+        self._watch: sa.Connection  # for the reading thread
+        self._lookout: sa.Connection  # for the thread that waits for the encoder
         self._worked_at = time.monotonic()
         self._adapting = KeyAdapter(engine)
         self._scheduler = Scheduler()
         self._vectors = VectorCache()
         self._backfill = Backfill(engine)
-        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written for its key
+        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written because of its key
         self._batch_sizes: dict[int, BatchSizer] = defaultdict(lambda: BatchSizer(settings.batch_seconds))
 
     def run(self, stop: threading.Event, *, builder: IndexBuilder, once: bool, check: Callable[[], None]) -> None:
-        """Works until ``stop`` is set, or with ``once`` until no job waits; ``check`` is called between batches."""
+        """Works until ``stop`` is set.
+
+        Args:
+            stop: Checked between batches and while idle.
+            builder: Builds indexes alongside.
+            once: Whether to return as soon as no job is waiting and all indexes are built.
+            check: Called between batches; may raise to end the run.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The database is unreachable, or a statement on the queue failed.
+        """
         with self._watching(), ThreadPoolExecutor(3) as self._threads:
             threads = self._threads
             writing: Future[None] | None = None
@@ -102,7 +112,7 @@ class Pipeline:
             while not stop.is_set():
                 check()
                 batch = self._seeing_to_edits(self._reading)
-                if stop.is_set():  # as edits were seen to: what was read is given back
+                if stop.is_set():  # set while edits were processed: the batch is given back
                     break
                 if batch is None:
                     self._seeing_to_edits(writing)
@@ -122,15 +132,15 @@ class Pipeline:
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
-        """Keeps connections for the poll, which is to cost next to nothing."""
+        """Keeps connections open for polling, so that a poll costs next to nothing."""
         engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as self._watch, engine.connect() as self._lookout:
             yield
 
     def _read(self, builder: IndexBuilder) -> Batch | None:
-        """The next batch, of the generation whose turn it is.
+        """Reads the next batch, of the generation whose turn it is.
 
-        Before one is picked, an encoder may be loaded, or a page of rows be compared, which takes seconds.
+        Before that, it may load an encoder or compare a page of rows, which takes seconds.
         """
         self._turn = _HOUSEKEEPING
         with transaction.unless_busy():
@@ -151,7 +161,7 @@ class Pipeline:
         )
 
     def _ready(self, connection: sa.Connection) -> list[Claimable]:
-        """What can be claimed; nothing for now if the server had no time to say."""
+        """Returns what can be claimed, or nothing if the server is too busy."""
         try:
             return jobqueue.ready(connection, list(self._served.served))
         except exc.DBAPIError as error:
@@ -164,7 +174,7 @@ class Pipeline:
 
     def _claimed_batch(self, turn: Claimable, room: ReadLimits) -> Batch | None:
         served, pace = self._served.served.get(turn.generation_id), self._batch_sizes[turn.generation_id]
-        if served is None:  # dropped, or refused by the other thread, a moment ago
+        if served is None:  # dropped, or refused by the other thread, meanwhile
             return None
         fewest = 1 if room.longest is None else min(_FEWEST_BESIDE, self._settings.batch_rows)
         claim = self._in_hand.take(turn, max(fewest, pace.rows(room.characters, most=self._settings.batch_rows)))
@@ -187,19 +197,19 @@ class Pipeline:
         return batch
 
     def _leave(self, batch: Batch, claim: Claim) -> None:
-        """Gives back the rows that a batch has no room for; those too long for it are not taken on for a moment."""
+        """Gives back the rows that a batch has no room for; those that are too long for it, after a short delay."""
         self._in_hand.leave(claim, batch.later, at_once=True)
         self._in_hand.leave(claim, batch.long)
         if not batch.claim.jobs:
             self._in_hand.finish(claim)
 
     def _pause(self) -> float:
-        """Seconds until jobs are looked for again."""
+        """Returns the seconds until the next poll."""
         quiet = time.monotonic() - self._worked_at > _QUIET_SECONDS
         return self._settings.poll_seconds * (_QUIET_FACTOR if quiet else 1)
 
     def _encode(self, batch: Batch) -> bool:
-        """Whether the encoder could be used; edits that come meanwhile are seen to beside it."""
+        """Encodes a batch, and edits that arrive meanwhile. Returns whether the encoder was available."""
         current = Claimable(batch.claim.generation_id, batch.claim.priority)
         self._current = _let_all_pass(current) if batch.is_long else current
         self._vectors.fill(batch)
@@ -216,9 +226,9 @@ class Pipeline:
         return encoded
 
     def _encoded_or_returned(self, batch: Batch, fill: Callable[[], None]) -> bool:
-        """Whether the encoder could be used; if not, the batch is given back and tried again later, as if never taken.
+        """Calls ``fill`` and returns whether the encoder was available. If not, gives the batch back.
 
-        What was encoded until then is remembered.
+        No attempt is counted, and the vectors that were computed until then are kept.
         """
         if not self._served.is_left_alone(batch.claim.generation_id):
             try:
@@ -234,7 +244,7 @@ class Pipeline:
         return False
 
     def _seeing_to_edits(self, stage: Future[R] | None) -> R | None:
-        """What a stage gives, however long it takes: more urgent edits than those in hand are seen to meanwhile."""
+        """Waits for a stage and returns its result. Meanwhile, processes edits that are more urgent."""
         while stage is not None and not wait([stage], _LOOK_SECONDS).done:
             in_hand = self._turn if stage is self._reading else self._current
             if in_hand is not None:
@@ -242,7 +252,7 @@ class Pipeline:
         return stage.result() if stage else None
 
     def _encode_urgent_edits(self, in_hand: Claimable, stage: Future[Any]) -> None:
-        """Sees to edits that came while a stage is busy, whether or not they have been read ahead."""
+        """Processes edits that arrived while a stage is busy, whether or not they were read ahead."""
         edits = self._reading.result() if stage is not self._reading and self._reading.done() else None
         ahead = edits and not edits.is_long and Claimable(edits.claim.generation_id, edits.claim.priority)
         if ahead and _is_urgent(ahead, in_hand):
@@ -258,7 +268,7 @@ class Pipeline:
         return self._served.encoder(batch.tables.spec.encoder.id)
 
     def _claim_urgent_edits(self, in_hand: Claimable) -> Batch | None:
-        """Some edits that are more urgent than those in hand."""
+        """Reads some edits that are more urgent than the work in progress."""
         urgent = [one for one in self._ready(self._lookout) if _is_urgent(one, in_hand)]
         if not urgent:
             return None
@@ -278,11 +288,11 @@ class Pipeline:
             self._moved.update({(number, job): looks[job.key] + 1 for job in moved})
             self._end(batch)
         finally:
-            if batch.written or batch.recorded or batch.moved:  # and not when the connection was lost before
+            if batch.written or batch.recorded or batch.moved:  # not if the connection was lost before that
                 self._report(batch)
 
     def _end(self, batch: Batch) -> None:
-        """Gives back what could not be written of a batch."""
+        """Gives back the jobs of a batch that could not be finished."""
         if batch.written < len(batch.claim.jobs):
             with transaction.unless_busy():
                 self._in_hand.give_back(batch.claim)
@@ -298,7 +308,7 @@ class Pipeline:
         name = batch.tables.spec.name
         self.progress.rows += batch.written
         self.progress.chunks_encoded += batch.encoded
-        for job, error in batch.recorded:  # the job keeps the message, which may quote the text
+        for job, error in batch.recorded:  # the message, which may quote the text, stays in the job
             self.progress.rows_failed += 1
             kind = error.partition(":")[0]
             fields = {"event": "row_failed", "index": name, "key": job.key, "error": kind}
@@ -307,13 +317,13 @@ class Pipeline:
             if job.key in batch.moved:
                 fields = {"event": "row_moved", "index": name, "key": job.key}
                 log.info(
-                    "%s: row %s is gone, or its key is another or taken: it is read again", name, job.key, extra=fields
+                    "%s: row %s is gone, or its key changed or was taken: reading it again", name, job.key, extra=fields
                 )
         counts = {"event": "synced", "index": name, "rows": batch.written, "chunks_encoded": batch.encoded}
         log.info("%s: %d rows, %d chunks encoded", name, batch.written, batch.encoded, extra=counts)
 
     def _isolating_failures(self, generation_id: int, step: Callable[[], R]) -> R | None:
-        """Takes a step; when the database refuses it, its index is left alone for a while and the others go on."""
+        """Takes a step. If the database refuses it, skips the index for a while so that the others continue."""
         try:
             return step()
         except exc.DBAPIError as error:
@@ -324,8 +334,8 @@ class Pipeline:
             return None
 
     def _drained(self, builder: IndexBuilder) -> bool:
-        """Whether nothing is left to do: no job waits, and every vector index that can be built is."""
-        self._served.refresh(at_once=True)  # so that what has been dropped since is forgotten
+        """Whether nothing is left to do: no job is waiting, and every late index that can be built is built."""
+        self._served.refresh(at_once=True)  # to forget what was dropped meanwhile
         served = list(self._served.served.items())
         done = all(
             self._isolating_failures(number, functools.partial(self._is_done, one, builder)) for number, one in served
@@ -342,12 +352,12 @@ class Pipeline:
 
 
 def _let_all_pass(in_hand: Claimable) -> Claimable:
-    """A turn as backfill has it: edits of the same index pass a long row too."""
+    """Returns the turn with the priority of backfill, so that edits of the same index overtake a long row too."""
     return dataclasses.replace(in_hand, priority=jobqueue.BACKFILL)
 
 
 def _is_urgent(one: Claimable, in_hand: Claimable) -> bool:
-    """Whether something goes before what is in hand: edits before backfill, and before edits of another index."""
+    """Whether a turn overtakes the work in progress: edits overtake backfill and edits of another index."""
     before = in_hand.priority != jobqueue.EDIT or one.generation_id != in_hand.generation_id
     return one.priority == jobqueue.EDIT and before
 

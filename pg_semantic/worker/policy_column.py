@@ -1,7 +1,8 @@
-"""The column that chunks and receipts have for policies to look at (`IndexSpec.carried`), as it is in their row.
+"""Keeps the carried column of chunks and receipts, which policies compare, equal to the column in their row.
 
-A foreign key keeps it so. None does for a row that logical replication, or a session in the role of a replica, changes;
-nor while foreign keys are gone, nor in a table that an index was moved to.
+A foreign key normally does that (see `IndexSpec.carried`). It doesn't if logical replication, or a session whose
+session_replication_role is replica, changes the row; nor while foreign keys are missing, nor in a table that an index
+was moved to.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ Condition = Callable[[Sequence[sa.ColumnElement[Any]]], sa.ColumnElement[bool]]
 
 
 def differs(tables: Tables, table: sa.Table) -> sa.ColumnElement[bool]:
-    """The condition that a chunk or receipt says otherwise than its row; they are compared as texts, byte by byte."""
+    """Returns the condition that a chunk or receipt has another value than its row, compared byte by byte as text."""
     if tables.spec.carried is None:
         return sa.false()
     columns = (keys.column(one, tables.spec.carried) for one in (table, tables.source))
@@ -25,9 +26,9 @@ def differs(tables: Tables, table: sa.Table) -> sa.ColumnElement[bool]:
 
 
 def follow(connection: sa.Connection, tables: Tables, where: Condition) -> None:
-    """Gives chunks and receipts whose key meets a condition what their row has.
+    """Copies the column from the source to the chunks and receipts whose key meets a condition.
 
-    The rows are locked before, so that who changes one at this moment is waited for, for as long as for any lock.
+    Locks the source rows first, and so waits for concurrent changes to them, for as long as for any lock.
     """
     if (name := tables.spec.carried) is None:
         return
@@ -45,7 +46,7 @@ def follow(connection: sa.Connection, tables: Tables, where: Condition) -> None:
 
 
 def of_keys(row_keys: Sequence[str]) -> Condition:
-    """The condition that a key is one of these."""
+    """Returns the condition that a key is one of these."""
     return lambda key: keys.matches_key_table(keys.key_table(row_keys, len(key)), key)
 
 

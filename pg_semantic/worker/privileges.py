@@ -1,7 +1,7 @@
-"""Makes what belongs to a semantic index usable by the roles that can use its source, and by no others.
+"""Lets the roles that can use a source use its semantic index, and no others.
 
-The work is done in the database (`semantic.follow_rights_v1`), when an index is created and when a copy is begun or
-switched to. Here it is done again, since grants and policies of the source change later.
+The database does the work (`semantic.follow_rights_v1`), when an index is created and when a generation is started or
+switched to. A worker repeats it, because grants and policies of the source change later.
 """
 
 import logging
@@ -21,10 +21,14 @@ _SCHEMA = "the schema semantic"
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The rights to one semantic index, or to our own schema.
+    """The rights to one semantic index, or to the schema ``semantic``.
 
-    ``statements`` are those that were run, or that are to be run. ``said`` is a sentence about who can read the index,
-    and ``trouble`` what kept the statements from being run: if ``is_busy``, a table that others use, so try again soon.
+    Attributes:
+        index: The name of the index, or "the schema semantic".
+        statements: The statements that were run, or that are due.
+        said: A sentence about who can read the index.
+        trouble: Why the statements could not be run.
+        is_busy: Whether the reason is a table in use. If so, try again soon.
     """
 
     index: str
@@ -35,7 +39,11 @@ class Rights:
 
 
 def due(engine: sa.Engine) -> list[Rights]:
-    """What differs between the rights to every index, and to our schema, and those that they should have."""
+    """Compares the rights to every index and to the schema ``semantic`` with those that they should have.
+
+    Returns:
+        An entry for each index and one for the schema, with the statements that are due.
+    """
     found: list[Rights] = []
     with transaction.begin(engine) as connection:
         for row in connection.execute(sql.statement("rights", "indexes")).all():
@@ -49,14 +57,14 @@ def due(engine: sa.Engine) -> list[Rights]:
 
 
 def follow(engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool] = lambda: False) -> list[Rights]:
-    """Gives every index the rights of its source; trouble with one leaves the others alone.
+    """Gives every index the rights of its source. A problem with one index doesn't affect the others.
 
-    A table that is in use is closed at once, and opened, to the right roles, the next time.
+    If a table is in use, revokes excess rights at once, and grants missing ones the next time.
 
     Args:
-        engine: Of the owner of the indexes.
-        leave: Whether to leave an index alone that somebody else gives its rights at this moment, as another worker.
-        stopped: Asked before each index: whether to leave the rest.
+        engine: An engine whose role owns the indexes.
+        leave: Whether to skip an index whose rights are being updated by someone else, such as another worker.
+        stopped: Called before each index; returns whether to skip the rest.
 
     Returns:
         What was done with each index.
@@ -67,7 +75,7 @@ def follow(engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool
 
 
 def close_schema(engine: sa.Engine) -> Rights:
-    """Takes back what default privileges, or anybody, granted in our schema."""
+    """Revokes what default privileges, or anyone, granted in the schema ``semantic``."""
     try:
         with transaction.begin(engine) as connection:
             return Rights(_SCHEMA, tuple(connection.scalars(sql.statement("rights", "close_schema"))))
@@ -87,14 +95,14 @@ def _follow(engine: sa.Engine, number: int, name: str, *, leave: bool) -> Rights
         found = Rights(name, _closed(engine, number), trouble=_trouble(error), is_busy=is_busy)
     fields = {"event": "rights_followed", "index": name, "statements": list(found.statements)}
     if found.trouble:
-        log.warning("%s: rights were not brought up to date: %s", name, found.trouble, extra=fields)
+        log.warning("%s: rights could not be updated: %s", name, found.trouble, extra=fields)
     elif found.statements:
         log.info("%s", found.said, extra=fields)
     return found
 
 
 def _closed(engine: sa.Engine, number: int) -> tuple[str, ...]:
-    """What could be taken away of what is open to too many."""
+    """Revokes as much as possible of what is open to too many roles."""
     try:
         with transaction.begin(engine) as connection:
             return tuple(connection.scalars(sql.statement("rights", "close"), {"index": number}))
@@ -109,7 +117,7 @@ def _said(connection: sa.Connection, number: int) -> str | None:
 
 
 def _trouble(error: exc.DBAPIError) -> str:
-    """The reason in words; a lost connection is raised, as it is nothing about rights."""
+    """Returns the reason in words. Raises if the connection was lost, which has nothing to do with rights."""
     if database.is_connection_lost(error):
         raise error
     return str(database.translate(error))

@@ -1,4 +1,4 @@
-"""What keeps a semantic index from being synced or built, written down for `status` until it is over."""
+"""Records what keeps a semantic index from being synced or built, so that `status` shows it until it is over."""
 
 import contextlib
 from collections.abc import Collection
@@ -16,11 +16,16 @@ Kind = Literal["sync", "build", "capture", "foreign_key", "key"]
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a generation is not kept in sync (``sync``), or its indexes are not built (``build``).
+    """Why a generation isn't kept in sync or built.
 
-    ``capture`` is when what came past capture cannot be put right, ``foreign_key`` when its foreign keys cannot be
-    validated. A last kind, ``key``, says that the key of its source was altered; it has no attempts while an operator
-    is to adapt the index. ``seconds`` is for how long that has been so, ``next_seconds`` when it is tried again.
+    Attributes:
+        kind: ``sync`` if it isn't kept in sync, ``build`` if its indexes aren't built, ``capture`` if changes that
+            bypassed capture cannot be repaired, ``foreign_key`` if its foreign keys cannot be validated, ``key`` if the
+            key of its source was altered.
+        reason: What happened and what to do next.
+        failures: How many attempts failed; 0 if an operator must adapt the index to its key.
+        seconds: How long ago the problem began.
+        next_seconds: How long until the next attempt.
     """
 
     kind: Kind
@@ -33,14 +38,14 @@ class Trouble:
 def note(
     engine: sa.Engine, generation_id: int, kind: Kind, *, reason: str, first_seconds: float, most_seconds: float
 ) -> float:
-    """Writes down what went wrong, if the database can take that.
+    """Records a problem, if the database can be written to.
 
     Args:
-        engine: The worker's.
-        generation_id: The generation that it happened to.
+        engine: The worker's engine.
+        generation_id: The generation with the problem.
         kind: What could not be done.
         reason: What happened and what to do next, for an operator.
-        first_seconds: How long to wait before the second attempt; twice as long before each later one.
+        first_seconds: How long to wait before the second attempt; the wait doubles before each later one.
         most_seconds: The longest wait.
 
     Returns:
@@ -54,19 +59,19 @@ def note(
 
 
 def forget(connection: sa.Connection, generation_ids: Collection[int], kind: Kind) -> None:
-    """Notes that the trouble of these generations is over."""
+    """Records that these generations no longer have a problem of this kind."""
     binds = {"generations": list(generation_ids), "kind": kind}
     connection.execute(sql.statement("registry", "forget_trouble"), binds)
 
 
 def put_off(connection: sa.Connection, generation_id: int, kind: Kind) -> float:
-    """Seconds until something is tried again that failed, whichever worker tried it; 0 if it may be tried now."""
+    """Returns the seconds until a retry is due, whichever worker failed; 0 if it may be tried now."""
     binds = {"generation": generation_id, "kind": kind}
     return max(0.0, connection.scalar(sql.statement("registry", "put_off"), binds) or 0.0)
 
 
 def read(connection: sa.Connection) -> dict[int, list[Trouble]]:
-    """The trouble of each generation that has any; nothing for a role that may not read it."""
+    """Returns the problems of each generation that has any; nothing for a role that may not read them."""
     may = sa.func.has_table_privilege("semantic.trouble", "SELECT")
     if not connection.scalar(sa.select(may)):
         return {}

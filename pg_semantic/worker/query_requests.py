@@ -1,8 +1,8 @@
-"""Vectors for plain SQL: encodes the texts that SELECTs wait for, on a thread of the worker beside its pipeline.
+"""Vectors for plain SQL: encodes the texts that SELECTs wait for, on a thread of the worker next to its pipeline.
 
-A request is announced by NOTIFY. It is held in a transaction while it is encoded, so that another worker takes it when
-this one dies; the answer is a row of the cache, and the request is deleted with it. Somebody waits meanwhile: so it is
-all done on the connection that listens, in two trips to the server, one before the encoder and one after.
+NOTIFY announces a request. A transaction holds it while it is encoded, so another worker takes it if this one dies. The
+answer is a row in the cache, and is written together with the deletion of the request. Because a session is waiting,
+everything happens on the listening connection, in two round trips: one before the encoder and one after.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ from pg_semantic.worker.served_indexes import ServedIndexes
 log = logging.getLogger("pg_semantic.worker")
 
 _TOGETHER = 32
-_LOOK_SECONDS = 0.5  # between looks for requests that were not heard of, as behind a pooler
+_LOOK_SECONDS = 0.5  # between polls for requests without a notice, as behind a pooler
 _AGAIN_SECONDS = 2.0  # after the database refused
-_BEYOND = 0.05  # of the cache: so much more than it may have is forgotten at a quiet moment only
+_BEYOND = 0.05  # share of the cache by which it may exceed its size until a quiet moment
 _DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -52,27 +52,27 @@ class QueryResponder:
         self._kept = settings.query_cache
         self._roster = roster
         self._made = 0
-        self._said = ""  # of the trouble that there is
+        self._said = ""  # the last error that was logged
 
     def run(self, done: threading.Event) -> None:
-        """Answers until ``done`` is set, which is noticed within half a second; comes back when the database does."""
+        """Answers requests until ``done`` is set, which it notices within half a second. Reconnects on failure."""
         while not done.is_set():
             try:
                 self._listen(done)
             except (exc.DBAPIError, psycopg.Error) as error:
                 now = type(error.orig if isinstance(error, exc.DBAPIError) else error).__name__
                 if now != self._said:
-                    log.warning("queries of plain SQL are not answered: %s", now, extra={"event": "queries_refused"})
+                    log.warning("plain SQL queries are not being answered: %s", now, extra={"event": "queries_refused"})
                 self._said = now
                 done.wait(_AGAIN_SECONDS)
 
     def _listen(self, done: threading.Event) -> None:
         lent = self._engine.raw_connection()
         connection = lent.driver_connection
-        lent.detach()  # it is not to be used for anything else after this
-        assert isinstance(connection, psycopg.Connection)  # noqa: S101 - the engines of workers are psycopg's
+        lent.detach()  # nothing else may use it after this
+        assert isinstance(connection, psycopg.Connection)  # noqa: S101 - workers use psycopg
         with contextlib.closing(connection):
-            connection.autocommit = True  # the transactions of answers are begun as they are taken
+            connection.autocommit = True  # taking requests begins the transaction that answers them
             connection.execute(_written(sql.statement("queries", "listen")))
             while not done.is_set():
                 while self._answer_some(connection) == _TOGETHER and not done.is_set():
@@ -83,11 +83,11 @@ class QueryResponder:
                     self._forget()
 
     def _answer_some(self, connection: Connection) -> int:
-        """Answers some requests, and says how many there were; one that comes meanwhile is heard of afterwards."""
+        """Answers some requests and returns how many. Notices of later requests are received afterwards."""
         encoders = self._encoders()
         if not encoders:
             return 0
-        cursor = psycopg.ClientCursor(connection)  # with it, several statements are one trip
+        cursor = psycopg.ClientCursor(connection)  # sends several statements in one round trip
         cursor.execute(_written(sql.statement("queries", "take")), {"encoders": list(encoders), "most": _TOGETHER})
         while cursor.nextset():
             pass
@@ -102,16 +102,16 @@ class QueryResponder:
         return len(taken)
 
     def _encoders(self) -> dict[int, Encoder]:
-        """The encoders of the generations that are served, by their numbers in the database."""
+        """Returns the encoders of the served generations, by their id in the database."""
         return {one.generation.spec.encoder.id: one.encoder for one in self._roster.served.values()}
 
     def _statements(self, connection: Connection, encoder: Encoder, asked: Sequence[_Request]) -> list[_Answer]:
-        """The statements that answer requests, together; when that fails, each by itself."""
+        """Returns the statements that answer requests. Encodes them together, or one by one if that fails."""
         try:
             vectors = _vectors(encoder, [request.text for request in asked])
         except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:  # no text is to blame
             return [_failure(connection, request, error) for request in asked]
-        except Exception as error:  # noqa: BLE001 - whatever an encoder raises, who asked is told
+        except Exception as error:  # noqa: BLE001 - whatever an encoder raises, the caller is told
             if len(asked) > 1:
                 return [answer for request in asked for answer in self._statements(connection, encoder, [request])]
             return [_failure(connection, asked[0], error)]
@@ -123,7 +123,7 @@ class QueryResponder:
         return [(sql.statement("queries", "answer"), binds)]
 
     def _forget(self) -> None:
-        """Keeps the cache within its size."""
+        """Trims the cache to its maximum size."""
         if self._made:
             with self._engine.begin() as connection:
                 connection.execute(sql.statement("queries", "forget"), {"kept": self._kept})
@@ -131,7 +131,7 @@ class QueryResponder:
 
 
 def _failure(connection: Connection, request: _Request, error: Exception) -> _Answer:
-    """Tells who asked; the log has no message of the encoder's, which may quote the text."""
+    """Returns the statement that tells the caller. The encoder's message isn't logged, as it may quote the text."""
     kind = type(error).__name__
     said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
     log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
@@ -140,17 +140,17 @@ def _failure(connection: Connection, request: _Request, error: Exception) -> _An
 
 @functools.cache
 def _written(statement: sa.TextClause) -> bytes:
-    """A statement as the driver takes it."""
+    """Returns a statement in the form that the driver takes."""
     return str(statement.compile(dialect=_DIALECT)).encode()
 
 
 def _vectors(encoder: Encoder, texts: list[str]) -> Vectors:
-    """Vectors that can be compared, one a text; raises `errors.EncoderError` for others."""
+    """Returns comparable vectors, one per text, or raises `errors.EncoderError`."""
     vectors = encoder.encode_queries(texts)
     if len(vectors) != len(texts):
         raise errors.EncoderError(f"The encoder returned {len(vectors)} vectors for {len(texts)} texts.")
     if vectors.shape[1] != encoder.dimensions:
-        raise errors.EncoderError(f"The encoder returned {vectors.shape[1]} dimensions, and has {encoder.dimensions}.")
+        raise errors.EncoderError(f"The encoder returned {vectors.shape[1]} dimensions, not {encoder.dimensions}.")
     if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
-        raise errors.EncoderError("The encoder returned a vector of zeros, NaN or infinity.")
+        raise errors.EncoderError("The encoder returned a vector that is all zeros, or has NaN or infinity.")
     return vectors

@@ -1,6 +1,6 @@
-"""The read stage: claimed jobs become rows with chunks, and stored vectors of equal text are found again.
+"""The read stage: turns claimed jobs into rows with chunks, and reuses stored vectors of equal texts.
 
-Two short transactions with the cutting between them, so that none is open while a long text is cut.
+Uses two short transactions and chunks the texts in between, so that none is open while a long text is divided.
 """
 
 import dataclasses
@@ -32,14 +32,19 @@ def read(
     room: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
     sisters: Sequence[Tables] = (),
 ) -> Batch:
-    """`look`, then `cut`."""
+    """Runs `look`, then `cut`."""
     batch, rows = look(engine, tables, claim, room=room)
     cut(engine, batch, rows, ruler=ruler, sisters=sisters)
     return batch
 
 
 def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: ReadLimits) -> tuple[Batch, list[Changed]]:
-    """Reads the claimed rows that there is room for; the others are in ``later`` and ``long`` of the batch."""
+    """Reads the claimed rows that there is room for.
+
+    Returns:
+        The batch, still without rows, and the changed rows to pass to `cut`. The keys of rows without room are in
+        ``later`` and ``long`` of the batch.
+    """
     batch = Batch(tables, claim, [])
     found = changed_rows.read(engine, tables, claim.jobs, room=room, blame=batch.blame)
     batch.later, batch.long = sorted(found.later), sorted(found.long)
@@ -52,9 +57,14 @@ def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: ReadLimits) -
 def cut(
     engine: sa.Engine, batch: Batch, changes: Sequence[Changed], *, ruler: TokenCounter, sisters: Sequence[Tables] = ()
 ) -> None:
-    """Cuts the texts of rows into chunks, compares these with what is stored, and puts the rows into the batch.
+    """Divides the texts into chunks, compares them with the stored chunks, and adds the rows to the batch.
 
-    Vectors of ``sisters``, generations with the same encoder, are used again.
+    Args:
+        engine: The worker's engine.
+        batch: The batch from `look`.
+        changes: The changed rows from `look`.
+        ruler: Counts tokens as the encoder does.
+        sisters: Tables of generations with the same encoder, whose vectors are reused.
     """
     if not changes:
         return
@@ -69,10 +79,10 @@ def cut(
 
 
 def _chunked(rows: Sequence[Changed], tables: Tables, ruler: TokenCounter) -> Sequence[Sequence[TextChunk] | str]:
-    """The chunks of each row, or why it can not be cut: on failure each is cut by itself."""
+    """Returns the chunks of each row, or why it cannot be chunked. On failure, chunks each row by itself."""
     try:
         return chunking.chunk([row.text for row in rows], tables.spec.chunking, ruler)
-    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises, the other rows go on
+    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises, the other rows continue
         if len(rows) == 1:
             return [f"{type(error).__name__}: {error}"]
         return [chunks for row in rows for chunks in _chunked([row], tables, ruler)]
@@ -81,9 +91,9 @@ def _chunked(rows: Sequence[Changed], tables: Tables, ruler: TokenCounter) -> Se
 def _compared(
     engine: sa.Engine, known: Sequence[Tables], chunked: Sequence[tuple[Changed, Sequence[TextChunk] | str]]
 ) -> tuple[list[BatchRow], dict[bytes, NDArray[np.float32]]]:
-    """Rows with the chunks that are new, and the vectors that are known already for the text of these.
+    """Returns the rows with their new chunks, and the vectors that are already known for these.
 
-    The first of the tables are those of the rows; vectors are looked for in all.
+    The rows belong to the first tables in ``known``; vectors are looked up in all of them.
     """
     tables = known[0]
     synced = [row.job.key for row, _ in chunked if row.synced]
@@ -107,7 +117,7 @@ def _placed(row: Changed, chunks: Sequence[TextChunk] | str, before: Sequence[St
 
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """Vectors that the same encoder has made of the same text, for whatever row."""
+    """Returns the vectors that the same encoder computed for the same text, of whatever row."""
     bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
     wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived()
     chunks = tables.chunks.c

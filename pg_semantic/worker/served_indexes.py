@@ -1,4 +1,4 @@
-"""Which generations a worker serves, with the encoder of each, and which it can not serve and why."""
+"""Tracks which generations a worker serves, with the encoder of each, and which it cannot serve and why."""
 
 import logging
 import time
@@ -21,27 +21,32 @@ log = logging.getLogger("pg_semantic.worker")
 
 _RETRY_SECONDS = 30.0
 _REFRESH_SECONDS = 0.5
-_REST_FACTOR = 10  # times as long as the registry took to be read, where there are many indexes
+_REST_FACTOR = 10  # times as long as it took to read the registry, which is long with many indexes
 _SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServedGeneration:
-    """A generation with what is needed to work on it."""
+    """A generation with what is needed to sync it."""
 
     generation: Generation
     tables: Tables
     encoder: Encoder
 
     def has_vectors_for(self, other: "ServedGeneration") -> bool:
-        """Whether the other generation of the same semantic index needs the very vectors that this one has."""
+        """Returns whether the other generation of the same index needs exactly the vectors that this one has."""
         one, two = self.generation, other.generation
         same = one.spec.encoder.makes_the_vectors_of(two.spec.encoder) and one.spec.storage == two.spec.storage
         return same and one.id != two.id and one.qualified_name == two.qualified_name
 
 
 class ServedIndexes:
-    """Follows the registry: new generations are taken up, dropped ones forgotten, troubled ones tried again later."""
+    """Follows the registry: serves new generations, forgets dropped ones, and retries those with a problem.
+
+    Attributes:
+        served: The generations in service, by id.
+        refused: Why other generations aren't served, by id.
+    """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder]) -> None:
         self.served: dict[int, ServedGeneration] = {}
@@ -57,9 +62,13 @@ class ServedIndexes:
         self._settle_at = 0.0
 
     def refresh(self, *, at_once: bool = False) -> bool:
-        """Reads the registry again when it is time to, or at once; loads encoders that are new, which takes seconds.
+        """Reads the registry again if the last time was a while ago, and loads new encoders, which takes seconds.
 
-        Returns whether it was read.
+        Args:
+            at_once: Whether to read it now in any case.
+
+        Returns:
+            Whether it was read.
         """
         if not at_once and time.monotonic() < self._refresh_at:
             return False
@@ -72,7 +81,7 @@ class ServedIndexes:
         self.served = {number: one for number, one in self.served.items() if number in self._known}
         for number, generation in self._known.items():
             ready = self._serve(generation)
-            if ready is not self.served.get(number):  # edits of those before are seen to while the next is loaded
+            if ready is not self.served.get(number):  # served at once, so its edits don't wait for the next encoder
                 others = {known: one for known, one in self.served.items() if known != number}
                 self.served = others if ready is None else others | {number: ready}
         self._refresh_at = time.monotonic() + max(_REFRESH_SECONDS, _REST_FACTOR * read_seconds)
@@ -80,26 +89,26 @@ class ServedIndexes:
 
     @property
     def unfinished(self) -> list[errors.PgSemanticError]:
-        """Why indexes are not served, or are not captured as they should be."""
+        """Why indexes aren't served or fully captured."""
         return [*self.refused.values(), *self._detection.refused]
 
     @property
     def is_validating(self) -> bool:
-        """Whether foreign keys are being validated beside the sync."""
+        """Whether foreign keys are being validated alongside the sync."""
         return self._detection.is_validating
 
     def close(self) -> None:
-        """Ends what is done beside the sync; it is begun again."""
+        """Stops the work alongside the sync; it starts again later."""
         self._detection.close()
 
     def sisters(self, served: ServedGeneration) -> list[Tables]:
-        """Where vectors may be found that a generation needs: other generations of the same index."""
+        """Returns the tables of other generations of the same index that have reusable vectors."""
         return [one.tables for one in list(self.served.values()) if one.has_vectors_for(served)]
 
     def refuse(self, generation_id: int, error: errors.PgSemanticError) -> None:
-        """Leaves a generation alone for a while, so that its trouble is not that of the others.
+        """Skips a generation for a while, so that its problem doesn't affect the others.
 
-        One that the database refuses because it was dropped is no trouble: the next refresh forgets it.
+        Ignores errors of a generation that was dropped: the next refresh forgets it.
         """
         self._refresh_at = 0.0
         refused = isinstance(error, errors.DatabaseError | errors.IndexNotFound)
@@ -109,8 +118,8 @@ class ServedIndexes:
         name = generation.title if generation else f"generation {generation_id}"
         if generation is not None and generation.role != "live" and generation.apart is None:
             error = type(error)(
-                f"{error} Searches do not ask this copy: `pg-semantic generation drop {generation.name} "
-                f"{generation.role}` drops it alone."
+                f"{error} Searches don't use this copy: `pg-semantic generation drop {generation.name} "
+                f"{generation.role}` drops it and leaves the others."
             )
         log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
@@ -125,7 +134,12 @@ class ServedIndexes:
         )
 
     def settle(self, waiting: Collection[int], *, at_once: bool = False) -> None:
-        """Notes that the trouble of what is served is over, once none of its rows wait any more."""
+        """Records that the problems of served generations are over, once none of their rows are waiting.
+
+        Args:
+            waiting: The generations with waiting rows.
+            at_once: Whether to do it even if the last time was a few seconds ago.
+        """
         if not at_once and time.monotonic() < self._settle_at:
             return
         self._settle_at = time.monotonic() + _SETTLE_SECONDS
@@ -134,17 +148,17 @@ class ServedIndexes:
             problems.forget(connection, healthy, "sync")
 
     def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
-        """Leaves alone every generation of an encoder that can not be used, so that each need not find out."""
+        """Skips every generation of an encoder that cannot be used, so that they don't each fail."""
         for number, served in list(self.served.items()):
             if served.generation.spec.encoder.id == encoder_id:
                 self.refuse(number, error)
 
     def is_left_alone(self, generation_id: int) -> bool:
-        """Whether a generation was refused a short while ago."""
+        """Returns whether a generation was refused a short while ago."""
         return self._retry_at.get(generation_id, 0) > time.monotonic()
 
     def encoder(self, encoder_id: int) -> Encoder:
-        """The encoder of a generation that is, or was just, served."""
+        """Returns the encoder with this id, of a generation that is, or was just, served."""
         return self._encoders[encoder_id]
 
     def _serve(self, generation: Generation) -> ServedGeneration | None:
@@ -160,10 +174,10 @@ class ServedIndexes:
             chunking.require_room(generation.spec.chunking, encoder)
         except errors.IndexNotFound:
             return None  # dropped since the registry was read
-        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError, errors.SettingsError) as error:
+        except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError, errors.ConfigurationError) as error:
             self.refuse(generation.id, error)
             return None
-        if trouble is not None and self.refused.get(generation.id) is trouble:  # and not a new one from another thread
+        if trouble is not None and self.refused.get(generation.id) is trouble:  # unless another thread refused it again
             del self.refused[generation.id]
         return ServedGeneration(generation, generation.tables, encoder)
 
@@ -196,5 +210,5 @@ def _require_together(generation: Generation) -> None:
     if generation.apart is not None:
         raise errors.DeclarationError(
             f"Table {generation.spec.table!r} was moved to schema {generation.spec.schema!r} without its semantic "
-            f"index {generation.name!r}. Put all of it beside the table: {generation.apart}."
+            f"index {generation.name!r}. Move all of it next to the table: {generation.apart}."
         )

@@ -1,4 +1,4 @@
-"""The chunks that rows have in the database."""
+"""Reads the stored chunks of rows."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from pg_semantic.worker.chunk_diff import StoredChunk
 
 
 def read(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> dict[str, list[StoredChunk]]:
-    """What every stored chunk of these rows is, by key, in order.
+    """Returns the stored chunks of rows, by key, in order of their ordinals.
 
-    OFFSET has the chunks of each row looked up by themselves: before the first ANALYZE of a table that grows, a join
-    would read all of it.
+    OFFSET makes the server look up the chunks of each row by themselves. Before the first ANALYZE of a growing table, a
+    join would read all of it.
     """
     wanted = keys.key_table(row_keys, len(tables.spec.key))
     chunks = tables.chunks.c

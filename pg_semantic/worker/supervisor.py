@@ -1,8 +1,8 @@
-"""Several worker processes on one machine, one a device, kept going by a process that only watches them.
+"""Runs several worker processes on one machine, one per device, and restarts those that die.
 
-A worker ends with its supervisor, however that ends: each has a pipe from it as standard input, and stops as at SIGTERM
-when the pipe closes. The kernel closes it for a supervisor that was killed, on any system; the other way,
-PR_SET_PDEATHSIG, is Linux's alone and has to be asked for between fork and exec.
+A worker ends with its supervisor, however that ends. Each worker has a pipe from the supervisor as standard input, and
+stops as at SIGTERM when the pipe closes. The kernel closes it even for a supervisor that was killed, on any system. The
+alternative, PR_SET_PDEATHSIG, exists only on Linux and must be set between fork and exec.
 """
 
 import contextlib
@@ -25,19 +25,26 @@ _TO_STOP = {signal.SIGTERM, signal.SIGINT}
 
 
 def wait_seconds(before: float, *, ran_seconds: float) -> float:
-    """How long to wait before a worker that died is started again, given the wait before and how long it then ran.
+    """Returns how long to wait before restarting a worker that died.
 
-    Twice as long each time, half a minute at most; short again after a good run.
+    The wait doubles each time, up to half a minute, and starts over after a run of at least a minute.
+
+    Args:
+        before: The previous wait, in seconds; 0 if there was none.
+        ran_seconds: How long the worker then ran.
     """
     good = not before or ran_seconds >= _GOOD_RUN_SECONDS
     return _FIRST_WAIT_SECONDS if good else min(2 * before, _LONGEST_WAIT_SECONDS)
 
 
 class Supervisor:
-    """Runs ``command(device)`` for each device; ``run`` is the whole of its life.
+    """Runs a command for each of several devices.
 
-    Each command is given a pipe as standard input, and has to end when that closes. What ends is started again, with
-    back-off, if ``restart``. ``environment`` comes on top of this process's own.
+    Args:
+        devices: The devices, one process each.
+        command: Returns the command for a device. It gets a pipe as standard input, and must end when the pipe closes.
+        restart: Whether to restart processes that end, with back-off.
+        environment: Added to the environment of this process.
     """
 
     def __init__(
@@ -53,10 +60,13 @@ class Supervisor:
         self._told = 0
 
     def run(self) -> int:
-        """Until all have ended: that is after SIGTERM or SIGINT, or when nothing is started again.
+        """Runs until all processes have ended: after SIGTERM or SIGINT, or when none is restarted.
 
-        The first signal has them finish what is in hand, a second give it back at once, a third kills them. Returns the
-        worst exit code of those that ended for good, 128 and the signal for one that was killed.
+        The first signal asks them to finish the work in progress, the second to give it back at once, and the third
+        kills them.
+
+        Returns:
+            The worst exit code of the processes; for one that was killed, 128 plus the signal's number.
         """
         heard = signals.listen(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
         for child in self._children:
@@ -67,7 +77,7 @@ class Supervisor:
         return max((child.code for child in self._children), default=0)
 
     def _hear(self, heard: socket.socket) -> int | None:
-        """The next signal, or None when a worker is due before one comes."""
+        """Returns the next signal, or None if a worker is due before one arrives."""
         due = [child.due for child in self._children if child.due]
         heard.settimeout(max(0.0, min(due) - time.monotonic()) if due else None)
         with contextlib.suppress(TimeoutError, BlockingIOError):
@@ -80,8 +90,8 @@ class Supervisor:
         self._told += 1
         for child in self._children:
             child.due = None
-            # Never SIGINT, which a worker that is still starting would answer with a traceback.
-            child.send(signal.SIGTERM if self._told <= 2 else signal.SIGKILL)  # noqa: PLR2004 - the third
+            # Never SIGINT: a worker that is still starting would print a traceback.
+            child.send(signal.SIGTERM if self._told <= 2 else signal.SIGKILL)  # noqa: PLR2004 - the third signal
 
     def _look_after(self) -> None:
         for child in self._children:
@@ -92,17 +102,17 @@ class Supervisor:
 
     def _bury(self, child: "_Child", code: int) -> None:
         if self._told and code == -signal.SIGTERM:
-            return  # it was still starting, and had nothing in hand
+            return  # it was still starting and had claimed nothing
         if self._restart and not self._told:
             wait = child.start_later()
             fields = {"event": "worker_died", "device": child.device, "code": code}
-            log.warning("worker on %s ended with %d, again in %.1f s", child.device, code, wait, extra=fields)
+            log.warning("worker on %s exited with %d, restarting in %.1f s", child.device, code, wait, extra=fields)
             return
         child.code = code if code >= 0 else 128 - code
 
 
 class _Child:
-    """The place of one worker: its process of now, or when the next one is due."""
+    """The slot of one worker: its current process, or the time when the next one is due."""
 
     def __init__(self, device: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.device = device
@@ -116,20 +126,20 @@ class _Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process whose end has not been seen."""
+        """Whether there is a process whose end hasn't been noticed."""
         return self._process is not None
 
     def start(self) -> None:
-        """Starts a process, in a group of its own: Ctrl-C at a terminal reaches it by way of the supervisor alone."""
+        """Starts a process in its own process group, so that Ctrl-C at a terminal only reaches the supervisor."""
         self.due, self._started = None, time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours
             self._command, env=self._environment, stdin=subprocess.PIPE, process_group=0
         )
         fields = {"event": "worker_started", "device": self.device, "pid": self._process.pid}
-        log.info("worker on %s is process %d", self.device, self._process.pid, extra=fields)
+        log.info("worker on %s started as process %d", self.device, self._process.pid, extra=fields)
 
     def start_later(self) -> float:
-        """Has the next process started after a while; how many seconds that is."""
+        """Schedules the next process, and returns in how many seconds it is due."""
         self._waited = wait_seconds(self._waited, ran_seconds=time.monotonic() - self._started)
         self.due = time.monotonic() + self._waited
         return self._waited
@@ -140,7 +150,7 @@ class _Child:
             self._process.send_signal(number)
 
     def ended(self) -> int | None:
-        """The exit code of a process that has ended since one was asked last."""
+        """Returns the exit code of a process that has ended since the last call, or None."""
         if not self._process or (code := self._process.poll()) is None:
             return None
         with self._process:  # closes the pipe

@@ -1,6 +1,6 @@
-"""The statistics that BM25 needs, counted anew when enough rows have changed; weights follow the average length.
+"""The statistics that BM25 needs, recounted when enough rows have changed; weights follow the average length.
 
-Counting reads the lexemes of all rows, in one statement: about three seconds for 100,000 abstracts.
+Counting reads the lexemes of all rows in one statement: about three seconds for 100,000 abstracts.
 """
 
 from dataclasses import dataclass
@@ -18,23 +18,29 @@ from pg_semantic.worker import key_ranges, late_indexes
 
 _PATIENCE = "30min"
 _PAGE_ROWS = 500
-_FEW_ROWS = 10_000  # counted in a moment, so that any change is reason enough
+_FEW_ROWS = 10_000  # fast to count, so any change is reason enough
 _DRAINED_DRIFT = 0.01
-# How far the average length may be from the one that weights are computed with, as a share: to write all weights anew
-# is to write all lexemes to their index anew. A score differs by less than a third of it.
+# How far the average length may drift from the one that the weights were computed with, as a share. Rewriting all
+# weights means rewriting the index on the lexemes too. A score differs by less than a third of the drift.
 _TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class TermStatistics:
-    """What is known of the statistics of a semantic index; ``drift`` is the share of rows that changed since."""
+    """How outdated the statistics of a semantic index are.
+
+    Attributes:
+        rows: How many rows have chunks.
+        changed: How many rows have changed since the statistics were counted.
+        seconds: How long ago they were counted; None if never.
+    """
 
     rows: int
     changed: int
     seconds: float | None
 
     def is_due(self, settings: Settings, *, draining: bool) -> bool:
-        """Whether it is time to count again; ``draining`` is when a worker has come to the end of its work."""
+        """Returns whether to count again; ``draining`` means that the worker has no work left."""
         if not self.changed:
             return False
         if self.seconds is None or self.rows <= _FEW_ROWS:
@@ -44,7 +50,7 @@ class TermStatistics:
 
 
 def statistics(connection: sa.Connection, generation: Generation) -> TermStatistics:
-    """How old the statistics are, in rows and in time; reads the receipts, not their lexemes."""
+    """Returns how outdated the statistics are. Reads the receipts, but not their lexemes."""
     known = connection.execute(sql.statement("lexicon", "state"), {"generation": generation.id}).one_or_none()
     receipts = generation.tables.receipts.c
     synced, newer = connection.execute(
@@ -58,9 +64,9 @@ def statistics(connection: sa.Connection, generation: Generation) -> TermStatist
 
 
 def refresh(engine: sa.Engine, generation: Generation) -> None:
-    """Counts rows and terms, then writes weights anew where the average length has moved too far.
+    """Counts rows and terms, then rewrites the weights if the average length has drifted too far.
 
-    Before the index on the lexemes is built, weights are exact. Does nothing when another worker is at it.
+    Until the index on the lexemes is built, weights are exact. Does nothing if another worker is counting.
     """
     if generation.spec.lexical is None:
         return

@@ -1,8 +1,7 @@
-"""The worker: signs in, beats, runs the pipeline, and comes back when it had lost the database.
+"""The worker: signs in, sends heartbeats, runs the pipeline, and reconnects if it loses the database.
 
-A thread of its own keeps the leases of claims that are being worked on, another answers the queries of plain SQL, and a
-third follows the rights of the sources, which may take long where there are many indexes.
-Vector indexes are built on a thread apart.
+One more thread extends the leases of claims, one answers queries from plain SQL, and one follows the rights of the
+sources, which may take long with many indexes. Vector indexes are built on separate threads.
 """
 
 import contextlib
@@ -39,7 +38,7 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
 class Worker:
-    """Keeps every semantic index of a database true to its text; `run` is the whole of its life."""
+    """Keeps every semantic index of a database in sync with its text."""
 
     def __init__(
         self,
@@ -61,17 +60,26 @@ class Worker:
 
     @property
     def progress(self) -> Progress:
-        """What it has done since it started."""
+        """What the worker has done since it started."""
         return self._pipeline.progress
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Progress:
-        """Works until ``stop`` is set, or with ``once`` until no job waits; what is in hand is finished first.
+        """Works until ``stop`` is set, then finishes the work in progress.
 
-        Trouble with one index (its encoder can not be loaded, its tables are not as they were) is logged and leaves
-        the others alone; with ``once`` it is raised at the end, and so are an index that could not be built and
-        triggers or foreign keys that could not be put back. When the database goes away it is waited for, with
-        back-off, and so it is when the server is short of disk, memory or connections; with ``once``
-        `errors.DatabaseError` is raised.
+        A problem with one index (its encoder cannot be loaded, its tables were altered) is logged and doesn't affect
+        the others. If the server is unreachable, or short of disk, memory or connections, waits for it with back-off.
+
+        Args:
+            stop: Ends the run; may be set from any thread.
+            once: Whether to return as soon as no job is waiting, and to raise errors instead of waiting.
+
+        Returns:
+            What was done.
+
+        Raises:
+            errors.PgSemanticError: With ``once``, after all other work: an index could not be synced or built, or its
+                triggers or foreign keys could not be restored.
+            errors.DatabaseError: With ``once``, at once: the server is unreachable or short of resources.
         """
         with database.translated():
             while not self._worked_to_the_end(stop, once=once):
@@ -82,13 +90,13 @@ class Worker:
         return self.progress
 
     def abandon(self) -> None:
-        """Gives back what is in hand without finishing it: what `run` still writes after this has no effect."""
+        """Gives back all claims without finishing them. What `run` still writes after that has no effect."""
         with database.translated():
             self._in_hand.close()
             self._sign_out()
 
     def _worked_to_the_end(self, stop: threading.Event, *, once: bool) -> bool:
-        """Whether the work is at its end, and not only the database gone or its disk full for now."""
+        """Returns whether the work is done; if not, the server is unreachable or short of resources for now."""
         try:
             self._work(stop, once=once)
         except (exc.DBAPIError, errors.DatabaseError) as error:
@@ -101,7 +109,7 @@ class Worker:
             self._engine.dispose()
             said = database.reason(cause)
             if database.is_connection_lost(cause):
-                log.warning("the database is gone: %s", said, extra={"event": "disconnected"})
+                log.warning("lost the connection to the database: %s", said, extra={"event": "disconnected"})
             else:
                 log.warning("the server is short of resources: %s", said, extra={"event": "out_of_resources"})
                 stop.wait(_RESOURCES_SECONDS)
@@ -109,7 +117,7 @@ class Worker:
         return True
 
     def _give_back_on_a_new_connection(self) -> None:
-        """Releases what is in hand if the server can be reached again; otherwise the leases end by themselves."""
+        """Releases all claims if the server can be reached again; otherwise their leases expire."""
         self._engine.dispose()
         with contextlib.suppress(exc.DBAPIError):
             self._in_hand.give_back_all()
@@ -146,7 +154,7 @@ class Worker:
 
     def _probe(self) -> None:
         with self._engine.connect():
-            log.info("the database is back", extra={"event": "reconnected"})
+            log.info("reconnected to the database", extra={"event": "reconnected"})
 
     def _beat(self, done: threading.Event) -> None:
         seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
@@ -169,7 +177,7 @@ class Worker:
                 self._follow_rights(done.is_set)
 
     def _follow_rights(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Brings rights up to date. While a table is in use, its readers may be shut out: so tries again soon."""
+        """Brings rights up to date. Retries soon while a table is in use, because its readers may be shut out."""
         is_busy = any(one.is_busy for one in privileges.follow(self._engine, leave=True, stopped=stopped))
         self._busy_tries = self._busy_tries + 1 if is_busy else 0
         pause = _SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6) if is_busy else _RIGHTS_SECONDS
@@ -184,7 +192,7 @@ class Worker:
         try:
             with transaction.unless_busy():
                 self._follow_rights()
-            self._in_hand.give_back_all()  # of before the database was lost
+            self._in_hand.give_back_all()  # claims from before the connection was lost
             self._in_hand.reap()
             yield
         finally:
@@ -192,7 +200,7 @@ class Worker:
                 self._sign_out()
 
     def _sign_in(self, connection: sa.Connection) -> int:
-        """The number of this worker from now on; one that it could not sign out by ends too."""
+        """Returns a new id for this worker, and signs out the previous one if that failed before."""
         if self._id is not None:
             connection.execute(sql.statement("registry", "stop_worker"), {"id": self._id})
         who = {"host": socket.gethostname(), "pid": os.getpid()}
@@ -206,7 +214,7 @@ class Worker:
 
 
 def _may_pass(error: exc.DBAPIError) -> bool:
-    """Whether all work is to be begun again a while after this error, whatever was asked of the server."""
+    """Whether all work should start over a while after this error, whichever statement caused it."""
     return database.is_connection_lost(error) or database.is_short_of_resources(error)
 
 

@@ -1,8 +1,8 @@
-"""The write stage: chunks that changed, in one short transaction that first makes sure they are still wanted.
+"""The write stage: writes changed chunks in short transactions that first make sure the chunks are still wanted.
 
-The order is what makes a stale vector impossible: (1) lock the jobs that are still as claimed, so that no newer
-version can slip in before commit; (2) lock the source rows against deletion; (3) write; (4) end the jobs. Nothing is
-waited for: a job or a row that is locked is left for later.
+The order makes a stale vector impossible: (1) lock the jobs that are still as claimed, so that no newer version can
+slip in before the commit; (2) lock the source rows against deletion; (3) write; (4) finish the jobs. Nothing waits:
+jobs and rows that are locked are left for later.
 """
 
 import functools
@@ -32,10 +32,13 @@ _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 
 
 def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
-    """Writes a batch in transactions of about ``write_chunks`` chunks; returns how many rows were synced.
+    """Writes a batch in transactions of about ``write_chunks`` chunks.
 
-    Jobs that could not be ended are still claimed afterwards: `give_back` them. The batch says what was committed, also
-    when a later transaction fails.
+    Jobs that could not be finished remain claimed: `give_back` them. The batch says what was committed, even if a later
+    transaction fails.
+
+    Returns:
+        How many rows were synced.
     """
     idle = batch.idle_jobs
     rows = [row for row in batch.rows if batch.failure(row) is None]
@@ -53,7 +56,7 @@ def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
 
 
 def _shares(rows: Sequence[BatchRow], write_chunks: int) -> Iterator[Sequence[BatchRow]]:
-    """Rows for one transaction each: together at most so many chunks, or one row with more."""
+    """Yields the rows of one transaction each: up to ``write_chunks`` chunks together, or one row with more."""
     start, chunks = 0, 0
     for number, row in enumerate(rows):
         size = 1 + len(row.new)
@@ -66,13 +69,23 @@ def _shares(rows: Sequence[BatchRow], write_chunks: int) -> Iterator[Sequence[Ba
 
 
 def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once: bool = False) -> list[str]:
-    """Releases what is left of a claim; returns the keys that are locked, to be given back later."""
+    """Releases the remaining jobs of a claim.
+
+    Args:
+        engine: The worker's engine.
+        claim: The claim that the jobs belong to.
+        keys_: The keys of the jobs.
+        at_once: Whether the jobs can be claimed again immediately, not after a short delay.
+
+    Returns:
+        The keys that are locked: give them back later.
+    """
     with transaction.begin(engine, by_index=True) as connection:
         return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
 
 
 def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow]) -> None:
-    """Writes rows, or leaves them when a table is locked: who locks it may be waiting for a job that we hold."""
+    """Writes rows, or leaves them if a table is locked: the lock's holder may be waiting for a job that we hold."""
     try:
         with transaction.begin(engine) as connection:
             written = _write_rows(connection, batch, rows)
@@ -94,9 +107,9 @@ def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -
 
 
 def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Settings) -> list[tuple[Job, str]]:
-    """Parks what the database refuses at once, since it will refuse it again; the encoder gets more attempts.
+    """Records failures: what the database refuses is parked at once, as it would be refused again.
 
-    Returns those whose jobs are still as they were claimed.
+    Encoder failures get more attempts. Returns the failures of jobs that are still as claimed.
     """
     return [
         (job, reason)
@@ -113,7 +126,7 @@ def _report_failures(connection: sa.Connection, batch: Batch, *, settings: Setti
 
 
 def _look_again(connection: sa.Connection, batch: Batch, *, settings: Settings) -> None:
-    """Leaves rows for another round that were gone, or whose key was another or taken, when they were written."""
+    """Leaves rows for another round if they were gone when written, or their key had changed or was taken."""
     if batch.moved:
         delay = settings.retry_seconds
         jobqueue.release(connection, batch.claim, sorted(batch.moved), delay_seconds=delay)
@@ -146,12 +159,12 @@ def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[
 
 
 def _has_what_was_kept(row: BatchRow, before: Mapping[str, Sequence[StoredChunk]]) -> bool:
-    """Whether the chunks are all there still: not if the row was deleted and came back, or keys moved."""
+    """Whether the kept chunks still exist: not if the row was deleted and came back, or keys moved."""
     return set(row.kept) <= set(before.get(row.job.key, ()))
 
 
 def _gone(row: BatchRow, before: Mapping[str, Sequence[StoredChunk]]) -> list[tuple[str, int]]:
-    """Key and ordinal of the row's stored chunks that are not kept."""
+    """Returns the key and ordinal of the row's stored chunks that aren't kept."""
     kept = set(row.kept)
     return [(row.job.key, one.ordinal) for one in before.get(row.job.key, ()) if one not in kept]
 
@@ -165,9 +178,9 @@ def _delete(connection: sa.Connection, tables: Tables, gone: Sequence[tuple[str,
 
 
 def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[BatchRow]) -> None:
-    """COPYs new chunks in binary; keys and vectors travel as the bytes that their types' receive functions read.
+    """COPYs new chunks in binary; keys and vectors are sent as the bytes that their types' receive functions read.
 
-    It takes no view: the name of the table is asked for, and it can not change any more, since chunks were looked at.
+    COPY doesn't accept a view, so this looks up the table's name, which can't change any more: the chunks were read.
     """
     spec = batch.tables.spec
     names = [column.name for column in spec.key]
@@ -204,7 +217,11 @@ def _records(batch: Batch, rows: Sequence[BatchRow]) -> Iterator[tuple[Any, ...]
 
 
 def to_wire(vectors: Sequence[Any], storage: Storage) -> list[bytes]:
-    """Vectors in pgvector's binary form: dimensions and a zero as 16-bit integers, then the numbers, big-endian."""
+    """Converts vectors to pgvector's binary format.
+
+    Returns:
+        The bytes of each vector: its dimensions and a zero as 16-bit integers, then the numbers, all big-endian.
+    """
     if not vectors:
         return []
     numbers = np.asarray(vectors, np.float32).astype(_FLOAT[storage])
@@ -238,7 +255,7 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Bat
 
 
 def _lexemes(lexical: Lexical, signed: sa.TableValuedAlias) -> sa.FromClause:
-    """The lexemes of each text, once: OFFSET keeps the planner from writing their expression wherever they are used."""
+    """Selects the lexemes of each text once: OFFSET keeps the planner from repeating their expression at each use."""
     lexemes = bm25.lexemes(lexical, signed.c.text).label("lexemes")
     return sa.select(lexemes).correlate(signed).offset(0).lateral()
 

@@ -1,4 +1,4 @@
-"""A back end that can not be used is not used, and the log says so; files that are damaged are made once more."""
+"""A back end that cannot be used is not used, and the log says so; files that are damaged are made once more."""
 
 import shutil
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_damaged_files_are_made_once_more(
     [file] = _converted(tmp_path)
     damage(file)
     assert np.array_equal(load("bert", "openvino").encode_documents(TEXTS), expected)
-    assert "is damaged and is made once more" in caplog.text
+    assert "is damaged, converting again" in caplog.text
     caplog.clear()
     load("bert", "openvino")
     assert not caplog.records
@@ -98,5 +98,5 @@ def test_an_encoder_that_is_loaded_twice_is_converted_once(load: Load, tmp_path:
 def test_safetensors_that_are_cut_off_are_an_error_of_the_encoder(made: Callable[[str], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made("bert"), tmp_path / "cut"))
     _cut(folder / "model.safetensors")
-    with pytest.raises(errors.EncoderError, match="can not be loaded"):
+    with pytest.raises(errors.EncoderError, match="cannot be loaded"):
         backends.load(folder, reference="cut", dimensions=None, settings=Settings(device="cpu"))

@@ -92,7 +92,7 @@ def test_an_article_that_was_found_has_its_scores_and_its_passage(service: Modul
 @pytest.mark.parametrize(
     ("asked", "status", "said"),
     [
-        ({"q": " "}, 400, "The query is empty: give a text to search for."),
+        ({"q": " "}, 400, "The query is empty: enter text to search for."),
         ({"q": "tea\0"}, 400, "The query has a NUL character"),
         ({"q": "tea", "mode": "psychic"}, 422, "Input should be 'dense', 'lexical' or 'hybrid'"),
         ({"q": "tea", "limit": 101}, 422, "less than or equal to 100"),

@@ -65,8 +65,8 @@ def test_weights_of_all_8_bits_overflow_without_vnni_and_are_refused_in_words(
 ) -> None:
     refused = without_vnni["overflowing"]
     assert isinstance(refused, str)
-    assert "on this CPU its vectors differ from those that were recorded when it was quantised (cosine 0." in refused
-    assert "Quantise the encoder again" in refused
+    assert "on this CPU, its vectors differ from those recorded when it was quantized (cosine 0." in refused
+    assert "Quantize the encoder again" in refused
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_precision_follows_a_limit_on_the_instruction_set(
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda file: file.unlink(), "is missing: copy the whole folder again, or quantise"),
+        (lambda file: file.unlink(), "is missing: copy the whole folder again, or quantize"),
         (lambda file: file.write_bytes(file.read_bytes()[:100]), "is damaged"),
         (lambda file: np.savez(file, texts=np.array(["a"])), "is damaged"),
     ],

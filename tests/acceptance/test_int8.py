@@ -146,13 +146,13 @@ def test_a_folder_that_is_not_empty_is_left_alone(made: Callable[[str], Path], t
 
 
 def test_nothing_is_left_of_an_attempt_that_failed(made: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(errors.EncoderError, match="nothing to quantise"):
+    with pytest.raises(errors.EncoderError, match="nothing to quantize"):
         _quantize(made("static"), tmp_path / "static")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_quantised_is_not_quantised_again(bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(errors.EncoderError, match="is quantised already"):
+    with pytest.raises(errors.EncoderError, match="is already quantized"):
         _quantize(bert, tmp_path / "again")
 
 
@@ -175,7 +175,7 @@ def test_the_commands_make_an_int8_encoder_and_show_what_it_is(made: Callable[[s
     runner = CliRunner()
     done = runner.invoke(cli.app, ["encoder", "quantize", str(made("bert")), str(folder), "--texts", str(lines)])
     assert done.exit_code == 0, done.output
-    assert "is calibrated on 30 texts" in " ".join(done.output.split())
+    assert "calibrated on 30 texts" in " ".join(done.output.split())
     shown = json.loads(runner.invoke(cli.app, ["encoder", "show", str(folder), "--json"]).stdout)
     assert (shown["back_end"], shown["precision"], shown["dimensions"]) == ("openvino", "int8", architectures.WIDTH)
     assert shown["fingerprint"] == _load(folder).fingerprint

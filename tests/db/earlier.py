@@ -1,6 +1,6 @@
 """A semantic index as the code of an earlier revision made and synced it, written down as SQL.
 
-The code of today can not make it: it works with the newest revision only. One row each is synced, waits for a worker
+The code of today cannot make it: it works with the newest revision only. One row each is synced, waits for a worker
 and was never looked at. A revision that has no entry here leaves an index as the one before it does.
 """
 

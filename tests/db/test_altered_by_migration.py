@@ -65,7 +65,7 @@ def test_a_downgrade_after_a_switch_goes_back_at_once(application: Application) 
 def test_a_downgrade_after_the_copy_before_was_dropped_is_refused_and_loses_nothing(application: Application) -> None:
     generations.switch(application.engine, NAME)
     generations.drop(application.engine, NAME, "previous")
-    with pytest.raises(errors.DatabaseError, match="can not go back"):
+    with pytest.raises(errors.DatabaseError, match="cannot go back"):
         application.downgrade("-1")
     assert encoders_of(application.engine) == {"live": "hashed:48"}
     application.check()
@@ -100,7 +100,7 @@ def test_a_downgrade_of_a_change_of_a_copy_that_never_was_live_goes_back_to_the_
     generations.switch(application.engine, NAME)
     with said_by(application.engine) as said:
         application.downgrade("-1")
-    assert "is live as it was before the copy that this one took the place of" in said[-1]
+    assert "is back at an older copy than the one that this change replaced" in said[-1]
     assert encoders_of(application.engine) == {"live": "hashed:32"}
     application.downgrade("-1")
     assert encoders_of(application.engine) == {"live": "hashed:32"}
@@ -145,6 +145,6 @@ def test_a_change_that_was_made_for_another_state_is_refused_and_loses_nothing(a
     application.autogenerate()
     generations.rollback(application.engine, NAME)
     generations.drop(application.engine, NAME, "next")
-    with pytest.raises(errors.DatabaseError, match="is not what this change was made for"):
+    with pytest.raises(errors.DatabaseError, match="is not what this change expects"):
         application.upgrade()
     assert encoders_of(application.engine) == {"live": "hashed:32"}

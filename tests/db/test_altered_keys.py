@@ -137,7 +137,7 @@ def test_rows_that_do_not_fit_are_parked_and_the_operator_is_told_what_to_run(
     assert told in trouble.reason
     assert "pg-semantic index refresh page_semantic" in trouble.reason
     assert verify.verify(large, generation_of(large, "page_semantic")).failed == 1
-    assert "has the key of its table now" in shell.ok("index", "refresh", "page_semantic", dsn=dsn)
+    assert "now matches the key of its table" in shell.ok("index", "refresh", "page_semantic", dsn=dsn)
     assert "already" in shell.ok("index", "refresh", "page_semantic", dsn=dsn)
     assert sync(large).chunks_encoded == 1
     assert verify.verify(large, generation_of(large, "page_semantic")).clean

@@ -164,7 +164,7 @@ def test_a_key_of_other_columns_is_refused(application: Application) -> None:
     application.metadata = article("body")
     application.migrate()
     application.metadata = Base.metadata
-    with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*can not change its key"):
+    with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*cannot change its key"):
         application.autogenerate()
     with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*drop"):
         Base.metadata.create_all(application.engine)
@@ -186,7 +186,7 @@ def test_comparing_with_a_bare_database_says_what_to_run_and_what_a_superuser_ca
 ) -> None:
     application.engine = database.connect(bare_dsn)
     application.metadata = article("title", "body")
-    with pytest.raises(errors.NotInstalled, match=r"run `pg-semantic db upgrade`.*or have a superuser run CREATE"):
+    with pytest.raises(errors.NotInstalled, match=r"run `pg-semantic db upgrade`.*or ask a superuser to run CREATE"):
         application.autogenerate()
     application.engine.dispose()
 

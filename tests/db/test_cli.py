@@ -139,7 +139,7 @@ def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypat
 
 
 def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
-    assert "not there" in ok("db", "current", dsn=bare_dsn)
+    assert "`semantic` is not in this database" in ok("db", "current", dsn=bare_dsn)
     newest = revisions.known()[-1]
     assert newest in ok("db", "upgrade", dsn=bare_dsn)
     assert parsed("db", "current", dsn=bare_dsn) == {"revision": newest}
@@ -193,8 +193,8 @@ def test_a_worker_whose_encoder_is_unknown_says_how_to_give_a_folder(notes: sa.E
 @pytest.mark.parametrize(
     ("dsn", "code", "message"),
     [
-        (None, 1, "Which database?"),
-        ("not a dsn", 1, "can not be read"),
+        (None, 1, "Specify the database"),
+        ("not a dsn", 1, "cannot be read"),
         ("mysql://localhost/shop", 1, "is not Postgres"),
         ("postgresql://nobody:secret@127.0.0.1:1/shop", 3, "does not answer"),
     ],

@@ -45,17 +45,17 @@ def as_json(*arguments: object) -> Any:
 
 
 def test_another_encoder_from_begin_to_rollback_to_drop(synced: sa.Engine) -> None:
-    run("begin", NAME, "--encoder", "hashed:48", "--yes", said="public.article_semantic (next) is begun")
+    run("begin", NAME, "--encoder", "hashed:48", "--yes", said="Began building public.article_semantic (next)")
     assert [(one["generation"], one["synced"]) for one in as_json("status")] == [("live", 20), ("next", 0)]
     run("switch", NAME, code=1, said="is not ready")
     sync(synced)
     found = as_json("compare", NAME, "--sample", 5)
     assert (found["queries"], found["ndcg"]) == (5, None)
     assert 0 <= found["low"] <= found["overlap"] <= found["high"] <= 1
-    run("switch", NAME, said="is live with hashed:48. Back: `pg-semantic generation rollback article_semantic`.")
+    run("switch", NAME, said="is live with hashed:48. To go back: `pg-semantic generation rollback article_semantic`.")
     assert generation_of(synced).spec.encoder.reference == "hashed:48"
     assert as_json("rollback", NAME) == {"index": "public.article_semantic", "encoder": "hashed:32"}
-    run("drop", NAME, "next", "--yes", said="has no next copy any more")
+    run("drop", NAME, "next", "--yes", said="no longer has a next copy")
     assert [one["generation"] for one in as_json("status", NAME)] == ["live"]
 
 
@@ -75,7 +75,7 @@ def test_judgements_that_are_none_are_refused_by_their_line(synced: sa.Engine, t
     begun = tmp_path / "judgements.jsonl"
     begun.write_text('{"query": "a", "relevant": {"1": 1}}\n' + line)
     run("begin", NAME, "--m", 8, "--yes")
-    run("compare", NAME, "--judgements", begun, code=1, said="line 2: give {")
+    run("compare", NAME, "--judgements", begun, code=1, said="line 2: write {")
     del synced
 
 
@@ -96,7 +96,7 @@ def test_a_copy_without_bm25_is_warned_of_as_it_is_begun_and_switched_to(synced:
     run("begin", NAME, "--lexical", "none", "--yes", said=warning)
     sync(synced)
     run("switch", NAME, said=warning)
-    with Session(synced) as session, pytest.raises(errors.QueryError, match=r"The live copy of .* has no BM25"):
+    with Session(synced) as session, pytest.raises(errors.QueryError, match=r"The live generation of .* has no BM25"):
         Searcher(encoder()).search(session, Article.semantic, "harbour", mode="lexical")
 
 

@@ -120,7 +120,7 @@ def test_another_encoder_than_the_stored_one_is_refused_with_both_names(articles
 
 def test_a_table_of_the_users_own_is_not_taken_for_a_chunk_table(engine: sa.Engine) -> None:
     execute(engine, "CREATE TABLE article_semantic (id integer)")
-    with pytest.raises(errors.DeclarationError, match="not of a semantic index"):
+    with pytest.raises(errors.DeclarationError, match="doesn't belong to a semantic index"):
         Base.metadata.create_all(engine)
 
 
@@ -137,7 +137,7 @@ def test_a_table_without_a_mapped_class_gets_the_same_objects(articles: sa.Engin
 @pytest.mark.parametrize(
     ("table", "column", "message"),
     [
-        ("nothing", "title", "No table 'nothing'.*There are: article"),
+        ("nothing", "title", "No table 'nothing'.*Its tables: article"),
         ("article", "nope", "no column 'nope'.*id, title, body"),
         ("article", "id", "'id' of 'article' is not text but integer: .*GENERATED ALWAYS AS"),
     ],

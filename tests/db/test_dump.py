@@ -273,7 +273,7 @@ def test_tables_without_our_schema_refuse_writes_until_the_index_is_made_anew(
     with pytest.raises(errors.NotInstalled, match="pg-semantic db upgrade"):
         sync(elsewhere)
     migrate.upgrade(elsewhere)
-    with pytest.raises(errors.DeclarationError, match="not of a semantic index"):
+    with pytest.raises(errors.DeclarationError, match="doesn't belong to a semantic index"):
         Base.metadata.create_all(elsewhere)
     execute(elsewhere, "DROP TABLE article_semantic, article_semantic_receipt")
     execute(elsewhere, "DROP FUNCTION article_semantic_capture CASCADE")

@@ -120,7 +120,7 @@ def test_a_rare_filter_comes_first_and_the_reason_says_so(session: Session) -> N
         plan = search.explain(session, knn().where(rare))
         assert not plan.uses_vector_index, str(plan)
         [reason] = plan.reasons
-        assert reason.startswith("Filters are expected to leave ")
+        assert reason.startswith("The planner expects filters to leave ")
         assert "of 4000 chunks" in reason
 
 
@@ -150,7 +150,7 @@ WRITTEN_OTHERWISE: dict[str, tuple[Made, str]] = {
         "not ordered by a distance",
     ),
     "grouped": (lambda: knn().group_by(Article.id, *Article.semantic.tables.chunks.primary_key), "GROUP BY"),
-    "no semantic index": (lambda: sa.select(Article), "no semantic index in it"),
+    "no semantic index": (lambda: sa.select(Article), "does not use a semantic index"),
 }
 
 
@@ -169,7 +169,7 @@ def test_an_order_after_the_distance_is_served_from_postgres_17_on(session: Sess
         assert (plan.uses_vector_index, plan.notes) == (True, ())
     else:
         assert ["before PostgreSQL 17" in reason for reason in plan.reasons] == [True]
-        assert ["no certain order" in note for note in plan.notes] == [True]
+        assert ["no particular order" in note for note in plan.notes] == [True]
 
 
 def test_scans_that_are_turned_off_are_the_reason(session: Session) -> None:
@@ -188,10 +188,10 @@ def test_an_index_that_is_not_built_or_not_valid_is_the_reason(articles: sa.Engi
     execute(articles, "INSERT INTO article SELECT i, 'violin ' || i, NULL, 'en' FROM generate_series(1, 50) i")
     with Session(articles) as session:
         reasons = search.explain(session, knn()).reasons
-        assert f"The index {VECTOR_INDEX} is not there yet: `pg-semantic worker` builds it" in reasons[0]
+        assert f"The index {VECTOR_INDEX} does not exist yet: `pg-semantic worker` builds it" in reasons[0]
         assert "run ANALYZE" in reasons[1]
         words = search.explain(session, search.lexical(Article.semantic, "violin")).reasons
-        assert any("lexemes_idx is not there yet" in reason for reason in words)
+        assert any("lexemes_idx does not exist yet" in reason for reason in words)
     sync(articles)
     with Session(articles) as session:
         session.execute(
@@ -206,7 +206,7 @@ def test_a_small_table_is_the_reason(articles: sa.Engine) -> None:
     execute(articles, "ANALYZE")
     with Session(articles) as session:
         [reason] = search.explain(session, knn(limit=50)).reasons
-        assert reason.startswith("With 50 chunks, computing every distance")
+        assert reason.startswith("With 50 chunks, the planner expects computing every distance")
 
 
 def test_a_plan_that_is_analyzed_says_what_happened(session: Session) -> None:

@@ -52,7 +52,7 @@ def test_a_copy_whose_tables_are_gone_can_be_dropped(
     live = generation_of(synced).id
     monkeypatch.setenv("PG_SEMANTIC_DSN", dsn)
     done = CliRunner().invoke(cli.app, ["generation", "drop", NAME, role])
-    assert done.output == f"public.article_semantic has no {role} copy any more.\n"
+    assert done.output == f"public.article_semantic no longer has a {role} copy.\n"
     assert roles(synced) == ["live"]
     assert edit(synced) == {live}
     with pytest.raises(errors.GenerationError, match=f"has no {role} generation"):
@@ -118,7 +118,7 @@ def test_an_index_whose_table_moved_is_refused_with_what_to_run(synced: sa.Engin
     with pytest.raises(errors.GenerationError, match=r"another schema.*article_semantic SET SCHEMA shop"):
         begin(synced, chunking=None)
     assert rows(synced, "SELECT count(*) FROM pg_class WHERE relname LIKE 'article\\_semantic%\\_next'") == [(0,)]
-    statements = str(refusal.value).partition("beside the table: ")[2].removesuffix(".")
+    statements = str(refusal.value).partition("Move all of it next to the table: ")[2].removesuffix(".")
     assert statements.startswith("ALTER TABLE public.article_semantic SET SCHEMA shop; ALTER TABLE")
     execute(synced, statements)
     execute(synced, "UPDATE shop.article SET title = 'walnut' WHERE id = 1")

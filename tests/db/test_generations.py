@@ -169,7 +169,7 @@ def unready(engine: sa.Engine) -> str:
 
 def test_a_switch_is_refused_until_all_rows_are_current(synced: sa.Engine) -> None:
     begin(synced, encoder=OTHER)
-    assert "not all rows have been looked at" in unready(synced)
+    assert "the backfill is not complete" in unready(synced)
     sync(synced)
     execute(synced, "DELETE FROM semantic.chunks_2 WHERE id = 1")
     execute(synced, "DELETE FROM semantic.receipts_2 WHERE id = 1")
@@ -242,7 +242,7 @@ def test_a_switch_waits_for_the_one_before_to_be_dropped(synced: sa.Engine) -> N
     switched(synced, encoder=OTHER)
     begin(synced, chunking=None)
     sync(synced)
-    with pytest.raises(errors.GenerationError, match=r"has a previous copy already\. Drop that copy first: .*previous"):
+    with pytest.raises(errors.GenerationError, match=r"already has a previous copy\. Drop that copy first: .*previous"):
         generations.switch(synced, NAME)
     assert is_clean(synced)
     generations.drop(synced, NAME, "previous")
@@ -350,7 +350,7 @@ def test_a_rollback_may_give_up_what_is_being_built(synced: sa.Engine) -> None:
     before = generation_of(synced).spec
     switched(synced, encoder=OTHER)
     begin(synced, chunking=None)
-    with pytest.raises(errors.GenerationError, match="has a next copy already"):
+    with pytest.raises(errors.GenerationError, match="already has a next copy"):
         generations.rollback(synced, NAME)
     generations.rollback(synced, NAME, drop_next=True)
     assert {role: one.spec.encoder for role, one in all_of(synced).items()} == {"live": before.encoder, "next": OTHER}
@@ -389,7 +389,7 @@ def test_a_step_whose_generation_somebody_else_was_at_is_refused(
     generations.drop(synced, NAME, "next")
     begin(synced, chunking=None)
     monkeypatch.setattr(lifecycle, "find", lambda *_: chosen)
-    with pytest.raises(errors.GenerationError, match="is not next any more"):
+    with pytest.raises(errors.GenerationError, match="is no longer next"):
         generations.switch(synced, NAME, force=True)
     with pytest.raises(errors.GenerationError):
         generations.drop(synced, NAME, "next")

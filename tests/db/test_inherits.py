@@ -38,7 +38,7 @@ def test_a_parent_is_refused_by_the_command_line_and_a_child_is_not(engine: sa.E
             specs[table] = create_index.describe(
                 connection, table, columns=("body",), encoder=Article.semantic.spec.encoder
             )
-    with pytest.raises(errors.DatabaseError, match="semantic index of each child table"):
+    with pytest.raises(errors.DatabaseError, match="semantic index on each child table"):
         create_index.create(engine, specs["page"])
     create_index.create(engine, specs["archived"])
     sync(engine)

@@ -38,7 +38,7 @@ def test_a_transaction_that_keeps_writers_from_one_table_does_not_wait_for_anoth
     with articles.connect() as writer, articles.connect() as connection:
         use(writer, "note")
         lock(connection, "article")
-        with pytest.raises(exc.OperationalError, match="do this in a transaction of its own") as refused:
+        with pytest.raises(exc.OperationalError, match="do this in a separate transaction") as refused:
             lock(connection, "note")
     assert f"note) are in use by other transactions (pid: {pid_in(refused.value)})" in str(refused.value)
 

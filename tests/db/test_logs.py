@@ -23,7 +23,7 @@ class QuotesTheText(HashedEncoder):
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         if marked := [text for text in texts if MARK in text]:
-            raise ValueError(f"can not encode {marked}")
+            raise ValueError(f"cannot encode {marked}")
         return super().encode_documents(texts)
 
 
@@ -42,7 +42,7 @@ def test_the_error_of_a_row_is_kept_with_its_job_and_its_text_is_not_logged(
     done = sync(articles, lambda *_, **__: QuotesTheText(32), max_attempts=1)
     assert (done.rows, done.rows_failed) == (4, 1)
     [(error,)] = rows(articles, "SELECT error FROM semantic.job WHERE state = 'failed'")
-    assert error == f"ValueError: can not encode ['title 3\\n\\na {MARK} b']"
+    assert error == f"ValueError: cannot encode ['title 3\\n\\na {MARK} b']"
     [failure] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert (
         failure.__dict__.items()

@@ -232,15 +232,15 @@ def test_an_index_is_taken_back_to_where_it_was_made_and_not_further(bare: sa.En
 
 @pytest.mark.parametrize(
     ("to", "message"),
-    [("0042", "no revision '0042'. There are: base, 0001"), (NEWEST, "not an earlier one")],
+    [("0042", "Unknown revision '0042': use one of base, 0001"), (NEWEST, "not an earlier one")],
 )
 def test_only_an_earlier_revision_can_be_gone_back_to(engine: sa.Engine, to: str, message: str) -> None:
-    with pytest.raises(errors.SettingsError, match=message):
+    with pytest.raises(errors.ConfigurationError, match=message):
         migrate.downgrade(engine, to=to)
 
 
 def test_a_database_without_our_schema_has_nothing_to_take_back(bare: sa.Engine) -> None:
-    with pytest.raises(errors.SettingsError, match="nothing to take back"):
+    with pytest.raises(errors.ConfigurationError, match="nothing to downgrade"):
         migrate.downgrade(bare, to=migrate.BASE)
 
 
@@ -250,8 +250,8 @@ def test_a_database_without_our_schema_has_nothing_to_take_back(bare: sa.Engine)
         ("DROP FUNCTION semantic.place_v1 CASCADE", ("missing", "function place_v1(lexeme text)")),
         ("CREATE INDEX job_mine_idx ON semantic.job (error)", ("additional", "index semantic.job_mine_idx")),
         ("ALTER TABLE semantic.job ALTER COLUMN error SET NOT NULL", ("altered", "column job.error")),
-        ("REVOKE USAGE ON SCHEMA semantic FROM PUBLIC", ("missing", "rights of everybody to the schema")),
-        ("REVOKE SELECT ON semantic.encoder FROM PUBLIC", ("missing", "rights of everybody to encoder")),
+        ("REVOKE USAGE ON SCHEMA semantic FROM PUBLIC", ("missing", "rights of PUBLIC to the schema")),
+        ("REVOKE SELECT ON semantic.encoder FROM PUBLIC", ("missing", "rights of PUBLIC to encoder")),
     ],
 )
 def test_what_was_altered_by_hand_is_found_and_left_as_it_is(
@@ -279,12 +279,12 @@ def test_the_schema_is_checked_from_the_shell(bare_dsn: str, bare: sa.Engine) ->
         done = run("db", "check", dsn=bare_dsn)
         return done.returncode, " ".join(done.stdout.split())
 
-    assert checked() == (1, "The schema `semantic` is not there: run `pg-semantic db upgrade`.")
+    assert checked() == (1, "The schema `semantic` is not in this database: run `pg-semantic db upgrade`.")
     migrate.upgrade(bare, to=revisions.known()[0])
     code, said = checked()
     assert (code, "pg-semantic db upgrade" in said) == (1, True)
     migrate.upgrade(bare)
-    assert "as it should be" in checked()[1]
+    assert "up to date and unaltered" in checked()[1]
     assert parsed("db", "check", dsn=bare_dsn)["ok"] is True
     execute(bare, "ALTER TABLE semantic.job ADD COLUMN mine text")
     code, said = checked()

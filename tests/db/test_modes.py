@@ -187,7 +187,7 @@ def test_examples_that_cancel_out_or_are_of_another_table_find_nothing(session: 
     nowhere = Note.semantic.similar_to(positive=[vector, -vector])
     assert found(session, nowhere) == []
     assert session.execute(search.knn(Note.semantic, nowhere)).all() == []
-    with pytest.raises(errors.QueryError, match="is no row of 'note'"):
+    with pytest.raises(errors.QueryError, match="is not a row of 'note'"):
         Note.semantic.similar_to(positive=[session.get_one(Plain, 1)])
     other = Note.semantic.of(orm.aliased(Note))
     like = other.similar_to(positive=[session.get_one(Note, 3)])
@@ -337,9 +337,9 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
     ("options", "complaint"),
     [
         (lambda: Options(passages=0), "passages=0"),
-        (lambda: Options(fusion="rrf"), r"give Rrf\(\)"),  # type: ignore[arg-type]
+        (lambda: Options(fusion="rrf"), r"must be Rrf\(\)"),  # type: ignore[arg-type]
         (lambda: Options(load=orm.defer(Note.lang)), "takes a list"),  # type: ignore[arg-type]
-        (lambda: search.lexical(Note.semantic, None), "of type NoneType"),  # type: ignore[arg-type]
+        (lambda: search.lexical(Note.semantic, None), "not NoneType"),  # type: ignore[arg-type]
         (lambda: search.lexical(Note.semantic, "tea", limit=2.5), "whole numbers"),  # type: ignore[arg-type]
         (lambda: search.hybrid(Note.semantic, [1.0] * 32, "tea", depth=10**7), "depth=10000000"),
         (lambda: Note.semantic.similar_to(positive="tea"), r"positive=\[key\]"),
@@ -350,9 +350,9 @@ def test_a_searcher_without_an_encoder_searches_by_words_and_examples(session: S
         (lambda: Lexical(k1=-1), "k1=-1"),
         (lambda: Rerank(ByLength()), "takes a BatchingReranker"),  # type: ignore[arg-type]
         (lambda: search.lexical(Note.semantic, "tea", match="every"), "any, all, phrase, websearch"),  # type: ignore[arg-type]
-        (lambda: Note.semantic.similar_to(positive=[]), "one example or more"),
-        (lambda: Note.semantic.similar_to(positive=[(1, 2)]), r"give \(id\)"),
-        (lambda: Note.semantic.similar_to(positive=[Note(text="new")]), "not been flushed"),
+        (lambda: Note.semantic.similar_to(positive=[]), "pass at least one"),
+        (lambda: Note.semantic.similar_to(positive=[(1, 2)]), r"pass \(id\)"),
+        (lambda: Note.semantic.similar_to(positive=[Note(text="new")]), "flush the session"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: Any, complaint: str) -> None:
@@ -363,10 +363,10 @@ def test_what_makes_no_sense_is_refused(options: Any, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"index": Note}, "no semantic index"),
+        ({"index": Note}, "not a semantic index"),
         ({"query": [0.1] * 32}, r"search\.knn"),
-        ({"options": {"passages": 2}}, r"give Options"),
-        ({"session": AsyncSession()}, "see AsyncSearcher"),
+        ({"options": {"passages": 2}}, "must be Options"),
+        ({"session": AsyncSession()}, "use AsyncSearcher"),
     ],
 )
 def test_what_is_of_the_wrong_kind_is_refused_with_what_to_give(
@@ -439,7 +439,7 @@ def test_no_text_breaks_a_search_or_out_of_it(filled: sa.Engine, match: Any) -> 
 
 def test_a_phrase_too_long_for_the_server_is_said_to_be_so(session: Session) -> None:
     text = " ".join(f"a{number}-b{number}" for number in range(6_500))  # three lexemes each
-    with pytest.raises(errors.QueryError, match="ask with a part of the text"):
+    with pytest.raises(errors.QueryError, match="shorten it, or use match='any'"):
         found(session, text, mode="lexical", options=Options(match="phrase"))
     longest = text[:10_000].rpartition(" ")[0]
     assert found(session, longest, mode="lexical", options=Options(match="phrase")) == []

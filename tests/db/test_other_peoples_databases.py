@@ -111,7 +111,7 @@ def test_several_hosts_may_be_written_as_libpq_has_them(hosts: str) -> None:
 
 
 def test_hosts_and_ports_that_do_not_match_are_refused_in_words() -> None:
-    with pytest.raises(errors.SettingsError, match="number of hosts and ports"):
+    with pytest.raises(errors.ConfigurationError, match="number of hosts and ports"):
         database.connect("postgresql:///shop?host=a,b&port=1,2,3")
 
 

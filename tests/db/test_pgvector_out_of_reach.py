@@ -81,7 +81,7 @@ def test_a_path_that_the_application_sets_itself_is_named_as_the_place_to_mend(e
     execute(engine, "CREATE SCHEMA tenant")
     with engine.connect() as connection:
         connection.execute(sa.text("SET search_path = tenant"))
-        with pytest.raises(errors.NotInstalled, match="where the application sets a path of its own") as refused:
+        with pytest.raises(errors.NotInstalled, match="where the application sets its search_path") as refused:
             Base.metadata.create_all(connection)
     assert 'SET search_path = "$user", public; then' in str(refused.value)
 
@@ -101,7 +101,7 @@ def test_a_path_that_the_application_sets_itself_is_named_as_the_place_to_mend(e
 def test_what_pgvector_brings_is_known_by_its_names(bare_dsn: str, statement: str) -> None:
     engine = database.connect(bare_dsn)
     execute(engine, "CREATE TABLE article (id integer PRIMARY KEY, title text)")
-    with pytest.raises(errors.NotInstalled, match=r"does not find pgvector: .*search_path"), database.translated():
+    with pytest.raises(errors.NotInstalled, match=r"cannot find pgvector: .*search_path"), database.translated():
         execute(engine, statement)
     engine.dispose()
 

@@ -82,7 +82,7 @@ def test_a_searcher_without_the_prompts_loads_them_or_is_refused_with_how(engine
 def test_create_all_says_which_prompts_are_declared_and_which_are_there(engine: sa.Engine) -> None:
     declare(query_prompt="ask ").metadata.create_all(engine)
     with pytest.raises(
-        errors.EncoderMismatch, match=r"query_prompt='find '\), and its .* query_prompt='ask '\): change"
+        errors.EncoderMismatch, match=r"query_prompt='find '\), but its .* query_prompt='ask '\): change"
     ):
         declare(query_prompt="find ").metadata.create_all(engine)
 

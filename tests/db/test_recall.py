@@ -62,7 +62,7 @@ def test_recall_of_a_walk_that_ends_early_is_low_and_required_to_be_more(session
     assert (rare.recall, rare.short) == (1, 0)
     assert report.worst.recall < 0.2
     with pytest.raises(
-        AssertionError, match=r"'all' 0\.\d+ \(95 % interval 0\.\d+ to 0\.\d+, 30 queries\), 'half'"
+        AssertionError, match=r"'all' 0\.\d+ \(95% interval 0\.\d+ to 0\.\d+, 30 queries\), 'half'"
     ) as told:
         report.require(0.95)
     assert "rare" not in str(told.value)

@@ -1,4 +1,4 @@
-"""Rows whose encoder is a server: what it refuses, and what happens to them while it can not be used."""
+"""Rows whose encoder is a server: what it refuses, and what happens to them while it cannot be used."""
 
 import threading
 from collections.abc import Iterator

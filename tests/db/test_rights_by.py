@@ -99,7 +99,7 @@ def test_searches_of_a_tenant_find_its_rows_in_every_mode(notes: sa.Engine) -> N
             assert {row[0].id for row in session.execute(statement)} == {2, 4, 6, 8, 10}
 
 
-@pytest.mark.parametrize(("kind", "said"), [("local", "columns that chunks"), ("source", "policies ask the table")])
+@pytest.mark.parametrize(("kind", "said"), [("local", "columns that chunks"), ("source", "policies query the table")])
 def test_a_plan_says_how_rows_are_hidden_and_why_words_are_read_without_their_index(
     notes: sa.Engine, kind: str, said: str
 ) -> None:

@@ -256,7 +256,7 @@ def test_a_search_with_another_encoder_is_refused_with_both_names(session: Sessi
 def test_an_index_that_was_not_created_is_said_to_be_so(engine: sa.Engine) -> None:
     with Session(engine) as session, pytest.raises(errors.IndexNotFound, match="create_all"):
         Searcher(encoder()).search(session, Article.semantic, "anchor")
-    with engine.connect() as connection, pytest.raises(errors.IndexNotFound, match="There are: none"):
+    with engine.connect() as connection, pytest.raises(errors.IndexNotFound, match="Its semantic indexes: none"):
         registry.find(connection, "nothing")
 
 

@@ -23,7 +23,7 @@ SELECT = "SELECT id FROM article_semantic_search(%s, 3)"
 
 
 class Counted(HashedEncoder):
-    """Remembers what it is asked, waits while it is held, and can not read what has `poison` in it."""
+    """Remembers what it is asked, waits while it is held, and cannot read what has `poison` in it."""
 
     def __init__(self) -> None:
         super().__init__(32)
@@ -124,7 +124,7 @@ def test_a_call_leaves_the_vector_for_selects_also_in_a_transaction_that_only_re
     with (
         psycopg.connect(dsn) as connection,
         pytest.raises(
-            psycopg.errors.ObjectNotInPrerequisiteState, match="a SELECT can not ask a worker for it without dblink"
+            psycopg.errors.ObjectNotInPrerequisiteState, match="a SELECT cannot ask a worker for it without dblink"
         ),
     ):
         connection.execute(SELECT, ["apple 3"])
@@ -189,14 +189,14 @@ def test_a_text_that_nobody_waits_for_any_more_is_not_encoded(answering: Counted
 
 
 def test_a_vector_of_zeros_is_not_kept(answering: Counted, synced: sa.Engine, dsn: str) -> None:
-    with pytest.raises(psycopg.Error, match="a vector of zeros"):
+    with pytest.raises(psycopg.Error, match="a vector that is all zeros"):
         call(dsn, "zero")
     known = "SELECT semantic.known_query_v1(encoder_id, 'zero') FROM semantic.generation"
     assert rows(synced, known) == [(None,)]
 
 
 def test_without_a_worker_it_is_said_at_once(synced: sa.Engine, dsn: str) -> None:
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="no worker runs"):
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="no worker is running"):
         call(dsn, "apple")
 
 
@@ -222,7 +222,7 @@ def test_more_than_so_many_that_wait_are_refused(synced: sa.Engine, dsn: str) ->
     execute(synced, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
     waiting = "INSERT INTO semantic.query_request (encoder_id, text) SELECT id, n FROM semantic.encoder, {} AS n"
     execute(synced, waiting.format("generate_series(1, 500)"))
-    with pytest.raises(psycopg.errors.InsufficientResources, match="500 others wait already"):
+    with pytest.raises(psycopg.errors.InsufficientResources, match="500 others are already waiting"):
         call(dsn, "apple")
     execute(synced, "UPDATE semantic.query_request SET ends_at = now()")
     for _ in range(5):

@@ -193,7 +193,7 @@ def test_strings_of_an_old_kind_are_no_trouble(articles: sa.Engine, mode: Mode) 
 
 
 def test_an_index_without_bm25_has_no_lexical_search(bare_index: sa.Engine) -> None:
-    with pytest.raises(sa.exc.DBAPIError, match="its live copy is one without lexical"):
+    with pytest.raises(sa.exc.DBAPIError, match="its live copy was created with lexical=None"):
         rows(bare_index, "SELECT * FROM semantic.search_v1(1, 'hybrid', 10, false)")
 
 
@@ -311,7 +311,7 @@ def test_a_query_vector_may_be_used_in_a_statement_of_ones_own(many_articles: sa
 
 
 def test_what_is_no_semantic_index_is_said(articles: sa.Engine) -> None:
-    with pytest.raises(sa.exc.DBAPIError, match="article is no semantic index"):
+    with pytest.raises(sa.exc.DBAPIError, match="article is not a semantic index"):
         rows(articles, "SELECT semantic.embed('article', 'x')")
 
 

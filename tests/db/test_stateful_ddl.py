@@ -262,5 +262,5 @@ def test_no_order_of_edits_and_ddl_leaves_a_row_untrue_in_silence(server: sa.URL
 def test_a_worker_that_never_looks_is_found_out(server: sa.URL, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CatalogWatcher, "look", lambda *_, **__: None)
     machine = type("MachineHere", (Machine,), {"server": server, "template": template})
-    with pytest.raises(AssertionError, match=r"until a worker has seen to it|a worker puts it back|Report"):
+    with pytest.raises(AssertionError, match=r"until a worker has compared them|a worker puts it back|Report"):
         run_state_machine_as_test(machine, settings=SETTINGS)

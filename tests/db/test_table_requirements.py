@@ -18,7 +18,7 @@ from pg_semantic.operations import create_index, verify
 from tests.db.library import ENCODER, execute, generation_of, rows, sync
 from tests.db.test_sql_search import remember
 
-_DEFERRABLE = "is DEFERRABLE, and foreign keys cannot refer to it: make it anew"
+_DEFERRABLE = "is DEFERRABLE, and foreign keys cannot reference it: replace it"
 _COPY = "index the tables it reads, or copy its rows"
 
 # What makes a relation called thing, and what is said of it.
@@ -185,14 +185,17 @@ def own_type(engine: sa.Engine, *, joins: str, binary: str) -> None:
 
 @pytest.mark.parametrize(
     ("joins", "binary", "lacking"),
-    [("", BINARY, "an equality that can merge or hash"), (JOINS, "", r"a binary form \(typsend and typreceive\)")],
+    [
+        ("", BINARY, "an equality operator that can merge or hash"),
+        (JOINS, "", r"a binary form \(typsend and typreceive\)"),
+    ],
 )
 @pytest.mark.parametrize("ask", [describe, create_all, migrate])
 def test_a_key_type_that_rows_cannot_be_joined_or_written_by_is_refused(
     engine: sa.Engine, joins: str, binary: str, lacking: str, ask: Callable[[sa.Engine], None]
 ) -> None:
     own_type(engine, joins=joins, binary=binary)
-    with pytest.raises(errors.DeclarationError, match=f"has type app.code, which has not {lacking}"):
+    with pytest.raises(errors.DeclarationError, match=f"has type app.code, which lacks {lacking}"):
         ask(engine)
 
 

@@ -60,7 +60,7 @@ def caught_up(primary: psycopg.Connection, place: Place) -> None:
 def test_without_a_worker_the_error_says_so_at_once(linked: Place) -> None:
     started = time.monotonic()
     said = linked.psql(linked.analyst, "SELECT * FROM article_semantic_search('pear');")
-    assert "ERROR:  the query can not be encoded: no worker runs" in said
+    assert "ERROR:  the query cannot be encoded: no worker is running" in said
     assert "HINT:  Start one: pg-semantic worker." in said
     assert time.monotonic() - started < 5
 
@@ -104,7 +104,7 @@ def test_an_error_of_the_encoder_reaches_who_asked(linked: Place) -> None:
 
     with working(linked, Picky(32)):
         said = linked.psql(linked.analyst, "SELECT * FROM article_semantic_search('pear');")
-    assert "the query can not be encoded: ValueError: not this one" in said
+    assert "the query cannot be encoded: ValueError: not this one" in said
 
 
 def test_a_connection_that_was_lost_is_made_anew(answering: Place) -> None:
@@ -140,7 +140,7 @@ def test_before_dblink_is_set_up_a_call_will_do(place: Place) -> None:
             "CALL semantic.embed_query('article_semantic', 'apple 40');\n"
             "SELECT id FROM article_semantic_search('apple 40', 1);\n",
         )
-    assert "ERROR:  the query has no vector yet, and a SELECT can not ask a worker for it without dblink" in said
+    assert "ERROR:  the query has no vector yet, and a SELECT cannot ask a worker for it without dblink" in said
     assert "HINT:  Run CALL semantic.embed_query" in said
     assert "40" in said.splitlines()
 
@@ -182,7 +182,7 @@ def test_dblink_that_was_there_before_is_closed_too(place: Place, request: pytes
 def test_nobody_is_asked_over_a_connection_that_is_open_to_everybody(answering: Place) -> None:
     with answering.connect("postgres") as admin, answering.connect(answering.analyst) as connection:
         admin.execute("GRANT USAGE ON SCHEMA semantic_dblink TO PUBLIC")
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="everybody may use dblink"):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="every role can use dblink"):
             connection.execute(SEARCH, ["apple 8", 1])
         admin.execute("REVOKE USAGE ON SCHEMA semantic_dblink FROM PUBLIC")
         assert connection.execute(SEARCH, ["apple 8", 1]).fetchall() == [(8,)]

@@ -71,6 +71,6 @@ def test_the_page_asks_for_the_key_and_sends_it_as_a_header(visit: Visit, locked
     assert all(KEY not in one.url and "wrong" not in one.url for one in asked)
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     page.locator("summary", has_text="API key").click()
-    page.get_by_role("button", name="Forget it").click()
+    page.get_by_role("button", name="Forget key").click()
     expect(page.get_by_role("alert")).to_contain_text("API key")
     assert KEY not in page.evaluate("JSON.stringify(sessionStorage)")

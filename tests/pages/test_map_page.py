@@ -47,7 +47,7 @@ def service(filled: sa.Engine) -> Iterator[httpx2.Client]:
 def draw(visit: Visit, service: httpx2.Client, colour: str) -> None:
     page = visit.page
     page.goto(f"{service.base_url}/map")
-    page.get_by_label("Colour").select_option(label=colour)
+    page.get_by_label("Color").select_option(label=colour)
     page.get_by_role("button", name="Draw").click()
     expect(page.get_by_role("status")).to_contain_text(f"{ROWS} points")
     visit.wait_for_points("map", ROWS)

@@ -47,7 +47,7 @@ def search(visit: Visit, address: str, text: str) -> None:
     page = visit.page
     page.goto(address)
     expect(page.get_by_label("Semantic index")).to_contain_text("public.article_semantic")
-    page.get_by_label("What to look for").fill(text)
+    page.get_by_label("Query").fill(text)
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_contain_text("Dense: 5 rows")
 
@@ -102,9 +102,9 @@ def test_an_error_is_said(visit: Visit, address: str) -> None:
     page.goto(address)
     expect(page.get_by_label("Semantic index")).to_be_visible()
     visit.expect_refusals(422)
-    page.get_by_label("What to look for").fill("   ")
+    page.get_by_label("Query").fill("   ")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("Text 0 is empty: leave it out, it has no meaning to encode.")
+    expect(page.get_by_role("alert")).to_have_text("Enter a search query.")
 
 
 def test_the_page_is_accessible(visit: Visit, address: str) -> None:
@@ -130,11 +130,11 @@ def test_the_content_can_be_reached_by_keyboard_alone(visit: Visit, address: str
     page.goto(address)
     expect(page.get_by_label("Semantic index")).to_be_visible()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_label("What to look for")).to_be_focused()
+    expect(page.get_by_label("Query")).to_be_focused()
 
 
 def test_foreign_script_and_frames_are_forbidden(service: httpx2.Client) -> None:

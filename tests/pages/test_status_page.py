@@ -141,12 +141,12 @@ def test_one_failed_job_is_retried_or_all_are(visit: Visit, service: httpx2.Clie
     enter(visit, service)
     page = visit.page
     page.get_by_role("button", name="Retry row 5").click()
-    expect(page.get_by_role("status")).to_have_text(f"Rows of {INDEX} that are in the queue again: 1.")
+    expect(page.get_by_role("status")).to_have_text(f"Rows of {INDEX} put back into the queue: 1.")
     expect(page.get_by_role("heading", name=f"{INDEX}: 1 failed")).to_be_visible()
     assert rows(failing, "SELECT key FROM semantic.job WHERE state = 'pending'") == [("5",)]
     page.get_by_role("button", name=f"Retry all of {INDEX}").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("No job has failed for the last time.")).to_be_visible()
+    expect(page.get_by_text("No failed jobs.")).to_be_visible()
     sync(failing)
     assert jobs(failing) == set()
 
@@ -158,7 +158,7 @@ def test_a_generation_is_switched_to_and_rolled_back_once_it_is_ready(
     enter(visit, service)
     page, asked = visit.page, answer_dialogs(visit)
     visit.expect_refusals(409)
-    button = page.get_by_role("button", name=f"Switch {INDEX} to it")
+    button = page.get_by_role("button", name=f"Switch {INDEX} to this generation")
     visit.picture("generations")
     button.click()
     expect(page.get_by_role("alert")).to_contain_text("is not ready")
@@ -167,7 +167,7 @@ def test_a_generation_is_switched_to_and_rolled_back_once_it_is_ready(
     expect(page.get_by_role("status")).to_contain_text("the next generation is live")
     expect(page.get_by_role("alert")).to_be_empty()
     assert roles(failing) == {("live", "hashed:48"), ("previous", "hashed:32")}
-    page.get_by_role("button", name=f"Roll {INDEX} back to it").click()
+    page.get_by_role("button", name=f"Roll {INDEX} back to this generation").click()
     expect(page.get_by_role("status")).to_contain_text("rolled back")
     assert roles(failing) == {("live", "hashed:32"), ("next", "hashed:48")}
     assert [INDEX in one for one in asked] == [True] * 3
@@ -179,7 +179,7 @@ def test_nothing_is_done_when_the_person_says_no(visit: Visit, service: httpx2.C
     enter(visit, service)
     asked: list[str] = []
     visit.page.on("request", lambda one: asked.append(one.url))
-    visit.page.get_by_role("button", name=f"Switch {INDEX} to it").click()  # Playwright says no by itself
+    visit.page.get_by_role("button", name=f"Switch {INDEX} to this generation").click()  # Playwright says no by itself
     visit.page.locator("#refresh").uncheck()
     assert roles(failing) == {("live", "hashed:32"), ("next", "hashed:48")}
     assert not any("switch" in one for one in asked)

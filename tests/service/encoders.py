@@ -44,5 +44,5 @@ class Held(HashedEncoder):
         self._begun.put(list(texts))
         assert self._free.wait(PATIENCE_SECONDS)
         if "bad" in texts:
-            raise ValueError(f"can not read {texts}")
+            raise ValueError(f"cannot read {texts}")
         return super().encode_documents(texts)

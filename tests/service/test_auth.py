@@ -111,7 +111,7 @@ def test_with_a_key_any_name_leads_here(locked: httpx2.Client) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "search.example", ""])  # noqa: S104 - it is refused
 def test_an_address_that_others_reach_needs_a_key(host: str) -> None:
-    with pytest.raises(errors.SettingsError, match="PG_SEMANTIC_SERVICE_API_KEY"):
+    with pytest.raises(errors.ConfigurationError, match="PG_SEMANTIC_SERVICE_API_KEY"):
         auth.require_key_beyond_loopback(host, Settings())
     auth.require_key_beyond_loopback(host, Settings(service_api_key=KEY))
 
@@ -123,5 +123,5 @@ def test_an_address_of_this_machine_needs_none(host: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "  "])
 def test_a_blank_key_is_none_and_is_refused(key: str) -> None:
-    with pytest.raises(errors.SettingsError, match="is blank"):
+    with pytest.raises(errors.ConfigurationError, match="is blank"):
         auth.require_key_beyond_loopback("0.0.0.0", Settings(service_api_key=key))  # noqa: S104

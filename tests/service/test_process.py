@@ -108,7 +108,7 @@ def test_the_encoders_of_the_databases_indexes_are_served(tmp_path: Path, engine
     ("arguments", "message"),
     [
         (["--encoder", "hashed:8", "--host", "0.0.0.0"], "PG_SEMANTIC_SERVICE_API_KEY"),  # noqa: S104 - refused
-        ([], "Give --dsn, --encoder or --reranker"),
+        ([], "pass --dsn, --encoder or --reranker"),
         (["--encoder", "no/such-encoder"], "no/such-encoder"),
     ],
 )

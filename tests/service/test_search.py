@@ -132,7 +132,7 @@ def test_a_key_with_other_columns_is_refused_with_those_that_there_are(keyed: ht
     for key in ({"id": r"\x0a"}, {"n": 7, "other": 1}, {}):
         refused = ask(keyed, index="composite_semantic", keys=[key])
         assert refused.status_code == 422
-        assert "A key of this index has n, id, not" in refused.text
+        assert "A key of this index has the columns n, id, not" in refused.text
 
 
 def test_an_index_without_bm25_is_searched_by_vector_and_refuses_the_other_modes(engine: sa.Engine) -> None:

@@ -41,7 +41,7 @@ def test_what_the_settings_name_is_all_that_is_tried() -> None:
 
 def test_openvino_is_for_the_cpu() -> None:
     assert _names("mps") == ["torch in float32"]
-    with pytest.raises(errors.SettingsError, match="computes on the CPU, not on cuda"):
+    with pytest.raises(errors.ConfigurationError, match="runs only on the CPU, not on cuda"):
         _names("cuda", backend="openvino")
 
 
@@ -51,5 +51,5 @@ def test_openvino_that_is_asked_for_and_missing_is_refused_with_how_to_install_i
 
 
 def test_sixteen_bit_floats_are_refused_on_a_cpu() -> None:
-    with pytest.raises(errors.SettingsError, match="hundred times slower"):
+    with pytest.raises(errors.ConfigurationError, match="hundred times slower"):
         _names(precision="float16")

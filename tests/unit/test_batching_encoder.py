@@ -41,7 +41,7 @@ class Held(HashedEncoder):
         self._begun.put(list(texts))
         assert self._free.wait(PATIENCE_SECONDS)
         if "bad" in texts:
-            raise ValueError(f"can not read {len(texts)} texts")
+            raise ValueError(f"cannot read {len(texts)} texts")
         return super().encode_queries(texts)
 
     def begun(self) -> list[str]:
@@ -89,13 +89,13 @@ def test_a_vector_is_the_one_that_the_encoder_makes_and_can_not_be_written_to() 
 
 
 def test_what_is_no_encoder_is_refused_with_what_to_give() -> None:
-    with pytest.raises(errors.QueryError, match=r"encoders\.load"):
+    with pytest.raises(errors.ConfigurationError, match=r"encoders\.load"):
         BatchingEncoder("hashed:8")  # type: ignore[arg-type]
 
 
 def test_trouble_of_the_thread_itself_is_told_to_who_asked_and_the_thread_goes_on() -> None:
     class Odd(HashedEncoder):
-        """Can not say how much it reads, the first time."""
+        """Cannot say how much it reads, the first time."""
 
         asked = 0
 
@@ -216,7 +216,7 @@ def test_a_query_that_breaks_the_encoder_fails_alone_and_the_thread_goes_on(held
 
     first, tea, bad, milk, later = asyncio.run(ask())
     assert isinstance(bad, ValueError)
-    assert str(bad) == "can not read 1 texts"
+    assert str(bad) == "cannot read 1 texts"
     expected = HashedEncoder(8).encode_queries(["first", "tea", "milk", "later"])
     np.testing.assert_array_equal([first, tea, milk, later], expected)
     assert len(held.threads) == 1
@@ -226,7 +226,7 @@ def test_an_error_is_not_remembered(held: Held) -> None:
     held.let_go()
     with BatchingEncoder(held) as queries:
         for _ in range(2):
-            with pytest.raises(ValueError, match="can not read"):
+            with pytest.raises(ValueError, match="cannot read"):
                 queries.encode("bad")
     assert held.given == [["bad"], ["bad"]]
 
@@ -253,7 +253,7 @@ def test_more_queries_than_may_wait_are_refused_and_those_that_wait_are_answered
         with BatchingEncoder(held, waiting=2) as queries:
             first = await busy(queries, held)
             tasks = await asked(queries, ["a", "b"])
-            with pytest.raises(errors.EncoderUnavailable, match=r"'hashed:8' is overloaded: 2 queries wait.*Try again"):
+            with pytest.raises(errors.EncoderUnavailable, match=r"'hashed:8' is overloaded: 2 queries are.*Try again"):
                 await queries.encode_async("c")
             [same] = await asked(queries, ["a"])  # costs the encoder nothing
             held.let_go()
@@ -301,7 +301,7 @@ def test_closing_answers_what_waits_ends_the_thread_and_refuses_what_comes_later
         closing.result(PATIENCE_SECONDS)
     [owner] = held.threads
     assert owner not in {thread.ident for thread in threading.enumerate()}
-    with pytest.raises(errors.QueryError, match="closed"):
+    with pytest.raises(errors.ClosedError, match="closed"):
         queries.encode("milk")
     queries.close()
 

@@ -101,14 +101,14 @@ def test_overlap_repeats_the_end_of_a_chunk_that_begins_with_a_title() -> None:
 
 @pytest.mark.parametrize("recipe", [Chunking(overlap_tokens=32), Chunking(max_tokens=64, overlap_tokens=40)])
 def test_an_overlap_as_long_as_the_encoders_limit_is_refused_with_what_to_do(recipe: Chunking) -> None:
-    with pytest.raises(errors.DeclarationError, match="larger max_tokens or less overlap"):
+    with pytest.raises(errors.DeclarationError, match="increase max_tokens or reduce overlap_tokens"):
         contents("word " * 100, recipe)
 
 
 @pytest.mark.parametrize(
     ("recipe", "advice"),
     [
-        ({"max_tokens": 7}, "give 8 or more"),
+        ({"max_tokens": 7}, "use 8 or more"),
         ({"overlap_tokens": -1}, "must be 0 or more"),
         ({"max_tokens": 8, "overlap_tokens": 8}, "less than max_tokens"),
     ],

@@ -39,7 +39,7 @@ def test_a_mixin_that_names_its_index_can_be_taken_once() -> None:
         __tablename__ = "article"
         id: Mapped[int] = mapped_column(primary_key=True)
 
-    with pytest.raises(errors.DeclarationError, match="'texts' is declared already"):
+    with pytest.raises(errors.DeclarationError, match="'texts' is already declared"):
 
         class Note(Searchable, Base):
             __tablename__ = "note"

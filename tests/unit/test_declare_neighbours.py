@@ -70,7 +70,7 @@ def named(index: declare.BoundIndex[Any]) -> set[str]:
 def test_two_indexes_of_one_name_on_a_class_are_refused() -> None:
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(errors.DeclarationError, match="'texts' is declared already"):
+    with pytest.raises(errors.DeclarationError, match="'texts' is already declared"):
 
         class Article(Base):
             __tablename__ = "article"

@@ -20,7 +20,7 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are() -> None:
     class Base(DeclarativeBase): ...
 
     with pytest.raises(
-        errors.DeclarationError, match=r"Article: .* 'text', which is not a column\. Columns are: id, body\."
+        errors.DeclarationError, match=r"Article: .* 'text', which is not a column\. Its columns: id, body\."
     ):
 
         class Article(Base):
@@ -50,7 +50,7 @@ def test_a_relationship_is_not_a_column() -> None:
 def test_an_expression_is_not_a_column() -> None:
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(errors.DeclarationError, match=r"'loud', which is not a column\. Columns are: id, body\."):
+    with pytest.raises(errors.DeclarationError, match=r"'loud', which is not a column\. Its columns: id, body\."):
 
         class Article(Base):
             __tablename__ = "article"
@@ -102,7 +102,7 @@ def test_a_table_without_a_primary_key_is_refused() -> None:
     class Base(DeclarativeBase): ...
 
     table = sa.Table("article", Base.metadata, sa.Column("slug", sa.Text), sa.Column("body", sa.Text))
-    with pytest.raises(errors.DeclarationError, match=r"'article' has no primary key; a semantic index needs one"):
+    with pytest.raises(errors.DeclarationError, match=r"'article' has no primary key, and a semantic index needs one"):
 
         class Article(Base):
             __table__ = table
@@ -113,7 +113,7 @@ def test_a_table_without_a_primary_key_is_refused() -> None:
 def test_an_index_of_no_column_is_refused() -> None:
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(errors.DeclarationError, match="names no text column; name one or more"):
+    with pytest.raises(errors.DeclarationError, match="names no text column: name at least one"):
 
         class Article(Base):
             __tablename__ = "article"
@@ -136,7 +136,7 @@ def test_a_name_that_is_taken_on_the_metadata_is_refused(name: str) -> None:
         body: Mapped[str]
         semantic = SemanticIndex("body", encoder=ENCODER)
 
-    with pytest.raises(errors.DeclarationError, match=rf"'{name}' is declared already; pass another name=\.\.\."):
+    with pytest.raises(errors.DeclarationError, match=rf"'{name}' is already declared; pass another name=\.\.\."):
 
         class Author(Base):
             __tablename__ = "author"
@@ -148,7 +148,7 @@ def test_a_name_that_is_taken_on_the_metadata_is_refused(name: str) -> None:
 def test_the_name_of_the_table_itself_and_a_column_named_twice_are_refused() -> None:
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(errors.DeclarationError, match="the table itself"):
+    with pytest.raises(errors.DeclarationError, match="the source table"):
 
         class Article(Base):
             __tablename__ = "article"

@@ -115,7 +115,7 @@ def test_a_vector_that_can_not_be_stored_is_reported_and_its_batch_mates_are_kep
     batch = batch_of("tea", POISON, "coffee")
     encode_chunks.encode(batch, Fussy(bad_vector=number))
     assert batch.vectors.keys() == hashes("tea", "coffee")
-    assert "a vector of zeros, NaN, infinity" in (batch.failure(batch.rows[1]) or "")
+    assert "a vector that is all zeros, or has NaN, infinity" in (batch.failure(batch.rows[1]) or "")
     assert batch.encoded == 2
 
 

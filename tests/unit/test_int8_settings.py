@@ -18,7 +18,7 @@ from pg_semantic.settings import Settings
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused_by_name(name: str, value: str) -> None:
-    with pytest.raises(errors.SettingsError, match=f"PG_SEMANTIC_{name.upper()}={value} does not fit"):
+    with pytest.raises(errors.ConfigurationError, match=f"PG_SEMANTIC_{name.upper()}={value} doesn.t work"):
         check_int8(Settings(**{name: value}), has_openvino=True)  # type: ignore[arg-type]
 
 

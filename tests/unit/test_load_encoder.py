@@ -38,7 +38,7 @@ def test_other_dimensions_than_declared_are_a_mismatch_that_says_what_to_declare
 
 
 def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(errors.EncoderError, match=r"absent is not a folder of a sentence-transformers encoder"):
+    with pytest.raises(errors.EncoderError, match=r"absent is not a folder with modules\.json"):
         encoders.load(str(tmp_path / "absent"))
 
 

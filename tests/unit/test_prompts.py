@@ -85,7 +85,7 @@ LACKING = [
 def test_a_declaration_of_an_encoder_that_looks_like_a_known_one_warns_with_what_to_declare(
     reference: str, prompts: Prompts | None
 ) -> None:
-    with pytest.warns(UserWarning, match="which expects a prompt before texts, unless its own files name") as said:
+    with pytest.warns(UserWarning, match="which expects prompts, unless its own files define them") as said:
         SemanticIndex("body", encoder=reference, dimensions=384)
     assert said[0].filename == __file__
     assert f"query_prompt={prompts.query!r}" in str(said[0].message) if prompts else True
@@ -217,7 +217,7 @@ def test_the_fingerprint_of_a_remote_encoder_has_the_prompts_whoever_puts_them_t
 
 
 def test_prompts_that_are_declared_and_configured_otherwise_are_refused_with_both(server: Server) -> None:
-    with pytest.raises(errors.SettingsError, match=r"query_prompt='ask '.*'find '"):
+    with pytest.raises(errors.ConfigurationError, match=r"query_prompt='ask '.*'find '"):
         remote(server, endpoint={"query_prompt": "find "}, query_prompt="ask ")
 
 

@@ -220,7 +220,7 @@ def test_the_size_of_a_batch_that_is_read_is_found_once_and_logged(
     assert [len(request.texts) for request in server.requests[before:]] == [most] * (20 // most)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (most < 10)
-    assert all(f"more than {most} texts at once; PG_SEMANTIC_REMOTE_BATCH={most} spares" in one for one in said)
+    assert all(f"more than {most} texts at once; set PG_SEMANTIC_REMOTE_BATCH={most} to" in one for one in said)
 
 
 def test_texts_that_are_too_much_together_are_read_by_halves(server: Server) -> None:
@@ -232,7 +232,7 @@ def test_texts_that_are_too_much_together_are_read_by_halves(server: Server) -> 
 def test_a_bad_text_in_a_batch_is_not_taken_for_a_batch_that_is_too_large(server: Server) -> None:
     server.rule = lambda request: Reply(400) if TEXTS[3] in request.texts else None
     encoder = load(server)
-    with pytest.raises(errors.EncoderError, match="refuses the text, or its length"):
+    with pytest.raises(errors.EncoderError, match="rejects this text or its length"):
         encoder.encode_documents(TEXTS)
     server.rule = lambda _: None
     before = len(server.requests)
@@ -293,7 +293,7 @@ def test_other_dimensions_are_asked_for_by_the_name_that_the_server_knows(
 def test_an_empty_vector_is_none(server: Server) -> None:
     """Ollama 0.21 answers these to texts in a list."""
     server.rule = lambda _: Reply(200, {"data": [{"object": "embedding", "embedding": [], "index": 0}]})
-    with pytest.raises(errors.EncoderUnavailable, match="answered with an empty vector"):
+    with pytest.raises(errors.EncoderUnavailable, match="returned an empty vector"):
         load(server)
 
 
@@ -356,7 +356,7 @@ def test_a_refusal_that_is_sent_as_an_answer_is_taken_for_what_it_says(server: S
     encoder = load(server)
     busy = Reply(200, {"error": {"message": "Rate limit exceeded", "code": code}})
     server.next.extend([busy])
-    with pytest.raises(errors.EncoderUnavailable, match=f"status {code}: it has too much to do"):
+    with pytest.raises(errors.EncoderUnavailable, match=f"status {code}: it is overloaded"):
         encoder.encode_documents(TEXTS)
     is_right(encoder, server)
 

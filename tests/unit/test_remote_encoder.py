@@ -144,7 +144,7 @@ def test_a_server_that_never_answers_in_time_is_unavailable(server: Server) -> N
 def test_a_server_that_goes_on_refusing_is_unavailable(server: Server, status: int) -> None:
     encoder = load(server, remote_retries=2)
     server.rule = lambda _: Reply(status, headers=AT_ONCE)
-    with pytest.raises(errors.EncoderUnavailable, match=f"answered with status {status}"):
+    with pytest.raises(errors.EncoderUnavailable, match=f"returned status {status}"):
         encoder.encode_queries(["tea"])
 
 
@@ -188,7 +188,7 @@ def test_a_text_that_gets_a_500_is_not_asked_for_again_and_again(server: Server)
     encoder = load(server, remote_retries=100)
     server.rule = lambda request: Reply(500) if "poison" in request.texts else None
     before = len(server.requests)
-    with pytest.raises(errors.EncoderError, match="status 500 to this text and goes on answering to others"):
+    with pytest.raises(errors.EncoderError, match="status 500 for this text, but encodes other texts"):
         encoder.encode_documents(["poison"])
     assert [request.texts for request in server.requests[before:]].count(["poison"]) == 2
 
@@ -283,7 +283,7 @@ def test_a_server_that_lets_nobody_in_says_what_to_mend(server: Server, status: 
 
 def test_a_server_that_is_not_there_says_what_to_mend() -> None:
     settings = Settings(encoder_urls={REFERENCE: f"http://127.0.0.1:{closed_port()}/v1"}, remote_retries=0)
-    with pytest.raises(errors.EncoderUnavailable, match=r"'org/name' at http://127.0.0.1:.* can not be reached"):
+    with pytest.raises(errors.EncoderUnavailable, match=r"'org/name' at http://127.0.0.1:.* cannot be reached"):
         encoders.load(REFERENCE, settings=settings)
 
 

@@ -134,7 +134,7 @@ def test_an_activation_that_makes_neither_probabilities_nor_logits_is_refused(tm
 
 
 def test_a_cross_encoder_of_two_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(errors.EncoderError, match="gives a pair 2 scores, as a classifier"):
+    with pytest.raises(errors.EncoderError, match="returns 2 scores per pair, as a classifier"):
         rerankers.load(str(cross_encoders.save(tmp_path / "two", labels=2)))
 
 
@@ -148,7 +148,7 @@ def test_weights_in_a_pickle_are_not_loaded(own_folder: Path) -> None:
 def test_weights_in_a_pickle_are_not_loaded_beside_other_safetensors(own_folder: Path) -> None:
     torch.save(load_file(own_folder / "model.safetensors"), own_folder / "pytorch_model.bin")
     (own_folder / "model.safetensors").rename(own_folder / "another.safetensors")
-    with pytest.raises(errors.EncoderError, match="can not be loaded"):
+    with pytest.raises(errors.EncoderError, match="cannot be loaded"):
         rerankers.load(str(own_folder))
 
 
@@ -169,7 +169,7 @@ def test_weights_that_make_no_numbers_are_refused(own_folder: Path) -> None:
 
 def test_damaged_files_are_an_error_that_names_the_reranker(own_folder: Path) -> None:
     (own_folder / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(errors.EncoderError, match=r"Reranker '.*own' can not be loaded"):
+    with pytest.raises(errors.EncoderError, match=r"Reranker '.*own' cannot be loaded"):
         rerankers.load(str(own_folder))
 
 

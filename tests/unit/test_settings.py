@@ -114,7 +114,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable(
     name: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(settings.variable(name), text)
-    with pytest.raises(errors.SettingsError) as refusal:
+    with pytest.raises(errors.ConfigurationError) as refusal:
         settings.load()
     assert settings.variable(name) in str(refusal.value)
     assert "pg-semantic settings" in str(refusal.value)
@@ -158,7 +158,7 @@ def test_the_endpoint_in_the_documents_is_one(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_a_value_that_is_refused_is_not_repeated(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(settings.variable(name), text)
-    with pytest.raises(errors.SettingsError) as refusal:
+    with pytest.raises(errors.ConfigurationError) as refusal:
         settings.load()
     assert "hunter2" not in f"{refusal.value} {refusal.value.__cause__}"
 
@@ -174,7 +174,7 @@ def test_an_override_of_none_leaves_the_environment_as_it_is(monkeypatch: pytest
 
 
 def test_an_unknown_setting_is_refused() -> None:
-    with pytest.raises(errors.SettingsError, match="PG_SEMANTIC_NONSENSE"):
+    with pytest.raises(errors.ConfigurationError, match="PG_SEMANTIC_NONSENSE"):
         settings.load(nonsense=1)
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pg_semantic.index.chunking import TextChunk
 from pg_semantic.jobqueue import Job
+from pg_semantic.worker import write_chunks
 from pg_semantic.worker.batch import BatchRow
 
 
@@ -18,8 +19,8 @@ def rows_of(*new: int) -> list[BatchRow]:
     return [row_of(number, count) for number, count in enumerate(new)]
 
 
-def sizes(*new: int, write_chunks: int) -> list[list[int]]:
-    return [[len(row.new) for row in share] for share in write_chunks._shares(rows_of(*new), write_chunks)]
+def sizes(*new: int, limit: int) -> list[list[int]]:
+    return [[len(row.new) for row in share] for share in write_chunks._shares(rows_of(*new), limit)]
 
 
 _rows = st.lists(st.integers(0, 100), max_size=50).map(lambda counts: rows_of(*counts))
@@ -27,30 +28,30 @@ _limits = st.integers(1, 120)
 
 
 @given(_rows, _limits)
-def test_every_row_is_in_one_share_in_the_order_given(rows: list[BatchRow], write_chunks: int) -> None:
-    assert [row for share in write_chunks._shares(rows, write_chunks) for row in share] == rows
+def test_every_row_is_in_one_share_in_the_order_given(rows: list[BatchRow], limit: int) -> None:
+    assert [row for share in write_chunks._shares(rows, limit) for row in share] == rows
 
 
 @given(_rows, _limits)
-def test_a_share_has_at_most_so_many_chunks_or_one_row(rows: list[BatchRow], write_chunks: int) -> None:
-    shares = list(write_chunks._shares(rows, write_chunks))
+def test_a_share_has_at_most_so_many_chunks_or_one_row(rows: list[BatchRow], limit: int) -> None:
+    shares = list(write_chunks._shares(rows, limit))
     assert all(share for share in shares)
-    assert all(len(share) == 1 or sum(len(row.new) for row in share) <= write_chunks for share in shares)
+    assert all(len(share) == 1 or sum(len(row.new) for row in share) <= limit for share in shares)
 
 
 @given(_rows, _limits)
-def test_a_share_has_at_most_so_many_rows(rows: list[BatchRow], write_chunks: int) -> None:
-    assert all(len(share) <= write_chunks for share in write_chunks._shares(rows, write_chunks))
+def test_a_share_has_at_most_so_many_rows(rows: list[BatchRow], limit: int) -> None:
+    assert all(len(share) <= limit for share in write_chunks._shares(rows, limit))
 
 
 def test_rows_are_written_together_while_there_is_room() -> None:
-    assert sizes(1, 1, 1, 1, 1, write_chunks=4) == [[1, 1], [1, 1], [1]]  # a receipt counts as much as a chunk
-    assert sizes(3, 3, write_chunks=100) == [[3, 3]]
+    assert sizes(1, 1, 1, 1, 1, limit=4) == [[1, 1], [1, 1], [1]]  # a receipt counts as much as a chunk
+    assert sizes(3, 3, limit=100) == [[3, 3]]
 
 
 def test_a_row_of_many_chunks_has_a_transaction_of_its_own() -> None:
-    assert sizes(1, 50, 1, write_chunks=10) == [[1], [50], [1]]
+    assert sizes(1, 50, 1, limit=10) == [[1], [50], [1]]
 
 
 def test_no_rows_make_no_transaction() -> None:
-    assert sizes(write_chunks=10) == []
+    assert sizes(limit=10) == []

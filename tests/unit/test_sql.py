@@ -62,10 +62,10 @@ def test_a_statement_is_what_stands_under_its_name_and_purpose(folder: Path) -> 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("-- name: one\n-- One.\nSELECT 1\n\n-- name: one\n-- Again.\nSELECT 1", "'one' is malformed or stands twice"),
-        ("-- name: One-Two\n-- Bad.\nSELECT 1", "'One-Two' is malformed or stands twice"),
-        ("-- name: \n-- Bad.\nSELECT 1", "'' is malformed or stands twice"),
-        ("-- name: one\nSELECT 1", "one lacks a line of purpose"),
+        ("-- name: one\n-- One.\nSELECT 1\n\n-- name: one\n-- Again.\nSELECT 1", "'one' is malformed or duplicated"),
+        ("-- name: One-Two\n-- Bad.\nSELECT 1", "'One-Two' is malformed or duplicated"),
+        ("-- name: \n-- Bad.\nSELECT 1", "'' is malformed or duplicated"),
+        ("-- name: one\nSELECT 1", "one has no comment that states its purpose"),
     ],
 )
 def test_a_malformed_file_is_refused(folder: Path, text: str, complaint: str) -> None:

@@ -150,7 +150,7 @@ def test_an_array_and_a_list_of_numbers_ask_the_same(build: Build) -> None:
 @pytest.mark.parametrize(
     ("vector", "complaint"),
     [
-        ([1.0, 0.0], r"has shape \(2,\); 'article_semantic' takes \(3,\), as made by encoder 'hashed:3'"),
+        ([1.0, 0.0], r"has shape \(2,\), but 'article_semantic' needs \(3,\): encode the query with 'hashed:3'"),
         ([[1.0, 0.0, 0.0]], r"has shape \(1, 3\)"),
         ([], r"has shape \(0,\)"),
         ([0.0, 0.0, 0.0], "not all zeros"),

@@ -115,7 +115,7 @@ def test_a_child_that_ends_is_started_again_and_the_wait_for_that_ends_at_a_sign
     watched = supervise(processes, "import os; os.write(1, b'here\\n')", "a")
     for wait in ("0.5", "1.0"):
         assert watched.hears() == "here"
-        assert watched.hears() == f"worker on a ended with 0, again in {wait} s"
+        assert watched.hears() == f"worker on a exited with 0, restarting in {wait} s"
     watched.process.send_signal(signal.SIGTERM)
     assert watched.ends() == 0
 

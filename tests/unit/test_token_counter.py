@@ -42,7 +42,7 @@ def test_a_tokenizer_counts_what_the_encoder_reads_special_tokens_and_prompt_inc
 def test_a_tokenizer_that_can_not_be_loaded_is_refused_with_what_to_give(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(errors.EncoderError, match=r"give a folder, a tokenizer\.json or a hub name"):
+    with pytest.raises(errors.EncoderError, match=r"use a folder, a tokenizer\.json or a hub name"):
         TokenizerTokenCounter.load(str(tmp_path), prompt="")
 
 

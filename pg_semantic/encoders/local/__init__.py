@@ -1,1 +1,1 @@
-"""Encoders that run in this process: weights, back ends, batching, quantization."""
+"""Encoders that run in this process: weights, back ends, batching and quantization."""

@@ -1,7 +1,7 @@
-"""From a folder of weights to the fastest encoder that gives the vectors of the reference.
+"""Loads weights into the fastest back end that computes the same vectors as the reference.
 
-The reference is sentence-transformers in 32 bits. A back end that disagrees with it on the self-check, or fails, is
-not used, and the log says so; one that was asked for by a setting is an error instead.
+The reference is sentence-transformers in 32-bit arithmetic. A back end that fails, or doesn't pass the self-check, is
+skipped and logged. If a setting requires that back end, it is an error instead.
 """
 
 import contextlib
@@ -44,11 +44,13 @@ def load(
     settings: "Settings",
     is_new: bool = False,
 ) -> TransformerEncoder:
-    """Loads a folder of safetensors weights; fewer ``dimensions`` than the encoder has truncate its vectors.
+    """Loads safetensors weights; ``dimensions`` truncates vectors, ``prompts`` replace those of encoder and catalog.
 
-    ``prompts`` are put before texts in place of the encoder's own, and those of the catalog where it has none.
-    ``is_new`` is for a folder that is being quantised: its vectors are held to those in 32 bits, and recorded.
-    Raises `errors.EncoderError` when the folder can not be loaded or no back end that may be used is fit for it.
+    Args:
+        is_new: Compares a newly quantized encoder's vectors with the 32-bit ones, and records them.
+
+    Raises:
+        errors.EncoderError: The folder cannot be loaded, or no allowed back end passes the self-check.
     """
     identity = weights.identify(reference, folder)
     is_quantised = weights.is_quantised(folder)
@@ -65,26 +67,38 @@ def load(
         started = time.monotonic()
         try:
             encoder = fitting.fit(backend)
-        except Exception as error:  # noqa: BLE001 - whatever a conversion raises, the next back end is tried
+        except Exception as error:  # noqa: BLE001 - a conversion can raise anything: try the next back end
             log.warning("%s: %s is not used: %s", reference, backend, error)
             fitting.forget(backend)
             troubles.append(f"{backend}: {error}")
         else:
             log.info("%s: %s, ready in %.1f s", reference, backend, time.monotonic() - started)
             return encoder
-    raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be used ({'; '.join(troubles)}).")
+    raise errors.EncoderError(f"No back end can run encoder {reference!r} in {folder} ({'; '.join(troubles)}).")
 
 
 def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list[Backend]:
-    """The back ends to try on a kind of device, the fastest first: all, or those that the settings leave.
+    """Returns the back ends to try, fastest first.
 
-    Raises `errors.SettingsError` for what can not be, and `errors.MissingExtra` for what is not installed.
+    Args:
+        device: The type of device, such as ``cpu`` or ``cuda``.
+        settings: Its ``backend`` and ``precision`` narrow down the choice.
+        has_openvino: Whether OpenVINO is installed.
+
+    Raises:
+        errors.ConfigurationError: The settings don't work on this device.
+        errors.MissingExtra: The settings require OpenVINO, which isn't installed.
     """
     if device == "cpu" and settings.precision == "float16":
-        raise errors.SettingsError("PG_SEMANTIC_PRECISION=float16 is a hundred times slower than float32 on a CPU.")
+        raise errors.ConfigurationError(
+            "PG_SEMANTIC_PRECISION=float16 is a hundred times slower than float32 on a CPU: use auto or float32."
+        )
     if settings.backend == "openvino":
         if device != "cpu":
-            raise errors.SettingsError(f"PG_SEMANTIC_BACKEND=openvino computes on the CPU, not on {device}.")
+            raise errors.ConfigurationError(
+                f"PG_SEMANTIC_BACKEND=openvino runs only on the CPU, not on {device}: use auto or torch, or set "
+                "PG_SEMANTIC_DEVICE=cpu."
+            )
         if not has_openvino:
             raise errors.MissingExtra("OpenVINO is not installed: pip install 'pg-semantic-index[cpu]'.")
     names = [settings.backend] if settings.backend != "auto" else ["openvino", "torch"]
@@ -96,25 +110,30 @@ def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list
 
 
 def check_int8(settings: "Settings", *, has_openvino: bool) -> None:
-    """Raises when the settings or what is installed leave no way to compute a quantised encoder."""
+    """Checks that a quantized encoder can run here.
+
+    Raises:
+        errors.MissingExtra: OpenVINO isn't installed.
+        errors.ConfigurationError: A setting requires another back end, precision or device.
+    """
     if not has_openvino:
-        raise errors.MissingExtra("A quantised encoder needs OpenVINO: pip install 'pg-semantic-index[cpu]'.")
+        raise errors.MissingExtra("A quantized encoder needs OpenVINO: pip install 'pg-semantic-index[cpu]'.")
     for name, value, fitting in (
         ("BACKEND", settings.backend, ("auto", "openvino")),
         ("PRECISION", settings.precision, ("auto",)),
         ("DEVICE", settings.device, (None, "cpu")),
     ):
         if value not in fitting:
-            raise errors.SettingsError(
-                f"PG_SEMANTIC_{name}={value} does not fit a quantised encoder, which OpenVINO computes in int8 on the "
-                f"CPU: leave it out, or take the encoder that was quantised."
+            raise errors.ConfigurationError(
+                f"PG_SEMANTIC_{name}={value} doesn't work with a quantized encoder, which OpenVINO runs in int8 on the "
+                f"CPU: unset it, or use the original encoder."
             )
 
 
 def _precision(name: str, device: str, settings: "Settings") -> str:
     if settings.precision != "auto":
         return settings.precision
-    from pg_semantic import settings as environment  # loads pydantic
+    from pg_semantic import settings as environment  # imports pydantic
     from pg_semantic.encoders.local import openvino, torch
 
     if device == "cpu" and not environment.allows_bfloat16():
@@ -124,14 +143,25 @@ def _precision(name: str, device: str, settings: "Settings") -> str:
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed."""
+    """Returns whether OpenVINO is installed."""
     import importlib.util
 
     return importlib.util.find_spec("openvino") is not None
 
 
 def open_whole(folder: Path, *, reference: str, dimensions: int | None, device: str | None) -> "SentenceTransformer":
-    """The encoder as sentence-transformers loads it, in 32 bits. Raises `errors.EncoderError` when it can not."""
+    """Loads an encoder with sentence-transformers, in float32.
+
+    Args:
+        folder: A folder with safetensors weights.
+        reference: The encoder reference, for messages.
+        dimensions: Truncates vectors to this many dimensions.
+        device: A torch device; by default the fastest one available.
+
+    Raises:
+        errors.EncoderError: The folder cannot be loaded.
+        errors.MissingExtra: The extra ``encode`` isn't installed.
+    """
     try:
         from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
@@ -149,18 +179,18 @@ def open_whole(folder: Path, *, reference: str, dimensions: int | None, device: 
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
         ).eval()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise errors.EncoderError(f"Encoder {reference!r} in {folder} can not be loaded: {error}") from error
+        raise errors.EncoderError(f"Encoder {reference!r} in {folder} cannot be loaded: {error}") from error
 
 
 def transformers_of(whole: "SentenceTransformer") -> list[Any]:
-    """The modules with a transformer; a router may have several."""
+    """Returns the modules that contain a transformer; a router can have several."""
     from sentence_transformers.base.modules import Transformer
 
     return [module for module in whole.modules() if isinstance(module, Transformer)]
 
 
 class _Fitting:
-    """Tries back ends on the transformers inside a `SentenceTransformer`."""
+    """Tries back ends for the transformers inside a `SentenceTransformer`."""
 
     def __init__(
         self,
@@ -182,13 +212,13 @@ class _Fitting:
         self._originals = [module.model for module in self._modules]
 
     def candidates(self, *, is_quantised: bool) -> list[Backend]:
-        """The back ends to try; a table of words has nothing that another could compute."""
+        """Returns the back ends to try; only torch for word embeddings, which have no transformer to replace."""
         if not self._modules:
             return [PLAIN]
         return [INT8] if is_quantised else candidates(self.device, self._settings, has_openvino=has_openvino())
 
     def fit(self, backend: Backend) -> TransformerEncoder:
-        """The encoder with this back end. Raises whatever goes wrong, and ValueError when its vectors are others."""
+        """Returns the encoder with this back end; raises ValueError if its vectors differ, and any other failure."""
         for number, (module, original) in enumerate(zip(self._modules, self._originals, strict=True)):
             module.model = original
             if backend != PLAIN:
@@ -205,7 +235,7 @@ class _Fitting:
         return encoder
 
     def forget(self, backend: Backend) -> None:
-        """Has what was converted made anew the next time: its file may have been damaged."""
+        """Deletes the converted files, which may be damaged, so that the next load converts again."""
         if backend.name == "openvino" and backend != INT8:
             for number, module in enumerate(self._modules):
                 module.model = self._originals[number]
@@ -217,12 +247,12 @@ class _Fitting:
 
         if backend.name == "torch":
             return torch.Halved(module.model, backend.precision)
-        if backend == INT8:  # the rest stays in 32 bits: 16 are hardly faster, and not on all machines
+        if backend == INT8:  # the rest stays in 32 bits: 16 are hardly faster, and only on some machines
             return openvino.Compiled(module, precision="float32", converted=weights.quantised(self._folder, number))
         return openvino.cached(module, precision=backend.precision, at=self._cached(module, number=number))
 
     def _cached(self, module: Any, *, number: int) -> Path:
-        """Where the converted transformer is kept, by all that decides what it is."""
+        """Returns the path of the converted transformer, named after a hash of everything that it depends on."""
         import transformers
 
         from pg_semantic.encoders.local import openvino

@@ -1,4 +1,4 @@
-"""How much an encoder reads at once: batches of like length within a token budget that fits the machine."""
+"""Batches texts of similar length within a token budget that suits the machine."""
 
 import logging
 import math
@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 log = logging.getLogger("pg_semantic.encoders")
 
 FIRST = 2048
-_BATCH = 1 / 32  # of the budget: what a batch costs beside its tokens, at most
-_LIKE_THE_BEST = 0.97  # a smaller budget that is as fast as this is taken
+_BATCH = 1 / 32  # upper bound for the fixed cost of a batch, as a fraction of the budget
+_LIKE_THE_BEST = 0.97  # a smaller budget is preferred if it reaches this fraction of the best speed
 _ROUNDS = 3
 _PROBE_SECONDS = 3.0
 
 
 class TokenBudget:
-    """Tokens that an encoder reads at once, padding included: given, or tuned by a probe; less once memory ended."""
+    """How many tokens an encoder reads at once, including padding.
+
+    It shrinks when memory runs out.
+
+    Args:
+        tokens: A fixed budget, or None to start with `FIRST` and let a probe tune it.
+    """
 
     def __init__(self, tokens: int | None) -> None:
         self.tokens = tokens or FIRST
@@ -23,9 +29,17 @@ class TokenBudget:
         self._has_shrunk = False
 
     def batches(self, counts: Sequence[int], numbers: Sequence[int]) -> Iterator[list[int]]:
-        """The numbers of texts in batches, longest first, whose padded size stays within the budget.
+        """Divides texts into batches, longest first, whose padded size stays within the budget.
 
-        The next batch begins, too, where the padding of one would cost more than another batch does.
+        A new batch also begins where more padding would cost more than another batch. A text that exceeds the budget
+        gets a batch of its own.
+
+        Args:
+            counts: The number of tokens of each text.
+            numbers: Positions in ``counts`` of the texts to batch.
+
+        Yields:
+            Positions of the texts in a batch.
         """
         batch: list[int] = []
         width = padding = 0
@@ -41,15 +55,20 @@ class TokenBudget:
             yield batch
 
     def shrink(self, tokens: int) -> None:
-        """Keeps to half of what was too much."""
+        """Sets the budget to half of the ``tokens`` that didn't fit into memory."""
         self.tokens = max(1, min(self.tokens, tokens // 2))
         self.is_tuned = self._has_shrunk = True
-        log.warning("out of memory at %d tokens: the budget is %d from now on", tokens, self.tokens)
+        log.warning("out of memory at %d tokens: token budget reduced to %d", tokens, self.tokens)
 
     def tune(self, encode: Callable[[int], None], sizes: Sequence[int]) -> None:
-        """Takes the smallest of the sizes that is about as fast as any; ``encode`` is to encode so many tokens.
+        """Sets the budget to the smallest size that is about as fast as any other.
 
-        In rounds, as the speed of a machine changes; ended after a few seconds, or when memory ends.
+        Measures each size several times, because the speed of a machine varies. Stops after a few seconds, or when
+        memory runs out.
+
+        Args:
+            encode: Encodes about as many tokens as its argument says.
+            sizes: Budgets to try, in ascending order.
         """
         self.is_tuned = True
         quickest = dict.fromkeys(sizes, math.inf)
@@ -62,7 +81,7 @@ class TokenBudget:
         fitting = {size: seconds for size, seconds in quickest.items() if size <= self.tokens or not self._has_shrunk}
         rates = {size: size / seconds for size, seconds in fitting.items()} or {self.tokens: 0.0}
         self.tokens = min(size for size, rate in rates.items() if rate >= _LIKE_THE_BEST * max(rates.values()))
-        log.info("token budget %d, of %s", self.tokens, ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items()))
+        log.info("token budget %d, chosen from %s", self.tokens, ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items()))
 
 
 def _seconds(encode: Callable[[int], None], size: int) -> float:

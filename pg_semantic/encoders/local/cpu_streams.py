@@ -1,7 +1,7 @@
-"""Batches computed side by side, each by its share of the cores.
+"""Computes batches in parallel streams, each on a share of the cores.
 
-When all cores work on one batch, each step waits for the slowest of them, which costs most where something else runs
-on the machine. Side by side, batches wait for nobody.
+If all cores work on one batch, every step waits for the slowest core, which is expensive when the machine runs other
+programs too. Parallel streams don't wait for each other.
 """
 
 import os
@@ -20,7 +20,7 @@ _thread = threading.local()
 
 
 class CpuStreams:
-    """Threads, one for each core."""
+    """A pool with one thread per core, up to 16."""
 
     def __init__(self) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -28,12 +28,12 @@ class CpuStreams:
         self._threads = PerProcess(lambda: ThreadPoolExecutor(self.count, "encoder", initializer=_mark))
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results in order."""
+        """Applies ``work`` to each item in parallel, and yields the results in order."""
         return self._threads.get().map(work, items)
 
 
 def is_one() -> bool:
-    """Whether the calling thread is one of several that share the cores."""
+    """Returns whether the calling thread belongs to a `CpuStreams` pool."""
     return getattr(_thread, "is_one", False)
 
 

@@ -1,6 +1,6 @@
-"""The OpenVINO back end: the transformer converted as it stands and compiled for the CPU.
+"""The OpenVINO back end: converts an encoder's transformer and compiles it for the CPU.
 
-Only the transformer: pooling, dense layers and normalisation stay sentence-transformers' own.
+Pooling, dense layers and normalization remain those of sentence-transformers.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from transformers.utils import logging as transformers_logging
 from pg_semantic.encoders.local import cpu_streams
 
 RECIPE = 2
-"""Of the conversion below; another one makes other files."""
+"""Version of the conversion in this module. Increase it when the conversion changes, so that files are rebuilt."""
 
 _SAMPLE = ["a short text", "a rather longer text, so that the other one is padded"]
 _HINT = {"bfloat16": "bf16", "float32": "f32"}
-_MASKED = torch.finfo(torch.bfloat16).min  # not float32's, which is infinite in 16 bits
+_MASKED = torch.finfo(torch.bfloat16).min  # float32's minimum would be infinite in 16 bits
 
 _PADDED = {"input_ids", "attention_mask", "token_type_ids"}
-_BY_TOKEN = 3  # dimensions of an output that has a vector for each token
+_BY_TOKEN = 3  # number of axes of an output with one vector per token
 _FINEST = 4
 
 _FIRST = threading.Lock()
@@ -39,7 +39,13 @@ log = logging.getLogger("pg_semantic.encoders")
 
 
 class Compiled(nn.Module):
-    """Stands in for a transformer: the same tensors in, the one output that is wanted."""
+    """Replaces a module's transformer: takes the same tensors, and returns only the output that the module uses.
+
+    Args:
+        module: The module whose transformer is replaced.
+        precision: ``float32`` or ``bfloat16``.
+        converted: The converted transformer.
+    """
 
     def __init__(self, module: Transformer, *, precision: str, converted: Path) -> None:
         super().__init__()
@@ -56,7 +62,7 @@ class Compiled(nn.Module):
         self._of_thread = threading.local()
 
     def forward(self, **features: Any) -> Any:
-        """The transformer's output where sentence-transformers looks for it."""
+        """Runs the transformer, and returns its output in the structure that sentence-transformers expects."""
         given = [features[name].numpy() for name in self._names]
         width = given[0].shape[1]
         if self._longest and width < self._longest:
@@ -74,7 +80,7 @@ class Compiled(nn.Module):
             return self._request.infer(given)
 
     def _request_of_thread(self) -> Any:
-        """A request of the calling thread's own, on a share of the cores; made when it is first needed."""
+        """Returns an inference request for the calling thread, on a share of the cores; created on first use."""
         if not hasattr(self._of_thread, "request"):
             with self._compiling:
                 self._shared = self._shared or self._compile("THROUGHPUT")
@@ -87,37 +93,42 @@ class Compiled(nn.Module):
 
 
 def rounded(width: int) -> int:
-    """A width a little larger, of few that there are: for each new shape OpenVINO makes code, in 5 to 20 ms."""
+    """Rounds a width up to one of a few values, because OpenVINO takes 5 to 20 ms to generate code for a new shape."""
     step = max(_FINEST, (1 << (width - 1).bit_length()) // 16)
     return -(-width // step) * step
 
 
 def _padded(array: Any, width: int) -> Any:
-    """Texts with masked tokens at their ends."""
+    """Pads texts with masked tokens at the end."""
     wider = np.zeros((len(array), width), array.dtype)
     wider[:, : array.shape[1]] = array
     return wider
 
 
 def cached(module: Transformer, *, precision: str, at: Path) -> Compiled:
-    """A transformer compiled from its file; converted to there first when the file is missing or damaged."""
+    """Compiles a transformer from the file ``at``. If the file is missing or damaged, converts it first."""
     if at.exists():
         try:
             return Compiled(module, precision=precision, converted=at)
         except RuntimeError as error:
-            log.warning("%s is damaged and is made once more: %s", at, str(error).strip().splitlines()[-1])
+            log.warning("%s is damaged, converting again: %s", at, str(error).strip().splitlines()[-1])
     convert(module, at=at)
     return Compiled(module, precision=precision, converted=at)
 
 
 def convert(module: Transformer, *, at: Path) -> None:
-    """Writes the transformer as OpenVINO reads it, in 32 bits: ``at`` with the graph, beside it ``.bin``."""
+    """Converts a transformer to OpenVINO's format, in float32.
+
+    Args:
+        module: The module that contains the transformer.
+        at: The ``.xml`` file for the graph; the weights go to a ``.bin`` file next to it.
+    """
     sample = _sample(module)
     save(_converted(_Traced(module.model, sample, _output_path(module)), sample), at=at)
 
 
 def save(converted: Any, *, at: Path) -> None:
-    """Writes what was converted, so that the file that is looked for comes last."""
+    """Writes a converted transformer; the file ``at`` last, because its existence means that both are complete."""
     at.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=at.parent) as folder:
         made = Path(folder) / at.name
@@ -127,17 +138,17 @@ def save(converted: Any, *, at: Path) -> None:
 
 
 def read(converted: Path) -> Any:
-    """What was converted, as OpenVINO's tools take it."""
+    """Reads a converted transformer, for OpenVINO's tools."""
     return import_().Core().read_model(converted)
 
 
 def tensors(features: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Those of the features that are tensors."""
+    """Returns the features that are tensors."""
     return {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
 
 
 def reader(module: Transformer) -> Callable[[str], list[Any]]:
-    """A function that gives what the converted transformer reads for a text, in the order of its inputs."""
+    """Returns a function from a text to the converted transformer's inputs, in their order."""
     names = list(tensors(_sample(module)))
 
     def read(text: str) -> list[Any]:
@@ -148,24 +159,28 @@ def reader(module: Transformer) -> Callable[[str], list[Any]]:
 
 
 def precision_of_cpu() -> str:
-    """The fastest precision of this CPU that keeps an encoder's accuracy."""
+    """Returns the fastest precision of this CPU that preserves an encoder's accuracy."""
     capabilities = import_().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bfloat16" if "BF16" in capabilities else "float32"
 
 
 def version() -> str:
-    """The release, on which what is converted depends. Raises ImportError where OpenVINO is not installed."""
+    """Returns OpenVINO's version, on which converted files depend.
+
+    Raises:
+        ImportError: OpenVINO isn't installed.
+    """
     return str(import_().get_version())
 
 
 class _FiniteMasks(TorchFunctionMode):
-    """Attention masks as numbers to be added, none of them infinite.
+    """Turns boolean attention masks into finite numbers to add.
 
-    Padding on the left, and windows within padding, leave rows of which everything is masked. torch makes zeros of
-    these and OpenVINO makes NaN, which the next layer spreads.
+    With padding on the left, or attention windows within padding, some rows are masked completely. Torch turns these
+    into zeros, but OpenVINO into NaN, which spreads in the next layer.
     """
 
-    def __torch_function__(  # noqa: PLR0917 - torch calls it so
+    def __torch_function__(  # noqa: PLR0917 - torch requires this signature
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
@@ -176,7 +191,7 @@ class _FiniteMasks(TorchFunctionMode):
 
 
 class _Recorder(nn.Module):
-    """Keeps what a transformer is called with."""
+    """Records the arguments of a transformer."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -190,7 +205,7 @@ class _Recorder(nn.Module):
 
 
 class _Traced(nn.Module):
-    """A transformer as a function of tensors, which is what can be traced."""
+    """A transformer as a function of positional tensors, so that it can be traced."""
 
     def __init__(self, inner: nn.Module, sample: dict[str, Any], path: tuple[Any, ...]) -> None:
         super().__init__()
@@ -213,7 +228,7 @@ def _output_path(module: Transformer) -> tuple[Any, ...]:
 
 
 def _sample(module: Transformer) -> dict[str, Any]:
-    """What the transformer is called with for a batch of two texts, one of them padded."""
+    """Returns the transformer's arguments for a batch of two texts, one of them padded."""
     inner = module.model
     recorder = _Recorder(inner)
     module.model = recorder
@@ -231,20 +246,23 @@ def _converted(traced: _Traced, sample: dict[str, Any]) -> Any:
     transformers_logging.set_verbosity_error()
     try:
         with warnings.catch_warnings(), torch.no_grad(), _FiniteMasks():
-            warnings.simplefilter("ignore")  # of tracing: the self-check tells whether it went well
+            warnings.simplefilter("ignore")  # from tracing; the self-check tells whether it worked
             converted = import_().convert_model(traced, example_input=example)
     finally:
         transformers_logging.set_verbosity(verbosity)
     if len(converted.inputs) != len(example):
-        raise ValueError(f"{len(converted.inputs)} of {len(example)} inputs were left by the conversion")
+        raise ValueError(f"only {len(converted.inputs)} of {len(example)} inputs remain after the conversion")
     return converted
 
 
 def import_() -> Any:
-    """OpenVINO, which sends no reports, ready for several threads. Raises ImportError where it is not installed.
+    """Imports OpenVINO, without telemetry and safe to use from several threads.
 
-    Its bindings look numpy up when they first see an array, and two threads that do so at once can wait for each other
-    for ever: one for the interpreter, the other for the look-up. So the first array is seen here, by one thread.
+    Its bindings look up numpy when they first see an array. Two threads that do this at once can deadlock: one waits
+    for the interpreter, the other for the lookup. So this function passes a first array, under a lock.
+
+    Raises:
+        ImportError: OpenVINO isn't installed.
     """
     with _FIRST, without_telemetry("openvino"):
         import openvino
@@ -255,9 +273,9 @@ def import_() -> Any:
 
 @contextlib.contextmanager
 def without_telemetry(package: str) -> Iterator[None]:
-    """For the import of a package that reports its use to its makers unless the package for that is missing."""
+    """Disables OpenVINO's telemetry while a package is imported, by making the telemetry package unavailable."""
     name = "openvino_telemetry"
-    if name in sys.modules or package in sys.modules:  # somebody else's choice
+    if name in sys.modules or package in sys.modules:  # already imported elsewhere: respect that
         yield
         return
     sys.modules[name] = None  # type: ignore[assignment]

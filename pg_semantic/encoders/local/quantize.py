@@ -1,6 +1,6 @@
-"""Makes of an encoder another one that computes in int8: a folder of its own, with a record of its calibration.
+"""Quantizes an encoder to int8. The result is a new encoder in its own folder, with a record of its calibration.
 
-Its vectors are others (a cosine of about .98), so it has a fingerprint of its own and is never mixed with the first.
+Its vectors differ from the original's (cosine of about .98), so it has its own fingerprint. The two are never mixed.
 """
 
 import dataclasses
@@ -34,25 +34,34 @@ _TOOLS = ("nncf", "openvino", "sentence-transformers", "torch", "transformers")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Calibration:
-    """What an int8 encoder was calibrated on, and how near its vectors are to those in 32 bits; no text itself."""
+    """What an int8 encoder was calibrated on, and the cosines to the 32-bit vectors. Contains no text."""
 
     encoder: str
     fingerprint: str  # of the int8 encoder
     texts: int
     texts_sha256: str
     seed: int
-    compared_texts: int  # others than it was calibrated on, where there are any
+    compared_texts: int  # texts outside the calibration, if there were enough
     least_cosine: float
     mean_cosine: float
     tools: dict[str, str]
 
 
 def quantize(reference: str, target: Path, *, texts: Sequence[str], samples: int, settings: "Settings") -> Calibration:
-    """Writes an int8 encoder into a new folder, calibrated on at most ``samples`` of the texts, drawn by a fixed seed.
+    """Quantizes an encoder to int8. Takes about a minute for a small encoder and 300 texts.
 
-    Takes about a minute for a small encoder and 300 texts. Raises `errors.EncoderError` when the folder is not empty,
-    or the encoder is quantised already, has no transformer, or does not stand it; `errors.MissingExtra` without the
-    ``int8`` extra.
+    Args:
+        reference: The encoder to quantize.
+        target: A folder that doesn't exist or is empty.
+        texts: Texts to calibrate on, and to compare vectors on.
+        samples: Maximum number of texts to calibrate on, drawn with a fixed seed.
+        settings: Where to find the encoder.
+
+    Raises:
+        errors.EncoderError: The folder isn't empty, every text is blank, the encoder is already quantized or has no
+            transformer, or its int8 vectors are too far from the 32-bit ones.
+        errors.MissingExtra: The extra ``int8`` isn't installed.
+        errors.ConfigurationError: A setting requires another back end, precision or device.
     """
     backends.check_int8(settings, has_openvino=backends.has_openvino())
     nncf = _import()
@@ -76,22 +85,22 @@ def quantize(reference: str, target: Path, *, texts: Sequence[str], samples: int
 
 def _check(source: Path, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise errors.EncoderError(f"{target} is not empty: name a folder that is not there yet.")
+        raise errors.EncoderError(f"{target} is not empty: choose an empty or new folder.")
     if weights.is_quantised(source):
-        raise errors.EncoderError(f"{source} is quantised already: name the encoder that it was made of.")
+        raise errors.EncoderError(f"{source} is already quantized: pass the original encoder.")
 
 
 def _drawn(texts: Sequence[str], samples: int) -> tuple[list[str], list[str]]:
-    """Texts to calibrate on, and others to compare on."""
+    """Returns the texts to calibrate on, and others to compare vectors on."""
     known = list(dict.fromkeys(text for text in texts if text.strip()))
     if not known:
-        raise errors.EncoderError("There is no text to calibrate on.")
+        raise errors.EncoderError("There is no text to calibrate on: pass texts that aren't blank.")
     order = [known[place] for place in np.random.default_rng(SEED).permutation(len(known))]
     return order[:samples], order[samples : samples + _COMPARED] or list(equivalence.TEXTS)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies what the encoder is loaded from, and no other formats of the same weights."""
+    """Copies the files that the encoder is loaded from, without the same weights in other formats."""
     for file in sorted({file for pattern in weights.NEEDED for file in source.rglob(pattern)}):
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +108,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_prompts(used: Prompts, folder: Path) -> None:
-    """Has the new encoder's files name the prompts: the catalog does not know it."""
+    """Writes the prompts into the new encoder's files, because the catalog doesn't know this encoder."""
     named = {task: prompt for task, prompt in (("query", used.query), ("document", used.document)) if prompt}
     if not named:
         return
@@ -109,21 +118,21 @@ def _write_prompts(used: Prompts, folder: Path) -> None:
 
 
 def _write_quantised(nncf: Any, whole: "SentenceTransformer", texts: Sequence[str], *, to: Path) -> None:
-    """Writes the transformers in int8, their weights in 7 bits.
+    """Quantizes the transformers to int8, with 7-bit weights.
 
-    A CPU without VNNI adds two products of 8 bits in 16, which overflow where the weights have 8: its vectors would be
-    others under the same fingerprint. With 7 bits they cannot.
+    A CPU without VNNI adds two 8-bit products in 16 bits. With 8-bit weights the sum can overflow, so that the same
+    fingerprint stands for different vectors. With 7-bit weights it cannot.
     """
     modules = backends.transformers_of(whole)
     if not modules:
-        raise errors.EncoderError("The encoder has no transformer: there is nothing to quantise.")
+        raise errors.EncoderError("The encoder has no transformer: there is nothing to quantize.")
     prompted = [tokenization.prompt(whole, "document") + text for text in texts]
     for number, module in enumerate(modules):
         file = weights.quantised(to, number)
         openvino.convert(module, at=file)
         samples = nncf.Dataset(prompted, openvino.reader(module))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tools among themselves; the vectors are compared afterwards
+            warnings.simplefilter("ignore")  # internal to the tools; the vectors are compared afterwards
             smaller = nncf.quantize(
                 openvino.read(file),
                 samples,
@@ -163,6 +172,6 @@ def _import() -> Any:
         with openvino.without_telemetry("nncf"):
             import nncf
     except ImportError as error:
-        raise errors.MissingExtra("Quantising needs NNCF: pip install 'pg-semantic-index[int8]'.") from error
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function quietens the handlers of everybody
+        raise errors.MissingExtra("Quantizing needs NNCF: pip install 'pg-semantic-index[int8]'.") from error
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # NNCF's own function would silence everyone's handlers
     return nncf

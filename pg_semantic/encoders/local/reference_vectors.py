@@ -1,7 +1,7 @@
-"""The vectors that an int8 encoder made when it was quantised: kept in its folder, compared on every machine.
+"""Records the vectors of an int8 encoder when it is quantized, and compares them at each load.
 
-Integer arithmetic depends on the instruction set, so a folder that is right on one CPU can be wrong on another. The
-vectors in 32 bits cannot tell: an int8 encoder differs from them everywhere.
+Integer arithmetic depends on the instruction set, so a folder that is right on one CPU can be wrong on another. A
+comparison with the 32-bit vectors can't detect that, because an int8 encoder differs from them everywhere.
 """
 
 import zipfile
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 LEAST_COSINE = 0.99
-"""What an encoder's vectors need to those recorded with its folder.
+"""Lowest accepted cosine to the vectors recorded in an encoder's folder.
 
-CPUs round differently: .999 was seen between AVX2, AVX-512 and VNNI. Products that overflow were seen to give .69.
+CPUs round differently: the cosine was .999 between AVX2, AVX-512 and VNNI. When products overflowed, it was .69.
 """
 
 
 def save(transformer: "SentenceTransformer", at: Path) -> None:
-    """Writes the vectors of the self-check's texts and queries, with the texts themselves."""
+    """Writes the self-check's texts and queries with their vectors to the file ``at``."""
     np.savez(
         at,
         texts=np.array(equivalence.TEXTS),
@@ -37,21 +37,21 @@ def save(transformer: "SentenceTransformer", at: Path) -> None:
 
 
 def require(transformer: "SentenceTransformer", at: Path) -> None:
-    """Compares an encoder's vectors with those recorded in ``at``.
+    """Checks an encoder's vectors against those recorded in the file ``at``.
 
     Raises:
         errors.EncoderError: The file is missing or damaged, or a vector differs by more than rounding.
     """
     least = min(
-        float(equivalence.cosines(found, expected[:, : found.shape[1]]).min())  # fewer dimensions may be asked for
+        float(equivalence.cosines(found, expected[:, : found.shape[1]]).min())  # vectors may be truncated
         for task, texts, expected in _read(at)
         for found in [_one_by_one(transformer, texts, task=task)]
     )
     if not least >= LEAST_COSINE:
         raise errors.EncoderError(
-            f"on this CPU its vectors differ from those that were recorded when it was quantised (cosine {least:.3f}, "
-            f"{LEAST_COSINE} is needed): they would not fit an index made elsewhere. Quantise the encoder again with "
-            "this version, into a new folder, or use the encoder in 32 bits"
+            f"on this CPU, its vectors differ from those recorded when it was quantized (cosine {least:.3f}, minimum "
+            f"{LEAST_COSINE}), so they would not fit an index built elsewhere. Quantize the encoder again with this "
+            "version, into a new folder, or use the original encoder"
         )
 
 
@@ -65,18 +65,20 @@ def _read(at: Path) -> list[tuple[str, list[str], Vectors]]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         trouble = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         raise errors.EncoderError(
-            f"its recorded vectors cannot be compared, since {at} {trouble}: copy the whole folder again, or quantise "
+            f"its recorded vectors cannot be compared because {at} {trouble}: copy the whole folder again, or quantize "
             "the encoder again"
         ) from error
     if not all(texts and len(texts) == len(vectors) for _, texts, vectors in found):
-        raise errors.EncoderError(f"its recorded vectors cannot be compared, since {at} is incomplete")
+        raise errors.EncoderError(
+            f"its recorded vectors cannot be compared because {at} is incomplete: quantize the encoder again"
+        )
     return found
 
 
 def _one_by_one(transformer: "SentenceTransformer", texts: Sequence[str], *, task: str) -> Vectors:
-    """Vectors of texts without a prompt, which may be declared otherwise, and each read alone.
+    """Encodes each text on its own, because rounding depends on the rest of the batch.
 
-    In a batch, rounding depends on the texts next to it.
+    Omits the prompt, because it can be declared differently.
     """
     found = transformer.encode(list(texts), prompt="", task=task, batch_size=1, show_progress_bar=False)
     return np.asarray(found, np.float32)

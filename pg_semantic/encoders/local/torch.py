@@ -1,4 +1,4 @@
-"""The torch back end: precision by what the device is good at, results in 32 bits."""
+"""The torch back end: computes in the precision that suits the device, and returns 32-bit results."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _BFLOAT16_CAPABILITY = (8, 0)
 
 
 def precision_of(device: str) -> str:
-    """The fastest precision of a device that keeps an encoder's accuracy."""
+    """Returns the fastest precision of a device that preserves an encoder's accuracy."""
     kind = torch.device(device)
     if kind.type == "cuda":
         capability = torch.cuda.get_device_capability(kind)
@@ -30,25 +30,30 @@ def precision_of(device: str) -> str:
 
 
 def _has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; emulated it is slower than float32."""
-    ask: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # of newer releases
+    """Returns whether the CPU has bfloat16 instructions; emulated, bfloat16 is slower than float32."""
+    ask: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # only in newer releases
     known = ask()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
 
 
 class Halved(nn.Module):
-    """Stands in for a transformer: computes in 16 bits what pooling and normalisation then get in 32."""
+    """Replaces a transformer with a 16-bit copy. Its outputs are 32-bit again, for pooling and normalization.
+
+    Args:
+        inner: The transformer to copy.
+        precision: ``bfloat16`` or ``float16``.
+    """
 
     def __init__(self, inner: nn.Module, precision: str) -> None:
         super().__init__()
         self.config = inner.config
         self.inner = copy.deepcopy(inner)
-        for parameter in self.inner.parameters():  # and no buffers: rotary frequencies in 16 bits are too coarse
+        for parameter in self.inner.parameters():  # not buffers: 16 bits are too coarse for rotary frequencies
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(_HALF[precision])
 
     def forward(self, **features: Any) -> dict[str, Any]:
-        """The transformer's outputs by name."""
+        """Runs the transformer, and returns its outputs by name."""
         return {name: _float(value) for name, value in self.inner(**features).items()}
 
 

@@ -1,4 +1,4 @@
-"""A `SentenceTransformer` as an encoder: any bi-encoder, whatever computes its transformer."""
+"""Adapts a `SentenceTransformer`, with any back end, to the `Encoder` interface."""
 
 import functools
 import hashlib
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
-_OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; what else they have is weights
+_OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; their other state is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
 
 
 class TransformerEncoder:
-    """Feeds a `SentenceTransformer` with batches of like length that fill a token budget.
+    """Encodes with a `SentenceTransformer`, in batches of texts of similar length that fill a token budget.
 
-    Prompts, pooling, dense layers and normalisation are those of its own modules.
+    Prompts, pooling, dense layers and normalization come from its own modules. Thread-safe.
+
+    Args:
+        transformer: The loaded encoder, whose transformer ``backend`` may have replaced.
+        identity: Which weights were loaded.
+        backend: What computes the transformer.
+        budget: How many tokens to read at once.
     """
 
     def __init__(
@@ -54,21 +60,21 @@ class TransformerEncoder:
         )
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`; the first call with much text tunes the budget, in a second or two."""
+        """See `base.Encoder.encode_documents`. The first call with much text takes a few seconds to tune the budget."""
         read = self._tokens.read(texts)
         self._tune(read.counts)
         return self._encode(read, task="document")
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_queries`."""
+        """See `base.Encoder.encode_queries`."""
         return self._encode(self._query_tokens.read(texts), task="query")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As `base.Encoder.count_tokens`."""
+        """See `base.Encoder.count_tokens`."""
         return self._tokens.count(texts)
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """As `base.Encoder.splitter`."""
+        """See `base.Encoder.splitter`."""
         return self._splitters.make(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     @property
@@ -89,7 +95,7 @@ class TransformerEncoder:
     def _computed(
         self, read: Tokenized, numbers: Sequence[int], *, task: str
     ) -> list[tuple[list[int], "torch.Tensor"]]:
-        """Vectors by batch, on the device: it is not waited for before all batches are on their way."""
+        """Computes vectors by batch, on the device, and launches all batches before waiting for any."""
         batches = list(self.budget.batches(read.counts, numbers))
         run = self._streams.map if self._streams and len(batches) > 1 else map
         computed = []
@@ -105,7 +111,7 @@ class TransformerEncoder:
         return computed
 
     def _forward_if_it_fits(self, read: Tokenized, batch: Sequence[int], *, task: str) -> "torch.Tensor | None":
-        """None when memory ended; the error, whose frames hold on to the memory, is then forgotten."""
+        """Returns None if memory runs out. Doesn't keep the error, whose frames hold on to memory."""
         try:
             return self._forward(read.features(batch), task=task)
         except (MemoryError, RuntimeError) as error:
@@ -122,7 +128,7 @@ class TransformerEncoder:
         return vectors[:, : self.dimensions]
 
     def _placed(self, value: Any) -> Any:
-        """A tensor on the encoder's device, copied there without waiting."""
+        """Copies a tensor to the encoder's device, on CUDA without waiting."""
         if not hasattr(value, "pin_memory"):
             return value
         return (
@@ -156,7 +162,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _fingerprint(transformer: "SentenceTransformer", *, digest: str, precision: str) -> str:
-    """Of names that sentence-transformers keeps from release to release, so that an upgrade changes nothing."""
+    """Uses only names that sentence-transformers keeps between releases, so that upgrades don't change fingerprints."""
     modules = [
         [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
         for module in transformer.modules()
@@ -177,5 +183,5 @@ def _fingerprint(transformer: "SentenceTransformer", *, digest: str, precision: 
 
 
 def _name(option: object) -> object:
-    """An option as it is written down; a function by the name of its class."""
+    """Returns an option in a form for JSON; a function by the name of its class."""
     return type(option).__name__ if callable(option) else option

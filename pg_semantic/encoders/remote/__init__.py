@@ -1,1 +1,1 @@
-"""Encoders behind HTTP: any server that speaks OpenAI's embeddings API."""
+"""Encoders on a server that has OpenAI's embeddings API."""

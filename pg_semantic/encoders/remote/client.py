@@ -1,4 +1,4 @@
-"""The server of a remote encoder: how it is asked, which it is found out once, and how often."""
+"""The HTTP client of a remote encoder. It detects the server's API dialect once, and retries failed requests."""
 
 import functools
 import re
@@ -21,7 +21,7 @@ from pg_semantic.index.encoder_catalog import Prompts
 from pg_semantic.settings import Endpoint, Settings
 
 _PROBE = "a short text"
-_PROBE_RETRIES = 2  # a worker that loads an encoder keeps other indexes waiting
+_PROBE_RETRIES = 2  # few, because other indexes wait while a worker loads an encoder
 _CONNECT_SECONDS = 5.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 8.0
 
@@ -32,18 +32,22 @@ _VERSION = re.compile(r"/v\d[^/]*(/|$)")
 
 @dataclass(frozen=True, slots=True)
 class _ApiDialect:
-    """How a server is asked: what is put after its URL, and in which format vectors are wanted."""
+    """How to send requests to a server: the path prefix after its URL, and the format of vectors."""
 
     prefix: str
     format: Mapping[str, str]
 
 
 class EmbeddingsClient:
-    """The server that `settings.encoder_urls` names for a reference, its errors put in our words.
+    """A client for the server that `settings.encoder_urls` names for an encoder.
 
-    A request is tried again as often as the settings say, until the server was found to be unavailable: then once,
-    until it has answered, so that an outage takes the time of all retries only once. A text that a server chokes on
-    takes a second try and a probe.
+    Errors of the server are raised as `errors.EncoderError` or a subclass. Failed requests are retried as often as the
+    settings say. While the server is unavailable, requests aren't retried until one succeeds, so an outage costs the
+    time of all retries only once. A text that makes the server fail costs one retry and one probe.
+
+    Args:
+        reference: The encoder reference.
+        settings: Must have this reference in ``encoder_urls``.
     """
 
     def __init__(self, reference: str, settings: Settings) -> None:
@@ -51,7 +55,7 @@ class EmbeddingsClient:
         self.endpoint = settings.encoder_urls[reference]
         self.name = self.endpoint.model or reference
         self.fingerprint: str | None = None
-        self.prompts = Prompts()  # that it puts before texts itself, as far as it says so
+        self.prompts = Prompts()  # prompts that the server adds itself, if it reports them
         self.resized_to: int | None = None
         self._resizing: Mapping[str, int] = {}
         self._way = _ways(self.endpoint.url)[0]
@@ -64,10 +68,17 @@ class EmbeddingsClient:
         weakref.finalize(self, _close, self._clients)
 
     def open(self) -> int:
-        """Finds out how the server is to be asked; how many dimensions its vectors have.
+        """Detects the server's API dialect.
 
-        Most take the first way. Some have their API below ``/v1`` of the URL, or refuse vectors in base64, or any field
-        that they do not know.
+        Most servers accept the first one. Others have their API under ``/v1`` of the URL, or reject base64 vectors or
+        unknown fields.
+
+        Returns:
+            The number of dimensions of its vectors.
+
+        Raises:
+            errors.EncoderUnavailable: The server is unavailable, or accepts no known dialect.
+            errors.EncoderError: The server's response cannot be used.
         """
         trouble: NotUnderstood | None = None
         for way in _ways(self.endpoint.url):
@@ -76,11 +87,22 @@ class EmbeddingsClient:
                 return len(self.encode([_PROBE])[0])
             except NotUnderstood as error:
                 trouble = trouble or error
-        assert trouble is not None  # noqa: S101 - there is one way at least
+        assert trouble is not None  # noqa: S101 - there is at least one dialect
         raise trouble
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document", dimensions: int | None = None) -> Vectors:
-        """Vectors of the texts of one request."""
+        """Encodes texts in one request, with retries.
+
+        Args:
+            texts: Texts, with the prompt if this client adds it.
+            kind: Sent only to this package's own service.
+            dimensions: The expected number of dimensions; by default that of the first vector.
+
+        Raises:
+            errors.EncoderError: The server rejects a text.
+            errors.EncoderMismatch: Vectors have other dimensions.
+            errors.EncoderUnavailable: The server is unavailable.
+        """
         attempts = tenacity.Retrying(
             retry=self._is_to_be_asked_again,
             stop=tenacity.stop_after_attempt(1 + self._retries),
@@ -98,17 +120,17 @@ class EmbeddingsClient:
             raise
         except errors.EncoderUnavailable as error:
             trouble = error
-        except (errors.EncoderError, ValueError) as error:  # what can not be read
+        except (errors.EncoderError, ValueError) as error:  # an unreadable response
             trouble = self._errors.unreadable(error)
         else:
             self._retries = self._most_retries
             return found
         if isinstance(trouble, errors.EncoderUnavailable):
             self._retries = 0
-        raise trouble  # out here, where what the server said is no part of it
+        raise trouble  # outside the handler, so that the server's message isn't chained to it
 
     def is_well(self) -> bool:
-        """Whether it encodes a text that is known to be good: some servers answer 500 to a text they choke on."""
+        """Returns whether the server encodes a known good text, because some servers return 500 for a bad one."""
         try:
             answer = self._ask([_PROBE], retries=0, plain=True)
             answers.vectors(answer, texts=1, dimensions=None, reference=self.reference)
@@ -117,7 +139,7 @@ class EmbeddingsClient:
         return True
 
     def refuses(self, texts: int) -> bool:
-        """Whether it refuses so many texts in one request that are known to be good, and not for a passing reason."""
+        """Returns whether the server rejects this many known good texts in one request, for a permanent reason."""
         try:
             answer = self._ask([_PROBE] * texts, retries=0, plain=True)
             answers.vectors(answer, texts=texts, dimensions=None, reference=self.reference)
@@ -130,7 +152,14 @@ class EmbeddingsClient:
         return False
 
     def resize(self, dimensions: int) -> int | None:
-        """Has the server make vectors of so many dimensions from now on; how many they have, None if it refuses to."""
+        """Requests vectors with another number of dimensions from now on.
+
+        Returns:
+            The number of dimensions that the vectors now have, or None if the server refuses.
+
+        Raises:
+            errors.EncoderUnavailable: The server is unavailable.
+        """
         found = None
         self.resized_to = dimensions
         for name in _DIMENSIONS:
@@ -146,7 +175,11 @@ class EmbeddingsClient:
         return found
 
     def look_up_fingerprint(self) -> None:
-        """Takes the fingerprint from the server's list, where our own service has it; others have none, or no list."""
+        """Reads the fingerprint and prompts from the server's list of models; only this package's service has them.
+
+        Raises:
+            errors.EncoderUnavailable: The server is unavailable. A missing list is no error.
+        """
         try:
             client = self._clients.get().with_options(max_retries=self._retries)
             answer = client.get(f"{self._way.prefix}/models", cast_to=object, options={"headers": self._headers})
@@ -155,19 +188,19 @@ class EmbeddingsClient:
             trouble = self._errors.of_client(error) if is_passing else None
         except openai.APIConnectionError as error:
             trouble = self._errors.of_client(error)
-        except ValueError:  # no list
+        except ValueError:  # the response isn't JSON
             return
         else:
             if known := answers.fingerprint(answer, name=self.name):
                 self.fingerprint, self.prompts = known
             return
-        if trouble is not None:  # not knowing is not the same as there being none
+        if trouble is not None:  # it is unknown whether the server has a fingerprint
             raise trouble
 
     def _is_to_be_asked_again(self, state: tenacity.RetryCallState) -> bool:
-        """Of a 500: once in any case, and then as long as the server answers it to a text that is good, too.
+        """Retries a 500 once, and after that while the server also fails on a good text.
 
-        Other trouble is none of the text's, and the client itself has asked again.
+        The OpenAI client itself retries other errors, which don't depend on the text.
         """
         error = state.outcome.exception() if state.outcome else None
         is_500 = isinstance(error, openai.APIStatusError) and error.status_code == response_errors.BROKEN
@@ -177,7 +210,7 @@ class EmbeddingsClient:
         body: dict[str, Any] = {"input": list(texts), "model": self.name, **self._way.format}
         if not plain:
             body |= self._resizing
-        if self.fingerprint:  # of servers, only our own service says it
+        if self.fingerprint:  # only this package's own service has one
             body |= {"input_type": kind, "truncate": True}
         client = self._clients.get().with_options(max_retries=retries)
         path = f"{self._way.prefix}/embeddings"
@@ -185,13 +218,13 @@ class EmbeddingsClient:
 
 
 def _ways(url: str) -> list[_ApiDialect]:
-    """The ways to ask a server, the likeliest first; a URL with a version in it is the whole of the base."""
+    """Returns the dialects to try, most likely first. A URL that contains a version needs no prefix."""
     prefixes = [""] if _VERSION.search(url) else ["", "/v1"]
     return [_ApiDialect(prefix, format_) for prefix in prefixes for format_ in _FORMATS]
 
 
 def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
-    """A client that takes no key from OpenAI's own environment variables: theirs is not for every server."""
+    """Creates a client that ignores OpenAI's environment variables, whose key must not be sent to other servers."""
     key, seconds = settings.remote_api_key, settings.remote_timeout_seconds
     return openai.OpenAI(
         base_url=endpoint.url,
@@ -203,7 +236,7 @@ def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
 
 
 def _leave_to_us(response: Any) -> None:
-    """Keeps the client from asking again after a 500, for which the text may be to blame."""
+    """Prevents the client from retrying a 500, which the text may have caused."""
     if response.status_code == response_errors.BROKEN:
         response.headers["x-should-retry"] = "false"
 
@@ -214,6 +247,6 @@ def _close(clients: PerProcess[openai.OpenAI]) -> None:
 
 
 def _headers(settings: Settings) -> dict[str, openai.Omit]:
-    """Headers that the client would add of itself and that are not to be sent."""
+    """Returns the headers that the client must not add."""
     names = ["OpenAI-Organization", "OpenAI-Project"]
     return dict.fromkeys(names if settings.remote_api_key else [*names, "Authorization"], openai.Omit())

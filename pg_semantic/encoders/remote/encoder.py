@@ -1,6 +1,6 @@
-"""The remote back end: any server with OpenAI's ``/v1/embeddings``, as TEI, vLLM, Ollama and OpenAI have.
+"""Encoders on any server that has OpenAI's ``/v1/embeddings``, such as TEI, vLLM, Ollama and OpenAI.
 
-How a server is asked is in `client`, what its errors mean in `response_errors`, what it answers in `response`.
+`client` sends requests, `response` parses responses, and `response_errors` interprets errors.
 """
 
 import functools
@@ -31,24 +31,31 @@ log = logging.getLogger("pg_semantic.encoders")
 
 
 class RemoteEncoder:
-    """An encoder behind a URL. Safe to share between threads, which together keep to ``remote_concurrency``."""
+    """An encoder on a server. Thread-safe; ``remote_concurrency`` limits the requests of all threads together.
+
+    Args:
+        server: An open client.
+        dimensions: The number of dimensions of its vectors.
+        prompts: The declared prompts.
+        settings: Limits for requests.
+    """
 
     def __init__(self, server: EmbeddingsClient, *, dimensions: int, prompts: Prompts, settings: Settings) -> None:
         endpoint = server.endpoint
         self.reference = server.reference
-        self.revision = f"{server.name!r} of the server at {endpoint.url}"
+        self.revision = f"{server.name!r} on the server at {endpoint.url}"
         self.dimensions = dimensions
         self.max_tokens = endpoint.max_tokens
         self._server = server
         self._sent = _sent(server, prompts)
-        known = server.prompts.filled(prompts).filled(self._sent)  # what is read, whoever puts it there
+        known = server.prompts.filled(prompts).filled(self._sent)  # no matter who adds them
         self.query_prompt, self.document_prompt = known.query, known.document
         self.fingerprint = _fingerprint(server, dimensions, sent=self._sent, known=known)
         self._batch = settings.remote_batch
         self._concurrency = settings.remote_concurrency
         threads = functools.partial(ThreadPoolExecutor, self._concurrency, thread_name_prefix="remote-encoder")
         self._threads = PerProcess(threads)
-        prompt = self.document_prompt or ""  # its tokens are read, whoever puts it there
+        prompt = self.document_prompt or ""  # its tokens count, even if the server adds it
         self._ruler = (
             TokenizerTokenCounter.load(endpoint.tokenizer, prompt=prompt)
             if endpoint.tokenizer
@@ -64,10 +71,19 @@ class RemoteEncoder:
         prompts: Prompts,
         settings: Settings,
     ) -> "RemoteEncoder":
-        """Asks the server for a vector; other ``dimensions`` than it has by itself are asked for by number.
+        """Connects to the server and requests a vector.
 
-        Raises `errors.EncoderUnavailable` when the server can not be used, `errors.EncoderError` for what is no answer,
-        `errors.EncoderMismatch` when the server has other ``prompts``.
+        Args:
+            reference: The encoder reference; must be in the setting ``encoder_urls``.
+            dimensions: Requested from the server if they aren't its default. It may refuse.
+            prompts: The declared prompts.
+            settings: The endpoint and the limits for requests.
+
+        Raises:
+            errors.EncoderUnavailable: The server cannot be used.
+            errors.EncoderError: The response cannot be read.
+            errors.EncoderMismatch: The server uses other prompts.
+            errors.ConfigurationError: The endpoint has other prompts than ``prompts``.
         """
         server = EmbeddingsClient(reference, settings)
         found = server.open()
@@ -83,27 +99,27 @@ class RemoteEncoder:
         return encoder
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`."""
+        """See `base.Encoder.encode_documents`."""
         return self._encode(texts, "document", prompt=self._sent.document or "")
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_queries`."""
+        """See `base.Encoder.encode_queries`."""
         return self._encode(texts, "query", prompt=self._sent.query or "")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As `base.Encoder.count_tokens`; estimated high without a tokenizer."""
+        """See `base.Encoder.count_tokens`. Without a tokenizer, estimates on the high side."""
         return self._ruler.count_tokens(texts)
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
-        """As `base.Encoder.splitter`."""
+        """See `base.Encoder.splitter`."""
         return self._ruler.splitter(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     def _encode(self, texts: Sequence[str], kind: Kind, *, prompt: str) -> Vectors:
         prompted = [prompt + text for text in texts]
         answered = [np.empty((0, self.dimensions), np.float32)]
         done = 0
-        while done < len(prompted):  # no more at once, so that other calls have their turn
-            size = self._batch  # less from now on, when the server was found to refuse so many
+        while done < len(prompted):  # limited per round, so that other calls get their turn
+            size = self._batch  # may have shrunk in the last round
             starts = range(done, len(prompted), size)[: self._concurrency]
             answered += self._ask_for([prompted[start : start + size] for start in starts], kind)
             done = starts[-1] + size
@@ -115,12 +131,12 @@ class RemoteEncoder:
         try:
             wait(asked, return_when=FIRST_EXCEPTION)
         finally:
-            for request in asked:  # those after a failed one, which is met first below
+            for request in asked:  # after a failure; result() below then raises its error first
                 request.cancel()
         return [request.result() for request in asked]
 
     def _in_requests_that_are_read(self, texts: Sequence[str], *, kind: Kind) -> Vectors:
-        """Vectors of texts, in one request if the server reads so many, or so much text, at once."""
+        """Encodes texts, in one request if the server accepts that many texts, and that much text."""
         encode = functools.partial(self._server.encode, kind=kind, dimensions=self.dimensions)
         try:
             return encode(texts)
@@ -134,7 +150,7 @@ class RemoteEncoder:
             size //= 2
         if size < len(texts):
             self._keep_to(size)
-        else:  # one of the texts is refused, and raises again; or all of them are too much together
+        else:  # either one text is bad and will raise again, or the texts are too long together
             size = -(-len(texts) // 2)
         return np.concatenate([encode(texts[start : start + size]) for start in range(0, len(texts), size)])
 
@@ -142,7 +158,7 @@ class RemoteEncoder:
         if size < self._batch:
             self._batch = size
             log.warning(
-                "%s: its server does not give the vectors of more than %d texts at once; %s=%d spares finding out.",
+                "%s: its server cannot encode more than %d texts at once; set %s=%d to avoid failed requests.",
                 self.reference,
                 size,
                 variable("remote_batch"),
@@ -152,10 +168,11 @@ class RemoteEncoder:
 
 
 def _sent(server: EmbeddingsClient, prompts: Prompts) -> Prompts:
-    """What is put before texts here: as the endpoint is configured, else what is declared and the server does not do.
+    """Returns the prompts to add on this side: the endpoint's, else the declared ones, else the catalog's.
 
-    An empty text in the endpoint's settings says that the server does it. Raises `errors.SettingsError` when the two
-    differ, and `errors.EncoderMismatch` when the server says that it has others.
+    This package's service adds prompts itself, so only the endpoint's are added on this side. An empty prompt in the
+    endpoint's settings means that the server adds it. Raises `errors.ConfigurationError` if endpoint and declaration
+    differ, and `errors.EncoderMismatch` if the server reports other prompts.
     """
     endpoint = server.endpoint
     configured = Prompts(endpoint.query_prompt, endpoint.document_prompt)
@@ -164,25 +181,25 @@ def _sent(server: EmbeddingsClient, prompts: Prompts) -> Prompts:
         ("document_prompt", prompts.document, configured.document, server.prompts.document),
     ):
         if wanted is not None and given and given != wanted:
-            raise errors.SettingsError(
-                f"Encoder {server.reference!r} is declared with {name}={wanted!r}, and {variable('encoder_urls')} has "
-                f"{given!r}: leave one of them out."
+            raise errors.ConfigurationError(
+                f"Encoder {server.reference!r} is declared with {name}={wanted!r}, but {variable('encoder_urls')} has "
+                f"{given!r}: remove one of them."
             )
         if wanted is not None and theirs is not None and wanted != theirs and not given:
             raise errors.EncoderMismatch(
-                f"Encoder {server.reference!r} is declared with {name}={wanted!r}, and the service at {endpoint.url} "
-                f"puts {theirs!r} before texts: declare that, or serve the encoder as it is declared."
+                f"Encoder {server.reference!r} is declared with {name}={wanted!r}, but the service at {endpoint.url} "
+                f"puts {theirs!r} before texts: declare that prompt, or serve the encoder with the declared one."
             )
-    if server.fingerprint:  # our own service, which does it
+    if server.fingerprint:  # this package's own service, which adds prompts
         return configured.filled(encoder_catalog.NO_PROMPTS)
     return configured.filled(prompts).filled(encoder_catalog.prompts(server.reference))
 
 
 def _fingerprint(server: EmbeddingsClient, dimensions: int, *, sent: Prompts, known: Prompts) -> str:
-    """What the server says it is, if no more than that decides the vectors of documents."""
+    """Returns the server's own fingerprint, unless something on this side also decides the vectors of documents."""
     if server.fingerprint and not sent.document and server.resized_to is None:
         return server.fingerprint
-    prompts = sent if server.fingerprint else known  # the server's fingerprint has its own prompts in it
+    prompts = sent if server.fingerprint else known  # the server's fingerprint covers its prompts
     identity = {
         "back_end": "remote",
         "encoder": server.fingerprint or server.name,

@@ -1,4 +1,4 @@
-"""What a server with OpenAI's API answers: vectors, in base64 or as numbers, in any order; and the encoders it has."""
+"""Parses the responses of OpenAI's API: vectors, in base64 or as numbers and in any order, and the list of models."""
 
 import base64
 import json
@@ -51,16 +51,19 @@ class _List(_ResponseModel):
 
 
 def vectors(answer: object, *, texts: int, dimensions: int | None, reference: str) -> Vectors:
-    """The vectors of so many texts, in the order in which these were sent.
+    """Parses the vectors in a response.
 
     Args:
-        answer: JSON that was read, or its text where the server did not say that it is JSON.
+        answer: Parsed JSON, or the text if the server didn't declare it as JSON.
         texts: How many texts were sent.
-        dimensions: Of each vector; by default those of the first.
-        reference: The encoder's reference, for messages.
+        dimensions: The expected number of dimensions; by default that of the first vector.
+        reference: The encoder reference, for messages.
+
+    Returns:
+        Shape (texts, dimensions), in the order in which the texts were sent.
 
     Raises:
-        errors.EncoderError: It is something else.
+        errors.EncoderError: The response isn't one vector per text.
         errors.EncoderMismatch: The vectors have other dimensions.
     """
     who = f"The server of encoder {reference!r}"
@@ -68,11 +71,11 @@ def vectors(answer: object, *, texts: int, dimensions: int | None, reference: st
         data = _read(_EmbeddingsResponse, answer).data
         rows = [vector.numbers() for vector in data]
     except ValueError:  # pydantic's, base64's and numpy's
-        raise errors.EncoderError(f"{who} answered with something other than vectors.") from None
+        raise errors.EncoderError(f"{who} returned something other than vectors.") from None
     if not all(len(row) for row in rows):
-        raise errors.EncoderError(f"{who} answered with an empty vector.")
+        raise errors.EncoderError(f"{who} returned an empty vector.")
     if len(rows) != texts:
-        raise errors.EncoderError(f"{who} answered {len(rows)} vectors for {texts} texts.")
+        raise errors.EncoderError(f"{who} returned {len(rows)} vectors for {texts} texts.")
     order = _order([vector.index for vector in data])
     if order is None:
         raise errors.EncoderError(f"{who} does not say which text each of its {texts} vectors belongs to.")
@@ -80,14 +83,22 @@ def vectors(answer: object, *, texts: int, dimensions: int | None, reference: st
     found = {len(row) for row in rows} - {expected}
     if found:
         raise errors.EncoderMismatch(
-            f"{who} answered with vectors of {max(found)} dimensions, not {expected}: "
-            "it runs another encoder now, or has none of these dimensions."
+            f"{who} returned vectors of {max(found)} dimensions, not {expected}: "
+            "it runs another encoder now, or does not support this number of dimensions."
         )
     return np.stack([rows[place] for place in order])
 
 
 def fingerprint(answer: object, *, name: str) -> tuple[str, Prompts] | None:
-    """The fingerprint of the encoder of that name in a server's list, and its prompts; None if the list has none."""
+    """Finds an encoder in a server's list of models.
+
+    Args:
+        answer: Parsed JSON, or its text.
+        name: The encoder's name on the server.
+
+    Returns:
+        Its fingerprint and prompts, or None if the list has no fingerprint for it.
+    """
     try:
         listed = _read(_List, answer).data
     except ValueError:
@@ -99,9 +110,9 @@ def fingerprint(answer: object, *, name: str) -> tuple[str, Prompts] | None:
 
 
 def code(text: str) -> str | None:
-    """The code of an error, as ``insufficient_quota``; never its message, which may quote a text.
+    """Finds the code in an error response, such as ``insufficient_quota``. Ignores the message, which may quote a text.
 
-    Servers say it in an object, in an object under ``error``, or in a list of these.
+    Servers put the code into an object, into an object under ``error``, or into a list of either.
     """
     try:
         body = json.loads(text)
@@ -118,16 +129,16 @@ def code(text: str) -> str | None:
 
 
 def refusal(answer: object) -> int | None:
-    """The status that an answer names in place of vectors: some proxies pass errors on with status 200."""
+    """Returns the error status in a response body, if any: some proxies forward errors with status 200."""
     error = answer.get("error") if isinstance(answer, Mapping) else None
     status = error.get("code") if isinstance(error, Mapping) else None
     return int(status) if isinstance(status, int | str) and _STATUS.fullmatch(str(status)) else None
 
 
 def _order(indexes: Sequence[int | None]) -> list[int] | None:
-    """At which place the vector of each text is; None when that can not be told.
+    """Returns the position of each text's vector, or None if it is ambiguous.
 
-    Vectors without an index are in the order of the texts: some servers write none, or leave out a 0.
+    A vector without an index belongs to the text at its position: some servers send no indexes, or omit a 0.
     """
     places = [place if index is None else index for place, index in enumerate(indexes)]
     if len(places) == 1:

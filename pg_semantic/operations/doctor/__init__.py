@@ -1,7 +1,7 @@
-"""Finds what is wrong with a database before a person notices: privileges, triggers, keys, versions, workers.
+"""Finds problems in a database before people notice them: privileges, triggers, keys, versions, workers.
 
-`examine` runs every check of `checks`; a check is a query, and its rows are findings. What the rows themselves say,
-whether each vector is true to its text, is for ``pg-semantic verify``.
+`examine` runs every check of `checks`. A check is a query, and each row that it returns is a finding. Whether each
+vector matches its row's text is not checked here: that is what ``pg-semantic verify`` does.
 """
 
 from pg_semantic.operations.doctor.checks import Severity

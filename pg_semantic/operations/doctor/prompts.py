@@ -1,4 +1,4 @@
-"""Whether an encoder looks like one that expects prompts before texts, and gets none."""
+"""Detects an encoder that looks like one that expects prompts, but has none."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from pg_semantic.index import encoder_catalog
 from pg_semantic.index.encoder_catalog import Prompts
 
 NAME = "prompts"
-WHY = "texts are not encoded as the encoder was trained, so searches find less"
+WHY = "the encoder was trained with prompts, so without them searches find less"
 
 
 def findings(connection: sa.Connection) -> Iterator[tuple[str, str, str, str]]:
-    """Subject, what, why and repair, for each index whose encoder may lack its prompts."""
+    """Yields subject, what, why and repair for each index whose encoder may lack prompts."""
     statement = sql.statement("doctor", "prompts").columns(encoder=JSONB)
     for row in connection.execute(statement):
         declared = Prompts(row.encoder.get("query_prompt"), row.encoder.get("document_prompt"))

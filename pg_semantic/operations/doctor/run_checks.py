@@ -1,4 +1,4 @@
-"""Runs the checks on a database, each by itself, so that one that fails keeps none from being run."""
+"""Runs the checks on a database, each in its own savepoint, so that one that fails doesn't stop the others."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,14 @@ LONG_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault: the ``check`` that found it, its ``subject``, ``what`` is wrong, ``why`` it matters, and its ``repair``.
+    """A problem that a check found.
 
-    ``repair`` is SQL, or a command of ``pg-semantic``, as one line to be copied.
+    Attributes:
+        check: The name of the check.
+        subject: What has the problem: an index, a table, a role.
+        what: What is wrong.
+        why: Why it matters.
+        repair: SQL or a ``pg-semantic`` command that fixes it, as one line to copy.
     """
 
     check: str
@@ -30,26 +35,26 @@ class Finding:
 
 
 def examine(engine: sa.Engine, *, ignore: Collection[str] = (), long_seconds: float = LONG_SECONDS) -> list[Finding]:
-    """Runs every check on a database. Reads catalogs and our own tables, changes nothing, and takes milliseconds.
+    """Runs every check on a database. Takes milliseconds, and only reads: the catalogs and the schema ``semantic``.
 
     Args:
-        engine: Connects to the database, as the role that the workers have: its rights are examined too.
+        engine: Connects to the database as the role of the workers, whose rights it checks too.
         ignore: Names of checks to leave out.
-        long_seconds: From how many seconds on an open transaction, or a waiting edit, is a finding.
+        long_seconds: An open transaction, or a waiting edit, of this age is a finding.
 
     Returns:
-        The findings in the order in which they are best repaired; empty for a healthy database. A check that the
-        role may not run is a finding too.
+        The findings, in the best order for repairs. Empty for a healthy database. A check that the role may not run
+        is a finding too.
 
     Raises:
         errors.NotInstalled: The database lacks pgvector or the schema ``semantic`` of this version.
-        errors.SettingsError: ``ignore`` has a name that no check has.
+        errors.ConfigurationError: ``ignore`` names an unknown check.
         errors.DatabaseError: The database does not answer.
     """
     others = (pooler, prompts)
     known = [*(check.name for check in CHECKS), *(other.NAME for other in others)]
     if unknown := sorted(set(ignore).difference(known)):
-        raise errors.SettingsError(f"No check is called {', '.join(unknown)}. The checks are: {', '.join(known)}.")
+        raise errors.ConfigurationError(f"Unknown check: {', '.join(unknown)}. The checks are: {', '.join(known)}.")
     with database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
         found = [

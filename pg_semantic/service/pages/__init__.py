@@ -1,5 +1,5 @@
-"""The pages for a person at a browser: search, status, recall and map. `layout` mounts them; each noun has its router.
+"""The web pages: search, status, recall and map. `layout` mounts them; each has a router.
 
-A page is a shell without data, open to all who reach the service; what is in it comes by htmx, with the key if there is
-one.
+A page is a shell without data that anyone who reaches the service can load. Its content is fetched by htmx, with the
+key if the service has one.
 """

@@ -1,6 +1,6 @@
-"""What a person may do on the status page: retry failed jobs, switch to another generation, go back.
+"""The actions of the status page: retry failed jobs, switch to another generation, roll back.
 
-Each needs the service's key, even from this machine: any page that a browser shows could send a form here.
+Each needs the service's key, even on this machine, because any page in a browser could send a form here.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from pg_semantic.settings import variable
 
 
 async def _require_key(shared: ServiceDep) -> None:
-    """The guard has seen the key, if there is one to be seen."""
+    """Refuses requests if the service has no key. If it has one, `ApiKeyMiddleware` has checked it."""
     if auth.key_of(shared.settings) is None:
         raise HTTPException(
             403,
-            f"This needs a key, and the service has none: set {variable('service_api_key')} to a long random text, "
-            "start the service again, and give the key on this page.",
+            f"This action needs a key, and the service has none: set {variable('service_api_key')} to a long random "
+            "string, restart the service, and enter the key on this page.",
         )
 
 
@@ -37,21 +37,21 @@ Index = Annotated[Name, Form()]
 
 @router.post("/retry")
 async def retry(shared: ServiceDep, index: Index, key: Annotated[str | None, Form()] = None) -> HTMLResponse:
-    """Takes failed jobs of an index back into the queue, all or that of one row."""
+    """Puts the failed jobs of an index, or of one row, back into the queue."""
     retried = await _done(shared, lambda engine: _retry(engine, index, key))
-    return await status.answer(shared, said=f"Rows of {index} that are in the queue again: {retried}.")
+    return await status.answer(shared, said=f"Rows of {index} put back into the queue: {retried}.")
 
 
 @router.post("/switch")
 async def switch(shared: ServiceDep, index: Index) -> HTMLResponse:
-    """Makes the generation live that was built, once all rows are current."""
+    """Makes the next generation live, once all its rows are current."""
     await _done(shared, lambda engine: generations.switch(engine, index))
     return await status.answer(shared, said=f"{index} was switched: the next generation is live.")
 
 
 @router.post("/rollback")
 async def rollback(shared: ServiceDep, index: Index) -> HTMLResponse:
-    """Makes the generation live again that was so before."""
+    """Makes the previous generation live again."""
     await _done(shared, lambda engine: generations.rollback(engine, index))
     return await status.answer(shared, said=f"{index} was rolled back: the previous generation is live again.")
 

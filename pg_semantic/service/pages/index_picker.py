@@ -1,4 +1,4 @@
-"""The semantic indexes to choose from."""
+"""The menu of semantic indexes."""
 
 import asyncio
 
@@ -15,13 +15,17 @@ router = APIRouter()
 
 @router.get("/indexes")
 async def choice(shared: ServiceDep) -> HTMLResponse:
-    """A choice of the live indexes."""
+    """Returns a menu of the live indexes."""
     known = await asyncio.to_thread(database(shared).generations)
     return templates.answer("indexes", indexes=[one for one in known if one.role == "live"])
 
 
 def database(shared: ServiceContext) -> IndexSearchers:
-    """The service's database. Raises `errors.IndexNotFound` where it has none."""
+    """Returns the service's database.
+
+    Raises:
+        errors.IndexNotFound: The service has no database.
+    """
     if shared.indexes is None:
         raise errors.IndexNotFound("This service has no database: start it with --dsn.")
     return shared.indexes

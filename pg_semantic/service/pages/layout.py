@@ -1,4 +1,4 @@
-"""The shells of the pages, the files that they need, and the routers that fill them: `mount`."""
+"""The shells of the pages, their static files, and the routers that fill them: `mount` adds all to an application."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,12 +37,12 @@ _FILES = (
     "swagger-ui.min.js",
 )
 
-# What holds no data: a browser can send no key with the address of a page.
+# These hold no data. A browser cannot send a key when it opens a page.
 OPEN = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
 
 
 def mount(app: FastAPI) -> None:
-    """Has the application serve the pages."""
+    """Adds the pages to the application."""
     app.include_router(router)
     for one in (
         index_picker.router,
@@ -58,31 +58,31 @@ def mount(app: FastAPI) -> None:
 
 @router.get("/")
 async def search(shared: ServiceDep) -> HTMLResponse:
-    """The page to search on."""
+    """Returns the search page."""
     return _shell("search", shared)
 
 
 @router.get("/status")
 async def status(shared: ServiceDep) -> HTMLResponse:
-    """The page that says how true the semantic indexes are."""
+    """Returns the status page, which shows how up to date the semantic indexes are."""
     return _shell("status", shared)
 
 
 @router.get("/recall")
 async def recall(shared: ServiceDep) -> HTMLResponse:
-    """The page that says how good the vector indexes are."""
+    """Returns the recall page, which measures the vector indexes."""
     return _shell("recall", shared)
 
 
 @router.get("/map")
 async def atlas_page(shared: ServiceDep) -> HTMLResponse:
-    """The page with a map of an index."""
+    """Returns the page with a map of an index."""
     return _shell("map", shared)
 
 
 @router.get("/docs")
 async def api() -> HTMLResponse:
-    """The page that describes the API, where it can be tried out."""
+    """Returns the page that describes the API, and lets people try it out."""
     return templates.answer("api")
 
 
@@ -91,13 +91,13 @@ def _shell(name: str, shared: ServiceDep) -> HTMLResponse:
 
 
 async def _asked_by_page(hx_request: Annotated[str | None, Header()] = None) -> None:
-    """Another site can have a browser send a request here, but not with this header."""
+    """Requires htmx's header: other sites can make a browser send requests here, but not with this header."""
     if hx_request is None:
-        raise HTTPException(400, "This is a part of a page: open / in a browser. Programs have the API (/docs).")
+        raise HTTPException(400, "This is part of a web page: open / in a browser, or use the API (/docs).")
 
 
 class _Files(StaticFiles):
-    """Files that a browser keeps, and asks whether they are still the same."""
+    """Static files that browsers cache, and revalidate on each use."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

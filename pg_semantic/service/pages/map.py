@@ -1,4 +1,4 @@
-"""A map of an index: a sample of its vectors as points of a plane, coloured by a column or by cluster."""
+"""A map of an index: a sample of its vectors as points on a plane, colored by a column or by cluster."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ from pg_semantic.service.request_limits import Name, RequestModel
 router = APIRouter()
 
 _PATIENCE = "60s"
-_GROUPS = 8  # that have a colour; the others share one
+_GROUPS = 8  # with a color of their own; the others share one
 _OTHERS, _NONE = "others", "none"
 _TEXT, _VALUE = 300, 60  # characters
 _COLUMN = "column:"
@@ -31,7 +31,7 @@ _CLUSTER = "cluster"
 
 
 class MapForm(RequestModel):
-    """What is to be drawn, as the form has it; ``colour`` is ``cluster``, a column, or nothing."""
+    """The form of the map; ``colour`` is ``cluster``, ``column:`` and a name, or empty."""
 
     index: Name
     sample: Annotated[int, Field(ge=2, le=2000)] = 500
@@ -40,7 +40,7 @@ class MapForm(RequestModel):
 
 @dataclass(frozen=True, slots=True)
 class MapPoint:
-    """A chunk on the map: its row's key, its group, how its text begins."""
+    """A chunk on the map: its row's key, its group, and the start of its text."""
 
     key: str
     group: str
@@ -51,7 +51,7 @@ class MapPoint:
 
 @dataclass(frozen=True, slots=True)
 class VectorMap:
-    """The points, by group, the largest first, and the share of the vectors' variance that they show."""
+    """The points, sorted by group with the largest first, and the share of the vectors' variance that they show."""
 
     points: Sequence[MapPoint]
     groups: Sequence[str]
@@ -60,14 +60,14 @@ class VectorMap:
 
 @router.get("/colours")
 async def colours(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLResponse:
-    """What the points of an index can be coloured by."""
+    """Returns a menu of what the points of an index can be colored by."""
     columns = await asyncio.to_thread(_readable, index_picker.database(shared).engine, index)
     return templates.answer("colours", columns=columns, can_cluster=projection.can_cluster())
 
 
 @router.get("/map")
 async def drawn(shared: ServiceDep, wanted: Annotated[MapForm, Query()]) -> HTMLResponse:
-    """The points of a sample."""
+    """Returns the points of a sample."""
     atlas = await asyncio.to_thread(_drawn, index_picker.database(shared).engine, wanted)
     return templates.answer("atlas", atlas=atlas, wanted=wanted)
 
@@ -87,17 +87,17 @@ def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
     with database.translated(), status.read_only(engine) as connection:
         spec = registry.find(connection, wanted.index).spec
         if column is not None and column not in _columns(connection, spec):
-            raise errors.QueryError(f"{spec.table} has no column of that name that may be read.")
+            raise errors.QueryError(f"{spec.table} has no column of that name that the service's role can read.")
         connection.execute(sa.select(sa.func.set_config("statement_timeout", _PATIENCE, sa.true())))
         rows = connection.execute(_statement(declare.bind(spec), column, sample=wanted.sample)).all()
     if not rows:
-        raise errors.QueryError(f"There is nothing to draw: {wanted.index} has no vectors.")
+        raise errors.QueryError(f"Nothing to draw: {wanted.index} has no vectors that the service's role can see.")
     vectors = np.asarray([np.asarray(row.vector, np.float32) for row in rows])
     return _atlas([column.name for column in spec.key], rows, vectors, by_cluster=wanted.colour == _CLUSTER)
 
 
 def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "sa.Select[*tuple[Any, ...]]":
-    """Chunks picked at random, the same ones for the same rows, with their rows, which the role has to see."""
+    """Selects random chunks of rows that the role can see. The same rows always give the same sample."""
     chunks, keys = index.tables.chunks, index.tables.chunk_key
     names = dict.fromkeys([*(key.name for key in index.spec.key), *([column] if column is not None else [])])
     source = sa.table(index.spec.table, *map(sa.column, names), schema=index.spec.schema)
@@ -129,5 +129,5 @@ def _atlas(names: Sequence[str], rows: Sequence[Any], vectors: Any, *, by_cluste
     return VectorMap(sorted(points, key=lambda point: order.index(point.group)), order, plane.variance)
 
 
-def _key(names: Sequence[str], row: Any) -> str:  # noqa: ANN401 - of columns that are the index's
+def _key(names: Sequence[str], row: Any) -> str:  # noqa: ANN401 - its columns depend on the index
     return ", ".join(f"{name} {getattr(row, f'key_{number}')}" for number, name in enumerate(names))

@@ -1,4 +1,4 @@
-"""Vectors as points of a plane, and as clusters: numbers alone, no database."""
+"""Vectors as points on a plane and as clusters: computation only, without the database."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -13,14 +13,20 @@ _PLANE = 2
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Points, one for each vector, and the share of the vectors' variance that they show."""
+    """One point per vector, as an (n, 2) array, and the share of the vectors' variance that the points show."""
 
     points: NDArray[np.float32]
     variance: float
 
 
 def project(vectors: NDArray[np.float32]) -> Plane:
-    """The two directions in which vectors differ most: principal components, their largest weights positive."""
+    """Projects vectors onto their first two principal components.
+
+    The largest weight of each component is positive, so the same vectors always give the same points.
+
+    Args:
+        vectors: One or more vectors, as an (n, dimensions) array.
+    """
     centred = vectors - vectors.mean(axis=0)
     along, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     largest = np.abs(directions).argmax(axis=1)
@@ -33,7 +39,7 @@ def project(vectors: NDArray[np.float32]) -> Plane:
 
 
 def can_cluster() -> bool:
-    """Whether scikit-learn is installed, which no extra but `dev` brings."""
+    """Returns whether scikit-learn is installed; only the extra `dev` includes it."""
     try:
         return importlib.util.find_spec("sklearn") is not None
     except ValueError:
@@ -41,7 +47,14 @@ def can_cluster() -> bool:
 
 
 def cluster(vectors: NDArray[np.float32]) -> list[int]:
-    """The number of each vector's cluster, by k-means; the same ones for the same vectors."""
+    """Clusters vectors with k-means. Requires scikit-learn.
+
+    Args:
+        vectors: An (n, dimensions) array.
+
+    Returns:
+        The cluster of each vector, counted from 0; the same vectors always give the same clusters.
+    """
     from sklearn.cluster import KMeans
 
     count = min(CLUSTERS, len(np.unique(vectors, axis=0)))

@@ -1,4 +1,4 @@
-"""Recall against latency of an index, measured when a person asks for it."""
+"""Recall against latency of an index, measured on request."""
 
 import asyncio
 from typing import Annotated
@@ -19,11 +19,11 @@ from pg_semantic.worker import late_indexes
 
 router = APIRouter()
 
-_PATIENCE = "60s"  # for one statement
+_PATIENCE = "60s"  # per statement
 
 
 class RecallForm(RequestModel):
-    """What is to be measured, as the form has it."""
+    """The form of a measurement: the number of queries, and of chunks for each."""
 
     index: Name
     sample: Annotated[int, Field(ge=1, le=200)] = 20
@@ -32,7 +32,7 @@ class RecallForm(RequestModel):
 
 @router.get("/recall")
 async def recall(shared: ServiceDep, wanted: Annotated[RecallForm, Query()]) -> HTMLResponse:
-    """Recall and time at several widths of the walk."""
+    """Measures recall and time at several values of ``ef_search``."""
     found = await asyncio.to_thread(_measured, index_picker.database(shared).engine, wanted)
     return templates.answer("effort", found=found, wanted=wanted)
 
@@ -41,6 +41,6 @@ def _measured(engine: sa.Engine, wanted: RecallForm) -> RecallCurve:
     with database.translated(), status.read_only(engine) as connection:
         live = registry.find(connection, wanted.index)
         if late_indexes.state(connection, live.stored.vector_index) != "ready":
-            raise errors.QueryError(f"The vector index of {wanted.index} is not built: see Status.")
+            raise errors.QueryError(f"The vector index of {wanted.index} is not built: see the status page.")
         connection.execute(sa.select(sa.func.set_config("statement_timeout", _PATIENCE, sa.true())))
         return recall_curve.recall_curve(connection, declare.bind(live.spec), sample=wanted.sample, limit=wanted.limit)

@@ -1,4 +1,4 @@
-"""One query, asked in each way: what is found, how long each stage took, and the SQL that ran."""
+"""One query in all modes: the hits, the time of each stage, and the SQL that ran."""
 
 import time
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ from pg_semantic.service.searchers import IndexSearcher, IndexSearchers
 router = APIRouter()
 
 _DEPTH = 50  # hits that a reranker scores
-_NO_RERANKER = "No reranker is served: start the service with --reranker."
+_NO_RERANKER = "No reranker is loaded: start the service with --reranker."
 
 
 class SearchForm(RequestModel):
-    """A search, as the form has it."""
+    """The form of a search."""
 
     index: Name
     text: Text
@@ -38,7 +38,7 @@ class SearchForm(RequestModel):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A hit as it is shown; ``share`` is its score on the scale of the hits beside it, 0 to 1."""
+    """A hit as shown; ``share`` is its score on the scale of its column, 0 to 1."""
 
     key: str
     hit: Hit[Any]
@@ -47,7 +47,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one way of searching gives; times are in milliseconds."""
+    """The results of one mode of searching; times are in milliseconds."""
 
     title: str
     about: str
@@ -69,13 +69,15 @@ _WAYS = (
     _SearchWay("Dense", "by meaning: cosine similarity", "dense"),
     _SearchWay("Lexical", "by words: BM25", "lexical"),
     _SearchWay("Hybrid", "both, fused by rank", "hybrid"),
-    _SearchWay("Reranked", "the best of hybrid, scored again by a cross-encoder", "hybrid", reranks=True),
+    _SearchWay("Reranked", "the best hybrid hits, rescored by a cross-encoder", "hybrid", reranks=True),
 )
 
 
 @router.get("/hits")
 async def hits(shared: ServiceDep, wanted: Annotated[SearchForm, Query()]) -> HTMLResponse:
-    """The hits of a query, side by side."""
+    """Returns the hits of a query in all modes, side by side."""
+    if not wanted.text.strip():
+        raise errors.QueryError("Enter a search query.")
     request_limits.check([wanted.text], shared.settings)
     indexes = index_picker.database(shared)
     try:
@@ -87,7 +89,7 @@ async def hits(shared: ServiceDep, wanted: Annotated[SearchForm, Query()]) -> HT
 
 
 async def _columns(shared: ServiceContext, indexes: IndexSearchers, wanted: SearchForm) -> list[Column]:
-    """One way after the other, so that none is slowed down by the next."""
+    """Runs one mode after the other, so that they don't slow each other down."""
     known = await indexes.get(wanted.index)
     await indexes.require_same(known)
     encode_ms = await _encoded(shared, known, wanted.text)
@@ -99,13 +101,13 @@ async def _columns(shared: ServiceContext, indexes: IndexSearchers, wanted: Sear
             continue
         try:
             columns.append(await _Search(indexes, known, wanted, way, encode_ms).column(reranker))
-        except errors.QueryError as error:  # as of an index without BM25
+        except errors.QueryError as error:  # for example, the index has no BM25
             columns.append(Column(way.title, way.about, trouble=str(error)))
     return columns
 
 
 async def _encoded(shared: ServiceContext, known: IndexSearcher, text: str) -> float:
-    """Has the query encoded, which searchers then remember; milliseconds."""
+    """Encodes the query, whose vector is then cached for all modes, and returns the milliseconds it took."""
     began = time.perf_counter()
     await shared.fleet.of(known.index.spec.encoder).encode_async(text)
     return _ms_since(began)
@@ -113,7 +115,7 @@ async def _encoded(shared: ServiceContext, known: IndexSearcher, text: str) -> f
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """A query to be asked in one way."""
+    """A query in one mode."""
 
     indexes: IndexSearchers
     known: IndexSearcher
@@ -122,7 +124,7 @@ class _Search:
     encode_ms: float
 
     async def column(self, reranker: BatchingReranker | None) -> Column:
-        """What is found. Raises what searching raises."""
+        """Runs the search."""
         stages = {"encode": self.encode_ms} if self.way.mode != "lexical" else {}
         trace = Trace()
         with database.translated():
@@ -136,10 +138,10 @@ class _Search:
             scores = await reranker.score_async(self.wanted.text, [hit.passage for hit in found])
             found = postprocess.rescored(found, scores)[: self.wanted.limit]
             stages["rerank"] = _ms_since(began)
-        stages["in all"] = sum(stages.values())
+        stages["total"] = sum(stages.values())
         return Column(self.way.title, self.way.about, self._shown(found), stages, ran)
 
-    async def _found(self, session: Any, *, depth: int) -> list[Hit[Any]]:  # noqa: ANN401 - of the index's class
+    async def _found(self, session: Any, *, depth: int) -> list[Hit[Any]]:  # noqa: ANN401 - hits of the index's class
         return await self.known.searcher.search(
             session,
             self.known.index,
@@ -157,7 +159,7 @@ class _Search:
 
 
 def _shares(scores: Sequence[float]) -> list[float]:
-    """Scores on a scale from 0, or the lowest if that is less, to the highest."""
+    """Scales scores to 0..1, where 0 stands for a score of 0, or for the lowest if it is negative."""
     low, high = min(0.0, *scores, 0.0), max(0.0, *scores, 0.0)
     return [(score - low) / (high - low) if high > low else 0.0 for score in scores]
 

@@ -1,4 +1,4 @@
-"""The statements that a session runs, as text, and how long each took."""
+"""The SQL statements that a session runs, with their values and times."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pg_semantic.search import request
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A statement that was run: its SQL, the values in it, and milliseconds."""
+    """A statement that ran: its SQL, its values, and its time in milliseconds."""
 
     sql: str
     values: Mapping[str, str]
@@ -21,22 +21,22 @@ class Ran:
 
 
 class Trace:
-    """Listens to a session; a vector's numbers are not told."""
+    """Records the statements of a session. Of a vector, only the length is shown."""
 
     def __init__(self) -> None:
         self._ran: list[tuple[sa.Executable, Mapping[str, Any], float]] = []
 
     def listen(self, session: orm.Session) -> None:
-        """Has the session's statements remembered from now on."""
+        """Starts recording the statements of a session."""
         event.listen(session, "do_orm_execute", self._execute)
 
     @property
     def ms(self) -> float:
-        """Milliseconds of all statements."""
+        """The time of all statements, in milliseconds."""
         return sum(ms for *_, ms in self._ran)
 
     def ran(self, dialect: sa.Dialect) -> list[Ran]:
-        """The statements, in order."""
+        """Returns the recorded statements, in order."""
         return [_told(statement, given, ms=ms, dialect=dialect) for statement, given, ms in self._ran]
 
     def _execute(self, state: orm.ORMExecuteState) -> sa.Result[Any]:
@@ -49,7 +49,7 @@ class Trace:
 
 
 def _told(statement: sa.Executable, given: Mapping[str, Any], *, ms: float, dialect: sa.Dialect) -> Ran:
-    assert isinstance(statement, sa.ClauseElement)  # noqa: S101 - all that compiles is one
+    assert isinstance(statement, sa.ClauseElement)  # noqa: S101 - every statement that compiles is one
     compiled = statement.compile(dialect=dialect)
     values = {name: _shown(name, value) for name, value in ({**compiled.params, **given}).items()}
     return Ran(str(compiled), values, ms)

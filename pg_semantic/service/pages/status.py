@@ -1,4 +1,4 @@
-"""How true each generation is, its failed jobs, and the pace of workers: figures of this moment."""
+"""The current figures: how up to date each generation is, its failed jobs, and the rate of the workers."""
 
 import asyncio
 import datetime as dt
@@ -21,27 +21,27 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class GenerationRow:
-    """A generation and how it is."""
+    """A generation and its status."""
 
     generation: Generation
     index: IndexStatus
 
     @property
     def coverage(self) -> float | None:
-        """The share of rows that are synced, 0 to 1; None when the planner knows nothing yet."""
+        """The share of rows that are synced, 0 to 1; None while the planner has no estimate."""
         if self.index.rows is None or self.index.synced is None:
             return None
         return min(1.0, self.index.synced / self.index.rows) if self.index.rows else 1.0
 
     @property
     def failures(self) -> Sequence[jobqueue.Failure]:
-        """The newest of its parked jobs."""
+        """The newest parked jobs."""
         return self.index.failures
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is shown at one moment."""
+    """The figures at one moment."""
 
     at: dt.datetime
     workers: int
@@ -51,12 +51,16 @@ class Figures:
 
 @router.get("/figures")
 async def figures(shared: ServiceDep) -> HTMLResponse:
-    """The figures of this moment."""
+    """Returns the current figures."""
     return await answer(shared)
 
 
 async def answer(shared: ServiceContext, *, said: str | None = None) -> HTMLResponse:
-    """The figures, after something was done: ``said`` is what."""
+    """Returns the current figures.
+
+    Args:
+        said: A message about the action that was just performed.
+    """
     found = await asyncio.to_thread(_read, index_picker.database(shared).engine)
     return templates.answer("figures", figures=found, said=said)
 
@@ -73,6 +77,6 @@ def _read(engine: sa.Engine) -> Figures:
 
 
 def read_only(engine: sa.Engine) -> sa.Connection:
-    """A connection whose transaction can not write, and sees the same all along."""
+    """Opens a connection whose transaction cannot write and reads a single snapshot."""
     options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return engine.connect().execution_options(**options)

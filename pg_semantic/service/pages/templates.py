@@ -1,4 +1,4 @@
-"""Pages and parts of pages as responses: Jinja's templates, escaped, with the headers that keep foreign script out."""
+"""Pages and parts of pages as responses: Jinja templates, autoescaped, with headers that keep out foreign scripts."""
 
 from pathlib import Path
 
@@ -20,12 +20,16 @@ _HEADERS = {
 
 
 def answer(name: str, **values: object) -> HTMLResponse:
-    """The template of this name, filled in; whatever is text is escaped."""
+    """Renders a template. Values are escaped unless the template marks them as safe.
+
+    Args:
+        name: The template's file name without its suffix.
+    """
     return HTMLResponse(_ENVIRONMENT.get_template(f"{name}.html").render(values), headers=_HEADERS)
 
 
 def _number(value: float | None) -> str:
-    """A number for a person: four figures, thousands apart; a dash for none."""
+    """Formats a number with thousands separators, floats with four digits; a dash for None."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

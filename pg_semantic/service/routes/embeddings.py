@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings`` and ``GET /v1/models``, as OpenAI's API has them."""
+"""``POST /v1/embeddings`` and ``GET /v1/models``, as in OpenAI's API."""
 
 import base64
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from pg_semantic.service.request_limits import Name, RequestModel, Text
 router = APIRouter(tags=["embeddings"])
 
 _MOST_DIMENSIONS = 100_000
-_OTHERS_WORDS: dict[str, object] = {  # of Cohere and NVIDIA
+_OTHERS_WORDS: dict[str, object] = {  # values in the APIs of Cohere and NVIDIA
     "search_query": "query",
     "search_document": "document",
     "passage": "document",
@@ -29,27 +29,28 @@ _OTHERS_WORDS: dict[str, object] = {  # of Cohere and NVIDIA
     "NONE": False,
 }
 _ARE_TOKENS = (
-    "these are token ids of an unknown tokenizer: send texts. LangChain's OpenAIEmbeddings sends texts with "
+    "token ids of an unknown tokenizer can't be encoded: send texts. LangChain's OpenAIEmbeddings sends texts with "
     "check_embedding_ctx_length=False."
 )
 
 
 class EmbeddingsRequest(RequestModel):
-    """Texts whose vectors are wanted; ``model`` is the reference of an encoder."""
+    """Texts to encode; ``model`` is the reference of an encoder."""
 
-    input: Annotated[Text | list[Text], Field(description="A text, or several.")]
+    input: Annotated[Text | list[Text], Field(description="A text, or a list of texts.")]
     model: Name
     dimensions: Annotated[
-        int | None, Field(ge=1, le=_MOST_DIMENSIONS, description="Vectors cut to this length; for Matryoshka encoders.")
+        int | None,
+        Field(ge=1, le=_MOST_DIMENSIONS, description="Truncate vectors to this length; for Matryoshka encoders."),
     ] = None
     encoding_format: Annotated[
-        Literal["float", "base64"], Field(description="Numbers, or little-endian 32-bit floats in base64.")
+        Literal["float", "base64"], Field(description="Numbers, or little-endian 32-bit floats as base64.")
     ] = "float"
     input_type: Annotated[
-        Literal["query", "document"], Field(description="Texts to search by, or to be found: encoders tell them apart.")
+        Literal["query", "document"], Field(description="What the texts are: some encoders treat queries differently.")
     ] = "document"
     truncate: Annotated[
-        bool, Field(description="Leave out the end of a text that the encoder can not read whole, and say how many.")
+        bool, Field(description="Truncate texts that are too long for the encoder. If false, they are refused.")
     ] = False
 
     @pydantic.field_validator("input", mode="before")
@@ -66,12 +67,12 @@ class EmbeddingsRequest(RequestModel):
 
     @property
     def texts(self) -> list[str]:
-        """The texts, of which there may be one."""
+        """The input as a list, even if it is a single text."""
         return [self.input] if isinstance(self.input, str) else self.input
 
 
 class Embedding(pydantic.BaseModel):
-    """The vector of a text: numbers, or base64."""
+    """The vector of a text, as numbers or base64."""
 
     object: Literal["embedding"]
     index: int
@@ -79,7 +80,7 @@ class Embedding(pydantic.BaseModel):
 
 
 class Usage(pydantic.BaseModel):
-    """Tokens that were read, and how many texts were not read whole."""
+    """The number of tokens that the encoder read, and of texts that were truncated."""
 
     prompt_tokens: int
     total_tokens: int
@@ -87,7 +88,7 @@ class Usage(pydantic.BaseModel):
 
 
 class Embeddings(pydantic.BaseModel):
-    """Vectors, in the order of the texts."""
+    """The vectors, in the order of the texts."""
 
     object: Literal["list"]
     data: list[Embedding]
@@ -96,7 +97,7 @@ class Embeddings(pydantic.BaseModel):
 
 
 class Listed(pydantic.BaseModel):
-    """An encoder that is served."""
+    """An encoder of the service."""
 
     id: str
     object: Literal["model"] = "model"
@@ -110,7 +111,7 @@ class Listed(pydantic.BaseModel):
 
 
 class Listing(pydantic.BaseModel):
-    """All encoders that are served."""
+    """The encoders of the service."""
 
     object: Literal["list"] = "list"
     data: list[Listed]
@@ -118,9 +119,9 @@ class Listing(pydantic.BaseModel):
 
 @router.post("/v1/embeddings", response_model=Embeddings)
 @router.post("/v1/embeddings/", include_in_schema=False)
-@router.post("/embeddings", include_in_schema=False)  # of a client whose base is not /v1
+@router.post("/embeddings", include_in_schema=False)  # for clients whose base URL lacks /v1
 async def embeddings(wanted: EmbeddingsRequest, shared: ServiceDep) -> Response:
-    """Vectors of texts."""
+    """Returns the vectors of texts."""
     encoder = shared.fleet.encoder(wanted.model)
     if encoder is None:
         return _not_found(wanted.model, shared)
@@ -128,7 +129,9 @@ async def embeddings(wanted: EmbeddingsRequest, shared: ServiceDep) -> Response:
     request_limits.check(texts, shared.settings)
     length = wanted.dimensions or encoder.dimensions
     if length > encoder.dimensions:
-        raise errors.QueryError(f"The encoder's vectors have {encoder.dimensions} dimensions, not {length}.")
+        raise errors.QueryError(
+            f"The encoder's vectors have {encoder.dimensions} dimensions: request no more than that, not {length}."
+        )
     encoded = await encoder.encode_all(texts, wanted.input_type, whole=not wanted.truncate)
     return JSONResponse(_answer(encoded, wanted, encoder, length=length))
 
@@ -137,13 +140,13 @@ async def embeddings(wanted: EmbeddingsRequest, shared: ServiceDep) -> Response:
 @router.get("/v1/models/", include_in_schema=False)
 @router.get("/models", include_in_schema=False)
 async def listed(shared: ServiceDep) -> Listing:
-    """The encoders that are served, with their fingerprints."""
+    """Lists the encoders with their fingerprints."""
     return Listing(data=[_listed(encoder) for encoder in shared.fleet.encoders])
 
 
 @router.get("/v1/models/{name:path}", response_model=Listed)
 async def one(name: str, shared: ServiceDep) -> Response:
-    """One encoder that is served."""
+    """Describes one encoder."""
     encoder = shared.fleet.encoder(name)
     return JSONResponse(_listed(encoder).model_dump()) if encoder else _not_found(name, shared)
 
@@ -162,7 +165,7 @@ def _listed(encoder: SharedEncoder) -> Listed:
 def _not_found(name: str, shared: ServiceDep) -> Response:
     known = ", ".join(encoder.reference for encoder in shared.fleet.encoders) or "none"
     shown = name.encode("ascii", "replace").decode()[:100]
-    message = f"No encoder {shown!r} is served. There are: {known}."
+    message = f"Encoder {shown!r} isn't loaded. Available encoders: {known}."
     return error_responses.answer(404, message, "model_not_found", param="model")
 
 
@@ -182,7 +185,7 @@ def _answer(
 
 
 def _cut(vector: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """A vector's beginning, of length one again."""
+    """Truncates a vector to its first dimensions, and normalizes it."""
     if length == len(vector):
         return vector
     beginning = vector[:length]

@@ -1,4 +1,4 @@
-"""``/health``, ``/ready`` and ``/info``: whether the process lives, whether it can answer, and what it has."""
+"""``/health``, ``/ready`` and ``/info``: whether the process is alive, whether it can answer, and what it offers."""
 
 import asyncio
 import collections
@@ -15,33 +15,33 @@ from pg_semantic.service.routes.embeddings import Listed, listed
 from pg_semantic.service.searchers import IndexSearchers
 
 router = APIRouter(tags=["health"])
-guarded = APIRouter(tags=["health"])  # what needs the key, if there is one
+guarded = APIRouter(tags=["health"])  # needs the key, if the service has one
 
-_OF_WORKERS = ("worker_rights",)  # a service needs to read, and may have a role that can do no more
+_OF_WORKERS = ("worker_rights",)  # a service only reads, so its role may lack the rights of a worker
 
 
 class Healthy(pydantic.BaseModel):
-    """That the process answers."""
+    """The process is alive."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(pydantic.BaseModel):
-    """Whether requests can be answered; ``findings`` counts what a deep look found by the name of its check."""
+    """Whether the service can answer requests; with ``deep``, ``findings`` counts the findings of each check."""
 
     status: Literal["ok", "degraded"] = "ok"
     findings: dict[str, int] | None = None
 
 
 class RerankerInfo(pydantic.BaseModel):
-    """A reranker that is served."""
+    """A reranker of the service."""
 
     id: str
     score_type: str
 
 
 class IndexInfo(pydantic.BaseModel):
-    """A generation of a semantic index, and the encoder that made its vectors."""
+    """A generation of a semantic index, and the encoder of its vectors."""
 
     name: str
     generation: str
@@ -51,7 +51,7 @@ class IndexInfo(pydantic.BaseModel):
 
 
 class Info(pydantic.BaseModel):
-    """What a service has."""
+    """What the service offers."""
 
     encoders: list[Listed]
     rerankers: list[RerankerInfo]
@@ -60,21 +60,22 @@ class Info(pydantic.BaseModel):
 
 
 @router.get("/health")
-@router.head("/health", include_in_schema=False)  # as load balancers and monitors ask
+@router.head("/health", include_in_schema=False)  # load balancers and monitors send HEAD
 async def health() -> Healthy:
-    """Whether the process lives."""
+    """Reports that the process is alive."""
     return Healthy()
 
 
 @router.head("/ready", include_in_schema=False)
 @router.get(
-    "/ready", responses={503: {"model": Readiness, "description": "An error was found, or the database is gone."}}
+    "/ready",
+    responses={503: {"model": Readiness, "description": "A check found an error, or the database is unavailable."}},
 )
 async def ready(shared: ServiceDep, response: Response, *, deep: bool = False) -> Readiness:
-    """Whether requests can be answered: the encoders are loaded before the first is, so it is up to the database.
+    """Reports whether the service can answer requests. That depends on its database: encoders are loaded at startup.
 
-    With ``deep`` the database is examined as `pg-semantic doctor` does: 503 if an error is found. Which objects are
-    concerned is for that command to say, since this needs no key.
+    With ``deep``, runs the checks of `pg-semantic doctor`; the status is 503 if one finds an error. Since this needs no
+    key, the response doesn't name the objects at fault: run that command to see them.
     """
     if shared.indexes is None:
         return Readiness()
@@ -91,7 +92,7 @@ async def ready(shared: ServiceDep, response: Response, *, deep: bool = False) -
 
 @guarded.get("/info")
 async def info(shared: ServiceDep) -> Info:
-    """Encoders and indexes with their fingerprints, and what one request may ask for."""
+    """Lists encoders and indexes with their fingerprints, rerankers, and the limits on requests."""
     generations = await asyncio.to_thread(shared.indexes.generations) if shared.indexes else []
     return Info(
         encoders=(await listed(shared)).data,

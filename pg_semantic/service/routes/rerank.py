@@ -1,4 +1,4 @@
-"""``POST /rerank``, as Cohere's API has it (``/v1/rerank``, ``/v2/rerank``)."""
+"""``POST /rerank``, as in Cohere's API (also ``/v1/rerank`` and ``/v2/rerank``)."""
 
 import uuid
 from typing import Annotated
@@ -15,23 +15,25 @@ router = APIRouter(tags=["rerank"])
 
 
 class Document(pydantic.BaseModel):
-    """A document whose text is a field."""
+    """A document as an object with its text."""
 
     text: Text
 
 
 class RerankRequest(RequestModel):
-    """A query, and documents to be scored by how well they answer it."""
+    """A query, and the documents to score by how well they answer it."""
 
     query: Text
     documents: list[Text | Document]
     model: Name | None = None
-    top_n: Annotated[int | None, Field(ge=1, description="Only so many, the best.")] = None
+    top_n: Annotated[
+        int | None, Field(ge=1, description="How many of the best documents to return. All by default.")
+    ] = None
     return_documents: bool = False
 
 
 class Result(pydantic.BaseModel):
-    """A document's place in the request, and its score: see the reranker's score type in ``/info``."""
+    """A document's position in the request, and its score. ``/info`` has the reranker's score type."""
 
     index: int
     relevance_score: float
@@ -39,7 +41,7 @@ class Result(pydantic.BaseModel):
 
 
 class Results(pydantic.BaseModel):
-    """Documents, best first; of equal ones, in the order of the request."""
+    """The documents, best first. Ties keep the order of the request."""
 
     id: str
     model: str
@@ -50,7 +52,7 @@ class Results(pydantic.BaseModel):
 @router.post("/v1/rerank", response_model_exclude_none=True, include_in_schema=False)
 @router.post("/v2/rerank", response_model_exclude_none=True, include_in_schema=False)
 async def rerank(wanted: RerankRequest, shared: ServiceDep) -> Results:
-    """Scores of documents for a query, best first."""
+    """Scores documents for a query, and returns them best first."""
     reranker = shared.fleet.reranker(wanted.model)
     documents = [one if isinstance(one, str) else one.text for one in wanted.documents]
     request_limits.check([wanted.query], shared.settings)

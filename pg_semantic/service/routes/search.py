@@ -1,4 +1,4 @@
-"""``POST /search``: rows of a semantic index, by meaning, by words or by both."""
+"""``POST /search``: rows of a semantic index, by meaning, by words, or both."""
 
 import json
 from collections.abc import Sequence
@@ -29,27 +29,29 @@ Part: TypeAlias = StrictInt | Text
 Key: TypeAlias = Part | list[Part] | dict[Name, Part]
 
 
-_KEYS = "Only rows with one of these keys: as hits have them, or a value alone, or a list of the values in key order."
+_KEYS = (
+    "Find only rows with these keys. Write a key as in a hit, as its bare value, or as a list of values in key order."
+)
 
 
 class SearchRequest(RequestModel):
     """A search of a semantic index."""
 
-    index: Annotated[Name, Field(description="Its name, with a schema where it is in several.")]
-    text: Annotated[Text, Field(description="What to look for.")]
-    mode: Annotated[Mode, Field(description="By meaning, by words (BM25), or by both.")] = "dense"
+    index: Annotated[Name, Field(description="The index's name, qualified by its schema if it is ambiguous.")]
+    text: Annotated[Text, Field(description="The query.")]
+    mode: Annotated[Mode, Field(description="Rank by meaning, by words (BM25), or both.")] = "dense"
     limit: Annotated[int, Field(ge=1, le=_MOST)] = 10
     offset: Annotated[int, Field(ge=0, le=_DEEPEST)] = 0
-    match: Annotated[Match, Field(description="Which rows match by words.")] = "any"
+    match: Annotated[Match, Field(description="Match any word, all words, or web search syntax.")] = "any"
     keys: Annotated[list[Key] | None, Field(max_length=_MOST, description=_KEYS)] = None
-    rerank: Annotated[bool, Field(description="Have a reranker order the best hits.")] = False
-    reranker: Annotated[Name | None, Field(description="Which one, if there are several.")] = None
-    depth: Annotated[int, Field(ge=1, le=_MOST, description="How many hits are reranked.")] = 50
-    exact: Annotated[bool, Field(description="Compute every distance, no vector index.")] = False
+    rerank: Annotated[bool, Field(description="Rerank the best hits.")] = False
+    reranker: Annotated[Name | None, Field(description="The reranker to use. The first one by default.")] = None
+    depth: Annotated[int, Field(ge=1, le=_MOST, description="How many hits to rerank.")] = 50
+    exact: Annotated[bool, Field(description="Compute every distance, without the vector index.")] = False
 
 
 class SearchHit(pydantic.BaseModel):
-    """A row that was found: its key, its score and those of each stage, and its best passage."""
+    """A hit: the row's key, its score, the score of each stage, and its best passage."""
 
     key: dict[str, int | str]
     score: float
@@ -59,7 +61,7 @@ class SearchHit(pydantic.BaseModel):
 
 
 class SearchResponse(pydantic.BaseModel):
-    """Rows, best first."""
+    """The hits, best first."""
 
     index: str
     hits: list[SearchHit]
@@ -67,7 +69,7 @@ class SearchResponse(pydantic.BaseModel):
 
 @router.post("/search")
 async def search(wanted: SearchRequest, shared: ServiceDep) -> SearchResponse:
-    """The rows that are nearest to a text."""
+    """Returns the rows of a semantic index that best match a query."""
     request_limits.check([wanted.text], shared.settings)
     if shared.indexes is None:
         raise errors.IndexNotFound("This service has no database: start it with --dsn.")
@@ -113,17 +115,19 @@ def _has_key(index: BoundIndex[Any], wanted: Sequence[Key]) -> sa.ColumnElement[
 def _key_text(key: Key, names: Sequence[str]) -> str:
     if isinstance(key, dict):
         if key.keys() != set(names):
-            raise errors.QueryError(f"A key of this index has {', '.join(names)}, not {', '.join(key) or 'nothing'}.")
+            raise errors.QueryError(
+                f"A key of this index has the columns {', '.join(names)}, not {', '.join(key) or 'none'}."
+            )
         key = [key[name] for name in names]
     parts = [str(part) for part in (key if isinstance(key, list) else [key])]
     if len(parts) != len(names):
-        raise errors.QueryError(f"A key of this index has {len(names)} parts, not {len(parts)}.")
+        raise errors.QueryError(f"A key of this index has {len(names)} values, not {len(parts)}.")
     return parts[0] if len(names) == 1 else json.dumps(parts)
 
 
 def _found(hit: Hit[Any], names: Sequence[str]) -> SearchHit:
     return SearchHit(
-        key={name: getattr(hit.entity, name) for name in names},  # integers and texts: see `chunk_tables.KeyType`
+        key={name: getattr(hit.entity, name) for name in names},  # integers and strings: see `chunk_tables.KeyType`
         score=hit.score,
         scores=dict(hit.scores),
         passage=hit.passage,

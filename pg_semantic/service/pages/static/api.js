@@ -1,4 +1,4 @@
-// Shows the API's description, in the colours that the browser asks for; what is tried out has the tab's key.
+// Shows the description of the API in the browser's color scheme. Requests that are tried out carry the tab's key.
 "use strict";
 
 (() => {
@@ -11,7 +11,7 @@
     url: "openapi.json",
     dom_id: "#api",
     deepLinking: true,
-    validatorUrl: null, // it is another site
+    validatorUrl: null, // the validator is on another site
     requestInterceptor: (request) => {
       const key = sessionStorage.getItem("pg_semantic.key");
       if (key && !request.headers.Authorization) request.headers.Authorization = `Bearer ${key}`;

@@ -1,4 +1,4 @@
-// Charts in the colours of the page, which follow the scheme; lines differ by dashes too.
+// Charts in the colors of the page, which follow the color scheme. Lines also differ by dashes.
 "use strict";
 
 const charts = (() => {
@@ -34,7 +34,7 @@ const charts = (() => {
     return { type: "linear", title: { display: Boolean(title), text: title }, ticks: {}, ...further };
   }
 
-  // A chart of points; `x` and `y` are what `axis` made.
+  // Creates a chart of points; `x` and `y` come from `axis`.
   function make(canvas, type, { x, y, label }) {
     const tooltip = label ? { callbacks: { label } } : {};
     const options = {

@@ -1,9 +1,9 @@
-// Draws the points of the table; groups differ by colour and by shape.
+// Draws the points in the table. Groups differ in color and shape.
 "use strict";
 
 (() => {
   const SHAPES = ["circle", "triangle", "rect", "rectRot", "star", "crossRot", "cross", "rectRounded", "dash"];
-  const LINE = /.{1,45}(\s|$)|.{45}/gs; // what a phone is wide
+  const LINE = /.{1,45}(\s|$)|.{45}/gs; // fits the width of a phone
   const LINES = 6;
   const drawn = document.getElementById("drawn");
   const bare = { ticks: { display: false } };
@@ -12,7 +12,7 @@
     x: charts.axis("", bare), y: charts.axis("", { ticks: { display: false } }), label,
   });
   chart.options.plugins.legend.labels.usePointStyle = true;
-  chart.options.plugins.tooltip.filter = (_, place) => place === 0; // of points upon one another, the first
+  chart.options.plugins.tooltip.filter = (_, place) => place === 0; // of overlapping points, only the first
 
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.target !== drawn) return;

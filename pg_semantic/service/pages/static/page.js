@@ -1,9 +1,9 @@
-// What every page does: sends the key with each request, and says what went wrong.
+// Common to all pages: sends the key with each request, and shows errors.
 "use strict";
 
 (() => {
   const PLACE = "pg_semantic.key";
-  const SENDABLE = /^[\x21-\x7e]+$/; // in a header
+  const SENDABLE = /^[\x21-\x7e]+$/; // allowed in a header
   const said = document.getElementById("said");
   const trouble = document.getElementById("trouble");
   const panel = document.getElementById("key-panel");
@@ -43,7 +43,7 @@
     if (key && SENDABLE.test(key)) event.detail.headers["Authorization"] = `Bearer ${key}`;
   });
 
-  // A trouble is over when the same request succeeds, or something is done: not when another part refreshes itself.
+  // An error stays until the same request succeeds or the user acts: a refresh of another part doesn't clear it.
   let troubled = null;
 
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -57,11 +57,11 @@
 
   document.addEventListener("htmx:responseError", (event) => {
     const { status, responseText } = event.detail.xhr;
-    let message = `The service answered ${status}.`;
+    let message = `The service answered with status ${status}.`;
     try {
       message = JSON.parse(responseText).error.message;
     } catch {
-      // Not one of the service's own answers: a proxy's, perhaps.
+      // Not a response of the service, but perhaps of a proxy.
     }
     troubled = event.detail.pathInfo.requestPath;
     say(status === 401 ? "This page needs the service's API key." : message);
@@ -70,6 +70,6 @@
 
   document.addEventListener("htmx:sendError", (event) => {
     troubled = event.detail.pathInfo.requestPath;
-    say("The service can not be reached.");
+    say("Cannot reach the service. Check that it is running.");
   });
 })();

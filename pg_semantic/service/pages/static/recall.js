@@ -1,9 +1,9 @@
-// Draws what was measured, from the table.
+// Draws the measurements in the table.
 "use strict";
 
 (() => {
   const measured = document.getElementById("measured");
-  const x = charts.axis("milliseconds, median", { min: 0 });
+  const x = charts.axis("median milliseconds", { min: 0 });
   const y = charts.axis("recall, %", { suggestedMin: 90, max: 100 });
   const label = ({ raw }) => `ef_search ${raw.ef}: ${raw.y.toFixed(1)} % in ${raw.x.toFixed(2)} ms`;
   const chart = charts.make(document.getElementById("tradeoff"), "line", { x, y, label });

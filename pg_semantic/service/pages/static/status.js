@@ -1,4 +1,4 @@
-// Refreshes the figures, and draws those that were seen since the page was opened.
+// Refreshes the figures, and charts those since the page was opened.
 "use strict";
 
 (() => {
