@@ -54,13 +54,14 @@ test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQ
 		tests/db/test_generations.py tests/db/test_altered_by_migration.py \
 		tests/unit/test_migration_text.py tests/db/test_autogenerate.py tests/db/test_autogenerate_refused.py
 
-check: install  ## formatting, lint, layers, types
+check: install  ## formatting, lint, layers, types, SQL
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python scripts/check_sql.py
 
-format: install  ## format the code and mend what ruff can
+format: install  ## format the code and fix what ruff can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
@@ -123,7 +124,7 @@ chaos: install  ## kill workers and Postgres under a write load, then compare al
 	$(VENV)/bin/python -m benchmarks.chaos
 
 checksums:  ## list the migrations' checksums again: for a revision that is in no release yet
-	cd migrations && sha256sum versions/*.py > SHA256SUMS
+	cd migrations && find versions -name '*.py' -o -name '*.sql' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
 clean:  ## remove .venv, the demo's data and caches
 	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo

@@ -29,7 +29,7 @@ def measure(postgres: server.Server, engine: sa.Engine, *, table: str, seconds: 
     """Runs the load on a table that has rows."""
     server.execute(engine, "CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)")
     # As if all were in sync: what was done to the table before is known, and its rows were compared.
-    server.execute(engine, "SELECT semantic.record_capture_v1(id) FROM semantic.semantic_index")
+    server.execute(engine, "SELECT semantic.record_capture_state_v1(id) FROM semantic.semantic_index")
     server.execute(engine, "TRUNCATE semantic.job, semantic.mark", "VACUUM ANALYZE")
     server.execute(engine, "UPDATE semantic.generation SET backfilled_at = now()")
     alone, polled = [], []

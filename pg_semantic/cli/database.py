@@ -88,7 +88,7 @@ def _verdict(found: SchemaCheck) -> str:
 
 @app.command(
     short_help="Take the schema back to an earlier revision.",
-    epilog=options.examples("pg-semantic db downgrade 0002 --yes"),
+    epilog=options.examples("pg-semantic db downgrade base --yes"),
 )
 def downgrade(
     revision: Annotated[str, typer.Argument(help="The revision to go back to. `base` removes the schema.")],

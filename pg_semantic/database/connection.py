@@ -302,7 +302,7 @@ def refusal(error: exc.DBAPIError) -> str | None:
 
 
 def lock_refusal(error: exc.DBAPIError) -> str | None:
-    """Returns the message and hint of `semantic.lock_v1` when it could not lock tables; None for other errors."""
+    """Returns what `semantic.lock_tables_v1` says when it could not lock tables; None for other errors."""
     return _with_hint(error) if sqlstate(error) == _LOCKED and _hint(error) else None
 
 

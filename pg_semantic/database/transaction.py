@@ -42,7 +42,7 @@ _BEGIN, _BEGIN_BY_INDEX = _begin(_SETTINGS), _begin(_SETTINGS | _BY_INDEX)
 _PATIENCE_SECONDS = 30.0
 _LOCK_SECONDS = sa.func.set_config("semantic.lock_seconds", "0", True)  # noqa: FBT003 - local
 WAIT_FOR_NO_LOCK = sa.select(_LOCK_SECONDS)
-"""Makes `semantic.lock_v1` try only once in this transaction, so that a worker can turn to other indexes."""
+"""Makes `semantic.lock_tables_v1` try only once in this transaction, so that a worker can turn to other indexes."""
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ retried = tenacity.retry(
 )
 """Decorates a function that runs one transaction, to retry it if something was locked.
 
-It doesn't retry after `semantic.lock_v1` has already waited for tables.
+It doesn't retry after `semantic.lock_tables_v1` has already waited for tables.
 """
 
 

@@ -237,7 +237,7 @@ def _cleared(engine: sa.Engine, live: Generation) -> list[str]:
 
 @contextlib.contextmanager
 def _step(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yields a transaction that waits for tables as `semantic.lock_v1` does, and whose refusals are our errors."""
+    """Yields a transaction that waits as `semantic.lock_tables_v1` does, and whose refusals are our errors."""
     try:
         with transaction.begin(engine) as connection:
             yield connection

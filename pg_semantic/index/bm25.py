@@ -1,4 +1,4 @@
-"""BM25 in stock Postgres: SQL expressions for documents and queries. Migration 0003 defines the functions they call.
+"""BM25 in stock Postgres: SQL expressions for documents and queries. The functions they call are in ``migrations/``.
 
 A row's score is the inner product of two sparse vectors: the weights of the row's lexemes, stored with them, and the
 inverse document frequencies of the query's lexemes, computed when the statement runs. For a lexeme that n of N rows
@@ -53,7 +53,9 @@ def weights(
         average_length: The average length of a row, in lexemes.
     """
     parameters = (sa.cast(number, sa.Double) for number in (lexical.k1, lexical.b))
-    return sa.func.semantic.bm25_weights_v1(of, average_length, *parameters, type_=SPARSEVEC(chunk_tables.PLACES))
+    return sa.func.semantic.bm25_document_weights_v1(
+        of, average_length, *parameters, type_=SPARSEVEC(chunk_tables.PLACES)
+    )
 
 
 def weights_length(tables: Tables) -> sa.ColumnElement[float]:

@@ -24,7 +24,7 @@ from pg_semantic.index.spec import IndexSpec
 # The role of a generation; see docs/generations.md.
 Role = Literal["live", "next", "previous"]
 
-# The dimension of a lexeme in a sparse vector is a hash of the lexeme; see `semantic.place_v1`.
+# The dimension of a lexeme in a sparse vector is a hash of the lexeme; see `semantic.lexeme_position_v1`.
 PLACES = 1_000_000_000
 
 _INTEGERS = {"smallint", "integer", "bigint"}
@@ -217,7 +217,7 @@ def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
 
     Each element of an array is on its own line.
     """
-    columns = (sa.func.semantic.text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
+    columns = (sa.func.semantic.value_as_text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
     texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
     return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
 

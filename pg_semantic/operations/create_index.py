@@ -10,7 +10,7 @@ from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec, IndexSpec, Lexical
 from pg_semantic.registry import Generation
 
-# For locks that `semantic.lock_v1` has not taken by then. Writers queue behind a waiting lock, so the wait is short.
+# For locks that `semantic.lock_tables_v1` has not taken by then. Writers queue behind a waiting lock, so it is short.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
 
 

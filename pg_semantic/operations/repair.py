@@ -34,7 +34,7 @@ def repair(
     """Repairs a semantic index and reports what it found. A worker then encodes the rows that were marked.
 
     Leaves parked rows to `jobqueue.retry`. Raises `errors.DatabaseError` if triggers are missing and their table stays
-    in use for longer than `semantic.lock_v1` waits.
+    in use for longer than `semantic.lock_tables_v1` waits.
     """
     if generation.gone:
         return VerifyReport(generation.title, trouble=generation.trouble)

@@ -3,11 +3,11 @@
 
 -- name: watch
 -- Creates the capture function. By then, the registry must know which columns the text of a row comes from.
-SELECT semantic.watch_v1($name, $source, $function_name, $statement)
+SELECT semantic.create_capture_function_v1($name, $source, $function_name, $statement)
 
 -- name: watch_replica
 -- Creates the function of the row trigger, with the same columns.
-SELECT semantic.watch_v1($name, $source, $function_name, $statement)
+SELECT semantic.create_capture_function_v1($name, $source, $function_name, $statement)
 
 -- name: replica_body
 -- Marks rows that logical replication, or a session with session_replication_role = replica, has changed. Foreign keys
@@ -143,13 +143,13 @@ CAST(CASE WHEN row_number() OVER () > 1000 THEN 1 ELSE 0 END AS smallint)
 
 -- name: lock_source
 -- The first step of creating an index. The remaining steps are quick, and writers wait only for these.
-SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', $source)
+SELECT semantic.lock_tables_v1('SHARE ROW EXCLUSIVE', $source)
 
 -- name: lock
 -- The first step of dropping an index: keeps writers, searches and workers away. If the source exists, it is locked
 -- first, because writers lock in this order: a DELETE continues to receipts and chunks.
-SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
-    SELECT semantic.relations_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
+SELECT semantic.lock_tables_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source) || (
+    SELECT semantic.relations_in_lock_order_v1(index_id, NULL) FROM semantic.generation WHERE chunks = $chunks
 ) || ARRAY[$receipts, $chunks])
 
 -- name: drop_function
@@ -158,19 +158,19 @@ DROP FUNCTION IF EXISTS $function(), $replica() CASCADE
 
 -- name: hang
 -- Creates the triggers on the source and on each of its partitions.
-SELECT semantic.capture_v1($source, CAST($function_name AS regproc), $stem, $enable)
+SELECT semantic.create_triggers_v1($source, CAST($function_name AS regproc), $stem, $enable)
 
 -- name: register
 -- Records a semantic index and its first generation, and creates its search function.
-SELECT semantic.register_index_v3($name, $source, $chunks, $receipts, $encoder_id, $spec)
+SELECT semantic.register_index_v1($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
 -- name: unregister
 -- Deletes a semantic index, its generations and their jobs from the registry.
-SELECT semantic.unregister_index_v3($chunks)
+SELECT semantic.unregister_index_v1($chunks)
 
 -- name: prepare
 -- Checks that a semantic index is in the state that a change expects.
-SELECT semantic.prepare_generation_v1($name, $source, $was)
+SELECT semantic.require_state_v1($name, $source, $was)
 
 -- name: begin
 -- Records the copy `next` of a semantic index.

@@ -185,12 +185,12 @@ SELECT semantic_index.name AS subject,
                'DROP TABLE IF EXISTS ' || (
                    SELECT string_agg(CAST(oid AS regclass)::text, ', ') FROM pg_class WHERE oid IN (chunks, receipts)
                ) || ' CASCADE; ',
-               format('SELECT semantic.unregister_index_v3(%s::oid::regclass);', CAST(chunks AS oid)))
+               format('SELECT semantic.unregister_index_v1(%s::oid::regclass);', CAST(chunks AS oid)))
            ELSE format('pg-semantic index adopt %s', semantic_index.name) END AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id AND generation.role = 'live'
 LEFT JOIN LATERAL (
-    SELECT semantic.table_named_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS relation
+    SELECT semantic.table_by_name_v1(format('%I.%I', nspname, generation.spec ->> 'table')) AS relation
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE pg_class.oid = generation.chunks
 ) AS successor ON true
@@ -208,9 +208,9 @@ WHERE EXISTS (SELECT FROM pg_class WHERE oid = semantic_index.source)
 -- name: moved_schema
 -- Tables that were moved to another schema without their semantic index.
 SELECT name AS subject, format('its table %s is in another schema than its vectors', source) AS what,
-       semantic.apart_v1(id) || ';' AS repair
+       semantic.move_to_source_schema_sql_v1(id) || ';' AS repair
 FROM semantic.semantic_index
-WHERE semantic.apart_v1(id) IS NOT NULL
+WHERE semantic.move_to_source_schema_sql_v1(id) IS NOT NULL
 
 -- name: swapped_tables
 -- Indexes whose source has lost its name to another table, which was loaded next to it and then renamed.
@@ -225,7 +225,7 @@ CROSS JOIN LATERAL (
     FROM semantic.generation
     WHERE index_id = semantic_index.id AND role = 'live'
 ) AS declared
-WHERE semantic.table_named_v1(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
+WHERE semantic.table_by_name_v1(format('%I.%I', nspname, declared.table_name)) <> semantic_index.source
 
 -- name: triggers
 -- Tables or partitions whose changes are not captured.
@@ -235,7 +235,7 @@ SELECT name AS subject,
        'pg-semantic repair ' || quote_ident(name) AS repair
 FROM semantic.semantic_index
 JOIN pg_class ON pg_class.oid = semantic_index.source
-CROSS JOIN LATERAL semantic.uncaptured_v1(source, name || '_capture')
+CROSS JOIN LATERAL semantic.missing_triggers_v1(source, name || '_capture')
 GROUP BY name, relation
 
 -- name: capture_rights
@@ -266,8 +266,8 @@ SELECT semantic_index.name AS subject,
        ) ELSE '' END
        || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', known.relation, coalesce(known.name, made.name)) AS repair
 FROM semantic.semantic_index
-CROSS JOIN LATERAL semantic.foreign_keys_v1(semantic_index.id) AS known
-JOIN semantic.generation ON generation.id = known.generation_id AND semantic.is_key_v1(known.source, spec)
+CROSS JOIN LATERAL semantic.unsound_foreign_keys_v1(semantic_index.id) AS known
+JOIN semantic.generation ON generation.id = known.generation_id AND semantic.is_still_unique_key_v1(known.source, spec)
 CROSS JOIN LATERAL (
     SELECT CAST(format(
         'semantic_%s_%s_row', generation.id, CASE known.relation WHEN generation.chunks THEN 'chunk' ELSE 'receipt' END
@@ -283,7 +283,7 @@ SELECT semantic_index.name AS subject,
 FROM semantic.semantic_index
 JOIN pg_class ON pg_class.oid = source
 CROSS JOIN LATERAL (
-    SELECT name, 'part of its text' AS use FROM semantic.columns_v1(semantic_index.id) WHERE NOT there
+    SELECT name, 'part of its text' AS use FROM semantic.source_columns_v1(semantic_index.id) WHERE NOT there
     UNION ALL
     SELECT named.name, named.use
     FROM semantic.generation
@@ -308,7 +308,7 @@ SELECT semantic_index.name AS subject,
             ELSE format('no vector has such a key: pg-semantic index drop %I, then create it again', semantic_index.name)
        END AS repair
 FROM semantic.semantic_index
-CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
+CROSS JOIN LATERAL semantic.altered_key_columns_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id
 UNION ALL
 SELECT semantic_index.name, format('several rows of %s can have the same key', semantic_index.source),
@@ -318,7 +318,7 @@ SELECT semantic_index.name, format('several rows of %s can have the same key', s
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = 'live'
 JOIN pg_class ON pg_class.oid = source
-WHERE NOT semantic.is_key_v1(source, spec)
+WHERE NOT semantic.is_still_unique_key_v1(source, spec)
 
 -- name: troubles
 -- What a worker could not do for an index, as `pg-semantic status` shows it.
@@ -370,7 +370,7 @@ WHERE wanted.is_wanted AND built.valid IS NOT TRUE
   AND backfilled_at IS NOT NULL AND pg_relation_size(chunks) > 0
   AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
-  AND NOT semantic.is_building_v1(wanted.relation)
+  AND NOT semantic.is_index_being_built_v1(wanted.relation)
 UNION ALL
 SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was cancelled', built.name),
        format('DROP INDEX CONCURRENTLY %s;', built.name)
@@ -378,7 +378,7 @@ FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
 JOIN pg_index ON indrelid IN (chunks, receipts) AND NOT indisvalid
 CROSS JOIN LATERAL (SELECT CAST(CAST(indexrelid AS regclass) AS text)) AS built (name)
-WHERE NOT semantic.is_building_v1(indrelid)
+WHERE NOT semantic.is_index_being_built_v1(indrelid)
   AND EXISTS (
       SELECT FROM pg_index AS other
       JOIN pg_class AS good ON good.oid = other.indexrelid
@@ -459,14 +459,14 @@ GROUP BY semantic_index.id
 -- name: search_functions
 -- Indexes without the function that searches them from plain SQL.
 SELECT name AS subject, format('it has no function %I for searches from plain SQL', name || '_search') AS what,
-       format('SELECT semantic.make_search_v1(%s);', semantic_index.id) AS repair
+       format('SELECT semantic.create_search_function_v1(%s);', semantic_index.id) AS repair
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = 'live'
 JOIN pg_class ON pg_class.oid = chunks
 WHERE NOT EXISTS (
     SELECT FROM pg_proc
     WHERE pronamespace = relnamespace AND proname = semantic_index.name || '_search'
-      AND position('semantic.search_v1(asked' IN prosrc) > 0
+      AND position('semantic.search_sql_v1(asked' IN prosrc) > 0
 )
 
 -- name: rights
@@ -477,12 +477,12 @@ SELECT name AS subject,
             ELSE 'roles that can read its table cannot read ' || string_agg(DISTINCT object, ', ') END AS what,
        string_agg(statement, '; ' ORDER BY number) || ';' AS repair
 FROM semantic.semantic_index
-CROSS JOIN LATERAL semantic.due_rights_v1(id) WITH ORDINALITY AS due (step, object, statement, number)
+CROSS JOIN LATERAL semantic.privilege_statements_v1(id) WITH ORDINALITY AS due (step, object, statement, number)
 GROUP BY semantic_index.id
 UNION ALL
 SELECT 'schema semantic', 'roles lack or exceed the rights that searching needs: ' || string_agg(DISTINCT object, ', '),
        string_agg(statement, '; ' ORDER BY number) || ';'
-FROM semantic.due_schema_rights_v1() WITH ORDINALITY AS due (step, object, statement, number)
+FROM semantic.schema_privilege_statements_v1() WITH ORDINALITY AS due (step, object, statement, number)
 HAVING count(*) > 0
 
 -- name: worker_rights

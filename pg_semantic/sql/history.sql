@@ -16,7 +16,7 @@ DROP TABLE semantic.history; DROP SCHEMA semantic
 -- Functions that the schema should have at its revision but lacks, because dropping a type of pgvector dropped them
 -- too.
 SELECT string_agg(needed.name, ', ')
-FROM (VALUES ('sparsevec_v1', '0003'), ('bm25_weights_v1', '0003'), ('embed_v1', '0005'), ('embed', '0005')) AS needed (
+FROM (VALUES ('sparsevec_from_text_v1', '0001'), ('bm25_document_weights_v1', '0001'), ('embed_v1', '0001'), ('embed', '0001')) AS needed (
     name, since
 )
 CROSS JOIN semantic.history

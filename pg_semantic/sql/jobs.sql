@@ -268,4 +268,4 @@ SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', 
 
 -- name: sweep
 -- Deletes some of the marks and jobs that dropped copies left behind; returns how many.
-SELECT semantic.sweep_v1(10000)
+SELECT semantic.delete_orphaned_jobs_v1(10000)

@@ -1,4 +1,4 @@
--- Texts that SELECTs search for: the requests for their vectors, and the cache that holds the vectors (migration 0005).
+-- Texts that SELECTs search for: the requests for their vectors, and the cache that holds the vectors.
 
 -- name: listen
 -- Subscribes to requests; a notification arrives when one is committed.
@@ -21,7 +21,7 @@ FOR UPDATE SKIP LOCKED
 
 -- name: answer
 -- Stores the vectors of requests, concatenated in order, and deletes the requests.
-SELECT semantic.answer_queries_v1(:ids, :vectors)
+SELECT semantic.store_query_vectors_v1(:ids, :vectors)
 
 -- name: failed
 -- Records why a request cannot be answered.

@@ -50,12 +50,12 @@ SELECT version_num FROM semantic.history
 -- Every generation whose chunk table exists. Includes the current name of the source (renames are followed), the
 -- statements that move the generation's tables next to a source that is in another schema now, and whether the source
 -- is still the table that was declared.
-SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
+SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
        semantic_index.name, encoder.fingerprint, semantic_index.id AS index_id,
-       CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.apart_v1(semantic_index.id) END AS apart,
-       source.oid IS NULL OR NOT semantic.is_key_v1(source.oid, generation.spec) AS gone,
+       CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.move_to_source_schema_sql_v1(semantic_index.id) END AS apart,
+       source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
        source.relkind = 'p' AS partitioned,
        semantic.source_trouble_v1(semantic_index.id) AS trouble,
        semantic.key_operators_v1(source.oid, generation.spec) AS operators
@@ -81,13 +81,13 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 -- name: live
 -- The live generation of the index that has this chunk table (an oid), and all generations of that index. If the chunk
 -- table was live when the transaction took its snapshot, another one may be live now.
-SELECT generation.id, generation.role, semantic.spec_v1(generation.spec, generation.chunks) AS spec,
+SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
        NULL AS operators,
        semantic_index.id AS index_id, source.relkind = 'p' AS partitioned,
-       source.oid IS NULL OR NOT semantic.is_key_v1(source.oid, generation.spec) AS gone,
-       CASE WHEN source.oid IS NULL OR NOT semantic.is_key_v1(source.oid, generation.spec) THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
+       source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
+       CASE WHEN source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -101,7 +101,7 @@ WHERE generation.role = 'live'
 -- How the semantic index with this chunk table was declared, or will be after its next switch, and whether it still
 -- belongs to this source table. A view may have the name of a source that was renamed.
 SELECT newest.spec,
-       CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_named_v1(:source) IS NULL
+       CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_by_name_v1(:source) IS NULL
            THEN semantic.source_trouble_v1(semantic_index.id) IS NULL
            ELSE semantic_index.source = to_regclass(:source) END AS same_source,
        semantic.source_trouble_v1(semantic_index.id) AS trouble
@@ -114,7 +114,7 @@ LIMIT 1
 
 -- name: columns
 -- The columns of a relation, in order, and which of them can be text columns of a semantic index.
-SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) AS type, semantic.is_text_v1(atttypid) AS is_text
+SELECT CAST(attname AS text) AS name, format_type(atttypid, atttypmod) AS type, semantic.is_text_type_v1(atttypid) AS is_text
 FROM pg_attribute
 WHERE attrelid = to_regclass(:source) AND attnum > 0 AND NOT attisdropped
 ORDER BY attnum
@@ -270,7 +270,7 @@ SELECT generation_id,
        ) < :small) AS small,
        (
            SELECT string_agg(DISTINCT pg_describe_object(classid, objid, 0), ', ')
-           FROM semantic.altered_key_v1(semantic_index.id) AS column_of
+           FROM semantic.altered_key_columns_v1(semantic_index.id) AS column_of
            JOIN pg_attribute ON attrelid = column_of.relation AND attname = column_of.part
            JOIN pg_depend ON refclassid = CAST('pg_class' AS regclass) AND refobjid = attrelid AND refobjsubid = attnum
            LEFT JOIN pg_rewrite ON classid = CAST('pg_rewrite' AS regclass) AND pg_rewrite.oid = objid
@@ -286,7 +286,7 @@ SELECT generation_id,
        bool_and(castable) AS castable
 FROM semantic.semantic_index
 JOIN pg_class AS source ON source.oid = semantic_index.source
-CROSS JOIN LATERAL semantic.altered_key_v1(semantic_index.id) AS altered
+CROSS JOIN LATERAL semantic.altered_key_columns_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id, generation_id
 
 -- name: forget_keys
@@ -295,38 +295,38 @@ DELETE FROM semantic.trouble WHERE kind = 'key' AND generation_id <> ALL (CAST(:
 
 -- name: unlink_key
 -- Drops the foreign keys of a generation's index before its tables are rewritten.
-SELECT semantic.unlink_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+SELECT semantic.refresh_key_1_drop_foreign_keys_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: link_key
 -- Adds them back, not validated.
-SELECT semantic.link_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+SELECT semantic.refresh_key_3_add_foreign_keys_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: validate_key
 -- Deletes chunks and receipts without a row, and validates the foreign keys.
-SELECT semantic.validate_key_v1(index_id) FROM semantic.generation WHERE id = :generation
+SELECT semantic.refresh_key_4_validate_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: refresh_key
 -- Gives the tables of all copies of a generation's index the key that the source has.
-SELECT semantic.refresh_key_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
+SELECT semantic.refresh_key_2_alter_types_v1(index_id, CAST(:key AS jsonb)) FROM semantic.generation WHERE id = :generation
 
 -- name: uncaptured
 -- The source or those of its partitions where capture triggers are missing or disabled. Also the source, if capture
 -- doesn't know how its virtual generated columns are computed now.
-SELECT CAST(relation AS text) FROM semantic.uncaptured_v1(CAST(:source AS regclass), :stem)
+SELECT CAST(relation AS text) FROM semantic.missing_triggers_v1(CAST(:source AS regclass), :stem)
 UNION
-SELECT CAST(CAST(:source AS regclass) AS text) WHERE semantic.outdated_v1(CAST(:source AS regclass), :stem)
+SELECT CAST(CAST(:source AS regclass) AS text) WHERE semantic.is_capture_function_outdated_v1(CAST(:source AS regclass), :stem)
 
 -- name: named
--- Raises an error unless a generation's source still has this name: see `semantic.require_named_v1`.
-SELECT semantic.require_named_v1(:generation, :source)
+-- Raises an error unless a generation's source still has this name: see `semantic.require_table_name_v1`.
+SELECT semantic.require_table_name_v1(:generation, :source)
 
 -- name: detect
 -- How the tables of each index differ from what was recorded, and what keeps rows from being captured.
-SELECT * FROM semantic.detect_v1()
+SELECT * FROM semantic.detect_changes_past_capture_v1()
 
 -- name: record_capture
 -- Records the tables of an index as they are now. If they changed, has all rows compared and returns the changes.
-SELECT semantic.record_capture_v1(:index)
+SELECT semantic.record_capture_state_v1(:index)
 
 -- name: restore_foreign_keys
 -- Adds back the foreign keys of an index that were dropped.
@@ -339,7 +339,7 @@ SELECT semantic.restart_backfill_v1(:index, :reason, true)
 -- name: doubtful
 -- Tables of an index whose foreign key can be validated, because all rows have been compared.
 SELECT CAST(known.relation AS oid)
-FROM semantic.foreign_keys_v1(:index) AS known
+FROM semantic.unsound_foreign_keys_v1(:index) AS known
 JOIN semantic.generation ON generation.id = known.generation_id
 WHERE known.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
 
@@ -364,11 +364,11 @@ WHERE held.pid = CAST(:pid AS integer) AND held.relation = CAST(:relation AS oid
 
 -- name: subscriptions
 -- Subscriptions that write to our tables.
-SELECT subscription, relations FROM semantic.subscriptions_v1()
+SELECT subscription, relations FROM semantic.incoming_subscriptions_v1()
 
 -- name: settle
 -- Makes this cluster the one whose workers process the jobs; returns whether it was another one before.
-SELECT semantic.settle_v1()
+SELECT semantic.adopt_cluster_v1()
 
 -- name: declared_source
 -- The name of the table that an index was declared on, whichever table has it now.
@@ -380,7 +380,7 @@ WHERE index_id = :index AND role = 'live'
 
 -- name: adopt
 -- Moves an index to another table.
-SELECT semantic.adopt_v1(:index, to_regclass(:table))
+SELECT semantic.move_index_to_table_v1(:index, to_regclass(:table))
 
 -- name: cancel_build
 -- Cancels builds of the late indexes of a semantic index, whichever connection they run on.
@@ -401,7 +401,7 @@ WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.da
 
 -- name: index_state
 -- Whether an index is valid, and whether it, or another index of the same table, is being built right now.
-SELECT index.indisvalid AS valid, semantic.is_building_v1(index.indrelid) AS building
+SELECT index.indisvalid AS valid, semantic.is_index_being_built_v1(index.indrelid) AS building
 FROM pg_index AS index
 WHERE index.indexrelid = to_regclass(:name)
 
@@ -443,17 +443,17 @@ SELECT semantic.switch_generation_v1(:generation, :role)
 
 -- name: forget_ghosts
 -- Deletes the copies of a generation's index whose tables were dropped by hand; returns the roles that they had.
-SELECT semantic.forget_ghosts_v1(index_id) FROM semantic.generation WHERE id = :generation
+SELECT semantic.delete_generations_without_tables_v1(index_id) FROM semantic.generation WHERE id = :generation
 
 -- name: lock_index
 -- Locks all tables of a generation's index, the source first.
-SELECT semantic.lock_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_v1(index_id, NULL))
+SELECT semantic.lock_tables_v1('ACCESS EXCLUSIVE', VARIADIC semantic.relations_in_lock_order_v1(index_id, NULL))
 FROM semantic.generation
 WHERE id = :generation
 
 -- name: forget_next
 -- Drops the copy that is being built next to a generation, if there is one.
-SELECT semantic.forget_generation_v1(beside.id, true)
+SELECT semantic.delete_generation_v1(beside.id, true)
 FROM semantic.generation
 JOIN semantic.generation AS beside ON beside.index_id = generation.index_id AND beside.role = 'next'
 WHERE generation.id = :generation

@@ -1,5 +1,5 @@
--- Who can use the objects of a semantic index: exactly the roles that can use its source (migration 0004). And what
--- every role can read in our schema (migration 0005).
+-- Who can use the objects of a semantic index: exactly the roles that can use its source. And what
+-- every role can read in our schema.
 
 -- name: indexes
 -- Every semantic index whose source exists.
@@ -11,32 +11,32 @@ ORDER BY semantic_index.id
 
 -- name: due
 -- The statements, in order, that give an index the same rights as its source.
-SELECT step, object, statement FROM semantic.due_rights_v1(:index)
+SELECT step, object, statement FROM semantic.privilege_statements_v1(:index)
 
 -- name: claim
--- Takes the lock of `semantic.follow_rights_v1`; false if another session has it.
+-- Takes the lock of `semantic.apply_privileges_v1`; false if another session has it.
 SELECT pg_try_advisory_xact_lock(723628196, :index)
 
 -- name: follow
 -- Runs these statements.
-SELECT semantic.follow_rights_v1(:index)
+SELECT semantic.apply_privileges_v1(:index)
 
 -- name: close
 -- Runs those that revoke rights; they need no lock on a table.
-SELECT semantic.follow_rights_v1(:index, true)
+SELECT semantic.apply_privileges_v1(:index, true)
 
 -- name: said
 -- A sentence that says who can read an index.
-SELECT semantic.rights_said_v1(:index)
+SELECT semantic.describe_rights_v1(:index)
 
 -- name: said_of_chunks
 -- The same for the index with this chunk table.
-SELECT semantic.rights_said_v1(index_id) FROM semantic.generation WHERE chunks = to_regclass(:chunks)
+SELECT semantic.describe_rights_v1(index_id) FROM semantic.generation WHERE chunks = to_regclass(:chunks)
 
 -- name: schema_due
 -- The statements that give every role the rights to our schema that it should have, and no others.
-SELECT step, object, statement FROM semantic.due_schema_rights_v1()
+SELECT step, object, statement FROM semantic.schema_privilege_statements_v1()
 
 -- name: close_schema
 -- Runs these statements.
-SELECT semantic.close_schema_v1()
+SELECT semantic.apply_schema_privileges_v1()

@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PATIENCE = "2h"
-_LOCK = 723628197  # an arbitrary number, the same as in migration 0002
+_LOCK = 723628197  # an arbitrary number, the same as in ``add_foreign_keys_v1``
 _LAST = sa.select(sa.func.set_config("idle_in_transaction_session_timeout", "0", True))  # noqa: FBT003 - local
 _LOOK_SECONDS = 5.0
 _LONGEST_BEHIND_OTHERS_SECONDS = 60.0  # between attempts, while the tables are in use

@@ -1,7 +1,7 @@
 """Lets the roles that can use a source use its semantic index, and no others.
 
-The database does the work (`semantic.follow_rights_v1`), when an index is created and when a generation is started or
-switched to. A worker repeats it, because grants and policies of the source change later.
+The database does the work (`semantic.apply_privileges_v1`), when an index is created and when a generation is started
+or switched to. A worker repeats it, because grants and policies of the source change later.
 """
 
 import logging

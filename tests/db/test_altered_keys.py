@@ -222,7 +222,7 @@ def test_policies_and_search_go_on_after_a_key_was_adapted_to(engine: sa.Engine)
     execute(engine, f"GRANT SELECT ON page TO {role}")
     sync(engine)
     with engine.begin() as connection:
-        connection.execute(sa.text("SELECT semantic.follow_rights_v1(id) FROM semantic.semantic_index"))
+        connection.execute(sa.text("SELECT semantic.apply_privileges_v1(id) FROM semantic.semantic_index"))
     execute(engine, "ALTER TABLE page ALTER body TYPE varchar(100)")
     before = rows(engine, "SELECT count(*) FROM pg_policy")
     try:
@@ -294,7 +294,7 @@ def test_a_worker_leaves_foreign_keys_that_a_refresh_has_dropped_to_it_and_compa
     looks: list[list[tuple[object, ...]]] = []
 
     def look(_: sa.Connection, __: object, statement: str, *___: object) -> None:
-        if "refresh_key_v1" in statement:
+        if "refresh_key_2_alter_types_v1" in statement:
             CatalogWatcher(worker).look([generation], at_once=True)
             looks.append(rows(worker, _LINKS))
 

@@ -170,13 +170,13 @@ def test_a_key_whose_equality_can_neither_merge_nor_hash_is_refused_in_words(eng
     execute(engine, PAIR.format(""))
     said = r"the key of table \S*place \(id integer, at \S*pair\) cannot be joined on.*MERGES or HASHES"
     with pytest.raises(exc.DBAPIError, match=rf"(?s){said}"):
-        rows(engine, "SELECT semantic.same_key_v1('place', '{id,at}')")
+        rows(engine, "SELECT semantic.old_and_new_key_equality_sql_v1('place', '{id,at}')")
 
 
 @pytest.mark.parametrize("way", ["MERGES", "HASHES"])
 def test_a_key_is_compared_by_the_operator_that_keeps_it_unique(engine: sa.Engine, way: str) -> None:
     execute(engine, 'CREATE SCHEMA "Their\'s"; SET search_path = "Their\'s"; ' + PAIR.format(f", {way}"))
-    [(condition,)] = rows(engine, "SELECT semantic.same_key_v1('\"Their''s\".place', '{id,at}')")
+    [(condition,)] = rows(engine, "SELECT semantic.old_and_new_key_equality_sql_v1('\"Their''s\".place', '{id,at}')")
     assert condition == (
         'old_rows.id OPERATOR(pg_catalog.=) new_rows.id AND old_rows.at OPERATOR("Their\'s".=) new_rows.at'
     )
@@ -190,6 +190,6 @@ def test_keys_of_types_of_the_server_are_compared_by_its_own_operators(
     engine: sa.Engine, key_type: str, operator: str
 ) -> None:
     execute(engine, f'CREATE TABLE note ("K" {key_type} PRIMARY KEY)')
-    assert rows(engine, "SELECT semantic.same_key_v1('note', '{K}')") == [
+    assert rows(engine, "SELECT semantic.old_and_new_key_equality_sql_v1('note', '{K}')") == [
         (f'old_rows."K" OPERATOR({operator}.=) new_rows."K"',)
     ]

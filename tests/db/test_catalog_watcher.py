@@ -198,7 +198,7 @@ def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(
     execute(synced, "ANALYZE article")
     with synced.begin() as connection:
         generation = generation_of(synced)
-        connection.execute(sa.text("SELECT semantic.record_capture_v1(id) FROM semantic.semantic_index"))
+        connection.execute(sa.text("SELECT semantic.record_capture_state_v1(id) FROM semantic.semantic_index"))
     assert "reconcile at 0 %" in " ".join(ok("status", dsn=dsn).split())
     monkeypatch.setattr(backfill, "PAGE_ROWS", 2)
     fold(synced)
@@ -257,7 +257,9 @@ def test_what_changes_no_row_starts_no_reconcile(synced: sa.Engine) -> None:
     execute(synced, "GRANT SELECT (title) ON article TO PUBLIC")
     execute(synced, "ANALYZE article")
     assert only(synced).capture_trouble is None
-    assert rows(synced, "SELECT changes, missing, foreign_keys FROM semantic.detect_v1()") == [(None, False, False)]
+    assert rows(synced, "SELECT changes, missing, foreign_keys FROM semantic.detect_changes_past_capture_v1()") == [
+        (None, False, False)
+    ]
 
 
 def test_a_reconcile_of_one_table_leaves_the_others_alone(synced: sa.Engine) -> None:
@@ -267,7 +269,9 @@ def test_a_reconcile_of_one_table_leaves_the_others_alone(synced: sa.Engine) -> 
     create_index.create(synced, spec)
     sync(synced)
     script(synced, UNCAPTURED["column rewritten"])
-    assert rows(synced, "SELECT count(*) FROM semantic.detect_v1() WHERE changes IS NOT NULL") == [(1,)]
+    assert rows(synced, "SELECT count(*) FROM semantic.detect_changes_past_capture_v1() WHERE changes IS NOT NULL") == [
+        (1,)
+    ]
 
 
 def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
@@ -492,7 +496,7 @@ def test_the_look_at_the_catalogues_reads_no_row_of_a_table(synced: sa.Engine) -
     read = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'article%'"
     with synced.connect() as connection:
         before = connection.scalar(sa.text(read))
-        assert connection.execute(sa.text("SELECT * FROM semantic.detect_v1()")).all()
+        assert connection.execute(sa.text("SELECT * FROM semantic.detect_changes_past_capture_v1()")).all()
         assert connection.scalar(sa.text(read)) == before
 
 

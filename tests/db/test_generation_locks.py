@@ -29,7 +29,7 @@ def drop_index(engine: sa.Engine) -> Sequence[sa.Executable]:
 
 
 def forget_next(engine: sa.Engine) -> Sequence[sa.Executable]:
-    return [sa.select(sa.func.semantic.forget_generation_v1(all_of(engine)["next"].id, True))]
+    return [sa.select(sa.func.semantic.delete_generation_v1(all_of(engine)["next"].id, True))]
 
 
 def withdraw_next(engine: sa.Engine) -> Sequence[sa.Executable]:
@@ -87,7 +87,10 @@ def test_rights_that_a_table_in_use_is_due_are_left_to_a_worker(synced: sa.Engin
         for statement in ddl.begin(target, live) if step == "begin" else ddl.create_triggers(live):
             migration.execute(statement)
     if step == "begin":
-        secured = "SELECT semantic.is_secured_v1(chunks), semantic.is_secured_v1(receipts) FROM semantic.generation"
+        secured = (
+            "SELECT semantic.has_wanted_policies_v1(chunks), semantic.has_wanted_policies_v1(receipts) "
+            "FROM semantic.generation"
+        )
         assert rows(synced, f"{secured} WHERE role = 'next'") == [(True, True)]
     assert privileges.due(synced)[0].statements != ()
     assert [one.trouble for one in privileges.follow(synced)] == [None]

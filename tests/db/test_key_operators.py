@@ -78,7 +78,7 @@ def test_a_foreign_key_is_validated_and_chunks_without_a_row_are_deleted(things:
         things, f"ALTER TABLE thing_semantic DROP CONSTRAINT {name[0][0]}; DELETE FROM thing WHERE body = 'harbour'"
     )
     execute(things, "ALTER TABLE thing_semantic ADD FOREIGN KEY (id) REFERENCES thing ON DELETE CASCADE NOT VALID")
-    execute(things, "SELECT semantic.validate_key_v1(id) FROM semantic.semantic_index")
+    execute(things, "SELECT semantic.refresh_key_4_validate_v1(id) FROM semantic.semantic_index")
     assert rows(things, STORED) == [("b",)]
 
 

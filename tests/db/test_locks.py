@@ -1,4 +1,4 @@
-"""`semantic.lock_v1`: how DDL of ours waits for tables that others use, and what a drop leaves to be swept up."""
+"""`semantic.lock_tables_v1`: how our DDL waits for tables that others use, and what a drop leaves to be swept up."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +12,7 @@ from pg_semantic.operations import create_index
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, pid
 from tests.db.library import Article, Base, execute, generation_of, rows, wait_for_locks
 
-LOCK = "SELECT semantic.lock_v1('SHARE ROW EXCLUSIVE', VARIADIC CAST(:names AS regclass[]))"
+LOCK = "SELECT semantic.lock_tables_v1('SHARE ROW EXCLUSIVE', VARIADIC CAST(:names AS regclass[]))"
 FOREVER = 1_000_000
 
 
@@ -83,7 +83,7 @@ def test_a_short_statement_timeout_leaves_time_to_say_who_is_in_the_way(articles
 
 def test_how_long_tables_are_waited_for_is_a_setting(articles: sa.Engine) -> None:
     with articles.connect() as connection:
-        seconds = sa.text("SELECT semantic.lock_seconds_v1()")
+        seconds = sa.text("SELECT semantic.lock_wait_seconds_v1()")
         assert connection.scalar(seconds) == 30
         connection.execute(sa.text("SET semantic.lock_seconds = 120"))
         assert connection.scalar(seconds) == 120
@@ -121,7 +121,7 @@ def test_an_index_that_the_application_builds_on_its_table_is_not_cancelled(arti
 
 def test_a_mode_that_is_none_of_ours_is_refused(articles: sa.Engine) -> None:
     with articles.connect() as connection, pytest.raises(exc.DBAPIError, match="lock mode 'SHARE MODE; --' is unknown"):
-        connection.execute(sa.text("SELECT semantic.lock_v1('SHARE MODE; --', 'article')"))
+        connection.execute(sa.text("SELECT semantic.lock_tables_v1('SHARE MODE; --', 'article')"))
 
 
 def test_a_refusal_of_a_lock_is_told_from_a_timeout_of_the_server(articles: sa.Engine) -> None:
@@ -152,7 +152,7 @@ def test_a_drop_deletes_little_of_a_long_queue_and_what_is_left_is_swept_up(arti
     for number in (live, dropped):
         execute(articles, _QUEUE, id=number)
     with articles.begin() as connection:
-        connection.execute(sa.select(sa.func.semantic.forget_generation_v1(dropped, True)))
+        connection.execute(sa.select(sa.func.semantic.delete_generation_v1(dropped, True)))
     assert rows(articles, _LEFT) == [(live, 24000), (dropped, 4000)]
     jobqueue.sweep(articles)
     assert rows(articles, _LEFT) == [(live, 24000)]
@@ -165,7 +165,7 @@ def left_over(articles: sa.Engine) -> sa.Engine:
     execute(articles, "DELETE FROM semantic.mark")
     execute(articles, _QUEUE.replace("12000", "120000"), id=dropped)
     with articles.begin() as connection:
-        connection.execute(sa.select(sa.func.semantic.forget_generation_v1(dropped, True)))
+        connection.execute(sa.select(sa.func.semantic.delete_generation_v1(dropped, True)))
     return articles
 
 

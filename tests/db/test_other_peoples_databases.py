@@ -322,7 +322,7 @@ def test_a_key_that_is_a_domain_over_a_domain_is_not_taken_for_an_altered_one(en
     sync(engine)
     kinds = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'page_semantic'::regclass"
     assert rows(engine, f"{kinds} AND attname = 'id'") == [("numeric(8,2)",)]
-    assert rows(engine, "SELECT * FROM semantic.altered_key_v1((SELECT id FROM semantic.semantic_index))") == []
+    assert rows(engine, "SELECT * FROM semantic.altered_key_columns_v1((SELECT id FROM semantic.semantic_index))") == []
 
 
 def test_an_array_key_whose_elements_become_wider_is_adapted_to(engine: sa.Engine) -> None:
@@ -355,7 +355,9 @@ def test_an_array_can_be_cast_to_one_whose_elements_can(engine: sa.Engine, old: 
         connection.execute(sa.text("ALTER TABLE page DROP COLUMN id CASCADE"))
         connection.execute(sa.text(f"ALTER TABLE page ADD COLUMN id {new}"))
         found = connection.execute(
-            sa.text("SELECT DISTINCT castable FROM semantic.altered_key_v1((SELECT id FROM semantic.semantic_index))")
+            sa.text(
+                "SELECT DISTINCT castable FROM semantic.semantic_index AS index, semantic.altered_key_columns_v1(index.id)"
+            )
         )
         assert found.all() == [(castable,)]
 
@@ -413,7 +415,7 @@ def test_grants_are_right_in_sessions_that_quote_every_name(synced: sa.Engine, r
     execute(synced, f'ALTER DATABASE "{name}" SET quote_all_identifiers = on')
     synced.dispose()
     shell.ok("grants", dsn=dsn)
-    execute(synced, "SELECT semantic.close_schema_v1()")
+    execute(synced, "SELECT semantic.apply_schema_privileges_v1()")
     reader = sa.create_engine(synced.url.set(username=role))
     assert len(rows(reader, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
     reader.dispose()
@@ -429,9 +431,9 @@ def test_the_functions_for_searching_can_be_made_by_a_session_that_has_not_used_
     for function in ("article_semantic_capture", "article_semantic_capture_replica"):
         execute(synced, f"ALTER FUNCTION {function} OWNER TO {role}")
     execute(synced, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
-    execute(synced, "SELECT semantic.unmake_search_v1(id) FROM semantic.semantic_index")
+    execute(synced, "SELECT semantic.drop_search_function_v1(id) FROM semantic.semantic_index")
     owner = sa.create_engine(synced.url.set(username=role), poolclass=sa.NullPool)
-    execute(owner, "SELECT semantic.make_search_v1(id) FROM semantic.semantic_index")
+    execute(owner, "SELECT semantic.create_search_function_v1(id) FROM semantic.semantic_index")
     assert len(rows(owner, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
 
 

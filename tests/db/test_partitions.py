@@ -122,7 +122,7 @@ def test_a_partition_that_comes_empty_or_goes_released_starts_no_reconcile(
         execute(events, statement)
     CatalogWatcher(events).look([generation_of(events, NAME)], at_once=True)
     assert rows(events, "SELECT stale_reason FROM semantic.generation") == [(said,)]
-    assert rows(events, "SELECT changes FROM semantic.detect_v1()") == [(None,)]
+    assert rows(events, "SELECT changes FROM semantic.detect_changes_past_capture_v1()") == [(None,)]
     if statements[0].startswith(NEW):
         execute(events, "INSERT INTO event VALUES (5, 4, 'new')")
     sync(events)
@@ -161,7 +161,7 @@ def test_a_worker_that_owns_the_table_and_not_the_capture_function_captures_new_
     execute(events, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
     for table in ("event", "event_1", "event_2", "event_2_low", "event_2_high"):
         execute(events, f"ALTER TABLE {table} OWNER TO {role}")
-    execute(events, "SELECT semantic.follow_rights_v1(id) FROM semantic.semantic_index")
+    execute(events, "SELECT semantic.apply_privileges_v1(id) FROM semantic.semantic_index")
     worker = sa.create_engine(events.url.set(username=role), connect_args={"prepare_threshold": None})
     try:
         execute(worker, "CREATE TABLE event_4 PARTITION OF event FOR VALUES IN (4)")

@@ -63,7 +63,7 @@ def test_pgvector_may_move_to_another_schema(articles: sa.Engine) -> None:
     sync(articles)
     assert truth(articles) == CLEAN
     assert rows(articles, "SELECT id FROM article_semantic_search('marble', 3, 'lexical')") == [(1,)]
-    path = "SELECT semantic.search_places_v1(id, 3, false) ->> 'distance' FROM semantic.generation"
+    path = "SELECT semantic.search_template_values_v1(id, 3, false) ->> 'distance' FROM semantic.generation"
     assert rows(articles, path) == [("OPERATOR(extensions.<=>)",)]
     set_path(articles, "public, extensions")
     with Session(articles) as session:

@@ -102,7 +102,7 @@ def test_a_role_that_may_not_know_the_cluster_works_all_the_same(moved: sa.Engin
     execute(moved, "REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC")
     worker = sa.create_engine(moved.url.set(username=role))
     try:
-        assert rows(worker, "SELECT semantic.settle_v1()") == [(False,)]
+        assert rows(worker, "SELECT semantic.adopt_cluster_v1()") == [(False,)]
     finally:
         worker.dispose()
         execute(moved, f"DROP OWNED BY {role} CASCADE")

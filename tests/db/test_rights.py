@@ -220,7 +220,7 @@ _MUTATIONS = {
     "statistics": "GRANT UPDATE ON semantic.term TO {role}",
     "query cache": "GRANT SELECT ON semantic.query_vector TO PUBLIC",
     "sequence": "GRANT USAGE ON SEQUENCE semantic.worker_id_seq TO {role}",
-    "function of ours": "GRANT EXECUTE ON FUNCTION semantic.sees_all_v1 TO {role}",
+    "function of ours": "GRANT EXECUTE ON FUNCTION semantic.sees_all_rows_v1 TO {role}",
     "schema": "GRANT CREATE ON SCHEMA semantic TO {role}",
 }
 _SEEN_BY_INTRUDERS = {

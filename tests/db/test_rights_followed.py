@@ -193,7 +193,7 @@ def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: 
     [(kind,)] = rows(engine, "SELECT semantic.rights_kind_v1(id) FROM semantic.generation")
     assert kind == ("local" if policy == "carried" else "source")
     execute(engine, f"CREATE ROLE {role}; ALTER POLICY odd ON other.page TO {role}")
-    assert any("SELECT semantic.secure_v1" in one for one in due(engine)) == (policy == "carried")
+    assert any("SELECT semantic.copy_policies_from_source_v1" in one for one in due(engine)) == (policy == "carried")
     execute(engine, f"DROP OWNED BY {role}, z{role} CASCADE; DROP ROLE {role}, z{role}")
 
 
@@ -295,7 +295,7 @@ def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
             connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
             assert set(connection.scalars(sa.text(f"SELECT id FROM {CHUNKS}"))) == {1, 3, 5}
         assert may(there, reader, CHUNKS, "DELETE")
-        assert not any("SELECT semantic.secure_v1" in one for one in due(there))
+        assert not any("SELECT semantic.copy_policies_from_source_v1" in one for one in due(there))
         privileges.follow(there)
         privileges.close_schema(there)
         assert due(there) == []

@@ -156,7 +156,7 @@ def test_texts_that_wait_are_encoded_together_and_each_gets_its_own_vector(
     assert answering.asked[0] == ["the first"]
     assert sorted(answering.asked[1]) == [f"another {number}" for number in range(8)]
     for text in ("the first", *answering.asked[1]):
-        known = "SELECT semantic.known_query_v1(encoder_id, :text) FROM semantic.generation"
+        known = "SELECT semantic.cached_query_vector_v1(encoder_id, :text) FROM semantic.generation"
         assert np.array_equal(np.array(rows(synced, known, text=text)[0], np.float32), vectors(text))
 
 
@@ -191,7 +191,7 @@ def test_a_text_that_nobody_waits_for_any_more_is_not_encoded(answering: Counted
 def test_a_vector_of_zeros_is_not_kept(answering: Counted, synced: sa.Engine, dsn: str) -> None:
     with pytest.raises(psycopg.Error, match="a vector that is all zeros"):
         call(dsn, "zero")
-    known = "SELECT semantic.known_query_v1(encoder_id, 'zero') FROM semantic.generation"
+    known = "SELECT semantic.cached_query_vector_v1(encoder_id, 'zero') FROM semantic.generation"
     assert rows(synced, known) == [(None,)]
 
 
@@ -247,7 +247,7 @@ def test_what_went_wrong_with_a_text_is_told_to_nobody_who_did_not_ask_it(synced
         "INSERT INTO semantic.query_request (encoder_id, text, error) SELECT id, 'a secret', 'not a secret!' "
         "FROM semantic.encoder",
     )
-    awaited = "SELECT semantic.await_query_v1(encoder_id, :text, id, 0, true) FROM semantic.query_request"
+    awaited = "SELECT semantic.poll_query_vector_v1(encoder_id, :text, id, 0, true) FROM semantic.query_request"
     with pytest.raises(sa.exc.DBAPIError, match="not a secret!"):
         rows(synced, awaited, text="a secret")
     assert rows(synced, awaited, text="a guess") == [(None,)]
@@ -255,7 +255,7 @@ def test_what_went_wrong_with_a_text_is_told_to_nobody_who_did_not_ask_it(synced
 
 def test_a_request_is_there_for_as_long_as_it_is_waited_for(synced: sa.Engine, dsn: str) -> None:
     execute(synced, "INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
-    asked = "SELECT semantic.request_query_v1(id, CAST(:seconds AS text), :seconds) FROM semantic.encoder"
+    asked = "SELECT semantic.request_query_vector_v1(id, CAST(:seconds AS text), :seconds) FROM semantic.encoder"
     for seconds in (0, 5, 200, 1000):
         execute(synced, asked, seconds=seconds)
     kept = "SELECT round(extract(epoch FROM ends_at - now())) FROM semantic.query_request ORDER BY id"
@@ -298,7 +298,7 @@ def test_only_the_newest_vectors_are_kept(synced: sa.Engine, dsn: str) -> None:
         for number in range(1, 12):
             call(dsn, f"apple {number}")
         until(dsn, "SELECT count(*) = 5 FROM semantic.query_vector")
-    known = "SELECT semantic.known_query_v1(encoder_id, 'apple 11') IS NOT NULL FROM semantic.generation"
+    known = "SELECT semantic.cached_query_vector_v1(encoder_id, 'apple 11') IS NOT NULL FROM semantic.generation"
     assert rows(synced, known) == [(True,)]
 
 

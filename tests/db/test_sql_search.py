@@ -11,7 +11,6 @@ from sqlalchemy import orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, encoders, generations
-from pg_semantic.database import migrate
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.search.request import Mode, Options
 from pg_semantic.worker import privileges
@@ -54,7 +53,7 @@ def asked(engine: sa.Engine, text: str, k: int = 10, **given: Any) -> Found:
 def plan(engine: sa.Engine, text: str, k: int = 10, *, filtered: bool = False, mode: str = "dense") -> str:
     """How the server executes the statement of a search."""
     [(statement,)] = rows(
-        engine, "SELECT semantic.search_v1(id, :m, :k, :f) FROM semantic.generation", m=mode, k=k, f=filtered
+        engine, "SELECT semantic.search_sql_v1(id, :m, :k, :f) FROM semantic.generation", m=mode, k=k, f=filtered
     )
     [(asked_by,)] = rows(engine, "SELECT CAST(CAST(semantic.embed('article_semantic', :t) AS vector) AS text)", t=text)
     with engine.begin() as connection:
@@ -194,7 +193,7 @@ def test_strings_of_an_old_kind_are_no_trouble(articles: sa.Engine, mode: Mode) 
 
 def test_an_index_without_bm25_has_no_lexical_search(bare_index: sa.Engine) -> None:
     with pytest.raises(sa.exc.DBAPIError, match="its live copy was created with lexical=None"):
-        rows(bare_index, "SELECT * FROM semantic.search_v1(1, 'hybrid', 10, false)")
+        rows(bare_index, "SELECT * FROM semantic.search_sql_v1(1, 'hybrid', 10, false)")
 
 
 @pytest.fixture
@@ -313,11 +312,3 @@ def test_a_query_vector_may_be_used_in_a_statement_of_ones_own(many_articles: sa
 def test_what_is_no_semantic_index_is_said(articles: sa.Engine) -> None:
     with pytest.raises(sa.exc.DBAPIError, match="article is not a semantic index"):
         rows(articles, "SELECT semantic.embed('article', 'x')")
-
-
-def test_an_upgrade_makes_the_functions_of_indexes_that_are_there(articles: sa.Engine) -> None:
-    migrate.downgrade(articles, to="0004")
-    there = "SELECT count(*) FROM pg_proc WHERE proname = 'article_semantic_search'"
-    assert rows(articles, there) == [(0,)]
-    migrate.upgrade(articles)
-    assert rows(articles, there) == [(1,)]

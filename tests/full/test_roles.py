@@ -76,9 +76,9 @@ def test_the_application_writes_and_searches_and_the_worker_keeps_up(granted: Pl
         "UPDATE semantic.generation SET role = 'next'",
         "UPDATE article_semantic SET content = 'something else'",
         "DELETE FROM semantic.chunks_1",
-        "SELECT semantic.forget_generation_v1(1, true)",
-        "SELECT semantic.unregister_index_v3('article_semantic')",
-        "SELECT semantic.make_search_v1(1)",
+        "SELECT semantic.delete_generation_v1(1, true)",
+        "SELECT semantic.unregister_index_v1('article_semantic')",
+        "SELECT semantic.create_search_function_v1(1)",
         "CREATE TABLE semantic.mine (x integer)",
     ],
 )

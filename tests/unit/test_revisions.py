@@ -9,7 +9,9 @@ from alembic.script import ScriptDirectory
 from pg_semantic import errors
 from pg_semantic.database import revisions
 
-FILES = sorted((revisions.folder() / "versions").glob("*.py"))
+VERSIONS = revisions.folder() / "versions"
+FILES = sorted(file for file in VERSIONS.rglob("*") if file.suffix in {".py", ".sql"})
+NAMES = [file.relative_to(revisions.folder()).as_posix() for file in FILES]
 LISTED = (revisions.folder() / "SHA256SUMS").read_text("utf-8")
 RELEASED = {name: digest for digest, name in (line.split() for line in LISTED.splitlines())}
 
@@ -22,7 +24,7 @@ def test_the_names_of_the_files_say_what_alembic_reads_in_them() -> None:
     assert script.get_heads() == [revisions.known()[-1]]
 
 
-@pytest.mark.parametrize("name", [f"versions/{file.name}" for file in FILES])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_revision_is_as_it_was_listed(name: str) -> None:
     digest = hashlib.sha256((revisions.folder() / name).read_bytes()).hexdigest()
     assert RELEASED.get(name) == digest, (
@@ -32,7 +34,7 @@ def test_a_revision_is_as_it_was_listed(name: str) -> None:
 
 
 def test_no_revision_that_was_listed_is_gone() -> None:
-    assert RELEASED.keys() == {f"versions/{file.name}" for file in FILES}
+    assert RELEASED.keys() == set(NAMES)
 
 
 def test_only_the_newest_revision_will_do_and_the_message_says_how_to_get_there() -> None:

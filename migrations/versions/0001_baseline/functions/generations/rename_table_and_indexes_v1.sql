@@ -1,0 +1,20 @@
+-- Renames a table and the indexes that are named after it.
+CREATE FUNCTION semantic.rename_table_and_indexes_v1(relation regclass, stem text, new_stem text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    named record;
+BEGIN
+    FOR named IN
+        SELECT 'INDEX' AS kind, CAST(CAST(indexrelid AS regclass) AS text) AS old, relname AS name
+        FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indrelid = relation AND starts_with(relname, stem)
+        UNION ALL
+        SELECT 'TABLE', CAST(relation AS text), relname FROM pg_class WHERE oid = relation
+    LOOP
+        EXECUTE format(
+            'ALTER %s %s RENAME TO %I', named.kind, named.old, new_stem || substr(named.name, length(stem) + 1)
+        );
+    END LOOP;
+END
+$body$;

@@ -1,0 +1,11 @@
+CREATE TABLE semantic.encoder (
+    id bigint PRIMARY KEY,
+    reference text NOT NULL,
+    dimensions integer NOT NULL CHECK (dimensions > 0),
+    fingerprint text,
+    revision text,
+    max_tokens integer,
+    first_loaded_at timestamptz,
+    query_prompt text,  -- as declared, or NULL; after the first load, the actual prompt
+    document_prompt text
+);
