@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 
 _SHORT = 300  # characters; three pages in ten are shorter
 
@@ -12,7 +12,7 @@ _SHORT = 300  # characters; three pages in ten are shorter
 @functools.cache
 def pages() -> tuple[str, ...]:
     """Every page, its title first."""
-    return tuple(f"{page.title}\n{page.text}" for page in corpus.pages())
+    return tuple(f"{page.title}\n{page.text}" for page in tldr_pages.pages())
 
 
 @functools.cache

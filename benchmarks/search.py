@@ -31,8 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from benchmarks import moments, server
 from pg_semantic import AsyncSearcher, Searcher, encoders, search, settings
-from pg_semantic.demo import corpus
-from pg_semantic.demo.corpus import Base, Page
+from pg_semantic.demo import tldr_pages
+from pg_semantic.demo.tldr_pages import Base, Page
 from pg_semantic.worker.worker import Worker
 
 LIMIT, ROUNDS, CLIENTS, SEARCHES = 10, 400, 8, 400
@@ -54,7 +54,7 @@ def main() -> None:
 def _fill(engine: sa.Engine) -> None:
     Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
-        session.add_all(corpus.pages())
+        session.add_all(tldr_pages.pages())
         session.commit()
     Worker(engine, settings.load()).run(threading.Event(), once=True)
     server.execute(engine, "VACUUM ANALYZE")
@@ -180,7 +180,7 @@ def _waits() -> Iterator[Callable[[], float]]:
 
 def questions() -> Iterator[str]:
     """Texts as people ask them: lines of the pages, each with a number, so that no two are the same."""
-    lines = (line for page in corpus.pages() for line in page.text.splitlines() if len(line.split()) > 3)
+    lines = (line for page in tldr_pages.pages() for line in page.text.splitlines() if len(line.split()) > 3)
     return (f"how to {line} {number}" for number, line in enumerate(itertools.cycle(lines)))
 
 

@@ -26,8 +26,8 @@ from benchmarks import moments, workers
 from benchmarks.search import questions
 from pg_semantic import database, encoders, settings
 from pg_semantic.database import migrate
-from pg_semantic.demo import corpus
-from pg_semantic.demo.corpus import Base, Page
+from pg_semantic.demo import tldr_pages
+from pg_semantic.demo.tldr_pages import Base, Page
 from pg_semantic.worker.worker import Worker
 from tests import documents
 
@@ -68,7 +68,7 @@ def _fill(engine: sa.Engine) -> None:
     migrate.upgrade(engine)
     Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
-        session.add_all(corpus.pages())
+        session.add_all(tldr_pages.pages())
         session.commit()
     with engine.begin() as connection:
         connection.execute(sa.text("GRANT SELECT ON page, page_semantic, page_semantic_receipt TO analyst"))

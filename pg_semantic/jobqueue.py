@@ -1,4 +1,4 @@
-"""The Python interface to ``sql/jobs.sql``: fold, claim, hold, complete, release, fail.
+"""The Python interface to ``sql/jobqueue.sql``: fold, claim, hold, complete, release, fail.
 
 docs/queue.md has a diagram of the states.
 """
@@ -54,7 +54,7 @@ class Failure:
 def fold(connection: sa.Connection, generation_id: int, *, priority: int = EDIT, marks: int = 5_000) -> None:
     """Folds up to ``marks`` marks of a generation and priority into jobs, oldest first."""
     binds = {"generation": generation_id, "priority": priority, "marks": marks}
-    connection.execute(sql.statement("jobs", "fold"), binds)
+    connection.execute(sql.statement("jobqueue", "fold"), binds)
 
 
 def sweep(engine: sa.Engine) -> None:
@@ -67,8 +67,8 @@ def sweep(engine: sa.Engine) -> None:
         try:
             with engine.begin() as connection:
                 connection.execute(sql.statement("registry", "own_transaction"), {"local": True})
-                connection.execute(sql.statement("jobs", "sweep_settings"))
-                left = bool(connection.scalar(sql.statement("jobs", "sweep")))
+                connection.execute(sql.statement("jobqueue", "sweep_settings"))
+                left = bool(connection.scalar(sql.statement("jobqueue", "sweep")))
         except exc.DBAPIError as error:
             if not database.is_busy_or_slow(error):
                 raise
@@ -80,7 +80,7 @@ def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Clai
 
     The cost does not depend on how many are waiting.
     """
-    found = connection.execute(sql.statement("jobs", "ready"), {"generations": list(generation_ids)})
+    found = connection.execute(sql.statement("jobqueue", "ready"), {"generations": list(generation_ids)})
     return [Claimable(row.id, row.priority) for row in found]
 
 
@@ -104,7 +104,7 @@ def claim(
         "claim": token,
         "lease": lease_seconds,
     }
-    found = sorted(connection.execute(sql.statement("jobs", "claim"), binds), key=lambda row: row.available_at)
+    found = sorted(connection.execute(sql.statement("jobqueue", "claim"), binds), key=lambda row: row.available_at)
     return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), priority)
 
 
@@ -115,7 +115,7 @@ def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[
     """
     return set(
         connection.scalars(
-            sql.statement("jobs", "hold"),
+            sql.statement("jobqueue", "hold"),
             {
                 "generation": claimed.generation_id,
                 "claim": claimed.token,
@@ -128,7 +128,7 @@ def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[
 
 def complete(connection: sa.Connection, claimed: Claim, keys: Sequence[str]) -> None:
     """Completes jobs that this transaction holds."""
-    connection.execute(sql.statement("jobs", "complete"), {"generation": claimed.generation_id, "keys": list(keys)})
+    connection.execute(sql.statement("jobqueue", "complete"), {"generation": claimed.generation_id, "keys": list(keys)})
 
 
 def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, delay_seconds: float) -> list[str]:
@@ -143,7 +143,7 @@ def release(connection: sa.Connection, claimed: Claim, keys: Sequence[str], *, d
         "keys": list(keys),
         "delay": delay_seconds,
     }
-    return list(connection.scalars(sql.statement("jobs", "release"), binds))
+    return list(connection.scalars(sql.statement("jobqueue", "release"), binds))
 
 
 def fail(
@@ -162,7 +162,7 @@ def fail(
     """
     driver: Any = connection.connection.driver_connection
     recorded = connection.execute(
-        sql.statement("jobs", "fail"),
+        sql.statement("jobqueue", "fail"),
         {
             "generation": claimed.generation_id,
             "claim": claimed.token,
@@ -178,38 +178,38 @@ def fail(
 
 def heartbeat(connection: sa.Connection, tokens: Sequence[uuid.UUID], *, lease_seconds: float) -> None:
     """Extends the leases of these claims."""
-    connection.execute(sql.statement("jobs", "heartbeat"), {"claims": list(tokens), "lease": lease_seconds})
+    connection.execute(sql.statement("jobqueue", "heartbeat"), {"claims": list(tokens), "lease": lease_seconds})
 
 
 def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) -> None:
     """Frees jobs whose lease has expired."""
     binds = {"max_attempts": max_attempts, "retry": retry_seconds}
-    connection.execute(sql.statement("jobs", "reap"), binds)
+    connection.execute(sql.statement("jobqueue", "reap"), binds)
 
 
 def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:
     """Creates jobs for rows that have none, with lower priority than edits. Invalidates claims on the others."""
-    connection.execute(sql.statement("jobs", "enqueue"), {"generation": generation_id, "keys": list(keys)})
+    connection.execute(sql.statement("jobqueue", "enqueue"), {"generation": generation_id, "keys": list(keys)})
 
 
 def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:
     """Returns the statement that creates jobs for rows to check again. It invalidates existing claims on them."""
-    return sql.statement("jobs", "requeue").bindparams(generation=generation_id, keys=list(keys))
+    return sql.statement("jobqueue", "requeue").bindparams(generation=generation_id, keys=list(keys))
 
 
 def retry(connection: sa.Connection, generation_id: int, keys: Sequence[str] | None = None) -> list[str]:
     """Puts parked jobs back into the queue, all or those with these keys, and returns their keys."""
     binds = {"generation": generation_id, "keys": None if keys is None else list(keys)}
-    return list(connection.scalars(sql.statement("jobs", "retry"), binds))
+    return list(connection.scalars(sql.statement("jobqueue", "retry"), binds))
 
 
 def waiting(connection: sa.Connection, generation_id: int, *, limit: int, priority: int | None = None) -> int:
     """Counts pending and processing jobs of one priority or both, up to ``limit``."""
     bounds = {"generation": generation_id, "limit": limit, "priority": priority}
-    return int(connection.execute(sql.statement("jobs", "waiting"), bounds).scalar_one())
+    return int(connection.execute(sql.statement("jobqueue", "waiting"), bounds).scalar_one())
 
 
 def failures(connection: sa.Connection, generation_id: int, *, limit: int) -> list[Failure]:
     """Returns parked jobs with their errors, newest first."""
-    rows = connection.execute(sql.statement("jobs", "failures"), {"generation": generation_id, "limit": limit})
+    rows = connection.execute(sql.statement("jobqueue", "failures"), {"generation": generation_id, "limit": limit})
     return [Failure(row.key, row.attempts, row.error) for row in rows]

@@ -16,7 +16,7 @@ FUNCTION_LINES = 60
 _CREATES = re.compile(
     r"^CREATE (?:UNLOGGED )?(?P<kind>FUNCTION|PROCEDURE|TABLE|VIEW) semantic\.(?P<name>\w+)", re.MULTILINE
 )
-_TEMPLATES = {"capture"}  # with identifiers that a compiler fills in
+_TEMPLATES = {"triggers"}  # with identifiers that a compiler fills in
 _BIND = re.compile(r"(?<![:\w]):(\w+)")
 _FOLDERS = {"FUNCTION": "functions", "PROCEDURE": "functions", "TABLE": "tables", "VIEW": "views"}
 

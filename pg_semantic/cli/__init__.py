@@ -4,27 +4,23 @@ Exit codes: 0 success; 1 the command failed, and one line on standard error says
 3 the database cannot be reached or is not set up; 130 interrupted before the work was done.
 """
 
-import sys
-
 import typer
-from rich.console import Console
 
-from pg_semantic import errors
 from pg_semantic.cli import (
     database,
     demo,
     doctor,
     encoder,
+    error_exit,
     explain,
     generation,
     grants,
     index,
-    output,
     recall,
     retry,
     search,
     serve,
-    settings,
+    show_settings,
     status,
     verify,
     worker,
@@ -55,21 +51,17 @@ for command, function, examples, summary in (
     ("retry", retry.retry, retry.EXAMPLES, "Put failed rows back into the queue."),
     ("grants", grants.grants, grants.EXAMPLES, "Let the roles that can read a table search its index."),
     ("serve", serve.serve, serve.EXAMPLES, "Serve embeddings, reranking and searches over HTTP."),
-    ("settings", settings.settings, settings.EXAMPLES, "Show every setting: variable, value, default, meaning."),
+    (
+        "settings",
+        show_settings.settings,
+        show_settings.EXAMPLES,
+        "Show every setting: variable, value, default, meaning.",
+    ),
     ("demo", demo.demo, demo.EXAMPLES, "Load, encode and search 7,425 tldr pages."),
 ):
     app.command(command, epilog=examples, short_help=summary)(function)
 
 
 def run() -> None:
-    """Runs the command line. Prints a `PgSemanticError` as one line on standard error, wrapped on a terminal."""
-    try:
-        app()
-    except errors.PgSemanticError as error:
-        output.say(f"[red]error:[/] {output.escaped(error)}", to=Console(stderr=True, highlight=False, emoji=False))
-        sys.exit(exit_code(error))
-
-
-def exit_code(error: errors.PgSemanticError) -> int:
-    """Returns the exit code of the process for an error."""
-    return 3 if isinstance(error, errors.DatabaseError) else 1
+    """Runs the command line. An exception of the package ends it with one line on standard error."""
+    error_exit.run(app)

@@ -8,8 +8,8 @@ import typer
 
 from pg_semantic import errors
 from pg_semantic.cli import options, output
-from pg_semantic.database import embedded, migrate
-from pg_semantic.database.migrate import SchemaCheck
+from pg_semantic.database import embedded, migrate, schema_check
+from pg_semantic.database.schema_check import SchemaCheck
 
 _NOT_AS_IT_SHOULD_BE = 1
 _NOT_THERE = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
@@ -51,7 +51,7 @@ def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
     the schema.
     """
     with options.engine(dsn) as engine:
-        found = migrate.check(engine)
+        found = schema_check.check(engine)
     if json:
         output.as_json({**dataclasses.asdict(found), "ok": found.ok})
     else:

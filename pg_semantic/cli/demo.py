@@ -14,8 +14,8 @@ from sqlalchemy import orm
 from pg_semantic import database, encoders, settings
 from pg_semantic.cli import options, output, progress
 from pg_semantic.database import embedded, migrate
-from pg_semantic.demo import corpus
-from pg_semantic.demo.corpus import Page
+from pg_semantic.demo import tldr_pages
+from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.search import Searcher
 from pg_semantic.worker.pipeline import Progress
 from pg_semantic.worker.worker import Worker
@@ -43,10 +43,10 @@ def demo(
     """Load 7,425 tldr pages, encode and search them, edit one, and search again."""
     with options.engine(f"embedded:{path}") as engine:
         _load(engine)
-        output.say(f"[bold]2.[/] A worker encodes the new rows with {corpus.ENCODER}.")
+        output.say(f"[bold]2.[/] A worker encodes the new rows with {tldr_pages.ENCODER}.")
         done = _sync(engine)
         output.say(f"   {done.rows} rows synced, {done.chunks_encoded} chunks encoded.")
-        searcher = Searcher(encoders.load(corpus.ENCODER))
+        searcher = Searcher(encoders.load(tldr_pages.ENCODER))
         output.say("[bold]3.[/] Search by meaning.")
         for query in QUERIES:
             _show(engine, searcher, query)
@@ -57,9 +57,9 @@ def demo(
 def _load(engine: sa.Engine) -> None:
     migrate.upgrade(engine)
     with database.translated():
-        corpus.Base.metadata.create_all(engine)
+        tldr_pages.Base.metadata.create_all(engine)
         with orm.Session(engine) as session:
-            count = corpus.load(session)
+            count = tldr_pages.load(session)
     output.say(f"\n[bold]1.[/] {count} tldr pages are in the table [bold]page[/], loaded through the ORM.")
 
 

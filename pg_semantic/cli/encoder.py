@@ -10,7 +10,7 @@ import typer
 
 from pg_semantic import encoders, settings
 from pg_semantic.cli import options, output
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 from pg_semantic.encoders import describe
 
 app = typer.Typer(help="Inspect encoders, and convert them to int8.", no_args_is_help=True)
@@ -68,7 +68,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _pages() -> Iterator[str]:
-    return (f"{page.title}\n\n{page.text}" for page in corpus.pages())
+    return (f"{page.title}\n\n{page.text}" for page in tldr_pages.pages())
 
 
 def _shown(value: object) -> object:

@@ -11,9 +11,9 @@ import typer
 
 from pg_semantic import database, encoders, generations, registry
 from pg_semantic.cli import options, output, progress
-from pg_semantic.index import encoder_catalog
+from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, Lexical, Storage
 from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
@@ -228,7 +228,7 @@ def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None, prom
         kept = prompts.filled(now.encoder.prompts)
         known = _given(dimensions, now.encoder.dimensions)
         return EncoderSpec(now.encoder.reference, known, kept.query, kept.document)
-    length = dimensions if dimensions is not None else encoder_catalog.dimensions(reference)
+    length = dimensions if dimensions is not None else known_encoders.dimensions(reference)
     length = length if length is not None else encoders.load(reference).dimensions
     return EncoderSpec(reference, length, prompts.query, prompts.document)
 

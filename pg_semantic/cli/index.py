@@ -6,7 +6,7 @@ import typer
 
 from pg_semantic import database, encoders, registry
 from pg_semantic.cli import options, output
-from pg_semantic.index import encoder_catalog
+from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec, Lexical
 from pg_semantic.operations import create_index
@@ -43,7 +43,7 @@ def create(
 ) -> None:
     """Make a table searchable by meaning. A `worker` then encodes its rows."""
     del yes  # accepted as in the other commands: this one asks nothing
-    known = dimensions or encoder_catalog.dimensions(encoder) or encoders.load(encoder).dimensions
+    known = dimensions or known_encoders.dimensions(encoder) or encoders.load(encoder).dimensions
     described = EncoderSpec(encoder, known, query_prompt, document_prompt)
     with options.engine(dsn) as engine:
         with engine.connect() as connection:

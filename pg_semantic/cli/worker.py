@@ -14,7 +14,7 @@ from pg_semantic import encoders, errors, settings
 from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
 from pg_semantic.encoders import Encoder
-from pg_semantic.worker import signals
+from pg_semantic.worker import unix_signals
 from pg_semantic.worker.pipeline import Progress
 from pg_semantic.worker.worker import Worker
 
@@ -108,7 +108,7 @@ def _loaded(
 
 def _obey_signals(working: Worker, stop: threading.Event, drain_seconds: float) -> None:
     """Handles signals on a separate thread: a handler would interrupt the main thread, whatever locks it holds."""
-    heard = signals.listen(signal.SIGTERM, signal.SIGINT)
+    heard = unix_signals.listen(signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_obey, args=(heard, working, stop, drain_seconds), daemon=True).start()
 
 

@@ -1,7 +1,6 @@
 """Upgrades and downgrades the schema ``semantic`` with Alembic, from ``migrations/``."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -15,36 +14,6 @@ if TYPE_CHECKING:
 SCHEMA = "semantic"
 BASE = "base"  # before the first revision
 _LOCK = 7_236_281_954  # an arbitrary number for the advisory lock
-
-State = Literal["missing", "older", "current", "newer"]
-Kind = Literal["missing", "additional", "altered"]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """An object of the schema `semantic` that differs from what the history creates."""
-
-    kind: Kind
-    object: str
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaCheck:
-    """How the schema in a database compares with the package's history.
-
-    ``differences`` compares it with what the history creates for the database's revision. It is empty for a revision
-    that is newer than this package, because the package cannot tell.
-    """
-
-    revision: str | None
-    newest: str
-    state: State
-    differences: tuple[Difference, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether the schema is current, and just as the history creates it."""
-        return self.state == "current" and not self.differences
 
 
 def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
@@ -62,12 +31,12 @@ def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
             newer than this package.
     """
     with database.translated(), engine.begin() as connection:
-        _lock(connection)
+        lock(connection)
         _ensure_pgvector(connection)
         _require_whole(connection)
-        _bring_up(connection, to)
+        bring_up(connection, to)
         _require_functions(connection)
-        return _current(connection) or ""
+        return current_revision(connection) or ""
 
 
 def downgrade(engine: sa.Engine, *, to: str) -> str | None:
@@ -91,74 +60,40 @@ def downgrade(engine: sa.Engine, *, to: str) -> str | None:
     from alembic import command
 
     with database.translated(), engine.begin() as connection:
-        _lock(connection)
-        _require_earlier(_current(connection), to)
+        lock(connection)
+        _require_earlier(current_revision(connection), to)
         if to == BASE:
             _require_no_index(connection)
         command.downgrade(_config(connection), to)
         if to == BASE:
-            connection.execute(sql.statement("history", "remove"))
+            connection.execute(sql.statement("schema_check", "remove"))
             return None
         _require_captures(connection, to)
-        return _current(connection)
+        return current_revision(connection)
 
 
 def current(engine: sa.Engine) -> str | None:
     """Returns the revision that the database is at, or None if the schema does not exist."""
     with database.translated(), engine.connect() as connection:
-        return _current(connection)
+        return current_revision(connection)
 
 
-def check(engine: sa.Engine) -> SchemaCheck:
-    """Compares the schema with what the history creates. Must run as the schema's owner.
-
-    A transaction sets the schema aside, creates it again and is rolled back, so no other session sees any of it.
-    """
-    with database.translated(), engine.connect() as connection:
-        _lock(connection)
-        newest, found = revisions.known()[-1], _current(connection)
-        if found is None:
-            return SchemaCheck(None, newest, "missing")
-        if found not in revisions.known():
-            return SchemaCheck(found, newest, "newer")
-        here = snapshot(connection)
-        connection.execute(sql.statement("history", "set_aside"))
-        _bring_up(connection, found)
-        made = snapshot(connection)
-        connection.rollback()
-        return SchemaCheck(found, newest, "current" if found == newest else "older", _differences(here, made))
+def lock(connection: sa.Connection) -> None:
+    """Waits until no other transaction migrates or checks the schema, and keeps others from doing so."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
-def snapshot(connection: sa.Connection) -> dict[str, str]:
-    """Returns the definition of every object of the schema as the server writes it, by kind and name."""
-    return {row.object: row.definition for row in connection.execute(sql.statement("history", "snapshot"))}
-
-
-def _differences(here: dict[str, str], made: dict[str, str]) -> tuple[Difference, ...]:
-    found: list[Difference] = []
-    for name in sorted(here.keys() | made.keys()):
-        if name not in here:
-            found.append(Difference("missing", name))
-        elif name not in made:
-            found.append(Difference("additional", name))
-        elif here[name] != made[name]:
-            found.append(Difference("altered", name))
-    return tuple(found)
-
-
-def _lock(connection: sa.Connection) -> None:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))  # one migration at a time
-
-
-def _bring_up(connection: sa.Connection, to: str) -> None:
+def bring_up(connection: sa.Connection, to: str) -> None:
+    """Runs the revisions up to one, in the connection's transaction."""
     from alembic import command
 
     connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
     command.upgrade(_config(connection), to)
-    connection.execute(sql.statement("history", "readable"))
+    connection.execute(sql.statement("schema_check", "readable"))
 
 
-def _current(connection: sa.Connection) -> str | None:
+def current_revision(connection: sa.Connection) -> str | None:
+    """Returns the revision that the schema is at, or None if the schema does not exist."""
     from alembic.migration import MigrationContext
 
     options = {"version_table": "history", "version_table_schema": SCHEMA}
@@ -166,7 +101,7 @@ def _current(connection: sa.Connection) -> str | None:
 
 
 def _require_whole(connection: sa.Connection) -> None:
-    found = _current(connection)
+    found = current_revision(connection)
     if found is not None:
         revisions.require_known(found)
     elif connection.scalar(sa.select(sa.func.to_regclass("semantic.semantic_index"))) is not None:
@@ -174,7 +109,7 @@ def _require_whole(connection: sa.Connection) -> None:
 
 
 def _require_functions(connection: sa.Connection) -> None:
-    lost = connection.scalar(sql.statement("history", "lost_functions"))
+    lost = connection.scalar(sql.statement("schema_check", "lost_functions"))
     if lost:
         raise errors.NotInstalled(
             f"The schema `semantic` lacks functions of its revision ({lost}), as after DROP EXTENSION vector CASCADE, "
@@ -195,7 +130,7 @@ def _require_earlier(found: str | None, to: str) -> None:
 
 
 def _require_no_index(connection: sa.Connection) -> None:
-    names = list(connection.scalars(sql.statement("history", "registered")))
+    names = list(connection.scalars(sql.statement("schema_check", "registered")))
     if names:
         raise errors.DatabaseError(
             f"This database still has semantic indexes ({', '.join(names)}): drop them first with "
@@ -204,7 +139,7 @@ def _require_no_index(connection: sa.Connection) -> None:
 
 
 def _require_captures(connection: sa.Connection, to: str) -> None:
-    names = list(connection.scalars(sql.statement("history", "bereft")))
+    names = list(connection.scalars(sql.statement("schema_check", "bereft")))
     if names:
         raise errors.DatabaseError(
             f"The triggers of semantic indexes ({', '.join(names)}) call functions that revision {to} does not have: "

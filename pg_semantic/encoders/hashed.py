@@ -66,13 +66,13 @@ class HashedEncoder:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """See `base.Encoder.splitter`."""
-        from pg_semantic.encoders import long_texts
+        from pg_semantic.encoders import split_long_text
 
         def length(text: str) -> int:
             return len(_words(text))
 
         room = max_tokens - len(_words(self.document_prompt))
-        return functools.partial(long_texts.cut, count=length, max_tokens=room, overlap_tokens=overlap_tokens)
+        return functools.partial(split_long_text.cut, count=length, max_tokens=room, overlap_tokens=overlap_tokens)
 
 
 def _words(text: str) -> list[str]:

@@ -7,8 +7,8 @@ from pg_semantic.encoders import prompts as prompting
 from pg_semantic.encoders.base import Encoder
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.encoders.local import weights
-from pg_semantic.index import encoder_catalog
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index import known_encoders
+from pg_semantic.index.known_encoders import Prompts
 
 if TYPE_CHECKING:
     from pg_semantic.settings import Settings
@@ -63,7 +63,7 @@ def _load(reference: str, dimensions: int | None, *, prompts: Prompts, settings:
 
         return RemoteEncoder.load(reference, dimensions=dimensions, prompts=prompts, settings=settings)
     if reference.startswith("hashed:"):
-        known = encoder_catalog.dimensions(reference)
+        known = known_encoders.dimensions(reference)
         if not known:
             raise errors.EncoderError(f"{reference!r} is not valid: use hashed:N for N dimensions, such as hashed:64.")
         return HashedEncoder(known, query_prompt=prompts.query or "", document_prompt=prompts.document or "")

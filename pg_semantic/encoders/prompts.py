@@ -4,8 +4,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from pg_semantic.encoders import tokenization
-from pg_semantic.index import encoder_catalog
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index import known_encoders
+from pg_semantic.index.known_encoders import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,7 +32,7 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
     Returns:
         The prompts that the transformer uses from now on.
     """
-    known = encoder_catalog.prompts(reference)
+    known = known_encoders.prompts(reference)
     query = _apply(transformer, "query", declared=prompts.query, known=known.query)
     document = _apply(transformer, "document", declared=prompts.document, known=known.document)
     return Prompts(query, document)
@@ -40,7 +40,7 @@ def apply(transformer: "SentenceTransformer", reference: str, prompts: Prompts) 
 
 def warn(reference: str, *, declared: Prompts, loaded: Prompts) -> None:
     """Logs a warning if an encoder seems to expect prompts but has none."""
-    if lacking := encoder_catalog.lacking(reference, declared=declared, loaded=loaded):
+    if lacking := known_encoders.lacking(reference, declared=declared, loaded=loaded):
         log.warning("%s", lacking.advice, extra={"event": "prompt_missing", "encoder": reference})
 
 

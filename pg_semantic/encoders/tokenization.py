@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.encoders import equivalence
+from pg_semantic.encoders import self_check
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -107,7 +107,7 @@ class Tokens:
 
     def _agrees(self) -> bool:
         """Returns whether the fast tokenizer gives the same tensors as the encoder's own preprocessing."""
-        texts = [*equivalence.TEXTS, " ".join(getattr(self._padding.of, "all_special_tokens", []))]
+        texts = [*self_check.TEXTS, " ".join(getattr(self._padding.of, "all_special_tokens", []))]
         if self.limit <= _LONGEST_TRIED:
             texts.append("one more than it reads " * self.limit)
         theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task=self._task)
@@ -249,8 +249,8 @@ def sample(transformer: "SentenceTransformer", task: str) -> str:
 
     The vocabulary alone doesn't determine how a tokenizer splits a text.
     """
-    read = Unread(transformer, equivalence.TEXTS, prompt=prompt(transformer, task), task=task)
-    ids = read.features(range(len(equivalence.TEXTS)))["input_ids"]
+    read = Unread(transformer, self_check.TEXTS, prompt=prompt(transformer, task), task=task)
+    ids = read.features(range(len(self_check.TEXTS)))["input_ids"]
     return hashlib.sha256(json.dumps(ids.tolist()).encode()).hexdigest()
 
 

@@ -1,11 +1,11 @@
 """Changes a semantic index without downtime: builds another copy next to the live one, then swaps them.
 
-`begin` starts the new copy and workers fill it. `coverage` shows the progress, `compare` shows how search results would
+`begin` starts the new copy and workers fill it. `coverage` shows the progress, `compare_results` how results would
 change, and `switch` makes the copy live at once. Workers keep the previous copy up to date until you `drop` it, so
 `rollback` is correct at any time.
 """
 
-from pg_semantic.generations.compare import Comparison, compare, read_judged, read_queries, sampled
+from pg_semantic.generations.compare_results import Comparison, compare, read_judged, read_queries, sampled
 from pg_semantic.generations.lifecycle import Disk, begin, clear, disk, drop, find, rollback, size, switch
 from pg_semantic.generations.readiness import Coverage, coverage
 

@@ -1,7 +1,7 @@
-"""SQL for the distance between chunks and a query vector, and for the settings of the vector index scan."""
+"""SQL for the distance between chunks and a query vector."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import sqlalchemy as sa
@@ -16,17 +16,9 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import IndexSpec
 
 Vector: TypeAlias = Sequence[float] | NDArray[Any]
-Order: TypeAlias = Literal["strict_order", "relaxed_order"]
 
-# pgvector's limit. Candidates beyond limit + offset make up for several chunks per row, and improve recall.
-_MAX_EF_SEARCH = 1000
-_MIN_EF_SEARCH = 100
-_EF_SEARCH_FACTOR = 2
-# Chunks that a scan visits before it gives up. pgvector's default of 20,000 is too few for a selective filter.
-_MAX_SCAN_TUPLES = 1_000_000
 # Beyond these limits a number may not fit in 16 bits, or its square in 32. Scaling a vector doesn't change its cosine.
 _LEAST, _MOST = 1e-3, 1e3
-_SCAN_MEM_MULTIPLIER = 32  # of work_mem
 
 
 def query_vector(spec: IndexSpec, vector: Vector) -> sa.ColumnElement[Any]:
@@ -132,35 +124,6 @@ def row_distance(tables: Tables, asked: sa.ColumnElement[Any]) -> sa.ColumnEleme
         *same_row, *same_encoder(tables)
     )
     return nearest.correlate(tables.source).scalar_subquery()
-
-
-def with_scan_settings(asked: sa.ColumnElement[Any], *, wanted: int, order: Order) -> sa.ScalarSelect[Any]:
-    """Returns the query vector as a scalar subquery that also applies the scan settings.
-
-    Postgres evaluates the subquery once, before the index scan that needs its value. So the settings need no separate
-    statement, event hook or round trip. They also apply in AUTOCOMMIT, and end with the transaction.
-
-    Args:
-        asked: The query vector.
-        wanted: Number of rows that the scan should return.
-        order: The order of pgvector's iterative scan.
-    """
-    done = (
-        sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None)
-        for name, value in scan_settings(wanted, order=order).items()
-    )
-    return sa.select(sa.case((sa.and_(*done), asked))).scalar_subquery()
-
-
-def scan_settings(wanted: int, *, order: Order) -> Mapping[str, str]:
-    """Returns pgvector's settings for a scan that should return ``wanted`` rows even with a selective filter."""
-    ef_search = min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, wanted * _EF_SEARCH_FACTOR))
-    return {
-        "hnsw.ef_search": str(ef_search),
-        "hnsw.iterative_scan": order,
-        "hnsw.max_scan_tuples": str(_MAX_SCAN_TUPLES),
-        "hnsw.scan_mem_multiplier": str(_SCAN_MEM_MULTIPLIER),
-    }
 
 
 class QueryVector(sa.ColumnElement[Any]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pg_semantic import errors
-from pg_semantic.index import encoder_catalog, hashing
+from pg_semantic.index import hashing, known_encoders
 from pg_semantic.index.chunking import Chunking
 
 Storage = Literal["halfvec", "vector"]
@@ -106,7 +106,7 @@ class EncoderSpec:
         Raises:
             errors.DeclarationError: The dimensions are neither given nor in the catalog, or a prompt is invalid.
         """
-        known = encoder_catalog.dimensions(reference) if dimensions is None else dimensions
+        known = known_encoders.dimensions(reference) if dimensions is None else dimensions
         if known is None:
             raise errors.DeclarationError(f"Encoder {reference!r} isn't in the built-in catalog: pass dimensions=...")
         return cls(reference, known, query_prompt, document_prompt)
@@ -124,14 +124,14 @@ class EncoderSpec:
         )
 
     @property
-    def prompts(self) -> encoder_catalog.Prompts:
+    def prompts(self) -> known_encoders.Prompts:
         """The declared prompts."""
-        return encoder_catalog.Prompts(self.query_prompt, self.document_prompt)
+        return known_encoders.Prompts(self.query_prompt, self.document_prompt)
 
     @property
-    def lacking(self) -> encoder_catalog.Lacking | None:
+    def lacking(self) -> known_encoders.Lacking | None:
         """Prompts that the encoder expects, judging by its name, but that are not declared; None if complete."""
-        return encoder_catalog.lacking(self.reference, declared=self.prompts)
+        return known_encoders.lacking(self.reference, declared=self.prompts)
 
     def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
         """Returns whether both compute the same document vectors. Their query prompts may differ."""

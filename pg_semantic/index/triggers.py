@@ -1,6 +1,6 @@
 """DDL that attaches a semantic index to its source: triggers that mark changed rows, and the registry row.
 
-It runs when the chunk table is created, and before it is dropped. The SQL is in ``sql/capture.sql``; this module fills
+It runs when the chunk table is created, and before it is dropped. The SQL is in ``sql/triggers.sql``; this module fills
 its placeholders with identifiers and literals that SQLAlchemy's compilers have quoted.
 """
 
@@ -105,7 +105,7 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
 def say_rights(connection: sa.Connection, schema: str | None, chunks: str) -> None:
     """Logs which roles can read the semantic index with this chunk table."""
     binds = {"chunks": database.qualified_name(schema, chunks)}
-    log.info("%s", connection.scalar(sql.statement("rights", "said_of_chunks"), binds))
+    log.info("%s", connection.scalar(sql.statement("privileges", "said_of_chunks"), binds))
 
 
 def _say_rights(target: sa.Table, connection: object, **_: object) -> None:
@@ -350,7 +350,7 @@ def _unregister(step: Unregister, compiler: DDLCompiler, **_: object) -> str:
 
 
 def _fill(statement: str, /, **places: str) -> str:
-    return sql.template("capture", statement).substitute(places)
+    return sql.template("triggers", statement).substitute(places)
 
 
 def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:

@@ -71,7 +71,7 @@ def rights(engine: sa.Engine, spec: IndexSpec) -> str:
     """Returns a sentence that says who can read a semantic index."""
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated(), engine.connect() as connection:
-        return str(connection.scalar(sql.statement("rights", "said_of_chunks"), {"chunks": name}))
+        return str(connection.scalar(sql.statement("privileges", "said_of_chunks"), {"chunks": name}))
 
 
 def drop(engine: sa.Engine, spec: IndexSpec) -> None:
@@ -114,7 +114,7 @@ def adopt(engine: sa.Engine, generation: Generation, table: str | None = None) -
         [moved] = [one for one in registry.generations(connection) if one.id == generation.id]
         for step in ddl.create_triggers(moved.spec):
             connection.execute(step)
-        connection.execute(sql.statement("rights", "follow"), index)
+        connection.execute(sql.statement("privileges", "follow"), index)
     return str(name)
 
 

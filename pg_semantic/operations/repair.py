@@ -16,7 +16,7 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.operations import verify
 from pg_semantic.operations.verify import CheckedPage, RowFinding, VerifyReport
 from pg_semantic.registry import Generation
-from pg_semantic.worker import comparison
+from pg_semantic.worker import out_of_date_rows
 
 Key = Sequence[sa.ColumnElement[Any]]
 
@@ -90,10 +90,10 @@ def mending(findings: Sequence[RowFinding], generation: Generation, tables: Tabl
         yield jobqueue.requeueing(generation.id, marked)
     if rewritten:
         yield _delete(tables.receipts, rewritten, key=tables.receipt_key, where=sa.true())
-        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=comparison.damaged(tables))
+        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=out_of_date_rows.damaged(tables))
     if orphans:
         for table, key in ((tables.receipts, tables.receipt_key), (tables.chunks, tables.chunk_key)):
-            yield _delete(table, orphans, key=key, where=comparison.without_row(tables, key))
+            yield _delete(table, orphans, key=key, where=out_of_date_rows.without_row(tables, key))
 
 
 def _delete(table: sa.Table, row_keys: Sequence[str], *, key: Key, where: sa.ColumnElement[bool]) -> sa.Delete:

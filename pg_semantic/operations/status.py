@@ -15,8 +15,8 @@ from sqlalchemy import exc
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.registry import Generation
-from pg_semantic.worker import key_changes, late_indexes, problems
-from pg_semantic.worker.problems import Trouble
+from pg_semantic.worker import key_changes, postgres_indexes, trouble
+from pg_semantic.worker.trouble import Trouble
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # counting tables of this size takes a few milliseconds
@@ -72,8 +72,8 @@ class IndexStatus:
     stale_since: dt.datetime | None
     stale_reason: str | None
     reconciled: float | None
-    vector_index: late_indexes.State
-    lexical_index: late_indexes.State | None
+    vector_index: postgres_indexes.State
+    lexical_index: postgres_indexes.State | None
     failures: list[jobqueue.Failure]
     troubles: list[Trouble]
 
@@ -105,7 +105,7 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
-    troubles = problems.read(connection)
+    troubles = trouble.read(connection)
     of = {generation.id: generation for generation in known}
     for one in (one for one in key_changes.altered_keys(connection) if one.generation_id in of):
         known_troubles = troubles.setdefault(one.generation_id, [])
@@ -172,8 +172,8 @@ def _estimated(
         stale_since=row.stale_since,
         stale_reason=row.stale_reason,
         reconciled=row.reconciled,
-        vector_index=late_indexes.state(connection, tables.vector_index),
-        lexical_index=late_indexes.state(connection, tables.lexical_index) if spec.lexical else None,
+        vector_index=postgres_indexes.state(connection, tables.vector_index),
+        lexical_index=postgres_indexes.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
         troubles=[],
     )

@@ -1,10 +1,10 @@
 """Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query."""
 
-from pg_semantic.search.explain import Plan, explain
 from pg_semantic.search.fusion import Convex, Rrf, hybrid
-from pg_semantic.search.postprocess import Diverse, Rerank
+from pg_semantic.search.query_plan import Plan, explain
 from pg_semantic.search.recall import ClassRecall, RecallReport, recall
 from pg_semantic.search.request import Options
+from pg_semantic.search.rerank_and_diversify import Diverse, Rerank
 from pg_semantic.search.results import Hit, Passage
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
 from pg_semantic.search.short_results import exactly

@@ -17,8 +17,8 @@ from sqlalchemy import orm
 from pg_semantic import database, errors
 from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.distances import Vector
-from pg_semantic.search import explain, rankings, statements
-from pg_semantic.search.rankings import Where
+from pg_semantic.search import candidates, query_plan, statements
+from pg_semantic.search.candidates import Where
 from pg_semantic.search.statements import Ranked
 
 T = TypeVar("T")
@@ -151,9 +151,9 @@ def recall(  # noqa: PLR0913 - options
 
 
 def _checked(index: BoundIndex[Any], where: Mapping[str, Where] | None) -> Mapping[str, Where]:
-    classes = {name: rankings.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
+    classes = {name: candidates.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
     for conditions in classes.values():
-        rankings.require_own(index, conditions)
+        candidates.require_own(index, conditions)
     return classes
 
 
@@ -213,7 +213,7 @@ class _Ask:
         answers = [answer for pair in pairs if (answer := self._answer(*pair)).exact]
         if not answers:
             raise errors.QueryError(f"No row with vectors matches the filters of class {name!r}.")
-        walks = explain.explain(self.connection, pairs[0][0]).uses_vector_index
+        walks = query_plan.explain(self.connection, pairs[0][0]).uses_vector_index
         return _measured(name, answers, limit=self.limit, walks=walks)
 
     def _answer(self, walking: Statement, computing: Statement) -> _QueryRecall:

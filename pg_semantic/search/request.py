@@ -19,10 +19,10 @@ from pg_semantic.index.bm25 import Match
 from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.rerankers import Scores
-from pg_semantic.search import fusion, postprocess, rankings, results, validation
+from pg_semantic.search import candidates, fusion, rerank_and_diversify, results, validation
+from pg_semantic.search.candidates import Leg, Where
 from pg_semantic.search.fusion import Convex, Fusion, Rrf
-from pg_semantic.search.postprocess import Diverse, Rerank
-from pg_semantic.search.rankings import Leg, Where
+from pg_semantic.search.rerank_and_diversify import Diverse, Rerank
 from pg_semantic.search.results import Extras, Hit
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class Request(Generic[T]):
         validation.check_page(limit=self.limit, offset=self.offset)
         if self.mode not in get_args(Mode):
             raise errors.QueryError(f"mode={self.mode!r} is unknown: use one of {', '.join(get_args(Mode))}.")
-        rankings.conditions(self.where)
+        candidates.conditions(self.where)
         if not isinstance(self.query, Examples):
             bm25.check(validation.check_query_text(self.query), self.options.match)
         elif self.mode != "dense":
@@ -207,16 +207,16 @@ class Request(Generic[T]):
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
     """Builds the statement that answers a search; `Request.values` returns its parameters."""
     index, text = shape.index, sa.bindparam(_TEXT, type_=sa.Text)
-    rankings.require_own(index, where)
+    candidates.require_own(index, where)
     found: list[Leg] = []
     if shape.mode == "lexical":
         relevance = results.by_words(index, text)
     else:
         query = examples or distances.query_parameter(index.spec, VECTOR)
         relevance = results.by_meaning(index, query)
-        found.append(rankings.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
+        found.append(candidates.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
     if shape.mode != "dense":
-        found.append(rankings.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
+        found.append(candidates.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
     ranking = fusion.fused(found, shape.fusion, depth=shape.depth, reach=shape.reach)
     best = validation.paginate(ranking, limit=shape.first, offset=shape.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")
@@ -239,12 +239,12 @@ def page_of(asked: Request[T], found: list[Hit[T]], scores: Scores | None) -> li
         scores: The reranker's scores of the first hits; None without a reranker, or if it ran out of time.
     """
     options, wanted = asked.options, asked.limit + asked.offset
-    found = postprocess.rescored(found, scores)
+    found = rerank_and_diversify.rescored(found, scores)
     if options.min_score is not None and (scores is not None or not options.rerank):
         found = [hit for hit in found[: len(found if scores is None else scores)] if hit.score >= options.min_score]
     if options.diverse:
         seen = min(asked.seen_by(options.diverse), len(found if scores is None else scores))  # with scores on one scale
-        found = postprocess.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
+        found = rerank_and_diversify.diverse(found[:seen], options.diverse, limit=wanted) + found[seen:]
     if options.rerank or options.diverse:
         found = found[asked.offset : wanted]
     return found

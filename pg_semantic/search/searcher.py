@@ -20,8 +20,8 @@ from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.search import generation_tracker, request, results
+from pg_semantic.search.candidates import Where
 from pg_semantic.search.generation_tracker import GenerationChanged, GenerationTracker, Target
-from pg_semantic.search.rankings import Where
 from pg_semantic.search.request import Mode, Options, Request
 from pg_semantic.search.results import Hit
 

@@ -19,9 +19,9 @@ from pg_semantic.index import bm25, distances
 from pg_semantic.index.bm25 import Match
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.declare import BoundIndex
-from pg_semantic.index.distances import Order, Vector
+from pg_semantic.index.distances import Vector
 from pg_semantic.index.more_like_this import Examples
-from pg_semantic.search import short_results, validation
+from pg_semantic.search import scan_settings, short_results, validation
 
 T = TypeVar("T")
 QueryLike: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last is a query vector as SQL
@@ -102,13 +102,13 @@ def lexical(
 
 
 def ranked_knn(
-    index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int, order: Order = "strict_order"
+    index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int, order: scan_settings.Order = "strict_order"
 ) -> Ranked[T]:
     """Ranks as `knn` does. ``relaxed_order`` finds more of the nearest rows, but not quite in order."""
     validation.check_page(limit=limit, offset=offset)
     tables, chunks = index.tables, index.tables.chunks.c
     query = query_vector(index, vector)
-    aimed = distances.with_scan_settings(query, wanted=limit + offset, order=order)
+    aimed = scan_settings.with_scan_settings(query, wanted=limit + offset, order=order)
     score = 1 - distances.distance(chunks.vector, query)
     statement = (
         sa.select(index.entity, score.label("score"))

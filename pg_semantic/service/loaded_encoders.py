@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pg_semantic import encoders, errors, rerankers
 from pg_semantic.encoders import Encoder
 from pg_semantic.encoders.encoder_thread import QueueLimits
-from pg_semantic.encoders.shared import SharedEncoder
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.rerankers import BatchingReranker
+from pg_semantic.service.shared_encoder import SharedEncoder
 from pg_semantic.settings import Settings
 
 _CANDIDATES = 256  # texts from which a batch is formed, their tokens counted in advance

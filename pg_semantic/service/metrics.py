@@ -17,10 +17,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pg_semantic import database, errors, registry
-from pg_semantic.encoders.shared import SharedEncoder
 from pg_semantic.operations import status
 from pg_semantic.operations.status import IndexStatus
 from pg_semantic.service import error_responses
+from pg_semantic.service.shared_encoder import SharedEncoder
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger("pg_semantic.service")

@@ -14,7 +14,7 @@ from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.worker import comparison, orphans, policy_column
+from pg_semantic.worker import orphans, out_of_date_rows, rights_by_column
 from pg_semantic.worker.key_ranges import KeyRange
 
 PAGE_ROWS = 2_000
@@ -96,7 +96,7 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, r
     else:
         select = _changed if state.again else _unsynced
         wanted = [*connection.scalars(select(tables, part, generation_id)), *gone]
-    policy_column.follow(connection, tables, part.of)
+    rights_by_column.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     jobqueue.enqueue(connection, generation_id, wanted)
     last = page[-1] if page else state.backfill_after
@@ -125,13 +125,13 @@ def _changed(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[s
     """
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
     digest = chunk_tables.source_hash(chunk_tables.text_of(tables.spec, tables.source))
-    lost = comparison.lacks_chunks(tables)
+    lost = out_of_date_rows.lacks_chunks(tables)
     differs = sa.or_(stored.is_(None), stored != digest, lost, _in_hand(tables, generation_id))
     return _with_receipts(tables).where(part.of(tables.source_key), differs)
 
 
 def _in_hand(tables: Tables, generation_id: int) -> sa.ColumnElement[bool]:
-    jobs = comparison.JOBS.c
+    jobs = out_of_date_rows.JOBS.c
     return sa.exists().where(
         jobs.generation_id == generation_id, jobs.key == keys.as_text(tables.source_key), jobs.state == "processing"
     )

@@ -31,8 +31,8 @@ from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
 from pg_semantic.worker.batch_size import BatchSizer
 from pg_semantic.worker.changed_rows import ReadLimits
 from pg_semantic.worker.claims import HeldClaims
-from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.key_changes import KeyAdapter
+from pg_semantic.worker.postgres_index_builder import IndexBuilder
 from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.vector_cache import VectorCache

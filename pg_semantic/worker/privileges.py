@@ -46,12 +46,12 @@ def due(engine: sa.Engine) -> list[Rights]:
     """
     found: list[Rights] = []
     with transaction.begin(engine) as connection:
-        for row in connection.execute(sql.statement("rights", "indexes")).all():
-            statements = connection.execute(sql.statement("rights", "due"), {"index": row.id})
+        for row in connection.execute(sql.statement("privileges", "indexes")).all():
+            statements = connection.execute(sql.statement("privileges", "due"), {"index": row.id})
             found.append(
                 Rights(row.name, tuple(one.statement for one in statements), said=_said(connection, row.id)),
             )
-        schema = connection.execute(sql.statement("rights", "schema_due"))
+        schema = connection.execute(sql.statement("privileges", "schema_due"))
         found.append(Rights(_SCHEMA, tuple(one.statement for one in schema)))
     return found
 
@@ -70,7 +70,7 @@ def follow(engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool
         What was done with each index.
     """
     with transaction.begin(engine) as connection:
-        known = connection.execute(sql.statement("rights", "indexes")).all()
+        known = connection.execute(sql.statement("privileges", "indexes")).all()
     return [_follow(engine, row.id, row.name, leave=leave) for row in known if not stopped()]
 
 
@@ -78,7 +78,7 @@ def close_schema(engine: sa.Engine) -> Rights:
     """Revokes what default privileges, or anyone, granted in the schema ``semantic``."""
     try:
         with transaction.begin(engine) as connection:
-            return Rights(_SCHEMA, tuple(connection.scalars(sql.statement("rights", "close_schema"))))
+            return Rights(_SCHEMA, tuple(connection.scalars(sql.statement("privileges", "close_schema"))))
     except exc.DBAPIError as error:
         return Rights(_SCHEMA, trouble=_trouble(error))
 
@@ -86,9 +86,9 @@ def close_schema(engine: sa.Engine) -> Rights:
 def _follow(engine: sa.Engine, number: int, name: str, *, leave: bool) -> Rights:
     try:
         with transaction.begin(engine) as connection:
-            if leave and not connection.scalar(sql.statement("rights", "claim"), {"index": number}):
+            if leave and not connection.scalar(sql.statement("privileges", "claim"), {"index": number}):
                 return Rights(name)
-            statements = tuple(connection.scalars(sql.statement("rights", "follow"), {"index": number}))
+            statements = tuple(connection.scalars(sql.statement("privileges", "follow"), {"index": number}))
             found = Rights(name, statements, said=_said(connection, number))
     except exc.DBAPIError as error:
         is_busy = transaction.is_busy(error)
@@ -105,14 +105,14 @@ def _closed(engine: sa.Engine, number: int) -> tuple[str, ...]:
     """Revokes as much as possible of what is open to too many roles."""
     try:
         with transaction.begin(engine) as connection:
-            return tuple(connection.scalars(sql.statement("rights", "close"), {"index": number}))
+            return tuple(connection.scalars(sql.statement("privileges", "close"), {"index": number}))
     except exc.DBAPIError as error:
         _trouble(error)
         return ()
 
 
 def _said(connection: sa.Connection, number: int) -> str | None:
-    said: str | None = connection.scalar(sql.statement("rights", "said"), {"index": number})
+    said: str | None = connection.scalar(sql.statement("privileges", "said"), {"index": number})
     return said
 
 

@@ -73,7 +73,7 @@ class QueryResponder:
         assert isinstance(connection, psycopg.Connection)  # noqa: S101 - workers use psycopg
         with contextlib.closing(connection):
             connection.autocommit = True  # taking requests begins the transaction that answers them
-            connection.execute(_written(sql.statement("queries", "listen")))
+            connection.execute(_written(sql.statement("query_requests", "listen")))
             while not done.is_set():
                 while self._answer_some(connection) == _TOGETHER and not done.is_set():
                     pass
@@ -88,7 +88,9 @@ class QueryResponder:
         if not encoders:
             return 0
         cursor = psycopg.ClientCursor(connection)  # sends several statements in one round trip
-        cursor.execute(_written(sql.statement("queries", "take")), {"encoders": list(encoders), "most": _TOGETHER})
+        cursor.execute(
+            _written(sql.statement("query_requests", "take")), {"encoders": list(encoders), "most": _TOGETHER}
+        )
         while cursor.nextset():
             pass
         taken = [_Request(*row) for row in cursor]
@@ -120,13 +122,13 @@ class QueryResponder:
             "ids": [request.id for request in asked],
             "vectors": distances.vector_literal(vectors.ravel().tolist(), "{}"),
         }
-        return [(sql.statement("queries", "answer"), binds)]
+        return [(sql.statement("query_requests", "answer"), binds)]
 
     def _forget(self) -> None:
         """Trims the cache to its maximum size."""
         if self._made:
             with self._engine.begin() as connection:
-                connection.execute(sql.statement("queries", "forget"), {"kept": self._kept})
+                connection.execute(sql.statement("query_requests", "forget"), {"kept": self._kept})
             self._made = 0
 
 
@@ -135,7 +137,7 @@ def _failure(connection: Connection, request: _Request, error: Exception) -> _An
     kind = type(error).__name__
     said = str(error) if isinstance(error, errors.PgSemanticError) else f"{kind}: {error}"
     log.warning("a query could not be encoded: %s", kind, extra={"event": "query_failed", "error": kind})
-    return sql.statement("queries", "failed"), {"id": request.id, "error": database.storable(said, connection)}
+    return sql.statement("query_requests", "failed"), {"id": request.id, "error": database.storable(said, connection)}
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from pg_semantic.index import chunking
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import problems
+from pg_semantic.worker import trouble
 from pg_semantic.worker.catalog_watcher import CatalogWatcher
 
 log = logging.getLogger("pg_semantic.worker")
@@ -124,7 +124,7 @@ class ServedIndexes:
         log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
         self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
-        problems.note(
+        trouble.note(
             self._engine,
             generation_id,
             "sync",
@@ -145,7 +145,7 @@ class ServedIndexes:
         self._settle_at = time.monotonic() + _SETTLE_SECONDS
         healthy = self.served.keys() - set(waiting)
         with transaction.unless_busy(), transaction.begin(self._engine) as connection:
-            problems.forget(connection, healthy, "sync")
+            trouble.forget(connection, healthy, "sync")
 
     def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
         """Skips every generation of an encoder that cannot be used, so that they don't each fail."""

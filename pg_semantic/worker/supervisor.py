@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from pg_semantic.worker import signals
+from pg_semantic.worker import unix_signals
 
 log = logging.getLogger("pg_semantic.supervisor")
 
@@ -68,7 +68,7 @@ class Supervisor:
         Returns:
             The worst exit code of the processes; for one that was killed, 128 plus the signal's number.
         """
-        heard = signals.listen(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        heard = unix_signals.listen(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
         for child in self._children:
             child.start()
         while any(child.is_running or child.due for child in self._children):

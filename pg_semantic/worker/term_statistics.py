@@ -14,7 +14,7 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import Lexical
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import key_ranges, late_indexes
+from pg_semantic.worker import key_ranges, postgres_indexes
 
 _PATIENCE = "30min"
 _PAGE_ROWS = 500
@@ -51,7 +51,7 @@ class TermStatistics:
 
 def statistics(connection: sa.Connection, generation: Generation) -> TermStatistics:
     """Returns how outdated the statistics are. Reads the receipts, but not their lexemes."""
-    known = connection.execute(sql.statement("lexicon", "state"), {"generation": generation.id}).one_or_none()
+    known = connection.execute(sql.statement("term_statistics", "state"), {"generation": generation.id}).one_or_none()
     receipts = generation.tables.receipts.c
     synced, newer = connection.execute(
         sa.select(
@@ -72,16 +72,16 @@ def refresh(engine: sa.Engine, generation: Generation) -> None:
         return
     tables = generation.tables
     with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
-        if not connection.scalar(sql.statement("lexicon", "lock"), {"generation": generation.id}):
+        if not connection.scalar(sql.statement("term_statistics", "lock"), {"generation": generation.id}):
             return
-        built = late_indexes.state(connection, generation.stored.lexical_index) == "ready"
+        built = postgres_indexes.state(connection, generation.stored.lexical_index) == "ready"
         binds = {
             "generation": generation.id,
             "receipts": database.qualified_name(tables.receipts.schema, tables.receipts.name),
             "rows": connection.scalar(sa.select(sa.func.count()).where(tables.receipts.c.chunk_count > 0)),
             "tolerance": _TOLERANCE if built else 0.0,
         }
-        connection.execute(sql.statement("lexicon", "refresh"), binds)
+        connection.execute(sql.statement("term_statistics", "refresh"), binds)
     _reweigh(engine, tables, generation.spec.lexical)
 
 

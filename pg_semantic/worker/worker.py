@@ -23,8 +23,8 @@ from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker import catalog_watcher, privileges
 from pg_semantic.worker.claims import HeldClaims
-from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.pipeline import Pipeline, Progress
+from pg_semantic.worker.postgres_index_builder import IndexBuilder
 from pg_semantic.worker.query_requests import QueryResponder
 from pg_semantic.worker.served_indexes import ServedIndexes
 

@@ -17,7 +17,7 @@ from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 
 WIDTH = 32
 LONGEST = 96
@@ -39,7 +39,7 @@ _PLACES = {"max_position_embeddings": LONGEST + 2}
 
 def words(count: int, *, start: int = 0) -> list[str]:
     """Words of the corpus in its order."""
-    found = (word for page in corpus.pages() for word in re.findall(r"\w+", page.text))
+    found = (word for page in tldr_pages.pages() for word in re.findall(r"\w+", page.text))
     return list(itertools.islice(found, start, start + count))
 
 

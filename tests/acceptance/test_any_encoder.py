@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from pg_semantic import settings
-from pg_semantic.encoders import equivalence
+from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.local import backends
 from pg_semantic.encoders.local.torch import Halved
@@ -155,4 +155,4 @@ def test_a_table_of_words_has_nothing_for_another_back_end_to_compute(load: Load
 
 def test_the_texts_of_the_self_check_are_longer_than_these_encoders_read(load: Load) -> None:
     encoder = load("bert")
-    assert max(encoder.count_tokens(equivalence.TEXTS)) > encoder.max_tokens
+    assert max(encoder.count_tokens(self_check.TEXTS)) > encoder.max_tokens

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from pg_semantic import errors
-from pg_semantic.encoders import equivalence
+from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.local import backends, openvino, weights
 from pg_semantic.settings import Settings
 from tests.acceptance import restricted
 from tests.acceptance.test_int8 import WORDS, _load, _quantize
 
-TEXTS = [text for text in equivalence.TEXTS if "\n" not in text] + WORDS
+TEXTS = [text for text in self_check.TEXTS if "\n" not in text] + WORDS
 ARCHITECTURES = ["bert", "qwen", "modernbert", "mpnet", "t5"]
 
 
@@ -57,7 +57,7 @@ def test_an_int8_encoder_makes_the_same_vectors_without_vnni(
 ) -> None:
     found = without_vnni[name]
     assert not isinstance(found, str), found
-    assert equivalence.cosines(found, _load(quantised / name).encode_documents(TEXTS)).min() > 0.998
+    assert self_check.cosines(found, _load(quantised / name).encode_documents(TEXTS)).min() > 0.998
 
 
 def test_weights_of_all_8_bits_overflow_without_vnni_and_are_refused_in_words(

@@ -15,7 +15,7 @@ from sqlalchemy import orm
 from typer.testing import CliRunner
 
 from pg_semantic import Searcher, cli, encoders, errors
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 from pg_semantic.encoders.local import backends, weights
 from pg_semantic.encoders.local.quantize import Calibration, quantize
 from pg_semantic.encoders.local.transformer import TransformerEncoder
@@ -23,7 +23,7 @@ from pg_semantic.settings import Settings
 from tests.acceptance import architectures
 from tests.db.library import sync
 
-TEXTS = [f"{page.title}\n\n{page.text}" for page in itertools.islice(corpus.pages(), 0, 2000, 40)]
+TEXTS = [f"{page.title}\n\n{page.text}" for page in itertools.islice(tldr_pages.pages(), 0, 2000, 40)]
 WORDS = [" ".join(architectures.words(12, start=start)) for start in range(0, 600, 20)]
 
 
@@ -47,13 +47,13 @@ def bert(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """all-MiniLM-L6-v2 in int8."""
     folder = tmp_path_factory.mktemp("int8") / "minilm"
-    quantize(corpus.ENCODER, folder, texts=TEXTS, samples=20, settings=Settings())
+    quantize(tldr_pages.ENCODER, folder, texts=TEXTS, samples=20, settings=Settings())
     return folder
 
 
 @pytest.mark.weights
 def test_real_weights_in_int8_make_vectors_near_to_those_in_32_bits(minilm: Path) -> None:
-    exact = encoders.load(corpus.ENCODER, settings=Settings(backend="torch", precision="float32"))
+    exact = encoders.load(tldr_pages.ENCODER, settings=Settings(backend="torch", precision="float32"))
     encoder = _load(minilm)
     cosines = (encoder.encode_documents(TEXTS) * exact.encode_documents(TEXTS)).sum(axis=1)
     assert str(encoder.backend) == "openvino in int8"
@@ -64,15 +64,15 @@ def test_real_weights_in_int8_make_vectors_near_to_those_in_32_bits(minilm: Path
 
 @pytest.mark.weights
 def test_an_index_made_in_32_bits_refuses_the_same_encoder_in_int8(engine: sa.Engine, minilm: Path) -> None:
-    corpus.Base.metadata.create_all(engine)
+    tldr_pages.Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
-        session.add(next(corpus.pages()))
+        session.add(next(tldr_pages.pages()))
         session.commit()
         sync(engine)
-        moved = Settings(encoder_paths={corpus.ENCODER: str(minilm)})
-        searcher = Searcher(encoders.load(corpus.ENCODER, settings=moved))
+        moved = Settings(encoder_paths={tldr_pages.ENCODER: str(minilm)})
+        searcher = Searcher(encoders.load(tldr_pages.ENCODER, settings=moved))
         with pytest.raises(errors.EncoderMismatch):
-            searcher.search(session, corpus.Page.semantic, "any question")
+            searcher.search(session, tldr_pages.Page.semantic, "any question")
 
 
 def test_the_fingerprint_is_of_the_quantised_files_too(made: Callable[[str], Path], bert: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pg_semantic import SemanticIndex, database, encoders
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 from pg_semantic.encoders import Encoder, Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from tests.conftest import copy_of
@@ -33,7 +33,7 @@ class Paper(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     text: Mapped[str]
 
-    semantic = SemanticIndex("text", encoder=corpus.ENCODER)
+    semantic = SemanticIndex("text", encoder=tldr_pages.ENCODER)
 
 
 class Cutting(HashedEncoder):
@@ -53,7 +53,7 @@ class Cutting(HashedEncoder):
 
 @pytest.fixture(scope="module")
 def encoder() -> Cutting:
-    return Cutting(encoders.load(corpus.ENCODER, dimensions=384))
+    return Cutting(encoders.load(tldr_pages.ENCODER, dimensions=384))
 
 
 @pytest.fixture(scope="module")

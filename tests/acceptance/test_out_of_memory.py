@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from pg_semantic.encoders.base import Backend
-from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.encoders.local.weights import Identity
 

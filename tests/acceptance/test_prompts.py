@@ -12,7 +12,7 @@ import pytest
 
 from pg_semantic.encoders.local import backends
 from pg_semantic.encoders.local.transformer import TransformerEncoder
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.settings import Settings
 
 E5 = "intfloat/e5-small-v2"

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database, encoders
-from pg_semantic.demo import corpus
-from pg_semantic.demo.corpus import Page
+from pg_semantic.demo import tldr_pages
+from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.encoders import Encoder
 from pg_semantic.index.chunking import Chunking, chunk
 from tests import documents
@@ -26,7 +26,7 @@ WANTED = {"lsof", "netstat", "git undo", "git reset", "cowsay", "tar", "ffmpeg",
 
 @pytest.fixture(scope="module")
 def minilm() -> Encoder:
-    return encoders.load(corpus.ENCODER, dimensions=384)
+    return encoders.load(tldr_pages.ENCODER, dimensions=384)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def pages(server: sa.URL, template: str) -> Iterator[sa.Engine]:
     """Two hundred pages of the corpus, among them those that the questions are about, synced."""
     with copy_of(server, template) as dsn:
         engine = database.connect(dsn)
-        corpus.Base.metadata.create_all(engine)
-        wanted = [page for page in corpus.pages() if page.title in WANTED]
-        others = itertools.islice((page for page in corpus.pages() if page.title not in WANTED), 0, 4000, 20)
+        tldr_pages.Base.metadata.create_all(engine)
+        wanted = [page for page in tldr_pages.pages() if page.title in WANTED]
+        others = itertools.islice((page for page in tldr_pages.pages() if page.title not in WANTED), 0, 4000, 20)
         with Session(engine) as session:
             session.add_all([*wanted, *others])
             session.commit()
@@ -73,7 +73,7 @@ def test_an_edit_by_plain_sql_encodes_one_chunk_and_is_found(pages: sa.Engine, m
 
 
 def test_no_chunk_of_a_real_page_is_longer_than_the_encoder_reads(minilm: Encoder) -> None:
-    texts = [f"{page.title}\n\n{page.text}" for page in itertools.islice(corpus.pages(), 0, 4000, 10)]
+    texts = [f"{page.title}\n\n{page.text}" for page in itertools.islice(tldr_pages.pages(), 0, 4000, 10)]
     for text, chunks in zip(texts, chunk(texts, Chunking(), minilm), strict=True):
         assert all(piece.token_count <= minilm.max_tokens and not piece.truncated for piece in chunks)
         assert "".join("".join(piece.content.split()) for piece in chunks) == "".join(text.split())
@@ -100,6 +100,6 @@ def test_the_fingerprint_is_of_the_weights_and_not_of_the_folder(minilm: Encoder
     from pg_semantic.encoders.local import weights
     from pg_semantic.settings import Settings
 
-    folder = weights.folder(corpus.ENCODER, {})
+    folder = weights.folder(tldr_pages.ENCODER, {})
     moved = encoders.load("other/name", settings=Settings(encoder_paths={"other/name": str(folder)}))
     assert moved.fingerprint == minilm.fingerprint

@@ -14,7 +14,7 @@ from pg_semantic.database import transaction
 from pg_semantic.generations import lifecycle
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, status, verify
-from pg_semantic.worker import key_changes, problems
+from pg_semantic.worker import key_changes, trouble
 from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from pg_semantic.worker.key_changes import KeyAdapter
 from tests.db import test_cli as shell
@@ -339,7 +339,7 @@ def looking(altered: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> KeyAdapter:
     return KeyAdapter(altered)
 
 
-def key_trouble(engine: sa.Engine) -> problems.Trouble:
+def key_trouble(engine: sa.Engine) -> trouble.Trouble:
     """What a person who asks for the status is told, with the timeouts that the command has."""
     with transaction.begin(engine) as connection:
         [index] = status.read(connection).indexes

@@ -24,9 +24,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from pg_semantic import AsyncSearcher, Searcher, database, errors, search
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.index import distances
 from pg_semantic.rerankers import BatchingReranker, Scores, ScoreType
-from pg_semantic.search import Convex, Diverse, Hit, Options, Rerank
+from pg_semantic.search import Convex, Diverse, Hit, Options, Rerank, scan_settings
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, sync
 
@@ -276,7 +275,7 @@ def test_what_an_async_session_would_get_too_few_of_is_completed(
     filled: sa.Engine, url: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("_MIN_EF_SEARCH", 10), ("_EF_SEARCH_FACTOR", 0), ("_MAX_SCAN_TUPLES", 1)):
-        monkeypatch.setattr(distances, name, value)
+        monkeypatch.setattr(scan_settings, name, value)
     few = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
     statement = search.knn(Article.semantic, encoder().encode_queries([TEXT])[0], limit=8).where(few)
 

@@ -139,7 +139,7 @@ def test_another_key_is_refused(application: Application) -> None:
     application.metadata = article("body")
     application.migrate()
     application.metadata = Base.metadata
-    said = r"is id integer .* and id bigint is declared.*ALTER TABLE article ALTER COLUMN id TYPE bigint.*index refresh"
+    said = r"is id integer .* but id bigint in the declaration.*ALTER COLUMN id TYPE bigint.*index refresh"
     with pytest.raises(errors.DeclarationError, match=said):
         application.autogenerate()
     with pytest.raises(errors.DeclarationError, match=said):
@@ -164,9 +164,9 @@ def test_a_key_of_other_columns_is_refused(application: Application) -> None:
     application.metadata = article("body")
     application.migrate()
     application.metadata = Base.metadata
-    with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*cannot change its key"):
+    with pytest.raises(errors.DeclarationError, match=r"but number integer in the declaration.*cannot change its key"):
         application.autogenerate()
-    with pytest.raises(errors.DeclarationError, match=r"and number integer is declared.*drop"):
+    with pytest.raises(errors.DeclarationError, match=r"but number integer in the declaration.*drop"):
         Base.metadata.create_all(application.engine)
 
 

@@ -199,7 +199,7 @@ def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(
     with synced.begin() as connection:
         generation = generation_of(synced)
         connection.execute(sa.text("SELECT semantic.record_capture_state_v1(id) FROM semantic.semantic_index"))
-    assert "reconcile at 0 %" in " ".join(ok("status", dsn=dsn).split())
+    assert "reconcile at 0%" in " ".join(ok("status", dsn=dsn).split())
     monkeypatch.setattr(backfill, "PAGE_ROWS", 2)
     fold(synced)
     backfill.advance(synced, generation.tables, generation.id)

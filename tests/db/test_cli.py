@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pg_semantic import cli
 from pg_semantic.cli import output
 from pg_semantic.database import revisions
-from pg_semantic.index import distances
+from pg_semantic.search import scan_settings
 from tests.db.library import execute, rows
 
 
@@ -132,7 +132,7 @@ def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypat
     [measured] = report["classes"]
     assert (report["limit"], measured["queries"], measured["uses_vector_index"]) == (3, 5, True)
     assert "recall@3" in ok(*arguments, dsn=dsn)
-    monkeypatch.setattr(distances, "scan_settings", lambda *_, **__: {"hnsw.ef_search": "1"})
+    monkeypatch.setattr(scan_settings, "scan_settings", lambda *_, **__: {"hnsw.ef_search": "1"})
     done = run(*arguments, dsn=dsn)
     assert (done.returncode, done.stderr) == (1, "")
     assert "less than 0.5" in done.stdout

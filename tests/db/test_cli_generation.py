@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from pg_semantic import Searcher, cli, errors
+from pg_semantic.cli import error_exit
 from pg_semantic.generations import lifecycle
 from tests.db.library import Article, encoder, execute, generation_of, sync
 
@@ -32,7 +33,7 @@ def run(*arguments: object, code: int = 0, said: str = "") -> str:
     done = CliRunner().invoke(cli.app, ["generation", *map(str, arguments)], catch_exceptions=True)
     if done.exception and not isinstance(done.exception, SystemExit):
         assert isinstance(done.exception, errors.PgSemanticError)
-        assert cli.exit_code(done.exception) == code
+        assert error_exit.exit_code(done.exception) == code
         assert said in str(done.exception)
         return str(done.exception)
     assert done.exit_code == code, done.output

@@ -88,5 +88,8 @@ def test_status_at_80_columns_is_a_record_per_copy_with_what_to_run(
     execute(engine, "INSERT INTO semantic.job (generation_id, key, state, error) VALUES (1, 'k', 'failed', 'no')")
     engine.dispose()
     printed = lines(monkeypatch, long_names, ("status",), width=80, tty=True)
-    assert [line for line in printed if line.startswith("index ")] == [f"index    {INDEX}", f"index    {INDEX} (next)"]
+    assert [line for line in printed if line.startswith("index ")] == [
+        f"index      {INDEX}",
+        f"index      {INDEX} (next)",
+    ]
     assert any(f"`pg-semantic retry {INDEX}`" in line for line in printed)

@@ -127,7 +127,7 @@ FAULTS = [
     Fault("columns", "body", ("ALTER TABLE article RENAME COLUMN body TO words",), repaired_by_sql=False),
     Fault(
         "columns",
-        "column id, which belongs to its key",
+        "column id, part of its key",
         ("ALTER TABLE article RENAME COLUMN id TO article_id",),
         repaired_by_sql=False,
     ),

@@ -13,7 +13,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database, errors, generations, jobqueue, registry
-from pg_semantic.database import embedded, migrate
+from pg_semantic.database import embedded, migrate, schema_check
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import verify
 from pg_semantic.search.request import Mode
@@ -110,7 +110,7 @@ def test_the_schema_and_the_statistics_are_restored_as_they_were(
     synced: sa.Engine, elsewhere: sa.Engine, tmp_path: Path
 ) -> None:
     dump_and_restore(synced, elsewhere, tmp_path / "dump")
-    assert migrate.check(elsewhere).ok
+    assert schema_check.check(elsewhere).ok
     for name in ("lexicon", "term", "encoder", "generation", "semantic_index"):
         table = sa.table(name, schema="semantic")
         row = sa.cast(sa.func.to_jsonb(table.table_valued()), sa.Text)
@@ -141,7 +141,7 @@ def test_generations_are_restored_and_changed_places_with(
     generations.rollback(elsewhere, "article_semantic")
     assert generation_of(elsewhere).spec == live.spec
     assert [found(elsewhere, text, "dense")[0][0] for text in ("zeppelin", "walnut")] == [2, 1]
-    assert migrate.check(elsewhere).ok
+    assert schema_check.check(elsewhere).ok
 
 
 def test_rows_that_were_marked_had_a_job_or_were_parked_are_so_when_restored(

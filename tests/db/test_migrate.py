@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database, errors
-from pg_semantic.database import migrate, revisions
+from pg_semantic.database import migrate, revisions, schema_check
 from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db.library import Article, Base, encoder, execute, rows, sync
@@ -31,7 +31,7 @@ def bare(bare_dsn: str) -> Iterator[sa.Engine]:
 
 def snapshot(engine: sa.Engine) -> dict[str, str]:
     with engine.connect() as connection:
-        return migrate.snapshot(connection)
+        return schema_check.snapshot(connection)
 
 
 def catalog(engine: sa.Engine) -> set[str]:
@@ -127,7 +127,7 @@ def test_a_role_without_any_rights_may_know_the_revision(engine: sa.Engine) -> N
             database.require_installed(connection)
         assert migrate.current(limited) == NEWEST
         with pytest.raises(errors.DatabaseError, match="must be owner of schema semantic"):
-            migrate.check(limited)
+            schema_check.check(limited)
     finally:
         limited.dispose()
         execute(engine, f"DROP ROLE {role}")
@@ -177,7 +177,7 @@ def test_what_was_altered_by_hand_is_found_and_left_as_it_is(
 ) -> None:
     execute(engine, statement)
     before = snapshot(engine)
-    found = migrate.check(engine)
+    found = schema_check.check(engine)
     assert not found.ok
     assert difference in {(one.kind, one.object) for one in found.differences}
     assert snapshot(engine) == before
@@ -187,7 +187,7 @@ def test_checking_disturbs_neither_rows_nor_those_who_use_them(articles: sa.Engi
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
     with contextlib.closing(articles.connect()) as busy:
         busy.execute(sa.text("INSERT INTO article VALUES (2, 'two', NULL, 'en')"))
-        assert migrate.check(articles).ok
+        assert schema_check.check(articles).ok
         busy.commit()
     assert sync(articles).rows == 2
 

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import Searcher, database, errors, jobqueue
-from pg_semantic.database import embedded, migrate
+from pg_semantic.database import embedded, migrate, schema_check
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, status, verify
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
-from pg_semantic.worker import index_builder
+from pg_semantic.worker import postgres_index_builder
 from tests.db import test_cli as shell
 from tests.db.library import (
     CLEAN,
@@ -145,7 +145,7 @@ def test_an_upgrade_does_not_pass_over_functions_that_went_with_pgvector(bare_ds
         migrate.upgrade(engine)
     execute(engine, "DROP SCHEMA semantic CASCADE")
     migrate.upgrade(engine)
-    assert migrate.check(engine).ok
+    assert schema_check.check(engine).ok
     engine.dispose()
 
 
@@ -356,7 +356,8 @@ def test_an_array_can_be_cast_to_one_whose_elements_can(engine: sa.Engine, old: 
         connection.execute(sa.text(f"ALTER TABLE page ADD COLUMN id {new}"))
         found = connection.execute(
             sa.text(
-                "SELECT DISTINCT castable FROM semantic.semantic_index AS index, semantic.altered_key_columns_v1(index.id)"
+                "SELECT DISTINCT castable FROM semantic.semantic_index "
+                "CROSS JOIN semantic.altered_key_columns_v1(semantic_index.id)"
             )
         )
         assert found.all() == [(castable,)]
@@ -473,7 +474,7 @@ def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine, mon
         "INSERT INTO semantic.job (generation_id, key, priority) SELECT :id, i, 0 FROM generate_series(1, 9) i",
         id=generation.id,
     )
-    building = index_builder.IndexBuilder(synced, Settings(vector_index_backlog=8))
+    building = postgres_index_builder.IndexBuilder(synced, Settings(vector_index_backlog=8))
     assert not building.tend(generation)
     assert rows(synced, "SELECT to_regclass('article_semantic_vector_idx')") == [(None,)]
     execute(synced, "UPDATE semantic.generation SET backfilled_at = now() - interval '1 hour'")

@@ -121,7 +121,7 @@ def test_a_condition_on_what_is_not_searched_is_refused_with_what_to_write(
 
 
 def test_an_alias_that_is_not_searched_is_named_by_its_table(session: Session) -> None:
-    with pytest.raises(errors.QueryError, match="a condition on article, which"):
+    with pytest.raises(errors.QueryError, match="a condition on article, but"):
         ids(session, limit=5, where=[orm.aliased(Article).lang == "rare"])
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typer.testing import CliRunner
 
 from pg_semantic import SemanticIndex, cli, encoders, errors, generations, search
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, verify
 from pg_semantic.search import Searcher

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import errors, search
 from pg_semantic.index import declare, distances
+from pg_semantic.search import scan_settings
 from pg_semantic.search.recall import interval
 from tests.db.library import Article, encoder, execute, generation_of, sync
 
@@ -27,7 +28,7 @@ def session(many_articles: sa.Engine) -> Iterator[Session]:
 def bad_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Walks that give up after the first chunks that they see."""
     settings = {"hnsw.ef_search": "1", "hnsw.iterative_scan": "off"}
-    monkeypatch.setattr(distances, "scan_settings", lambda *_, **__: settings)
+    monkeypatch.setattr(scan_settings, "scan_settings", lambda *_, **__: settings)
 
 
 def without_times(report: search.RecallReport) -> list[dict[str, Any]]:

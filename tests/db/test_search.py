@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from pg_semantic import AsyncSearcher, Searcher, database, encoders, errors, registry, search
-from pg_semantic.index import declare, distances
+from pg_semantic.index import declare
 from pg_semantic.operations import create_index
-from pg_semantic.search import Options
+from pg_semantic.search import Options, scan_settings
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
 
@@ -121,9 +121,9 @@ def test_the_vector_index_gives_a_row_of_several_chunks_once(session: Session) -
 @pytest.fixture
 def gives_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans of the vector index that end after a few chunks."""
-    monkeypatch.setattr(distances, "_MIN_EF_SEARCH", 10)
-    monkeypatch.setattr(distances, "_EF_SEARCH_FACTOR", 0)
-    monkeypatch.setattr(distances, "_MAX_SCAN_TUPLES", 1)
+    monkeypatch.setattr(scan_settings, "_MIN_EF_SEARCH", 10)
+    monkeypatch.setattr(scan_settings, "_EF_SEARCH_FACTOR", 0)
+    monkeypatch.setattr(scan_settings, "_MAX_SCAN_TUPLES", 1)
 
 
 FEW = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows

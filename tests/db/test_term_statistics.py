@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from pg_semantic import Lexical, SemanticIndex, errors, search
 from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.settings import Settings
-from pg_semantic.worker import late_indexes, term_statistics
+from pg_semantic.worker import postgres_indexes, term_statistics
 from pg_semantic.worker.term_statistics import TermStatistics
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, execute, generation_of, qualified, rows, sync, truth
@@ -129,9 +129,9 @@ def test_a_text_of_more_lexemes_than_fit_is_found_by_its_beginning(engine: sa.En
 
 
 def test_the_index_on_words_is_built_by_the_worker(articles: sa.Engine) -> None:
-    def state() -> late_indexes.State:
+    def state() -> postgres_indexes.State:
         with articles.connect() as connection:
-            return late_indexes.state(connection, TABLES.lexical_index)
+            return postgres_indexes.state(connection, TABLES.lexical_index)
 
     assert state() == "missing"
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
@@ -182,7 +182,7 @@ def test_an_unknown_text_search_configuration_is_refused_when_the_index_is_made(
         spec = create_index.describe(
             connection, "note", columns=("words",), encoder=TABLES.spec.encoder, lexical=Lexical("klingon")
         )
-    with pytest.raises(errors.DatabaseError, match=r"klingon.*needs the name of its schema"):
+    with pytest.raises(errors.DatabaseError, match=r"klingon.*qualify it with its schema"):
         create_index.create(engine, spec)
     assert rows(engine, "SELECT count(*) FROM semantic.semantic_index") == [(0,)]
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import encoders
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 from pg_semantic.encoders.local import torch as precision
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.settings import Settings
@@ -17,11 +17,11 @@ pytestmark = [
     pytest.mark.weights,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-TEXTS = [f"{page.title}: {page.text}" for page in list(corpus.pages())[:2_000:4]]
+TEXTS = [f"{page.title}: {page.text}" for page in list(tldr_pages.pages())[:2_000:4]]
 
 
 def _load(**given: object) -> TransformerEncoder:
-    encoder = encoders.load(corpus.ENCODER, settings=Settings(**given))  # type: ignore[arg-type]
+    encoder = encoders.load(tldr_pages.ENCODER, settings=Settings(**given))  # type: ignore[arg-type]
     assert isinstance(encoder, TransformerEncoder)
     return encoder
 
@@ -56,9 +56,9 @@ def test_memory_that_ends_shrinks_the_budget_and_loses_no_vector() -> None:
 
 
 def test_a_worker_on_the_device_makes_rows_searchable(engine: sa.Engine) -> None:
-    corpus.Base.metadata.create_all(engine)
+    tldr_pages.Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
-        session.add_all(list(corpus.pages())[:300])
+        session.add_all(list(tldr_pages.pages())[:300])
         session.commit()
     assert sync(engine).rows == 300
     assert rows(engine, "SELECT count(DISTINCT id) FROM page_semantic") == [(300,)]

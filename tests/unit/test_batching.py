@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_semantic.encoders.local import batching as budgets
-from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.local import token_budget as budgets
+from pg_semantic.encoders.local.token_budget import TokenBudget
 
 _counts = st.lists(st.integers(0, 600), max_size=80)
 _budgets = st.integers(1, 4096)

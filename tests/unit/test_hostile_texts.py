@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from semantic_text_splitter import TextSplitter
 
 from benchmarks import hostile
-from pg_semantic.encoders import long_texts
+from pg_semantic.encoders import split_long_text
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
 from pg_semantic.index import chunking
@@ -38,7 +38,7 @@ class Counting:
 
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         return functools.partial(
-            long_texts.cut, count=self._count, max_tokens=max_tokens - 2, overlap_tokens=overlap_tokens
+            split_long_text.cut, count=self._count, max_tokens=max_tokens - 2, overlap_tokens=overlap_tokens
         )
 
     def _count(self, text: str) -> int:
@@ -81,13 +81,13 @@ def test_a_text_of_many_windows_is_cut_as_the_whole_text_would_be(pieces: list[s
     text = "".join(pieces * 4)
     count = lambda piece: len(piece.split())  # noqa: E731
     whole = TextSplitter.from_callback(count, most).chunks(text)
-    assert long_texts.cut(text, count, max_tokens=most, overlap_tokens=0) == whole
+    assert split_long_text.cut(text, count, max_tokens=most, overlap_tokens=0) == whole
 
 
 @given(st.text(st.sampled_from("ab \n"), max_size=30), st.integers(1, 12), st.integers(0, 3))
 def test_no_character_is_lost_at_the_edge_of_a_window(part: str, most: int, overlap: int) -> None:
     text = part * 800
-    found = long_texts.cut(text, len, max_tokens=most + overlap, overlap_tokens=overlap)
+    found = split_long_text.cut(text, len, max_tokens=most + overlap, overlap_tokens=overlap)
     if not overlap:
         assert "".join("".join(found).split()) == "".join(text.split())
     assert all(len(piece) <= most + overlap and piece in text for piece in found)

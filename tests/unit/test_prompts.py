@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import SemanticIndex, encoders, errors
 from pg_semantic.encoders import Encoder
-from pg_semantic.index import encoder_catalog, hashing
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index import hashing, known_encoders
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.settings import Settings
 from tests import documents, openai_server
@@ -38,7 +38,7 @@ def server() -> Iterator[Server]:
         ("intfloat/e5-large-v2@0123456789abcdef", PASSAGE),
         ("intfloat/multilingual-e5-base", PASSAGE),
         ("BAAI/bge-small-en-v1.5", SENTENCE),
-        ("BAAI/bge-m3", encoder_catalog.NO_PROMPTS),
+        ("BAAI/bge-m3", known_encoders.NO_PROMPTS),
         ("nomic-ai/nomic-embed-text-v1.5", SEARCH),
         ("nomic-ai/modernbert-embed-base", SEARCH),
         ("mixedbread-ai/mxbai-embed-large-v1", SENTENCE),
@@ -46,28 +46,28 @@ def server() -> Iterator[Server]:
         ("Snowflake/snowflake-arctic-embed-m-v1.5", SENTENCE),
         ("Snowflake/snowflake-arctic-embed-l-v2.0", Prompts("query: ", "")),
         ("google/embeddinggemma-300m", Prompts("task: search result | query: ", "title: none | text: ")),
-        ("thenlper/gte-base", encoder_catalog.NO_PROMPTS),
-        ("Alibaba-NLP/gte-multilingual-base", encoder_catalog.NO_PROMPTS),
-        ("sentence-transformers/all-MiniLM-L6-v2", encoder_catalog.NO_PROMPTS),
-        ("somebody/e5-small-v2-of-their-own", encoder_catalog.NO_PROMPTS),
-        ("hashed:32", encoder_catalog.NO_PROMPTS),
+        ("thenlper/gte-base", known_encoders.NO_PROMPTS),
+        ("Alibaba-NLP/gte-multilingual-base", known_encoders.NO_PROMPTS),
+        ("sentence-transformers/all-MiniLM-L6-v2", known_encoders.NO_PROMPTS),
+        ("somebody/e5-small-v2-of-their-own", known_encoders.NO_PROMPTS),
+        ("hashed:32", known_encoders.NO_PROMPTS),
     ],
 )
 def test_encoders_of_the_catalog_have_the_prompts_of_their_cards(reference: str, prompts: Prompts) -> None:
-    assert encoder_catalog.prompts(reference) == prompts
+    assert known_encoders.prompts(reference) == prompts
 
 
-@pytest.mark.parametrize("reference", encoder_catalog.DIMENSIONS)
+@pytest.mark.parametrize("reference", known_encoders.DIMENSIONS)
 def test_the_docs_have_every_prompt_of_the_catalog(reference: str) -> None:
     written = (documents.ROOT / "docs" / "encoders.md").read_text("utf-8").replace("\\|", "|")
-    prompts = encoder_catalog.prompts(reference)
+    prompts = known_encoders.prompts(reference)
     for line in f"{prompts.query}\n{prompts.document}".split("\n"):
         assert f"`{line}" in written
 
 
 def test_instructions_are_put_before_queries_alone() -> None:
     for reference in ("intfloat/multilingual-e5-large-instruct", "Qwen/Qwen3-Embedding-0.6B"):
-        prompts = encoder_catalog.prompts(reference)
+        prompts = known_encoders.prompts(reference)
         assert re.fullmatch(r"Instruct: Given a web search query, .*\nQuery: ?", prompts.query or "")
         assert prompts.document == ""
 

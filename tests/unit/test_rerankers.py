@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from pg_semantic import errors, rerankers
-from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.rerankers.cross_encoder import CrossEncoderReranker
 from pg_semantic.settings import Settings
 from tests import cross_encoders

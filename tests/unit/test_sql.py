@@ -24,7 +24,7 @@ def used() -> set[tuple[str, str]]:
     statements = {found for source in sources for found in _STATEMENT.findall(source)}
     capture = (PACKAGE / "index/triggers.py").read_text("utf-8")
     examined = {("doctor", check.name) for check in CHECKS}
-    return statements | examined | {("capture", name) for name in _TEMPLATE.findall(capture)}
+    return statements | examined | {("triggers", name) for name in _TEMPLATE.findall(capture)}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_no_comment_reaches_the_server() -> None:
 
 def test_an_unknown_statement_is_named_with_its_file() -> None:
     with pytest.raises(LookupError, match=r"jobs\.sql has no statement 'nonsense'"):
-        sql.statement("jobs", "nonsense")
+        sql.statement("jobqueue", "nonsense")
 
 
 def test_a_statement_is_what_stands_under_its_name_and_purpose(folder: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from pg_semantic import errors
-from pg_semantic.demo import corpus
+from pg_semantic.demo import tldr_pages
 from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
 from pg_semantic.index import chunking
 from pg_semantic.index.chunking import Chunking, TokenCounter
@@ -47,7 +47,7 @@ def test_a_tokenizer_that_can_not_be_loaded_is_refused_with_what_to_give(tmp_pat
 
 
 def test_the_estimate_is_never_below_the_count_for_pages_of_commands_and_prose() -> None:
-    texts = [*(page.text for page in corpus.pages()), LONG]
+    texts = [*(page.text for page in tldr_pages.pages()), LONG]
     counted = TokenizerTokenCounter.load(str(WEIGHTS), prompt="").count_tokens(texts)
     estimated = EstimatingTokenCounter(prompt="").count_tokens(texts)
     assert [text for text, n, guess in zip(texts, counted, estimated, strict=True) if guess < n] == []

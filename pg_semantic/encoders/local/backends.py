@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from pg_semantic import errors
-from pg_semantic.encoders import equivalence
 from pg_semantic.encoders import prompts as prompting
+from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.local import reference_vectors, weights
-from pg_semantic.encoders.local.batching import TokenBudget
+from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.encoders.local.weights import Identity
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -207,7 +207,7 @@ class _Fitting:
         self._folder = folder
         self._identity = identity
         self._settings = settings
-        self._expected = equivalence.reference(whole)
+        self._expected = self_check.reference(whole)
         self._modules = transformers_of(whole)
         self._originals = [module.model for module in self._modules]
 
@@ -225,10 +225,10 @@ class _Fitting:
                 module.model = self._stand_in(module, backend, number=number)
         budget = TokenBudget(self._settings.token_budget)
         encoder = TransformerEncoder(self._whole, identity=self._identity, backend=backend, budget=budget)
-        encoder.least_cosine = equivalence.least_cosine(encoder, self._expected)
+        encoder.least_cosine = self_check.least_cosine(encoder, self._expected)
         if backend == INT8 and not self._is_new:
             reference_vectors.require(self._whole, weights.recorded(self._folder))
-        elif encoder.least_cosine < (equivalence.LEAST_COSINE_INT8 if backend == INT8 else equivalence.LEAST_COSINE):
+        elif encoder.least_cosine < (self_check.LEAST_COSINE_INT8 if backend == INT8 else self_check.LEAST_COSINE):
             raise ValueError(f"its vectors differ from the reference's (cosine {encoder.least_cosine:.5f})")
         if self._is_new:
             reference_vectors.save(self._whole, weights.recorded(self._folder))

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import equivalence, prompts, tokenization
+from pg_semantic.encoders import prompts, self_check, tokenization
 from pg_semantic.encoders.local import backends, openvino, weights
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -96,7 +96,7 @@ def _drawn(texts: Sequence[str], samples: int) -> tuple[list[str], list[str]]:
     if not known:
         raise errors.EncoderError("There is no text to calibrate on: pass texts that aren't blank.")
     order = [known[place] for place in np.random.default_rng(SEED).permutation(len(known))]
-    return order[:samples], order[samples : samples + _COMPARED] or list(equivalence.TEXTS)
+    return order[:samples], order[samples : samples + _COMPARED] or list(self_check.TEXTS)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -153,7 +153,7 @@ def _measured(
 ) -> Calibration:
     chosen, others = texts
     encoder = backends.load(made, reference=reference, dimensions=None, settings=settings, is_new=True)
-    cosines = equivalence.cosines(encoder.encode_documents(others), equivalence.documents(whole, others))
+    cosines = self_check.cosines(encoder.encode_documents(others), self_check.documents(whole, others))
     return Calibration(
         encoder=reference,
         fingerprint=encoder.fingerprint,

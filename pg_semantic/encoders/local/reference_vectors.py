@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import equivalence
+from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Vectors
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ def save(transformer: "SentenceTransformer", at: Path) -> None:
     """Writes the self-check's texts and queries with their vectors to the file ``at``."""
     np.savez(
         at,
-        texts=np.array(equivalence.TEXTS),
-        queries=np.array(equivalence.QUERIES),
-        documents_vectors=_one_by_one(transformer, equivalence.TEXTS, task="document"),
-        queries_vectors=_one_by_one(transformer, equivalence.QUERIES, task="query"),
+        texts=np.array(self_check.TEXTS),
+        queries=np.array(self_check.QUERIES),
+        documents_vectors=_one_by_one(transformer, self_check.TEXTS, task="document"),
+        queries_vectors=_one_by_one(transformer, self_check.QUERIES, task="query"),
     )
 
 
@@ -43,7 +43,7 @@ def require(transformer: "SentenceTransformer", at: Path) -> None:
         errors.EncoderError: The file is missing or damaged, or a vector differs by more than rounding.
     """
     least = min(
-        float(equivalence.cosines(found, expected[:, : found.shape[1]]).min())  # vectors may be truncated
+        float(self_check.cosines(found, expected[:, : found.shape[1]]).min())  # vectors may be truncated
         for task, texts, expected in _read(at)
         for found in [_one_by_one(transformer, texts, task=task)]
     )

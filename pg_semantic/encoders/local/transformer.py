@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pg_semantic.encoders import equivalence, tokenization
+from pg_semantic.encoders import self_check, tokenization
 from pg_semantic.encoders.base import Backend, Vectors
-from pg_semantic.encoders.local.batching import TokenBudget
 from pg_semantic.encoders.local.cpu_streams import CpuStreams
+from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.weights import Identity
-from pg_semantic.encoders.text_splitting import Splitters
+from pg_semantic.encoders.split_text import Splitters
 from pg_semantic.encoders.tokenization import Tokenized, Tokens
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class TransformerEncoder:
             self.budget.tune(self._probe, _DEVICE_BUDGETS if self._is_device else _CPU_BUDGETS)
 
     def _probe(self, size: int) -> None:
-        text = equivalence.TEXTS[-3]
+        text = self_check.TEXTS[-3]
         rows = max(1, size // self.count_tokens([text])[0]) * (self._streams.count if self._streams else 1)
         self._encode(self._tokens.read([text] * rows), task="document")
 

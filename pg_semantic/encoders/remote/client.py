@@ -17,7 +17,7 @@ from pg_semantic.encoders.per_process import PerProcess
 from pg_semantic.encoders.remote import response as answers
 from pg_semantic.encoders.remote import response_errors
 from pg_semantic.encoders.remote.response_errors import NotUnderstood, Translator
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.settings import Endpoint, Settings
 
 _PROBE = "a short text"

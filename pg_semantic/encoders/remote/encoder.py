@@ -18,8 +18,8 @@ from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.encoder_thread import Kind
 from pg_semantic.encoders.per_process import PerProcess
 from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
-from pg_semantic.index import encoder_catalog
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index import known_encoders
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.settings import Settings, variable
 
 try:
@@ -191,8 +191,8 @@ def _sent(server: EmbeddingsClient, prompts: Prompts) -> Prompts:
                 f"puts {theirs!r} before texts: declare that prompt, or serve the encoder with the declared one."
             )
     if server.fingerprint:  # this package's own service, which adds prompts
-        return configured.filled(encoder_catalog.NO_PROMPTS)
-    return configured.filled(prompts).filled(encoder_catalog.prompts(server.reference))
+        return configured.filled(known_encoders.NO_PROMPTS)
+    return configured.filled(prompts).filled(known_encoders.prompts(server.reference))
 
 
 def _fingerprint(server: EmbeddingsClient, dimensions: int, *, sent: Prompts, known: Prompts) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pg_semantic import errors
 from pg_semantic.encoders.base import Vectors
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index.known_encoders import Prompts
 
 T = TypeVar("T", bound=pydantic.BaseModel)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
-from pg_semantic.encoders import long_texts
-from pg_semantic.encoders.text_splitting import Splitters
+from pg_semantic.encoders import split_long_text
+from pg_semantic.encoders.split_text import Splitters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -94,7 +94,9 @@ class EstimatingTokenCounter:
     def splitter(self, *, max_tokens: int, overlap_tokens: int) -> Callable[[str], list[str]]:
         """See `base.Encoder.splitter`."""
         capacity = max_tokens - self.count_tokens([""])[0]
-        return functools.partial(long_texts.cut, count=_estimate, max_tokens=capacity, overlap_tokens=overlap_tokens)
+        return functools.partial(
+            split_long_text.cut, count=_estimate, max_tokens=capacity, overlap_tokens=overlap_tokens
+        )
 
 
 def _estimate(text: str) -> int:

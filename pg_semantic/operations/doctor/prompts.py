@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pg_semantic import sql
-from pg_semantic.index import encoder_catalog
-from pg_semantic.index.encoder_catalog import Prompts
+from pg_semantic.index import known_encoders
+from pg_semantic.index.known_encoders import Prompts
 
 NAME = "prompts"
 WHY = "the encoder was trained with prompts, so without them searches find less"
@@ -19,7 +19,7 @@ def findings(connection: sa.Connection) -> Iterator[tuple[str, str, str, str]]:
     for row in connection.execute(statement):
         declared = Prompts(row.encoder.get("query_prompt"), row.encoder.get("document_prompt"))
         loaded = Prompts(row.query_prompt, row.document_prompt) if row.is_loaded else None
-        if lacking := encoder_catalog.lacking(row.encoder["reference"], declared=declared, loaded=loaded):
+        if lacking := known_encoders.lacking(row.encoder["reference"], declared=declared, loaded=loaded):
             what = f"its encoder {row.encoder['reference']!r} looks like {lacking.family}, which expects prompts"
             repair = f"pg-semantic generation begin {row.name} {lacking.options}"
             yield row.subject, what, WHY, repair

@@ -75,7 +75,7 @@ async def recall(shared: ServiceDep) -> HTMLResponse:
 
 
 @router.get("/map")
-async def atlas_page(shared: ServiceDep) -> HTMLResponse:
+async def map_view(shared: ServiceDep) -> HTMLResponse:
     """Returns the page with a map of an index."""
     return _shell("map", shared)
 

@@ -62,14 +62,14 @@ class VectorMap:
 async def colours(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLResponse:
     """Returns a menu of what the points of an index can be colored by."""
     columns = await asyncio.to_thread(_readable, index_picker.database(shared).engine, index)
-    return templates.answer("colours", columns=columns, can_cluster=projection.can_cluster())
+    return templates.answer("map_colors", columns=columns, can_cluster=projection.can_cluster())
 
 
 @router.get("/map")
 async def drawn(shared: ServiceDep, wanted: Annotated[MapForm, Query()]) -> HTMLResponse:
     """Returns the points of a sample."""
     atlas = await asyncio.to_thread(_drawn, index_picker.database(shared).engine, wanted)
-    return templates.answer("atlas", atlas=atlas, wanted=wanted)
+    return templates.answer("map_points", atlas=atlas, wanted=wanted)
 
 
 def _readable(engine: sa.Engine, name: str) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from pg_semantic import database, errors
 from pg_semantic.index.bm25 import Match
 from pg_semantic.rerankers import BatchingReranker
-from pg_semantic.search import Hit, Options, postprocess
+from pg_semantic.search import Hit, Options, rerank_and_diversify
 from pg_semantic.search.request import Mode
 from pg_semantic.service import request_limits
 from pg_semantic.service.dependencies import ServiceContext, ServiceDep
@@ -136,7 +136,7 @@ class _Search:
         if reranker:
             began = time.perf_counter()
             scores = await reranker.score_async(self.wanted.text, [hit.passage for hit in found])
-            found = postprocess.rescored(found, scores)[: self.wanted.limit]
+            found = rerank_and_diversify.rescored(found, scores)[: self.wanted.limit]
             stages["rerank"] = _ms_since(began)
         stages["total"] = sum(stages.values())
         return Column(self.way.title, self.way.about, self._shown(found), stages, ran)

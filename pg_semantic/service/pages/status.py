@@ -62,7 +62,7 @@ async def answer(shared: ServiceContext, *, said: str | None = None) -> HTMLResp
         said: A message about the action that was just performed.
     """
     found = await asyncio.to_thread(_read, index_picker.database(shared).engine)
-    return templates.answer("figures", figures=found, said=said)
+    return templates.answer("status_tables", figures=found, said=said)
 
 
 def _read(engine: sa.Engine) -> Figures:

@@ -13,10 +13,10 @@ from pydantic import Field
 
 from pg_semantic import errors
 from pg_semantic.encoders.encoder_thread import EncodedText
-from pg_semantic.encoders.shared import SharedEncoder
 from pg_semantic.service import error_responses, request_limits
 from pg_semantic.service.dependencies import ServiceDep
 from pg_semantic.service.request_limits import Name, RequestModel, Text
+from pg_semantic.service.shared_encoder import SharedEncoder
 
 router = APIRouter(tags=["embeddings"])
 

@@ -1,6 +1,6 @@
 """Query plans of search statements: `explain`, and the `Plan` that it returns.
 
-`explain_reasons` finds out why a plan does not use the vector index.
+`query_plan_reasons` finds out why a plan does not use the vector index.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from pg_semantic import database
-from pg_semantic.search import explain_reasons
+from pg_semantic.search import query_plan_reasons
 
 _CONDITIONS = ("Order By", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "Filter", "Sort Key")
 
@@ -70,15 +70,15 @@ def explain(
         root = found[0]["Plan"]
         steps = list(_steps(root))
         indexes = tuple(dict.fromkeys(step["Index Name"] for step in steps if "Index Name" in step))
-        subject = explain_reasons.Subject.of(statement)
+        subject = query_plan_reasons.Subject.of(statement)
         return Plan(
             uses_vector_index=any(index.name in indexes for index in subject.vector_indexes),
             uses_lexical_index=any(index.name in indexes for index in subject.lexical_indexes),
             indexes=indexes,
             rows=int(root["Plan Rows"]),
             cost=float(root["Total Cost"]),
-            reasons=tuple(dict.fromkeys(explain_reasons.of(connection, subject, steps=steps))),
-            notes=tuple(explain_reasons.notes(connection, subject)),
+            reasons=tuple(dict.fromkeys(query_plan_reasons.of(connection, subject, steps=steps))),
+            notes=tuple(query_plan_reasons.notes(connection, subject)),
             text="\n".join(_lines(root)),
         )
 

@@ -129,7 +129,7 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
             hidden = (
                 index.table is not None
                 and _rights(connection, index.table) is not None
-                and not connection.scalar(sql.statement("plan", "matching_is_leakproof"))
+                and not connection.scalar(sql.statement("explain", "matching_is_leakproof"))
             )
             reason = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
             yield from _of_state(connection, index) or [reason.format(total=_rows(connection, index), index=index.name)]
@@ -141,7 +141,7 @@ def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
     yield from dict.fromkeys(_RIGHTS[kind] for kind in kinds if kind in _RIGHTS)
     if not subject.walks:
         return
-    version = connection.execute(sql.statement("plan", "server")).one().pgvector
+    version = connection.execute(sql.statement("explain", "server")).one().pgvector
     if tuple(int(part) for part in version.split(".")) < _SOUND_PGVECTOR:
         names = ", ".join(str(index.name) for index in subject.vector_indexes)
         yield _OLD_PGVECTOR.format(version=version, index=names)
@@ -189,7 +189,7 @@ def _of_state(connection: sa.Connection, index: sa.Index) -> list[str]:
 
 
 def _of_settings(connection: sa.Connection) -> list[str]:
-    may_scan = connection.execute(sql.statement("plan", "server")).one().may_scan
+    may_scan = connection.execute(sql.statement("explain", "server")).one().may_scan
     return [] if may_scan else [_NO_SCANS]
 
 
@@ -204,14 +204,14 @@ def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) ->
 def _rights(connection: sa.Connection, table: sa.Table) -> str | None:
     """How a table hides rows from the current role; None if it does not."""
     binds = {"name": database.qualified_name(table.schema, table.name)}
-    kind: str | None = connection.scalar(sql.statement("plan", "rights"), binds)
+    kind: str | None = connection.scalar(sql.statement("explain", "rights"), binds)
     return kind
 
 
 def _uncounted(connection: sa.Connection, subject: Subject) -> Iterator[str]:
     for table in subject.tables:
         name = database.qualified_name(table.schema, table.name)
-        if connection.scalar(sql.statement("plan", "rows"), {"name": name}) == -1:
+        if connection.scalar(sql.statement("explain", "rows"), {"name": name}) == -1:
             yield _UNCOUNTED.format(table=name)
 
 
@@ -220,7 +220,7 @@ def _rows(connection: sa.Connection, index: sa.Index) -> int:
     table = index.table
     assert table is not None  # noqa: S101 - the index belongs to a table
     name = database.qualified_name(table.schema, table.name)
-    return max(0, int(connection.scalar(sql.statement("plan", "rows"), {"name": name}) or 0))
+    return max(0, int(connection.scalar(sql.statement("explain", "rows"), {"name": name}) or 0))
 
 
 def _name(index: sa.Index) -> str:

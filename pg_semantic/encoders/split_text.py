@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pg_semantic.encoders import long_texts
+from pg_semantic.encoders import split_long_text
 from pg_semantic.encoders.tokenization import Ids
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Splitters:
 
         def cut(text: str) -> list[str]:
             found: list[str] = []
-            for window, pieces in long_texts.by_window(
+            for window, pieces in split_long_text.by_window(
                 text, lambda window: self._measured(window).count, max_tokens=capacity, overlap_tokens=overlap_tokens
             ):
                 self._remember_ids(window, pieces)
