@@ -1,11 +1,11 @@
 # syntax=docker/dockerfile:1
-# The command line as an image: `worker`, `serve`, `db upgrade`, and all else that pg-semantic does.
+# An image with the command line: `worker`, `serve`, `db upgrade` and every other command of pg-semantic.
 #
-#   docker build --target cpu .       OpenVINO and torch, the default of docker-compose.yml
+#   docker build --target cpu .       OpenVINO and torch; the default of docker-compose.yml
 #   docker build --target cuda .      torch with CUDA; run it with --gpus all
 #
-# No weights are in it: encoders are fetched on first use into the volume /var/lib/pg-semantic, or mounted there. torch
-# for Linux brings CUDA's libraries along; for the smaller CPU build give PyTorch's index for that:
+# The image contains no weights: encoders are downloaded on first use into the volume /var/lib/pg-semantic, or mounted
+# there. torch for Linux includes CUDA libraries. For the smaller CPU build, pass PyTorch's CPU package index:
 # --build-arg PIP_EXTRA_INDEX_URL=...
 
 FROM python:3.13-slim AS build

@@ -1,4 +1,4 @@
-# Everything that a person runs. `make` alone lists the targets.
+# Everything that developers run. `make` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-# A worker has a server and encoders of its own, of 2 GB; the tests of a file share what they made ready.
+# Each test process has its own server and encoders (2 GB); the tests of a file share their fixtures.
 PYTEST := -m pytest --numprocesses 2 --dist loadfile
 INSTALLED := $(VENV)/installed
 
@@ -23,18 +23,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## load, encode and search 7,425 tldr pages on an embedded Postgres
 	$(VENV)/bin/pg-semantic demo
 
-test: install  ## run the tests, on an embedded Postgres
+test: install  ## run the tests on an embedded Postgres
 	$(VENV)/bin/python $(PYTEST)
 
-# What another server could do otherwise: plans, DDL, catalogs, statements. Workers and processes are the same on each.
-VERSIONED := explain search snippets term_statistics create_and_drop capture capture_sizes capture_columns partitions verify jobqueue migrate dump \
+# Tests whose results can differ between server versions: plans, DDL, catalogs, statements. Workers don't differ.
+VERSIONED := explain search snippets term_statistics create_and_drop capture capture_sizes \
+	capture_columns partitions verify jobqueue migrate dump \
 	generations generation_columns generation_ghosts generation_locks generation_rights \
 	altered_by_migration autogenerate autogenerate_refused sql_search sql_queries
 
 test-16: install  ## run the tests of plans, statements and DDL on PostgreSQL 16
 	TEST_POSTGRES_VERSION=16 $(VENV)/bin/python $(PYTEST) $(VERSIONED:%=tests/db/test_%.py)
 
-# A full server, where the embedded one is not enough: scripts/full-postgres.sh says what it is. Needs root.
+# A full server, for tests that need more than the embedded one (see scripts/full-postgres.sh). Needs root.
 FULL_POSTGRES ?= /var/tmp/pg_semantic/postgres-17
 ON_FULL_POSTGRES := scripts/full-postgres.sh run $(FULL_POSTGRES) 54917
 
@@ -54,78 +55,79 @@ test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQ
 		tests/db/test_generations.py tests/db/test_altered_by_migration.py \
 		tests/unit/test_migration_text.py tests/db/test_autogenerate.py tests/db/test_autogenerate_refused.py
 
-check: install  ## formatting, lint, layers, types, SQL
+check: install  ## check formatting, lint, layers, types, SQL and words
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python scripts/check_sql.py
+	$(VENV)/bin/python scripts/check_words.py
 
-format: install  ## format the code and fix what ruff can
+format: install  ## format the code and apply ruff's fixes
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench-scifact: install  ## relevance on SciFact: nDCG@10, exact and through the vector index
+bench-scifact: install  ## measure relevance on SciFact: nDCG@10, exact and through the vector index
 	$(VENV)/bin/python -m benchmarks.scifact
 
-bench-bm25: install  ## BM25 against ts_rank_cd on 82,928 abstracts
+bench-bm25: install  ## compare BM25 with ts_rank_cd on 82,928 abstracts
 	$(VENV)/bin/python -m benchmarks.bm25
 
-bench-search: install  ## what our statement costs against one by hand, and searches by text from end to end
+bench-search: install  ## measure our statement against a handwritten one, and searches by text end to end
 	$(VENV)/bin/python -m benchmarks.search
 
-bench-sql: install  ## what a SELECT pays for having its text encoded by a worker, on a full PostgreSQL 17 (needs root)
+bench-sql: install  ## measure the cost of a worker's encoding to a SELECT, on a full PostgreSQL 17 (needs root)
 	scripts/full-postgres.sh install $(FULL_POSTGRES)
 	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m benchmarks.sql
 
-bench-policies: install  ## what row-level security costs a search, by whether it asks the table
+bench-policies: install  ## measure the cost of row-level security to a search, with and without policy_column
 	$(VENV)/bin/python -m benchmarks.policies
 
-bench-queue: install  ## what a claim costs at 1,000,000 pending jobs against 10,000
+bench-queue: install  ## compare the cost of a claim at 1,000,000 pending jobs with that at 10,000
 	$(VENV)/bin/python -m benchmarks.queue
 
-bench-capture: install  ## what capture adds to statements of every kind and size, and to the edits after a large one
+bench-capture: install  ## measure what capture adds to statements, and to edits after a large one
 	$(VENV)/bin/python -m benchmarks.capture
 
-bench-writes: install  ## what capture and workers cost the application that writes
+bench-writes: install  ## measure the cost of capture and workers to the application that writes
 	$(VENV)/bin/python -m benchmarks.writes
 
-bench-locks: install  ## how long writers wait while an index is created, changed and dropped
+bench-locks: install  ## measure how long writers wait while an index is created, changed and dropped
 	$(VENV)/bin/python -m benchmarks.locks
 
-bench-freshness: install  ## from commit to searchable, with the real encoder, idle and in a backfill
+bench-freshness: install  ## measure the time from commit to searchable, idle and during a backfill
 	$(VENV)/bin/python -m benchmarks.freshness
 
-bench-encode: install  ## encoding speed against sentence-transformers' defaults and against the machine's peak
+bench-encode: install  ## compare encoding speed with sentence-transformers' defaults and the machine's peak
 	$(VENV)/bin/python -m benchmarks.encode
 
-bench-gpu: install  ## encoding speed on a CUDA device
+bench-gpu: install  ## measure encoding speed on a CUDA device
 	$(VENV)/bin/python -m benchmarks.gpu
 
-bench-serve: install  ## the service under load: many clients against one, overload, SIGTERM
+bench-serve: install  ## measure the service under load: one client, many clients, overload, SIGTERM
 	$(VENV)/bin/python -m benchmarks.serve
 
-bench-sync: install  ## from nothing to searchable: the worker against its encoder and against a script, and its memory
+bench-sync: install  ## compare a full sync with the bare encoder and with a script, and measure memory
 	$(VENV)/bin/python -m benchmarks.sync
 
-bench-memory: install  ## a worker's memory on 400 rows of 2 MB, and the time to cut texts without sentences
+bench-memory: install  ## measure a worker's memory on 400 rows of 2 MB, and the time to split texts without sentences
 	$(VENV)/bin/python -m benchmarks.memory
 
-# What the CPU multiplies with: oneDNN, inside OpenVINO and torch, obeys the first, torch's own code the second.
+# Limits CPU instructions: oneDNN, in OpenVINO and torch, obeys the first variable, torch's own code the second.
 ON_ISA := tests/acceptance/test_int8.py tests/acceptance/test_instruction_sets.py tests/acceptance/test_any_encoder.py \
 	tests/acceptance/test_back_ends.py tests/unit/test_backends.py
 ISA ?= AVX2 AVX512_CORE_VNNI
 
-test-isa: install  ## run the tests of encoders on a part of this CPU's instructions: ISA='AVX2 AVX512_CORE_VNNI'
+test-isa: install  ## run the encoder tests with limited CPU instructions: ISA='AVX2 AVX512_CORE_VNNI'
 	$(foreach isa,$(ISA),ONEDNN_MAX_CPU_ISA=$(isa) ATEN_CPU_CAPABILITY=$(if $(filter AVX2,$(isa)),avx2,avx512) \
 		$(VENV)/bin/python $(PYTEST) $(ON_ISA) &&) true
 
-chaos: install  ## kill workers and Postgres under a write load, then compare all text with all vectors
+chaos: install  ## kill workers and Postgres under a write load, then compare all texts with their vectors
 	$(VENV)/bin/python -m benchmarks.chaos
 
-checksums:  ## list the migrations' checksums again: for a revision that is in no release yet
+checksums:  ## update the checksums of migrations, for a revision that isn't released yet
 	cd migrations && find versions -name '*.py' -o -name '*.sql' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
-clean:  ## remove .venv, the demo's data and caches
+clean:  ## remove .venv, the demo's data and the caches
 	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Benchmarks: each prints figures, and a last line of JSON. See RESULTS.md."""
+"""Benchmarks. Each prints its results for people, then one line of JSON. See RESULTS.md."""

@@ -1,11 +1,11 @@
-"""BM25 in stock Postgres against its own ts_rank_cd, on the abstracts of SciFact sixteen times over, words shuffled.
+"""Compares BM25 in stock Postgres with its own ts_rank_cd, on 16 shuffled copies of the SciFact abstracts.
 
     make bench-bm25
 
-82,928 documents, synced by a worker with the hashed encoder; the claims of SciFact are the queries. Each is answered
-by `search.lexical`, and by a statement that ranks the same candidates with ``ts_rank_cd``; ten rows either way, one
-after the other, so that both meet the same machine. ``ratio_vs_ts_rank_cd`` is the ratio of their medians,
-``candidates_p50`` the median of rows that have a word of the query.
+A worker with the hashed encoder syncs 82,928 documents. The queries are the claims of SciFact. Each is answered by
+`search.lexical`, and by a statement that ranks the same candidates with ``ts_rank_cd``. Both return ten rows, and they
+alternate so that both run under the same load. ``ratio_vs_ts_rank_cd`` is the ratio of their medians.
+``candidates_p50`` is the median number of rows that contain a word of the query.
 """
 
 import argparse
@@ -27,11 +27,11 @@ COPIES, QUERIES, LIMIT = 16, 100, 10
 
 
 class Base(orm.DeclarativeBase):
-    """The table."""
+    """The tables of this benchmark."""
 
 
 class Abstract(Base):
-    """An abstract, or one with its words shuffled."""
+    """An abstract, or a copy with its words shuffled."""
 
     __tablename__ = "abstract"
 
@@ -42,9 +42,9 @@ class Abstract(Base):
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="BM25 against ts_rank_cd.")
-    options.add_argument("--copies", type=int, default=COPIES, help="how many times over the abstracts are taken")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Compares BM25 with ts_rank_cd.")
+    options.add_argument("--copies", type=int, default=COPIES, help="number of copies of the abstracts")
     copies = options.parse_args().copies
     with server.running() as postgres:
         engine = postgres.create("bm25")
@@ -66,7 +66,7 @@ def _fill(engine: sa.Engine, copies: int) -> None:
 
 
 def _texts(copies: int) -> Iterator[str]:
-    shuffle = random.Random(1).shuffle  # noqa: S311 - the same texts each time
+    shuffle = random.Random(1).shuffle  # noqa: S311 - the same texts in every run
     abstracts = [f"{record['title']} {record['text']}" for record in scifact.records("corpus")]
     yield from abstracts
     for _ in range(copies - 1):
@@ -83,7 +83,7 @@ def _measure(engine: sa.Engine) -> dict[str, float]:
         for text in queries:
             best = search.lexical(Abstract.semantic, text, limit=LIMIT)
             ranked = _ts_rank_cd(text)
-            candidates.append(session.scalar(_candidates(text)) or 0)  # which also warms what both will read
+            candidates.append(session.scalar(_candidates(text)) or 0)  # also warms the cache for both
             ours.append(moments.taken(lambda best=best: session.execute(best).all()))  # type: ignore[misc]
             theirs.append(moments.taken(lambda ranked=ranked: session.execute(ranked).all()))  # type: ignore[misc]
     p50, other = moments.quantile(ours, 0.5), moments.quantile(theirs, 0.5)
@@ -100,7 +100,7 @@ def _measure(engine: sa.Engine) -> dict[str, float]:
 def _asked(text: str) -> sa.CTE:
     lexical = Abstract.semantic.spec.lexical
     if lexical is None:
-        raise RuntimeError("The index has no BM25.")
+        raise RuntimeError("The index has no BM25 (lexical=None).")
     return bm25.query(Abstract.semantic.tables, lexical, sa.literal(text), match="any")
 
 

@@ -1,12 +1,13 @@
-"""One UPDATE of millions of texts: the memory that its backend takes, and the single edits that come after it.
+"""Measures one UPDATE of millions of texts: the memory of its backend, and the latency of single edits after it.
 
-The table has uuid keys. The UPDATE runs before there is a semantic index and with one, `work_mem` at its default;
-memory is what the backend has to itself (RssAnon), at its peak. Then a worker with the hashed encoder works off what
-was marked, while single rows are edited, one at a time: a commit, and a look every four milliseconds whether the chunk
-of the row has the new text, which is when a search would find it.
+The table has uuid keys. The UPDATE runs without and then with a semantic index, with `work_mem` at its default. Memory
+is the peak of the backend's private memory (RssAnon). Then a worker with the hashed encoder processes the marked rows
+while single rows are edited, one at a time. Each edit commits, and then polls every four milliseconds until the row's
+chunk has the new text, which is when a search would find it.
 
-* ``writer_memory_mib``: peak with the index less peak without.
-* ``starved_p50_ms``: from commit to searchable, and how many edits were timed; how many marks and jobs were left then.
+* ``writer_memory_mib``: the peak with the index minus the peak without.
+* ``starved_p50_ms``: from commit to searchable. Also reported: the number of edits timed, and how many marks and jobs
+  were left at the end.
 """
 
 import random
@@ -36,7 +37,7 @@ _UPDATE = "UPDATE item SET body = 'anchor ' || body"
 
 
 def measure(postgres: server.Server, *, rows: int, seconds: float) -> dict[str, object]:
-    """Runs the UPDATE twice, then the edits."""
+    """Runs the UPDATE twice, then the single edits."""
     engine = postgres.connect()
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         connection.execute(_CREATE)
@@ -49,7 +50,7 @@ def measure(postgres: server.Server, *, rows: int, seconds: float) -> dict[str, 
             connection, "item", columns=("body",), encoder=EncoderSpec("hashed:32", 32), lexical=None
         )
     create_index.create(engine, spec)
-    server.execute(engine, "UPDATE semantic.generation SET backfilled_at = now()")  # so that nothing else is to be done
+    server.execute(engine, "UPDATE semantic.generation SET backfilled_at = now()")  # leaves the worker no other work
     with_capture = _peak_mib(postgres.dsn)
     print(f"UPDATE of {rows} rows: {without:.0f} MiB, with capture {with_capture:.0f} MiB", flush=True)
     with workers.running(engine, postgres.dsn):
@@ -66,7 +67,7 @@ def measure(postgres: server.Server, *, rows: int, seconds: float) -> dict[str, 
 
 
 def _peak_mib(dsn: str) -> float:
-    """The peak of a new backend's own memory during the UPDATE."""
+    """Returns the peak private memory of a new backend during the UPDATE."""
     done = threading.Event()
     with psycopg.connect(dsn) as connection, ThreadPoolExecutor(1) as thread:
         watching = thread.submit(_watch, Path(f"/proc/{connection.info.backend_pid}/status"), done)
@@ -78,7 +79,7 @@ def _peak_mib(dsn: str) -> float:
 
 
 def _watch(status: Path, done: threading.Event) -> int:
-    """The most kilobytes that a process had to itself, until it is done."""
+    """Returns the peak private memory of a process, in kilobytes, sampled until it is done."""
     most = 0
     while not done.wait(_SAMPLE_SECONDS):
         lines = status.read_text(encoding="ascii").splitlines()
@@ -87,8 +88,8 @@ def _watch(status: Path, done: threading.Event) -> int:
 
 
 def _edits(dsn: str, keys: list[object], *, seconds: float) -> list[float]:
-    """Milliseconds from commit to searchable, of edits for so many seconds; of one at least."""
-    chance = random.Random(1)  # noqa: S311 - the same pauses each time
+    """Makes single edits for some seconds, at least one; returns the milliseconds from commit to searchable."""
+    chance = random.Random(1)  # noqa: S311 - the same pauses in every run
     pause = threading.Event()
     taken: list[float] = []
     ends = time.monotonic() + seconds
@@ -101,7 +102,7 @@ def _edits(dsn: str, keys: list[object], *, seconds: float) -> list[float]:
             found = "SELECT FROM item_semantic WHERE id = %s AND content = %s"
             while not reader.execute(found, (key, text), prepare=True).rowcount:
                 if time.perf_counter() - committed > _LONGEST_SECONDS:
-                    raise TimeoutError(f"An edit is not searchable after {_LONGEST_SECONDS} s.")
+                    raise TimeoutError(f"An edit was not searchable after {_LONGEST_SECONDS} s.")
                 pause.wait(POLL_SECONDS)
             taken.append((time.perf_counter() - committed) * 1000)
     return taken

@@ -1,21 +1,22 @@
-"""What capture adds to statements of every kind and size, whatever ran before them in the session.
+"""Measures what capture adds to statements of every kind and size, whatever ran before them in the session.
 
     make bench-capture
 
-Equal tables take turns: ``captured`` has a semantic index, ``uncaptured`` has one whose triggers are disabled, and
-``plain`` has none. Each statement runs in a session of its own, after one of its kind about a single row, in a
-transaction that is rolled back; then the table is vacuumed. Figures are medians. What capture adds is the difference
-between the first two, which both have foreign keys that refer to them: what these cost, as a look-up in two tables for
-each row of a DELETE, is the difference between the last two, ``foreign_keys_us_per_row``. The UPDATEs change the text
-of six rows in seven, or another column.
+Statements run alternately on three equal tables: ``captured`` has a semantic index, ``uncaptured`` has one whose
+triggers are disabled, and ``plain`` has none. Each statement runs in a session of its own, after a statement of its
+kind on a single row, in a transaction that is rolled back. Then the table is vacuumed. Results are medians.
 
-* ``added_us_per_row``: by kind, microseconds a row at ``--rows``; goal 4 for COPY, INSERT and DELETE, 8 for the others.
-* ``size_ratio_max``: that over the same at a hundredth of the rows, the worst kind; goal 2.
-* ``added_ms``: milliseconds that capture adds to a statement of 100 rows, the worst kind; goal 1.
-* ``plan_ratio_max``: a statement of ``--plan-rows`` after nothing, after one of 1 row and after one of 1,000 rows of
-  its kind in the same session: the slowest over the fastest, the worst kind; goal 3.
-* ``marks_exact``: whether every statement marked the rows whose text changed, once each, and no other.
-* ``writer_memory_mib`` and ``starved_p50_ms``: `benchmarks.bulk_edit`; goals 64 and 500.
+What capture adds is the difference between the first two tables, which are both referenced by foreign keys. The cost of
+these, a lookup in two tables for each row of a DELETE, is the difference between the last two:
+``foreign_keys_us_per_row``. The UPDATEs change the text of six rows in seven, or another column.
+
+* ``added_us_per_row``: by kind, microseconds per row at ``--rows``; goal 4 for COPY, INSERT and DELETE, 8 for others.
+* ``size_ratio_max``: that, over the same at a hundredth of the rows, for the worst kind; goal 2.
+* ``added_ms``: milliseconds that capture adds to a statement of 100 rows, for the worst kind; goal 1.
+* ``plan_ratio_max``: a statement of ``--plan-rows`` rows runs as the first of its kind in a session, after one of 1
+  row, and after one of 1,000 rows. The slowest over the fastest, for the worst kind; goal 3.
+* ``marks_exact``: whether every statement marked each row whose text changed exactly once, and no other rows.
+* ``writer_memory_mib`` and ``starved_p50_ms``: see `benchmarks.bulk_edit`; goals 64 and 500.
 """
 
 import argparse
@@ -35,12 +36,12 @@ from benchmarks import bulk_edit, moments, server
 from pg_semantic import SemanticIndex
 
 SMALL = 100
-BEFORE = (0, 1, 1000)  # rows of the statement before
+BEFORE = (0, 1, 1000)  # rows of the previous statement
 CAPTURED, UNCAPTURED, PLAIN = TABLES = ("captured", "uncaptured", "plain")
 _NEW = "CASE WHEN {table}.id %% 7 = 0 THEN {table}.body ELSE 'anchor ' || {table}.body END"
 _WANTED = "generate_series(1, %(rows)s) AS wanted (id)"
 _TEXTS = "SELECT id, 'harbour candle meadow engine violin glacier ' || id, 0 FROM generate_series({}, {}) AS id"
-# Each writes the rows 1 to n, or n new ones.
+# Each writes rows 1 to n, or n new rows.
 KINDS: dict[str, LiteralString] = {
     "COPY": "COPY {table} FROM STDIN",
     "INSERT": "INSERT INTO {table} {new_rows}",
@@ -50,12 +51,12 @@ KINDS: dict[str, LiteralString] = {
     "MERGE": "MERGE INTO {table} USING {wanted} ON wanted.id = {table}.id WHEN MATCHED THEN UPDATE SET body = {new}",
     "DELETE": "DELETE FROM {table} WHERE id <= %(rows)s",
 }
-_SIX_IN_SEVEN = {"UPDATE", "ON CONFLICT", "MERGE"}  # the rows that these change
+_SIX_IN_SEVEN = {"UPDATE", "ON CONFLICT", "MERGE"}  # these keep the text of every seventh row
 _MARKED = "SELECT count(*), count(DISTINCT key), count(*) FILTER (WHERE CAST(key AS bigint) % 7 = 0) FROM semantic.mark"
 
 
 class Base(orm.DeclarativeBase):
-    """The tables, which have equal columns."""
+    """The tables, which have the same columns."""
 
 
 class Captured(Base):
@@ -71,7 +72,7 @@ class Captured(Base):
 
 
 class Uncaptured(Base):
-    """Rows with one that is not kept true."""
+    """Rows with a semantic index that isn't kept in sync."""
 
     __tablename__ = UNCAPTURED
 
@@ -83,7 +84,7 @@ class Uncaptured(Base):
 
 
 class Plain(Base):
-    """Rows without one."""
+    """Rows without a semantic index."""
 
     __tablename__ = PLAIN
 
@@ -94,7 +95,7 @@ class Plain(Base):
 
 @dataclass(slots=True)
 class Bench:
-    """Tables of so many rows each, and how often statements on them did not mark what they should have."""
+    """Tables of ``rows`` rows each, and the number of statements that didn't mark exactly the right rows."""
 
     dsn: str
     engine: sa.Engine
@@ -102,7 +103,7 @@ class Bench:
     inexact: list[str] = field(default_factory=list)
 
     def fill(self) -> None:
-        """Empties the tables and fills them anew."""
+        """Empties the tables and fills them again."""
         server.execute(self.engine, f"TRUNCATE {', '.join(TABLES)} CASCADE")
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             for table in TABLES:
@@ -111,7 +112,7 @@ class Bench:
         server.execute(self.engine, "TRUNCATE semantic.mark", "VACUUM ANALYZE", "CHECKPOINT")
 
     def seconds(self, kind: str, table: str, *, before: int, check: bool = False) -> float:
-        """How long a statement about all rows takes in a new session, after one of its kind about ``before`` rows."""
+        """Times a statement on all rows in a new session, after one of its kind on ``before`` rows."""
         with psycopg.connect(self.dsn) as connection:
             if before:
                 _step(connection, kind, table, rows=before)()
@@ -133,14 +134,18 @@ class Bench:
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="What capture adds to statements of every kind and size.")
-    options.add_argument("--rows", type=int, default=1_000_000, help="rows of the largest statements")
-    options.add_argument("--plan-rows", type=int, default=20_000, help="rows of the statements that follow others")
-    options.add_argument("--rounds", type=int, default=5, help="statements of each kind, size and table")
-    options.add_argument("--bulk-rows", type=int, default=5_000_000, help="rows of the UPDATE whose memory is measured")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Measures what capture adds to statements of every kind and size.")
+    options.add_argument("--rows", type=int, default=1_000_000, help="number of rows of the largest statements")
     options.add_argument(
-        "--starved-seconds", type=float, default=30, help="for how long single edits are timed after it"
+        "--plan-rows", type=int, default=20_000, help="number of rows of the statements that follow others"
+    )
+    options.add_argument("--rounds", type=int, default=5, help="number of statements of each kind, size and table")
+    options.add_argument(
+        "--bulk-rows", type=int, default=5_000_000, help="number of rows of the UPDATE whose memory is measured"
+    )
+    options.add_argument(
+        "--starved-seconds", type=float, default=30, help="how long to time single edits after it, in seconds"
     )
     given = options.parse_args()
     with server.running() as postgres:
@@ -177,7 +182,7 @@ def _measure(postgres: server.Server, *, rows: int, plan_rows: int, rounds: int)
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What capture, and foreign keys, add to a statement of a size: microseconds a row, by kind."""
+    """Returns what capture and foreign keys add to statements of a size, in microseconds per row, by kind."""
 
     added_us: dict[str, float]
     foreign_keys_us: dict[str, float]
@@ -195,13 +200,13 @@ def _added(bench: Bench, *, rounds: int) -> Added:
         captured, uncaptured, plain = (statistics.median(taken[table]) * 1e6 / bench.rows for table in TABLES)
         added[kind] = _rounded(captured - uncaptured)
         foreign_keys[kind] = _rounded(uncaptured - plain)
-        print(f"{kind}, {bench.rows} rows: {plain:.2f} us a row, foreign keys {foreign_keys[kind]:+.2f}, ", end="")
+        print(f"{kind}, {bench.rows} rows: {plain:.2f} us per row, foreign keys {foreign_keys[kind]:+.2f}, ", end="")
         print(f"capture {added[kind]:+.2f}", flush=True)
     return Added(added, foreign_keys, bench.inexact)
 
 
 def _plans(bench: Bench, *, rounds: int) -> dict[str, float]:
-    """By kind, the slowest over the fastest of what may have run before."""
+    """Returns, by kind, the slowest over the fastest time after different previous statements."""
     bench.fill()
     ratios = {}
     for kind in KINDS:

@@ -2,15 +2,15 @@
 
     make chaos
 
-Three worker processes and four writing connections on a server of their own. Every few seconds a worker is killed
-(SIGKILL) and another takes its place; a few times the whole of Postgres is killed, postmaster and children, and
-restarted. Then the writers stop, the workers drain the queue, and `benchmarks.truth` works out from scratch what should
-be there. Leases last a second, so that the work of the dead is soon taken up.
+Three worker processes and four writing connections run on a server of their own. Every few seconds, a worker is killed
+(SIGKILL) and another takes its place. A few times, all of Postgres is killed, postmaster and children, and restarted.
+Then the writers stop, the workers drain the queue, and `benchmarks.truth` computes from scratch what the indexes should
+contain. Leases last a second, so that other workers soon take over the work of a dead one.
 
-The last line is JSON: committed ``edits``, kills, and what is wrong; besides, how often writers lost their connection,
-what the server refused them, and the exit codes of workers that were not killed. The exit code is 0 only if nothing is
-missing, stale, orphaned or failed, and `verify` says the same, after two kills of the server at least and some of
-workers. If something is, the server's data and the workers' logs are kept, and their folder is printed.
+The last line is JSON: committed ``edits``, the kills, the rows that are wrong, how often writers lost their connection,
+the errors that writers got from the server, and the exit codes of workers that weren't killed. The exit code is 0 only
+if no row is missing, stale, orphaned or failed, `verify` agrees, and there were at least two kills of the server and
+some of workers. Otherwise, the server's data and the workers' logs are kept, and their folder is printed.
 """
 
 import argparse
@@ -48,7 +48,7 @@ _INDEXES = (storm.Note.whole, storm.Note.chunked)
 
 @dataclass(slots=True)
 class Crew:
-    """The worker processes: whoever has ended is replaced."""
+    """The worker processes. Those that end are replaced."""
 
     dsn: str
     log: Path
@@ -65,7 +65,7 @@ class Crew:
             self.crew.append(workers.start(self.dsn, self.log, lease_seconds=1))
 
     def kill(self, chance: random.Random) -> None:
-        """Kills one that runs."""
+        """Kills a running worker."""
         if alive := [worker for worker in self.crew if worker.poll() is None]:
             victim = chance.choice(alive)
             victim.kill()
@@ -74,7 +74,7 @@ class Crew:
             self.kills += 1
 
     def dismiss(self) -> None:
-        """Tells all to stop and waits for them."""
+        """Stops all workers and waits until they end."""
         for worker in self.crew:
             worker.terminate()
         for worker in self.crew:
@@ -83,10 +83,10 @@ class Crew:
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     options = argparse.ArgumentParser(description="Kills workers and Postgres under a write load.")
-    options.add_argument("--seconds", type=float, default=75, help="length of the load")
-    options.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all random choices")
+    options.add_argument("--seconds", type=float, default=75, help="length of the load, in seconds")
+    options.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="seed of all random choices")
     given = options.parse_args()
     print(f"seed {given.seed}")
     folder = Path(tempfile.mkdtemp(prefix="pg_semantic-chaos-"))
@@ -114,7 +114,7 @@ def _run(postgres: server.Server, chance: random.Random, *, seconds: float) -> d
         crew.dismiss()
     refused = sum((writer.refused for writer in writers), Counter[str]())
     lost = sum(writer.lost for writer in writers)
-    print(f"connections that writers lost or did not get: {lost}; errors that they met: {dict(refused)}")
+    print(f"connections that writers lost or could not open: {lost}; errors that they got: {dict(refused)}")
     print(f"exit codes of workers that were not killed: {dict(crew.exits)}")
     kills = {"worker_kills": crew.kills, "server_kills": server_kills}
     return {"edits": sum(writer.edits for writer in writers), **kills, **_wrong(engine), "left": left}
@@ -122,7 +122,7 @@ def _run(postgres: server.Server, chance: random.Random, *, seconds: float) -> d
 
 @contextlib.contextmanager
 def _writing(writers: Sequence[storm.Writer]) -> Iterator[None]:
-    """Runs the writers on threads while the block runs."""
+    """Runs the writers on threads until the block ends."""
     stop = threading.Event()
     with ThreadPoolExecutor(len(writers)) as threads:
         running = [threads.submit(writer.run, stop) for writer in writers]
@@ -135,7 +135,7 @@ def _writing(writers: Sequence[storm.Writer]) -> Iterator[None]:
 
 
 def _havoc(postgres: server.Server, crew: Crew, chance: random.Random, *, seconds: float) -> int:
-    """Kills workers and the server for so long; returns how often the server."""
+    """Kills workers and the server until the time is up; returns the number of kills of the server."""
     pause = threading.Event()
     started = time.monotonic()
     server_deaths = _server_deaths(chance, seconds)
@@ -151,20 +151,20 @@ def _havoc(postgres: server.Server, crew: Crew, chance: random.Random, *, second
             pause.wait(chance.uniform(0, SERVER_AWAY_SECONDS))
             postgres.restart()
             server_kills += 1
-            print(f"{now - started:.0f} s: the server was killed and is back")
+            print(f"{now - started:.0f} s: the server was killed and restarted")
         pause.wait(0.1)
     return server_kills
 
 
 def _server_deaths(chance: random.Random, seconds: float) -> list[float]:
-    """When the server is to die: two times at least, never in the first or the last seconds."""
+    """Chooses when to kill the server: at least twice, never in the first or last seconds."""
     times = max(2, round(seconds / SERVER_LIVES_SECONDS))
     span = seconds * 0.8 / times
     return [seconds * 0.1 + span * (number + chance.random() * 0.8) for number in range(times)]
 
 
 def _drain(engine: sa.Engine, crew: Crew) -> int:
-    """Lets the workers work until no job waits; returns how many were left when that took too long."""
+    """Waits until no job is left; returns how many were left if that took too long."""
     crew.tend()
     try:
         workers.wait_until_drained(engine, seconds=DRAIN_SECONDS, meanwhile=crew.tend)
@@ -174,7 +174,7 @@ def _drain(engine: sa.Engine, crew: Crew) -> int:
 
 
 def _wrong(engine: sa.Engine) -> dict[str, int]:
-    """What is wrong, over all semantic indexes."""
+    """Counts what is wrong in all semantic indexes."""
     found: list[Truth] = []
     for index in _INDEXES:
         compared = truth.compare(engine, index)

@@ -1,11 +1,12 @@
-"""Encoding speed: the package's encoder against `SentenceTransformer.encode` with its defaults, on the same texts.
+"""Compares the encoding speed of the package's encoder with `SentenceTransformer.encode`, with its defaults.
 
     make bench-encode
 
-2,000 real texts of mixed length in four shares. The library goes first, while nothing of the package is loaded, then
-the package, with the machine's own matrix-product peak measured before and after each share. The figures are medians
-over the shares; ``roof_share`` counts the operations of real tokens, not of padding. ``ratio_at_roof`` is what the
-ratio would be if every operation ran at that peak: the most that this machine allows in this precision.
+Both encode the same 2,000 real texts of mixed length, in four parts: first the library, before the package's encoder is
+loaded, then the package. Before and after each part of the latter, the machine's peak for matrix products is measured.
+Results are medians over the parts. ``roof_share`` counts the operations for real tokens, not for padding.
+``ratio_at_roof`` is what the ratio would be if every operation ran at the peak: the most that is possible on this
+machine in this precision.
 """
 
 import functools
@@ -33,7 +34,7 @@ _LINES, _PAGES, _ABSTRACTS, _SHARES = 1350, 450, 200, 4
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What was measured on one share of the texts."""
+    """Measurements on one part of the texts."""
 
     ratio: float
     cosine: float
@@ -44,29 +45,29 @@ class Share:
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     print(json.dumps(measure(texts())))
 
 
 def measure(every: Sequence[str]) -> dict[str, object]:
-    """The figures on these texts, on the device that is the fastest here."""
+    """Measures on the fastest device of this machine."""
     configured = settings.load()
     default = SentenceTransformer(str(weights.folder(scifact.ENCODER, configured.encoder_paths)))
     device = default.device.type
     shares = [list(every[number::_SHARES]) for number in range(_SHARES)]
-    default.encode(list(every[:100]))  # so that it is warm
+    default.encode(list(every[:100]))  # warms it up
     expected = [_timed(functools.partial(default.encode, share)) for share in shares]
     ours = encoders.load(scifact.ENCODER, settings=configured)
-    assert isinstance(ours, TransformerEncoder)  # noqa: S101 - what a folder of weights is loaded as
+    assert isinstance(ours, TransformerEncoder)  # noqa: S101 - the type that a folder of weights loads as
     print(f"{ours.backend}; sentence-transformers {sentence_transformers.__version__} on {device}")
-    ours.encode_documents(every[:200])  # so that it is warm, and its budget tuned
+    ours.encode_documents(every[:200])  # warms it up and tunes its token budget
     config = default[0].config
     measured = [_measure(ours, config, device, share=s, expected=e) for s, e in zip(shares, expected, strict=True)]
     return _summary(measured, ours.backend, device)
 
 
 def texts() -> list[str]:
-    """2,000 lines, pages and abstracts in random order, the same each time."""
+    """Returns 2,000 lines, pages and abstracts in random order, the same in every run."""
     shuffled = random.Random(4)  # noqa: S311 - a sample
     lines = list(dict.fromkeys(line for page in corpus.pages() for line in page.splitlines() if line.strip()))
     with gzip.open(scifact.DATA / "corpus.jsonl.gz", "rt", encoding="utf-8") as opened:
@@ -118,7 +119,7 @@ def _summary(shares: Sequence[Share], backend: Backend, device: str) -> dict[str
         "backend": str(backend),
     }
     if device == "cpu" and backend.precision != "bfloat16":
-        figures["reason"] = "this CPU has no bfloat16 instructions: the goals are for one that has"
+        figures["reason"] = "this CPU has no bfloat16 instructions; the goals are for a CPU that has them"
     return figures
 
 

@@ -1,4 +1,4 @@
-"""The memory of worker processes: the peak of each, as the kernel counted it."""
+"""The peak memory of worker processes, as the kernel counts it."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ from pg_semantic import SemanticIndex
 
 FEW, MANY = 10_000, 100_000
 _LOOK_SECONDS = 0.05
-_LONGEST = 1_000  # rows for the real encoder: its memory does not depend on how many there are
+_LONGEST = 1_000  # rows for the real encoder, whose memory doesn't depend on their number
 
 
 class Short(orm.DeclarativeBase):
@@ -51,7 +51,7 @@ class Text(Real):
 
 
 def measure(postgres: server.Server, texts: Sequence[str], *, share: float) -> dict[str, object]:
-    """Peaks in MiB: with the real encoder, and with the hashed one at 10,000 and at 100,000 rows."""
+    """Returns peaks in MiB: with the real encoder, and with the hashed encoder at 10,000 and 100,000 rows."""
     few, many = (
         _peak(postgres.create(f"lines_{count}"), Line, itertools.islice(corpus.lines(), int(count * share)))
         for count in (FEW, MANY)
@@ -66,18 +66,18 @@ def measure(postgres: server.Server, texts: Sequence[str], *, share: float) -> d
 
 
 def _peak(engine: sa.Engine, of: type[Line | Text], texts: Iterable[str]) -> float:
-    """The peak of a worker, in MiB, that syncs texts from nothing; each is made different from the others."""
+    """Returns the peak, in MiB, of a worker that syncs new texts. Makes the texts distinct."""
     of.metadata.create_all(engine)
     rows = [{"id": number, "text": f"{number} {text}"} for number, text in enumerate(texts)]
     with engine.begin() as connection:
         connection.execute(sa.insert(of), rows)
     peak = worker_peak(engine)
-    print(f"{len(rows)} rows of {of.__tablename__}: {peak:.0f} MiB at the peak")
+    print(f"{len(rows)} rows of {of.__tablename__}: {peak:.0f} MiB peak")
     return peak
 
 
 def worker_peak(engine: sa.Engine, *, seconds: float | None = None) -> float:
-    """The peak of a worker process, in MiB, that works until nothing waits, or for so many seconds."""
+    """Returns the peak of a worker process, in MiB, that runs until the queue is empty or the time is up."""
     dsn = engine.url.render_as_string(hide_password=False)
     engine.dispose()
     command = [sys.executable, "-m", "pg_semantic.cli", "worker", "--json", "--dsn", dsn]
@@ -89,14 +89,14 @@ def worker_peak(engine: sa.Engine, *, seconds: float | None = None) -> float:
             time.sleep(_LOOK_SECONDS)
             if seconds is not None and time.monotonic() - started > seconds:
                 process.terminate()
-                seconds = None  # a second signal would have it give back what is in hand
+                seconds = None  # after a second signal, it would give back the batch in progress
     if process.returncode:
-        raise RuntimeError(f"The worker ended with {process.returncode}.")
+        raise RuntimeError(f"The worker exited with code {process.returncode}.")
     return peak
 
 
 def _high_water(process: int) -> float:
-    """The most memory, in MiB, that a process has had so far; what `wait4` tells begins with the parent's."""
+    """Returns the peak memory of a process so far, in MiB; unlike that of `wait4`, without the parent's."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
             if line.startswith("VmHWM"):

@@ -1,16 +1,16 @@
-"""From commit to searchable: one short row at a time, a continuous worker on the CPU with the real all-MiniLM-L6-v2.
+"""Measures the time from commit to searchable, for one short row at a time.
 
     make bench-freshness
 
-A row is inserted and committed; then another connection asks every four milliseconds whether its chunk is there, which
-is when a search would find it. The time runs from the commit's return and has all in it: polling, claim, reading, the
-encoder, the write and its flush to disk. The worker is a process of its own with its default settings; the rows are the
-tldr pages of at most 300 characters, each encoded for the first time. Pauses between rows are random, so that they are
-not in step with the worker's polls.
+A row is inserted and committed. Then another connection polls every four milliseconds until the row's chunk exists,
+which is when a search would find it. The time starts when the commit returns and includes everything: polling, claim,
+reading, encoding, the write and its flush to disk. The worker is a process of its own with default settings, on the CPU
+with the real all-MiniLM-L6-v2. The rows are the tldr pages of at most 300 characters, each encoded for the first time.
+Pauses between rows are random, so that they don't fall in step with the worker's polls.
 
-``p50_ms`` (goal 50) and ``p99_ms`` (goal 250) are of an idle worker, ``backfill_p50_ms`` (goal 500) of one that has
-100,000 rows to backfill. A backfill that is too slow to measure ends after ``--backfill-seconds``, with the samples
-that there are.
+``p50_ms`` (goal 50) and ``p99_ms`` (goal 250) are for an idle worker, ``backfill_p50_ms`` (goal 500) for a worker that
+has 100,000 rows to backfill. If the backfill is too slow to take all samples, the measurement ends after
+``--backfill-seconds`` with the samples taken so far.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from pg_semantic import SemanticIndex, jobqueue, registry
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 BACKFILL = 100_000
-WARM_UP = 100  # rows that are there before, with their vector index
-POLL_SECONDS = 0.004  # a tighter look would take the worker its cores
+WARM_UP = 100  # rows that exist beforehand, with their vector index
+POLL_SECONDS = 0.004  # polling faster would take CPU time from the worker
 PAUSE_SECONDS = (0.03, 0.2)
 _LONGEST_SECONDS = 120
 
 
 class Base(orm.DeclarativeBase):
-    """The table."""
+    """The table of this benchmark."""
 
 
 class Page(Base):
@@ -54,17 +54,17 @@ class Page(Base):
 
 
 class Application:
-    """Inserts rows one at a time and times how long each takes to be searchable, in milliseconds."""
+    """Inserts rows one at a time, and measures how long each takes to become searchable, in milliseconds."""
 
     def __init__(self, writer: psycopg.Connection, reader: psycopg.Connection, *, seed: int) -> None:
         self._writer = writer
         self._reader = reader
-        self._chance = random.Random(seed)  # noqa: S311 - the same pauses each time
+        self._chance = random.Random(seed)  # noqa: S311 - the same pauses in every run
         self._pages = enumerate(corpus.short_pages(), start=1)
         self._pause = threading.Event()
 
     def samples(self, count: int, *, seconds: float) -> list[float]:
-        """So many times, or as many as there is time for; one at least."""
+        """Returns up to ``count`` times, fewer if the time is up, and at least one."""
         taken: list[float] = []
         deadline = time.monotonic() + seconds
         while not taken or (len(taken) < count and time.monotonic() < deadline):
@@ -78,18 +78,20 @@ class Application:
         committed = time.perf_counter()
         while not self._reader.execute("SELECT FROM page_semantic WHERE id = %s", (row,), prepare=True).rowcount:
             if time.perf_counter() - committed > _LONGEST_SECONDS:
-                raise TimeoutError(f"Row {row} is not searchable after {_LONGEST_SECONDS} s.")
+                raise TimeoutError(f"Row {row} was not searchable after {_LONGEST_SECONDS} s.")
             self._pause.wait(POLL_SECONDS)
         return time.perf_counter() - committed
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="How long a committed row takes to be searchable.")
-    options.add_argument("--samples", type=int, default=200, help="rows, with an idle worker")
-    options.add_argument("--backfill-samples", type=int, default=60, help="rows, in a backfill; 0 for none")
-    options.add_argument("--backfill-seconds", type=float, default=300, help="give up on more samples then")
-    options.add_argument("--poll-seconds", type=float, help="the worker's setting; its default if not given")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Measures how long a committed row takes to become searchable.")
+    options.add_argument("--samples", type=int, default=200, help="number of rows with an idle worker")
+    options.add_argument(
+        "--backfill-samples", type=int, default=60, help="number of rows during a backfill; 0 to skip it"
+    )
+    options.add_argument("--backfill-seconds", type=float, default=300, help="stop sampling after this time")
+    options.add_argument("--poll-seconds", type=float, help="the worker's setting (default: the worker's default)")
     given = options.parse_args()
     changed = {} if given.poll_seconds is None else {"poll_seconds": given.poll_seconds}
     with server.running() as postgres:
@@ -130,7 +132,7 @@ def _spread(taken: list[float]) -> str:
 
 
 def _start_backfill(engine: sa.Engine) -> None:
-    """Rows that came past capture, enqueued as backfill does."""
+    """Inserts rows past the statement triggers, and enqueues them as backfill does."""
     ids = range(-WARM_UP - BACKFILL, -WARM_UP)
     _insert(engine, ids, captured=False)
     with engine.begin() as connection:
@@ -140,7 +142,7 @@ def _start_backfill(engine: sa.Engine) -> None:
 
 
 def _insert(engine: sa.Engine, ids: range, *, captured: bool = True) -> None:
-    """Rows whose texts are all different: a page and a number."""
+    """Inserts rows with distinct texts: a page and a number."""
     with engine.begin() as connection:
         if not captured:
             connection.execute(sa.text("SET LOCAL session_replication_role = replica"))

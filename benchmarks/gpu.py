@@ -1,8 +1,8 @@
-"""Encoding speed on a CUDA device: as `benchmarks.encode`, on more texts; skipped without a device.
+"""Measures encoding speed on a CUDA device, as `benchmarks.encode` does, on more texts. Does nothing without a device.
 
     make bench-gpu
 
-The 2,000 texts of `benchmarks.encode` twenty times over, each made different from the others.
+The texts are 20 distinct variants of the 2,000 texts of `benchmarks.encode`.
 """
 
 import json
@@ -15,7 +15,7 @@ _TIMES = 20
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     if not torch.cuda.is_available():
         print(json.dumps({"skipped": "no CUDA device"}))
         return

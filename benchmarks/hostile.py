@@ -1,9 +1,9 @@
-"""Texts that have few or no sentences, of any length: what splitters, tokenizers and regular expressions stumble on."""
+"""Texts of any length with few or no sentences, which are hard on splitters, tokenizers and regular expressions."""
 
 import random
 from collections.abc import Callable
 
-_DRAWN = random.Random(1)  # noqa: S311 - nothing secret
+_DRAWN = random.Random(1)  # noqa: S311 - not for security
 _WORDS = ["tea", "coffee", "harbour", "of", "a", "copper", "lantern"]
 _DRAWN_LENGTH = 20_000
 _BASE64 = "".join(_DRAWN.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=_DRAWN_LENGTH))
@@ -28,4 +28,4 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "combining marks": lambda size: "e" + _repeated("\u0301")(size - 1),
     "emoji": _repeated("👩‍🚀"),
 }
-"""By name, a function that makes a text of so many characters."""
+"""Functions by name that return a text with the given number of characters."""

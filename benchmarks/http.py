@@ -1,4 +1,4 @@
-"""A client of HTTP/1.1 that costs next to nothing: a connection, a request at a time. For benchmarks of a server."""
+"""A cheap HTTP/1.1 client for benchmarks of a server: one connection, one request at a time."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, and how long it took, in seconds."""
+    """A response, and how long it took, in seconds."""
 
     status: int
     seconds: float
@@ -20,7 +20,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Answers:
-    """What all clients got in one phase."""
+    """The responses of all clients in one phase."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -28,11 +28,11 @@ class Answers:
 
     @property
     def rate(self) -> float:
-        """Requests a second that were answered with 200."""
+        """Returns the requests per second that were answered with 200."""
         return len(self.latencies) / self.seconds
 
     def add(self, answer: Answer) -> None:
-        """Counts an answer."""
+        """Counts a response."""
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
         if answer.status == 200:
             self.latencies.append(answer.seconds)
@@ -46,7 +46,7 @@ class Client:
         self._writer = writer
 
     async def post(self, path: str, body: dict[str, Any]) -> Answer:
-        """Sends JSON and waits for the answer."""
+        """Sends JSON and waits for the response."""
         started = time.perf_counter()
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -62,7 +62,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Client]:
-    """A client of a server on this machine."""
+    """Connects to a server on this machine."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield Client(reader, writer)
@@ -71,7 +71,7 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 async def load(port: int, bodies: Iterator[dict[str, Any]], *, path: str, clients: int, seconds: float) -> Answers:
-    """So many clients at once, each with the next request once it has its answer; a 429 is waited out."""
+    """Runs concurrent clients. Each sends its next request when it has a response, and after a 429 waits first."""
     answers = Answers()
     started = time.perf_counter()
 
@@ -81,7 +81,7 @@ async def load(port: int, bodies: Iterator[dict[str, Any]], *, path: str, client
                 answer = await client.post(path, next(bodies))
                 answers.add(answer)
                 if answer.status == 429:
-                    await asyncio.sleep(1)  # as its header asks for
+                    await asyncio.sleep(1)  # as its Retry-After header says
 
     await asyncio.gather(*(ask() for _ in range(clients)))
     answers.seconds = time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""The throughput of an application's writes, with a worker that polls beside it and without.
+"""Measures the throughput of an application's writes with and without a worker that polls.
 
-pgbench with eight clients, each statement a transaction of its own: an UPDATE of a row with a semantic index that
-leaves the text alone, then an INSERT into a table that has none. So the worker has nothing to do but to ask. Rounds
-with and without the worker take turns; figures are medians of such pairs a second.
+pgbench runs eight clients. Each statement is its own transaction: an UPDATE of a row with a semantic index that leaves
+the text alone, then an INSERT into a table without an index. So the worker only polls and has no other work. Rounds
+with and without the worker alternate. Results are medians of such pairs of statements per second.
 """
 
 import re
@@ -26,9 +26,9 @@ INSERT INTO note (body) VALUES ('seen');
 
 
 def measure(postgres: server.Server, engine: sa.Engine, *, table: str, seconds: float) -> dict[str, object]:
-    """Runs the load on a table that has rows."""
+    """Runs the load on a table with rows."""
     server.execute(engine, "CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)")
-    # As if all were in sync: what was done to the table before is known, and its rows were compared.
+    # Makes the table look synced: earlier changes to it count as detected, and its rows as compared.
     server.execute(engine, "SELECT semantic.record_capture_state_v1(id) FROM semantic.semantic_index")
     server.execute(engine, "TRUNCATE semantic.job, semantic.mark", "VACUUM ANALYZE")
     server.execute(engine, "UPDATE semantic.generation SET backfilled_at = now()")
@@ -37,12 +37,12 @@ def measure(postgres: server.Server, engine: sa.Engine, *, table: str, seconds: 
         alone.append(throughput(postgres, _SCRIPT.format(table=table), seconds=seconds))
         with workers.running(engine, postgres.dsn):
             polled.append(throughput(postgres, _SCRIPT.format(table=table), seconds=seconds))
-    print(f"pairs a second: {alone} alone, {polled} with a worker")
+    print(f"pairs per second: {alone} alone, {polled} with a worker")
     return {"load_tps": statistics.median(alone), "load_tps_polled": statistics.median(polled)}
 
 
 def throughput(postgres: server.Server, script: str, *, seconds: float) -> int:
-    """Runs of a pgbench script a second, by eight clients."""
+    """Returns how often eight clients run a pgbench script per second."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
@@ -51,5 +51,5 @@ def throughput(postgres: server.Server, script: str, *, seconds: float) -> int:
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
     found = _TPS.search(done.stdout)
     if found is None:
-        raise RuntimeError(f"pgbench gave no figure: {done.stdout}{done.stderr}")
+        raise RuntimeError(f"pgbench printed no result: {done.stdout}{done.stderr}")
     return round(float(found[1]))

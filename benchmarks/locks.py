@@ -1,15 +1,15 @@
-"""How long writers wait for a lock while a semantic index is created, changed and dropped under them.
+"""Measures how long writers wait for a lock while a semantic index is created, changed and dropped.
 
     make bench-locks
 
-Eight writers update, delete and insert rows of a table, each statement committed by itself, and one more transaction
-that has written to the table and read its chunks stays open. Beside it run the commands, one after the other: create,
-begin, switch, rollback, drop of a copy, and drop of the index. None of them can end before that transaction does.
+Eight writers update, delete and insert rows of a table and commit each statement. One more transaction, which has
+written to the table and read its chunks, stays open. At the same time, the commands run one after the other: create,
+begin, switch, rollback, drop of a copy, and drop of the index. None of them can finish before that transaction ends.
 
-* ``longest_wait_ms``: the longest wait of a writer for a lock, for each command, by the server's own account (see
-  `benchmarks.waits`); goal 1,000. Waits under 1 ms count as none.
-* ``longest_statement_ms``: a writer's longest statement as the writer sees it, with whatever else the machine was busy
-  with.
+* ``longest_wait_ms``: for each command, a writer's longest wait for a lock, according to the server (see
+  `benchmarks.waits`); goal 1,000. Waits under 1 ms count as zero.
+* ``longest_statement_ms``: a writer's longest statement as the writer measures it, which includes any other load on the
+  machine.
 """
 
 import argparse
@@ -38,7 +38,7 @@ FIRST, SECOND = EncoderSpec("hashed:64", 64), EncoderSpec("hashed:48", 48)
 
 @dataclass(slots=True)
 class Writer:
-    """A connection that writes its own row, and how long its longest statement took, in ms."""
+    """A connection that writes its own row, and the time of its longest statement, in ms."""
 
     dsn: str
     row: int
@@ -46,7 +46,7 @@ class Writer:
     pid: int = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Writes until told to stop."""
+        """Writes until it is stopped."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute("SET log_lock_waits = on")
             connection.execute("SET deadlock_timeout = '1ms'")
@@ -64,7 +64,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The writers and the open transaction that a command meets."""
+    """The writers and the open transaction that run while a command does."""
 
     postgres: server.Server
     engine: sa.Engine
@@ -72,7 +72,7 @@ class Load:
     open_seconds: float
 
     def beside(self, command: Callable[[], object]) -> tuple[float, float]:
-        """Runs a command; the longest wait for a lock, and the longest statement, of a writer, in ms."""
+        """Runs a command; returns a writer's longest wait for a lock and longest statement, in ms."""
         stop = threading.Event()
         writers = [Writer(self.postgres.dsn, -1 - number) for number in range(self.writers)]
         before = self.postgres.log.stat().st_size
@@ -86,7 +86,7 @@ class Load:
                 threading.Event().wait(self.open_seconds)
                 if commanded.done():
                     commanded.result()
-                    raise RuntimeError("The command did not need the table, so nothing was measured.")
+                    raise RuntimeError("The command did not wait for the open transaction, so there is no measurement.")
             try:
                 commanded.result()
             finally:
@@ -103,11 +103,15 @@ class Load:
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="How long writers wait while an index is created, changed, dropped.")
-    options.add_argument("--rows", type=int, default=10_000, help="rows of the table")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(
+        description="Measures how long writers wait while an index is created, changed and dropped."
+    )
+    options.add_argument("--rows", type=int, default=10_000, help="number of rows of the table")
     options.add_argument("--writers", type=int, default=8)
-    options.add_argument("--open-seconds", type=float, default=5, help="how long the transaction stays open")
+    options.add_argument(
+        "--open-seconds", type=float, default=5, help="how long the transaction stays open, in seconds"
+    )
     given = options.parse_args()
     with server.running() as postgres:
         engine = postgres.connect()
@@ -130,7 +134,7 @@ def _measured(load: Load, name: str, step: Callable[[], object]) -> tuple[float,
 
 
 def _steps(engine: sa.Engine) -> list[tuple[str, Callable[[], object]]]:
-    """The commands, in an order in which each finds what it needs."""
+    """Returns the commands, in an order in which each has what it needs."""
 
     def create() -> None:
         with engine.connect() as connection:
@@ -157,7 +161,7 @@ def _live(engine: sa.Engine) -> Generation:
 
 
 def _drop_copy(engine: sa.Engine) -> None:
-    """The drop alone, without the seconds that it leaves to searchers."""
+    """Drops a copy without the seconds that `drop` leaves to searchers."""
     lifecycle._GRACE_SECONDS = 0.0  # noqa: SLF001
     generations.drop(engine, NAME, "next")
 

@@ -1,12 +1,13 @@
-"""What large rows cost a worker: its memory, and the time to cut texts that have no sentences.
+"""Measures what large rows cost a worker: its memory, and the time to split texts without sentences.
 
     make bench-memory
 
-A worker with the hashed encoder takes on 400 rows of 2 MB, for a minute and a half: most of that goes into the vector
-index, and its memory does not grow after the first batches. ``peak_mib`` is the most memory that its process had; the
-goal is at most 400. Then each of the hostile texts is cut at 1 and at 10 million characters, by the hashed encoder's
-words, by the estimate for remote encoders, and by a real tokenizer. ``chunking_ratio_max`` is the worst ratio of the
-processor time of the two; the goal is at most 12.
+A worker with the hashed encoder processes 400 rows of 2 MB for a minute and a half. Most of that time goes into the
+vector index, and memory doesn't grow after the first batches. ``peak_mib`` is the peak memory of its process; goal 400.
+
+Then each of the hostile texts is split at 1 and at 10 million characters: by the words of the hashed encoder, by the
+estimate for remote encoders, and by a real tokenizer. ``chunking_ratio_max`` is the worst ratio of the processor times
+of the two lengths; goal 12.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pg_semantic.index.chunking import Chunking, TokenCounter
 
 GOAL_MIB, GOAL_RATIO = 400, 12
 _MAX_TOKENS = 256
-_ENOUGH_SECONDS = 2.0  # spent on a text; a longer one is cut once
+_ENOUGH_SECONDS = 2.0  # processor time per text; a text that takes longer is split once
 
 
 class Base(orm.DeclarativeBase):
@@ -56,12 +57,12 @@ class Sized:
 
 
 def main() -> None:
-    """Prints figures, and all of them as JSON in the last line."""
+    """Prints the results, with JSON as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--row-bytes", type=int, default=2_000_000)
-    parser.add_argument("--characters", type=int, default=1_000_000, help="of the shorter of two hostile texts")
-    parser.add_argument("--seconds", type=float, default=90.0, help="how long the worker works")
+    parser.add_argument("--characters", type=int, default=1_000_000, help="length of the shorter of two hostile texts")
+    parser.add_argument("--seconds", type=float, default=90.0, help="how long the worker runs, in seconds")
     given = parser.parse_args()
     ratios = {
         f"{name}, {text}": _ratio(ruler, text, given.characters) for name, ruler in _rulers() for text in hostile.TEXTS
@@ -95,14 +96,14 @@ def _rulers() -> list[tuple[str, TokenCounter]]:
 
 
 def _ratio(ruler: TokenCounter, name: str, size: int) -> float:
-    """Processor time of ten times as long a text, over that of the text."""
+    """Returns the processor time for a text of ten times the size, over that for a text of the size."""
     short, long = (_seconds(ruler, hostile.TEXTS[name](length)) for length in (size, 10 * size))
     print(f"{name}: {short:.2f} s for {size:,} characters, {long:.2f} s for {10 * size:,}", flush=True)
     return long / short
 
 
 def _seconds(ruler: TokenCounter, text: str) -> float:
-    """The least of a few times, since a tenth of a second says little by itself."""
+    """Returns the shortest of a few measurements, since a single short one is noisy."""
     taken: list[float] = []
     while sum(taken) < _ENOUGH_SECONDS:
         started = time.process_time()

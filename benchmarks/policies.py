@@ -1,19 +1,19 @@
-"""What row-level security costs a search: a role that sees a share of the rows, against its owner with the same filter.
+"""Measures what row-level security costs a search: a role that sees some rows, and the owner with an equal filter.
 
     make bench-policies
 
-Three tables of 100,000 rows have tenants of 100 %, 10 % and 0.1 % of the rows each, and a policy that compares the
-tenant with a setting. Two semantic indexes are on each: ``source``, whose policies ask the table for every row, and
-``local``, which carries the tenant (``rights_by="tenant"``). A role searches as a tenant; the owner, whom policies do
-not bind, searches with ``where=[Note.tenant == tenant]``. They take turns, each time with another text. Figures are
-medians in milliseconds.
+Three tables of 100,000 rows have tenants with 100 %, 10 % and 0.1 % of the rows, and a policy that compares the tenant
+with a setting. Each table has two semantic indexes: ``source``, whose policies ask the table about every row, and
+``local``, which copies the tenant (``policy_column="tenant"``). A role searches as a tenant. The owner, to whom the
+policies don't apply, searches with ``where=[Note.tenant == tenant]``. They alternate, each time with another text.
+Results are medians in milliseconds.
 
-* ``ratio``: the role's over the owner's, by index, share and mode.
-* ``dense_ratio_max``: the largest of the ratios of dense searches; goal 2.
-* ``local_ratio_max``: the largest of an index that carries the tenant, of all modes; goal 2.
-* ``leakproof_local_ratio_max``: the same after a superuser declared the operator of words leakproof (docs/rights.md).
+* ``ratio``: the role's time over the owner's, by index, share and mode.
+* ``dense_ratio_max``: the largest ratio of dense searches; goal 2.
+* ``local_ratio_max``: the largest ratio of an index that carries the tenant, over all modes; goal 2.
+* ``leakproof_local_ratio_max``: the same after a superuser declared the operator `@@` leakproof (docs/rights.md).
 
-The plans of the lexical searches that ask the table are printed before. The vector index fits in maintenance_work_mem.
+The plans of the lexical searches that ask the table are printed first. The vector index fits in maintenance_work_mem.
 """
 
 import argparse
@@ -39,13 +39,13 @@ from pg_semantic.worker.worker import Worker
 
 ROWS, ROUNDS, LIMIT, WARM_UP = 100_000, 30, 10, 3
 ENCODER, ROLE = "hashed:128", "policies_tenant"
-SHARES = {"100 %": 1, "10 %": 10, "0.1 %": 1000}  # and how many tenants there are
+SHARES = {"100 %": 1, "10 %": 10, "0.1 %": 1000}  # and the number of tenants
 MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 WORDS = 2000
 
 
 class Base(DeclarativeBase):
-    """Of the tables of this benchmark."""
+    """The tables of this benchmark."""
 
 
 class _Note:
@@ -53,7 +53,7 @@ class _Note:
     tenant: Mapped[int] = mapped_column(index=True)
     body: Mapped[str]
     source = SemanticIndex("body", encoder=ENCODER)
-    local = SemanticIndex("body", encoder=ENCODER, rights_by="tenant")
+    local = SemanticIndex("body", encoder=ENCODER, policy_column="tenant")
 
 
 def _unique() -> tuple[sa.UniqueConstraint]:
@@ -85,7 +85,7 @@ CLASSES: dict[str, type[_Note]] = {"100 %": All, "10 %": Tenth, "0.1 %": Thousan
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -99,7 +99,7 @@ def main() -> None:
         _print_plans(role)
         ratio = _ratios(owner, role, MODES, rounds=given.rounds)
         server.execute(owner, "ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF")
-        print("with the operator of words leakproof:")
+        print("with @@ declared leakproof:")
         leakproof = _ratios(owner, role, ("lexical", "hybrid"), rounds=given.rounds)
         role.dispose()
         owner.dispose()
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def _ratios(owner: sa.Engine, role: sa.Engine, modes: Sequence[Mode], *, rounds: int) -> dict[str, float]:
-    """What the role's searches take over what the owner's do, by index, share and mode."""
+    """Returns the time of the role's searches over that of the owner's, by index, share and mode."""
     ratio: dict[str, float] = {}
     for kind, share, mode in itertools.product(("source", "local"), SHARES, modes):
         name = f"{kind}, {share}, {mode}"
@@ -156,7 +156,7 @@ def _fill(engine: sa.Engine, rows: int) -> None:
 def _medians(
     owner: sa.Engine, role: sa.Engine, entity: type[_Note], *, kind: str, mode: Mode, rounds: int
 ) -> tuple[float, float]:
-    """The median of the role's searches and of the owner's, in milliseconds."""
+    """Returns the medians of the role's searches and of the owner's, in milliseconds."""
     index: BoundIndex[_Note] = getattr(entity, kind)
     encoder = encoders.load(ENCODER)
     under, free = [], []

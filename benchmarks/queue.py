@@ -1,11 +1,11 @@
-"""What a claim costs at 1,000,000 pending jobs, against 10,000.
+"""Compares the cost of a claim at 1,000,000 pending jobs with that at 10,000.
 
     make bench-queue
 
-Two databases on one embedded server have a job table each. A round claims jobs, ends them, and enqueues as many, so
-that the table churns and stays as long as it is. The rounds of the two take turns, so that noise meets both. A claim is
-timed with its commit, as a worker waits for it (`synchronous_commit` on); ``statement_ratio`` is without the commit,
-whose flush to disk costs the same at any size. The goal is a ``ratio`` of at most 1.5.
+Two databases on one embedded server have a job table each. A round claims jobs, completes them, and enqueues the same
+number, so that the table churns but keeps its length. Rounds on the two databases alternate, so that noise affects
+both. A claim is timed with its commit, because a worker waits for it (`synchronous_commit` on). ``statement_ratio``
+leaves out the commit, whose flush to disk costs the same at any size. The goal is a ``ratio`` of at most 1.5.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LEASE_SECONDS = 60
 
 @dataclass(slots=True)
 class Queue:
-    """A job table with so many pending jobs, and what claims of it took, in seconds."""
+    """A job table with ``size`` pending jobs, and the times of claims on it, in seconds."""
 
     connection: sa.Connection
     keys: Iterator[str]
@@ -38,13 +38,13 @@ class Queue:
     committed: list[float] = field(default_factory=list)
 
     def fill(self, size: int) -> None:
-        """Enqueues as backfill does, and leaves the table as autovacuum would."""
+        """Enqueues jobs as backfill does, and leaves the table as autovacuum would."""
         for _ in range(0, size, PAGE_ROWS):
             self._enqueue(min(size, PAGE_ROWS))
         server.execute(self.connection.engine, "VACUUM ANALYZE semantic.job")
 
     def turn(self, rows: int) -> None:
-        """Claims, ends and replaces so many jobs."""
+        """Claims, completes and replaces ``rows`` jobs."""
         started = time.perf_counter()
         with self.connection.begin():
             claim = jobqueue.claim(
@@ -57,7 +57,7 @@ class Queue:
             self.statement.append(time.perf_counter() - started)
         self.committed.append(time.perf_counter() - started)
         if len(claim.jobs) != rows:
-            raise RuntimeError(f"The claim gave {len(claim.jobs)} of {rows} jobs.")
+            raise RuntimeError(f"The claim returned {len(claim.jobs)} of {rows} jobs.")
         with self.connection.begin():
             held = jobqueue.hold(self.connection, claim, claim.jobs)
             jobqueue.complete(self.connection, claim, sorted(held))
@@ -69,10 +69,10 @@ class Queue:
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="What a claim costs in a short queue and in a long one.")
-    options.add_argument("--rounds", type=int, default=600, help="claims of each queue")
-    options.add_argument("--rows", type=int, default=64, help="jobs a claim")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Compares the cost of a claim in a short and a long queue.")
+    options.add_argument("--rounds", type=int, default=600, help="number of claims of each queue")
+    options.add_argument("--rows", type=int, default=64, help="number of jobs per claim")
     given = options.parse_args()
     with server.running() as postgres, _queue(postgres, SMALL) as small, _queue(postgres, LARGE) as large:
         queues = [Queue(small, _keys()), Queue(large, _keys())]

@@ -1,4 +1,4 @@
-"""How fast a machine could be: its matrix-product peak, and the work that an encoder's texts are."""
+"""The peak of a machine for matrix products, and the operations that an encoder needs for its texts."""
 
 import time
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ _TRIES = 8
 
 
 def peak(device: str, precision: str) -> float:
-    """The most floating-point operations a second seen in products of square matrices."""
+    """Returns the highest number of floating-point operations per second in products of square matrices."""
     side = _SIDE[device]
     left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
     return max(2 * side**3 / _seconds(left, right) for _ in range(_TRIES))
 
 
 def work(counts: Sequence[int], config: Any) -> float:  # noqa: ANN401 - transformers has no types
-    """Floating-point operations to read texts of so many tokens each; padding is not counted.
+    """Returns the floating-point operations that a BERT needs for texts with these token counts, without padding.
 
-    Of a BERT: for each layer and token four projections of the hidden size and a feed-forward pair, and for each pair
-    of tokens the scores and the sums of attention; two operations a multiplication and addition.
+    They are, in each layer: for each token, four projections of the hidden size and a feed-forward pair; for each pair
+    of tokens, the scores and the sums of attention. A multiplication and an addition count as two operations.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     dense = 2 * (4 * hidden**2 + 2 * hidden * inner)

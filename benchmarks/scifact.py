@@ -1,11 +1,13 @@
-"""Relevance on SciFact (5,183 abstracts, 300 test claims): nDCG@10 through the whole of the package.
+"""Measures relevance on SciFact (5,183 abstracts, 300 test claims): nDCG@10, end to end.
 
     make bench-scifact
 
 Loads the corpus into an embedded Postgres through the ORM, syncs it with the real all-MiniLM-L6-v2, sends every claim
-through `Searcher` and scores with ir-measures. The published figure, .6451, is of one vector an abstract, cut at the
-encoder's 256 tokens; that is ``dense``, by exact search. ``bm25``, ``rrf`` and ``convex`` are searches by words and by
-both, with the package's defaults. ``chunked`` is what the default recipe gives, where no text is cut off.
+through `Searcher`, and scores the results with ir-measures.
+
+The published result, .6451, uses one vector per abstract, truncated at the encoder's 256 tokens. That is ``dense``, by
+exact search. ``bm25``, ``rrf`` and ``convex`` are lexical and hybrid searches with the package's defaults. ``chunked``
+is what the default recipe gives, which truncates no text.
 """
 
 import csv
@@ -37,7 +39,7 @@ DEPTH = 10
 
 
 class Base(orm.DeclarativeBase):
-    """Tables of the benchmark."""
+    """The tables of this benchmark."""
 
 
 class Abstract(Base):
@@ -54,7 +56,7 @@ class Abstract(Base):
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         engine = database.connect(f"embedded:{data}")
@@ -107,7 +109,7 @@ def _ndcg(engine: sa.Engine, searcher: Searcher, index: BoundIndex[Abstract], **
 
 
 def records(name: str) -> Iterator[dict[str, Any]]:
-    """The records of a file of SciFact: ``corpus`` or ``queries``."""
+    """Yields the records of a SciFact file: ``corpus`` or ``queries``."""
     with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 

@@ -1,8 +1,8 @@
-"""What one would write by hand, as a process of its own: encode all texts, COPY, CREATE INDEX.
+"""What people would write by hand, as a process of its own: encode all texts, COPY, CREATE INDEX.
 
     python -m benchmarks.script DSN
 
-Reads the texts from the worker's chunks in that database; prints how many seconds it took, loading apart.
+Reads the texts from the worker's chunks in that database. Prints how many seconds it took, without loading the encoder.
 """
 
 import itertools

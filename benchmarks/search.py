@@ -1,15 +1,17 @@
-"""What a search costs: our statement against one written by hand, and a text search from end to end.
+"""Measures what a search costs: our statement against one written by hand, and searches by text from end to end.
 
     make bench-search
 
-7,425 tldr pages in the real encoder's vectors. ``overhead_ratio_p50`` is the median time of a kNN by `search.knn`,
-building the statement included, over that of the same statement written by hand in SQLAlchemy, which needs a round trip
-for its settings; one after the other. The rest are searches by text on the CPU, each with a text of its own, so that
-none is remembered: ``search_p50_ms`` of one client, ``search_p99_ms`` of eight at once, on threads, and the same of
-eight tasks with `AsyncSearcher`, during which the longest that the event loop was late is ``loop_lag_ms``. On
-cores that encoder and server keep busy most of that is its thread's wait for one of them, as the kernel counts it;
-``loop_blocked_ms`` is the longest without that: what the loop was kept by itself, by other threads' hold of the
-interpreter, or by whatever else should not have been on it.
+The data is 7,425 tldr pages with the real encoder's vectors. ``overhead_ratio_p50`` is the median time of `search.knn`,
+including building the statement, over that of the same statement written by hand in SQLAlchemy, which needs a round
+trip for its settings. They alternate.
+
+The rest are searches by text on the CPU, each with a different text, so that no vector is cached: ``search_p50_ms`` for
+one client, ``search_p99_ms`` for eight concurrent clients on threads, and the same for eight tasks with
+`AsyncSearcher`. During the latter, ``loop_lag_ms`` is the longest delay of the event loop. While the encoder and the
+server keep the cores busy, most of that is the thread waiting for a core, as the kernel counts it. ``loop_blocked_ms``
+is the longest delay without that wait: the time that the loop was blocked by its own work, by other threads that held
+the GIL, or by anything else that should have run elsewhere.
 """
 
 import asyncio
@@ -39,13 +41,13 @@ LIMIT, ROUNDS, CLIENTS, SEARCHES = 10, 400, 8, 400
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     with server.running() as postgres:
         engine = postgres.create("search")
         _fill(engine)
         encoder = encoders.load(Page.semantic.spec.encoder.reference)
         gc.collect()
-        gc.freeze()  # as a service does once all is loaded
+        gc.freeze()  # as a service does once everything is loaded
         figures = _overhead(engine, encoder) | _texts(engine, encoder) | asyncio.run(_tasks(engine, encoder))
         engine.dispose()
     print(json.dumps(figures))
@@ -149,7 +151,7 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
                 blocked.append(lags[-1] - (waited_now - waited))
                 started, waited = now, waited_now
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))  # connections, caches of statements
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))  # opens connections, fills statement caches
     seconds.clear()
     watching = asyncio.create_task(watch())
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
@@ -166,7 +168,7 @@ async def _tasks(engine: sa.Engine, encoder: encoders.Encoder) -> dict[str, floa
 
 @contextlib.contextmanager
 def _waits() -> Iterator[Callable[[], float]]:
-    """Says how many seconds this thread was ready to run and was not, since it began (Linux; 0 elsewhere)."""
+    """Returns how many seconds this thread has waited for a core since it started (Linux; 0 elsewhere)."""
     try:
         counted = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
     except FileNotFoundError:
@@ -179,7 +181,7 @@ def _waits() -> Iterator[Callable[[], float]]:
 
 
 def questions() -> Iterator[str]:
-    """Texts as people ask them: lines of the pages, each with a number, so that no two are the same."""
+    """Yields distinct texts that look like queries: numbered lines of the pages."""
     lines = (line for page in tldr_pages.pages() for line in page.text.splitlines() if len(line.split()) > 3)
     return (f"how to {line} {number}" for number, line in enumerate(itertools.cycle(lines)))
 

@@ -1,16 +1,16 @@
-"""The service under load: single-query embeddings from one client after another, from 64 at once, and from 640.
+"""Measures the service under load: single-query embeddings from one client, from 64 concurrent clients, and from 640.
 
     make bench-serve
 
-The service is a process of its own with the real all-MiniLM-L6-v2 on this machine, the clients are one more; they share
-its cores. Queries are what the examples of tldr pages are for, no two the same, so that none is remembered. Rounds of
-one client and of 64 take turns.
+The service is a process of its own with the real all-MiniLM-L6-v2. The clients are another process, on the same cores.
+The queries are what the examples of tldr pages are for. They are all distinct, so that no vector is cached. Rounds of
+one client and of 64 clients alternate.
 
-``ratio_vs_serial`` (goal 3) is the throughput of 64 clients over that of one, in the same round, the median of rounds.
-With ten times as many, more than the service takes on at once, ``refused`` are told to try again and do after a
-second; ``overload_ratio`` is the throughput over that of 64. ``peak_mib`` is the process's memory after the rounds,
-``overload_peak_mib`` after the overload. At the end 64 requests of 20 texts are under way when SIGTERM comes: ``lost``
-(goal 0) were not answered.
+``ratio_vs_serial`` (goal 3) is the throughput of 64 clients over that of one in the same round, as the median of
+rounds. 640 clients are more than the service accepts at once: ``refused`` counts the requests that got status 429 and
+were retried after a second, and ``overload_ratio`` is the throughput over that of 64 clients. ``peak_mib`` is the
+memory of the process after the rounds, ``overload_peak_mib`` after the overload. At the end, SIGTERM arrives while 64
+requests of 20 texts are in progress: ``lost`` (goal 0) is the number of those that weren't answered.
 """
 
 import argparse
@@ -35,9 +35,9 @@ _PORT = re.compile(r"serving on http://127\.0\.0\.1:(\d+)")
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="The service under load.")
-    options.add_argument("--seconds", type=float, default=4, help="of each phase")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Measures the service under load.")
+    options.add_argument("--seconds", type=float, default=4, help="length of each phase, in seconds")
     options.add_argument("--encoder", default=scifact.ENCODER)
     given = options.parse_args()
     with running(given.encoder) as (process, port):
@@ -45,9 +45,9 @@ def main() -> None:
 
 
 async def measure(process: "subprocess.Popen[str]", port: int, *, encoder: str, seconds: float) -> dict[str, object]:
-    """All phases, one after the other."""
+    """Runs all phases, one after the other."""
     bodies = queries(encoder)
-    await http.load(port, bodies, path=PATH, clients=8, seconds=1)  # warm
+    await http.load(port, bodies, path=PATH, clients=8, seconds=1)  # warm-up
     serial, together = [], []
     for _ in range(ROUNDS):
         serial.append(await http.load(port, bodies, path=PATH, clients=1, seconds=seconds / 2))
@@ -76,23 +76,23 @@ async def measure(process: "subprocess.Popen[str]", port: int, *, encoder: str, 
 
 
 async def lost_on_sigterm(process: "subprocess.Popen[str]", port: int, bodies: Iterator[dict[str, Any]]) -> int:
-    """How many of the requests that are under way when the process is told to end are not answered with vectors."""
+    """Counts the requests in progress at SIGTERM that aren't answered with vectors."""
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(http.connected(port)) for _ in range(CLIENTS)]
         asked = []
         for client in clients:
             texts = [next(bodies)["input"] for _ in range(20)]
             asked.append(asyncio.create_task(client.post(PATH, next(bodies) | {"input": texts})))
-        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)  # so the others were taken on too
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)  # so the others were accepted too
         process.send_signal(signal.SIGTERM)
         answers = await asyncio.gather(*asked, return_exceptions=True)
     code = await asyncio.to_thread(process.wait, 60)
-    print(f"SIGTERM when {len(done)} of {CLIENTS} were answered; exit code {code}")
+    print(f"SIGTERM after {len(done)} of {CLIENTS} responses; exit code {code}")
     return sum(not isinstance(answer, http.Answer) or answer.status != 200 for answer in answers)
 
 
 def queries(encoder: str) -> Iterator[dict[str, Any]]:
-    """Requests for the vectors of queries, no two the same."""
+    """Yields requests for the vectors of distinct queries."""
     for number, text in enumerate(itertools.cycle(corpus.wishes())):
         given = text if number < len(corpus.wishes()) else f"{text} {number}"
         yield {"model": encoder, "input": given, "input_type": "query", "encoding_format": "base64"}
@@ -100,7 +100,7 @@ def queries(encoder: str) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def running(encoder: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """The service as a process, and its port."""
+    """Runs the service as a process, and yields it with its port."""
     command = [sys.executable, "-m", "pg_semantic.cli", "serve", "--encoder", encoder, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -110,7 +110,7 @@ def running(encoder: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
 
 
 def port_of(process: "subprocess.Popen[str]") -> int:
-    """The port that it says it listens on."""
+    """Returns the port that the service logs."""
     for line in process.stderr or ():
         if found := _PORT.search(line):
             return int(found[1])
@@ -118,7 +118,7 @@ def port_of(process: "subprocess.Popen[str]") -> int:
 
 
 def peak_mib(process: int) -> int:
-    """The most memory that a process has had, in MiB."""
+    """Returns the peak memory of a process, in MiB."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
 

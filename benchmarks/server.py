@@ -1,6 +1,6 @@
-"""A Postgres of a benchmark's own: an embedded server in a temporary folder, gone at the end.
+"""A Postgres server for one benchmark: embedded, in a temporary folder that is deleted at the end.
 
-It runs with Postgres' own settings, `fsync` and `synchronous_commit` on included.
+It runs with Postgres's default settings, including `fsync` and `synchronous_commit`.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """What the server writes its log to."""
+        """The server's log file."""
         return self.data / "log"
 
     @property
     def pgbench(self) -> Path:
-        """The pgbench program that comes with the server."""
+        """The server's pgbench program."""
         return embedded.psql(self.data).with_name("pgbench")
 
     def connect(self) -> sa.Engine:
-        """An engine of the first database."""
+        """Returns an engine for the first database."""
         return database.connect(self.dsn)
 
     def create(self, name: str) -> sa.Engine:
-        """An engine of a new database that has our schema."""
+        """Creates a database with our schema; returns an engine for it."""
         engine = self.connect()
         execute(engine, f"CREATE DATABASE {name}")
         engine.dispose()
@@ -50,9 +50,9 @@ class Server:
         return made
 
     def kill(self) -> None:
-        """Kills the postmaster and all its children (SIGKILL) and waits until none is left.
+        """Kills the postmaster and all its children (SIGKILL), and waits until they are gone.
 
-        The postmaster is stopped first, so that it cannot fork a child that we do not see.
+        The postmaster is stopped first (SIGSTOP), so that it cannot fork a child that we miss.
         """
         postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
         postmaster.suspend()
@@ -65,19 +65,19 @@ class Server:
             raise RuntimeError(f"These server processes outlived SIGKILL: {alive}")
 
     def restart(self) -> None:
-        """Starts the server after `kill`, in a process of its own: this one takes it to be running still."""
+        """Starts the server after `kill`, from a new process, because this one believes that it is still running."""
         command = [sys.executable, "-m", "pg_semantic.cli", "db", "current", "--dsn", f"embedded:{self.data}"]
         pause = threading.Event()
         for _ in range(30):  # crash recovery can take longer than one start waits for
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 return
             pause.wait(1)
-        raise RuntimeError(f"The server in {self.data} does not start again.")
+        raise RuntimeError(f"The server in {self.data} did not restart.")
 
 
 @contextlib.contextmanager
 def running(folder: Path | None = None) -> Iterator[Server]:
-    """A server whose first database has our schema; in a folder that is given the data is left at the end."""
+    """Runs a server whose first database has our schema. If a folder is given, its data is kept at the end."""
     with contextlib.ExitStack() as stack:
         parent = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg_semantic-")))
         data = parent / "data"
@@ -90,7 +90,7 @@ def running(folder: Path | None = None) -> Iterator[Server]:
 
 
 def execute(engine: sa.Engine, *statements: str) -> None:
-    """Runs statements that commit by themselves, as VACUUM and CHECKPOINT must."""
+    """Runs statements in autocommit mode, as VACUUM and CHECKPOINT require."""
     with engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         for statement in statements:

@@ -1,12 +1,13 @@
-"""What it costs a SELECT to have its text encoded by a worker: plain SQL on a full PostgreSQL 17.
+"""Measures what it costs a SELECT to have its text encoded by a worker: plain SQL on a full PostgreSQL 17.
 
     make bench-sql
 
-7,425 tldr pages in the real encoder's vectors, a worker process, dblink as `docs/sql.md` sets it up, and an analyst who
-is no superuser. Each text is asked for once, so that none is in the cache. ``added_p50_ms`` is the median time of
-``SELECT semantic.embed(...)`` less that of the encoder alone on a text of the same kind, in this process, in turns.
-``search_p50_ms`` is a whole search for a new text, ``cached_p50_ms`` one for the same text again, and
-``callers_p99_ms`` one of fifty callers at once, each with a new text and a connection of its own.
+The data is 7,425 tldr pages with the real encoder's vectors. A worker process runs, dblink is set up as in
+`docs/sql.md`, and an analyst without superuser rights searches. Each text is used only once, so that its vector isn't
+cached. ``added_p50_ms`` is the median time of ``SELECT semantic.embed(...)`` minus that of the encoder alone on a
+similar text in this process; the two alternate. ``search_p50_ms`` is for a whole search for a new text,
+``cached_p50_ms`` for the same search again, and ``callers_p99_ms`` for fifty concurrent callers, each with a new text
+and its own connection.
 """
 
 import itertools
@@ -34,11 +35,11 @@ from tests import documents
 ROUNDS, CALLERS = 200, 50
 EMBED = "SELECT semantic.embed('page_semantic', %s)"
 SEARCH = "SELECT * FROM page_semantic_search(%s, 10)"
-_SECRET = "bench"  # noqa: S105 - of a server that is thrown away
+_SECRET = "bench"  # noqa: S105 - for a throw-away server
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
+    """Prints the results, with JSON as the last line."""
     given = sa.make_url(os.environ["TEST_FULL_POSTGRES"])
     admin = given.set(database="bench")
     _administer(given, "CREATE ROLE app_owner LOGIN PASSWORD 'bench'", "CREATE ROLE analyst LOGIN PASSWORD 'bench'")

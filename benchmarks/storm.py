@@ -1,6 +1,6 @@
-"""A write load that stops at nothing: every kind of write there is, from several connections, through lost servers.
+"""A write load with every kind of write, from several connections, which continues when it loses the server.
 
-One table with two semantic indexes: ``whole``, one chunk a row, and ``chunked``, several, with another encoder.
+One table has two semantic indexes: ``whole`` with one chunk per row, and ``chunked`` with several, and another encoder.
 """
 
 import random
@@ -18,17 +18,17 @@ from benchmarks import corpus
 from pg_semantic import SemanticIndex
 from pg_semantic.index.chunking import Chunking
 
-PAUSE_SECONDS = 0.03  # at most, of a writer after each write
+PAUSE_SECONDS = 0.03  # longest pause of a writer after a write
 HOLD_SECONDS = 0.4  # how long a slow transaction stays open
 RECONNECT_SECONDS = 0.2
 
 
 class Base(orm.DeclarativeBase):
-    """The table."""
+    """The table of this benchmark."""
 
 
 class Note(Base):
-    """A row that is written to."""
+    """A row that writers change."""
 
     __tablename__ = "note"
 
@@ -43,7 +43,7 @@ class Note(Base):
 
 _ANY = "(SELECT id FROM note ORDER BY random() LIMIT 1)"
 _INSERT = "INSERT INTO note (title, body) VALUES (%s, %s)"
-_EDIT = f"UPDATE note SET title = %s, body = %s WHERE id = {_ANY}"  # noqa: S608 - all of it is fixed
+_EDIT = f"UPDATE note SET title = %s, body = %s WHERE id = {_ANY}"  # noqa: S608 - a constant
 _BODY = f"UPDATE note SET body = %s || right(body, 300) WHERE id = {_ANY}"  # noqa: S608
 _UNTOUCHED = f"UPDATE note SET hits = hits + 1 WHERE id = {_ANY}"  # noqa: S608
 _BLANK = f"UPDATE note SET title = ' ', body = NULL WHERE id = {_ANY}"  # noqa: S608
@@ -62,10 +62,10 @@ _BULK_DELETE = "DELETE FROM note WHERE id %% 31 = %s"
 
 @dataclass(slots=True)
 class Writer:
-    """A connection that writes until told to stop, and what came of it.
+    """A connection that writes until it is stopped, and its results.
 
-    ``edits`` are committed writes, ``lost`` connections that broke or were not to be had; ``refused`` counts errors of
-    the server by name.
+    ``edits`` counts committed writes, ``lost`` connections that broke or could not be opened, and ``refused`` the
+    server's errors by name.
     """
 
     dsn: str
@@ -75,7 +75,7 @@ class Writer:
     refused: Counter[str] = field(default_factory=Counter)
 
     def run(self, stop: threading.Event) -> None:
-        """Writes, and connects again when the server goes away."""
+        """Writes, and reconnects when the connection is lost."""
         while not stop.is_set():
             try:
                 with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -98,7 +98,7 @@ class Writer:
                 self.edits += 1
 
     def _writes(self, stop: threading.Event) -> list[tuple[Callable[[psycopg.Connection], None], int]]:
-        """Every kind of write with how often it comes."""
+        """Returns every kind of write with its relative frequency."""
 
         def slow(connection: psycopg.Connection) -> None:
             with connection.transaction():
@@ -140,7 +140,7 @@ class Writer:
         self._run(connection, _EDIT, self._title(), self._text())
 
     def _rekey(self, connection: psycopg.Connection) -> None:
-        """Gives a row a new key; half of the time another row gets the old one."""
+        """Gives a row a new key. Half of the time, another row gets the old one."""
         with connection.transaction():
             if picked := connection.execute(_PICK.encode()).fetchone():
                 connection.execute(_REKEY, picked)
@@ -159,7 +159,7 @@ class Writer:
             self._rekey(connection)
 
     def _truncate(self, connection: psycopg.Connection) -> None:
-        """One time in four; it would leave nothing to write to."""
+        """Truncates one time in four, so that enough rows remain to write to."""
         if self.chance.random() < 0.25:
             connection.execute("TRUNCATE note CASCADE")
         for _ in range(5):

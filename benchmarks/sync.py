@@ -1,19 +1,20 @@
-"""From nothing to searchable: the worker against its bare encoder, and against the script one would write by hand.
+"""Measures the time from nothing to searchable: the worker against its bare encoder, and against a handwritten script.
 
     make bench-sync
 
-10,000 short rows (tldr pages, then lines of them) and 1,000 long ones (the longest abstracts of SciFact). Timed are
+10,000 short rows (tldr pages, then lines of them) and 1,000 long ones (the longest abstracts of SciFact). Timed are:
 
-* the **bare encoder** on the very chunks, all at once: half of them before the worker and half after it, since a
-  machine's speed changes;
-* the **worker**, from its sign-in until every row is synced and the HNSW index is built, without BM25, which the script
-  does not make either, and with it;
+* the **bare encoder** on the same chunks, all at once: half of them before the worker runs and half after it, since the
+  speed of a machine changes;
+* the **worker**, from its start until every row is synced and the HNSW index is built: once without BM25, which the
+  script doesn't provide either, and once with it;
 * a **script** on the same chunks, as a process of its own: `SentenceTransformer.encode` with its defaults, COPY, CREATE
   INDEX.
 
-Loading the encoder is in none of them. ``pipeline_efficiency`` is the worker's chunks a second over the bare encoder's,
-``efficiency_with_bm25`` the same with BM25, ``ratio_vs_script`` the script's time over the worker's without it. Memory
-is the peak of worker processes: with the real encoder, and with the hashed one at 10,000 and at 100,000 rows.
+None of these times includes loading the encoder. ``pipeline_efficiency`` is the worker's chunks per second over the
+bare encoder's, and ``efficiency_with_bm25`` the same with BM25. ``ratio_vs_script`` is the script's time over the
+worker's without BM25. Memory is the peak of worker processes: with the real encoder, and with the hashed encoder at
+10,000 and 100,000 rows.
 """
 
 import argparse
@@ -42,11 +43,11 @@ SHORT, LONG = 10_000, 1_000
 
 
 class Vectors(orm.DeclarativeBase):
-    """The table with what the script makes too: vectors and their index."""
+    """The table with what the script creates too: vectors and their index."""
 
 
 class Default(orm.DeclarativeBase):
-    """The table with all that a semantic index has."""
+    """The table with all parts of a semantic index."""
 
 
 class Article(Vectors):
@@ -61,7 +62,7 @@ class Article(Vectors):
 
 
 class Page(Default):
-    """A text, short or long, to be searched by its words too."""
+    """A text, short or long, that also has BM25."""
 
     __tablename__ = "page"
 
@@ -72,9 +73,9 @@ class Page(Default):
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="The worker against its encoder and against a script.")
-    options.add_argument("--share", type=float, default=1.0, help="part of the rows, for a quick look")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Compares the worker with its encoder and with a script.")
+    options.add_argument("--share", type=float, default=1.0, help="share of the rows, for a quick run")
     share = options.parse_args().share
     texts = [*_short(int(SHORT * share)), *_long(int(LONG * share))]
     with server.running() as postgres:
@@ -94,12 +95,12 @@ def _long(count: int) -> list[str]:
 
 
 def _speeds(postgres: server.Server, texts: Sequence[str]) -> dict[str, object]:
-    encoder, ruler = (encoders.load(scifact.ENCODER) for _ in range(2))  # which remembers what it has counted
+    encoder, ruler = (encoders.load(scifact.ENCODER) for _ in range(2))  # which caches the counts
     chunks = [piece.content for pieces in chunk(texts, Chunking(), ruler) for piece in pieces]
     del ruler
-    encoder.encode_documents(chunks[:200])  # so that it is warm, and its budget tuned
+    encoder.encode_documents(chunks[:200])  # warms it up and tunes its token budget
     gc.collect()
-    gc.freeze()  # as the command does once an encoder is loaded
+    gc.freeze()  # as the command does after it loads an encoder
     bare = _seconds(lambda: encoder.encode_documents(chunks[::2]))
     engine = postgres.create("worker")
     synced = _sync(engine, texts, encoder, of=Article)

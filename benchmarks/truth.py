@@ -1,7 +1,7 @@
-"""What a semantic index should hold, worked out from scratch in Python, against what it holds.
+"""Computes from scratch in Python what a semantic index should contain, and compares it with the stored chunks.
 
-No receipt, no hash and no job is trusted: each row's text is put together from its columns, cut into chunks, encoded,
-and compared with the stored chunks, vectors included.
+Trusts no receipt, hash or job: each row's text is put together from its columns, chunked, encoded, and compared with
+the stored chunks, including vectors.
 """
 
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ _BLANK = " \t\n\r\f\v"
 _STORED = {"halfvec": np.float16, "vector": np.float32}
 
 Piece = tuple[str, bytes, bytes]
-"""Of a chunk, in the order of its row's: content, hash, and the vector's bytes as rounded for storage."""
+"""A row's chunks in order. For each: content, hash, and the bytes of the vector, rounded as in storage."""
 
 
 @dataclass(slots=True)
 class Truth:
-    """Keys of rows with text and no chunks, or no receipt; of rows with wrong chunks; of chunks and receipts alone."""
+    """Keys of rows without chunks or receipt, of rows with wrong chunks, and of chunks or receipts without a row."""
 
     missing: set[Any] = field(default_factory=set)
     stale: set[Any] = field(default_factory=set)
@@ -32,12 +32,12 @@ class Truth:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no key was found."""
         return not (self.missing or self.stale or self.orphans)
 
 
 def compare(engine: sa.Engine, index: BoundIndex[Any]) -> Truth:
-    """Compares every row of an index whose source has one key column."""
+    """Compares every row of an index whose source has a single key column."""
     tables, spec = index.tables, index.spec
     key = spec.key[0].name
     with engine.connect() as connection:

@@ -1,15 +1,15 @@
-"""How long writers wait for locks while a worker with a slow encoder is busy on the same rows.
+"""Measures how long writers wait for locks while a worker with a slow encoder processes the same rows.
 
-The server's own account is read: writers' sessions have `log_lock_waits` on and a `deadlock_timeout` of 1 ms, so each
-wait of theirs for a lock that is longer stands in the server's log with its length, whatever the machine was busy with
-besides. A wait under 1 ms counts as none. Writers never touch each other's rows, so who keeps them waiting is the
-worker. A circle of a writer and the worker would end as a deadlock of the writer, which is counted: the worker is to
-give way before Postgres' own `deadlock_timeout`, and has no time to here.
+The waits are taken from the server's log. Writers' sessions have `log_lock_waits` on and a `deadlock_timeout` of 1 ms,
+so the log has each of their lock waits above 1 ms with its length, whatever else the machine was doing. Waits under 1
+ms count as zero. Writers never touch each other's rows, so only the worker can make them wait. A cycle between a writer
+and the worker would end as a deadlock error of the writer, which is counted: the worker should give way before
+Postgres's default `deadlock_timeout`, and here it has no time to.
 
-Rows have some thirty chunks, all in an HNSW index. Writers edit a paragraph or all of it, change what is no text,
-delete rows and insert them again, a hundred statements a second in all, so that most rows that the worker encodes are
-still wanted when it writes. The encoder takes 200 ms a call. Before that the same load runs without a worker, so that
-the latency of a statement can be compared.
+Rows have some thirty chunks, all in an HNSW index. Writers edit a paragraph or the whole text, change other columns,
+and delete rows and insert them again: a hundred statements per second in all, so that most rows that the worker encodes
+still exist when it writes. The encoder takes 200 ms per call. Before that, the same load runs without a worker, to
+compare the latency of statements.
 """
 
 import multiprocessing
@@ -36,19 +36,19 @@ from pg_semantic.worker.worker import Worker
 
 DIMENSIONS = 384
 ROWS = 300
-PAGES = 24  # in a row
+PAGES = 24  # per row
 WRITERS = 4
-PAUSE_SECONDS = (0.02, 0.06)  # of a writer after each statement
+PAUSE_SECONDS = (0.02, 0.06)  # pause of a writer after each statement
 ENCODE_SECONDS = 0.2
 WAITED = re.compile(r"process (\d+) (?:acquired|detected deadlock while waiting for) .* after ([\d.]+) ms")
 
 
 class Base(orm.DeclarativeBase):
-    """The table."""
+    """The table of this benchmark."""
 
 
 class Folio(Base):
-    """A row of many chunks."""
+    """A row with many chunks."""
 
     __tablename__ = "folio"
 
@@ -60,17 +60,17 @@ class Folio(Base):
 
 
 class SlowEncoder(HashedEncoder):
-    """Takes 200 ms a call, as a network call would; the processor is free meanwhile."""
+    """An encoder that takes 200 ms per call without using the CPU, like a network call."""
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """As `base.Encoder.encode_documents`."""
+        """See `base.Encoder.encode_documents`."""
         threading.Event().wait(ENCODE_SECONDS)
         return HashedEncoder.encode_documents(self, texts)
 
 
 @dataclass(slots=True)
 class Writer:
-    """An application's connection that writes its share of the rows, and what its statements took, in ms."""
+    """An application's connection that writes its share of the rows, and the times of its statements, in ms."""
 
     dsn: str
     number: int
@@ -81,7 +81,7 @@ class Writer:
     pid: int = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Writes until told to stop."""
+        """Writes until it is stopped."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute("SET log_lock_waits = on")
             connection.execute("SET deadlock_timeout = '1ms'")
@@ -96,7 +96,7 @@ class Writer:
                 self.taken.append((time.perf_counter() - started) * 1000)
 
     def _write(self, connection: psycopg.Connection, row: int) -> None:
-        """One statement about one row."""
+        """Runs one statement on one row."""
         what = self.chance.random()
         if row in self.gone:
             connection.execute("INSERT INTO folio VALUES (%s, %s, 0)", (row, _body(self.chance)))
@@ -114,7 +114,7 @@ class Writer:
 
 
 def measure(postgres: server.Server, *, seconds: float) -> dict[str, object]:
-    """Runs the writers without and with the worker."""
+    """Runs the writers without and then with the worker."""
     engine = postgres.connect()
     _fill(engine)
     gone: list[set[int]] = [set() for _ in range(WRITERS)]
@@ -154,9 +154,9 @@ def _result(alone: list[Writer], busy: list[Writer], waited: list[float]) -> dic
 
 
 def _fill(engine: sa.Engine) -> None:
-    """Rows, synced, with their vector index."""
+    """Creates synced rows with their vector index."""
     Base.metadata.create_all(engine)
-    chance = random.Random(0)  # noqa: S311 - the same rows each time
+    chance = random.Random(0)  # noqa: S311 - the same rows in every run
     with orm.Session(engine) as session:
         session.add_all(Folio(id=number, body=_body(chance), hits=0) for number in range(ROWS))
         session.commit()
@@ -169,10 +169,10 @@ def _body(chance: random.Random) -> str:
 
 
 def _write_for(dsn: str, gone: Sequence[set[int]], *, seconds: float) -> list[Writer]:
-    """Runs the writers; each deletes rows of its own share and goes on from those that are gone."""
+    """Runs the writers. Each keeps to its own share of rows, and continues with those that it deleted."""
     stop = threading.Event()
     writers = [
-        Writer(dsn, number, random.Random(number), deleted)  # noqa: S311 - the same load each time
+        Writer(dsn, number, random.Random(number), deleted)  # noqa: S311 - the same load in every run
         for number, deleted in enumerate(gone)
     ]
     with ThreadPoolExecutor(WRITERS) as threads:
@@ -185,14 +185,14 @@ def _write_for(dsn: str, gone: Sequence[set[int]], *, seconds: float) -> list[Wr
 
 
 def _synced(engine: sa.Engine) -> int:
-    """Chunk rows that were ever inserted, by the server's statistics."""
+    """Returns how many chunks were ever inserted, from the server's statistics."""
     with engine.connect() as connection:
         inserted = sa.text("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'folio_semantic'")
         return int(connection.scalar(inserted) or 0)
 
 
 def _work(dsn: str) -> None:
-    """The worker's process: until SIGTERM."""
+    """Runs the worker until SIGTERM, as a process of its own."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     engine = database.connect(dsn)

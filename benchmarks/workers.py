@@ -1,4 +1,4 @@
-"""Worker processes as an operator starts them: `pg-semantic worker`, settings in the environment."""
+"""Worker processes as an operator starts them: `pg-semantic worker`, with settings from the environment."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _STOP_SECONDS = 60
 
 
 def start(dsn: str, log: Path | None = None, **changed: object) -> subprocess.Popen[bytes]:
-    """A worker process; its log is appended to the file, or thrown away."""
+    """Starts a worker process. Its log is appended to the file, or discarded."""
     environment = os.environ | {settings.variable(name): str(value) for name, value in changed.items()}
     command = [sys.executable, "-m", "pg_semantic.cli", "worker", "--dsn", dsn]
     with (log or Path(os.devnull)).open("ab") as output:
@@ -26,14 +26,14 @@ def start(dsn: str, log: Path | None = None, **changed: object) -> subprocess.Po
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
-    """Tells a worker to stop, waits for it and returns its exit code."""
+    """Stops a worker, waits for it and returns its exit code."""
     process.terminate()
     return process.wait(_STOP_SECONDS)
 
 
 @contextlib.contextmanager
 def running(engine: sa.Engine, dsn: str, log: Path | None = None, **changed: object) -> Iterator[None]:
-    """A worker process that has signed in, until the block ends."""
+    """Runs a worker process that has signed in, until the block ends."""
     before = _signed_in(engine)
     process = start(dsn, log, **changed)
     try:
@@ -44,7 +44,7 @@ def running(engine: sa.Engine, dsn: str, log: Path | None = None, **changed: obj
 
 
 def backlog(engine: sa.Engine) -> int:
-    """Marks, and jobs that are pending or being worked on, of all generations; counts them all."""
+    """Counts marks and unfinished jobs of all generations, without parked ones. Scans both tables."""
     with engine.connect() as connection:
         count = (
             "SELECT (SELECT count(*) FROM semantic.job WHERE state <> 'failed') + (SELECT count(*) FROM semantic.mark)"
@@ -53,7 +53,7 @@ def backlog(engine: sa.Engine) -> int:
 
 
 def wait_until_drained(engine: sa.Engine, *, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:
-    """Returns when all is backfilled and no job waits; a database that is away for a moment is asked again."""
+    """Waits until all generations are backfilled and no job is left. Retries while the database is away."""
 
     def drained() -> bool:
         meanwhile()

@@ -1,18 +1,18 @@
-"""What capture and workers cost the application that writes.
+"""Measures what capture and workers cost the application that writes.
 
     make bench-writes
 
-On an embedded server with Postgres' own settings; every statement commits by itself with `synchronous_commit` on, as in
-life, where most of a single-row statement is its flush to disk. ``cpu_ratios`` has the same ratios with
-`synchronous_commit` off, which leave the work alone. Two equal tables take turns, one with a semantic index and one
-without; figures are medians, ratios those of medians.
+The embedded server has Postgres's default settings. Every statement commits by itself with `synchronous_commit` on, as
+in production, where most of the time of a single-row statement is its flush to disk. ``cpu_ratios`` has the same ratios
+with `synchronous_commit` off, which leaves only the computation. Two equal tables, one with a semantic index and one
+without, alternate. Results are medians and ratios of medians.
 
 * ``copy_us_per_row``: microseconds that capture adds to each row of a COPY of 100,000 short rows; goal 4. The tables
-  and the job table are empty before each.
+  and the job table are empty before each COPY.
 * ``update_untouched_ratio``: a single-row UPDATE that leaves the text alone, with capture over without; goal 1.15.
-* ``insert_ratio``: the same for a single-row INSERT; goal 1.3. Updates of the text and deletes are told as well.
-* ``writer_wait_ms_max``: `benchmarks.waits`; goal 100.
-* ``load_tps`` and ``load_tps_polled``: `benchmarks.load`, with no worker and with one that polls and has no work.
+* ``insert_ratio``: the same for a single-row INSERT; goal 1.3. Updates of the text and deletes are reported as well.
+* ``writer_wait_ms_max``: see `benchmarks.waits`; goal 100.
+* ``load_tps`` and ``load_tps_polled``: see `benchmarks.load`, without a worker and with one that polls and has no work.
 """
 
 import argparse
@@ -37,7 +37,7 @@ COPIED = 100_000
 
 
 class Base(orm.DeclarativeBase):
-    """The two tables."""
+    """The tables of this benchmark."""
 
 
 class Captured(Base):
@@ -53,7 +53,7 @@ class Captured(Base):
 
 
 class Plain(Base):
-    """The same without."""
+    """Rows without a semantic index."""
 
     __tablename__ = "plain"
 
@@ -72,7 +72,7 @@ _DELETE = sql.SQL("DELETE FROM {} WHERE id = %(id)s")
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Single-row statements, timed on both tables in turns."""
+    """The times of single-row statements, alternating between the tables."""
 
     connection: psycopg.Connection
     chance: random.Random
@@ -80,7 +80,7 @@ class Statements:
     count: int
 
     def ratio(self, statement: sql.SQL) -> float:
-        """With capture over without."""
+        """Returns the time with capture over that without."""
         taken: dict[str, list[float]] = {WITH: [], WITHOUT: []}
         ids = self.chance.sample(range(1, COPIED + 1), self.count)
         for number, (row, body) in enumerate(zip(ids, self.texts, strict=False)):
@@ -96,14 +96,18 @@ class Statements:
 
 
 def main() -> None:
-    """Prints the figures, the last line as JSON."""
-    options = argparse.ArgumentParser(description="What capture and workers cost the application that writes.")
-    options.add_argument("--copies", type=int, default=5, help="COPYs of each table")
-    options.add_argument("--statements", type=int, default=1000, help="single-row statements of each kind and table")
+    """Prints the results, with JSON as the last line."""
+    options = argparse.ArgumentParser(description="Measures what capture and workers cost the application that writes.")
+    options.add_argument("--copies", type=int, default=5, help="number of COPYs into each table")
     options.add_argument(
-        "--wait-seconds", type=float, default=15, help="how long writers and worker are in each other's way"
+        "--statements", type=int, default=1000, help="number of single-row statements of each kind and table"
     )
-    options.add_argument("--load-seconds", type=float, default=3, help="length of a round of the write load")
+    options.add_argument(
+        "--wait-seconds", type=float, default=15, help="how long writers and worker run on the same rows, in seconds"
+    )
+    options.add_argument(
+        "--load-seconds", type=float, default=3, help="length of a round of the write load, in seconds"
+    )
     given = options.parse_args()
     result: dict[str, object] = {}
     with server.running() as postgres:
@@ -145,7 +149,7 @@ def _copy_into(connection: psycopg.Connection, table: str, data: bytes) -> None:
 
 
 def _statements(engine: sa.Engine, statements: Statements) -> dict[str, object]:
-    """Ratios as in life, and those of the work alone."""
+    """Returns the ratios with and without the flush to disk."""
     server.execute(engine, "TRUNCATE semantic.job, semantic.mark", "VACUUM ANALYZE", "CHECKPOINT")
     kinds = {"update_untouched_ratio": _UNTOUCHED, "insert_ratio": _INSERT, "update_text_ratio": _EDIT}
     result: dict[str, object] = {name: statements.ratio(kind) for name, kind in kinds.items()}

@@ -32,8 +32,9 @@ _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text
 class Generation:
     """One built copy of a semantic index. The spec has the current names of the source and the index.
 
-    ``apart`` is the SQL that moves its tables to the schema of the source, if the source was moved. ``trouble`` is a
-    message if the source was dropped or has another key (``gone``), or if another table now has its declared name.
+    ``fingerprint`` and ``revision`` are those of the encoder, None before a worker has loaded it. ``apart`` is the SQL
+    that moves its tables to the schema of the source, if the source was moved. ``trouble`` is a message if the source
+    was dropped or has another key (``gone``), or if another table now has its declared name.
     ``operators`` are the operators of each key column, as in `chunk_tables.KeyType`.
     """
 
@@ -43,6 +44,7 @@ class Generation:
     spec: IndexSpec
     backfilled: bool
     fingerprint: str | None
+    revision: str | None = None
     apart: str | None = None
     index_id: int = 0
     gone: bool = False
@@ -180,6 +182,7 @@ def _generation(row: sa.Row[Any]) -> Generation:
         spec=dataclasses.replace(IndexSpec.from_json(row.spec), schema=row.schema, table=row.table),
         backfilled=row.backfilled,
         fingerprint=row.fingerprint,
+        revision=row.revision,
         apart=row.apart,
         index_id=row.index_id,
         gone=row.gone,

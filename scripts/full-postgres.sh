@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# A full PostgreSQL 17 with contrib and pgvector in a folder: Debian 13, by debootstrap. Needs root, and takes a minute.
+# Installs a full PostgreSQL 17 with contrib and pgvector in a folder: Debian 13, by debootstrap. Needs root.
 #
-#   scripts/full-postgres.sh install FOLDER                 the system and the server's programs, once
-#   scripts/full-postgres.sh run FOLDER PORT COMMAND...     runs a command beside a new primary and its hot standby
+#   scripts/full-postgres.sh install FOLDER                 installs the system and the server, once
+#   scripts/full-postgres.sh run FOLDER PORT COMMAND...     runs a command with a new primary and its hot standby
 #
-# The embedded server has no contrib, no TCP and an up-to-date pgvector. This one has what tests cannot show on that:
-# dblink, passwords, roles over TCP, a hot standby, pgvector 0.8.0. The primary is on 127.0.0.1:PORT, the standby on the
-# port after it, both for the command alone; the superuser is postgres, password postgres. The command is told by
-# TEST_FULL_POSTGRES, TEST_FULL_STANDBY (URLs) and TEST_FULL_PSQL (how to run psql).
+# The embedded server has no contrib, no TCP and an up-to-date pgvector. This one has what tests need beyond that:
+# dblink, passwords, roles over TCP, a hot standby, and pgvector 0.8.0. It installs in about a minute. The primary
+# listens on 127.0.0.1:PORT, the standby on the next port. Both run only while the command does. The superuser is
+# postgres, with the password postgres. The command gets the URLs of the servers in TEST_FULL_POSTGRES and
+# TEST_FULL_STANDBY, and how to run psql in TEST_FULL_PSQL.
 set -euo pipefail
 
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
@@ -79,8 +80,8 @@ case "$1" in
 install) [ -d "$FOLDER" ] || install ;;
 run)
     [ $# -ge 4 ] || usage
-    # Mounts are made in a namespace of their own: nobody else sees them, and none outlives the command. What removes
-    # the folder, at any time, removes the folder.
+    # Mounts are in a private namespace: other processes don't see them, and they end with the command. So removing the
+    # folder, at any time, removes only the folder.
     exec unshare --mount --propagation private "$0" inside "${@:2}"
     ;;
 inside)

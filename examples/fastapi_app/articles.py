@@ -1,4 +1,4 @@
-"""The table that the application is about, mapped as any other; one attribute makes it searchable."""
+"""The application's table: an ordinary mapped class that one attribute makes searchable."""
 
 import os
 
@@ -13,7 +13,7 @@ class Base(DeclarativeBase): ...
 
 
 class Article(Base):
-    """An article of a help centre."""
+    """An article in a help center."""
 
     __tablename__ = "article"
 

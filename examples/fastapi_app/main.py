@@ -1,6 +1,6 @@
-"""A search service: FastAPI, an AsyncSession a request, and one AsyncSearcher for the process.
+"""A search service with FastAPI: one AsyncSession per request, one AsyncSearcher per process.
 
-Run it on a database in a folder, from the project's root::
+Run it from the root of the project, with an embedded database::
 
     pip install fastapi uvicorn 'pg-semantic-index[demo]' 'sqlalchemy[asyncio]'
     export PG_SEMANTIC_DSN=embedded:./data
@@ -11,7 +11,7 @@ Run it on a database in a folder, from the project's root::
     curl localhost:8000/articles --json '{"title": "Password help", "body": "Ask for a reset link.", "lang": "en"}'
     curl 'localhost:8000/search?q=back+into+my+account&mode=hybrid&lang=en'
 
-It answers on the loopback interface alone. Any other DSN will do, and EXAMPLE_ENCODER names another encoder.
+It listens only on the loopback interface. You can use any other DSN. EXAMPLE_ENCODER names another encoder.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ BUSY_SECONDS = 1
 
 @dataclass(frozen=True)
 class Service:
-    """What the requests of a process share."""
+    """What all requests of a process share."""
 
     sessions: async_sessionmaker[AsyncSession]
     searcher: AsyncSearcher
@@ -42,7 +42,7 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Service]]:
-    """Makes the tables, the engine and the searcher as the process starts."""
+    """Creates the tables, the engine and the searcher at startup."""
     setup = database.connect(os.environ.get("PG_SEMANTIC_DSN"))
     Base.metadata.create_all(setup)
     setup.dispose()
@@ -52,11 +52,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Service]]:
     await engine.dispose()
 
 
-app = FastAPI(title="Help centre", lifespan=lifespan)
+app = FastAPI(title="Help center", lifespan=lifespan)
 
 
 def service(request: Request) -> Service:
-    """What the process has made at its start."""
+    """Returns what was created at startup."""
     return cast("Service", request.state.service)
 
 
@@ -70,7 +70,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
     offset: Annotated[int, Query(ge=0, le=1000)] = 0,
 ) -> list[Found]:
-    """The articles that answer a question best, best first."""
+    """Returns the articles that match a query best, best first."""
     where = [Article.lang == lang] if lang else []
     async with shared.sessions() as session:
         hits = await shared.searcher.search(
@@ -84,7 +84,7 @@ async def search(
 
 @app.post("/articles", status_code=status.HTTP_201_CREATED)
 async def add(new: NewArticle, shared: Annotated[Service, Depends(service)]) -> Added:
-    """Adds an article; encoding it is the worker's work."""
+    """Adds an article. The worker encodes it."""
     async with shared.sessions.begin() as session:
         article = Article(**new.model_dump())
         session.add(article)
@@ -94,13 +94,13 @@ async def add(new: NewArticle, shared: Annotated[Service, Depends(service)]) -> 
 
 @app.exception_handler(errors.QueryError)
 async def refuse(request: Request, error: errors.QueryError) -> JSONResponse:
-    """Says what is wrong with a question."""
+    """Responds with what is wrong with a query."""
     return JSONResponse({"detail": str(error)}, status.HTTP_400_BAD_REQUEST)
 
 
 @app.exception_handler(errors.EncoderUnavailable)
 async def put_off(request: Request, error: errors.EncoderUnavailable) -> JSONResponse:
-    """Asks for patience while more questions wait for the encoder than it can take."""
+    """Asks the client to retry later, because too many queries wait for the encoder."""
     headers = {"Retry-After": str(BUSY_SECONDS)}
     return JSONResponse({"detail": str(error)}, status.HTTP_503_SERVICE_UNAVAILABLE, headers)
 

@@ -1,4 +1,4 @@
-"""What the service is sent and what it answers, as JSON."""
+"""The JSON bodies of requests and responses."""
 
 from pydantic import BaseModel
 
@@ -12,13 +12,13 @@ class NewArticle(BaseModel):
 
 
 class Added(BaseModel):
-    """An article that was added; it is found once the worker has seen it, mostly within a second."""
+    """An article that was added. Searches find it once a worker has encoded it, usually within a second."""
 
     id: int
 
 
 class Found(BaseModel):
-    """An article that was found, with its score, the score of each stage, and the piece of text that matched best."""
+    """An article that was found, with its score, the score of each stage, and the passage that matches best."""
 
     id: int
     title: str

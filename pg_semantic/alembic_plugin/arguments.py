@@ -16,7 +16,7 @@ _NAMELESS: dict[str, Any] = {
     "hnsw": {},
     "lexical": None,
 }
-_MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "rights_by")
+_MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "policy_column")
 
 
 def of(spec: IndexSpec) -> dict[str, Any]:
@@ -32,12 +32,12 @@ def of(spec: IndexSpec) -> dict[str, Any]:
         "storage": spec.storage,
         "hnsw": dataclasses.asdict(spec.hnsw),
         "lexical": dataclasses.asdict(spec.lexical) if spec.lexical else None,
-        "rights_by": spec.rights_by,
+        "policy_column": spec.policy_column,
     }
 
 
 def written(spec: IndexSpec) -> dict[str, Any]:
-    """Returns the arguments that a migration writes out: prompts and ``rights_by`` only if they are declared."""
+    """Returns the arguments that a migration writes out: prompts and ``policy_column`` only if they are declared."""
     return {name: value for name, value in of(spec).items() if value is not None or name not in _MAY_BE_LEFT_OUT}
 
 
@@ -61,7 +61,7 @@ def spec(  # noqa: PLR0913 - what can be declared
     storage: str,
     hnsw: Mapping[str, int],
     lexical: Mapping[str, Any] | None,
-    rights_by: str | None = None,
+    policy_column: str | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
     """Returns the spec that these arguments describe."""
@@ -76,7 +76,7 @@ def spec(  # noqa: PLR0913 - what can be declared
         storage=cast("Storage", storage),
         hnsw=Hnsw(**hnsw),
         lexical=None if lexical is None else Lexical(**lexical),
-        rights_by=rights_by,
+        policy_column=policy_column,
     )
 
 

@@ -10,6 +10,7 @@ from alembic.util import PriorityDispatchResult
 
 from pg_semantic.alembic_plugin import declared_and_stored
 from pg_semantic.alembic_plugin.declared_and_stored import Place
+from pg_semantic.compat import alembic_internals
 from pg_semantic.database import migrate
 
 
@@ -40,7 +41,5 @@ def hide(context: AutogenContext, _upgrade_ops: UpgradeOps, schemas: set[str | N
     """Runs before Alembic's comparison, which then neither reflects the tables of semantic indexes nor misses them."""
     schemas.discard(migrate.SCHEMA)
     filters = Filters(context, frozenset(declared_and_stored.tables(context)))
-    # Alembic has no public way to add a filter, and users should not have to add one in every environment.
-    context._name_filters.append(filters.by_name)  # noqa: SLF001
-    context._object_filters.append(filters.by_object)  # noqa: SLF001
+    alembic_internals.add_filters(context, by_name=filters.by_name, by_object=filters.by_object)
     return PriorityDispatchResult.CONTINUE

@@ -35,7 +35,7 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
     ] = Lexical().config,
-    rights_by: Annotated[
+    policy_column: Annotated[
         str | None, typer.Option(help="Column that the table's policies compare, e.g. tenant_id: see docs/rights.md.")
     ] = None,
     yes: options.Yes = False,
@@ -54,7 +54,7 @@ def create(
                 encoder=described,
                 chunking=Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None,
                 lexical=None if lexical == "none" else Lexical(lexical),
-                rights_by=rights_by,
+                policy_column=policy_column,
                 name=name,
             )
         create_index.create(engine, spec)

@@ -57,15 +57,15 @@ class Tokens:
     Args:
         transformer: The encoder.
         task: ``document`` or ``query``.
-        beside: The tokens of the other task; if both have the same tokenizer, they share one copy.
+        other: The tokens of the other task; if both have the same tokenizer, they share one copy.
     """
 
-    def __init__(self, transformer: "SentenceTransformer", task: str, *, beside: "Tokens | None" = None) -> None:
+    def __init__(self, transformer: "SentenceTransformer", task: str, *, other: "Tokens | None" = None) -> None:
         tokenizer = _input_module(transformer, task).tokenizer
         self.limit = limit(transformer, task)
         self.prompt = prompt(transformer, task)
-        is_same = beside and beside.copies.of is tokenizer and beside.limit == self.limit
-        self.copies: _Copies = beside.copies if beside and is_same else _Copies(tokenizer, self.limit)
+        is_same = other and other.copies.of is tokenizer and other.limit == self.limit
+        self.copies: _Copies = other.copies if other and is_same else _Copies(tokenizer, self.limit)
         self._has_special = not _is_bare(tokenizer)
         self._transformer = transformer
         self._task = task

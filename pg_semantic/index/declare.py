@@ -137,7 +137,7 @@ class SemanticIndex:
         storage: pgvector type of the stored vectors.
         hnsw: Parameters of the vector index.
         lexical: How to index the words of rows for BM25; the default suits English. None omits the lexical index.
-        rights_by: The attribute that the table's row-level security compares (docs/rights.md).
+        policy_column: The attribute that the table's row-level security compares (docs/rights.md).
         name: Name of the chunk table; by default the names of table and attribute (``article_semantic``).
 
     Raises:
@@ -156,7 +156,7 @@ class SemanticIndex:
         storage: Storage = "halfvec",
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
         lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
-        rights_by: str | None = None,
+        policy_column: str | None = None,
         name: str | None = None,
     ) -> None:
         self._columns = columns
@@ -169,7 +169,7 @@ class SemanticIndex:
         self._storage: Storage = storage
         self._hnsw = hnsw
         self._lexical = lexical
-        self._rights_by = rights_by
+        self._policy_column = policy_column
         self._name = name
         self._attribute = ""
 
@@ -238,7 +238,7 @@ class SemanticIndex:
             storage=self._storage,
             hnsw=self._hnsw,
             lexical=self._lexical,
-            rights_by=None if self._rights_by is None else _rights_column(mapper, table, self._rights_by),
+            policy_column=None if self._policy_column is None else _rights_column(mapper, table, self._policy_column),
         )
 
 
@@ -336,8 +336,8 @@ def _rights_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> 
     column = dict(mapper.columns.items()).get(attribute)
     if not isinstance(column, sa.Column) or column.table is not table:
         raise errors.DeclarationError(
-            f"{mapper.class_.__name__}: rights_by={attribute!r} is not a column of its table: name the column that the "
-            "table's policies compare."
+            f"{mapper.class_.__name__}: policy_column={attribute!r} is not a column of its table: name the column "
+            "that the table's policies compare."
         )
     return column.name
 

@@ -11,6 +11,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from pg_semantic import errors
+from pg_semantic.compat import sqlalchemy_internals
 from pg_semantic.index import chunk_tables
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import IndexSpec
@@ -182,7 +183,7 @@ class IndexableDistance(sa.ColumnElement[float]):
 
     @property
     def _from_objects(self) -> list[sa.FromClause]:
-        return self.vector._from_objects  # noqa: SLF001 - every element has it
+        return sqlalchemy_internals.from_objects(self.vector)
 
 
 @compiles(IndexableDistance)

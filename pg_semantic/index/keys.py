@@ -16,19 +16,6 @@ from pg_semantic.index.spec import IndexSpec, KeyColumn
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
-# Types whose equal values always have the same text, whatever the collation.
-_ONE_TEXT = re.compile(
-    r"(smallint|integer|bigint|oid|uuid|boolean|date|bytea|time(stamp)?(\(\d\))?( with(out)? time zone)?)$",
-    re.IGNORECASE,
-)
-
-# Types whose text is the same in every session. Others may depend on settings, such as a domain over dates.
-_ANY_SESSION = re.compile(
-    r"(smallint|integer|bigint|oid|uuid|boolean|numeric|text|name|varchar|char|character( varying)?|citext|inet|cidr"
-    r"|macaddr8?|bit( varying)?)(\([\d, ]+\))?( collate .*)?$",
-    re.IGNORECASE,
-)
-
 # Types with a length or precision to which a cast silently truncates a value, and the same types without it.
 _CUTTING = {"varchar": "varchar", "char": "bpchar", "numeric": "numeric", "bit": "varbit", "bit varying": "varbit"}
 
@@ -109,16 +96,6 @@ def require_same(declared: IndexSpec, stored: IndexSpec) -> None:
 
 def _shown(key: Iterable[KeyColumn]) -> str:
     return ", ".join(f"{column.name} {column.type}" for column in key)
-
-
-def has_canonical_text(type_name: str) -> bool:
-    """Returns whether equal values of a type always have the same text. Numeric 1.0 and 1.00 are equal but don't."""
-    return _ONE_TEXT.match(type_name) is not None
-
-
-def depends_on_settings(type_name: str) -> bool:
-    """Returns whether the text of a value may depend on session settings such as ``datestyle``."""
-    return _ANY_SESSION.match(type_name) is None
 
 
 def copy_binary(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:

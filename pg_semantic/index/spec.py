@@ -214,7 +214,7 @@ class IndexSpec:
     storage: Storage = "halfvec"
     hnsw: Hnsw = field(default_factory=Hnsw)
     lexical: Lexical | None = field(default_factory=Lexical)
-    rights_by: str | None = None
+    policy_column: str | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -230,10 +230,10 @@ class IndexSpec:
             )
 
     def _check_names(self) -> None:
-        if self.rights_by in CHUNK_COLUMNS:
+        if self.policy_column in CHUNK_COLUMNS:
             raise errors.DeclarationError(
-                f"Semantic index {self.name!r}: rights_by={self.rights_by!r} is a name that is reserved for the "
-                f"columns of chunks ({', '.join(CHUNK_COLUMNS)}): rename the column, or omit rights_by."
+                f"Semantic index {self.name!r}: policy_column={self.policy_column!r} is a name that is reserved for "
+                f"columns of chunks ({', '.join(CHUNK_COLUMNS)}): rename the column, or omit policy_column."
             )
         if not self.key:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key, and a semantic index needs one.")
@@ -259,8 +259,8 @@ class IndexSpec:
 
     @property
     def carried(self) -> str | None:
-        """The carried column: the `rights_by` column if it isn't part of the key."""
-        return None if self.rights_by in {column.name for column in self.key} else self.rights_by
+        """The carried column: the `policy_column` column if it isn't part of the key."""
+        return None if self.policy_column in {column.name for column in self.key} else self.policy_column
 
     @property
     def vector_index_name(self) -> str:
@@ -300,5 +300,5 @@ class IndexSpec:
             storage=data["storage"],
             hnsw=Hnsw(**data["hnsw"]),
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # specs from before BM25 don't have it
-            rights_by=data.get("rights_by"),
+            policy_column=data.get("policy_column"),
         )

@@ -7,8 +7,7 @@ its placeholders with identifiers and literals that SQLAlchemy's compilers have 
 import functools
 import json
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -31,12 +30,8 @@ class _Step(ExecutableDDLElement):
         self.source, self.chunks, self.receipts = tables
 
 
-class CreateCaptureFunction(_Step):
-    """Creates the function that marks changed rows. The index must be in the registry."""
-
-
-class CreateReplicaFunction(_Step):
-    """Creates the function that marks rows that arrive without statement triggers, as in logical replication."""
+class CreateCaptureFunctions(_Step):
+    """Creates the functions that mark changed rows, by statement and by row. The index must be in the registry."""
 
 
 class LockSource(_Step):
@@ -137,8 +132,7 @@ def hang(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -
         enable: Whether to enable disabled triggers.
     """
     return [
-        CreateCaptureFunction(spec, tables),
-        CreateReplicaFunction(spec, tables),
+        CreateCaptureFunctions(spec, tables),
         (Enable if enable else CreateTriggers)(spec, tables),
     ]
 
@@ -195,7 +189,7 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"from {stored.encoder}: {way_out}"
         )
     keys.require_same(declared, stored)
-    for name in ("columns", "chunking", "storage", "hnsw", "lexical", "rights_by"):
+    for name in ("columns", "chunking", "storage", "hnsw", "lexical", "policy_column"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, but was created "
@@ -203,72 +197,9 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             )
 
 
-@compiles(CreateCaptureFunction, "postgresql")
-def _watch(step: CreateCaptureFunction, compiler: DDLCompiler, **_: object) -> str:
-    spec = step.spec
-    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
-    old_key, new_key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
-    render = _renderer(compiler)
-    as_text = {"old_key": render(keys.as_text(old_key)), "new_key": render(keys.as_text(new_key))}
-    other_row = render(sa.or_(old_key[0].is_(None), new_key[0].is_(None)))
-    fragments = {
-        **as_text,
-        "other_row": other_row,
-        "is_changed": _fill("is_changed", other_row=other_row, or_other_key=_or_other_key(spec, **as_text)),
-        "priority": _fill("priority"),
-    }
-    body = _fill(
-        "body",
-        **fragments,
-        inserted=_fill("inserted", **fragments),
-        updated=_fill("updated", **fragments),
-        deleted=_fill("deleted", **fragments),
-    )
-    settings = _fill("settings") if any(keys.depends_on_settings(column.type) for column in spec.key) else ""
-    return _fill(
-        "watch",
-        name=_literal(compiler, spec.name),
-        source=_regclass(compiler, step.source),
-        function_name=_literal(compiler, spec.capture_name),
-        statement=_quoted(_fill("function", settings=settings, body=_quoted(body))),
-    )
-
-
-@compiles(CreateReplicaFunction, "postgresql")
-def _watch_replica(step: CreateReplicaFunction, compiler: DDLCompiler, **_: object) -> str:
-    spec, render = step.spec, _renderer(compiler)
-    old, new = step.source.alias("old_rows"), step.source.alias("new_rows")
-    key = ([keys.column(rows, column.name) for column in spec.key] for rows in (old, new))
-    old_key, new_key = (render(keys.as_text(columns)) for columns in key)
-    body = _fill("replica_body", old_key=old_key, new_key=new_key, or_carried=_or_carried(spec, compiler))
-    return _fill(
-        "watch_replica",
-        name=_literal(compiler, spec.name),
-        source=_regclass(compiler, step.source),
-        function_name=_literal(compiler, spec.replica_name),
-        statement=_quoted(_fill("function", settings=_fill("settings"), body=_quoted(body))),
-    )
-
-
-def _quoted(rendered: str) -> str:
-    """Returns rendered SQL as a literal. A dollar quote would be unsafe, because a name could end it."""
-    return "'" + rendered.replace("'", "''") + "'"
-
-
-def _or_other_key(spec: IndexSpec, *, old_key: str, new_key: str) -> str:
-    """Returns the condition for keys whose equal values can differ as text."""
-    if all(keys.has_canonical_text(column.type) for column in spec.key):
-        return ""
-    return f'OR ({old_key}) COLLATE "C" <> ({new_key}) COLLATE "C"'
-
-
-def _or_carried(spec: IndexSpec, compiler: DDLCompiler) -> str:
-    """Returns the condition for an index with a carried column."""
-    if spec.carried is None:
-        return ""
-    name = compiler.preparer.quote(spec.carried)
-    old, new = (f'CAST({rows}.{name} AS TEXT) COLLATE "C"' for rows in ("old_rows", "new_rows"))
-    return f"OR {new} IS DISTINCT FROM {old}"
+@compiles(CreateCaptureFunctions, "postgresql")
+def _create_functions(step: CreateCaptureFunctions, compiler: DDLCompiler, **_: object) -> str:
+    return _fill("create_functions", name=_literal(compiler, step.spec.name), source=_regclass(compiler, step.source))
 
 
 @compiles(LockSource, "postgresql")
@@ -351,13 +282,6 @@ def _unregister(step: Unregister, compiler: DDLCompiler, **_: object) -> str:
 
 def _fill(statement: str, /, **places: str) -> str:
     return sql.template("triggers", statement).substitute(places)
-
-
-def _renderer(compiler: DDLCompiler) -> Callable[[sa.ColumnElement[Any]], str]:
-    def render(expression: sa.ColumnElement[Any]) -> str:
-        return compiler.sql_compiler.process(expression, literal_binds=True)
-
-    return render
 
 
 def _function(compiler: DDLCompiler, step: _Step, name: str) -> str:

@@ -22,7 +22,7 @@ def describe(  # noqa: PLR0913 - what can be declared
     encoder: EncoderSpec,
     chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
     lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
-    rights_by: str | None = None,
+    policy_column: str | None = None,
     name: str | None = None,
 ) -> IndexSpec:
     """Returns the spec of a semantic index on ``table``, which may be qualified with a schema.
@@ -43,7 +43,7 @@ def describe(  # noqa: PLR0913 - what can be declared
         encoder=encoder,
         chunking=chunking,
         lexical=lexical,
-        rights_by=rights_by,
+        policy_column=policy_column,
     )
 
 

@@ -28,7 +28,7 @@ class RowFinding:
 
     Attributes:
         kind: ``missing``: the row has text that was never synced. ``stale``: it was synced with older text, or its
-            ``rights_by`` column has changed since. ``damaged``: its chunks don't match its receipt, or its lexemes
+            ``policy_column`` column has changed since. ``damaged``: its chunks don't match its receipt, or its lexemes
             don't match its text. ``wrong_encoder``: a chunk comes from another encoder. ``orphan``: chunks or a
             receipt without a row. ``failed``: out of date, and its job is parked. ``waiting``: out of date, and a
             worker will encode it.

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -64,6 +64,27 @@ class GenerationChanged:
     before: Target | None
 
 
+@dataclass(slots=True)
+class _Known:
+    """What is known of an index: the target now, when it was last confirmed, and earlier targets by generation.
+
+    An equal target from earlier is used again, so that its cached statements are found again.
+    """
+
+    target: Target | None = None
+    confirmed_at: float = float("-inf")
+    targets: dict[int, Target] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _OtherEncoder:
+    """An encoder that was loaded, or is to be, besides the searcher's own. The lock is held while it is loaded."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    loaded: BatchingEncoder | None = None
+    not_before: float = 0.0  # the next attempt
+
+
 class GenerationTracker:
     """What one searcher knows about the indexes that it searches, for each engine. Thread-safe."""
 
@@ -73,22 +94,17 @@ class GenerationTracker:
         self._given = encoder
         self._follow = follow
         self._loader = load
-        self._loaded: dict[int, BatchingEncoder] = {}
-        self._known: weakref.WeakKeyDictionary[sa.Engine, dict[IndexPlace, Target]] = weakref.WeakKeyDictionary()
-        self._kept: weakref.WeakKeyDictionary[sa.Engine, dict[tuple[int, bool], Target]] = weakref.WeakKeyDictionary()
-        self._confirmed: weakref.WeakKeyDictionary[sa.Engine, dict[IndexPlace, float]] = weakref.WeakKeyDictionary()
+        self._indexes: weakref.WeakKeyDictionary[sa.Engine, dict[IndexPlace, _Known]] = weakref.WeakKeyDictionary()
         # By encoder, so that one that cannot be loaded does not affect the indexes of another.
-        self._loading: dict[int, threading.Lock] = {}
-        self._not_before: dict[int, float] = {}
+        self._others: dict[int, _OtherEncoder] = {}
 
     def current(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> Target | None:
         """Returns the generation to query; None before the first `use`."""
-        return self._known.get(engine, {}).get(_place(index, encodes=encodes))
+        return self._known(engine, index, encodes=encodes).target
 
     def is_fresh(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> bool:
         """Whether that generation was confirmed in the last `FRESH_SECONDS`."""
-        confirmed = self._confirmed.get(engine, {}).get(_place(index, encodes=encodes), float("-inf"))
-        return time.monotonic() - confirmed < FRESH_SECONDS
+        return time.monotonic() - self._known(engine, index, encodes=encodes).confirmed_at < FRESH_SECONDS
 
     def use(
         self, engine: sa.Engine, index: BoundIndex[Any], live: Generation, *, before: Target | None, encodes: bool
@@ -104,27 +120,32 @@ class GenerationTracker:
             errors.EncoderMismatch: The vectors come from another encoder, which is not available.
         """
         if not encodes:
-            serving = Target(live, live.tables, None)
+            target = Target(live, live.tables, None)
         elif self._has(live) or before is None or not self._follow:
-            serving = Target(live, live.tables, self._encoder(live))
+            target = Target(live, live.tables, self._encoder(live))
         else:
-            self._load_beside(live)
-            serving = before
-        # Reuses an equal target from earlier, so that its cached statements are found again.
-        kept = self._kept.setdefault(engine, {})
-        same = kept.setdefault((serving.generation.id, encodes), serving)
-        if (same.generation, same.encoder) != (serving.generation, serving.encoder):
-            kept[serving.generation.id, encodes] = same = serving
-        self._known.setdefault(engine, {})[_place(index, encodes=encodes)] = same
-        self.confirm(engine, index, encodes=encodes)
-        return same
+            self._load_in_background(live)
+            target = before
+        known = self._known(engine, index, encodes=encodes)
+        earlier = known.targets.setdefault(target.generation.id, target)
+        if (earlier.generation, earlier.encoder) != (target.generation, target.encoder):
+            known.targets[target.generation.id] = earlier = target
+        known.target, known.confirmed_at = earlier, time.monotonic()
+        return earlier
 
     def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
         """Records that a search has just confirmed its generation."""
-        self._confirmed.setdefault(engine, {})[_place(index, encodes=encodes)] = time.monotonic()
+        self._known(engine, index, encodes=encodes).confirmed_at = time.monotonic()
+
+    def _known(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> _Known:
+        place = index.spec.schema, index.spec.name, encodes
+        return self._indexes.setdefault(engine, {}).setdefault(place, _Known())
+
+    def _other(self, live: Generation) -> _OtherEncoder:
+        return self._others.setdefault(live.spec.encoder.id, _OtherEncoder())
 
     def _has(self, live: Generation) -> bool:
-        return self._fits(live) or live.spec.encoder.id in self._loaded
+        return self._fits(live) or self._other(live).loaded is not None
 
     def _fits(self, live: Generation) -> bool:
         given = self._given
@@ -140,12 +161,13 @@ class GenerationTracker:
             raise errors.QueryError("This searcher has no encoder: create it with one, or search with mode='lexical'.")
         if self._fits(live):
             return given
-        if loaded := self._loaded.get(live.spec.encoder.id):
-            return loaded
+        other = self._other(live)
+        if other.loaded:
+            return other.loaded
         if not self._follow or _would_load(live.spec.encoder, given):
             raise mismatch(live, given)
-        with self._lock(live):
-            return self._loaded.get(live.spec.encoder.id) or self._load(live)
+        with other.lock:
+            return other.loaded or self._load(live)
 
     def _load(self, live: Generation) -> BatchingEncoder:
         spec = live.spec.encoder
@@ -154,29 +176,25 @@ class GenerationTracker:
         encoder = self._loader(spec)
         if live.fingerprint not in {None, encoder.fingerprint}:
             raise mismatch(live, encoder)
-        self._loaded[spec.id] = encoder
+        self._other(live).loaded = encoder
         return encoder
 
-    def _load_beside(self, live: Generation) -> None:
+    def _load_in_background(self, live: Generation) -> None:
         """Loads an encoder on a thread, unless this is in progress or failed a moment ago."""
-        number = live.spec.encoder.id
-        if time.monotonic() >= self._not_before.get(number, 0.0) and self._lock(live).acquire(blocking=False):
-            self._not_before[number] = time.monotonic() + _AGAIN_SECONDS  # unless this succeeds
+        other = self._other(live)
+        if time.monotonic() >= other.not_before and other.lock.acquire(blocking=False):
+            other.not_before = time.monotonic() + _AGAIN_SECONDS  # unless this succeeds
             threading.Thread(target=self._load_and_release, args=(live,), daemon=True).start()
 
     def _load_and_release(self, live: Generation) -> None:
         try:
             self._load(live)
-            self._not_before[live.spec.encoder.id] = 0.0
+            self._other(live).not_before = 0.0
         except errors.PgSemanticError as error:
             fields = {"event": "encoder_not_followed", "index": live.qualified_name}
             log.error("%s is still searched in its previous generation: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - the message is enough
         finally:
-            self._lock(live).release()
-
-    def _lock(self, live: Generation) -> threading.Lock:
-        """The lock that is held while the encoder of a generation is loaded."""
-        return self._loading.setdefault(live.spec.encoder.id, threading.Lock())
+            self._other(live).lock.release()
 
 
 def _would_load(spec: EncoderSpec, given: BatchingEncoder) -> bool:
@@ -213,8 +231,18 @@ def mismatch(live: Generation, encoder: BatchingEncoder) -> errors.EncoderMismat
     return errors.EncoderMismatch(
         f"Semantic index {live.name!r} has vectors from {spec.reference!r} ({spec.dimensions} dimensions, "
         f"fingerprint {_short(live.fingerprint)}), but the searcher uses {encoder.reference!r} "
-        f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). "
-        f"Search with the same encoder{_with_prompts(spec)}."
+        f"({encoder.dimensions} dimensions, fingerprint {_short(encoder.fingerprint)}). {_advice(live, encoder)}"
+    )
+
+
+def _advice(live: Generation, encoder: BatchingEncoder) -> str:
+    spec = live.spec.encoder
+    if (spec.reference, spec.dimensions, spec.prompts) != (encoder.reference, encoder.dimensions, Prompts()):
+        return f"Search with the same encoder{_with_prompts(spec)}."
+    return (
+        "They have the same name but other weights or files"
+        f"{f': the index was built with {live.revision}' if live.revision else ''}. Load these, for a hub name as in "
+        f"{spec.reference}@REVISION, or rebuild the index with `pg-semantic generation begin {live.name}`."
     )
 
 
@@ -235,10 +263,6 @@ def bound_engine(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine | No
 def engine_of(session: orm.Session, index: BoundIndex[Any]) -> sa.Engine:
     """Returns the engine that a session uses for the rows of an index."""
     return session.get_bind(sa.inspect(index.entity, raiseerr=True).mapper).engine
-
-
-def _place(index: BoundIndex[Any], *, encodes: bool) -> IndexPlace:
-    return index.spec.schema, index.spec.name, encodes
 
 
 def _short(fingerprint: str | None) -> str:

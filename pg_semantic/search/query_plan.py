@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from pg_semantic import database
+from pg_semantic.compat import sqlalchemy_internals
 from pg_semantic.search import query_plan_reasons
 
 _CONDITIONS = ("Order By", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "Filter", "Sort Key")
@@ -96,7 +97,7 @@ class _Explain(sa.Executable, sa.ClauseElement):
 def _render_explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
     prefix = "EXPLAIN (ANALYZE, FORMAT JSON) " if element.analyze else "EXPLAIN (FORMAT JSON) "
     text = compiler.process(element.statement, **options)
-    compiler._result_columns = []  # noqa: SLF001 - EXPLAIN returns none of the statement's columns
+    sqlalchemy_internals.return_no_columns(compiler)
     return prefix + text
 
 

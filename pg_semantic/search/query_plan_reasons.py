@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
 from pg_semantic import database, sql
+from pg_semantic.compat import sqlalchemy_internals
 from pg_semantic.index import chunk_tables
 from pg_semantic.index.distances import IndexableDistance
 from pg_semantic.search import statements
@@ -64,7 +65,7 @@ _LEXICAL_HIDDEN = (
 )
 _RIGHTS = {
     "source": "Row-level security: the policies query the table for each row. If they compare a single column, declare "
-    "it as rights_by (docs/rights.md).",
+    "it as policy_column (docs/rights.md).",
     "local": "Row-level security: the policies compare columns that chunks and receipts also have.",
 }
 _NOT_SEMANTIC = "The statement does not use a semantic index."
@@ -167,13 +168,13 @@ def _of_walk(connection: sa.Connection, walk: Walk) -> list[str]:
     select = walk.select
     further = [
         order
-        for order in select._order_by_clauses[walk.place + 1 :]  # noqa: SLF001 - the only way to read it
+        for order in sqlalchemy_internals.order_by(select)[walk.place + 1 :]
         if not isinstance(order, statements._tie_break)  # noqa: SLF001 - it adapts to the server's version
     ]
     told = {
         _ORDERED: walk.place > 0,
-        _NO_LIMIT: select._limit_clause is None and select._fetch_clause is None,  # noqa: SLF001
-        _GROUPED: bool(select._group_by_clauses),  # noqa: SLF001
+        _NO_LIMIT: not sqlalchemy_internals.has_limit(select),
+        _GROUPED: sqlalchemy_internals.has_group_by(select),
         _ORDERED_FURTHER: bool(further) and _version(connection) < statements.SORTS_FURTHER,
     }
     return [reason for reason, holds in told.items() if holds]
@@ -250,7 +251,7 @@ def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - any element o
 
 
 def _walks(select: "sa.Select[*tuple[Any, ...]]") -> Iterator[Walk]:
-    for place, order in enumerate(select._order_by_clauses):  # noqa: SLF001 - the only way to read it
+    for place, order in enumerate(sqlalchemy_internals.order_by(select)):
         column = _walked(order)
         for table in {root.table for root in column.base_columns} if column is not None else ():
             if isinstance(table, sa.Table):
@@ -268,7 +269,7 @@ def _walked(order: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - as ab
 
 def _computes(select: "sa.Select[*tuple[Any, ...]]") -> bool:
     """Whether rows are ordered by a distance that no index supports."""
-    first = next(iter(select._order_by_clauses), None)  # noqa: SLF001 - the only way to read it
+    first = next(iter(sqlalchemy_internals.order_by(select)), None)
     if first is None or isinstance(first, sa.BinaryExpression):
         return False  # the latter picks the best chunk of a row
     named = getattr(first, "element", None)

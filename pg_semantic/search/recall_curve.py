@@ -106,7 +106,7 @@ def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int) -
 
 
 def _nearest(index: BoundIndex[Any], *, limit: int, exact: bool) -> "sa.Select[float]":
-    """Selects the distances of the chunks nearest to a vector, of which the first is the vector itself."""
+    """Selects the distances of the chunks nearest to a vector. The first is the vector itself."""
     vector, kind = index.tables.chunks.c.vector, chunk_tables.vector_type(index.spec)
     asked = sa.cast(sa.bindparam("asked", type_=kind), kind)
     distance = distances.distance(vector, asked)

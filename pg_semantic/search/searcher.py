@@ -1,27 +1,18 @@
-"""Text in, hits out: `Searcher` for a Session, `AsyncSearcher` for an AsyncSession.
+"""Text in, hits out: `Searcher` for a Session, `AsyncSearcher` for an AsyncSession."""
 
-Both are thin wrappers around the same requests, statements and result rows.
-"""
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import asyncio
-import functools
-import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
-
-import numpy as np
-import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors
+from pg_semantic import errors
 from pg_semantic.encoders import BatchingEncoder, Encoder
 from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.index.spec import EncoderSpec
-from pg_semantic.search import generation_tracker, request, results
+from pg_semantic.search import algorithm, generation_tracker
+from pg_semantic.search.algorithm import SearchAlgorithm
 from pg_semantic.search.candidates import Where
-from pg_semantic.search.generation_tracker import GenerationChanged, GenerationTracker, Target
 from pg_semantic.search.request import Mode, Options, Request
 from pg_semantic.search.results import Hit
 
@@ -29,11 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 T = TypeVar("T")
-Vector: TypeAlias = NDArray[np.float32]
-Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
-
-_KEPT = 128  # cached statements, one per shape
-_TURNS = 3  # attempts per search while the live generation keeps changing
 
 
 class Searcher:
@@ -58,9 +44,12 @@ class Searcher:
         follow: bool = True,
         load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     ) -> None:
-        self.encoder = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
-        self._tracker = GenerationTracker(self.encoder, follow=follow, load=load)
-        self._of_shape = functools.lru_cache(_KEPT)(request.statement)
+        self._algorithm = SearchAlgorithm(encoder, follow=follow, load=load)
+
+    @property
+    def encoder(self) -> BatchingEncoder | None:
+        """The encoder of the queries, shared by all searches."""
+        return self._algorithm.encoder
 
     def search(  # noqa: PLR0913 - search options
         self,
@@ -96,113 +85,12 @@ class Searcher:
                 f"A Searcher takes a Session, not {type(own).__name__}: for an AsyncSession, use AsyncSearcher."
             )
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = self._hits(own, wanted)
-        scores, rerank = None, options.rerank
-        if rerank and found:
-            passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
-            scores = rerank.reranker.score(wanted.text, passages, seconds=rerank.seconds)
-        return request.page_of(wanted, found, scores)
-
-    def _hits(self, session: orm.Session, wanted: Request[T]) -> list[Hit[T]]:
-        found, moved = list[Hit[T]](), None
-        serving = self._serving(session, wanted)
-        engine, encodes = generation_tracker.engine_of(session, wanted.index), wanted.needs_encoder
-        for _ in range(_TURNS):
-            vector = serving.encoder.encode(wanted.text) if serving.encoder else None
-            statement = self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
-            found, moved = self._find(session, wanted, serving, vector=vector, statement=statement)
-            if moved is None:
-                break
-            other = self._tracker.use(engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
-            if other is serving:
-                break
-            serving = other
-        _require_settled(moved)
-        return found
-
-    def _serving(self, session: orm.Session, wanted: Request[Any]) -> Target:
-        engine, encodes = generation_tracker.bound_engine(session, wanted.index), wanted.needs_encoder
-        serving = self._tracker.current(engine, wanted.index, encodes=encodes) if engine else None
-        if serving is None:
-            if encodes:
-                self._own_encoder().encode(wanted.text)  # cached, so that no connection is held meanwhile
-            live, _ = generation_tracker.read_live(session, wanted.index)
-            engine = generation_tracker.engine_of(session, wanted.index)
-            serving = self._tracker.use(engine, wanted.index, live, before=None, encodes=encodes)
-        return serving
-
-    def _own_encoder(self) -> BatchingEncoder:
-        if self.encoder is None:
-            raise errors.QueryError("This searcher has no encoder: create it with one, or search with mode='lexical'.")
-        return self.encoder
-
-    def _find(
-        self, session: orm.Session, wanted: Request[T], serving: Target, *, vector: Vector | None, statement: Statement
-    ) -> tuple[list[Hit[T]], GenerationChanged | None]:
-        """Returns the hits, and the change if the queried generation is no longer the live one."""
-        asked = wanted.of(serving.bound(wanted.index))
-        engine, encodes = generation_tracker.engine_of(session, wanted.index), wanted.needs_encoder
-        with database.translated():
-            # May wait for the connection pool, so freshness is checked afterwards.
-            connection = generation_tracker.connect(session, wanted.index)
-            fresh = self._tracker.is_fresh(engine, wanted.index, encodes=encodes)
-            moved = None if fresh else _moved(session, wanted, serving)
-            if moved is not None and moved.before is None:
-                return [], moved
-            values = asked.values(vector, connection)
-            found = _once_a_row(session.execute(statement, values))
-            if asked.is_short(found):
-                found = _once_a_row(session.execute(self._statement(asked, exact=True), values))
-        moved = None if found and _is_as_known(found[0], serving) else _moved(session, wanted, serving)
-        if moved is None:
-            self._tracker.confirm(engine, wanted.index, encodes=encodes)
-        elif moved.before is None:
-            return [], moved
-        return results.read(found), moved
-
-    def _statement(self, asked: Request[T], *, exact: bool) -> Statement:
-        shape = asked.shape(exact=exact)
-        if asked.where or asked.examples:
-            statement = request.statement(shape, where=asked.where, examples=asked.examples)
-        else:
-            statement = self._of_shape(shape)
-        return statement.options(*asked.options.load) if asked.options.load else statement
-
-
-def _once_a_row(result: sa.Result[*tuple[Any, ...]]) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-    """Returns each row once: a joined eager load of a collection repeats a row for every member."""
-    return result.unique(lambda row: id(row[0])).all()
-
-
-def _is_as_known(row: sa.Row[Any], serving: Target) -> bool:
-    """Whether the queried generation is live and has vectors from the expected encoder."""
-    live, fingerprint = (row._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
-    return bool(live == serving.generation.id) and _is_same(serving, fingerprint)
-
-
-def _is_same(serving: Target, fingerprint: str | None) -> bool:
-    return serving.encoder is None or fingerprint in {None, serving.encoder.fingerprint}
-
-
-def _moved(session: orm.Session, wanted: Request[Any], serving: Target) -> GenerationChanged | None:
-    """Asks the database whether the search should use another generation."""
-    live, kept = generation_tracker.read_live(session, wanted.index)
-    same = _is_same(serving, live.fingerprint)
-    if live.id == serving.generation.id and same:
-        return None
-    return GenerationChanged(
-        live, serving if serving.generation.id in kept and live.id != serving.generation.id else None
-    )
+        return algorithm.run(self._algorithm.search(own, wanted), own)
 
 
 def _unscoped(session: Any) -> Any:  # noqa: ANN401 - a Session or an AsyncSession, or a registry of them
     """Returns the current session of a `scoped_session` or an `async_scoped_session`."""
     return session() if hasattr(session, "session_factory") else session
-
-
-def _require_settled(moved: GenerationChanged | None) -> None:
-    if moved is not None and moved.before is None:
-        raise errors.IndexNotFound(f"The live generation of {moved.live.qualified_name} keeps changing: try again.")
 
 
 class AsyncSearcher:
@@ -225,10 +113,8 @@ class AsyncSearcher:
         follow: bool = True,
         load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     ) -> None:
-        self._searcher = Searcher(encoder, follow=follow, load=load)
-        # The queries of a batch are ready at the same time. A lock per event loop has them build their statements one
-        # by one, and lets other tasks run in between.
-        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+        self._algorithm = SearchAlgorithm(encoder, follow=follow, load=load)
+        self._driver = algorithm.AsyncDriver()
 
     async def search(  # noqa: PLR0913 - search options
         self,
@@ -253,48 +139,4 @@ class AsyncSearcher:
                 f"An AsyncSearcher takes an AsyncSession, not {type(own).__name__}: for a Session, use Searcher."
             )
         wanted = Request(index, query, limit, offset, where, mode, exact, options)
-        found = await self._hits(own, wanted)
-        scores, rerank = None, options.rerank
-        if rerank and found:
-            passages = [hit.passage for hit in found[: wanted.seen_by(rerank)]]
-            scores = await rerank.reranker.score_async(wanted.text, passages, seconds=rerank.seconds)
-        if options.diverse:  # takes half a second for a thousand hits
-            return await asyncio.to_thread(request.page_of, wanted, found, scores)
-        return request.page_of(wanted, found, scores)
-
-    async def _hits(self, session: "AsyncSession", wanted: Request[T]) -> list[Hit[T]]:
-        searcher = self._searcher
-        found, moved = list[Hit[T]](), None
-        serving = await self._serving(session, wanted)
-        engine, encodes = generation_tracker.engine_of(session.sync_session, wanted.index), wanted.needs_encoder
-        for _ in range(_TURNS):
-            vector = await serving.encoder.encode_async(wanted.text) if serving.encoder else None
-            statement = await self._statement(wanted.of(serving.bound(wanted.index)), exact=wanted.exact)
-            found, moved = await session.run_sync(searcher._find, wanted, serving, vector=vector, statement=statement)  # noqa: SLF001 - one module
-            if moved is None:
-                break
-            use = searcher._tracker.use  # noqa: SLF001 - one module
-            other = await asyncio.to_thread(use, engine, wanted.index, moved.live, before=moved.before, encodes=encodes)
-            if other is serving:
-                break
-            serving = other
-        _require_settled(moved)
-        return found
-
-    async def _statement(self, asked: Request[Any], *, exact: bool) -> Statement:
-        async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            statement = self._searcher._statement(asked, exact=exact)  # noqa: SLF001 - one module
-            await asyncio.sleep(0)
-        return statement
-
-    async def _serving(self, session: "AsyncSession", wanted: Request[Any]) -> Target:
-        searcher, known = self._searcher, self._searcher._tracker  # noqa: SLF001 - one module
-        engine, encodes = generation_tracker.bound_engine(session.sync_session, wanted.index), wanted.needs_encoder
-        serving = known.current(engine, wanted.index, encodes=encodes) if engine else None
-        if serving is None:
-            if encodes:
-                await searcher._own_encoder().encode_async(wanted.text)  # noqa: SLF001 - one module
-            live, _ = await session.run_sync(generation_tracker.read_live, wanted.index)
-            engine = generation_tracker.engine_of(session.sync_session, wanted.index)
-            serving = await asyncio.to_thread(known.use, engine, wanted.index, live, before=None, encodes=encodes)
-        return serving
+        return await self._driver.run(self._algorithm.search(own.sync_session, wanted), own)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.sql import visitors
 
+from pg_semantic.compat import sqlalchemy_internals
 from pg_semantic.index.distances import IndexableDistance
 
 S = TypeVar("S", bound=sa.Executable)
@@ -37,34 +38,20 @@ def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of IndexableDistan
 
 
 def _execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
-    limits = [option.limit for option in _options(state.statement) if isinstance(option, RerunIfShort)]
+    limits = [
+        option.limit for option in sqlalchemy_internals.options_of(state.statement) if isinstance(option, RerunIfShort)
+    ]
     if not state.is_select or not limits or state.is_relationship_load or state.is_column_load:
         return None
     if "yield_per" in state.execution_options or not isinstance(state.statement, sa.Select):
         return None
     found = state.invoke_statement()
-    joined = _has_collections(found)
+    joined = sqlalchemy_internals.repeats_rows(found)
     kept = found.unique().freeze() if joined else found.freeze()
     rows, counted = (kept().unique(), kept().unique()) if joined else (kept(), kept())
-    if len(counted.all()) >= (_limit(state.statement) or limits[-1]):
+    if len(counted.all()) >= (sqlalchemy_internals.limit_of(state.statement) or limits[-1]):
         return rows
     return state.invoke_statement(statement=exactly(state.statement))
-
-
-def _has_collections(found: sa.Result[Any]) -> bool:
-    """Whether a joined eager load of a collection repeats rows, so that the result must be made unique."""
-    return getattr(found, "_unique_filter_state", None) is not None
-
-
-def _limit(statement: Any) -> int | None:  # noqa: ANN401 - a Select
-    """The final limit of a statement, which may differ from the limit passed to `knn`."""
-    return getattr(statement._limit_clause, "effective_value", None)  # noqa: SLF001 - public only in Query
-
-
-def _options(statement: Any) -> list[object]:  # noqa: ANN401 - any executable
-    """The options of a statement, with those set before `with_only_columns`, which SQLAlchemy 2.0 does not list."""
-    earlier = getattr(statement, "_memoized_select_entities", ())
-    return [option for one in (*earlier, statement) for option in getattr(one, "_with_options", ())]
 
 
 event.listen(orm.Session, "do_orm_execute", _execute)

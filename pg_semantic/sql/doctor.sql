@@ -290,7 +290,7 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT value ->> 'name', 'part of its key' FROM jsonb_array_elements(spec -> 'key')
         UNION ALL
-        SELECT spec ->> 'rights_by', 'which rights_by names'
+        SELECT spec ->> 'policy_column', 'which policy_column names'
     ) AS named (name, use)
     LEFT JOIN pg_attribute ON attrelid = source AND attname = named.name AND NOT attisdropped
     WHERE index_id = semantic_index.id AND role = 'live' AND named.name IS NOT NULL AND attname IS NULL

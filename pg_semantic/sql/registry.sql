@@ -53,7 +53,7 @@ SELECT version_num FROM semantic.history
 SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
-       semantic_index.name, encoder.fingerprint, semantic_index.id AS index_id,
+       semantic_index.name, encoder.fingerprint, encoder.revision, semantic_index.id AS index_id,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.move_to_source_schema_sql_v1(semantic_index.id) END AS apart,
        source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
        source.relkind = 'p' AS partitioned,
@@ -83,7 +83,8 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 -- table was live when the transaction took its snapshot, another one may be live now.
 SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
-       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint, NULL AS apart,
+       source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
+       encoder.revision, NULL AS apart,
        NULL AS operators,
        semantic_index.id AS index_id, source.relkind = 'p' AS partitioned,
        source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
@@ -453,9 +454,9 @@ WHERE id = :generation
 
 -- name: forget_next
 -- Drops the copy that is being built next to a generation, if there is one.
-SELECT semantic.delete_generation_v1(beside.id, true)
+SELECT semantic.delete_generation_v1(next_copy.id, true)
 FROM semantic.generation
-JOIN semantic.generation AS beside ON beside.index_id = generation.index_id AND beside.role = 'next'
+JOIN semantic.generation AS next_copy ON next_copy.index_id = generation.index_id AND next_copy.role = 'next'
 WHERE generation.id = :generation
 
 -- name: drop

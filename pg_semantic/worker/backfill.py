@@ -14,7 +14,7 @@ from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.worker import orphans, out_of_date_rows, rights_by_column
+from pg_semantic.worker import orphans, out_of_date_rows, policy_column
 from pg_semantic.worker.key_ranges import KeyRange
 
 PAGE_ROWS = 2_000
@@ -96,7 +96,7 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, r
     else:
         select = _changed if state.again else _unsynced
         wanted = [*connection.scalars(select(tables, part, generation_id)), *gone]
-    rights_by_column.follow(connection, tables, part.of)
+    policy_column.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     jobqueue.enqueue(connection, generation_id, wanted)
     last = page[-1] if page else state.backfill_after

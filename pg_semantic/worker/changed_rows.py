@@ -75,7 +75,7 @@ class Reading:
 
     Attributes:
         rows: The rows with their texts.
-        later: Keys of rows that there is no room for now.
+        later: Keys of rows that don't fit now.
         long: Keys of rows that are too long.
     """
 
@@ -158,7 +158,7 @@ def _one_job_each(changed: Iterable[Changed]) -> list[Changed]:
 
 
 def _share(changed: Sequence[Changed], room: ReadLimits) -> tuple[list[Changed], set[str]]:
-    """Splits rows into those that there is room for, at least one, and the keys of the others."""
+    """Splits rows into those that fit, at least one, and the keys of the others."""
     characters, octets, taken = 0, 0, 0
     for row in changed:
         characters, octets = characters + row.characters, octets + row.octets

@@ -20,7 +20,7 @@ from pg_semantic import database, errors, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import ddl, table_requirements
 from pg_semantic.registry import Generation
-from pg_semantic.worker import rights_by_column, trouble
+from pg_semantic.worker import policy_column, trouble
 from pg_semantic.worker.key_ranges import KeyRange
 
 log = logging.getLogger("pg_semantic.worker")
@@ -145,7 +145,7 @@ def _without_foreign_keys(engine: sa.Engine, generation: Generation, *, patient:
         with _begin(engine, patient=patient) as connection:
             for one in registry.generations(connection):
                 if one.index_id == generation.index_id:
-                    rights_by_column.follow(connection, one.tables, KeyRange(None, None).of)
+                    policy_column.follow(connection, one.tables, KeyRange(None, None).of)
             connection.execute(sql.statement("registry", "validate_key"), binds)
 
 

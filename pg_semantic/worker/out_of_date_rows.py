@@ -10,7 +10,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from pg_semantic.index import bm25, chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.worker import rights_by_column
+from pg_semantic.worker import policy_column
 from pg_semantic.worker.key_ranges import KeyRange
 
 JOBS = sa.table(
@@ -79,7 +79,7 @@ def _compared(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[A
         (sa.and_(receipt.source_hash.is_(None), text != ""), "missing"),
         (receipt.source_hash != digest, "stale"),
         *(
-            [(sa.or_(rights_by_column.differs(tables, tables.receipts), stored.c.carried), "stale")]
+            [(sa.or_(policy_column.differs(tables, tables.receipts), stored.c.carried), "stale")]
             if tables.spec.carried
             else []
         ),
@@ -110,7 +110,7 @@ def _stored(tables: Tables) -> LateralFromClause:
             sa.func.count().label("chunks"),
             sa.func.coalesce(sa.func.bool_or(altered), sa.false()).label("altered"),
             sa.func.coalesce(sa.func.bool_or(foreign), sa.false()).label("foreign_encoder"),
-            sa.func.coalesce(sa.func.bool_or(rights_by_column.differs(tables, tables.chunks)), sa.false()).label(
+            sa.func.coalesce(sa.func.bool_or(policy_column.differs(tables, tables.chunks)), sa.false()).label(
                 "carried"
             ),
         )

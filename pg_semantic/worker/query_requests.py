@@ -113,7 +113,7 @@ class QueryResponder:
             vectors = _vectors(encoder, [request.text for request in asked])
         except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:  # no text is to blame
             return [_failure(connection, request, error) for request in asked]
-        except Exception as error:  # noqa: BLE001 - whatever an encoder raises, the caller is told
+        except Exception as error:  # noqa: BLE001 - whatever an encoder raises, the caller gets it
             if len(asked) > 1:
                 return [answer for request in asked for answer in self._statements(connection, encoder, [request])]
             return [_failure(connection, asked[0], error)]

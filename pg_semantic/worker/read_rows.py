@@ -39,7 +39,7 @@ def read(
 
 
 def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: ReadLimits) -> tuple[Batch, list[Changed]]:
-    """Reads the claimed rows that there is room for.
+    """Reads the claimed rows that fit in a batch.
 
     Returns:
         The batch, still without rows, and the changed rows to pass to `cut`. The keys of rows without room are in

@@ -23,7 +23,7 @@ from pg_semantic.index.chunking import TextChunk
 from pg_semantic.index.spec import Lexical, Storage
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
-from pg_semantic.worker import failure_isolation, orphans, rights_by_column, stored_chunks
+from pg_semantic.worker import failure_isolation, orphans, policy_column, stored_chunks
 from pg_semantic.worker.batch import Batch, BatchRow
 from pg_semantic.worker.chunk_diff import StoredChunk
 
@@ -100,7 +100,7 @@ def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -
     held = sorted(jobqueue.hold(connection, batch.claim, jobs)) if jobs else []
     if possible := [key for key in held if key not in batch.impossible]:
         orphans.delete(connection, batch.tables, possible)
-        rights_by_column.follow(connection, batch.tables, rights_by_column.of_keys(possible))
+        policy_column.follow(connection, batch.tables, policy_column.of_keys(possible))
     if held:
         jobqueue.complete(connection, batch.claim, held)
     return len(held)
@@ -143,7 +143,7 @@ def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[BatchRow
     _delete(connection, batch.tables, [chunk for row in rows for chunk in _gone(row, before)])
     _copy_new(connection, batch, rows)
     _sign_receipts(connection, batch.tables, rows)
-    rights_by_column.follow(connection, batch.tables, rights_by_column.of_keys([row.job.key for row in rows]))
+    policy_column.follow(connection, batch.tables, policy_column.of_keys([row.job.key for row in rows]))
     jobqueue.complete(connection, batch.claim, sorted(row.job.key for row in rows))
     return len(rows)
 

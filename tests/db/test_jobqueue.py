@@ -161,7 +161,7 @@ def test_a_claim_reads_the_pending_index_however_many_jobs_there_are(engine: sa.
     execute(engine, "ANALYZE semantic.job")
     binds = {"generation": GENERATION, "priority": 1, "rows": 100, "claim": "0" * 32, "lease": 60}
     with engine.connect() as connection:
-        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'claim').text}"), binds))
+        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobqueue', 'claim').text}"), binds))
     assert "job_pending_idx" in plan
     assert "Sort Key: job" not in plan
     assert "Seq Scan on job" not in plan
@@ -182,7 +182,7 @@ def test_folding_looks_up_the_jobs_of_its_marks_alone(engine: sa.Engine) -> None
     execute(engine, "ANALYZE semantic.job, semantic.mark")
     binds = {"generation": GENERATION, "priority": 0, "marks": 5000}
     with engine.connect() as connection:
-        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobs', 'fold').text}"), binds))
+        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobqueue', 'fold').text}"), binds))
     assert "job_pkey" in plan
     assert "Seq Scan on job" not in plan
 

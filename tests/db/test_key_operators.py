@@ -60,7 +60,7 @@ def test_a_partition_is_let_go_of(things: sa.Engine) -> None:
 def test_a_column_is_carried_along(things: sa.Engine) -> None:
     execute(things, "ALTER TABLE thing ADD COLUMN tenant text NOT NULL DEFAULT 'Ada', ADD UNIQUE (tenant, id)")
     execute(things, "UPDATE thing SET tenant = 'Bob' WHERE body = 'lantern'")
-    create_index.create(things, dataclasses.replace(OWN, rights_by="tenant"))
+    create_index.create(things, dataclasses.replace(OWN, policy_column="tenant"))
     sync(things)
     assert rows(things, "SELECT CAST(id AS text), tenant FROM thing_semantic ORDER BY 1") == [
         ("a", "Ada"),

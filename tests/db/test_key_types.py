@@ -1,6 +1,7 @@
 """Keys of every kind: what a key can be depends on the type, not on a list of names."""
 
 import enum
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, errors, search
@@ -293,3 +295,37 @@ def test_a_decorated_key_is_bound_as_its_type_has_it_in_every_statement(
         assert [hit.entity for hit in searcher.search(session, index, "lantern", where=where)] == made[1:]
         chunk: Any = session.scalars(sa.select(entity.semantic.Chunk).order_by("code")).first()
         assert (chunk.code, chunk.source) == (1, made[0])
+
+
+def holds(engine: sa.Engine, function: str, kind: str) -> bool:
+    """What a function says of a key of one column of this type."""
+    spec = json.dumps({"key": [{"name": "id", "type": kind}]})
+    with engine.connect() as connection:
+        return bool(connection.scalar(sa.select(getattr(sa.func.semantic, function)(sa.cast(spec, postgresql.JSONB)))))
+
+
+@pytest.mark.parametrize(
+    "one",
+    ["numeric", "text", "citext", "double precision", "interval", "tenant", 'varchar(9) COLLATE "nocase"', "jsonb"],
+)
+def test_a_type_whose_equal_values_may_be_written_differently_is_told_apart(engine: sa.Engine, one: str) -> None:
+    assert not holds(engine, "has_canonical_text_v1", one)
+
+
+@pytest.mark.parametrize("one", ["smallint", "bigint", "uuid", "boolean", "date", "timestamp(3)", "time(6)", "bytea"])
+def test_a_type_whose_values_have_one_text_is_known(engine: sa.Engine, one: str) -> None:
+    assert holds(engine, "has_canonical_text_v1", one)
+
+
+@pytest.mark.parametrize(
+    "one", ["date", "timestamp(3)", "interval", "real", "bytea", "tenant", "date[]", "tsrange", "time with time zone"]
+)
+def test_the_text_of_these_types_is_taken_to_depend_on_settings(engine: sa.Engine, one: str) -> None:
+    assert holds(engine, "depends_on_settings_v1", one)
+
+
+@pytest.mark.parametrize(
+    "one", ["bigint", "uuid", "varchar(20)", 'text COLLATE "C"', "numeric(10, 2)", "inet", "boolean"]
+)
+def test_the_text_of_these_types_is_the_same_in_every_session(engine: sa.Engine, one: str) -> None:
+    assert not holds(engine, "depends_on_settings_v1", one)

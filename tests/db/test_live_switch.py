@@ -121,7 +121,7 @@ def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(e
         generations.switch(engine, NAME)
         until(more(traffic.searches))
         until(more(traffic.edits))
-        assert {one._tracker._has(generation_of(engine, NAME)) for one in traffic.searchers} == {True}
+        assert {one._algorithm.tracker._has(generation_of(engine, NAME)) for one in traffic.searchers} == {True}
         generations.rollback(engine, NAME)
         until(more(traffic.searches))
     sync(engine)

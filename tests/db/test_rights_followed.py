@@ -91,7 +91,7 @@ def test_a_worker_leaves_the_rights_to_another_that_is_at_them_and_says_nothing(
 SLOW_RIGHTS = """
 CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    IF current_query() ~ 'follow_rights' THEN
+    IF current_query() ~ 'apply_privileges' THEN
         PERFORM set_config('lock_timeout', '0', true), pg_advisory_xact_lock(1);
     END IF;
 END
@@ -177,7 +177,7 @@ def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: 
     execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, body text NOT NULL); CREATE SCHEMA other")
     with engine.connect() as connection:
         spec = create_index.describe(
-            connection, "note", columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=by
+            connection, "note", columns=("body",), encoder=EncoderSpec("hashed:32", 32), policy_column=by
         )
     create_index.create(engine, spec)
     execute(engine, f"CREATE ROLE {role}; GRANT SELECT ON note TO {role}; ALTER TABLE note ENABLE ROW LEVEL SECURITY")

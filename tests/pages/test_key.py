@@ -19,7 +19,7 @@ PARTS = (
     "/page/figures",
     "/page/recall?index=article_semantic",
     "/page/map?index=article_semantic",
-    "/page/colours?index=article_semantic",
+    "/page/colors?index=article_semantic",
 )
 
 

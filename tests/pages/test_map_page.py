@@ -1,4 +1,4 @@
-"""The map of an index: points, colours, and the row that one is of."""
+"""The map of an index: points, colors, and the row that one is of."""
 
 import sys
 from collections.abc import Iterator
@@ -44,10 +44,10 @@ def service(filled: sa.Engine) -> Iterator[httpx2.Client]:
         yield made
 
 
-def draw(visit: Visit, service: httpx2.Client, colour: str) -> None:
+def draw(visit: Visit, service: httpx2.Client, color: str) -> None:
     page = visit.page
     page.goto(f"{service.base_url}/map")
-    page.get_by_label("Color").select_option(label=colour)
+    page.get_by_label("Color").select_option(label=color)
     page.get_by_role("button", name="Draw").click()
     expect(page.get_by_role("status")).to_contain_text(f"{ROWS} points")
     visit.wait_for_points("map", ROWS)
@@ -60,14 +60,14 @@ def groups(visit: Visit) -> dict[str, int]:
     return dict(found)
 
 
-def test_chunks_are_coloured_by_cluster(visit: Visit, service: httpx2.Client) -> None:
+def test_chunks_are_colored_by_cluster(visit: Visit, service: httpx2.Client) -> None:
     draw(visit, service, "by cluster (k-means)")
     assert sum(groups(visit).values()) == ROWS
     assert set(groups(visit)) == {f"cluster {number}" for number in range(1, projection.CLUSTERS + 1)}
     visit.picture("map")
 
 
-def test_chunks_are_coloured_by_a_column_and_rare_values_share_a_colour(visit: Visit, service: httpx2.Client) -> None:
+def test_chunks_are_colored_by_a_column_and_rare_values_share_a_color(visit: Visit, service: httpx2.Client) -> None:
     draw(visit, service, "by column lang")
     found = groups(visit)
     assert len(found) == 9
@@ -123,7 +123,7 @@ def test_the_page_is_accessible_and_fits_a_phone(visit: Visit, service: httpx2.C
 
 
 def test_no_column_but_the_tables_own_is_read(service: httpx2.Client) -> None:
-    asked = {"index": "article_semantic", "colour": "column:lang FROM article; --"}
+    asked = {"index": "article_semantic", "color": "column:lang FROM article; --"}
     refused = service.get("/page/map", params=asked, headers=HEADERS)
     assert (refused.status_code, "no column" in refused.text) == (422, True)
 
@@ -141,10 +141,10 @@ def test_rows_and_columns_that_the_role_may_not_read_are_not_shown(articles: sa.
         execute(articles, "GRANT SELECT ON ALL TABLES IN SCHEMA semantic TO reader_of_maps")
         limited = sa.create_engine(articles.url, connect_args={"options": "-c role=reader_of_maps"})
         with serving.running(encoder(), engine=limited) as client:
-            asked = {"index": "article_semantic", "colour": "column:lang"}
+            asked = {"index": "article_semantic", "color": "column:lang"}
             seen = client.get("/page/map", params=asked, headers=HEADERS).text
             assert ("harbour" in seen, "candle" in seen) == (True, False)
-            columns = client.get("/page/colours", params=asked, headers=HEADERS).text
+            columns = client.get("/page/colors", params=asked, headers=HEADERS).text
             assert ("column:lang" in columns, "column:body" in columns) == (True, False)
     finally:
         execute(articles, "DROP OWNED BY reader_of_maps")
@@ -153,9 +153,9 @@ def test_rows_and_columns_that_the_role_may_not_read_are_not_shown(articles: sa.
 
 def test_without_scikit_learn_there_are_no_clusters(service: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    asked = {"index": "article_semantic", "colour": "cluster"}
+    asked = {"index": "article_semantic", "color": "cluster"}
     assert "cluster 1" not in service.get("/page/map", params=asked, headers=HEADERS).text
-    shown = service.get("/page/colours", params=asked, headers=HEADERS).text
+    shown = service.get("/page/colors", params=asked, headers=HEADERS).text
     assert ("need scikit-learn" in shown, "k-means" in shown) == (True, False)
 
 

@@ -118,30 +118,3 @@ def test_a_type_is_one_however_it_is_written(one: str, other: str) -> None:
 )
 def test_types_that_differ_are_not_one(one: str, other: str) -> None:
     assert keys.normalized_type(one) != keys.normalized_type(other)
-
-
-@pytest.mark.parametrize(
-    "one",
-    ["numeric", "text", "citext", "double precision", "interval", "tenant", 'varchar(9) COLLATE "nocase"', "jsonb"],
-)
-def test_a_type_whose_equal_values_may_be_written_differently_is_told_apart(one: str) -> None:
-    assert not keys.has_canonical_text(one)
-
-
-@pytest.mark.parametrize("one", ["smallint", "bigint", "uuid", "boolean", "date", "timestamp(3)", "time(6)", "bytea"])
-def test_a_type_whose_values_have_one_text_is_known(one: str) -> None:
-    assert keys.has_canonical_text(one)
-
-
-@pytest.mark.parametrize(
-    "one", ["date", "timestamp(3)", "interval", "real", "bytea", "tenant", "date[]", "tsrange", "time with time zone"]
-)
-def test_the_text_of_these_types_is_taken_to_depend_on_settings(one: str) -> None:
-    assert keys.depends_on_settings(one)
-
-
-@pytest.mark.parametrize(
-    "one", ["bigint", "uuid", "varchar(20)", 'text COLLATE "C"', "numeric(10, 2)", "inet", "boolean"]
-)
-def test_the_text_of_these_types_is_the_same_in_every_session(one: str) -> None:
-    assert not keys.depends_on_settings(one)

@@ -357,7 +357,7 @@ def test_a_remote_encoder_without_the_extra_is_refused_with_how_to_install_it(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    for name in ("remote", "server", "server_errors"):
-        monkeypatch.delitem(sys.modules, f"pg_semantic.encoders.{name}", raising=False)
+    for name in ("encoder", "client", "response_errors"):
+        monkeypatch.delitem(sys.modules, f"pg_semantic.encoders.remote.{name}", raising=False)
     with pytest.raises(errors.MissingExtra, match=r"pip install 'pg-semantic-index\[remote\]'"):
         load(server)

@@ -48,7 +48,7 @@ def test_no_comment_reaches_the_server() -> None:
 
 
 def test_an_unknown_statement_is_named_with_its_file() -> None:
-    with pytest.raises(LookupError, match=r"jobs\.sql has no statement 'nonsense'"):
+    with pytest.raises(LookupError, match=r"jobqueue\.sql has no statement 'nonsense'"):
         sql.statement("jobqueue", "nonsense")
 
 

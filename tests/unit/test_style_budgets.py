@@ -24,3 +24,13 @@ def test_a_file_and_its_functions_are_short(file: Path) -> None:
     ]
     assert len(source.splitlines()) <= FILE_LINES
     assert {function.name: lines(function) for function in functions if lines(function) > FUNCTION_LINES} == {}
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    names = [
+        node.name
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted(names) == sorted(set(names))

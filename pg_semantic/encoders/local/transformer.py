@@ -50,7 +50,7 @@ class TransformerEncoder:
         self.dimensions = int(transformer.get_embedding_dimension())
         self._transformer = transformer.eval()
         self._tokens = Tokens(transformer, "document")
-        self._query_tokens = Tokens(transformer, "query", beside=self._tokens)
+        self._query_tokens = Tokens(transformer, "query", other=self._tokens)
         self._splitters = Splitters(self._tokens.copies.counting, self.count_tokens, remember=self._tokens.remember)
         self.max_tokens = self._tokens.limit
         self.query_prompt = self._query_tokens.prompt

@@ -31,11 +31,11 @@ _CLUSTER = "cluster"
 
 
 class MapForm(RequestModel):
-    """The form of the map; ``colour`` is ``cluster``, ``column:`` and a name, or empty."""
+    """The form of the map; ``color`` is ``cluster``, ``column:`` and a name, or empty."""
 
     index: Name
     sample: Annotated[int, Field(ge=2, le=2000)] = 500
-    colour: Annotated[str, Field(max_length=200)] = ""
+    color: Annotated[str, Field(max_length=200)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class VectorMap:
     variance: float
 
 
-@router.get("/colours")
-async def colours(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLResponse:
+@router.get("/colors")
+async def colors(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLResponse:
     """Returns a menu of what the points of an index can be colored by."""
     columns = await asyncio.to_thread(_readable, index_picker.database(shared).engine, index)
     return templates.answer("map_colors", columns=columns, can_cluster=projection.can_cluster())
@@ -83,7 +83,7 @@ def _columns(connection: sa.Connection, spec: IndexSpec) -> list[str]:
 
 
 def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
-    column = wanted.colour.removeprefix(_COLUMN) if wanted.colour.startswith(_COLUMN) else None
+    column = wanted.color.removeprefix(_COLUMN) if wanted.color.startswith(_COLUMN) else None
     with database.translated(), status.read_only(engine) as connection:
         spec = registry.find(connection, wanted.index).spec
         if column is not None and column not in _columns(connection, spec):
@@ -93,7 +93,7 @@ def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
     if not rows:
         raise errors.QueryError(f"Nothing to draw: {wanted.index} has no vectors that the service's role can see.")
     vectors = np.asarray([np.asarray(row.vector, np.float32) for row in rows])
-    return _atlas([column.name for column in spec.key], rows, vectors, by_cluster=wanted.colour == _CLUSTER)
+    return _atlas([column.name for column in spec.key], rows, vectors, by_cluster=wanted.color == _CLUSTER)
 
 
 def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "sa.Select[*tuple[Any, ...]]":

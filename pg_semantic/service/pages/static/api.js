@@ -3,9 +3,9 @@
 
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const colour = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-  dark.addEventListener("change", colour);
-  colour();
+  const color = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+  dark.addEventListener("change", color);
+  color();
 
   SwaggerUIBundle({
     url: "openapi.json",

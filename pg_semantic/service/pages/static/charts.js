@@ -10,7 +10,7 @@ const charts = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const all = [];
 
-  function colour(number) {
+  function color(number) {
     const hues = HUES[dark.matches ? "dark" : "light"];
     return hues[number % hues.length];
   }
@@ -24,7 +24,7 @@ const charts = (() => {
     }
     chart.options.plugins.legend.labels.color = text;
     chart.data.datasets.forEach((set, number) => {
-      set.borderColor = set.backgroundColor = set.pointBackgroundColor = set.pointBorderColor = colour(number);
+      set.borderColor = set.backgroundColor = set.pointBackgroundColor = set.pointBorderColor = color(number);
       set.borderDash = DASHES[number % DASHES.length];
     });
     chart.update();

@@ -1,42 +1,31 @@
--- Creates the capture function, which marks a row for all copies when a column that any of them reads changes; only
--- the registry knows these columns. Waits for writers whose changes were not marked for all copies. If a copy that is
--- not live reads a missing column, writes continue as if it didn't; if the column comes back, all rows are checked
--- for that copy.
-CREATE FUNCTION semantic.create_capture_function_v1(index_name text, index_source regclass, function_name text, statement text)
+-- Creates one of the two capture functions, whose name ends with `suffix`. SECURITY DEFINER, so that writers need no
+-- privileges on our tables. JIT is off, because a plan made for a large statement would be compiled again for every
+-- small one after it. The settings fix how dates, times, intervals, floats and bytes in keys are written as text; keys
+-- that need none of them do without, because each one slows down every statement.
+CREATE FUNCTION semantic.create_capture_function_v1(known_index integer, suffix text, body text, settings boolean)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
-    known_index integer := (
-        SELECT id FROM semantic.semantic_index WHERE name = index_name AND source = index_source
+    function_name text := (
+        SELECT format('%I.%I', nspname, name || '_capture' || suffix)
+        FROM semantic.semantic_index
+        JOIN pg_class ON pg_class.oid = source
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE semantic_index.id = known_index
     );
-    place record;
 BEGIN
-    IF semantic.move_to_source_schema_sql_v1(known_index) IS NOT NULL THEN
-        RAISE EXCEPTION 'table % is in another schema than semantic index %', index_source, index_name
-        USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = format('Move all of it next to the table: %s.', semantic.move_to_source_schema_sql_v1(known_index));
-    END IF;
-    PERFORM semantic.lock_tables_v1('SHARE ROW EXCLUSIVE', index_source);
-    FOR place IN SELECT * FROM semantic.capture_template_values_v1(known_index, index_source, function_name) LOOP
-        statement := replace(statement, place.mark, place.filling);
-    END LOOP;
-    EXECUTE statement;
-    EXECUTE (
-        SELECT format(
-            'COMMENT ON FUNCTION %I.%I() IS %L', nspname, function_name, semantic.virtual_column_expressions_v1(known_index)
-        )
-        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE pg_class.oid = index_source
+    EXECUTE format(
+        'CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'SET search_path = pg_catalog, pg_temp SET jit = off %s AS %L',
+        function_name,
+        CASE WHEN settings THEN
+            'SET datestyle = ''ISO'' SET timezone = ''UTC'' SET bytea_output = ''hex'' '
+            'SET intervalstyle = ''postgres'' SET extra_float_digits = 1' END,
+        body
     );
-    PERFORM semantic.apply_privileges_v1(
-        known_index, false,
-        ARRAY(SELECT part.name FROM semantic.index_objects_v1(known_index) AS part WHERE part.kind = 'FUNCTION')
+    EXECUTE format(
+        'COMMENT ON FUNCTION %s() IS %L', function_name, semantic.virtual_column_expressions_v1(known_index)
     );
-    INSERT INTO semantic.mark (generation_id)
-    SELECT DISTINCT generation.id
-    FROM semantic.generation
-    JOIN semantic.source_columns_v1(known_index) AS read ON generation.spec -> 'columns' ? read.name
-    WHERE generation.index_id = known_index AND generation.role <> 'live' AND NOT read.there;
 END
 $body$;

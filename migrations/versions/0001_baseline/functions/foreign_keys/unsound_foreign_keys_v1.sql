@@ -26,7 +26,7 @@ AS $body$
             SELECT part.value ->> 'name', part.number
             FROM jsonb_array_elements(generation.spec -> 'key') WITH ORDINALITY AS part (value, number)
             UNION ALL
-            SELECT generation.spec ->> 'rights_by', 1000  -- the carried column
+            SELECT generation.spec ->> 'policy_column', 1000  -- the carried column
         ) AS named (name, number)
         LEFT JOIN pg_attribute ON attrelid = part.relation AND attname = named.name AND NOT attisdropped
         WHERE named.number < 1000 OR named.name IS NOT NULL AND NOT generation.spec -> 'key' @>

@@ -7,7 +7,7 @@ BEGIN
     PERFORM semantic.add_foreign_keys_v1(known_index);
     PERFORM semantic.restart_backfill_v1(known_index, 'its foreign keys were dropped', true)
     FROM semantic.generation  -- a row may have moved to another tenant meanwhile, which leaves no mark
-    WHERE index_id = known_index AND role = 'live' AND spec ->> 'rights_by' IS NOT NULL
-      AND NOT spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', spec ->> 'rights_by'));
+    WHERE index_id = known_index AND role = 'live' AND spec ->> 'policy_column' IS NOT NULL
+      AND NOT spec -> 'key' @> jsonb_build_array(jsonb_build_object('name', spec ->> 'policy_column'));
 END
 $body$;

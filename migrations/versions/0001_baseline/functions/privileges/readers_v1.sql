@@ -1,4 +1,4 @@
--- The roles that can read everything that a copy contains: the key, the text columns and the `rights_by` column of
+-- The roles that can read everything that a copy contains: the key, the text columns and the `policy_column` column of
 -- its source. 0 is PUBLIC. A role that the source's grants don't name is left out if it inherits from a role in the
 -- result.
 CREATE FUNCTION semantic.readers_v1(generation_id integer) RETURNS SETOF oid
@@ -16,7 +16,7 @@ AS $body$
                 UNION
                 SELECT part ->> 'name' FROM jsonb_array_elements(spec -> 'key') AS part
                 UNION
-                SELECT spec ->> 'rights_by' WHERE spec ->> 'rights_by' IS NOT NULL
+                SELECT spec ->> 'policy_column' WHERE spec ->> 'policy_column' IS NOT NULL
             ) AS named (name)
             LEFT JOIN pg_attribute
                 ON attrelid = source.oid AND attname = named.name AND attnum > 0 AND NOT attisdropped

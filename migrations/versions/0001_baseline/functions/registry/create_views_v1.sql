@@ -6,7 +6,7 @@ AS $body$
 DECLARE
     shown record;
 BEGIN
-    PERFORM semantic.add_rights_by_column_v1(generation_id);
+    PERFORM semantic.add_policy_column_v1(generation_id);
     FOR shown IN
         SELECT 'chunks_' || id AS name, chunks AS relation FROM semantic.generation WHERE id = generation_id
         UNION ALL

@@ -1,4 +1,4 @@
 -- The parts of a spec that make two copies different. A spec from before BM25 doesn't mention it.
 CREATE FUNCTION semantic.spec_without_names_v1(spec jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN jsonb_build_object('lexical', NULL, 'rights_by', NULL) || (spec - '{name,table,schema,key}'::text[]);
+RETURN jsonb_build_object('lexical', NULL, 'policy_column', NULL) || (spec - '{name,table,schema,key}'::text[]);

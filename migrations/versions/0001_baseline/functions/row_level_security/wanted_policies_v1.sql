@@ -7,7 +7,7 @@ RETURNS TABLE (name text, kind text, roles oid[], condition text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
     WITH copy AS MATERIALIZED (
-        SELECT semantic_index.source, spec, semantic.policies_on_rights_by_column_v1(semantic_index.source, spec) AS carried
+        SELECT semantic_index.source, spec, semantic.copyable_policies_v1(semantic_index.source, spec) AS carried
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         JOIN pg_class AS source ON source.oid = semantic_index.source AND source.relrowsecurity

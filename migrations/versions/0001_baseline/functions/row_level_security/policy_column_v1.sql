@@ -1,12 +1,12 @@
--- The `rights_by` column of a generation as it is in the source, unless that is part of the key; `attnum` is NULL if
+-- The `policy_column` column of a generation as it is in the source, unless that is part of the key; `attnum` is NULL if
 -- the source has no such column. With the key columns by name and by number.
-CREATE FUNCTION semantic.rights_by_column_v1(generation_id integer) RETURNS TABLE (
+CREATE FUNCTION semantic.policy_column_v1(generation_id integer) RETURNS TABLE (
     chunks regclass, receipts regclass, source regclass, name text, attnum smallint, attnotnull boolean, type text,
     columns text, all_columns text, numbers smallint[]
 )
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
-    SELECT generation.chunks, generation.receipts, source, spec ->> 'rights_by' AS name, attnum, attnotnull,
+    SELECT generation.chunks, generation.receipts, source, spec ->> 'policy_column' AS name, attnum, attnotnull,
            concat_ws(
                ' COLLATE ', format_type(atttypid, atttypmod),
                CAST(CAST(nullif(attcollation, 0) AS regcollation) AS text)
@@ -21,7 +21,7 @@ AS $body$
         JOIN pg_attribute ON attrelid = source AND attname = part.value ->> 'name'
     ) AS key
     LEFT JOIN pg_attribute
-        ON attrelid = source AND attname = spec ->> 'rights_by' AND attnum > 0 AND NOT attisdropped
-    WHERE generation.id = rights_by_column_v1.generation_id AND spec ->> 'rights_by' IS NOT NULL
-      AND spec ->> 'rights_by' <> ALL (key.names)
+        ON attrelid = source AND attname = spec ->> 'policy_column' AND attnum > 0 AND NOT attisdropped
+    WHERE generation.id = policy_column_v1.generation_id AND spec ->> 'policy_column' IS NOT NULL
+      AND spec ->> 'policy_column' <> ALL (key.names)
 $body$;

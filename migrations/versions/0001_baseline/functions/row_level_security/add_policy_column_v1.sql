@@ -1,18 +1,18 @@
-CREATE FUNCTION semantic.add_rights_by_column_v1(generation_id integer) RETURNS void
+CREATE FUNCTION semantic.add_policy_column_v1(generation_id integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
     wanted record;
     relation regclass;
 BEGIN
-    SELECT * INTO wanted FROM semantic.rights_by_column_v1(generation_id);
+    SELECT * INTO wanted FROM semantic.policy_column_v1(generation_id);
     IF NOT FOUND OR EXISTS (
         SELECT FROM pg_attribute
         WHERE attrelid = wanted.receipts AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
     ) THEN
         RETURN;  -- a refresh exposes the tables again
     ELSIF wanted.attnum IS NULL THEN
-        RAISE EXCEPTION 'table % has no column %, which rights_by names', wanted.source, wanted.name
+        RAISE EXCEPTION 'table % has no column %, which policy_column names', wanted.source, wanted.name
         USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';
     ELSIF NOT wanted.attnotnull OR NOT EXISTS (
         SELECT FROM pg_index
@@ -21,7 +21,7 @@ BEGIN
           AND wanted.numbers || wanted.attnum <@ (CAST(indkey AS smallint[]))
           AND (CAST(indkey AS smallint[]))[0:indnkeyatts - 1] <@ (wanted.numbers || wanted.attnum)
     ) THEN
-        RAISE EXCEPTION 'column %, which rights_by names, must be NOT NULL and unique together with the key of %',
+        RAISE EXCEPTION 'column %, which policy_column names, must be NOT NULL and unique together with the key of %',
             quote_ident(wanted.name), wanted.source
         USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format(
             'Run: ALTER TABLE %s ALTER COLUMN %I SET NOT NULL, ADD UNIQUE (%s).', wanted.source, wanted.name,
@@ -43,7 +43,7 @@ BEGIN
         );
         EXECUTE format('CREATE INDEX ON %s (%I)', relation, wanted.name);
         EXECUTE format(
-            'CREATE TRIGGER carry BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION semantic.fill_rights_by_column_v1()', relation
+            'CREATE TRIGGER carry BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION semantic.fill_policy_column_v1()', relation
         );
     END LOOP;
 END

@@ -27,7 +27,7 @@ class Note(Base):
     tenant: Mapped[str]
     body: Mapped[str]
 
-    semantic = SemanticIndex("body", encoder="hashed:32", rights_by="tenant")
+    semantic = SemanticIndex("body", encoder="hashed:32", policy_column="tenant")
 
 
 OTHER = EncoderSpec("hashed:48", 48)
@@ -297,9 +297,9 @@ def test_a_role_that_cannot_read_the_carried_column_cannot_read_it_in_the_index(
 def test_an_index_that_is_declared_is_the_one_that_a_migration_creates() -> None:
     spec = Note.semantic.spec
     written = arguments.written(spec)
-    assert written["rights_by"] == "tenant"
+    assert written["policy_column"] == "tenant"
     assert arguments.spec(spec.name, spec.table, written.pop("columns"), **written) == spec
-    assert "rights_by" not in arguments.written(dataclasses.replace(spec, rights_by=None))
+    assert "policy_column" not in arguments.written(dataclasses.replace(spec, policy_column=None))
 
 
 def test_a_column_of_the_key_is_carried_already(engine: sa.Engine) -> None:
@@ -312,7 +312,7 @@ def test_a_column_of_the_key_is_carried_already(engine: sa.Engine) -> None:
 @pytest.mark.parametrize(
     ("column", "said"),
     [
-        ("missing", "has no column missing, which rights_by names"),
+        ("missing", "has no column missing, which policy_column names"),
         ("team", r"NOT NULL and unique together .*ADD UNIQUE \(id, team\)"),
         ("tenant", r"NOT NULL and unique together .*ALTER COLUMN tenant SET NOT NULL, ADD UNIQUE \(id, tenant\)"),
         ("partly", "NOT NULL and unique together"),
@@ -332,6 +332,6 @@ def test_what_cannot_be_carried_is_refused_with_what_to_run(engine: sa.Engine, c
 def made(engine: sa.Engine, table: str, column: str) -> None:
     with engine.connect() as connection:
         spec = create_index.describe(
-            connection, table, columns=("body",), encoder=EncoderSpec("hashed:32", 32), rights_by=column
+            connection, table, columns=("body",), encoder=EncoderSpec("hashed:32", 32), policy_column=column
         )
     create_index.create(engine, spec)
