@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
-	bench-freshness bench-encode bench-gpu bench-memory bench-sync chaos checksums clean bench-capture bench-policies
+	bench-freshness bench-encode bench-gpu bench-memory bench-sync chaos checksums clean bench-capture bench-policies docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -62,6 +62,10 @@ check: install  ## check formatting, lint, layers, types, SQL and words
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python scripts/check_sql.py
 	$(VENV)/bin/python scripts/check_words.py
+
+docs: install  ## build the documentation site in docs/_build, and update the generated parts of the reference
+	$(VENV)/bin/python scripts/generate_reference.py
+	$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
 
 format: install  ## format the code and apply ruff's fixes
 	$(VENV)/bin/ruff format .
@@ -130,4 +134,4 @@ checksums:  ## update the checksums of migrations, for a revision that isn't rel
 
 clean:  ## remove .venv, the demo's data and the caches
 	test ! -d .demo || $(VENV)/bin/pg-semantic db stop .demo
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .demo docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,7 +11,8 @@ Results are medians in milliseconds.
 * ``ratio``: the role's time over the owner's, by index, share and mode.
 * ``dense_ratio_max``: the largest ratio of dense searches; goal 2.
 * ``local_ratio_max``: the largest ratio of an index that carries the tenant, over all modes; goal 2.
-* ``leakproof_local_ratio_max``: the same after a superuser declared the operator `@@` leakproof (docs/rights.md).
+* ``leakproof_local_ratio_max``: the same after a superuser declared the operator `@@` leakproof
+  (docs/reference/privileges.md).
 
 The plans of the lexical searches that ask the table are printed first. The vector index fits in maintenance_work_mem.
 """

@@ -1,6 +1,6 @@
 """The Python interface to ``sql/jobqueue.sql``: fold, claim, hold, complete, release, fail.
 
-docs/queue.md has a diagram of the states.
+docs/explanation/how-a-change-becomes-a-vector.md has a diagram of the states.
 """
 
 import uuid

@@ -36,7 +36,7 @@ def create(
         str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
     ] = Lexical().config,
     policy_column: Annotated[
-        str | None, typer.Option(help="Column that the table's policies compare, e.g. tenant_id: see docs/rights.md.")
+        str | None, typer.Option(help="Column that the table's policies compare, e.g. tenant_id.")
     ] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,

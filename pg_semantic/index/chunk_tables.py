@@ -21,7 +21,7 @@ from sqlalchemy.types import UserDefinedType
 from pg_semantic.index import keys, triggers
 from pg_semantic.index.spec import IndexSpec
 
-# The role of a generation; see docs/generations.md.
+# The role of a generation; see docs/explanation/generations.md.
 Role = Literal["live", "next", "previous"]
 
 # The dimension of a lexeme in a sparse vector is a hash of the lexeme; see `semantic.lexeme_position_v1`.

@@ -137,7 +137,7 @@ class SemanticIndex:
         storage: pgvector type of the stored vectors.
         hnsw: Parameters of the vector index.
         lexical: How to index the words of rows for BM25; the default suits English. None omits the lexical index.
-        policy_column: The attribute that the table's row-level security compares (docs/rights.md).
+        policy_column: The attribute that the table's row-level security compares (docs/reference/privileges.md).
         name: Name of the chunk table; by default the names of table and attribute (``article_semantic``).
 
     Raises:

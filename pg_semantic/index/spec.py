@@ -174,7 +174,7 @@ class Lexical:
     Args:
         config: Text search configuration of Postgres, qualified with its schema unless that is pg_catalog. ``simple``
             indexes words as they are written. None of the built-in ones finds words in text without spaces, such as
-            Chinese, Japanese or Thai (docs/search.md).
+            Chinese, Japanese or Thai (docs/explanation/bm25-in-postgres.md).
         k1: How much a repeated word counts, as in Lucene; 0 to 100.
         b: How much long texts are penalized, as in Lucene; 0 to 1.
 

@@ -61,11 +61,11 @@ _LEXICAL_SMALL = (
 )
 _LEXICAL_HIDDEN = (
     "Row-level security applies to this role, and Postgres applies policies before it matches words, so the index "
-    "{index} cannot be used. A superuser can change that (docs/rights.md, What it costs)."
+    "{index} cannot be used. A superuser can change that (docs/reference/privileges.md, What it costs)."
 )
 _RIGHTS = {
     "source": "Row-level security: the policies query the table for each row. If they compare a single column, declare "
-    "it as policy_column (docs/rights.md).",
+    "it as policy_column (docs/reference/privileges.md).",
     "local": "Row-level security: the policies compare columns that chunks and receipts also have.",
 }
 _NOT_SEMANTIC = "The statement does not use a semantic index."

@@ -1,4 +1,5 @@
--- The life cycle of marks and jobs, one statement per transition; docs/queue.md shows the states.
+-- The life cycle of marks and jobs, one statement per transition. docs/explanation/how-a-change-becomes-a-vector.md
+-- shows the states.
 -- All times are the server's. Locks are taken in key order, and no statement waits for a lock (SKIP LOCKED). Locked
 -- rows are then found by ctid, and keys are looked up one by one, so that a wrong estimate of the queue's size does no
 -- harm: the planner has no statistics for marks that one large statement has just written, and outdated ones for jobs,

@@ -34,7 +34,9 @@ def loaded() -> Callable[..., Encoder]:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md", "docs/search.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/quickstart.md", "docs/reference/search.md", "docs/explanation/ranking-and-recall.md"]
+)
 def test_the_examples_of_a_document_run_one_after_the_other(
     engine: sa.Engine, name: str, capsys: pytest.CaptureFixture[str], loaded: Callable[..., Encoder]
 ) -> None:
@@ -63,7 +65,9 @@ def test_every_command_in_the_documents_parses(line: str) -> None:
     assert command.callback is not None
 
 
-@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize(
+    "document", documents.DOCUMENTS, ids=lambda document: str(document.relative_to(documents.ROOT))
+)
 def test_every_link_within_the_documents_leads_somewhere(document: Path) -> None:
     for target in documents.links(document):
         assert not target or (document.parent / target).exists(), target
@@ -79,22 +83,22 @@ def test_every_target_of_make_that_a_document_names_is_there() -> None:
 
 
 def test_the_table_of_settings_is_complete_and_true() -> None:
-    table = {row[0].strip("`"): row for row in documents.rows(documents.ROOT / "docs" / "settings.md")}
+    table = {row[0].strip("`"): row for row in documents.rows(documents.ROOT / "docs" / "reference" / "settings.md")}
     fields = configured.Settings.model_fields
     for name, field in fields.items():
-        _, default, meaning = table[configured.variable(name)]
+        _, _, default, meaning = table[configured.variable(name)]
         assert default.strip("`") == ("" if field.default is None else str(field.default)), name
         assert meaning.replace("`", "") == field.description, name
     assert len([name for name in table if name.startswith("PG_SEMANTIC_")]) == len(fields)
 
 
 def test_the_table_of_checks_is_complete() -> None:
-    named = [row[0].strip("`") for row in documents.rows(documents.ROOT / "docs" / "doctor.md")[2:]]
+    named = [row[0].strip("`") for row in documents.rows(documents.ROOT / "docs" / "reference" / "doctor.md")[2:]]
     assert named == [*(check.name for check in CHECKS), prompts.NAME, pooler.NAME]
 
 
 def test_every_path_that_the_architecture_page_names_is_there() -> None:
-    for row in documents.rows(documents.ROOT / "docs" / "architecture.md")[2:]:
+    for row in documents.rows(documents.ROOT / "docs" / "contributing" / "architecture.md")[2:]:
         for name in row[0].replace("`", "").split():
             path = documents.ROOT / "pg_semantic" / name
             assert path.is_dir() or path.with_suffix(".py").exists(), name

@@ -30,8 +30,8 @@ def test_the_examples_of_the_page_run(engine: sa.Engine, tmp_path: Path, capsys:
     dsn = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     namespace: dict[str, Any] = {"__name__": "example"}
     with serving.process("--dsn", dsn, folder=tmp_path) as process:
-        for block in documents.blocks(documents.ROOT / "docs" / "service.md", "python"):
-            exec(compile(block.replace(ADDRESS, process.url), "docs/service.md", "exec"), namespace)  # noqa: S102
+        for block in documents.blocks(documents.ROOT / "docs" / "reference" / "http-api.md", "python"):
+            exec(compile(block.replace(ADDRESS, process.url), "docs/reference/http-api.md", "exec"), namespace)  # noqa: S102
         namespace["client"].close()
     [expected] = encoders.load(ENCODER).encode_queries(["how do I get back into my account"])
     assert float(np.dot(namespace["vector"], expected)) > 0.9999

@@ -1,4 +1,4 @@
-"""What searches by words find in each script, as docs/search.md says; dense searches do not depend on it."""
+"""What searches by words find in each script, as docs/explanation/bm25-in-postgres.md says."""
 
 import unicodedata
 

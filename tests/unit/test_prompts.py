@@ -59,7 +59,7 @@ def test_encoders_of_the_catalog_have_the_prompts_of_their_cards(reference: str,
 
 @pytest.mark.parametrize("reference", known_encoders.DIMENSIONS)
 def test_the_docs_have_every_prompt_of_the_catalog(reference: str) -> None:
-    written = (documents.ROOT / "docs" / "encoders.md").read_text("utf-8").replace("\\|", "|")
+    written = (documents.ROOT / "docs" / "reference" / "encoders.md").read_text("utf-8").replace("\\|", "|")
     prompts = known_encoders.prompts(reference)
     for line in f"{prompts.query}\n{prompts.document}".split("\n"):
         assert f"`{line}" in written

@@ -142,7 +142,8 @@ def test_an_endpoint_is_given_as_a_url_or_with_what_is_known_of_it(monkeypatch: 
 
 
 def test_the_endpoint_in_the_documents_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    [shown] = [text for text in documents.blocks(documents.ROOT / "docs" / "encoders.md", "json") if '"url"' in text]
+    page = documents.ROOT / "docs" / "reference" / "encoders.md"
+    [shown] = [text for text in documents.blocks(page, "json") if '"url"' in text]
     monkeypatch.setenv("PG_SEMANTIC_ENCODER_URLS", shown)
     [endpoint] = settings.load().encoder_urls.values()
     assert endpoint.model_fields_set == Endpoint.model_fields.keys()

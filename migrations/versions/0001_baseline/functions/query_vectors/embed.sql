@@ -1,4 +1,5 @@
--- Functions that users call have no version in their names, and only call those that do.
+-- The vector of a query, made by the encoder of an index: from the cache, or from a worker over dblink. Name the index
+-- by its chunk table.
 CREATE FUNCTION semantic.embed(index regclass, query text) RETURNS vector_schema.vector
 LANGUAGE sql STABLE
 AS $body$

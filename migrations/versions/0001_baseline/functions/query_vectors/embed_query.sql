@@ -1,3 +1,5 @@
+-- Waits until a worker has encoded a query for an index, and caches the vector. Needs no dblink. CALL it outside a
+-- transaction block.
 CREATE PROCEDURE semantic.embed_query(index regclass, query text)
 LANGUAGE plpgsql
 AS $body$

@@ -1,0 +1,81 @@
+"""The reference is complete, and its generated parts are those of the code."""
+
+import importlib
+import re
+
+import pytest
+
+from pg_semantic import errors, settings
+from scripts import generate_reference
+
+PAGES = generate_reference.PAGES
+PUBLIC = [
+    "pg_semantic",
+    "pg_semantic.alembic_plugin",
+    "pg_semantic.encoders",
+    "pg_semantic.generations",
+    "pg_semantic.rerankers",
+    "pg_semantic.search",
+]
+
+
+def text(page: str) -> str:
+    return (PAGES / page).read_text("utf-8")
+
+
+def test_the_generated_parts_of_the_pages_are_those_of_the_code() -> None:
+    for page, expected in generate_reference.pages():
+        assert page.read_text("utf-8") == expected, f"{page.name}: run `make docs`"
+
+
+def test_every_generated_part_is_on_a_page() -> None:
+    named = [
+        name for page in PAGES.glob("*.md") for name in re.findall(r"<!-- generated: ([\w-]+) -->", page.read_text())
+    ]
+    assert sorted(named) == sorted(generate_reference.GENERATED)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_is_on_the_page(module: str) -> None:
+    page = text("python-api.md")
+    documented = set(re.findall(r"^\.\. (?:auto\w+|py:data):: (\S+)$", page, re.MULTILINE))
+    for name in importlib.import_module(module).__all__:
+        mentioned = f"`{name}`" in page  # a module, or a name that another module exports too
+        assert f"{module}.{name}" in documented or mentioned, name
+
+
+def test_every_command_is_on_the_page() -> None:
+    page = text("cli.md")
+    assert [words for words, _ in generate_reference.commands() if f"### `{words}`" not in page] == []
+
+
+def test_every_setting_is_on_the_page() -> None:
+    page = text("settings.md")
+    names = map(settings.variable, settings.Settings.model_fields)
+    assert [name for name in names if f"| `{name}` |" not in page] == []
+
+
+def test_every_sql_function_for_users_is_on_the_page() -> None:
+    page = text("sql-functions.md")
+    found = generate_reference.sql_objects()
+    assert {
+        "semantic.embed",
+        "semantic.embed_query",
+        "semantic.index_status",
+        "semantic.release_partition",
+    } <= found.keys()
+    assert [name for name in found if f"### `{name}" not in page] == []
+
+
+def test_every_error_is_on_the_page() -> None:
+    page = text("errors.md")
+    classes = generate_reference.error_classes()
+    assert errors.QueryError in classes
+    assert [kind.__name__ for kind in classes if f"| `{kind.__name__}` |" not in page] == []
+
+
+def test_every_metric_is_on_the_page() -> None:
+    page = text("metrics.md")
+    names = [metric.name for metric in generate_reference.metrics()]
+    assert "pg_semantic_lag_seconds" in names
+    assert [name for name in names if f"| `{name}` |" not in page and f"| `{name}_total` |" not in page] == []
