@@ -130,8 +130,8 @@ WHERE relation.oid = to_regclass(:source)
 
 -- name: source_key
 -- The columns of a table's primary key, in order: types by their names from anywhere, that of a domain being the type it
--- is over, whose values need no check; whether it is one over an enum; whether values travel in binary, and whether the equality of the key can merge or
--- hash, as joins of any size need it.
+-- is over, whose values need no check; whether it is one over an enum; whether values travel in binary, and whether the
+-- equality of the key can merge or hash, as joins of any size need it.
 SELECT CAST(attname AS text) AS name,
        format_type(base.oid, CASE pg_type.typtype WHEN 'd' THEN under.modifier ELSE atttypmod END) || CASE
            WHEN attcollation <> base.typcollation THEN
@@ -394,7 +394,8 @@ FROM pg_stat_progress_create_index AS build
 WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.datname = current_database()
   AND EXISTS (
       SELECT FROM pg_locks AS wanted
-      WHERE wanted.relation = build.relid AND wanted.database = build.datid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
+      WHERE wanted.relation = build.relid AND wanted.database = build.datid AND NOT wanted.granted
+        AND wanted.mode <> 'ShareUpdateExclusiveLock'
   )
 
 -- name: index_state
