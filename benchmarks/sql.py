@@ -3,8 +3,8 @@
     make bench-sql
 
 The data is 7,425 tldr pages with the real encoder's vectors. A worker process runs, dblink is set up as in
-`docs/sql.md`, and an analyst without superuser rights searches. Each text is used only once, so that its vector isn't
-cached. ``added_p50_ms`` is the median time of ``SELECT semantic.embed(...)`` minus that of the encoder alone on a
+`docs/sql.md`, and an analyst without superuser privileges searches. Each text is used only once, so that its vector
+isn't cached. ``added_p50_ms`` is the median time of ``SELECT semantic.embed(...)`` minus that of the encoder alone on a
 similar text in this process; the two alternate. ``search_p50_ms`` is for a whole search for a new text,
 ``cached_p50_ms`` for the same search again, and ``callers_p99_ms`` for fifty concurrent callers, each with a new text
 and its own connection.

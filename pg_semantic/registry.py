@@ -33,7 +33,7 @@ class Generation:
     """One built copy of a semantic index. The spec has the current names of the source and the index.
 
     ``fingerprint`` and ``revision`` are those of the encoder, None before a worker has loaded it. ``apart`` is the SQL
-    that moves its tables to the schema of the source, if the source was moved. ``trouble`` is a message if the source
+    that moves its tables to the schema of the source, if the source was moved. ``problem`` is a message if the source
     was dropped or has another key (``gone``), or if another table now has its declared name.
     ``operators`` are the operators of each key column, as in `chunk_tables.KeyType`.
     """
@@ -49,7 +49,7 @@ class Generation:
     index_id: int = 0
     gone: bool = False
     partitioned: bool = False
-    trouble: str | None = None
+    problem: str | None = None
     operators: tuple[tuple[str, ...] | None, ...] = ()
 
     @property
@@ -155,7 +155,7 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
             "run metadata.create_all(engine) or `pg-semantic index create`."
         )
     if row.gone:
-        raise errors.IndexNotFound(f"Semantic index {name!r}: {row.trouble}.")
+        raise errors.IndexNotFound(f"Semantic index {name!r}: {row.problem}.")
     return _generation(row), frozenset(row.kept)
 
 
@@ -187,7 +187,7 @@ def _generation(row: sa.Row[Any]) -> Generation:
         index_id=row.index_id,
         gone=row.gone,
         partitioned=bool(row.partitioned),
-        trouble=row.trouble,
+        problem=row.problem,
         operators=tuple(one and tuple(one) for one in row.operators or ()),
     )
 

@@ -260,7 +260,7 @@ def http_requests() -> str:
     try:
         document = service.build(context).openapi()
     finally:
-        context.fleet.close()
+        context.models.close()
     schemas = document["components"]["schemas"]
     requests = [
         _request(f"{method.upper()} {path}", operation, schemas)

@@ -25,7 +25,7 @@ class SemanticIndexOp(MigrateOperation):
         """Returns the statements to execute, in order."""
         raise NotImplementedError
 
-    def require_source(self, connection: sa.Connection) -> None:
+    def require_table(self, connection: sa.Connection) -> None:
         """Checks that the source is what the operation needs.
 
         Raises:
@@ -63,7 +63,7 @@ class CreateSemanticIndexOp(SemanticIndexOp):
         """Returns the statements to execute, in order."""
         return ddl.create(self.spec)
 
-    def require_source(self, connection: sa.Connection) -> None:
+    def require_table(self, connection: sa.Connection) -> None:
         """Checks that the source can have a semantic index.
 
         Raises:
@@ -191,8 +191,8 @@ def run(operations: Operations, operation: SemanticIndexOp) -> None:
         if not operations.migration_context.as_sql:
             database.require_installed(operations.get_bind())
             database.require_pgvector_found(operations.get_bind())
-            operation.require_source(operations.get_bind())
+            operation.require_table(operations.get_bind())
         for statement in operation.statements():
             operations.execute(statement)
         if isinstance(operation, CreateSemanticIndexOp) and not operations.migration_context.as_sql:
-            triggers.say_rights(operations.get_bind(), operation.spec.schema, operation.spec.name)
+            triggers.say_privileges(operations.get_bind(), operation.spec.schema, operation.spec.name)

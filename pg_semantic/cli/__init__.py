@@ -14,8 +14,8 @@ from pg_semantic.cli import (
     error_exit,
     explain,
     generation,
-    grants,
     index,
+    privileges,
     recall,
     retry,
     search,
@@ -49,7 +49,7 @@ for command, function, examples, summary in (
     ("verify", verify.verify, verify.VERIFY_EXAMPLES, "Check that every vector matches the text of its row."),
     ("repair", verify.repair, verify.REPAIR_EXAMPLES, "Fix what `verify` finds."),
     ("retry", retry.retry, retry.EXAMPLES, "Put failed rows back into the queue."),
-    ("grants", grants.grants, grants.EXAMPLES, "Let the roles that can read a table search its index."),
+    ("privileges", privileges.privileges, privileges.EXAMPLES, "Let the roles that can read a table search its index."),
     ("serve", serve.serve, serve.EXAMPLES, "Serve embeddings, reranking and searches over HTTP."),
     (
         "settings",

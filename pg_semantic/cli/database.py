@@ -47,8 +47,8 @@ def current(dsn: options.Dsn = None, json: options.Json = False) -> None:
 def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
     """Check the schema against this version; exit with 1 unless it is at the newest revision and unaltered.
 
-    Builds the tables, functions and rights again in a transaction that is rolled back, and compares. The role must own
-    the schema.
+    Builds the tables, functions and privileges again in a transaction that is rolled back, and compares. The role must
+    own the schema.
     """
     with options.engine(dsn) as engine:
         found = schema_check.check(engine)

@@ -34,8 +34,8 @@ def doctor(
     searches, syncing or writes go wrong now; a `warning`, that they will later.
 
     Reads the catalogs and the schema `semantic`, changes nothing and takes milliseconds. Run it as the role of the
-    workers, whose rights it checks too. To compare vectors with text, run `pg-semantic verify`; to find changes to the
-    schema itself, `pg-semantic db check`.
+    workers, whose privileges it checks too. To compare vectors with text, run `pg-semantic verify`; to find changes to
+    the schema itself, `pg-semantic db check`.
     """
     with options.engine(dsn) as engine:
         found = examining.examine(engine, ignore=ignore or (), long_seconds=long_seconds)

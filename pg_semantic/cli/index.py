@@ -60,7 +60,7 @@ def create(
         create_index.create(engine, spec)
         options.warn_of_prompts(described)
         output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
-        output.say(output.escaped(create_index.rights(engine, spec)))
+        output.say(output.escaped(create_index.privileges(engine, spec)))
 
 
 @app.command("list", epilog=options.examples("pg-semantic index list --json"))

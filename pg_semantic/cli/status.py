@@ -19,7 +19,7 @@ EXAMPLES = options.examples(
 
 _PATIENCE = "30min"  # --exact scans tables
 _BEHIND = 1  # the exit code of --max-age
-_TROUBLE = {
+_PROBLEM = {
     "sync": "not kept in sync",
     "build": "index not built",
     "key": "not adapted to its altered key",
@@ -86,9 +86,9 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.index}: the backfill is in progress."))
         if index.stale_since:
             output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
-        if index.capture_trouble:
-            output.say(output.escaped(f"{index.index}: {index.capture_trouble}"))
-        _print_troubles(index)
+        if index.capture_problem:
+            output.say(output.escaped(f"{index.index}: {index.capture_problem}"))
+        _print_problems(index)
         for parked in index.failures:
             what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
             output.say(output.escaped(what))
@@ -96,10 +96,10 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.index}: once the cause is fixed: `pg-semantic retry {_quoted(index)}`"))
 
 
-def _print_troubles(index: IndexStatus) -> None:
-    for one in index.troubles:
+def _print_problems(index: IndexStatus) -> None:
+    for one in index.problems:
         since = f" for {one.seconds:.0f} s" if one.failures else ""
-        output.say(output.escaped(f"{index.index}: {_TROUBLE[one.kind]}{since}: {one.reason}"))
+        output.say(output.escaped(f"{index.index}: {_PROBLEM[one.kind]}{since}: {one.reason}"))
         if one.failures:
             output.say(f"  {one.failures} attempts failed. A running worker tries again in {one.next_seconds:.0f} s.")
 

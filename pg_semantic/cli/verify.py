@@ -69,7 +69,7 @@ def repair(
         output.say(f"{marked} rows marked for the worker, {sum(r.orphan for r in reports)} orphans deleted.")
         if any(report.failed for report in reports):
             output.say("Failed rows are unchanged. Once the cause is fixed: `pg-semantic retry INDEX`.")
-    if any(report.trouble for report in reports):
+    if any(report.problem for report in reports):
         raise typer.Exit(_UNCLEAN)
 
 
@@ -79,7 +79,7 @@ def _advice(reports: list[VerifyReport]) -> Iterator[str]:
         yield "To fix it: `pg-semantic repair`."
     if any(report.failed for report in reports):
         yield "For failed rows, once the cause is fixed: `pg-semantic retry INDEX`."
-    if any(report.trouble for report in reports):
+    if any(report.problem for report in reports):
         yield "For each index with a message, do what the message says."
 
 
@@ -108,7 +108,7 @@ def _step(
     except exc.DBAPIError as error:
         if database.is_connection_lost(error):
             raise
-        return VerifyReport(generation.title, trouble=str(database.translate(error)))
+        return VerifyReport(generation.title, problem=str(database.translate(error)))
 
 
 def _chosen(connection: sa.Connection, names: list[str] | None) -> Iterator[Generation]:
@@ -142,7 +142,7 @@ def _print(reports: list[VerifyReport], *, json: bool) -> None:
     for report in reports:
         for kind, keys in report.keys.items():
             output.say(output.escaped(f"{report.index}, {kind}: {', '.join(keys)}"))
-        if report.trouble:
-            output.say(output.escaped(f"{report.index}: {report.trouble}"))
+        if report.problem:
+            output.say(output.escaped(f"{report.index}: {report.problem}"))
         if report.uncaptured:
             output.say(output.escaped(f"{report.index}, uncaptured: {', '.join(report.uncaptured)}"))

@@ -69,8 +69,8 @@ _OF_OURS = re.compile(r"(?<!\w)semantic\.")
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _VIEW_OF_GENERATION = re.compile(r"view (chunks|receipts)_\d+")
 _NO_READER = (
-    "The role lacks rights: {said}. A semantic index can be read by the roles that can read the key and the text "
-    "columns of its table: grant SELECT on these, then run `pg-semantic grants`, or wait a minute for a worker."
+    "The role lacks privileges: {said}. A semantic index can be read by the roles that can read the key and the text "
+    "columns of its table: grant SELECT on these, then run `pg-semantic privileges`, or wait a minute for a worker."
 )
 # Raised by functions of the schema `semantic`: object not in prerequisite state, dependent objects still exist.
 _OUR_REFUSALS = {"55000", "2BP01"}
@@ -93,7 +93,7 @@ _NO_CONFIGURATION = (
     "unless that is pg_catalog (`\\dF` in psql lists the configurations)."
 )
 _ADVICE = {
-    "42501": "The role lacks rights: {said}. Grant them (if row-level security is the cause: "
+    "42501": "The role lacks privileges: {said}. Grant them (if row-level security is the cause: "
     "ALTER ROLE ... BYPASSRLS), or connect as the owner.",
     "42703": "The table has changed since its semantic index was created: {said}. Rename the column back, or drop "
     "what reads it: the semantic index (`pg-semantic index drop`), or a generation that is not live (`pg-semantic "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pg_semantic import errors
 from pg_semantic.encoders.base import Encoder
 from pg_semantic.encoders.encoder_thread import EncodeRequest, EncoderThread, PendingVector, QueueLimits
-from pg_semantic.encoders.per_process import PerProcess
+from pg_semantic.encoders.fork_safety import PerProcess
 
 
 class BatchingEncoder:

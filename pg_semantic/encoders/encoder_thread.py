@@ -183,8 +183,8 @@ class EncoderThread:
             self._count(candidates)
             batch = self._claim(candidates)
             for one in batch:
-                if trouble := self._trouble_with(one):
-                    self._answer(one, trouble)
+                if problem := self._problem_with(one):
+                    self._answer(one, problem)
             if batch := [one for one in batch if one in self._encoding]:
                 return batch
         return []
@@ -229,7 +229,7 @@ class EncoderThread:
         count = self._counts.get(wanted, 0)
         return min(count, self._encoder.max_tokens) if isinstance(count, int) else 0
 
-    def _trouble_with(self, wanted: EncodeRequest) -> BaseException | None:
+    def _problem_with(self, wanted: EncodeRequest) -> BaseException | None:
         """Returns the error that prevents encoding a text, if any."""
         count = self._counts.get(wanted, 0)
         if isinstance(count, BaseException):

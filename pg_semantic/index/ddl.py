@@ -76,7 +76,7 @@ def create_triggers(spec: IndexSpec, *, functions: bool = True, enable: bool = F
     """
     tables = _of(chunk_tables.build(spec))
     if functions:
-        return triggers.hang(spec, tables, enable=enable)
+        return triggers.create_triggers(spec, tables, enable=enable)
     return [triggers.LockSource(spec, tables), triggers.CreateTriggers(spec, tables)]
 
 

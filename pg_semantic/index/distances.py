@@ -111,7 +111,7 @@ def same_table(tables: Tables) -> list[sa.ColumnElement[bool]]:
     declared = tables.chunks if tables.declared is None else tables.declared
     if tables.generation is not None and tables.declared is None:
         return []  # the generation's id already implies the source
-    same = sa.func.semantic.require_source_v1(
+    same = sa.func.semantic.require_source_not_replaced_v1(
         chunk_tables.RegClass(declared), chunk_tables.RegClass(tables.source), type_=sa.Boolean
     )
     return [sa.select(same.label("same_table")).scalar_subquery()]

@@ -19,7 +19,7 @@ from pg_semantic import database, errors, sql
 from pg_semantic.index import keys, table_requirements
 from pg_semantic.index.spec import IndexSpec
 
-log = logging.getLogger("pg_semantic.rights")
+log = logging.getLogger("pg_semantic.privileges")
 
 
 class _Step(ExecutableDDLElement):
@@ -92,20 +92,20 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
     event.listen(source.metadata, "before_create", functools.partial(_require_as_stored, Register(spec, tables)))
     for step in created(spec, tables):
         event.listen(chunks, "after_create", step)
-    event.listen(chunks, "after_create", _say_rights)
+    event.listen(chunks, "after_create", _say_privileges)
     for step in dropped(spec, tables):
         event.listen(chunks, "before_drop", step)
 
 
-def say_rights(connection: sa.Connection, schema: str | None, chunks: str) -> None:
+def say_privileges(connection: sa.Connection, schema: str | None, chunks: str) -> None:
     """Logs which roles can read the semantic index with this chunk table."""
     binds = {"chunks": database.qualified_name(schema, chunks)}
     log.info("%s", connection.scalar(sql.statement("privileges", "said_of_chunks"), binds))
 
 
-def _say_rights(target: sa.Table, connection: object, **_: object) -> None:
+def _say_privileges(target: sa.Table, connection: object, **_: object) -> None:
     if isinstance(connection, sa.Connection):
-        say_rights(connection, target.schema, target.name)
+        say_privileges(connection, target.schema, target.name)
 
 
 def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -115,7 +115,7 @@ def created(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
         spec: The semantic index.
         tables: Source, chunk table and receipt table.
     """
-    return [Register(spec, tables), *hang(spec, tables)]
+    return [Register(spec, tables), *create_triggers(spec, tables)]
 
 
 def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLElement]:
@@ -123,7 +123,7 @@ def dropped(spec: IndexSpec, tables: Sequence[sa.Table]) -> list[ExecutableDDLEl
     return [kind(spec, tables) for kind in (Lock, DropFunction, Unregister)]
 
 
-def hang(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -> list[ExecutableDDLElement]:
+def create_triggers(spec: IndexSpec, tables: Sequence[sa.Table], *, enable: bool = False) -> list[ExecutableDDLElement]:
     """Returns the statements that install capture on the source and its partitions. Existing triggers are kept.
 
     Args:
@@ -168,8 +168,8 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
         raise errors.DeclarationError(
             f"Table {name} already exists and doesn't belong to a semantic index: pass another name=..."
         )
-    if known.same_source is False and known.trouble is not None:  # NULL if no table has that name
-        raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.trouble}.")
+    if known.same_source is False and known.problem is not None:  # NULL if no table has that name
+        raise errors.DeclarationError(f"Semantic index {step.spec.name!r}: {known.problem}.")
     if not known.same_source:
         receipts = _qualified(connection, step.receipts)
         raise errors.DeclarationError(
@@ -223,9 +223,9 @@ def _drop_function(step: DropFunction, compiler: DDLCompiler, **_: object) -> st
 
 @compiles(Enable, "postgresql")
 @compiles(CreateTriggers, "postgresql")
-def _hang(step: CreateTriggers, compiler: DDLCompiler, **_: object) -> str:
+def _create_triggers(step: CreateTriggers, compiler: DDLCompiler, **_: object) -> str:
     return _fill(
-        "hang",
+        "create_triggers",
         source=_regclass(compiler, step.source),
         function_name=_literal(
             compiler, database.qualified_name(compiler.preparer.schema_for_object(step.source), step.spec.capture_name)

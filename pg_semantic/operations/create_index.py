@@ -67,7 +67,7 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
 
 
-def rights(engine: sa.Engine, spec: IndexSpec) -> str:
+def privileges(engine: sa.Engine, spec: IndexSpec) -> str:
     """Returns a sentence that says who can read a semantic index."""
     name = database.qualified_name(spec.schema, spec.name)
     with database.translated(), engine.connect() as connection:

@@ -16,7 +16,7 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.operations import verify
 from pg_semantic.operations.verify import CheckedPage, RowFinding, VerifyReport
 from pg_semantic.registry import Generation
-from pg_semantic.worker import out_of_date_rows
+from pg_semantic.worker import compare_with_source
 
 Key = Sequence[sa.ColumnElement[Any]]
 
@@ -37,17 +37,17 @@ def repair(
     in use for longer than `semantic.lock_tables_v1` waits.
     """
     if generation.gone:
-        return VerifyReport(generation.title, trouble=generation.trouble)
+        return VerifyReport(generation.title, problem=generation.problem)
     clear(engine, generation)
     transaction.patiently(
         engine, sql.statement("registry", "restore_foreign_keys").bindparams(index=generation.index_id)
     )
     tables = generation.tables
-    report = VerifyReport(generation.title, uncaptured=verify.uncaptured(engine, tables), trouble=generation.trouble)
+    report = VerifyReport(generation.title, uncaptured=verify.uncaptured(engine, tables), problem=generation.problem)
     if report.uncaptured:
-        _hang(engine, generation, enable=True)  # first, so that no change is missed while rows are compared
+        _create_triggers(engine, generation, enable=True)  # first, so that no change is missed while rows are compared
     for page in verify.pages(engine, generation.id, tables):
-        transaction.patiently(engine, *mending(page.findings, generation, tables))
+        transaction.patiently(engine, *repair_statements(page.findings, generation, tables))
         report.rows += page.rows
         for finding in page.findings:
             report.add(finding, keys_shown=keys_shown)
@@ -65,17 +65,19 @@ def clear(engine: sa.Engine, generation: Generation) -> list[str]:
         binds = {"generation": generation.id}
         roles: list[str] = connection.scalar(sql.statement("registry", "forget_ghosts"), binds) or []
     if roles:
-        _hang(engine, generation)  # so that writers stop marking rows for them
+        _create_triggers(engine, generation)  # so that writers stop marking rows for them
     return roles
 
 
-def _hang(engine: sa.Engine, generation: Generation, *, enable: bool = False) -> None:
+def _create_triggers(engine: sa.Engine, generation: Generation, *, enable: bool = False) -> None:
     with transaction.begin(engine) as connection:
         for step in ddl.create_triggers(generation.spec, enable=enable):
             connection.execute(step)
 
 
-def mending(findings: Sequence[RowFinding], generation: Generation, tables: Tables) -> Iterator[sa.Executable]:
+def repair_statements(
+    findings: Sequence[RowFinding], generation: Generation, tables: Tables
+) -> Iterator[sa.Executable]:
     """Yields the statements that repair a page, in the order to execute them.
 
     Args:
@@ -90,10 +92,10 @@ def mending(findings: Sequence[RowFinding], generation: Generation, tables: Tabl
         yield jobqueue.requeueing(generation.id, marked)
     if rewritten:
         yield _delete(tables.receipts, rewritten, key=tables.receipt_key, where=sa.true())
-        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=out_of_date_rows.damaged(tables))
+        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=compare_with_source.damaged(tables))
     if orphans:
         for table, key in ((tables.receipts, tables.receipt_key), (tables.chunks, tables.chunk_key)):
-            yield _delete(table, orphans, key=key, where=out_of_date_rows.without_row(tables, key))
+            yield _delete(table, orphans, key=key, where=compare_with_source.without_row(tables, key))
 
 
 def _delete(table: sa.Table, row_keys: Sequence[str], *, key: Key, where: sa.ColumnElement[bool]) -> sa.Delete:

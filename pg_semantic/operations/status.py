@@ -15,8 +15,8 @@ from sqlalchemy import exc
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.registry import Generation
-from pg_semantic.worker import key_changes, postgres_indexes, trouble
-from pg_semantic.worker.trouble import Trouble
+from pg_semantic.worker import concurrent_index_build, key_changes, problems
+from pg_semantic.worker.problems import Problem
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # counting tables of this size takes a few milliseconds
@@ -38,14 +38,14 @@ class IndexStatus:
         oldest_seconds: Age of the oldest waiting change.
         eta_seconds: How long the workers need for all waiting rows at their present speed.
         uncaptured: How many tables have no working triggers.
-        capture_trouble: What keeps changes from being captured.
+        capture_problem: What keeps changes from being captured.
         stale_since: Since then, rows may be out of date without having a job.
         stale_reason: Why.
         reconciled: The share of rows compared since then, 0 to 1, by the planner's estimate of the rows.
         vector_index: State of the vector index.
         lexical_index: State of the lexical index. None without BM25.
         failures: The ten newest parked jobs.
-        troubles: Why the index is not kept in sync or not built.
+        problems: Why the index is not kept in sync or not built.
     """
 
     index: str
@@ -68,14 +68,14 @@ class IndexStatus:
     oldest_seconds: float | None
     eta_seconds: float | None
     uncaptured: int
-    capture_trouble: str | None
+    capture_problem: str | None
     stale_since: dt.datetime | None
     stale_reason: str | None
     reconciled: float | None
-    vector_index: postgres_indexes.State
-    lexical_index: postgres_indexes.State | None
+    vector_index: concurrent_index_build.State
+    lexical_index: concurrent_index_build.State | None
     failures: list[jobqueue.Failure]
-    troubles: list[Trouble]
+    problems: list[Problem]
 
     @property
     def waiting(self) -> int | None:
@@ -105,16 +105,16 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
     known = [generation for generation in registry.generations(connection) if generation.id in seen]
-    troubles = trouble.read(connection)
+    recorded = problems.read(connection)
     of = {generation.id: generation for generation in known}
     for one in (one for one in key_changes.altered_keys(connection) if one.generation_id in of):
-        known_troubles = troubles.setdefault(one.generation_id, [])
-        if all(noted.kind != "key" for noted in known_troubles):
+        known_problems = recorded.setdefault(one.generation_id, [])
+        if all(noted.kind != "key" for noted in known_problems):
             said = key_changes.advice(of[one.generation_id], one)
-            known_troubles.append(Trouble("key", said, 0, 0.0, 0.0))
+            known_problems.append(Problem("key", said, 0, 0.0, 0.0))
     indexes = [
         dataclasses.replace(
-            _estimated(connection, generation, seen[generation.id], eta=eta), troubles=troubles.get(generation.id, [])
+            _estimated(connection, generation, seen[generation.id], eta=eta), problems=recorded.get(generation.id, [])
         )
         for generation in known
     ]
@@ -168,14 +168,14 @@ def _estimated(
         oldest_seconds=row.oldest_pending_seconds,
         eta_seconds=eta if _sum(row.pending, row.processing) else None,
         uncaptured=row.uncaptured,
-        capture_trouble=row.capture_trouble or None,
+        capture_problem=row.capture_problem or None,
         stale_since=row.stale_since,
         stale_reason=row.stale_reason,
         reconciled=row.reconciled,
-        vector_index=postgres_indexes.state(connection, tables.vector_index),
-        lexical_index=postgres_indexes.state(connection, tables.lexical_index) if spec.lexical else None,
+        vector_index=concurrent_index_build.state(connection, tables.vector_index),
+        lexical_index=concurrent_index_build.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
-        troubles=[],
+        problems=[],
     )
 
 

@@ -15,7 +15,7 @@ from pg_semantic import database, sql
 from pg_semantic.database import transaction
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
-from pg_semantic.worker import key_ranges, out_of_date_rows
+from pg_semantic.worker import compare_with_source, key_ranges
 
 Kind = Literal["missing", "stale", "damaged", "wrong_encoder", "orphan", "failed", "waiting"]
 
@@ -46,7 +46,7 @@ class VerifyReport:
     Attributes:
         rows: How many rows were compared.
         uncaptured: The tables, the source or its partitions, whose triggers are missing or disabled.
-        trouble: Why the index could not be verified.
+        problem: Why the index could not be verified.
         keys: The first few keys of each kind.
     """
 
@@ -60,14 +60,14 @@ class VerifyReport:
     failed: int = 0
     waiting: int = 0
     uncaptured: list[str] = field(default_factory=list)
-    trouble: str | None = None
+    problem: str | None = None
     keys: dict[Kind, list[str]] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
         """Whether the vectors of every row match its text, or the row is waiting for a worker."""
         found = (self.missing, self.stale, self.damaged, self.wrong_encoder, self.orphan, self.failed)
-        return not any(found) and not self.uncaptured and self.trouble is None
+        return not any(found) and not self.uncaptured and self.problem is None
 
     def add(self, finding: RowFinding, *, keys_shown: int) -> None:
         """Counts a finding, and keeps its key unless ``keys_shown`` of its kind are kept already."""
@@ -104,8 +104,8 @@ def verify(
     """
     tables = generation.tables
     if generation.gone:
-        return VerifyReport(generation.title, trouble=generation.trouble)
-    report = VerifyReport(generation.title, uncaptured=uncaptured(engine, tables), trouble=generation.trouble)
+        return VerifyReport(generation.title, problem=generation.problem)
+    report = VerifyReport(generation.title, uncaptured=uncaptured(engine, tables), problem=generation.problem)
     for page in pages(engine, generation.id, tables):
         report.rows += page.rows
         for finding in page.findings:
@@ -124,10 +124,10 @@ def uncaptured(engine: sa.Engine, tables: Tables) -> list[str]:
 def pages(engine: sa.Engine, generation_id: int, tables: Tables) -> Iterator[CheckedPage]:
     """Yields what doesn't match, page by page: first the rows of the source, then chunks and receipts without a row."""
     for part in key_ranges.ranges(engine, tables.source_key, rows=PAGE_ROWS):
-        kinds = transaction.patiently(engine, out_of_date_rows.out_of_date(generation_id, tables, part))
+        kinds = transaction.patiently(engine, compare_with_source.out_of_date(generation_id, tables, part))
         findings = [RowFinding(row.kind, key) for row in kinds if row.kind for key in row.keys]
         yield CheckedPage(sum(row.rows for row in kinds), findings)
     for table, key in ((tables.chunks, tables.chunk_key), (tables.receipts, tables.receipt_key)):
         for part in key_ranges.ranges(engine, key, rows=PAGE_ROWS):
-            found = transaction.patiently(engine, out_of_date_rows.orphans(tables, table, part))
+            found = transaction.patiently(engine, compare_with_source.orphans(tables, table, part))
             yield CheckedPage(0, [RowFinding("orphan", row.key) for row in found])

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders.per_process import PerProcess
+from pg_semantic.encoders.fork_safety import PerProcess
 from pg_semantic.rerankers import base
 from pg_semantic.rerankers.base import Reranker, Scores, ScoreType
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic import errors
+from pg_semantic.encoders.fork_safety import PerProcess
 from pg_semantic.encoders.local import weights
 from pg_semantic.encoders.local.token_budget import TokenBudget
-from pg_semantic.encoders.per_process import PerProcess
 from pg_semantic.rerankers import base
 from pg_semantic.rerankers.base import Scores, ScoreType
 

@@ -63,7 +63,7 @@ _LEXICAL_HIDDEN = (
     "Row-level security applies to this role, and Postgres applies policies before it matches words, so the index "
     "{index} cannot be used. A superuser can change that (docs/reference/privileges.md, What it costs)."
 )
-_RIGHTS = {
+_PRIVILEGES = {
     "source": "Row-level security: the policies query the table for each row. If they compare a single column, declare "
     "it as policy_column (docs/reference/privileges.md).",
     "local": "Row-level security: the policies compare columns that chunks and receipts also have.",
@@ -129,7 +129,7 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
         if index.name not in used:
             hidden = (
                 index.table is not None
-                and _rights(connection, index.table) is not None
+                and _privileges(connection, index.table) is not None
                 and not connection.scalar(sql.statement("explain", "matching_is_leakproof"))
             )
             reason = _LEXICAL_HIDDEN if hidden else _LEXICAL_SMALL
@@ -138,8 +138,8 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
 
 def notes(connection: sa.Connection, subject: Subject) -> Iterator[str]:
     """Yields notes on row-level security and, for statements that should scan a vector index, on the server."""
-    kinds = (_rights(connection, table) for table in subject.tables)
-    yield from dict.fromkeys(_RIGHTS[kind] for kind in kinds if kind in _RIGHTS)
+    kinds = (_privileges(connection, table) for table in subject.tables)
+    yield from dict.fromkeys(_PRIVILEGES[kind] for kind in kinds if kind in _PRIVILEGES)
     if not subject.walks:
         return
     version = connection.execute(sql.statement("explain", "server")).one().pgvector
@@ -202,10 +202,10 @@ def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) ->
     yield _FILTERED.format(left=left, total=total) if filtered else _SMALL.format(total=total)
 
 
-def _rights(connection: sa.Connection, table: sa.Table) -> str | None:
+def _privileges(connection: sa.Connection, table: sa.Table) -> str | None:
     """How a table hides rows from the current role; None if it does not."""
     binds = {"name": database.qualified_name(table.schema, table.name)}
-    kind: str | None = connection.scalar(sql.statement("explain", "rights"), binds)
+    kind: str | None = connection.scalar(sql.statement("explain", "privileges"), binds)
     return kind
 
 

@@ -62,6 +62,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        context.fleet.close()
+        context.models.close()
         if context.indexes:
             await context.indexes.close()

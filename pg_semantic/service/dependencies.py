@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias, cast
 
 from fastapi import Depends, Request
 
-from pg_semantic.service.loaded_encoders import LoadedEncoders
+from pg_semantic.service.loaded_models import LoadedModels
 from pg_semantic.service.metrics import Metrics
 from pg_semantic.service.searchers import IndexSearchers
 from pg_semantic.settings import Settings
@@ -16,7 +16,7 @@ class ServiceContext:
     """A service's settings, encoders, metrics and database; ``indexes`` is None without a database."""
 
     settings: Settings
-    fleet: LoadedEncoders
+    models: LoadedModels
     metrics: Metrics
     indexes: IndexSearchers | None
 

@@ -15,7 +15,7 @@ from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.registry import Generation
 from pg_semantic.search import AsyncSearcher
-from pg_semantic.service.loaded_encoders import LoadedEncoders
+from pg_semantic.service.loaded_models import LoadedModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class IndexSearchers:
         statement_seconds: The timeout of each statement of a search.
     """
 
-    def __init__(self, engine: sa.Engine, fleet: LoadedEncoders, *, statement_seconds: float) -> None:
+    def __init__(self, engine: sa.Engine, models: LoadedModels, *, statement_seconds: float) -> None:
         self.engine = engine
-        self._fleet = fleet
+        self._fleet = models
         self._known: dict[str, IndexSearcher] = {}
         self._looking_up = asyncio.Lock()
         self.examining = asyncio.Lock()  # one thorough check of the database at a time

@@ -14,7 +14,7 @@ from pg_semantic import database, encoders, registry
 from pg_semantic.encoders import Encoder
 from pg_semantic.service import app, auth
 from pg_semantic.service.dependencies import ServiceContext
-from pg_semantic.service.loaded_encoders import LoadedEncoders
+from pg_semantic.service.loaded_models import LoadedModels
 from pg_semantic.service.metrics import Metrics
 from pg_semantic.service.searchers import IndexSearchers
 from pg_semantic.settings import Settings
@@ -47,21 +47,21 @@ def prepare(
         errors.NotInstalled: The database lacks pgvector or the schema ``semantic``, or has one that is too old.
     """
     metrics = Metrics()
-    fleet = LoadedEncoders(settings, seen=metrics.batch, load=load)
-    metrics.watch_queues(lambda: fleet.encoders)
+    models = LoadedModels(settings, seen=metrics.batch, load=load)
+    metrics.watch_queues(lambda: models.encoders)
     for reference in serving.encoders:
-        fleet.add(reference)
-    fleet.add_rerankers(serving.rerankers)
+        models.add(reference)
+    models.add_rerankers(serving.rerankers)
     if engine is None:
-        return ServiceContext(settings, fleet, metrics, None)
+        return ServiceContext(settings, models, metrics, None)
     with database.translated(), engine.connect() as connection:
         database.require_installed(connection)
         for generation in registry.generations(connection):
             if generation.role == "live":
-                fleet.of(generation.spec.encoder)
+                models.of(generation.spec.encoder)
     metrics.watch_database(engine, seconds=settings.service_status_seconds)
-    indexes = IndexSearchers(engine, fleet, statement_seconds=settings.service_statement_seconds)
-    return ServiceContext(settings, fleet, metrics, indexes)
+    indexes = IndexSearchers(engine, models, statement_seconds=settings.service_statement_seconds)
+    return ServiceContext(settings, models, metrics, indexes)
 
 
 def run(settings: Settings, serving: ServeOptions, *, engine: sa.Engine | None) -> None:

@@ -238,7 +238,7 @@ JOIN pg_class ON pg_class.oid = semantic_index.source
 CROSS JOIN LATERAL semantic.missing_triggers_v1(source, name || '_capture')
 GROUP BY name, relation
 
--- name: capture_rights
+-- name: capture_privileges
 -- The triggers run as the owner of their function, who must be able to append to the queue.
 SELECT DISTINCT semantic_index.name AS subject,
        format('%s owns its capture function and may not append to semantic.mark: every write to %s fails',
@@ -320,7 +320,7 @@ JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = '
 JOIN pg_class ON pg_class.oid = source
 WHERE NOT semantic.is_still_unique_key_v1(source, spec)
 
--- name: troubles
+-- name: problems
 -- What a worker could not do for an index, as `pg-semantic status` shows it.
 SELECT semantic_index.name AS subject,
        format('%s of its %s copy: %s', CASE kind
@@ -329,7 +329,7 @@ SELECT semantic_index.name AS subject,
            WHEN 'foreign_key' THEN 'a worker could not validate a foreign key'
            ELSE 'a worker could not adapt the key' END, generation.role, reason) AS what,
        'do what the reason says; a worker then tries again, at once with: pg-semantic worker --once' AS repair
-FROM semantic.trouble
+FROM semantic.problem
 JOIN semantic.generation ON generation.id = generation_id
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 
@@ -469,28 +469,28 @@ WHERE NOT EXISTS (
       AND position('semantic.search_sql_v1(asked' IN prosrc) > 0
 )
 
--- name: rights
--- Roles whose rights to an index differ from their rights to its source, in either direction.
+-- name: privileges
+-- Roles whose privileges on an index differ from their privileges on its source, in either direction.
 SELECT name AS subject,
        CASE WHEN bool_or(step <> 'open')
-            THEN 'its rights are not those of its table: ' || string_agg(DISTINCT object, ', ') FILTER (WHERE step <> 'open')
+            THEN 'its privileges are not those of its table: ' || string_agg(DISTINCT object, ', ') FILTER (WHERE step <> 'open')
             ELSE 'roles that can read its table cannot read ' || string_agg(DISTINCT object, ', ') END AS what,
        string_agg(statement, '; ' ORDER BY number) || ';' AS repair
 FROM semantic.semantic_index
 CROSS JOIN LATERAL semantic.privilege_statements_v1(id) WITH ORDINALITY AS due (step, object, statement, number)
 GROUP BY semantic_index.id
 UNION ALL
-SELECT 'schema semantic', 'roles lack or exceed the rights that searching needs: ' || string_agg(DISTINCT object, ', '),
+SELECT 'schema semantic', 'roles lack or exceed the privileges that searching needs: ' || string_agg(DISTINCT object, ', '),
        string_agg(statement, '; ' ORDER BY number) || ';'
 FROM semantic.schema_privilege_statements_v1() WITH ORDINALITY AS due (step, object, statement, number)
 HAVING count(*) > 0
 
--- name: worker_rights
--- The rights that the current role would lack as the role of a worker.
+-- name: worker_privileges
+-- The privileges that the current role would lack as the role of a worker.
 SELECT name AS subject,
        format('role %I %s', current_user, CASE
            WHEN row_security_active(source) THEN 'does not see all rows: row-level security of ' || source || ' applies'
-           ELSE 'lacks rights on ' || source || ' or on its vectors' END) AS what,
+           ELSE 'lacks privileges on ' || source || ' or on its vectors' END) AS what,
        CASE WHEN row_security_active(source) THEN format('ALTER ROLE %I BYPASSRLS;', current_user)
             ELSE format('GRANT %s TO %I;', CAST(relowner AS regrole), current_user) END AS repair
 FROM semantic.semantic_index

@@ -9,9 +9,9 @@ SELECT current_setting('enable_indexscan')::boolean AS may_scan,
 -- How many rows the planner assumes a table has; -1 if it was never analyzed.
 SELECT reltuples FROM pg_class WHERE oid = to_regclass(:name)
 
--- name: rights
+-- name: privileges
 -- How a table of a semantic index hides rows from the current role; no row if it hides none.
-SELECT semantic.rights_kind_v1(generation.id)
+SELECT semantic.row_visibility_v1(generation.id)
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 WHERE row_security_active(semantic_index.source) AND to_regclass(:name) IN (

@@ -10,7 +10,7 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 ORDER BY semantic_index.id
 
 -- name: due
--- The statements, in order, that give an index the same rights as its source.
+-- The statements, in order, that give an index the same privileges as its source.
 SELECT step, object, statement FROM semantic.privilege_statements_v1(:index)
 
 -- name: claim
@@ -22,19 +22,19 @@ SELECT pg_try_advisory_xact_lock(723628196, :index)
 SELECT semantic.apply_privileges_v1(:index)
 
 -- name: close
--- Runs those that revoke rights; they need no lock on a table.
+-- Runs those that revoke privileges; they need no lock on a table.
 SELECT semantic.apply_privileges_v1(:index, true)
 
 -- name: said
 -- A sentence that says who can read an index.
-SELECT semantic.describe_rights_v1(:index)
+SELECT semantic.describe_privileges_v1(:index)
 
 -- name: said_of_chunks
 -- The same for the index with this chunk table.
-SELECT semantic.describe_rights_v1(index_id) FROM semantic.generation WHERE chunks = to_regclass(:chunks)
+SELECT semantic.describe_privileges_v1(index_id) FROM semantic.generation WHERE chunks = to_regclass(:chunks)
 
 -- name: schema_due
--- The statements that give every role the rights to our schema that it should have, and no others.
+-- The statements that give every role the privileges on our schema that it should have, and no others.
 SELECT step, object, statement FROM semantic.schema_privilege_statements_v1()
 
 -- name: close_schema

@@ -57,7 +57,7 @@ SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.move_to_source_schema_sql_v1(semantic_index.id) END AS apart,
        source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
        source.relkind = 'p' AS partitioned,
-       semantic.source_trouble_v1(semantic_index.id) AS trouble,
+       semantic.source_problem_v1(semantic_index.id) AS problem,
        semantic.key_operators_v1(source.oid, generation.spec) AS operators
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -88,7 +88,7 @@ SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec,
        NULL AS operators,
        semantic_index.id AS index_id, source.relkind = 'p' AS partitioned,
        source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
-       CASE WHEN source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) THEN semantic.source_trouble_v1(semantic_index.id) END AS trouble,
+       CASE WHEN source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) THEN semantic.source_problem_v1(semantic_index.id) END AS problem,
        ARRAY(SELECT id FROM semantic.generation AS kept WHERE kept.index_id = generation.index_id) AS kept
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
@@ -103,9 +103,9 @@ WHERE generation.role = 'live'
 -- belongs to this source table. A view may have the name of a source that was renamed.
 SELECT newest.spec,
        CASE WHEN to_regclass(:source) IS NOT NULL AND semantic.table_by_name_v1(:source) IS NULL
-           THEN semantic.source_trouble_v1(semantic_index.id) IS NULL
+           THEN semantic.source_problem_v1(semantic_index.id) IS NULL
            ELSE semantic_index.source = to_regclass(:source) END AS same_source,
-       semantic.source_trouble_v1(semantic_index.id) AS trouble
+       semantic.source_problem_v1(semantic_index.id) AS problem
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.generation AS newest ON newest.index_id = semantic_index.id AND newest.role IN ('live', 'next')
@@ -226,10 +226,10 @@ WHERE heartbeat_at > now() - interval '1 minute'
 -- The view for operators; row counts are estimates.
 SELECT * FROM semantic.index_status
 
--- name: note_trouble
+-- name: note_problem
 -- Records why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as
 -- long. Returns the seconds until then.
-INSERT INTO semantic.trouble AS known (generation_id, kind, reason, next_at)
+INSERT INTO semantic.problem AS known (generation_id, kind, reason, next_at)
 SELECT id, :kind, :reason, now() + make_interval(secs => :first)
 FROM semantic.generation
 WHERE id = :generation
@@ -238,21 +238,21 @@ SET reason = excluded.reason, failures = known.failures + 1,
     next_at = now() + make_interval(secs => least(CAST(:first AS double precision) * 2 ^ least(known.failures, 20), :most))
 RETURNING CAST(extract(epoch FROM next_at - now()) AS double precision)
 
--- name: forget_trouble
--- Deletes trouble of these generations that is over.
-DELETE FROM semantic.trouble WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
+-- name: forget_problem
+-- Deletes problems of these generations that is over.
+DELETE FROM semantic.problem WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
 
 -- name: put_off
 -- Seconds until a failed operation is tried again; no row if it has not failed.
 SELECT CAST(extract(epoch FROM next_at - now()) AS double precision)
-FROM semantic.trouble
+FROM semantic.problem
 WHERE generation_id = :generation AND kind = :kind
 
--- name: troubles
--- The trouble of each generation.
+-- name: problems
+-- The problems of each generation.
 SELECT generation_id, kind, reason, failures, CAST(extract(epoch FROM now() - since) AS double precision) AS seconds,
        CAST(greatest(extract(epoch FROM next_at - now()), 0) AS double precision) AS next_seconds
-FROM semantic.trouble
+FROM semantic.problem
 ORDER BY generation_id, kind DESC
 
 -- name: altered_keys
@@ -291,8 +291,8 @@ CROSS JOIN LATERAL semantic.altered_key_columns_v1(semantic_index.id) AS altered
 GROUP BY semantic_index.id, generation_id
 
 -- name: forget_keys
--- Deletes trouble with altered keys, except that of these generations.
-DELETE FROM semantic.trouble WHERE kind = 'key' AND generation_id <> ALL (CAST(:altered AS integer[]))
+-- Deletes problems with altered keys, except that of these generations.
+DELETE FROM semantic.problem WHERE kind = 'key' AND generation_id <> ALL (CAST(:altered AS integer[]))
 
 -- name: unlink_key
 -- Drops the foreign keys of a generation's index before its tables are rewritten.
@@ -318,8 +318,8 @@ UNION
 SELECT CAST(CAST(:source AS regclass) AS text) WHERE semantic.is_capture_function_outdated_v1(CAST(:source AS regclass), :stem)
 
 -- name: named
--- Raises an error unless a generation's source still has this name: see `semantic.require_table_name_v1`.
-SELECT semantic.require_table_name_v1(:generation, :source)
+-- Raises an error unless a generation's source still has this name: see `semantic.require_source_not_renamed_v1`.
+SELECT semantic.require_source_not_renamed_v1(:generation, :source)
 
 -- name: detect
 -- How the tables of each index differ from what was recorded, and what keeps rows from being captured.

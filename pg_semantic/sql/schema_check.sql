@@ -102,13 +102,13 @@ FROM relation
 JOIN pg_description ON objoid = relation.oid AND classoid = CAST('pg_class' AS regclass)
 GROUP BY relname
 UNION ALL
-SELECT 'rights of PUBLIC to ' || relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
+SELECT 'privileges of PUBLIC to ' || relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
 FROM relation
 CROSS JOIN aclexplode(relacl)
 WHERE grantee = 0
 GROUP BY relname
 UNION ALL
-SELECT 'rights of PUBLIC to the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
+SELECT 'privileges of PUBLIC to the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
 FROM pg_namespace
 CROSS JOIN aclexplode(nspacl)
 WHERE nspname = 'semantic' AND grantee = 0

@@ -19,7 +19,7 @@ SELECT semantic.lock_tables_v1('ACCESS EXCLUSIVE', VARIADIC to_regclass($source)
 -- Drops the functions and their triggers.
 DROP FUNCTION IF EXISTS $function(), $replica() CASCADE
 
--- name: hang
+-- name: create_triggers
 -- Creates the triggers on the source and on each of its partitions.
 SELECT semantic.create_triggers_v1($source, CAST($function_name AS regproc), $stem, $enable)
 

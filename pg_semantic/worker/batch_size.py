@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pg_semantic.worker.changed_rows import MOST_CHARACTERS
+from pg_semantic.worker.read_changed_texts import MOST_CHARACTERS
 
 _FEWEST_CHARACTERS = 1_000  # less says little about an encoder's speed
 _FASTER_AT_MOST = 4  # times the previous estimate

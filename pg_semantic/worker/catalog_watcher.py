@@ -20,7 +20,7 @@ from pg_semantic import database, errors, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import ddl
 from pg_semantic.registry import Generation
-from pg_semantic.worker import trouble
+from pg_semantic.worker import problems
 from pg_semantic.worker.foreign_keys import ForeignKeyValidator
 
 log = logging.getLogger("pg_semantic.worker")
@@ -73,7 +73,7 @@ class CatalogWatcher:
         ended = time.monotonic()
         self._look_at = ended + max(_LOOK_SECONDS, _REST_FACTOR * (ended - began))
         for found in all_found:
-            self._say(found.generation, found.row.trouble)
+            self._say(found.generation, found.row.problem)
             if found.attend:
                 self._isolated(found.generation, functools.partial(self._attend, found.generation, found.row))
         self._validator.start([found.generation for found in all_found if found.validate])
@@ -103,8 +103,8 @@ class CatalogWatcher:
                 known = [(live[row.index_id], row) for row in rows if row.index_id in live]
                 fine = {row.index_id for row in rows if not _needs_attention(row)}
                 sound = {row.index_id for row in rows if not row.doubtful}
-                trouble.forget(connection, [one.id for one in generations if one.index_id in fine], "capture")
-                trouble.forget(connection, [one.id for one in generations if one.index_id in sound], "foreign_key")
+                problems.forget(connection, [one.id for one in generations if one.index_id in fine], "capture")
+                problems.forget(connection, [one.id for one in generations if one.index_id in sound], "foreign_key")
                 return [self._due(connection, *one, at_once=at_once) for one in known]
         except exc.DBAPIError as error:
             if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
@@ -114,9 +114,9 @@ class CatalogWatcher:
     def _due(self, connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, at_once: bool) -> _Found:
         """Decides which steps are due. ``at_once`` overrides the wait after failures on other workers."""
 
-        def may(kind: trouble.Kind, failed: Collection[int]) -> bool:
+        def may(kind: problems.Kind, failed: Collection[int]) -> bool:
             anew = at_once and generation.id not in failed
-            return anew or not trouble.put_off(connection, generation.id, kind)
+            return anew or not problems.put_off(connection, generation.id, kind)
 
         return _Found(
             generation,
@@ -128,7 +128,7 @@ class CatalogWatcher:
     def _attend(self, generation: Generation, row: sa.Row[Any]) -> None:
         """Takes every step that is due, even after one was refused; raises that error at the end."""
         steps = (
-            (row.missing and generation.apart is None, functools.partial(self._hang, generation, row)),
+            (row.missing and generation.apart is None, functools.partial(self._create_triggers, generation, row)),
             (row.changes is not None, functools.partial(self._record, generation)),
             (row.foreign_keys, functools.partial(self._restore_foreign_keys, generation)),
         )
@@ -143,9 +143,9 @@ class CatalogWatcher:
         if refused is not None:
             raise refused
 
-    def _hang(self, generation: Generation, row: sa.Row[Any]) -> None:
+    def _create_triggers(self, generation: Generation, row: sa.Row[Any]) -> None:
         self._run(*ddl.create_triggers(generation.spec, functions=row.functions))
-        said = (row.trouble or row.changes or "they were out of date").removesuffix(": pg-semantic repair")
+        said = (row.problem or row.changes or "they were out of date").removesuffix(": pg-semantic repair")
         self._log(generation, "capture_hung", f"triggers reinstalled: {said}")
 
     def _record(self, generation: Generation) -> None:
@@ -175,7 +175,7 @@ class CatalogWatcher:
                 said = str(database.translate(error))
                 self._refused[generation.id] = errors.DatabaseError(f"{generation.qualified_name}: {said}")
                 self._log(generation, "reconcile_refused", said)
-                trouble.note(
+                problems.note(
                     self._engine,
                     generation.id,
                     "capture",

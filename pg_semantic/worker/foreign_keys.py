@@ -15,7 +15,7 @@ from sqlalchemy import exc
 from pg_semantic import database, errors, sql
 from pg_semantic.database import transaction
 from pg_semantic.registry import Generation
-from pg_semantic.worker import trouble
+from pg_semantic.worker import problems
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -109,7 +109,7 @@ class ForeignKeyValidator:
         gave_way = database.sqlstate(error) == _QUERY_CANCELED
         why = "another session is waiting for one of its tables" if gave_way else str(database.translate(error))
         said = f"its foreign keys could not be validated: {why}"
-        seconds = trouble.note(
+        seconds = problems.note(
             self._engine,
             generation.id,
             "foreign_key",

@@ -20,7 +20,7 @@ from pg_semantic import database, errors, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import ddl, table_requirements
 from pg_semantic.registry import Generation
-from pg_semantic.worker import policy_column, trouble
+from pg_semantic.worker import policy_column, problems
 from pg_semantic.worker.key_ranges import KeyRange
 
 log = logging.getLogger("pg_semantic.worker")
@@ -111,7 +111,7 @@ def refresh(engine: sa.Engine, generation: Generation, *, patient: bool = True) 
     with transaction.begin(engine) as connection:
         for step in ddl.create_triggers(dataclasses.replace(generation.spec, key=key)):
             connection.execute(step)
-        trouble.forget(connection, [generation.id], "key")
+        problems.forget(connection, [generation.id], "key")
     fields = {"event": "key_adapted", "index": generation.title}
     log.info("%s: adapted to the altered key of its table", generation.title, extra=fields)
     return True
@@ -179,7 +179,7 @@ class KeyAdapter:
                     for generation in known
                     if generation.role == "live"
                     and generation.id in found
-                    and not trouble.put_off(connection, generation.id, "key")
+                    and not problems.put_off(connection, generation.id, "key")
                 ]
         except exc.DBAPIError as error:
             if not database.is_busy_or_slow(error):
@@ -202,7 +202,7 @@ class KeyAdapter:
         """Schedules another attempt, by any worker, and logs why this one failed."""
         busy = isinstance(error, exc.DBAPIError) and transaction.is_busy(error)
         reason = advice(generation, one, because=_reason(error))
-        trouble.note(
+        problems.note(
             self._engine,
             generation.id,
             "key",

@@ -29,10 +29,10 @@ from pg_semantic.worker import encode_chunks, read_rows, write_chunks
 from pg_semantic.worker.backfill import Backfill
 from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
 from pg_semantic.worker.batch_size import BatchSizer
-from pg_semantic.worker.changed_rows import ReadLimits
-from pg_semantic.worker.claims import HeldClaims
+from pg_semantic.worker.held_claims import HeldClaims
+from pg_semantic.worker.index_build_thread import IndexBuilder
 from pg_semantic.worker.key_changes import KeyAdapter
-from pg_semantic.worker.postgres_index_builder import IndexBuilder
+from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.vector_cache import VectorCache

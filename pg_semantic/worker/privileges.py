@@ -20,50 +20,52 @@ _SCHEMA = "the schema semantic"
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
-    """The rights to one semantic index, or to the schema ``semantic``.
+class IndexPrivileges:
+    """The privileges on one semantic index, or to the schema ``semantic``.
 
     Attributes:
         index: The name of the index, or "the schema semantic".
         statements: The statements that were run, or that are due.
         said: A sentence about who can read the index.
-        trouble: Why the statements could not be run.
+        problem: Why the statements could not be run.
         is_busy: Whether the reason is a table in use. If so, try again soon.
     """
 
     index: str
     statements: tuple[str, ...] = ()
     said: str | None = None
-    trouble: str | None = None
+    problem: str | None = None
     is_busy: bool = False
 
 
-def due(engine: sa.Engine) -> list[Rights]:
-    """Compares the rights to every index and to the schema ``semantic`` with those that they should have.
+def due(engine: sa.Engine) -> list[IndexPrivileges]:
+    """Compares the privileges on every index and to the schema ``semantic`` with those that they should have.
 
     Returns:
         An entry for each index and one for the schema, with the statements that are due.
     """
-    found: list[Rights] = []
+    found: list[IndexPrivileges] = []
     with transaction.begin(engine) as connection:
         for row in connection.execute(sql.statement("privileges", "indexes")).all():
             statements = connection.execute(sql.statement("privileges", "due"), {"index": row.id})
             found.append(
-                Rights(row.name, tuple(one.statement for one in statements), said=_said(connection, row.id)),
+                IndexPrivileges(row.name, tuple(one.statement for one in statements), said=_said(connection, row.id)),
             )
         schema = connection.execute(sql.statement("privileges", "schema_due"))
-        found.append(Rights(_SCHEMA, tuple(one.statement for one in schema)))
+        found.append(IndexPrivileges(_SCHEMA, tuple(one.statement for one in schema)))
     return found
 
 
-def follow(engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool] = lambda: False) -> list[Rights]:
-    """Gives every index the rights of its source. A problem with one index doesn't affect the others.
+def follow(
+    engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> list[IndexPrivileges]:
+    """Gives every index the privileges of its source. A problem with one index doesn't affect the others.
 
-    If a table is in use, revokes excess rights at once, and grants missing ones the next time.
+    If a table is in use, revokes excess privileges at once, and grants missing ones the next time.
 
     Args:
         engine: An engine whose role owns the indexes.
-        leave: Whether to skip an index whose rights are being updated by someone else, such as another worker.
+        leave: Whether to skip an index whose privileges are being updated by someone else, such as another worker.
         stopped: Called before each index; returns whether to skip the rest.
 
     Returns:
@@ -74,28 +76,28 @@ def follow(engine: sa.Engine, *, leave: bool = False, stopped: Callable[[], bool
     return [_follow(engine, row.id, row.name, leave=leave) for row in known if not stopped()]
 
 
-def close_schema(engine: sa.Engine) -> Rights:
+def close_schema(engine: sa.Engine) -> IndexPrivileges:
     """Revokes what default privileges, or anyone, granted in the schema ``semantic``."""
     try:
         with transaction.begin(engine) as connection:
-            return Rights(_SCHEMA, tuple(connection.scalars(sql.statement("privileges", "close_schema"))))
+            return IndexPrivileges(_SCHEMA, tuple(connection.scalars(sql.statement("privileges", "close_schema"))))
     except exc.DBAPIError as error:
-        return Rights(_SCHEMA, trouble=_trouble(error))
+        return IndexPrivileges(_SCHEMA, problem=_problem(error))
 
 
-def _follow(engine: sa.Engine, number: int, name: str, *, leave: bool) -> Rights:
+def _follow(engine: sa.Engine, number: int, name: str, *, leave: bool) -> IndexPrivileges:
     try:
         with transaction.begin(engine) as connection:
             if leave and not connection.scalar(sql.statement("privileges", "claim"), {"index": number}):
-                return Rights(name)
+                return IndexPrivileges(name)
             statements = tuple(connection.scalars(sql.statement("privileges", "follow"), {"index": number}))
-            found = Rights(name, statements, said=_said(connection, number))
+            found = IndexPrivileges(name, statements, said=_said(connection, number))
     except exc.DBAPIError as error:
         is_busy = transaction.is_busy(error)
-        found = Rights(name, _closed(engine, number), trouble=_trouble(error), is_busy=is_busy)
-    fields = {"event": "rights_followed", "index": name, "statements": list(found.statements)}
-    if found.trouble:
-        log.warning("%s: rights could not be updated: %s", name, found.trouble, extra=fields)
+        found = IndexPrivileges(name, _closed(engine, number), problem=_problem(error), is_busy=is_busy)
+    fields = {"event": "privileges_followed", "index": name, "statements": list(found.statements)}
+    if found.problem:
+        log.warning("%s: privileges could not be updated: %s", name, found.problem, extra=fields)
     elif found.statements:
         log.info("%s", found.said, extra=fields)
     return found
@@ -107,7 +109,7 @@ def _closed(engine: sa.Engine, number: int) -> tuple[str, ...]:
         with transaction.begin(engine) as connection:
             return tuple(connection.scalars(sql.statement("privileges", "close"), {"index": number}))
     except exc.DBAPIError as error:
-        _trouble(error)
+        _problem(error)
         return ()
 
 
@@ -116,8 +118,8 @@ def _said(connection: sa.Connection, number: int) -> str | None:
     return said
 
 
-def _trouble(error: exc.DBAPIError) -> str:
-    """Returns the reason in words. Raises if the connection was lost, which has nothing to do with rights."""
+def _problem(error: exc.DBAPIError) -> str:
+    """Returns the reason in words. Raises if the connection was lost, which has nothing to do with privileges."""
     if database.is_connection_lost(error):
         raise error
     return str(database.translate(error))

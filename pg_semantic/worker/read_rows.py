@@ -17,10 +17,10 @@ from pg_semantic.index import chunking
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.chunking import TextChunk, TokenCounter
 from pg_semantic.jobqueue import Claim
-from pg_semantic.worker import changed_rows, chunk_diff, failure_isolation, stored_chunks
+from pg_semantic.worker import chunk_diff, failure_isolation, read_changed_texts, stored_chunks
 from pg_semantic.worker.batch import Batch, BatchRow
-from pg_semantic.worker.changed_rows import Changed, ReadLimits
 from pg_semantic.worker.chunk_diff import StoredChunk
+from pg_semantic.worker.read_changed_texts import Changed, ReadLimits
 
 
 def read(
@@ -46,7 +46,7 @@ def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: ReadLimits) -
         ``later`` and ``long`` of the batch.
     """
     batch = Batch(tables, claim, [])
-    found = changed_rows.read(engine, tables, claim.jobs, room=room, blame=batch.blame)
+    found = read_changed_texts.read(engine, tables, claim.jobs, room=room, blame=batch.blame)
     batch.later, batch.long = sorted(found.later), sorted(found.long)
     left = found.later | found.long
     batch.claim = dataclasses.replace(claim, jobs=tuple(job for job in claim.jobs if job.key not in left))

@@ -14,7 +14,7 @@ from pg_semantic.index import chunking
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import trouble
+from pg_semantic.worker import problems
 from pg_semantic.worker.catalog_watcher import CatalogWatcher
 
 log = logging.getLogger("pg_semantic.worker")
@@ -124,7 +124,7 @@ class ServedIndexes:
         log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
         self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
-        trouble.note(
+        problems.note(
             self._engine,
             generation_id,
             "sync",
@@ -145,7 +145,7 @@ class ServedIndexes:
         self._settle_at = time.monotonic() + _SETTLE_SECONDS
         healthy = self.served.keys() - set(waiting)
         with transaction.unless_busy(), transaction.begin(self._engine) as connection:
-            trouble.forget(connection, healthy, "sync")
+            problems.forget(connection, healthy, "sync")
 
     def refuse_encoder(self, encoder_id: int, error: errors.PgSemanticError) -> None:
         """Skips every generation of an encoder that cannot be used, so that they don't each fail."""
@@ -167,7 +167,7 @@ class ServedIndexes:
         before = self.served.get(generation.id)
         if before is not None and before.generation == generation:
             return before
-        trouble = self.refused.get(generation.id)
+        problem = self.refused.get(generation.id)
         try:
             _require_together(generation)
             encoder = self._encoder_for(generation)
@@ -177,7 +177,7 @@ class ServedIndexes:
         except (errors.EncoderError, errors.MissingExtra, errors.DeclarationError, errors.ConfigurationError) as error:
             self.refuse(generation.id, error)
             return None
-        if trouble is not None and self.refused.get(generation.id) is trouble:  # unless another thread refused it again
+        if problem is not None and self.refused.get(generation.id) is problem:  # unless another thread refused it again
             del self.refused[generation.id]
         return ServedGeneration(generation, generation.tables, encoder)
 
@@ -206,7 +206,7 @@ class ServedIndexes:
 
 def _require_together(generation: Generation) -> None:
     if generation.gone:
-        raise errors.DeclarationError(f"Semantic index {generation.name!r}: {generation.trouble}.")
+        raise errors.DeclarationError(f"Semantic index {generation.name!r}: {generation.problem}.")
     if generation.apart is not None:
         raise errors.DeclarationError(
             f"Table {generation.spec.table!r} was moved to schema {generation.spec.schema!r} without its semantic "

@@ -14,7 +14,7 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import Lexical
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import key_ranges, postgres_indexes
+from pg_semantic.worker import concurrent_index_build, key_ranges
 
 _PATIENCE = "30min"
 _PAGE_ROWS = 500
@@ -74,7 +74,7 @@ def refresh(engine: sa.Engine, generation: Generation) -> None:
     with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
         if not connection.scalar(sql.statement("term_statistics", "lock"), {"generation": generation.id}):
             return
-        built = postgres_indexes.state(connection, generation.stored.lexical_index) == "ready"
+        built = concurrent_index_build.state(connection, generation.stored.lexical_index) == "ready"
         binds = {
             "generation": generation.id,
             "receipts": database.qualified_name(tables.receipts.schema, tables.receipts.name),

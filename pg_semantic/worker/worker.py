@@ -1,6 +1,6 @@
 """The worker: signs in, sends heartbeats, runs the pipeline, and reconnects if it loses the database.
 
-One more thread extends the leases of claims, one answers queries from plain SQL, and one follows the rights of the
+One more thread extends the leases of claims, one answers queries from plain SQL, and one follows the privileges of the
 sources, which may take long with many indexes. Vector indexes are built on separate threads.
 """
 
@@ -22,16 +22,16 @@ from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker import catalog_watcher, privileges
-from pg_semantic.worker.claims import HeldClaims
+from pg_semantic.worker.held_claims import HeldClaims
+from pg_semantic.worker.index_build_thread import IndexBuilder
 from pg_semantic.worker.pipeline import Pipeline, Progress
-from pg_semantic.worker.postgres_index_builder import IndexBuilder
 from pg_semantic.worker.query_requests import QueryResponder
 from pg_semantic.worker.served_indexes import ServedIndexes
 
 log = logging.getLogger("pg_semantic.worker")
 
 _BEAT_SECONDS = 20.0
-_RIGHTS_SECONDS = 60.0
+_PRIVILEGES_SECONDS = 60.0
 _SOON_SECONDS = 1.0
 _RESOURCES_SECONDS = 5.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
@@ -51,7 +51,7 @@ class Worker:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
-        self._rights_pause, self._busy_tries = _RIGHTS_SECONDS, 0
+        self._privileges_pause, self._busy_tries = _PRIVILEGES_SECONDS, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
         self._roster = ServedIndexes(engine, settings, load=load)
         self._in_hand = HeldClaims(engine, settings)
@@ -127,7 +127,7 @@ class Worker:
         builder = IndexBuilder(self._engine, self._settings)
         self._unbuilt = builder.failed
         with self._signed_in(), ThreadPoolExecutor(3) as threads:
-            beside = [threads.submit(self._beat, done), threads.submit(self._keep_rights, done)]
+            beside = [threads.submit(self._beat, done), threads.submit(self._keep_privileges, done)]
             if not once:
                 beside.append(threads.submit(self._answers.run, done))
             try:
@@ -171,17 +171,17 @@ class Worker:
                 self._in_hand.reap()
                 jobqueue.sweep(self._engine)
 
-    def _keep_rights(self, done: threading.Event) -> None:
-        while not done.wait(self._rights_pause):
+    def _keep_privileges(self, done: threading.Event) -> None:
+        while not done.wait(self._privileges_pause):
             with transaction.unless_busy():
-                self._follow_rights(done.is_set)
+                self._follow_privileges(done.is_set)
 
-    def _follow_rights(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Brings rights up to date. Retries soon while a table is in use, because its readers may be shut out."""
+    def _follow_privileges(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Brings privileges up to date. Retries soon while a table is in use, because its readers may be shut out."""
         is_busy = any(one.is_busy for one in privileges.follow(self._engine, leave=True, stopped=stopped))
         self._busy_tries = self._busy_tries + 1 if is_busy else 0
-        pause = _SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6) if is_busy else _RIGHTS_SECONDS
-        self._rights_pause = min(pause, _RIGHTS_SECONDS)
+        pause = _SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6) if is_busy else _PRIVILEGES_SECONDS
+        self._privileges_pause = min(pause, _PRIVILEGES_SECONDS)
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:
@@ -191,7 +191,7 @@ class Worker:
             self._id = self._sign_in(connection)
         try:
             with transaction.unless_busy():
-                self._follow_rights()
+                self._follow_privileges()
             self._in_hand.give_back_all()  # claims from before the connection was lost
             self._in_hand.reap()
             yield

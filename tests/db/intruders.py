@@ -56,7 +56,7 @@ _ARGUMENTS = {
 
 
 class Intruders:
-    """Everything that some roles find out, or may do, which their rights to the sources do not give them."""
+    """Everything that some roles find out, or may do, which their privileges on the sources do not give them."""
 
     def __init__(self, engine: sa.Engine, roles: Sequence[str]) -> None:
         url = engine.url.set(drivername="postgresql")

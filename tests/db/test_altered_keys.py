@@ -14,7 +14,7 @@ from pg_semantic.database import transaction
 from pg_semantic.generations import lifecycle
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, status, verify
-from pg_semantic.worker import key_changes, trouble
+from pg_semantic.worker import key_changes, problems
 from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from pg_semantic.worker.key_changes import KeyAdapter
 from tests.db import test_cli as shell
@@ -132,10 +132,10 @@ def test_rows_that_do_not_fit_are_parked_and_the_operator_is_told_what_to_run(
     assert told in caplog.text
     with large.connect() as connection:
         [index] = status.read(connection).indexes
-    [trouble] = index.troubles
-    assert trouble.kind == "key"
-    assert told in trouble.reason
-    assert "pg-semantic index refresh page_semantic" in trouble.reason
+    [problem] = index.problems
+    assert problem.kind == "key"
+    assert told in problem.reason
+    assert "pg-semantic index refresh page_semantic" in problem.reason
     assert verify.verify(large, generation_of(large, "page_semantic")).failed == 1
     assert "now matches the key of its table" in shell.ok("index", "refresh", "page_semantic", dsn=dsn)
     assert "already" in shell.ok("index", "refresh", "page_semantic", dsn=dsn)
@@ -339,11 +339,11 @@ def looking(altered: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> KeyAdapter:
     return KeyAdapter(altered)
 
 
-def key_trouble(engine: sa.Engine) -> trouble.Trouble:
+def key_problem(engine: sa.Engine) -> problems.Problem:
     """What a person who asks for the status is told, with the timeouts that the command has."""
     with transaction.begin(engine) as connection:
         [index] = status.read(connection).indexes
-    [found] = index.troubles
+    [found] = index.problems
     assert found.kind == "key"
     return found
 
@@ -359,7 +359,7 @@ def exclusive(altered: sa.Engine) -> Iterator[sa.Connection]:
 @pytest.mark.usefixtures("exclusive")
 def test_a_worker_and_the_status_go_on_while_another_adapts_an_index(altered: sa.Engine, looking: KeyAdapter) -> None:
     assert not looking.look()
-    found = key_trouble(altered)
+    found = key_problem(altered)
     assert "are in use by other transactions" in found.reason
     assert found.failures == 1
 
@@ -372,7 +372,7 @@ def test_a_worker_adapts_once_the_other_is_done(
     assert looking.look()
     with altered.connect() as connection:
         [index] = status.read(connection).indexes
-    assert index.troubles == []
+    assert index.problems == []
 
 
 def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engine, looking: KeyAdapter) -> None:
@@ -381,7 +381,7 @@ def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engin
         began = time.monotonic()
         assert not looking.look()
         assert time.monotonic() - began < 10  # by default 30 seconds are waited
-    assert "are in use by other transactions" in key_trouble(altered).reason
+    assert "are in use by other transactions" in key_problem(altered).reason
 
 
 def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(
@@ -393,10 +393,10 @@ def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(
     for _ in range(3):
         KeyAdapter(altered).look()
         KeyAdapter(altered).look()  # too early
-        waits.append(round(key_trouble(altered).next_seconds, -1))
-        execute(altered, "UPDATE semantic.trouble SET next_at = now()")
+        waits.append(round(key_problem(altered).next_seconds, -1))
+        execute(altered, "UPDATE semantic.problem SET next_at = now()")
     assert waits == [100, 200, 400]
-    assert key_trouble(altered).failures == 3
+    assert key_problem(altered).failures == 3
     assert rows(altered, _LINKS) == _LINKED
 
 
@@ -418,10 +418,10 @@ def test_foreign_keys_stay_where_the_server_would_refuse_to_alter_the_tables(
     before = rows(altered, "SELECT oid FROM pg_constraint WHERE contype = 'f' ORDER BY oid")
     assert not looking.look()
     assert rows(altered, "SELECT oid FROM pg_constraint WHERE contype = 'f' ORDER BY oid") == before
-    assert "mine" in key_trouble(altered).reason
+    assert "mine" in key_problem(altered).reason
 
 
-def test_the_trouble_with_a_key_is_forgotten_when_the_source_has_the_old_key_again(
+def test_the_problem_with_a_key_is_forgotten_when_the_source_has_the_old_key_again(
     altered: sa.Engine, looking: KeyAdapter
 ) -> None:
     with altered.connect() as idle:
@@ -429,7 +429,7 @@ def test_the_trouble_with_a_key_is_forgotten_when_the_source_has_the_old_key_aga
         assert not looking.look()
     execute(altered, "ALTER TABLE page ALTER COLUMN id TYPE integer")
     assert not looking.look()
-    assert rows(altered, "SELECT kind FROM semantic.trouble") == []
+    assert rows(altered, "SELECT kind FROM semantic.problem") == []
 
 
 def test_a_worker_leaves_a_large_table_to_the_operator_whatever_its_key(
@@ -441,7 +441,7 @@ def test_a_worker_leaves_a_large_table_to_the_operator_whatever_its_key(
     execute(engine, "ALTER TABLE page ALTER id TYPE text")
     monkeypatch.setattr(key_changes, "_SMALL_BYTES", 0)
     assert not KeyAdapter(engine).look()
-    assert "pg-semantic index refresh page_semantic" in key_trouble(engine).reason
+    assert "pg-semantic index refresh page_semantic" in key_problem(engine).reason
 
 
 def test_toast_and_indexes_count_for_the_size_of_a_table(altered: sa.Engine) -> None:

@@ -66,7 +66,7 @@ def test_a_renamed_column_is_not_logged_with_a_rows_text(synced: sa.Engine, capl
 
 @pytest.fixture
 def secured(synced: sa.Engine) -> sa.Engine:
-    """The table under row-level security that binds its owner too, which is a role without superuser rights."""
+    """The table under row-level security that binds its owner too, which is a role without superuser privileges."""
     role = "owner_" + str(synced.url.database)[-8:]
     execute(synced, f"CREATE ROLE {role} LOGIN")
     execute(synced, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
@@ -120,9 +120,9 @@ def test_an_index_whose_key_is_not_unique_any_more_is_neither_synced_nor_searche
         sync(synced)
     assert rows(synced, "SELECT count(*) FROM article_semantic WHERE content = 'another row'") == [(0,)]
     report = verify.verify(synced, generation_of(synced))
-    assert re.search(said, str(report.trouble))
+    assert re.search(said, str(report.problem))
     assert re.search(said, shell.ok("status", dsn=dsn))
-    [finding] = doctor.examine(synced, ignore=["worker", "backlog", "troubles"])
+    [finding] = doctor.examine(synced, ignore=["worker", "backlog", "problems"])
     assert (finding.check, finding.subject) == ("key_types", "article_semantic")
     index = Article.semantic
     vector = [1.0] * 32

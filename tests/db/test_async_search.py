@@ -426,13 +426,13 @@ def test_an_index_that_was_not_created_is_said_to_be_so_in_the_same_words(engine
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-def test_a_role_without_rights_is_told_so_in_the_same_words(engine: sa.Engine, driver: str) -> None:
+def test_a_role_without_privileges_is_told_so_in_the_same_words(engine: sa.Engine, driver: str) -> None:
     Base.metadata.create_all(engine)
     stranger = f"stranger_{uuid.uuid4().hex}"
     execute(engine, f"CREATE ROLE {stranger} LOGIN")
     url = of_driver(engine.url, driver).set(username=stranger)
     with pytest.raises(
-        errors.DatabaseError, match=r"^The role lacks rights: permission denied .* grant SELECT on these"
+        errors.DatabaseError, match=r"^The role lacks privileges: permission denied .* grant SELECT on these"
     ):
         run(url, lambda opened: find(opened, AsyncSearcher(), mode="lexical"))
     execute(engine, f"DROP ROLE {stranger}")

@@ -119,7 +119,7 @@ def test_edits_of_one_row_coalesce_into_one_job_with_a_later_version(synced: sa.
     assert rows(synced, "SELECT key, version, state FROM semantic.job") == [("1", 3, "pending")]
 
 
-def test_a_writer_needs_no_rights_on_our_tables(articles: sa.Engine) -> None:
+def test_a_writer_needs_no_privileges_on_our_tables(articles: sa.Engine) -> None:
     role = "writer_" + articles.url.database[-8:]  # type: ignore[index]
     execute(articles, f"CREATE ROLE {role}")
     execute(articles, f"GRANT INSERT, UPDATE, DELETE, SELECT ON article TO {role}")

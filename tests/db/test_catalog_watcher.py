@@ -126,7 +126,7 @@ def test_one_run_of_a_worker_makes_true_what_came_past_the_triggers(synced: sa.E
     assert truth(synced) == CLEAN
     report = verify.verify(synced, generation_of(synced))
     assert report.clean, report
-    assert only(synced).capture_trouble is None
+    assert only(synced).capture_problem is None
     assert only(synced).stale_since is None
     execute(synced, "UPDATE article SET title = 'later' WHERE id = 3")
     assert jobs(synced) == {"3"}
@@ -166,12 +166,12 @@ def test_triggers_that_an_operator_disabled_stay_so_and_status_names_them(
         sync(synced)
     execute(synced, "UPDATE article SET body = 'new'")
     sync(synced)
-    assert only(synced).capture_trouble == "triggers of public.article are disabled: pg-semantic repair"
+    assert only(synced).capture_problem == "triggers of public.article are disabled: pg-semantic repair"
     assert "triggers of public.article are disabled" in caplog.text
     execute(synced, f"ALTER TABLE article ENABLE TRIGGER {TRIGGER}")
     sync(synced)
     assert truth(synced) == CLEAN
-    assert only(synced).capture_trouble is None
+    assert only(synced).capture_problem is None
 
 
 def test_triggers_that_a_worker_puts_back_are_left_to_nobody_to_repair(
@@ -186,7 +186,7 @@ def test_triggers_that_a_worker_puts_back_are_left_to_nobody_to_repair(
 
 def test_status_says_what_a_worker_has_not_seen_yet(synced: sa.Engine) -> None:
     script(synced, UNCAPTURED["disabled and enabled"])
-    assert only(synced).capture_trouble == (
+    assert only(synced).capture_problem == (
         "the triggers of public.article were changed: rows may be out of date until a worker has compared them"
     )
 
@@ -256,7 +256,7 @@ def test_what_changes_no_row_starts_no_reconcile(synced: sa.Engine) -> None:
     execute(synced, "CREATE INDEX ON article (title)")
     execute(synced, "GRANT SELECT (title) ON article TO PUBLIC")
     execute(synced, "ANALYZE article")
-    assert only(synced).capture_trouble is None
+    assert only(synced).capture_problem is None
     assert rows(synced, "SELECT changes, missing, foreign_keys FROM semantic.detect_changes_past_capture_v1()") == [
         (None, False, False)
     ]
@@ -297,7 +297,7 @@ def test_a_worker_that_may_not_hang_triggers_says_so_and_syncs_the_rest(
         assert rows(synced, "SELECT content FROM article_semantic WHERE id = 6") == [("six",)]
         assert "can create its triggers: GRANT" in caplog.text
         assert rows(synced, "SELECT FROM semantic.job WHERE state = 'failed'") == []
-        assert only(synced).capture_trouble == "triggers of public.article are missing: pg-semantic repair"
+        assert only(synced).capture_problem == "triggers of public.article are missing: pg-semantic repair"
     finally:
         worker.dispose()
         execute(synced, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
@@ -332,7 +332,7 @@ END
 $body$;
 CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION refuse()
 """
-NOTED = "SELECT kind, failures, round(extract(epoch FROM next_at - now()) / 5) FROM semantic.trouble"
+NOTED = "SELECT kind, failures, round(extract(epoch FROM next_at - now()) / 5) FROM semantic.problem"
 
 
 def test_a_step_that_is_refused_waits_twice_as_long_each_time_and_status_says_why(synced: sa.Engine, dsn: str) -> None:
@@ -346,12 +346,12 @@ def test_a_step_that_is_refused_waits_twice_as_long_each_time_and_status_says_wh
             looking.look(live, at_once=True)
         assert rows(synced, NOTED) == [("capture", failures, wait)]
         assert "no trigger here" in ok("status", dsn=dsn)
-        execute(synced, "UPDATE semantic.trouble SET next_at = now()")
+        execute(synced, "UPDATE semantic.problem SET next_at = now()")
         looking = CatalogWatcher(synced)
     execute(synced, "DROP EVENT TRIGGER refuse")
     sync(synced)
-    assert only(synced).troubles == []
-    assert only(synced).capture_trouble is None
+    assert only(synced).problems == []
+    assert only(synced).capture_problem is None
 
 
 def test_a_step_that_is_refused_keeps_no_other_from_being_taken(synced: sa.Engine) -> None:
@@ -363,8 +363,8 @@ def test_a_step_that_is_refused_keeps_no_other_from_being_taken(synced: sa.Engin
         sync(synced)
     assert truth(synced) == CLEAN
     assert rows(synced, DOUBTFUL) == []
-    assert only(synced).capture_trouble == "triggers of public.article are missing: pg-semantic repair"
-    assert [one.kind for one in only(synced).troubles] == ["capture"]
+    assert only(synced).capture_problem == "triggers of public.article are missing: pg-semantic repair"
+    assert [one.kind for one in only(synced).problems] == ["capture"]
 
 
 def test_what_keeps_a_foreign_key_from_being_validated_is_deleted(synced: sa.Engine) -> None:
@@ -383,7 +383,7 @@ def test_what_keeps_a_foreign_key_from_being_validated_is_deleted(synced: sa.Eng
         sync(synced)
     assert truth(synced) == CLEAN
     assert rows(synced, DOUBTFUL) == []
-    assert only(synced).troubles == []
+    assert only(synced).problems == []
 
 
 def test_a_reconcile_voids_what_a_worker_has_read_before(synced: sa.Engine) -> None:
@@ -488,7 +488,7 @@ def test_edits_are_synced_while_foreign_keys_are_validated(validating: sa.Engine
 
 def test_a_validation_gives_way_to_an_application_that_waits_for_the_table(validating: sa.Engine, dsn: str) -> None:
     execute(validating, "SET statement_timeout = '20s'; ALTER TABLE article ADD COLUMN more text")
-    until(lambda: [one.kind for one in only(validating).troubles] == ["foreign_key"])
+    until(lambda: [one.kind for one in only(validating).problems] == ["foreign_key"])
     assert "another session is waiting" in ok("status", dsn=dsn)
 
 

@@ -12,7 +12,7 @@ from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.jobqueue import Claim, Claimable
 from pg_semantic.settings import Settings
-from pg_semantic.worker.claims import HeldClaims
+from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, generation_of, jobs, rows, truth
 

@@ -29,7 +29,7 @@ REPORT_KEYS = {
     "failed",
     "waiting",
     "uncaptured",
-    "trouble",
+    "problem",
     "keys",
 }
 INDEX_KEYS = {
@@ -53,14 +53,14 @@ INDEX_KEYS = {
     "oldest_seconds",
     "eta_seconds",
     "uncaptured",
-    "capture_trouble",
+    "capture_problem",
     "stale_since",
     "stale_reason",
     "reconciled",
     "vector_index",
     "lexical_index",
     "failures",
-    "troubles",
+    "problems",
 }
 
 
@@ -130,7 +130,7 @@ def test_verify_of_what_is_clean_exits_with_0(synced: sa.Engine, dsn: str) -> No
     assert report.keys() == REPORT_KEYS
     assert report == dict.fromkeys(REPORT_KEYS, 0) | {"index": "public." + INDEX, "rows": 5} | {
         "uncaptured": [],
-        "trouble": None,
+        "problem": None,
         "keys": {},
     }
     table = shell.ok("verify", INDEX, dsn=dsn)
@@ -326,8 +326,8 @@ def test_who_may_look_at_the_view_sees_no_row_and_no_job(parked: sa.Engine, stra
             rows(stranger, f"SELECT * FROM {relation}")
 
 
-def test_trouble_with_one_index_is_said_and_the_others_are_verified(parked: sa.Engine, dsn: str) -> None:
+def test_problem_with_one_index_is_said_and_the_others_are_verified(parked: sa.Engine, dsn: str) -> None:
     execute(parked, "ALTER TABLE article RENAME COLUMN body TO main")
     report = reported("verify", dsn=dsn, code=1)
-    assert "Rename the column back" in report["trouble"]
+    assert "Rename the column back" in report["problem"]
     assert "Rename the column back" in shell.run("verify", dsn=dsn).stdout.replace("\n", " ")

@@ -25,7 +25,7 @@ COMMANDS = (
     ("recall", INDEX, "--sample", "2", "--limit", "2"),
     ("retry", INDEX),
     ("repair", "--dry-run"),
-    ("grants", "--dry-run"),
+    ("privileges", "--dry-run"),
     ("settings",),
     ("db", "current"),
 )

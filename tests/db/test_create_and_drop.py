@@ -14,7 +14,7 @@ from pg_semantic.index import chunk_tables
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.worker import postgres_indexes
+from pg_semantic.worker import concurrent_index_build
 from pg_semantic.worker.worker import Worker
 from tests.db.copies import pid
 from tests.db.library import Article, Base, execute, generation_of, rows, sync, wait_for_locks
@@ -160,7 +160,7 @@ def test_a_second_index_of_the_same_name_is_refused(articles: sa.Engine) -> None
         create_index.create(articles, Article.semantic.spec)
 
 
-def test_a_role_without_rights_is_told_so_and_nothing_is_left(engine: sa.Engine) -> None:
+def test_a_role_without_privileges_is_told_so_and_nothing_is_left(engine: sa.Engine) -> None:
     role = "reader_" + str(engine.url.database)[-8:]
     execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     execute(engine, f"CREATE ROLE {role}")
@@ -170,7 +170,7 @@ def test_a_role_without_rights_is_told_so_and_nothing_is_left(engine: sa.Engine)
     before = objects(engine)
     limited = sa.create_engine(engine.url, connect_args={"options": f"-c role={role}"})
     try:
-        with pytest.raises(errors.DatabaseError, match="lacks rights"):
+        with pytest.raises(errors.DatabaseError, match="lacks privileges"):
             create_index.create(limited, spec)
         assert objects(engine) == before
     finally:
@@ -228,7 +228,7 @@ def test_a_build_that_has_just_begun_is_not_taken_for_one_that_was_cut_short(
         if role:
             asking.execute(sa.text(f"SET ROLE {role}"))
         index = chunk_tables.build(generation_of(articles).spec).vector_index
-        assert postgres_indexes.state(asking, index) == "building"
+        assert concurrent_index_build.state(asking, index) == "building"
         asking.rollback()
         writer.rollback()
         building.result()
@@ -249,25 +249,25 @@ def test_while_one_worker_drops_a_broken_index_no_other_touches_it(articles: sa.
     autocommit = articles.execution_options(isolation_level="AUTOCOMMIT")
     with ThreadPoolExecutor(1) as thread, articles.connect() as reader, autocommit.connect() as first:
         reader.execute(sa.text("SELECT count(*) FROM article_semantic"))  # the drop waits for it
-        dropping = thread.submit(postgres_indexes.ensure, first, index)
+        dropping = thread.submit(concurrent_index_build.ensure, first, index)
         while vector_index(articles) == "broken":
             assert not dropping.done()
         assert vector_index(articles) == "building"
         with autocommit.connect() as second:
-            postgres_indexes.ensure(second, index)  # returns at once
+            concurrent_index_build.ensure(second, index)  # returns at once
         reader.rollback()
         dropping.result()
     assert vector_index(articles) == "ready"
 
 
-def vector_index(engine: sa.Engine) -> postgres_indexes.State:
+def vector_index(engine: sa.Engine) -> concurrent_index_build.State:
     with engine.connect() as connection:
-        return postgres_indexes.state(connection, chunk_tables.build(generation_of(engine).spec).vector_index)
+        return concurrent_index_build.state(connection, chunk_tables.build(generation_of(engine).spec).vector_index)
 
 
 def test_while_many_jobs_wait_the_vector_index_is_not_there(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 300) i")
-    seen: list[postgres_indexes.State] = []
+    seen: list[concurrent_index_build.State] = []
 
     settings = Settings(batch_rows=100, vector_index_backlog=0)
     worker = Worker(articles, settings, on_progress=lambda _: seen.append(vector_index(articles)))

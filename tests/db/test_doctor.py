@@ -20,8 +20,8 @@ quiet_environment = shell.quiet_environment  # a fixture of that module for this
 _FILL = "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 20) AS i"
 
 
-_TROUBLE = (
-    "INSERT INTO semantic.trouble (generation_id, kind, reason, next_at) "
+_PROBLEM = (
+    "INSERT INTO semantic.problem (generation_id, kind, reason, next_at) "
     "SELECT id, 'sync', 'it cannot be read', now() FROM semantic.generation"
 )
 
@@ -89,10 +89,10 @@ FAULTS = [
         ("ALTER TABLE article RENAME TO article_old", "CREATE TABLE article (LIKE article_old INCLUDING ALL)"),
         repaired_by_sql=False,
     ),
-    Fault("rights", "article_semantic_receipt", ("GRANT SELECT (lexemes) ON article_semantic_receipt TO PUBLIC",)),
-    Fault("rights", "semantic.term", ("GRANT UPDATE ON semantic.term TO PUBLIC",)),
-    Fault("rights", "article_semantic", ("ALTER TABLE article ENABLE ROW LEVEL SECURITY",)),
-    Fault("rights", "cannot read", ("GRANT SELECT ON article TO pg_monitor",)),
+    Fault("privileges", "article_semantic_receipt", ("GRANT SELECT (lexemes) ON article_semantic_receipt TO PUBLIC",)),
+    Fault("privileges", "semantic.term", ("GRANT UPDATE ON semantic.term TO PUBLIC",)),
+    Fault("privileges", "article_semantic", ("ALTER TABLE article ENABLE ROW LEVEL SECURITY",)),
+    Fault("privileges", "cannot read", ("GRANT SELECT ON article TO pg_monitor",)),
     Fault("triggers", "update", ("DROP TRIGGER article_semantic_capture_update ON article",), repaired_by_sql=False),
     Fault(
         "triggers",
@@ -101,7 +101,7 @@ FAULTS = [
         repaired_by_sql=False,
     ),
     Fault(
-        "capture_rights",
+        "capture_privileges",
         "may not append",
         ("CREATE ROLE {role}", "ALTER FUNCTION article_semantic_capture OWNER TO {role}"),
     ),
@@ -131,11 +131,11 @@ FAULTS = [
         ("ALTER TABLE article RENAME COLUMN id TO article_id",),
         repaired_by_sql=False,
     ),
-    Fault("rights", "semantic.generation", ("ALTER TABLE semantic.generation ENABLE ROW LEVEL SECURITY",)),
-    Fault("rights", "semantic.term", ("GRANT SELECT ON semantic.term TO PUBLIC",)),
-    Fault("rights", "semantic.readable_term", ("REVOKE SELECT ON semantic.readable_term FROM PUBLIC",)),
-    Fault("troubles", "cannot be read", (_TROUBLE,), repaired_by_sql=False),
-    Fault("rights", "semantic.history", ("ALTER TABLE semantic.history FORCE ROW LEVEL SECURITY",)),
+    Fault("privileges", "semantic.generation", ("ALTER TABLE semantic.generation ENABLE ROW LEVEL SECURITY",)),
+    Fault("privileges", "semantic.term", ("GRANT SELECT ON semantic.term TO PUBLIC",)),
+    Fault("privileges", "semantic.readable_term", ("REVOKE SELECT ON semantic.readable_term FROM PUBLIC",)),
+    Fault("problems", "cannot be read", (_PROBLEM,), repaired_by_sql=False),
+    Fault("privileges", "semantic.history", ("ALTER TABLE semantic.history FORCE ROW LEVEL SECURITY",)),
     Fault("key_types", "bigint", ("ALTER TABLE article ALTER COLUMN id TYPE bigint",), repaired_by_sql=False),
     Fault("inheritance", "archive", ("CREATE TABLE archive () INHERITS (article)",)),
     Fault("late_indexes", "vector index", ("DROP INDEX article_semantic_vector_idx",), repaired_by_sql=False),
@@ -274,7 +274,7 @@ def test_a_planted_fault_is_found_and_its_repair_repairs_it(healthy: sa.Engine, 
 
 
 def test_every_check_has_a_planted_fault() -> None:
-    elsewhere = {"long_transactions", "worker_rights"}  # in tests of their own
+    elsewhere = {"long_transactions", "worker_privileges"}  # in tests of their own
     assert {check.name for check in CHECKS} - elsewhere == {fault.check for fault in FAULTS}
 
 
@@ -292,7 +292,7 @@ def test_a_role_that_sees_not_all_rows_is_told_so(healthy: sa.Engine, role: str)
     execute(healthy, f"GRANT ALL ON ALL TABLES IN SCHEMA semantic TO {role}")
     execute(healthy, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")
     limited = sa.create_engine(healthy.url, connect_args={"options": f"-c role={role}"})
-    findings = found(limited, "worker_rights")
+    findings = found(limited, "worker_privileges")
     limited.dispose()
     assert [finding.repair for finding in findings] == [f"ALTER ROLE {role} BYPASSRLS;"]
 
@@ -311,12 +311,12 @@ def test_another_role_that_does_not_find_pgvector_is_named(healthy: sa.Engine, r
     assert found(healthy, "search_path") == []
 
 
-def test_a_role_that_lacks_rights_on_the_vectors_is_told_so(healthy: sa.Engine, role: str) -> None:
+def test_a_role_that_lacks_privileges_on_the_vectors_is_told_so(healthy: sa.Engine, role: str) -> None:
     execute(healthy, f"CREATE ROLE {role}; GRANT SELECT ON article TO {role}")
     limited = sa.create_engine(healthy.url, connect_args={"options": f"-c role={role}"})
-    findings = found(limited, "worker_rights")
+    findings = found(limited, "worker_privileges")
     limited.dispose()
-    assert ["lacks rights on public.article" in finding.what for finding in findings] == [True]
+    assert ["lacks privileges on public.article" in finding.what for finding in findings] == [True]
 
 
 def test_a_check_that_the_role_may_not_run_is_a_finding_and_the_others_are_run(healthy: sa.Engine, role: str) -> None:

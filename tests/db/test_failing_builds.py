@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pg_semantic import errors
 from pg_semantic.operations import status
 from pg_semantic.settings import Settings
-from pg_semantic.worker import postgres_index_builder
+from pg_semantic.worker import index_build_thread
 from pg_semantic.worker.worker import Worker
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, execute, generation_of, rows, sync, truth
@@ -83,7 +83,7 @@ def test_the_command_exits_with_3_when_an_index_was_not_built_and_0_once_it_is(s
     assert shell.run("worker", "--once", dsn=dsn).returncode == 0
     with some.connect() as connection:
         [index] = status.read(connection).indexes
-    assert (index.vector_index, index.troubles) == ("ready", [])
+    assert (index.vector_index, index.problems) == ("ready", [])
 
 
 def test_status_says_why_an_index_is_not_built_and_when_it_is_tried_again(some: sa.Engine, dsn: str) -> None:
@@ -91,14 +91,14 @@ def test_status_says_why_an_index_is_not_built_and_when_it_is_tried_again(some: 
     with pytest.raises(errors.DatabaseError):
         sync(some)
     [index] = shell.parsed("status", dsn=dsn)["indexes"]
-    [trouble] = index["troubles"]
-    assert (trouble["kind"], trouble["failures"]) == ("build", 1)
-    assert "shm-size" in trouble["reason"]
-    assert 0 < trouble["next_seconds"] <= 5
+    [problem] = index["problems"]
+    assert (problem["kind"], problem["failures"]) == ("build", 1)
+    assert "shm-size" in problem["reason"]
+    assert 0 < problem["next_seconds"] <= 5
     text = shell.ok("status", dsn=dsn)
     assert "not built" in text
     assert "1 attempts failed" in text
-    [(said,)] = rows(some, "SELECT trouble FROM semantic.index_status")
+    [(said,)] = rows(some, "SELECT problem FROM semantic.index_status")
     assert "shared memory" in said
 
 
@@ -108,7 +108,7 @@ def test_each_attempt_waits_twice_as_long_as_the_one_before(some: sa.Engine) -> 
     for _ in range(4):
         with pytest.raises(errors.DatabaseError):
             sync(some)
-        waits += rows(some, "SELECT round(extract(epoch FROM next_at - now()) / 5) FROM semantic.trouble")
+        waits += rows(some, "SELECT round(extract(epoch FROM next_at - now()) / 5) FROM semantic.problem")
     assert [int(wait) for (wait,) in waits] == [1, 2, 4, 8]
 
 
@@ -116,12 +116,12 @@ def test_a_worker_that_comes_later_does_not_try_before_it_is_time(some: sa.Engin
     refusing(some, "53200")
     with pytest.raises(errors.DatabaseError):
         sync(some)
-    execute(some, "UPDATE semantic.trouble SET next_at = now() + interval '1 hour'")
+    execute(some, "UPDATE semantic.problem SET next_at = now() + interval '1 hour'")
     generation = generation_of(some)
-    tending = postgres_index_builder.IndexBuilder(some, Settings())
+    tending = index_build_thread.IndexBuilder(some, Settings())
     assert tending.tend(generation)
-    execute(some, "UPDATE semantic.trouble SET next_at = now()")
-    later = postgres_index_builder.IndexBuilder(some, Settings())
+    execute(some, "UPDATE semantic.problem SET next_at = now()")
+    later = index_build_thread.IndexBuilder(some, Settings())
     assert not later.tend(generation)
     assert later.wait(20)
     tending.close()
@@ -170,7 +170,7 @@ def test_a_reason_that_is_the_datas_is_not_quoted(some: sa.Engine, caplog: pytes
     with caplog.at_level(logging.DEBUG, "pg_semantic"), pytest.raises(errors.DatabaseError, match="NumericValue"):
         sync(some)
     assert "confidential" not in caplog.text
-    assert "confidential" not in str(rows(some, "SELECT reason FROM semantic.trouble"))
+    assert "confidential" not in str(rows(some, "SELECT reason FROM semantic.problem"))
 
 
 def test_a_graph_that_outgrows_its_memory_is_told(some: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
@@ -192,8 +192,8 @@ def test_a_stranger_learns_no_reason(some: sa.Engine) -> None:
     try:
         with some.connect() as connection:
             connection.execute(sa.text(f"SET ROLE {role}"))
-            assert connection.scalar(sa.text("SELECT trouble FROM semantic.index_status")) is None
+            assert connection.scalar(sa.text("SELECT problem FROM semantic.index_status")) is None
             with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
-                connection.execute(sa.text("SELECT * FROM semantic.trouble"))
+                connection.execute(sa.text("SELECT * FROM semantic.problem"))
     finally:
         execute(some, f"DROP ROLE {role}")

@@ -77,7 +77,7 @@ def test_a_writer_that_has_the_table_is_waited_for_before_anything_else(
     ],
 )
 @pytest.mark.parametrize("step", ["begin", "hang"])
-def test_rights_that_a_table_in_use_is_due_are_left_to_a_worker(synced: sa.Engine, change: str, step: str) -> None:
+def test_privileges_that_a_table_in_use_is_due_are_left_to_a_worker(synced: sa.Engine, change: str, step: str) -> None:
     execute(synced, change)
     live = generation_of(synced).spec
     target = dataclasses.replace(live, encoder=OTHER)
@@ -93,7 +93,7 @@ def test_rights_that_a_table_in_use_is_due_are_left_to_a_worker(synced: sa.Engin
         )
         assert rows(synced, f"{secured} WHERE role = 'next'") == [(True, True)]
     assert privileges.due(synced)[0].statements != ()
-    assert [one.trouble for one in privileges.follow(synced)] == [None]
+    assert [one.problem for one in privileges.follow(synced)] == [None]
     assert privileges.due(synced)[0].statements == ()
 
 
@@ -119,7 +119,7 @@ def test_jobs_that_a_worker_is_making_as_a_copy_is_dropped_do_not_stay(synced: s
 
 
 @pytest.mark.parametrize("kind", [errors.IndexNotFound, errors.DatabaseError])
-def test_a_copy_that_was_dropped_is_no_trouble_of_a_worker(
+def test_a_copy_that_was_dropped_is_no_problem_of_a_worker(
     synced: sa.Engine, caplog: pytest.LogCaptureFixture, kind: type[errors.PgSemanticError]
 ) -> None:
     begun = begin(synced, encoder=OTHER)

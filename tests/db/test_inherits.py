@@ -68,7 +68,7 @@ def test_a_reconcile_looks_at_the_parent_alone(synced: sa.Engine) -> None:
 def test_a_child_that_came_later_is_named_by_status(synced: sa.Engine) -> None:
     with synced.connect() as connection:
         [found] = status.read(connection).indexes
-    assert found.capture_trouble == "rows of public.archived, which inherits from public.article, are not indexed"
+    assert found.capture_problem == "rows of public.archived, which inherits from public.article, are not indexed"
     assert found.rows == 2
 
 
@@ -152,7 +152,7 @@ def test_a_table_that_gets_a_parent_later_is_captured_once_a_worker_runs(
         execute(engine, statement)
     with engine.connect() as connection:
         [found] = status.read(connection).indexes
-    assert found.capture_trouble == "triggers of public.below are missing: pg-semantic repair"
+    assert found.capture_problem == "triggers of public.below are missing: pg-semantic repair"
     sync(engine)
     execute(engine, "UPDATE page SET body = 'seen' WHERE id = 2")
     assert jobs(engine) == {"2"}

@@ -10,9 +10,9 @@ from pg_semantic import jobqueue
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.index.chunking import Split
-from pg_semantic.worker import changed_rows
+from pg_semantic.worker import read_changed_texts
 from pg_semantic.worker.batch import LONG_CHARACTERS
-from pg_semantic.worker.changed_rows import Reading, ReadLimits
+from pg_semantic.worker.read_changed_texts import Reading, ReadLimits
 from tests.db.library import Article, execute, fold, generation_of, jobs, qualified, rows, sync
 
 LONG = 100_000
@@ -30,7 +30,7 @@ def claimed(articles: sa.Engine) -> Callable[[ReadLimits], Reading]:
     with articles.begin() as connection:
         claim = jobqueue.claim(connection, generation.id, rows=100, lease_seconds=60)
     jobs = sorted(claim.jobs, key=lambda job: int(job.key))
-    return lambda room: changed_rows.read(articles, generation.tables, jobs, room=room, blame=lambda *_: None)
+    return lambda room: read_changed_texts.read(articles, generation.tables, jobs, room=room, blame=lambda *_: None)
 
 
 def _keys(reading: Reading) -> list[int]:
@@ -75,7 +75,7 @@ def test_a_long_text_does_not_come_along_with_the_look_at_its_size(
     articles: sa.Engine, claimed: Callable[[ReadLimits], Reading]
 ) -> None:
     seen = [row.job for row in claimed(ReadLimits()).rows]
-    looked = changed_rows._select(articles, qualified(Article.semantic.tables), seen, longest=100)
+    looked = read_changed_texts._select(articles, qualified(Article.semantic.tables), seen, longest=100)
     assert {(row.text, row.octets > LONG) for row in looked if row.is_open} == {("", True)}
     assert {row.text for row in looked if not row.is_open} == {"short"}
 

@@ -1,4 +1,4 @@
-"""What the worker logs of a run with trouble in it: enough to act on, and no row's text."""
+"""What the worker logs of a run with problem in it: enough to act on, and no row's text."""
 
 import json
 import logging

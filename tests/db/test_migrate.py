@@ -118,7 +118,7 @@ def test_a_newer_revision_is_neither_upgraded_nor_taken_back(engine: sa.Engine) 
             change(engine)
 
 
-def test_a_role_without_any_rights_may_know_the_revision(engine: sa.Engine) -> None:
+def test_a_role_without_any_privileges_may_know_the_revision(engine: sa.Engine) -> None:
     role = "nobody_" + str(engine.url.database)[-8:]
     execute(engine, f"CREATE ROLE {role}")
     limited = sa.create_engine(engine.url, connect_args={"options": f"-c role={role}"})
@@ -168,8 +168,8 @@ def test_a_database_without_our_schema_has_nothing_to_take_back(bare: sa.Engine)
         ("DROP FUNCTION semantic.lexeme_position_v1 CASCADE", ("missing", "function lexeme_position_v1(lexeme text)")),
         ("CREATE INDEX job_mine_idx ON semantic.job (error)", ("additional", "index semantic.job_mine_idx")),
         ("ALTER TABLE semantic.job ALTER COLUMN error SET NOT NULL", ("altered", "column job.error")),
-        ("REVOKE USAGE ON SCHEMA semantic FROM PUBLIC", ("missing", "rights of PUBLIC to the schema")),
-        ("REVOKE SELECT ON semantic.encoder FROM PUBLIC", ("missing", "rights of PUBLIC to encoder")),
+        ("REVOKE USAGE ON SCHEMA semantic FROM PUBLIC", ("missing", "privileges of PUBLIC to the schema")),
+        ("REVOKE SELECT ON semantic.encoder FROM PUBLIC", ("missing", "privileges of PUBLIC to encoder")),
     ],
 )
 def test_what_was_altered_by_hand_is_found_and_left_as_it_is(

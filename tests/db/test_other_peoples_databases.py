@@ -17,7 +17,7 @@ from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, status, verify
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
-from pg_semantic.worker import postgres_index_builder
+from pg_semantic.worker import index_build_thread
 from tests.db import test_cli as shell
 from tests.db.library import (
     CLEAN,
@@ -389,12 +389,12 @@ def test_a_key_of_several_columns_is_filtered_by_as_many_values_of_each(engine: 
             rows(engine, asked.format(wrong))
 
 
-# Roles and rights
+# Roles and privileges
 
 
 def test_a_member_of_a_role_that_can_read_all_data_can_search(synced: sa.Engine, role: str, dsn: str) -> None:
     execute(synced, f"GRANT pg_read_all_data TO {role}")
-    shell.ok("grants", dsn=dsn)
+    shell.ok("privileges", dsn=dsn)
     reader = sa.create_engine(synced.url.set(username=role))
     assert len(rows(reader, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
     reader.dispose()
@@ -415,7 +415,7 @@ def test_grants_are_right_in_sessions_that_quote_every_name(synced: sa.Engine, r
     name = synced.url.database
     execute(synced, f'ALTER DATABASE "{name}" SET quote_all_identifiers = on')
     synced.dispose()
-    shell.ok("grants", dsn=dsn)
+    shell.ok("privileges", dsn=dsn)
     execute(synced, "SELECT semantic.apply_schema_privileges_v1()")
     reader = sa.create_engine(synced.url.set(username=role))
     assert len(rows(reader, "SELECT id FROM article_semantic_search('harbour', 3, 'lexical')")) == 3
@@ -474,7 +474,7 @@ def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine, mon
         "INSERT INTO semantic.job (generation_id, key, priority) SELECT :id, i, 0 FROM generate_series(1, 9) i",
         id=generation.id,
     )
-    building = postgres_index_builder.IndexBuilder(synced, Settings(vector_index_backlog=8))
+    building = index_build_thread.IndexBuilder(synced, Settings(vector_index_backlog=8))
     assert not building.tend(generation)
     assert rows(synced, "SELECT to_regclass('article_semantic_vector_idx')") == [(None,)]
     execute(synced, "UPDATE semantic.generation SET backfilled_at = now() - interval '1 hour'")
@@ -498,9 +498,9 @@ def test_what_a_worker_could_not_do_is_a_finding(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET title = 'new'")
     with pytest.raises(errors.DatabaseError):
         sync(synced)
-    assert "troubles" in {one.check for one in doctor.examine(synced)}
+    assert "problems" in {one.check for one in doctor.examine(synced)}
     with synced.connect() as connection:
-        assert [one.kind for one in status.read(connection).indexes[0].troubles] == ["sync"]
+        assert [one.kind for one in status.read(connection).indexes[0].problems] == ["sync"]
 
 
 def test_the_counts_of_a_querys_words_are_looked_up(synced: sa.Engine, role: str) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import jobqueue, search
 from pg_semantic.settings import Settings
-from pg_semantic.worker.claims import HeldClaims
+from pg_semantic.worker.held_claims import HeldClaims
 from tests.db.conftest import MANY
 from tests.db.library import Article, encoder, execute, generation_of, read_of, sync
 

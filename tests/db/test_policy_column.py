@@ -31,7 +31,7 @@ class Note(Base):
 
 
 OTHER = EncoderSpec("hashed:48", 48)
-KIND = "SELECT semantic.rights_kind_v1(id) FROM semantic.generation ORDER BY id"
+KIND = "SELECT semantic.row_visibility_v1(id) FROM semantic.generation ORDER BY id"
 
 
 @pytest.fixture

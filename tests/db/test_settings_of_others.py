@@ -90,7 +90,7 @@ def test_rows_are_synced_built_verified_repaired_and_found(tuned: sa.Engine, art
     assert (report.clean, report.rows) == (True, ROWS)
     with tuned.connect() as connection:
         [index] = status.read(connection).indexes
-    assert (index.vector_index, index.lexical_index, index.troubles) == ("ready", "ready", [])
+    assert (index.vector_index, index.lexical_index, index.problems) == ("ready", "ready", [])
     reset(tuned)
     articles.dispose()
     assert truth(articles) == CLEAN

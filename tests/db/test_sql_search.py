@@ -1,4 +1,4 @@
-"""Search from plain SQL: the function of each semantic index ranks as the package does, with the caller's rights."""
+"""Search from plain SQL: each index's function ranks as the package does, with the caller's privileges."""
 
 import dataclasses
 from typing import Any
@@ -183,7 +183,7 @@ def test_what_can_not_be_searched_for_is_an_error_that_says_why(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_strings_of_an_old_kind_are_no_trouble(articles: sa.Engine, mode: Mode) -> None:
+def test_strings_of_an_old_kind_are_no_problem(articles: sa.Engine, mode: Mode) -> None:
     remember(articles, "harbour")
     with articles.connect() as connection:
         connection.exec_driver_sql("SET standard_conforming_strings = off")

@@ -219,11 +219,11 @@ def test_status_says_why_an_index_is_not_kept_in_sync_until_it_is_again(forty: s
         sync(forty)
     with forty.connect() as connection:
         [index] = status.read(connection).indexes
-    [trouble] = index.troubles
-    assert (trouble.kind, trouble.failures) == ("sync", 1)
-    assert "SQLSTATE P0001" in trouble.reason
+    [problem] = index.problems
+    assert (problem.kind, problem.failures) == ("sync", 1)
+    assert "SQLSTATE P0001" in problem.reason
     execute(forty, "DROP TRIGGER refuse ON article_semantic")
     sync(forty)
     with forty.connect() as connection:
         [index] = status.read(connection).indexes
-    assert index.troubles == []
+    assert index.problems == []

@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
         for generation in self.generations():
             report = verify.verify(self.engine, generation)
             wrong = (report.missing, report.stale, report.damaged, report.orphan)
-            named = found[generation.name].capture_trouble
+            named = found[generation.name].capture_problem
             if named:  # nothing that a worker could have put right by itself
                 assert all(any(reason in one for reason in REASONS) for one in named.split("; ")), named
             assert not any(wrong) or named, (report, found[generation.name])

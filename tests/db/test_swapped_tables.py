@@ -111,7 +111,7 @@ def test_no_statement_joins_the_rows_of_another_table(synced: sa.Engine, kind: s
         session.execute(STATEMENTS[kind]())
 
 
-def test_adopt_gives_an_index_the_rights_and_policies_of_its_new_table_at_once(synced: sa.Engine, dsn: str) -> None:
+def test_adopt_gives_an_index_the_privileges_and_policies_of_its_new_table_at_once(synced: sa.Engine, dsn: str) -> None:
     privileges.follow(synced)
     swap(synced, "renamed")
     execute(synced, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; GRANT SELECT ON article TO pg_monitor")
@@ -162,9 +162,9 @@ def test_a_table_that_is_renamed_alone_is_followed(synced: sa.Engine) -> None:
 def test_an_index_keeps_its_renamed_table_when_it_is_told_to(synced: sa.Engine, dsn: str) -> None:
     execute(synced, "ALTER TABLE article RENAME TO paper")
     execute(synced, "CREATE TABLE article (id int)")
-    assert generation_of(synced).trouble is not None
+    assert generation_of(synced).problem is not None
     ok("index", "adopt", "article_semantic", "paper", "--yes", dsn=dsn)
-    assert generation_of(synced).trouble is None
+    assert generation_of(synced).problem is None
     sync(synced)
     assert verify.verify(synced, generation_of(synced)).clean
 
@@ -246,7 +246,7 @@ def test_an_index_whose_tables_are_all_gone_is_forgotten_when_another_is_created
 def test_a_view_under_the_old_name_of_a_renamed_table_stops_nothing(synced: sa.Engine, dsn: str, kind: str) -> None:
     execute(synced, "ALTER TABLE article RENAME TO paper")
     execute(synced, f"CREATE {kind} article AS SELECT * FROM paper")
-    assert generation_of(synced).trouble is None
+    assert generation_of(synced).problem is None
     assert "adopt" not in ok("status", dsn=dsn)
     assert [one for one in doctor.examine(synced) if one.check == "swapped_tables"] == []
     assert len(rows(synced, "SELECT * FROM article_semantic_search('title', 3, 'lexical')")) == 3
@@ -267,7 +267,7 @@ def test_a_view_is_never_taken_for_a_table_that_was_dropped(synced: sa.Engine) -
     execute(synced, "DROP TABLE article CASCADE")
     execute(synced, "CREATE VIEW article AS SELECT * FROM paper")
     assert (
-        generation_of(synced).trouble == "its table public.article was dropped: pg-semantic index drop article_semantic"
+        generation_of(synced).problem == "its table public.article was dropped: pg-semantic index drop article_semantic"
     )
     for name in ("knn", "exact", "lexical"):
         with Session(synced) as session, pytest.raises(exc.DBAPIError):

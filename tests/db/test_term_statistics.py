@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from pg_semantic import Lexical, SemanticIndex, errors, search
 from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.settings import Settings
-from pg_semantic.worker import postgres_indexes, term_statistics
+from pg_semantic.worker import concurrent_index_build, term_statistics
 from pg_semantic.worker.term_statistics import TermStatistics
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, execute, generation_of, qualified, rows, sync, truth
@@ -129,9 +129,9 @@ def test_a_text_of_more_lexemes_than_fit_is_found_by_its_beginning(engine: sa.En
 
 
 def test_the_index_on_words_is_built_by_the_worker(articles: sa.Engine) -> None:
-    def state() -> postgres_indexes.State:
+    def state() -> concurrent_index_build.State:
         with articles.connect() as connection:
-            return postgres_indexes.state(connection, TABLES.lexical_index)
+            return concurrent_index_build.state(connection, TABLES.lexical_index)
 
     assert state() == "missing"
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")

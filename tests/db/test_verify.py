@@ -160,7 +160,7 @@ def test_what_is_repaired_while_a_worker_is_at_it_is_not_written_over(synced: sa
     execute(synced, "UPDATE article_semantic SET content = 'forged' WHERE id = 2")
     tables = qualified(Article.semantic.tables)
     finding = verify.RowFinding("damaged", "2")
-    transaction.patiently(synced, *repair.mending([finding], generation_of(synced), tables))
+    transaction.patiently(synced, *repair.repair_statements([finding], generation_of(synced), tables))
     assert steps.write(synced, batch) == 0
     sync(synced)
     assert verified(synced).clean

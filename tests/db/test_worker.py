@@ -170,7 +170,7 @@ def test_a_row_that_ends_every_worker_that_tries_it_is_parked_and_its_neighbours
     assert truth(articles).missing == parked
 
 
-def test_trouble_with_one_index_is_not_that_of_another(articles: sa.Engine) -> None:
+def test_problem_with_one_index_is_not_that_of_another(articles: sa.Engine) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
     with articles.connect() as connection:
         spec = create_index.describe(connection, "note", columns=("words",), encoder=Article.semantic.spec.encoder)

@@ -85,7 +85,7 @@ def prepare(place: Place) -> None:
     execute(engine, "ALTER TABLE article ENABLE ROW LEVEL SECURITY")
     execute(engine, f"CREATE POLICY own ON article TO {place.analyst} USING (id % 8 = 0)")
     execute(engine, f"GRANT SELECT ON article TO {place.analyst}")
-    sync(engine)  # and so rights that follow
+    sync(engine)  # and so privileges that follow
     engine.dispose()
 
 

@@ -19,7 +19,7 @@ from pg_semantic import SemanticIndex, encoders, generations, rerankers
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.search import Searcher, generation_tracker
-from pg_semantic.service.loaded_encoders import LoadedEncoders
+from pg_semantic.service.loaded_models import LoadedModels
 from pg_semantic.service.metrics import Metrics
 from pg_semantic.service.searchers import IndexSearchers
 from pg_semantic.settings import Settings
@@ -190,7 +190,7 @@ def test_a_path_leads_to_no_file(client: httpx2.Client, path: str) -> None:
 
 def test_a_session_of_a_request_can_not_write(client: httpx2.Client, engine: sa.Engine) -> None:
     async def write() -> None:
-        indexes = IndexSearchers(engine, LoadedEncoders(Settings(), seen=lambda *_: None), statement_seconds=9)
+        indexes = IndexSearchers(engine, LoadedModels(Settings(), seen=lambda *_: None), statement_seconds=9)
         try:
             async with indexes.session() as session:
                 await session.execute(sa.text("DELETE FROM article"))

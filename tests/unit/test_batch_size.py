@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_semantic.worker.batch_size import BatchSizer
-from pg_semantic.worker.changed_rows import MOST_CHARACTERS
+from pg_semantic.worker.read_changed_texts import MOST_CHARACTERS
 
 FEWEST_CHARACTERS = 1_000
 BATCH_SECONDS = 0.2

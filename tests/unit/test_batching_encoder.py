@@ -93,7 +93,7 @@ def test_what_is_no_encoder_is_refused_with_what_to_give() -> None:
         BatchingEncoder("hashed:8")  # type: ignore[arg-type]
 
 
-def test_trouble_of_the_thread_itself_is_told_to_who_asked_and_the_thread_goes_on() -> None:
+def test_problem_of_the_thread_itself_is_told_to_who_asked_and_the_thread_goes_on() -> None:
     class Odd(HashedEncoder):
         """Cannot say how much it reads, the first time."""
 

@@ -1,4 +1,4 @@
-"""The files that containers are made from: valid, without secrets, without rights, and in step with the package."""
+"""The files that containers are made from: valid, without secrets, without privileges, and in step with the package."""
 
 import re
 import subprocess
@@ -62,7 +62,7 @@ def test_the_database_has_the_owner_of_the_documents_and_asks_for_passwords() ->
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_container_of_ours_has_no_rights_that_it_does_not_need(name: str) -> None:
+def test_a_container_of_ours_has_no_privileges_that_it_does_not_need(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]

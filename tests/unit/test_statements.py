@@ -43,7 +43,7 @@ Build: TypeAlias = "Callable[..., sa.Select[Article, float]]"
 SAME_ENCODER = """(SELECT semantic.require_encoder_v1(to_regclass('article_semantic'),
     %(encoder_1)s::VARCHAR, %(dimensions_1)s::INTEGER) AS same_encoder)"""
 
-SAME_TABLE = """(SELECT semantic.require_source_v1(to_regclass('article_semantic'), to_regclass('article'))
+SAME_TABLE = """(SELECT semantic.require_source_not_replaced_v1(to_regclass('article_semantic'), to_regclass('article'))
     AS same_table)"""
 
 KNN = one_line(f"""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from pg_semantic import errors
-from pg_semantic.encoders import prompts as prompting
+from pg_semantic.encoders import choose_prompts as prompting
 from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.local import reference_vectors, weights
@@ -62,7 +62,7 @@ def load(
     used = prompting.apply(whole, reference, prompts)
     prompting.warn(reference, declared=prompts, loaded=used)
     fitting = _Fitting(whole, folder, identity=identity, settings=settings, is_new=is_new)
-    troubles = []
+    problems = []
     for backend in fitting.candidates(is_quantised=is_quantised):
         started = time.monotonic()
         try:
@@ -70,11 +70,11 @@ def load(
         except Exception as error:  # noqa: BLE001 - a conversion can raise anything: try the next back end
             log.warning("%s: %s is not used: %s", reference, backend, error)
             fitting.forget(backend)
-            troubles.append(f"{backend}: {error}")
+            problems.append(f"{backend}: {error}")
         else:
             log.info("%s: %s, ready in %.1f s", reference, backend, time.monotonic() - started)
             return encoder
-    raise errors.EncoderError(f"No back end can run encoder {reference!r} in {folder} ({'; '.join(troubles)}).")
+    raise errors.EncoderError(f"No back end can run encoder {reference!r} in {folder} ({'; '.join(problems)}).")
 
 
 def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list[Backend]:

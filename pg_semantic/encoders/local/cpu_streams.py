@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pg_semantic.encoders.per_process import PerProcess
+from pg_semantic.encoders.fork_safety import PerProcess
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -63,9 +63,9 @@ def _read(at: Path) -> list[tuple[str, list[str], Vectors]]:
                 ("query", file["queries"].tolist(), np.asarray(file["queries_vectors"], np.float32)),
             ]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        trouble = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
+        problem = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         raise errors.EncoderError(
-            f"its recorded vectors cannot be compared because {at} {trouble}: copy the whole folder again, or quantize "
+            f"its recorded vectors cannot be compared because {at} {problem}: copy the whole folder again, or quantize "
             "the encoder again"
         ) from error
     if not all(texts and len(texts) == len(vectors) for _, texts, vectors in found):

@@ -13,7 +13,7 @@ import tenacity
 from pg_semantic import errors
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.encoder_thread import Kind
-from pg_semantic.encoders.per_process import PerProcess
+from pg_semantic.encoders.fork_safety import PerProcess
 from pg_semantic.encoders.remote import response as answers
 from pg_semantic.encoders.remote import response_errors
 from pg_semantic.encoders.remote.response_errors import NotUnderstood, Translator
@@ -80,15 +80,15 @@ class EmbeddingsClient:
             errors.EncoderUnavailable: The server is unavailable, or accepts no known dialect.
             errors.EncoderError: The server's response cannot be used.
         """
-        trouble: NotUnderstood | None = None
+        problem: NotUnderstood | None = None
         for way in _ways(self.endpoint.url):
             self._way = way
             try:
                 return len(self.encode([_PROBE])[0])
             except NotUnderstood as error:
-                trouble = trouble or error
-        assert trouble is not None  # noqa: S101 - there is at least one dialect
-        raise trouble
+                problem = problem or error
+        assert problem is not None  # noqa: S101 - there is at least one dialect
+        raise problem
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document", dimensions: int | None = None) -> Vectors:
         """Encodes texts in one request, with retries.
@@ -115,19 +115,19 @@ class EmbeddingsClient:
                 raise self._errors.of_answer(status)
             found = answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
         except openai.OpenAIError as error:
-            trouble = self._errors.of_client(error)
+            problem = self._errors.of_client(error)
         except errors.EncoderMismatch:
             raise
         except errors.EncoderUnavailable as error:
-            trouble = error
+            problem = error
         except (errors.EncoderError, ValueError) as error:  # an unreadable response
-            trouble = self._errors.unreadable(error)
+            problem = self._errors.unreadable(error)
         else:
             self._retries = self._most_retries
             return found
-        if isinstance(trouble, errors.EncoderUnavailable):
+        if isinstance(problem, errors.EncoderUnavailable):
             self._retries = 0
-        raise trouble  # outside the handler, so that the server's message isn't chained to it
+        raise problem  # outside the handler, so that the server's message isn't chained to it
 
     def is_well(self) -> bool:
         """Returns whether the server encodes a known good text, because some servers return 500 for a bad one."""
@@ -185,17 +185,17 @@ class EmbeddingsClient:
             answer = client.get(f"{self._way.prefix}/models", cast_to=object, options={"headers": self._headers})
         except openai.APIStatusError as error:
             is_passing = error.status_code in response_errors.OVERLOADED
-            trouble = self._errors.of_client(error) if is_passing else None
+            problem = self._errors.of_client(error) if is_passing else None
         except openai.APIConnectionError as error:
-            trouble = self._errors.of_client(error)
+            problem = self._errors.of_client(error)
         except ValueError:  # the response isn't JSON
             return
         else:
             if known := answers.fingerprint(answer, name=self.name):
                 self.fingerprint, self.prompts = known
             return
-        if trouble is not None:  # it is unknown whether the server has a fingerprint
-            raise trouble
+        if problem is not None:  # it is unknown whether the server has a fingerprint
+            raise problem
 
     def _is_to_be_asked_again(self, state: tenacity.RetryCallState) -> bool:
         """Retries a 500 once, and after that while the server also fails on a good text.

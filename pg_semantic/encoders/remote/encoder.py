@@ -13,10 +13,10 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import prompts as prompting
+from pg_semantic.encoders import choose_prompts as prompting
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.encoder_thread import Kind
-from pg_semantic.encoders.per_process import PerProcess
+from pg_semantic.encoders.fork_safety import PerProcess
 from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
 from pg_semantic.index import known_encoders
 from pg_semantic.index.known_encoders import Prompts

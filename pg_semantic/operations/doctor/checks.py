@@ -68,7 +68,7 @@ CHECKS = (
         "unlogged", "error", "if the server crashes, the table will be empty, and its rows will not be created again"
     ),
     Check("triggers", "error", "rows that change there keep the vectors of their old text"),
-    Check("capture_rights", "error", "the application cannot write to its own table"),
+    Check("capture_privileges", "error", "the application cannot write to its own table"),
     Check(
         "foreign_keys",
         "error",
@@ -76,7 +76,7 @@ CHECKS = (
     ),
     Check("columns", "error", "the text of rows cannot be read, so no row is synced"),
     Check("key_types", "error", "a row is not synced if its key does not fit in the tables of the index"),
-    Check("troubles", "error", "the index stays incomplete or out of date until a worker succeeds"),
+    Check("problems", "error", "the index stays incomplete or out of date until a worker succeeds"),
     Check("inheritance", "error", "the parent's key, triggers and vectors do not cover rows of the child table"),
     Check("late_indexes", "error", "until it is built, searches read every row"),
     Check("table_statistics", "warning", "the planner may not use the vector index, or may use it where it should not"),
@@ -86,9 +86,9 @@ CHECKS = (
     Check("backlog", "warning", "searches find these rows by their old text, or not at all"),
     Check("failed_rows", "error", "searches find them by their old text, or not at all"),
     Check(
-        "rights",
+        "privileges",
         "error",
         "chunks and receipts contain the text of rows, so only roles that can read the rows should read them",
     ),
-    Check("worker_rights", "error", "a worker that connects as this role cannot sync the index"),
+    Check("worker_privileges", "error", "a worker that connects as this role cannot sync the index"),
 )

@@ -8,7 +8,7 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors
 from pg_semantic.database import transaction
-from pg_semantic.operations.doctor import pooler, prompts
+from pg_semantic.operations.doctor import missing_prompts, pooler
 from pg_semantic.operations.doctor.checks import CHECKS, Check, Severity
 
 LONG_SECONDS = 300.0
@@ -38,7 +38,7 @@ def examine(engine: sa.Engine, *, ignore: Collection[str] = (), long_seconds: fl
     """Runs every check on a database. Takes milliseconds, and only reads: the catalogs and the schema ``semantic``.
 
     Args:
-        engine: Connects to the database as the role of the workers, whose rights it checks too.
+        engine: Connects to the database as the role of the workers, whose privileges it checks too.
         ignore: Names of checks to leave out.
         long_seconds: An open transaction, or a waiting edit, of this age is a finding.
 
@@ -51,7 +51,7 @@ def examine(engine: sa.Engine, *, ignore: Collection[str] = (), long_seconds: fl
         errors.ConfigurationError: ``ignore`` names an unknown check.
         errors.DatabaseError: The database does not answer.
     """
-    others = (pooler, prompts)
+    others = (pooler, missing_prompts)
     known = [*(check.name for check in CHECKS), *(other.NAME for other in others)]
     if unknown := sorted(set(ignore).difference(known)):
         raise errors.ConfigurationError(f"Unknown check: {', '.join(unknown)}. The checks are: {', '.join(known)}.")

@@ -54,7 +54,7 @@ class Column:
     hits: Sequence[Shown] = ()
     stages: dict[str, float] = field(default_factory=dict)
     ran: Sequence[Ran] = ()
-    trouble: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +95,21 @@ async def _columns(shared: ServiceContext, indexes: IndexSearchers, wanted: Sear
     encode_ms = await _encoded(shared, known, wanted.text)
     columns = []
     for way in _WAYS:
-        reranker = next(iter(shared.fleet.rerankers), None) if way.reranks else None
+        reranker = next(iter(shared.models.rerankers), None) if way.reranks else None
         if way.reranks and reranker is None:
-            columns.append(Column(way.title, way.about, trouble=_NO_RERANKER))
+            columns.append(Column(way.title, way.about, problem=_NO_RERANKER))
             continue
         try:
             columns.append(await _Search(indexes, known, wanted, way, encode_ms).column(reranker))
         except errors.QueryError as error:  # for example, the index has no BM25
-            columns.append(Column(way.title, way.about, trouble=str(error)))
+            columns.append(Column(way.title, way.about, problem=str(error)))
     return columns
 
 
 async def _encoded(shared: ServiceContext, known: IndexSearcher, text: str) -> float:
     """Encodes the query, whose vector is then cached for all modes, and returns the milliseconds it took."""
     began = time.perf_counter()
-    await shared.fleet.of(known.index.spec.encoder).encode_async(text)
+    await shared.models.of(known.index.spec.encoder).encode_async(text)
     return _ms_since(began)
 
 

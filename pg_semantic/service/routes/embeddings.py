@@ -122,7 +122,7 @@ class Listing(pydantic.BaseModel):
 @router.post("/embeddings", include_in_schema=False)  # for clients whose base URL lacks /v1
 async def embeddings(wanted: EmbeddingsRequest, shared: ServiceDep) -> Response:
     """Returns the vectors of texts."""
-    encoder = shared.fleet.encoder(wanted.model)
+    encoder = shared.models.encoder(wanted.model)
     if encoder is None:
         return _not_found(wanted.model, shared)
     texts = wanted.texts
@@ -141,13 +141,13 @@ async def embeddings(wanted: EmbeddingsRequest, shared: ServiceDep) -> Response:
 @router.get("/models", include_in_schema=False)
 async def listed(shared: ServiceDep) -> Listing:
     """Lists the encoders with their fingerprints."""
-    return Listing(data=[_listed(encoder) for encoder in shared.fleet.encoders])
+    return Listing(data=[_listed(encoder) for encoder in shared.models.encoders])
 
 
 @router.get("/v1/models/{name:path}", response_model=Listed)
 async def one(name: str, shared: ServiceDep) -> Response:
     """Describes one encoder."""
-    encoder = shared.fleet.encoder(name)
+    encoder = shared.models.encoder(name)
     return JSONResponse(_listed(encoder).model_dump()) if encoder else _not_found(name, shared)
 
 
@@ -163,7 +163,7 @@ def _listed(encoder: SharedEncoder) -> Listed:
 
 
 def _not_found(name: str, shared: ServiceDep) -> Response:
-    known = ", ".join(encoder.reference for encoder in shared.fleet.encoders) or "none"
+    known = ", ".join(encoder.reference for encoder in shared.models.encoders) or "none"
     shown = name.encode("ascii", "replace").decode()[:100]
     message = f"Encoder {shown!r} isn't loaded. Available encoders: {known}."
     return error_responses.answer(404, message, "model_not_found", param="model")

@@ -17,7 +17,7 @@ from pg_semantic.service.searchers import IndexSearchers
 router = APIRouter(tags=["health"])
 guarded = APIRouter(tags=["health"])  # needs the key, if the service has one
 
-_OF_WORKERS = ("worker_rights",)  # a service only reads, so its role may lack the rights of a worker
+_OF_WORKERS = ("worker_privileges",)  # a service only reads, so its role may lack the privileges of a worker
 
 
 class Healthy(pydantic.BaseModel):
@@ -96,7 +96,7 @@ async def info(shared: ServiceDep) -> Info:
     generations = await asyncio.to_thread(shared.indexes.generations) if shared.indexes else []
     return Info(
         encoders=(await listed(shared)).data,
-        rerankers=[RerankerInfo(id=one.reference, score_type=one.score_type) for one in shared.fleet.rerankers],
+        rerankers=[RerankerInfo(id=one.reference, score_type=one.score_type) for one in shared.models.rerankers],
         indexes=[
             IndexInfo(
                 name=one.qualified_name,

@@ -53,7 +53,7 @@ class Results(pydantic.BaseModel):
 @router.post("/v2/rerank", response_model_exclude_none=True, include_in_schema=False)
 async def rerank(wanted: RerankRequest, shared: ServiceDep) -> Results:
     """Scores documents for a query, and returns them best first."""
-    reranker = shared.fleet.reranker(wanted.model)
+    reranker = shared.models.reranker(wanted.model)
     documents = [one if isinstance(one, str) else one.text for one in wanted.documents]
     request_limits.check([wanted.query], shared.settings)
     request_limits.check(documents, shared.settings)

@@ -84,7 +84,7 @@ async def search(wanted: SearchRequest, shared: ServiceDep) -> SearchResponse:
 async def _search(wanted: SearchRequest, shared: ServiceContext, indexes: IndexSearchers) -> list[SearchHit]:
     known = await indexes.get(wanted.index)
     await indexes.require_same(known)
-    rerank = Rerank(shared.fleet.reranker(wanted.reranker), depth=wanted.depth) if wanted.rerank else None
+    rerank = Rerank(shared.models.reranker(wanted.reranker), depth=wanted.depth) if wanted.rerank else None
     with database.translated():
         async with indexes.session() as session:
             hits = await known.searcher.search(

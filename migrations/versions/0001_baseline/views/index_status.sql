@@ -24,9 +24,9 @@ SELECT
     ) AS uncaptured,
     (
         SELECT string_agg(concat(kind, ': ', reason), '; ' ORDER BY kind)
-        FROM semantic.trouble
-        WHERE trouble.generation_id = generation.id AND has_table_privilege('semantic.trouble', 'SELECT')
-    ) AS trouble,
+        FROM semantic.problem
+        WHERE problem.generation_id = generation.id AND has_table_privilege('semantic.problem', 'SELECT')
+    ) AS problem,
     (SELECT count(*) FROM semantic.worker WHERE heartbeat_at > now() - interval '1 minute') AS workers_alive,
     (
         SELECT coalesce(sum(rows_per_second), 0)
@@ -42,12 +42,12 @@ SELECT
             / CAST(semantic.rows_estimate_v1(semantic_index.source) AS double precision))
     END AS reconciled,
     concat_ws(
-        '; ', semantic.capture_trouble_v1(semantic_index.id),
+        '; ', semantic.capture_problem_v1(semantic_index.id),
         CASE WHEN source.oid IS NOT NULL
             THEN semantic.capture_state_changes_v1(semantic_index.id, true)
                 || ': rows may be out of date until a worker has compared them'
         END
-    ) AS capture_trouble
+    ) AS capture_problem
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN semantic.encoder ON encoder.id = generation.encoder_id
@@ -73,6 +73,6 @@ COMMENT ON VIEW semantic.index_status IS
 'One row per semantic index and generation. Columns named _estimate come from the planner (pg_class.reltuples), '
 'because counting would scan the tables. Jobs and marks are counted, and NULL for a role that cannot '
 'read all rows. workers_alive and rows_per_second cover all indexes. '
-'trouble says why an index is not kept in sync or not built, for roles that can read semantic.trouble. '
+'problem says why an index is not kept in sync or not built, for roles that can read semantic.problem. '
 'Since stale_since, rows without a job may be out of date; reconciled is the share of rows compared since then. '
-'capture_trouble says what keeps rows from being captured.';
+'capture_problem says what keeps rows from being captured.';

@@ -5,12 +5,12 @@
   const PLACE = "pg_semantic.key";
   const SENDABLE = /^[\x21-\x7e]+$/; // allowed in a header
   const said = document.getElementById("said");
-  const trouble = document.getElementById("trouble");
+  const problem = document.getElementById("problem");
   const panel = document.getElementById("key-panel");
   const input = document.getElementById("key");
 
   function say(message) {
-    trouble.textContent = message;
+    problem.textContent = message;
     if (message) said.textContent = "";
   }
 
@@ -44,7 +44,7 @@
   });
 
   // An error stays until the same request succeeds or the user acts: a refresh of another part doesn't clear it.
-  let troubled = null;
+  let affected = null;
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.requestConfig.verb !== "get") say("");
@@ -52,7 +52,7 @@
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.successful && event.detail.pathInfo.requestPath === troubled) say("");
+    if (event.detail.successful && event.detail.pathInfo.requestPath === affected) say("");
   });
 
   document.addEventListener("htmx:responseError", (event) => {
@@ -63,13 +63,13 @@
     } catch {
       // Not a response of the service, but perhaps of a proxy.
     }
-    troubled = event.detail.pathInfo.requestPath;
+    affected = event.detail.pathInfo.requestPath;
     say(status === 401 ? "This page needs the service's API key." : message);
     if (status === 401 && panel) askForKey();
   });
 
   document.addEventListener("htmx:sendError", (event) => {
-    troubled = event.detail.pathInfo.requestPath;
+    affected = event.detail.pathInfo.requestPath;
     say("Cannot reach the service. Check that it is running.");
   });
 })();

@@ -3,7 +3,7 @@
 CREATE FUNCTION semantic.detect_changes_past_capture_v1()
 RETURNS TABLE (
     index_id integer, missing boolean, functions boolean, foreign_keys boolean, doubtful boolean, changes text,
-    trouble text
+    problem text
 )
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -22,7 +22,7 @@ AS $body$
                lacking.name IS NOT NULL AND generation.backfilled_at IS NOT NULL AND generation.stale_since IS NULL
            ), false),
            semantic.capture_state_changes_v1(semantic_index.id, true),
-           semantic.capture_trouble_v1(semantic_index.id)
+           semantic.capture_problem_v1(semantic_index.id)
     FROM semantic.semantic_index
     JOIN pg_class AS source ON source.oid = semantic_index.source
     CROSS JOIN LATERAL (

@@ -21,7 +21,7 @@ BEGIN
         RETURN NEXT due.statement;
     END LOOP;
     IF said THEN
-        RAISE NOTICE '%', semantic.describe_rights_v1(known_index);
+        RAISE NOTICE '%', semantic.describe_privileges_v1(known_index);
     END IF;
 END
 $body$;

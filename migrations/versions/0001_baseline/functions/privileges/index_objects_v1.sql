@@ -1,4 +1,4 @@
--- The database objects of a semantic index, apart from its source: tables, views and functions. The rights to the
+-- The database objects of a semantic index, apart from its source: tables, views and functions. The privileges on the
 -- search function are those to the live copy. Functions that triggers call need no grants.
 CREATE FUNCTION semantic.index_objects_v1(known_index integer)
 RETURNS TABLE (

@@ -1,4 +1,4 @@
--- What every role can read in our schema. Every role can also call the functions that run with the caller's rights
+-- What every role can read in our schema. Every role can also call the functions that run with the caller's privileges
 -- and, of those that run with the owner's, the ones that request the vector of a query.
 CREATE FUNCTION semantic.public_privileges_v1() RETURNS TABLE (object text, of_column name, privilege text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
--- The objects of the schema with their owners and rights. The views of generations are left out.
+-- The objects of the schema with their owners and privileges. The views of generations are left out.
 CREATE FUNCTION semantic.schema_objects_v1() RETURNS TABLE (object text, owner oid, acl aclitem[], of_column name)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
 AS $body$

@@ -1,5 +1,5 @@
--- The statements that give every role the rights in public_privileges_v1 and take all others from every role but the
--- owner, whatever default privileges granted. The views of generations are left out: their rights are those of their
+-- The statements that give every role the privileges in public_privileges_v1 and take all others from every role but the
+-- owner, whatever default privileges granted. The views of generations are left out: their privileges are those of their
 -- index. Owners of sources, and of functions that append marks, keep what they were granted. No table has row-level
 -- security.
 CREATE FUNCTION semantic.schema_privilege_statements_v1() RETURNS TABLE (step text, object text, statement text)

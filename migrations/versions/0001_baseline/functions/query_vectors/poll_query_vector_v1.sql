@@ -11,16 +11,16 @@ DECLARE
     ends timestamptz := clock_timestamp() + make_interval(secs => least(seconds, 300));
     pause double precision := CASE WHEN is_new THEN 0.0005 ELSE 0.05 END;
     known real[];
-    trouble text;
+    problem text;
 BEGIN
     LOOP
-        SELECT made.vector, asked.error INTO known, trouble
+        SELECT made.vector, asked.error INTO known, problem
         FROM (VALUES (encoder)) AS one (encoder_id)
         LEFT JOIN semantic.query_vector AS made ON made.encoder_id = one.encoder_id AND made.text_hash = hash
         LEFT JOIN semantic.query_request AS asked
             ON asked.id = request AND asked.encoder_id = one.encoder_id AND asked.text = query;
-        IF trouble IS NOT NULL AND known IS NULL THEN
-            RAISE EXCEPTION 'the query cannot be encoded: %', trouble USING ERRCODE = 'external_routine_exception';
+        IF problem IS NOT NULL AND known IS NULL THEN
+            RAISE EXCEPTION 'the query cannot be encoded: %', problem USING ERRCODE = 'external_routine_exception';
         ELSIF known IS NOT NULL OR clock_timestamp() >= ends THEN
             RETURN known;
         END IF;

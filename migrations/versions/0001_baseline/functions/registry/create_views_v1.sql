@@ -1,4 +1,4 @@
--- Creates the views of a copy and sets the rights to it. A view runs with the rights of its caller; the rights to the
+-- Creates the views of a copy and sets the privileges on it. A view runs with the privileges of its caller; the privileges on the
 -- source decide who can use it.
 CREATE FUNCTION semantic.create_views_v1(generation_id integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

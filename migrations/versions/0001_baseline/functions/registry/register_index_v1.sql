@@ -9,7 +9,7 @@ DECLARE
     known_index integer;
     known_generation integer;
 BEGIN
-    PERFORM semantic.require_indexable_v1(index_source, index_chunks);
+    PERFORM semantic.require_same_schema_and_no_children_v1(index_source, index_chunks);
     PERFORM semantic.unregister_index_v1(generation.chunks)  -- whose tables were dropped by hand
     FROM semantic.generation
     JOIN semantic.semantic_index ON semantic_index.id = generation.index_id

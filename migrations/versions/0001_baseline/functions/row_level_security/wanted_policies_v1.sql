@@ -1,5 +1,5 @@
 -- The policies that a table of a copy needs; `own` is its name, and `origin` that of the source. They are the
--- source's own policies, or a policy that looks up the row in the source, with the rights and policies of the current
+-- source's own policies, or a policy that looks up the row in the source, with the privileges and policies of the current
 -- role. The lookup doesn't use EXISTS, for which the server may read the whole source first, however few rows are
 -- needed. No policies if the source has no row-level security.
 CREATE FUNCTION semantic.wanted_policies_v1(relation regclass, origin text, own text)

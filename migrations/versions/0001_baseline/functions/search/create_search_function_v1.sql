@@ -1,4 +1,4 @@
--- Creates the search function: with the types of the key, with the rights of its caller, and for whichever copy of
+-- Creates the search function: with the types of the key, with the privileges of its caller, and for whichever copy of
 -- the index is live when it is called.
 CREATE FUNCTION semantic.create_search_function_v1(known_index integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -4,15 +4,15 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
     known integer := (SELECT id FROM semantic.generation WHERE chunks = index_chunks);
-    trouble text := (
-        SELECT semantic.source_trouble_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks
+    problem text := (
+        SELECT semantic.source_problem_v1(index_id) FROM semantic.generation WHERE chunks = index_chunks
     );
 BEGIN
     IF known IS NULL THEN
         RAISE EXCEPTION '% is not a semantic index', index_chunks
         USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status lists them.';
-    ELSIF trouble IS NOT NULL THEN
-        RAISE EXCEPTION 'semantic index % cannot be searched: %', index_chunks, trouble
+    ELSIF problem IS NOT NULL THEN
+        RAISE EXCEPTION 'semantic index % cannot be searched: %', index_chunks, problem
         USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     RETURN known;

@@ -15,7 +15,7 @@ from pg_semantic.settings import Settings
 _CANDIDATES = 256  # texts from which a batch is formed, their tokens counted in advance
 
 
-class LoadedEncoders:
+class LoadedModels:
     """Encoders by reference, dimensions and prompts, and rerankers by reference. Threads can share one instance.
 
     Args:

@@ -1,5 +1,5 @@
 -- Rejects a table that cannot have a semantic index, or tables of an index that are not next to it.
-CREATE FUNCTION semantic.require_indexable_v1(index_source regclass, index_chunks regclass) RETURNS void
+CREATE FUNCTION semantic.require_same_schema_and_no_children_v1(index_source regclass, index_chunks regclass) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
 BEGIN

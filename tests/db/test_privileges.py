@@ -1,4 +1,4 @@
-"""No role learns, or may do, more through a semantic index than its source gives it, whatever the default rights."""
+"""No role learns, or may do, more through a semantic index than through its source, whatever the default privileges."""
 
 import dataclasses
 import random
@@ -20,7 +20,7 @@ _DEFAULTS = ("TABLES", "SEQUENCES", "ROUTINES", "TYPES", "SCHEMAS")
 _ROLES = 7
 _ROWS = {"diary": 61, "memo": 47, "Letter": 53}
 _FIRST_KEY = {"diary": 770_000, "memo": 771_000, "Letter": 772_000}
-_RIGHTS = (
+_PRIVILEGES = (
     "SELECT ON {table}",
     "SELECT (id, title, body) ON {table}",
     "SELECT (id, title, body, reader) ON {table}",
@@ -32,7 +32,7 @@ _RIGHTS = (
 
 
 class Town:
-    """A database with three sources, and roles with rights to them that were drawn by chance."""
+    """A database with three sources, and roles with privileges to them that were drawn by chance."""
 
     def __init__(self, engine: sa.Engine, seed: int) -> None:
         self.engine = engine
@@ -41,14 +41,14 @@ class Town:
         self.intruders: Intruders
 
     def grant(self) -> None:
-        """Gives a few roles rights of some kind, and takes some away."""
+        """Gives a few roles privileges of some kind, and takes some away."""
         for table in _ROWS:
             self.run(f'GRANT SELECT ON "{table}" TO {self.roles[4]}')  # for whom policies hide every row
             for role in self.roles[:4] + self.roles[6:]:  # the one left out has no right to anything
                 if self.chance.random() < 0.3:
                     self.run(f'REVOKE ALL ON "{table}" FROM {role}')
                 if self.chance.random() < 0.5:
-                    right = self.chance.choice(_RIGHTS).format(table=f'"{table}"')
+                    right = self.chance.choice(_PRIVILEGES).format(table=f'"{table}"')
                     self.run(f"GRANT {right} TO {role}")
 
     def run(self, *statements: str) -> None:
@@ -56,12 +56,12 @@ class Town:
             execute(self.engine, statement)
 
     def due(self) -> list[str]:
-        """The statements that would change rights."""
+        """The statements that would change privileges."""
         return [statement for one in privileges.due(self.engine) for statement in one.statements]
 
     def follow(self) -> None:
         found = [privileges.close_schema(self.engine), *privileges.follow(self.engine)]
-        assert [one.trouble for one in found if one.trouble] == []
+        assert [one.problem for one in found if one.problem] == []
         assert self.due() == []
 
     def assert_nobody_has_more(self, *, functions: bool = False) -> None:
@@ -197,7 +197,7 @@ def test_policies_that_the_source_gets_and_loses_later_are_followed(town: Town) 
         assert town.intruders.found(functions=False) == [], change
 
 
-def test_a_source_that_is_renamed_keeps_its_rights(town: Town) -> None:
+def test_a_source_that_is_renamed_keeps_its_privileges(town: Town) -> None:
     for old, new in (("memo", "note"), ("note", "memo")):
         town.run(f"ALTER TABLE {old} RENAME TO {new}", f"GRANT SELECT ON {new} TO {town.roles[4]}")
         town.follow()

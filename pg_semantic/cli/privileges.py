@@ -1,4 +1,4 @@
-"""``pg-semantic grants``: lets the roles that can read a table search its index, and no others."""
+"""``pg-semantic privileges``: lets the roles that can read a table search its index, and no others."""
 
 from typing import Annotated
 
@@ -6,14 +6,14 @@ import typer
 
 from pg_semantic import database
 from pg_semantic.cli import options, output
-from pg_semantic.worker import privileges
+from pg_semantic.worker.privileges import IndexPrivileges, close_schema, due, follow
 
-EXAMPLES = options.examples("pg-semantic grants --dry-run", "pg-semantic grants")
+EXAMPLES = options.examples("pg-semantic privileges --dry-run", "pg-semantic privileges")
 
 _NOT_SO = 1
 
 
-def grants(
+def privileges(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the statements without running them.")] = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
@@ -27,20 +27,20 @@ def grants(
     Exits with 1 if a statement failed or, with --dry-run, if there is one to run.
     """
     with options.installed(dsn) as engine, database.translated():
-        found = privileges.due(engine) if dry_run else [privileges.close_schema(engine), *privileges.follow(engine)]
+        found = due(engine) if dry_run else [close_schema(engine), *follow(engine)]
     if json:
         output.as_json(found)
     else:
         _print(found, dry_run=dry_run)
-    if any(one.trouble or (dry_run and one.statements) for one in found):
+    if any(one.problem or (dry_run and one.statements) for one in found):
         raise typer.Exit(_NOT_SO)
 
 
-def _print(found: list[privileges.Rights], *, dry_run: bool) -> None:
+def _print(found: list[IndexPrivileges], *, dry_run: bool) -> None:
     for one in found:
         for statement in one.statements:
             output.verbatim(f"{statement};")
-        if one.trouble:
-            output.say(output.escaped(f"{one.index}: {one.trouble}"))
-        elif one.said and not (dry_run and one.statements):  # true only once the rights are up to date
+        if one.problem:
+            output.say(output.escaped(f"{one.index}: {one.problem}"))
+        elif one.said and not (dry_run and one.statements):  # true only once the privileges are up to date
             output.say(output.escaped(one.said))

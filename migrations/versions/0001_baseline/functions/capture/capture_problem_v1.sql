@@ -1,9 +1,9 @@
 -- Everything that keeps rows from being captured or compared, in words; NULL if nothing does.
-CREATE FUNCTION semantic.capture_trouble_v1(known_index integer) RETURNS text
+CREATE FUNCTION semantic.capture_problem_v1(known_index integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
-    SELECT string_agg(said.trouble, '; ') FROM (
-        SELECT semantic.source_trouble_v1(known_index)
+    SELECT string_agg(said.problem, '; ') FROM (
+        SELECT semantic.source_problem_v1(known_index)
         UNION ALL
         SELECT DISTINCT format('triggers of %s are %s: pg-semantic repair', lacking.relation, lacking.state)
         FROM semantic.semantic_index
@@ -25,5 +25,5 @@ AS $body$
         JOIN pg_inherits ON inhparent = semantic_index.source
         WHERE semantic_index.id = known_index
         GROUP BY semantic_index.source
-    ) AS said (trouble)
+    ) AS said (problem)
 $body$;

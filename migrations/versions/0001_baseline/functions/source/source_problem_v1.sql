@@ -1,6 +1,6 @@
 -- Why the source of an index is not the table that its declaration names, or NULL if it is. The table was dropped,
 -- replaced by another one that has its name now, or given another key. A table that was only renamed is followed.
-CREATE FUNCTION semantic.source_trouble_v1(known_index integer) RETURNS text
+CREATE FUNCTION semantic.source_problem_v1(known_index integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
     SELECT CASE

@@ -1,6 +1,6 @@
 -- Called by a worker after it has read the table by name; its lock then keeps the name from changing. The error is
 -- that of a locked table, so that the worker discards what it read and reads again under the new name.
-CREATE FUNCTION semantic.require_table_name_v1(known_generation integer, named text) RETURNS void
+CREATE FUNCTION semantic.require_source_not_renamed_v1(known_generation integer, named text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
 BEGIN

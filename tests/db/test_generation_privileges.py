@@ -76,7 +76,7 @@ def test_default_privileges_do_not_open_a_copy(synced: sa.Engine, reader: str) -
     assert not may(synced, reader, NAME)
 
 
-def test_a_copy_of_fewer_columns_can_be_read_with_rights_to_these_alone(synced: sa.Engine, reader: str) -> None:
+def test_a_copy_of_fewer_columns_can_be_read_with_privileges_to_these_alone(synced: sa.Engine, reader: str) -> None:
     execute(synced, f"GRANT SELECT (id, title) ON article TO {reader}")
     begin(synced, columns=("title",))
     assert [may(synced, reader, table) for table in (NAME, NEXT)] == [False, True]
@@ -91,7 +91,7 @@ def test_a_copy_belongs_to_the_owner_of_the_source(synced: sa.Engine, reader: st
     begin(synced, encoder=OTHER)
     owner = "SELECT CAST(relowner AS regrole)::text FROM pg_class WHERE relname = :name"
     assert rows(synced, owner, name=NEXT) == [(reader.strip('"'),)]
-    assert [one.trouble for one in privileges.follow(synced)] == [None]  # as a worker does
+    assert [one.problem for one in privileges.follow(synced)] == [None]  # as a worker does
     assert {rows(synced, owner, name=name)[0][0] for name in (NEXT, NAME)} == {reader.strip('"')}
 
 
@@ -140,5 +140,5 @@ def test_the_owner_whom_policies_bind_cannot_see_more_in_a_copy(secured: sa.Engi
     execute(secured, f"GRANT CREATE ON SCHEMA public TO {reader}")
     execute(secured, f"ALTER TABLE article FORCE ROW LEVEL SECURITY; ALTER TABLE article OWNER TO {reader}")
     begin(secured, encoder=OTHER)
-    assert [one.trouble for one in privileges.follow(secured)] == [None]  # as a worker does
+    assert [one.problem for one in privileges.follow(secured)] == [None]  # as a worker does
     assert seen(secured, reader, NAME) == {1, 3}

@@ -1,4 +1,4 @@
-"""Rights that the source gives and takes later are followed: by a worker, by a command, after a restore."""
+"""Privileges that the source gives and takes later are followed: by a worker, by a command, after a restore."""
 
 import logging
 import threading
@@ -56,7 +56,7 @@ def test_a_worker_follows_as_it_starts(articles: sa.Engine, reader: str) -> None
 
 
 def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_RIGHTS_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "_PRIVILEGES_SECONDS", 0.1)
     stop, at_work = threading.Event(), threading.Event()
     running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
     with ThreadPoolExecutor(1) as threads:
@@ -74,7 +74,7 @@ def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkey
             stop.set()
 
 
-def test_a_worker_leaves_the_rights_to_another_that_is_at_them_and_says_nothing(
+def test_a_worker_leaves_the_privileges_to_another_that_is_at_them_and_says_nothing(
     articles: sa.Engine, reader: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     execute(articles, f"GRANT SELECT ON article TO {reader}")
@@ -84,11 +84,11 @@ def test_a_worker_leaves_the_rights_to_another_that_is_at_them_and_says_nothing(
         with caplog.at_level(logging.WARNING, "pg_semantic"):
             assert sync(articles).rows == 5
         other.execute(sa.text("SELECT pg_advisory_unlock_all()"))
-    assert "rights could not be updated" not in caplog.text
+    assert "privileges could not be updated" not in caplog.text
     assert not may(articles, reader, CHUNKS)
 
 
-SLOW_RIGHTS = """
+SLOW_PRIVILEGES = """
 CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $body$
 BEGIN
     IF current_query() ~ 'apply_privileges' THEN
@@ -108,11 +108,11 @@ def until(right: Callable[[], bool]) -> None:
         assert time.monotonic() < end
 
 
-def test_a_worker_beats_while_rights_take_long(
+def test_a_worker_beats_while_privileges_take_long(
     articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_RIGHTS_SECONDS", 0.1)
-    execute(articles, SLOW_RIGHTS)
+    monkeypatch.setattr(worker, "_PRIVILEGES_SECONDS", 0.1)
+    execute(articles, SLOW_PRIVILEGES)
     stop, at_work = threading.Event(), threading.Event()
     running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
     with ThreadPoolExecutor(1) as threads:
@@ -140,11 +140,11 @@ def test_a_table_in_use_is_closed_at_once_and_opened_to_the_right_rows_later(art
     with articles.connect() as busy:
         busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
         [found] = privileges.follow(articles)
-        assert "in use" in str(found.trouble)
+        assert "in use" in str(found.problem)
         assert not may(articles, reader, CHUNKS)
         assert not may(articles, reader, RECEIPTS)
     [found] = privileges.follow(articles)
-    assert found.trouble is None
+    assert found.problem is None
     assert may(articles, reader, CHUNKS)
     with articles.begin() as connection:
         connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
@@ -182,7 +182,7 @@ def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: 
     create_index.create(engine, spec)
     execute(engine, f"CREATE ROLE {role}; GRANT SELECT ON note TO {role}; ALTER TABLE note ENABLE ROW LEVEL SECURITY")
     execute(engine, f"CREATE POLICY odd ON note TO {role} USING (id % 2 = 1)")
-    assert [one.trouble for one in privileges.follow(engine)] == [None]
+    assert [one.problem for one in privileges.follow(engine)] == [None]
     for change in (
         "ALTER TABLE note RENAME TO page",
         f"ALTER ROLE {role} RENAME TO z{role}",
@@ -190,44 +190,44 @@ def test_new_names_of_table_schema_and_roles_leave_an_index_in_use_open(engine: 
     ):
         execute(engine, change)
         assert due(engine) == [], change
-    [(kind,)] = rows(engine, "SELECT semantic.rights_kind_v1(id) FROM semantic.generation")
+    [(kind,)] = rows(engine, "SELECT semantic.row_visibility_v1(id) FROM semantic.generation")
     assert kind == ("local" if policy == "carried" else "source")
     execute(engine, f"CREATE ROLE {role}; ALTER POLICY odd ON other.page TO {role}")
     assert any("SELECT semantic.copy_policies_from_source_v1" in one for one in due(engine)) == (policy == "carried")
     execute(engine, f"DROP OWNED BY {role}, z{role} CASCADE; DROP ROLE {role}, z{role}")
 
 
-def test_trouble_with_one_index_leaves_others_alone(articles: sa.Engine, reader: str, dsn: str) -> None:
+def test_problem_with_one_index_leaves_others_alone(articles: sa.Engine, reader: str, dsn: str) -> None:
     execute(articles, "CREATE TABLE note (id integer PRIMARY KEY, body text)")
     shell.ok("index", "create", "note", "--columns", "body", "--encoder", "hashed:32", dsn=dsn)
     execute(articles, f"GRANT SELECT ON article, note TO {reader}; ALTER TABLE article ENABLE ROW LEVEL SECURITY")
     with articles.connect() as busy:
         busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
-        assert [one.trouble is None for one in privileges.follow(articles)] == [False, True]
+        assert [one.problem is None for one in privileges.follow(articles)] == [False, True]
     assert may(articles, reader, "note_semantic")
 
 
 def test_the_command_says_what_it_would_run_and_runs_it(articles: sa.Engine, reader: str, dsn: str) -> None:
-    assert "can be read by no role but its owner" in shell.ok("grants", "--dry-run", dsn=dsn)
+    assert "can be read by no role but its owner" in shell.ok("privileges", "--dry-run", dsn=dsn)
     execute(articles, f"GRANT SELECT ON article TO {reader}; GRANT SELECT ON semantic.job TO {reader}")
-    done = shell.run("grants", "--dry-run", dsn=dsn)
+    done = shell.run("privileges", "--dry-run", dsn=dsn)
     assert done.returncode == 1
     assert f"GRANT SELECT ON TABLE public.article_semantic TO {reader};" in done.stdout
-    assert "can be read by" not in done.stdout  # the sentence is true of rights that are up to date
+    assert "can be read by" not in done.stdout  # the sentence is true of privileges that are up to date
     assert not may(articles, reader, CHUNKS)
-    assert f"can be read by {reader}, as public.article can; no row is hidden" in shell.ok("grants", dsn=dsn)
+    assert f"can be read by {reader}, as public.article can; no row is hidden" in shell.ok("privileges", dsn=dsn)
     assert may(articles, reader, CHUNKS)
     assert not may(articles, reader, "semantic.job")
     assert due(articles) == []
-    assert [one["statements"] for one in shell.parsed("grants", dsn=dsn)] == [[], []]
+    assert [one["statements"] for one in shell.parsed("privileges", dsn=dsn)] == [[], []]
 
 
 def test_a_role_that_may_not_grant_is_told_so(articles: sa.Engine, reader: str, dsn: str) -> None:
     execute(articles, f"GRANT SELECT ON article TO {reader}; ALTER ROLE {reader} LOGIN")
     limited = sa.make_url(dsn).set(username=reader).render_as_string(hide_password=False)
-    done = shell.run("grants", dsn=limited)
+    done = shell.run("privileges", dsn=limited)
     assert done.returncode == 1
-    assert "lacks rights" in done.stdout
+    assert "lacks privileges" in done.stdout
 
 
 def test_the_owner_of_a_table_follows_although_a_superuser_created_the_index(engine: sa.Engine, dsn: str) -> None:
@@ -238,10 +238,10 @@ def test_the_owner_of_a_table_follows_although_a_superuser_created_the_index(eng
     Base.metadata.create_all(engine)
     limited = sa.create_engine(engine.url.set(username=owner))
     execute(limited, f"GRANT SELECT ON article TO {reader}")
-    assert [one.trouble for one in privileges.follow(limited)] == [None]
+    assert [one.problem for one in privileges.follow(limited)] == [None]
     assert may(engine, reader, CHUNKS)
     execute(limited, f"REVOKE SELECT ON article FROM {reader}; ALTER TABLE article ENABLE ROW LEVEL SECURITY")
-    assert [one.trouble for one in privileges.follow(limited)] == [None]
+    assert [one.problem for one in privileges.follow(limited)] == [None]
     for table in (CHUNKS, RECEIPTS, "semantic.chunks_1", "semantic.receipts_1"):
         assert not may(engine, reader, table)
     limited.dispose()
@@ -275,7 +275,7 @@ def test_a_creator_gives_an_index_to_the_owner_of_the_table_or_keeps_it_or_is_to
         assert may(engine, owner, "note_semantic", "DELETE")
         assert may(engine, reader, "note_semantic")
         as_owner = sa.create_engine(engine.url.set(username=owner))
-        assert [one.trouble for one in privileges.follow(as_owner)] == [None]
+        assert [one.problem for one in privileges.follow(as_owner)] == [None]
         as_owner.dispose()
     execute(engine, f"DROP OWNED BY {owner}, {creator}, {reader} CASCADE; DROP ROLE {owner}, {creator}, {reader}")
 
@@ -306,7 +306,7 @@ def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
 
 
 def test_who_can_read_an_index_is_said_when_it_is_created(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "pg_semantic.rights")
+    caplog.set_level(logging.INFO, "pg_semantic.privileges")
     said = "Semantic index article_semantic can be read by no role but its owner"
     Base.metadata.create_all(engine)
     assert said in caplog.text

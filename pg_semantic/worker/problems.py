@@ -15,7 +15,7 @@ Kind = Literal["sync", "build", "capture", "foreign_key", "key"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Problem:
     """Why a generation isn't kept in sync or built.
 
     Attributes:
@@ -53,7 +53,7 @@ def note(
     """
     binds = {"generation": generation_id, "kind": kind, "reason": reason, "first": first_seconds, "most": most_seconds}
     with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
-        seconds = connection.scalar(sql.statement("registry", "note_trouble"), binds)
+        seconds = connection.scalar(sql.statement("registry", "note_problem"), binds)
         return first_seconds if seconds is None else float(seconds)
     return first_seconds
 
@@ -61,7 +61,7 @@ def note(
 def forget(connection: sa.Connection, generation_ids: Collection[int], kind: Kind) -> None:
     """Records that these generations no longer have a problem of this kind."""
     binds = {"generations": list(generation_ids), "kind": kind}
-    connection.execute(sql.statement("registry", "forget_trouble"), binds)
+    connection.execute(sql.statement("registry", "forget_problem"), binds)
 
 
 def put_off(connection: sa.Connection, generation_id: int, kind: Kind) -> float:
@@ -70,12 +70,12 @@ def put_off(connection: sa.Connection, generation_id: int, kind: Kind) -> float:
     return max(0.0, connection.scalar(sql.statement("registry", "put_off"), binds) or 0.0)
 
 
-def read(connection: sa.Connection) -> dict[int, list[Trouble]]:
+def read(connection: sa.Connection) -> dict[int, list[Problem]]:
     """Returns the problems of each generation that has any; nothing for a role that may not read them."""
-    may = sa.func.has_table_privilege("semantic.trouble", "SELECT")
+    may = sa.func.has_table_privilege("semantic.problem", "SELECT")
     if not connection.scalar(sa.select(may)):
         return {}
-    found: dict[int, list[Trouble]] = {}
-    for number, *columns in connection.execute(sql.statement("registry", "troubles")):
-        found.setdefault(number, []).append(Trouble(*columns))
+    found: dict[int, list[Problem]] = {}
+    for number, *columns in connection.execute(sql.statement("registry", "problems")):
+        found.setdefault(number, []).append(Problem(*columns))
     return found

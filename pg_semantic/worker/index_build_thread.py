@@ -21,7 +21,7 @@ from pg_semantic.database import session_settings, transaction
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import build_errors, postgres_indexes, term_statistics, trouble
+from pg_semantic.worker import build_errors, concurrent_index_build, problems, term_statistics
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -110,7 +110,7 @@ class IndexBuilder:
 
     def _learn_of_failures(self, connection: sa.Connection, generation_id: int) -> None:
         """Makes this worker wait as long as the worker whose build failed last."""
-        again_at = time.monotonic() + trouble.put_off(connection, generation_id, "build")
+        again_at = time.monotonic() + problems.put_off(connection, generation_id, "build")
         self._again_at[generation_id] = max(again_at, self._again_at.get(generation_id, 0.0))
 
     def wait(self, seconds: float) -> bool:
@@ -139,15 +139,15 @@ class IndexBuilder:
 
     def _missing(
         self, connection: sa.Connection, generation: Generation, tables: Tables
-    ) -> dict[sa.Index, postgres_indexes.State]:
+    ) -> dict[sa.Index, concurrent_index_build.State]:
         """Returns the indexes that could be built but aren't ready, including those being built."""
-        if generation in self._ready or not postgres_indexes.has_vectors(connection, tables):
+        if generation in self._ready or not concurrent_index_build.has_vectors(connection, tables):
             return {}
-        states = {index: postgres_indexes.state(connection, index) for index in tables.late_indexes}
+        states = {index: concurrent_index_build.state(connection, index) for index in tables.late_indexes}
         return {index: state for index, state in states.items() if state != "ready"}
 
     def _wanted(
-        self, connection: sa.Connection, generation_id: int, missing: dict[sa.Index, postgres_indexes.State]
+        self, connection: sa.Connection, generation_id: int, missing: dict[sa.Index, concurrent_index_build.State]
     ) -> list[sa.Index]:
         """Returns the missing indexes to build now: those that no worker is building, once few jobs are waiting."""
         wanted = [index for index, state in missing.items() if state != "building"]
@@ -165,9 +165,9 @@ class IndexBuilder:
     def _settle(self, connection: sa.Connection, generation: Generation) -> None:
         """Records that a generation's problems are over, if all its indexes are ready, whichever worker built them."""
         if generation not in self._ready and all(
-            postgres_indexes.state(connection, index) == "ready" for index in generation.stored.late_indexes
+            concurrent_index_build.state(connection, index) == "ready" for index in generation.stored.late_indexes
         ):
-            trouble.forget(connection, [generation.id], "build")
+            problems.forget(connection, [generation.id], "build")
             self.failed.pop(generation.id, None)
             self._ready.add(generation)
 
@@ -205,7 +205,7 @@ class IndexBuilder:
             return _AGAIN_SECONDS
         gave_way = transaction.is_busy(error) or database.sqlstate(error) == _QUERY_CANCELED
         said = f"{what} could not be built: {build_errors.reason(error)}"
-        seconds = trouble.note(
+        seconds = problems.note(
             self._engine,
             generation.id,
             "build",
@@ -229,7 +229,7 @@ class IndexBuilder:
                 connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
                 connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
             with _notices_told(connection, generation):
-                postgres_indexes.ensure(connection, index)
+                concurrent_index_build.ensure(connection, index)
 
     def _watch(self, building: Future[None]) -> None:
         while not wait([building], _WATCH_SECONDS).done:

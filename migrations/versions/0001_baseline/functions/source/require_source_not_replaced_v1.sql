@@ -1,6 +1,6 @@
 -- Called by statements before they join vectors with the table that they name: a table that took the name of another
 -- one has other rows. A view may have the name of a table that was renamed.
-CREATE FUNCTION semantic.require_source_v1(index_chunks regclass, named regclass) RETURNS boolean
+CREATE FUNCTION semantic.require_source_not_replaced_v1(index_chunks regclass, named regclass) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
@@ -21,7 +21,7 @@ BEGIN
             'Move the index to it: pg-semantic index adopt %s.', known.name
         );
     ELSIF NOT semantic.is_still_unique_key_v1(known.source, known.spec) THEN
-        RAISE EXCEPTION 'semantic index % cannot be searched: %', known.name, semantic.source_trouble_v1(known.id)
+        RAISE EXCEPTION 'semantic index % cannot be searched: %', known.name, semantic.source_problem_v1(known.id)
         USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     RETURN true;

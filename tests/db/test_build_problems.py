@@ -1,4 +1,4 @@
-"""Trouble with a build: it stays known until all is built, waits are kept between workers, and no worker ends by it."""
+"""Problem with a build: it stays known until all is built, waits are kept between workers, and no worker ends by it."""
 
 import contextlib
 import threading
@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from pg_semantic import errors
 from pg_semantic.database import transaction
 from pg_semantic.settings import Settings
-from pg_semantic.worker.postgres_index_builder import IndexBuilder
+from pg_semantic.worker.index_build_thread import IndexBuilder
 from tests.db.library import execute, generation_of, rows, sync
 from tests.db.test_failing_builds import refusing, tried
 
-_FAILURES = "SELECT failures FROM semantic.trouble WHERE kind = 'build'"
+_FAILURES = "SELECT failures FROM semantic.problem WHERE kind = 'build'"
 _COUNTED = "SELECT count(*) FROM semantic.lexicon WHERE refreshed_at > '2000-01-01'"
 
 
@@ -28,7 +28,7 @@ def failed(articles: sa.Engine) -> sa.Engine:
     refusing(articles, "53200")
     with pytest.raises(errors.DatabaseError):
         sync(articles)
-    execute(articles, "UPDATE semantic.trouble SET next_at = now()")
+    execute(articles, "UPDATE semantic.problem SET next_at = now()")
     return articles
 
 
@@ -65,7 +65,7 @@ def make_statistics_old(engine: sa.Engine) -> None:
     execute(engine, "UPDATE semantic.lexicon SET refreshed_at = '1999-01-01'")
 
 
-def test_a_worker_beside_one_that_builds_builds_nothing_and_keeps_the_trouble(repaired: sa.Engine) -> None:
+def test_a_worker_beside_one_that_builds_builds_nothing_and_keeps_the_problem(repaired: sa.Engine) -> None:
     generation = generation_of(repaired)
     with building(repaired) as one, building(repaired) as other:
         with holding(repaired, "article_semantic IN ROW EXCLUSIVE"):
@@ -85,14 +85,14 @@ def test_a_worker_waits_as_long_as_another_whose_build_failed_after_it_came(fail
     generation = generation_of(failed)
     execute(failed, "ALTER TABLE article_semantic RENAME TO hidden")
     execute(failed, "CREATE TABLE article_semantic (LIKE hidden)")  # nothing to build yet
-    execute(failed, "CREATE TABLE kept AS SELECT * FROM semantic.trouble")
-    execute(failed, "DELETE FROM semantic.trouble")
+    execute(failed, "CREATE TABLE kept AS SELECT * FROM semantic.problem")
+    execute(failed, "DELETE FROM semantic.problem")
     with building(failed) as early:
         early.tend(generation)
         execute(failed, "DROP TABLE article_semantic")
         execute(failed, "ALTER TABLE hidden RENAME TO article_semantic")
-        execute(failed, "INSERT INTO semantic.trouble SELECT * FROM kept")
-        execute(failed, "UPDATE semantic.trouble SET next_at = now() + interval '1 hour'")
+        execute(failed, "INSERT INTO semantic.problem SELECT * FROM kept")
+        execute(failed, "UPDATE semantic.problem SET next_at = now() + interval '1 hour'")
         assert early.tend(generation)
         assert not early.wait(20)
     assert tried(failed) == 1
@@ -118,14 +118,14 @@ def test_a_build_on_a_connection_that_is_dead_is_begun_again(repaired: sa.Engine
     assert rows(repaired, _FAILURES) == []
 
 
-def test_trouble_that_is_locked_as_a_build_ends_is_forgotten_later(repaired: sa.Engine) -> None:
+def test_problem_that_is_locked_as_a_build_ends_is_forgotten_later(repaired: sa.Engine) -> None:
     generation = generation_of(repaired)
     with building(repaired) as builder:
         with holding(repaired, "article_semantic IN ROW EXCLUSIVE"):
             builder.tend(generation)
             until_building(repaired)
             locked = contextlib.ExitStack()
-            locked.enter_context(holding(repaired, "semantic.trouble IN ACCESS EXCLUSIVE"))
+            locked.enter_context(holding(repaired, "semantic.problem IN ACCESS EXCLUSIVE"))
         with locked:
             assert builder.wait(20)
             with transaction.unless_busy():
@@ -140,15 +140,15 @@ def test_what_ended_a_build_is_raised_once(repaired: sa.Engine) -> None:
         with holding(repaired, "article_semantic IN ROW EXCLUSIVE"):
             builder.tend(generation)
             until_building(repaired)
-            execute(repaired, "ALTER TABLE semantic.trouble RENAME TO away")
+            execute(repaired, "ALTER TABLE semantic.problem RENAME TO away")
         assert builder.wait(20)
         with pytest.raises(sa.exc.ProgrammingError):
             builder.tend(generation)
-        execute(repaired, "ALTER TABLE semantic.away RENAME TO trouble")
+        execute(repaired, "ALTER TABLE semantic.away RENAME TO problem")
         assert builder.tend(generation)
 
 
-def test_a_worker_that_is_told_to_stop_while_it_builds_forgets_no_trouble(repaired: sa.Engine) -> None:
+def test_a_worker_that_is_told_to_stop_while_it_builds_forgets_no_problem(repaired: sa.Engine) -> None:
     generation = generation_of(repaired)
     with holding(repaired, "article_semantic IN ROW EXCLUSIVE"), building(repaired) as builder:
         builder.tend(generation)
@@ -157,7 +157,7 @@ def test_a_worker_that_is_told_to_stop_while_it_builds_forgets_no_trouble(repair
     assert rows(repaired, _FAILURES) == [(1,)]
 
 
-def test_counting_terms_while_many_jobs_wait_forgets_no_trouble(failed: sa.Engine) -> None:
+def test_counting_terms_while_many_jobs_wait_forgets_no_problem(failed: sa.Engine) -> None:
     make_statistics_old(failed)
     execute(failed, "INSERT INTO article VALUES (100, 'waits', NULL, 'en')")
     with building(failed, vector_index_backlog=0) as builder:
@@ -186,9 +186,9 @@ def test_terms_are_counted_while_an_index_waits_to_be_tried_again(failed: sa.Eng
     assert tried(failed) == 2
 
 
-def test_trouble_is_over_once_somebody_else_has_built_the_index(repaired: sa.Engine) -> None:
+def test_problem_is_over_once_somebody_else_has_built_the_index(repaired: sa.Engine) -> None:
     generation = generation_of(repaired)
-    execute(repaired, "UPDATE semantic.trouble SET next_at = now() + interval '1 hour'")
+    execute(repaired, "UPDATE semantic.problem SET next_at = now() + interval '1 hour'")
     with building(repaired) as builder:
         with repaired.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for index in generation.stored.late_indexes:

@@ -1,6 +1,6 @@
 -- Why a copy is not kept in sync, or its indexes are not built, for as long as this lasts. Only the owner can read
 -- it, because a message from the server may quote a value.
-CREATE TABLE semantic.trouble (
+CREATE TABLE semantic.problem (
     generation_id integer NOT NULL REFERENCES semantic.generation ON DELETE CASCADE,
     kind text NOT NULL CHECK (kind IN ('sync', 'build', 'key', 'capture', 'foreign_key')),
     reason text NOT NULL,

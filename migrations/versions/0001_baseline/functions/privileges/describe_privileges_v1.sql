@@ -1,5 +1,5 @@
--- A sentence that describes the rights to an index.
-CREATE FUNCTION semantic.describe_rights_v1(known_index integer) RETURNS text
+-- A sentence that describes the privileges on an index.
+CREATE FUNCTION semantic.describe_privileges_v1(known_index integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
     SELECT format(
@@ -15,7 +15,7 @@ AS $body$
             'no role but its owner'
         ),
         semantic_index.source,
-        CASE semantic.rights_kind_v1(live.id)
+        CASE semantic.row_visibility_v1(live.id)
             WHEN 'open' THEN 'no row is hidden'
             WHEN 'source' THEN 'its policies ask the table which rows a role can see'
             ELSE 'the policies of the table apply to it, by a column of its own'
