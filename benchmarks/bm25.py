@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import moments, scifact, server
 from pg_semantic import SemanticIndex, search, settings
-from pg_semantic.index import bm25
+from pg_semantic.index import bm25_expressions
 from pg_semantic.worker.worker import Worker
 
 COPIES, QUERIES, LIMIT = 16, 100, 10
@@ -101,11 +101,11 @@ def _asked(text: str) -> sa.CTE:
     lexical = Abstract.semantic.spec.lexical
     if lexical is None:
         raise RuntimeError("The index has no BM25 (lexical=None).")
-    return bm25.query(Abstract.semantic.tables, lexical, sa.literal(text), match="any")
+    return bm25_expressions.query(Abstract.semantic.tables, lexical, sa.literal(text), match="any")
 
 
 def _candidates(text: str) -> "sa.Select[int]":
-    matching = bm25.matches(Abstract.semantic.tables.receipts.c.lexemes, _asked(text))
+    matching = bm25_expressions.matches(Abstract.semantic.tables.receipts.c.lexemes, _asked(text))
     return sa.select(sa.func.count()).where(matching)
 
 
@@ -115,7 +115,7 @@ def _ts_rank_cd(text: str) -> "sa.Select[Abstract, float]":
     score = sa.func.ts_rank_cd(receipts.lexemes, matching, type_=sa.Float).label("score")
     matches = (
         sa.select(receipts.id, score)
-        .where(bm25.matches(receipts.lexemes, asked))
+        .where(bm25_expressions.matches(receipts.lexemes, asked))
         .order_by(score.desc(), receipts.id)
         .subquery()
     )

@@ -32,7 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from benchmarks import server
 from pg_semantic import Searcher, SemanticIndex, encoders, search
 from pg_semantic.encoders import Encoder
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
 from pg_semantic.worker import privileges

@@ -8,8 +8,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 from alembic.util import PriorityDispatchResult
 
-from pg_semantic.alembic_plugin import declared_and_stored, unsupported
-from pg_semantic.alembic_plugin.declared_and_stored import StoredIndex
+from pg_semantic.alembic_plugin import load_declared_and_stored, unsupported
+from pg_semantic.alembic_plugin.load_declared_and_stored import StoredIndex
 from pg_semantic.alembic_plugin.operations import (
     AlterSemanticIndexOp,
     CreateSemanticIndexOp,
@@ -32,7 +32,7 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
         errors.DeclarationError: A change that no migration can make.
         errors.NotInstalled: An index is declared, but the database lacks pgvector or the schema ``semantic``.
     """
-    declared, stored = declared_and_stored.declared(context), declared_and_stored.stored(context)
+    declared, stored = load_declared_and_stored.declared(context), load_declared_and_stored.stored(context)
     drops = [
         DropSemanticIndexOp(index.live)
         for where, index in stored.items()
@@ -77,7 +77,7 @@ def _is_included(context: AutogenContext, spec: IndexSpec, declared: Tables | No
 def _passes(context: AutogenContext, table: sa.Table, *, reflected: bool) -> bool:
     """Calls the configured filters. The filters of the context include ours as well, so they aren't used."""
     by_name, by_object = context.opts.get("include_name"), context.opts.get("include_object")
-    schema_name, _ = declared_and_stored.place(context, table.schema, table.name)
+    schema_name, _ = load_declared_and_stored.place(context, table.schema, table.name)
     parents: dict[str, Any] = {
         "schema_name": schema_name,
         "schema_qualified_table_name": f"{schema_name}.{table.name}" if schema_name else table.name,

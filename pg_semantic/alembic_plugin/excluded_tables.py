@@ -8,8 +8,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 from alembic.util import PriorityDispatchResult
 
-from pg_semantic.alembic_plugin import declared_and_stored
-from pg_semantic.alembic_plugin.declared_and_stored import Place
+from pg_semantic.alembic_plugin import load_declared_and_stored
+from pg_semantic.alembic_plugin.load_declared_and_stored import Place
 from pg_semantic.compat import alembic_internals
 from pg_semantic.database import migrate
 
@@ -34,12 +34,12 @@ class Filters:
         """Returns whether to include a declared or reflected object."""
         if kind != "table" or not isinstance(thing, sa.Table):
             return True
-        return declared_and_stored.place(self.context, thing.schema, thing.name) not in self.tables
+        return load_declared_and_stored.place(self.context, thing.schema, thing.name) not in self.tables
 
 
 def hide(context: AutogenContext, _upgrade_ops: UpgradeOps, schemas: set[str | None]) -> PriorityDispatchResult:
     """Runs before Alembic's comparison, which then neither reflects the tables of semantic indexes nor misses them."""
     schemas.discard(migrate.SCHEMA)
-    filters = Filters(context, frozenset(declared_and_stored.tables(context)))
+    filters = Filters(context, frozenset(load_declared_and_stored.tables(context)))
     alembic_internals.add_filters(context, by_name=filters.by_name, by_object=filters.by_object)
     return PriorityDispatchResult.CONTINUE

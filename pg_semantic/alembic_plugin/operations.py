@@ -9,7 +9,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 
 from pg_semantic import database
 from pg_semantic.alembic_plugin import arguments
-from pg_semantic.index import ddl, table_requirements, triggers
+from pg_semantic.index import ddl, supported_tables, triggers
 from pg_semantic.index.spec import IndexSpec
 
 
@@ -69,7 +69,7 @@ class CreateSemanticIndexOp(SemanticIndexOp):
         Raises:
             errors.DeclarationError: It cannot.
         """
-        table_requirements.key_of(connection, self.spec.schema, self.spec.table)
+        supported_tables.key_of(connection, self.spec.schema, self.spec.table)
 
     def reverse(self) -> "DropSemanticIndexOp":
         """Returns the operation that undoes it."""

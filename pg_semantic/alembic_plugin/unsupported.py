@@ -6,8 +6,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import AlterColumnOp, DropColumnOp, ModifyTableOps, UpgradeOps
 
 from pg_semantic import errors
-from pg_semantic.alembic_plugin import declared_and_stored
-from pg_semantic.alembic_plugin.declared_and_stored import StoredIndex
+from pg_semantic.alembic_plugin import load_declared_and_stored
+from pg_semantic.alembic_plugin.load_declared_and_stored import StoredIndex
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.spec import IndexSpec
 
@@ -76,11 +76,11 @@ def refuse_lost_columns(context: AutogenContext, upgrade_ops: UpgradeOps, stored
 
 def _losses(context: AutogenContext, upgrade_ops: UpgradeOps, spec: IndexSpec) -> Iterator[tuple[str, str]]:
     """Yields the columns that the migration takes away from the spec's table as text, and how."""
-    table = declared_and_stored.place(context, spec.schema, spec.table)
+    table = load_declared_and_stored.place(context, spec.schema, spec.table)
     for modified in upgrade_ops.ops:
         if not isinstance(modified, ModifyTableOps):
             continue
-        if declared_and_stored.place(context, modified.schema, modified.table_name) != table:
+        if load_declared_and_stored.place(context, modified.schema, modified.table_name) != table:
             continue
         for operation in modified.ops:
             if isinstance(operation, DropColumnOp):
@@ -95,4 +95,4 @@ def _stays_text(operation: AlterColumnOp) -> bool:
 
 def _but_for_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
     recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.hnsw, spec.lexical)
-    return (declared_and_stored.place(context, spec.schema, spec.table), keys.normalized(spec.key), recipe)
+    return (load_declared_and_stored.place(context, spec.schema, spec.table), keys.normalized(spec.key), recipe)

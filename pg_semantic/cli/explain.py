@@ -11,7 +11,7 @@ from pg_semantic import encoders, registry
 from pg_semantic import search as searching
 from pg_semantic.cli import options, output
 from pg_semantic.index import declare
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.search import Plan
 from pg_semantic.search.request import Mode

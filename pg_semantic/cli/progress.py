@@ -12,14 +12,14 @@ from pg_semantic.database import transaction
 from pg_semantic.operations import status
 from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
-from pg_semantic.worker import pipeline as sync
+from pg_semantic.worker.progress import Progress as WorkerProgress
 
 _COUNT_LIMIT = 10_000_000
 _COUNT_SECONDS = 2.0
 
 
 @contextlib.contextmanager
-def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress], None]]:
+def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[WorkerProgress], None]]:
     """Shows a bar of synced rows while the block runs.
 
     Yields:
@@ -37,7 +37,7 @@ def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[sync.Progress],
         started = counted = time.monotonic()
         total = 0
 
-        def advance(done: sync.Progress) -> None:
+        def advance(done: WorkerProgress) -> None:
             nonlocal counted, total
             now = time.monotonic()
             if not total or now - counted > _COUNT_SECONDS:

@@ -9,7 +9,7 @@ from sqlalchemy import orm
 from pg_semantic import encoders, registry
 from pg_semantic.cli import options, output
 from pg_semantic.index import declare
-from pg_semantic.index.bm25 import Match
+from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.search import Hit, Options, Searcher
 from pg_semantic.search.request import Mode

@@ -13,7 +13,7 @@ from sqlalchemy import orm
 from pg_semantic import database, encoders, errors
 from pg_semantic.encoders import Encoder
 from pg_semantic.index import declare, keys
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.registry import Generation
 from pg_semantic.search import statements
 from pg_semantic.search.recall import interval

@@ -10,7 +10,7 @@ from pg_semantic.database import transaction
 from pg_semantic.operations import verify
 from pg_semantic.operations.verify import CheckedPage, VerifyReport
 from pg_semantic.registry import Generation
-from pg_semantic.worker import concurrent_index_build
+from pg_semantic.worker import create_index_concurrently
 
 _LATE_SECONDS = 60.0
 _FEW = 100  # how many rows may be waiting; 1% of all rows if that is more
@@ -94,10 +94,12 @@ def _not_yet(report: VerifyReport, late: int, *, backfilled: bool) -> int:
 
 def _lacking(connection: sa.Connection, generation: Generation) -> list[str]:
     stored = generation.stored
-    if not concurrent_index_build.has_vectors(connection, stored):
+    if not create_index_concurrently.has_vectors(connection, stored):
         return []
     lacking = [
-        str(index.name) for index in stored.late_indexes if concurrent_index_build.state(connection, index) != "ready"
+        str(index.name)
+        for index in stored.late_indexes
+        if create_index_concurrently.state(connection, index) != "ready"
     ]
     counted = connection.execute(sql.statement("term_statistics", "state"), {"generation": generation.id}).one_or_none()
     if generation.spec.lexical is not None and counted is None:

@@ -1,18 +1,17 @@
-"""`SemanticIndex` on a mapped class: turns the declaration into a spec, tables and the mapped class `Chunk`."""
+"""`SemanticIndex` on a mapped class: turns the declaration into a spec, tables and a `BoundIndex`."""
 
-import operator
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from collections.abc import Iterator
+from typing import Any, Self, TypeVar, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.dialects import postgresql
 
 from pg_semantic import errors
-from pg_semantic.index import chunk_tables, distances, keys, more_like_this, table_requirements
+from pg_semantic.index import chunk_tables, keys, supported_tables
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.index.chunk_class import map_chunk
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
@@ -23,94 +22,6 @@ _INFO = "pg_semantic"
 
 # Columns that identify chunk and receipt tables in a reflected MetaData.
 _OWN_COLUMNS = ({"ordinal", "content_hash", "encoder_id"}, {"source_hash", "chunk_count"})
-
-
-class Chunk:
-    """Base of the mapped classes of chunk tables. Each class also has the key columns of its source.
-
-    ``vector`` is deferred: it is loaded on first access, not with the chunk. ``source`` is a read-only relationship to
-    the row that the chunk belongs to.
-    """
-
-    ordinal: orm.Mapped[int]
-    content: orm.Mapped[str]
-    vector: orm.Mapped[list[float]]
-    content_hash: orm.Mapped[bytes]
-    encoder_id: orm.Mapped[int]
-    token_count: orm.Mapped[int]
-    truncated: orm.Mapped[bool]
-    embedded_at: orm.Mapped[datetime]
-    source: orm.Mapped[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class BoundIndex(Generic[T]):
-    """A semantic index of a mapped class: the value of ``Article.semantic``."""
-
-    entity: type[T]
-    tables: chunk_tables.Tables
-    Chunk: type[Chunk]
-
-    @property
-    def spec(self) -> IndexSpec:
-        """The semantic index as plain data."""
-        return self.tables.spec
-
-    @property
-    def name(self) -> str:
-        """The name of the index, which is also the name of its chunk table."""
-        return self.tables.spec.name
-
-    def distance(self, vector: distances.Vector) -> sa.ColumnElement[float]:
-        """Returns the distance of a row's nearest chunk, as a column for any statement on the mapped class.
-
-        The distance is computed for every row that the statement reads, without an index. To find the nearest of many
-        rows, use `search.knn`.
-
-        Args:
-            vector: The query vector, of the index's dimensions.
-
-        Returns:
-            The cosine distance, 0 to 2, or NULL for a row without vectors.
-
-        Raises:
-            errors.QueryError: The vector has other dimensions, is zero, or is not finite.
-        """
-        return distances.row_distance(self.tables, distances.query_vector(self.spec, vector))
-
-    def similar_to(self, *, positive: Sequence[Any], negative: Sequence[Any] = ()) -> more_like_this.Examples:
-        """Returns a "more like this" query, which `search.knn` and `Searcher` take in place of a vector.
-
-        An example is a key (a tuple if the key has several columns), an instance, or a vector (an array or a list).
-        The example rows themselves are not found.
-
-        Args:
-            positive: Examples that the hits should be like; at least one.
-            negative: Examples that the hits should be unlike.
-
-        Raises:
-            errors.QueryError: There is no positive example, or an example does not fit the table.
-        """
-        if isinstance(positive, str | bytes) or isinstance(negative, str | bytes):
-            raise errors.QueryError("positive and negative must be lists: for a single example, pass positive=[key].")
-        return more_like_this.Examples(self.tables, tuple(positive), tuple(negative))
-
-    def of(self, alias: type[T]) -> "BoundIndex[T]":
-        """Returns the index for an alias of the class, to join it twice: ``Article.semantic.of(aliased(Article))``.
-
-        Raises:
-            errors.QueryError: The alias belongs to a join of tables.
-        """
-        chunk = orm.aliased(self.Chunk)
-        # An alias has the columns of a table, and statements use nothing else of these three.
-        source, chunks = (cast("sa.Table", sa.inspect(one).selectable) for one in (alias, chunk))
-        if not {column.name for column in self.spec.key} <= {column.name for column in source.c}:
-            raise errors.QueryError(
-                f"{alias} is an alias of a join of tables, which cannot be searched: "
-                f"use an alias of the class that is mapped to table {self.spec.table!r}."
-            )
-        receipts = cast("sa.Table", self.tables.receipts.alias())
-        return BoundIndex(alias, chunk_tables.Tables(self.spec, source, chunks, receipts), chunk)
 
 
 class SemanticIndex:
@@ -223,7 +134,7 @@ class SemanticIndex:
         else:
             return  # inherited: the parent's index covers the child's rows
         name = f"{entity.__name__}{attribute.title().replace('_', '')}Chunk"
-        bound = BoundIndex(entity, tables, _map_chunk(mapper, tables, name=name))
+        bound = BoundIndex(entity, tables, map_chunk(mapper, tables, name=name))
         table.metadata.info.setdefault(_INFO, {}).setdefault(table, {})[self] = bound
 
     def _spec(self, mapper: orm.Mapper[Any], table: sa.Table) -> IndexSpec:
@@ -238,7 +149,9 @@ class SemanticIndex:
             storage=self._storage,
             hnsw=self._hnsw,
             lexical=self._lexical,
-            policy_column=None if self._policy_column is None else _rights_column(mapper, table, self._policy_column),
+            policy_column=None
+            if self._policy_column is None
+            else _policy_column_name(mapper, table, self._policy_column),
         )
 
 
@@ -270,7 +183,7 @@ def bind(spec: IndexSpec) -> BoundIndex[Any]:
     tables = chunk_tables.build(spec)
     entity = type("Row", (), {"__doc__": f"A row of {tables.source.fullname}."})
     mapper: orm.Mapper[Any] = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
-    return BoundIndex(entity, tables, _map_chunk(mapper, tables, name="RowChunk"))
+    return BoundIndex(entity, tables, map_chunk(mapper, tables, name="RowChunk"))
 
 
 def _require_table(table: sa.Table) -> None:
@@ -281,7 +194,7 @@ def _require_table(table: sa.Table) -> None:
             "the view reads."
         )
     if table.primary_key.deferrable:
-        raise errors.DeclarationError(table_requirements.deferrable(table.fullname))
+        raise errors.DeclarationError(supported_tables.deferrable(table.fullname))
 
 
 def _forget(table: sa.Table, entity: type[Any]) -> None:
@@ -332,7 +245,7 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
     return KeyColumn(column.name, keys.type_name(of.data_type if isinstance(of, postgresql.DOMAIN) else of))
 
 
-def _rights_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
+def _policy_column_name(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
     column = dict(mapper.columns.items()).get(attribute)
     if not isinstance(column, sa.Column) or column.table is not table:
         raise errors.DeclarationError(
@@ -357,24 +270,3 @@ def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> st
         way_out = chunk_tables.not_text(table.fullname, column.name, kind)
         raise errors.DeclarationError(f"{where}, which is not text but {column.type!r}: {way_out}")
     return column.name
-
-
-def _map_chunk(mapper: orm.Mapper[Any], tables: chunk_tables.Tables, *, name: str) -> type[Chunk]:
-    about = {"__doc__": f"A chunk of a row of {tables.source.fullname}.", "__module__": mapper.class_.__module__}
-    chunk_class = type(name, (Chunk,), about)
-    mapper.registry.map_imperatively(
-        chunk_class,
-        tables.chunks,
-        properties={
-            "vector": orm.deferred(tables.chunks.c.vector),
-            "source": orm.relationship(
-                mapper.class_,
-                # Evaluated when mappers are configured, because declaring a class again replaces its table's columns.
-                primaryjoin=lambda: sa.and_(*map(operator.eq, tables.chunk_key, tables.source_key)),
-                foreign_keys=tables.chunk_key,
-                viewonly=True,
-                lazy="select",
-            ),
-        },
-    )
-    return chunk_class

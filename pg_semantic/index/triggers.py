@@ -16,7 +16,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
 from pg_semantic import database, errors, sql
-from pg_semantic.index import keys, table_requirements
+from pg_semantic.index import keys, supported_tables
 from pg_semantic.index.spec import IndexSpec
 
 log = logging.getLogger("pg_semantic.privileges")
@@ -150,7 +150,7 @@ def _require_ready(source: sa.Table, _target: sa.Table, connection: object, **_:
     if isinstance(connection, sa.Connection):  # a mock connection only prints
         database.require_installed(connection)
         database.require_pgvector_found(connection)
-        table_requirements.key_of(connection, connection.schema_for_object(source), source.name)
+        supported_tables.key_of(connection, connection.schema_for_object(source), source.name)
 
 
 def _require_as_stored(step: Register, _target: sa.MetaData, connection: object, **_: object) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from pg_semantic import database, errors, jobqueue, registry, sql
-from pg_semantic.index import chunk_tables, ddl, table_requirements
+from pg_semantic.index import chunk_tables, ddl, supported_tables
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec, IndexSpec, Lexical
 from pg_semantic.registry import Generation
@@ -33,7 +33,7 @@ def describe(  # noqa: PLR0913 - what can be declared
     with database.translated():
         schema_name = stated or _schema_on_path(connection, table_name)
         _require_text(connection, columns, table=table_name, schema_name=schema_name)
-        key = table_requirements.key_of(connection, schema_name, table_name)
+        key = supported_tables.key_of(connection, schema_name, table_name)
     return IndexSpec(
         name=name or f"{table_name}_semantic",
         table=table_name,

@@ -16,7 +16,7 @@ from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.operations import verify
 from pg_semantic.operations.verify import CheckedPage, RowFinding, VerifyReport
 from pg_semantic.registry import Generation
-from pg_semantic.worker import compare_with_source
+from pg_semantic.worker import compare_text_hashes
 
 Key = Sequence[sa.ColumnElement[Any]]
 
@@ -92,10 +92,10 @@ def repair_statements(
         yield jobqueue.requeueing(generation.id, marked)
     if rewritten:
         yield _delete(tables.receipts, rewritten, key=tables.receipt_key, where=sa.true())
-        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=compare_with_source.damaged(tables))
+        yield _delete(tables.chunks, rewritten, key=tables.chunk_key, where=compare_text_hashes.damaged(tables))
     if orphans:
         for table, key in ((tables.receipts, tables.receipt_key), (tables.chunks, tables.chunk_key)):
-            yield _delete(table, orphans, key=key, where=compare_with_source.without_row(tables, key))
+            yield _delete(table, orphans, key=key, where=compare_text_hashes.without_row(tables, key))
 
 
 def _delete(table: sa.Table, row_keys: Sequence[str], *, key: Key, where: sa.ColumnElement[bool]) -> sa.Delete:

@@ -15,7 +15,7 @@ from sqlalchemy import exc
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.registry import Generation
-from pg_semantic.worker import concurrent_index_build, key_changes, problems
+from pg_semantic.worker import create_index_concurrently, key_changes, problems
 from pg_semantic.worker.problems import Problem
 
 _FAILURES_SHOWN = 10
@@ -72,8 +72,8 @@ class IndexStatus:
     stale_since: dt.datetime | None
     stale_reason: str | None
     reconciled: float | None
-    vector_index: concurrent_index_build.State
-    lexical_index: concurrent_index_build.State | None
+    vector_index: create_index_concurrently.State
+    lexical_index: create_index_concurrently.State | None
     failures: list[jobqueue.Failure]
     problems: list[Problem]
 
@@ -172,8 +172,8 @@ def _estimated(
         stale_since=row.stale_since,
         stale_reason=row.stale_reason,
         reconciled=row.reconciled,
-        vector_index=concurrent_index_build.state(connection, tables.vector_index),
-        lexical_index=concurrent_index_build.state(connection, tables.lexical_index) if spec.lexical else None,
+        vector_index=create_index_concurrently.state(connection, tables.vector_index),
+        lexical_index=create_index_concurrently.state(connection, tables.lexical_index) if spec.lexical else None,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
         problems=[],
     )

@@ -15,7 +15,7 @@ from pg_semantic import database, sql
 from pg_semantic.database import transaction
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
-from pg_semantic.worker import compare_with_source, key_ranges
+from pg_semantic.worker import compare_text_hashes, key_ranges
 
 Kind = Literal["missing", "stale", "damaged", "wrong_encoder", "orphan", "failed", "waiting"]
 
@@ -124,10 +124,10 @@ def uncaptured(engine: sa.Engine, tables: Tables) -> list[str]:
 def pages(engine: sa.Engine, generation_id: int, tables: Tables) -> Iterator[CheckedPage]:
     """Yields what doesn't match, page by page: first the rows of the source, then chunks and receipts without a row."""
     for part in key_ranges.ranges(engine, tables.source_key, rows=PAGE_ROWS):
-        kinds = transaction.patiently(engine, compare_with_source.out_of_date(generation_id, tables, part))
+        kinds = transaction.patiently(engine, compare_text_hashes.out_of_date(generation_id, tables, part))
         findings = [RowFinding(row.kind, key) for row in kinds if row.kind for key in row.keys]
         yield CheckedPage(sum(row.rows for row in kinds), findings)
     for table, key in ((tables.chunks, tables.chunk_key), (tables.receipts, tables.receipt_key)):
         for part in key_ranges.ranges(engine, key, rows=PAGE_ROWS):
-            found = transaction.patiently(engine, compare_with_source.orphans(tables, table, part))
+            found = transaction.patiently(engine, compare_text_hashes.orphans(tables, table, part))
             yield CheckedPage(0, [RowFinding("orphan", row.key) for row in found])

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias, TypeVar
 import sqlalchemy as sa
 
 from pg_semantic import errors
-from pg_semantic.index.bm25 import Match
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.distances import Vector
 from pg_semantic.index.more_like_this import Examples
-from pg_semantic.search import candidates, statements, validation
-from pg_semantic.search.candidates import Leg, Where
+from pg_semantic.search import legs, statements, validation
+from pg_semantic.search.legs import Leg, Where
 
 T = TypeVar("T")
 
@@ -117,10 +117,10 @@ def hybrid(  # noqa: PLR0913 - search options
     """
     depth = depth_of(depth)
     far = reach(limit=limit, offset=offset, depth=depth)
-    filters, words = candidates.conditions(where), statements.query_words(text, match)
-    candidates.require_own(index, filters)
-    dense = candidates.dense(index, vector, where=filters, depth=far, exact=False)
-    lexical = candidates.lexical(index, words, where=filters, depth=far, match=match)
+    filters, words = legs.conditions(where), statements.query_words(text, match)
+    legs.require_own(index, filters)
+    dense = legs.dense(index, vector, where=filters, depth=far, exact=False)
+    lexical = legs.lexical(index, words, where=filters, depth=far, match=match)
     found = validation.paginate(
         fused((dense, lexical), fusion, depth=depth, reach=far), limit=limit, offset=offset
     ).subquery()

@@ -19,8 +19,8 @@ from sqlalchemy import orm
 
 from pg_semantic import encoders, errors, registry
 from pg_semantic.encoders import BatchingEncoder, Encoder
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.registry import Generation

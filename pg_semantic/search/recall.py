@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.distances import Vector
-from pg_semantic.search import candidates, query_plan, statements
-from pg_semantic.search.candidates import Where
+from pg_semantic.search import legs, query_plan, statements
+from pg_semantic.search.legs import Where
 from pg_semantic.search.statements import Ranked
 
 T = TypeVar("T")
@@ -151,9 +151,9 @@ def recall(  # noqa: PLR0913 - options
 
 
 def _checked(index: BoundIndex[Any], where: Mapping[str, Where] | None) -> Mapping[str, Where]:
-    classes = {name: candidates.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
+    classes = {name: legs.conditions(conditions) for name, conditions in (where or {"all": ()}).items()}
     for conditions in classes.values():
-        candidates.require_own(index, conditions)
+        legs.require_own(index, conditions)
     return classes
 
 

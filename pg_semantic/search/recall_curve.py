@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from pg_semantic import database, errors
 from pg_semantic.index import chunk_tables, distances
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search.recall import interval
 
 WIDTHS = (16, 32, 64, 100, 200, 400)  # values of hnsw.ef_search; a search for up to 50 rows uses 100

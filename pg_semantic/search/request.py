@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from sqlalchemy.sql.base import ExecutableOption
 
 from pg_semantic import database, errors, registry
-from pg_semantic.index import bm25, distances
-from pg_semantic.index.bm25 import Match
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index import bm25_expressions, distances
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.rerankers import Scores
-from pg_semantic.search import candidates, fusion, rerank_and_diversify, results, validation
-from pg_semantic.search.candidates import Leg, Where
+from pg_semantic.search import fusion, legs, rerank_and_diversify, results, validation
 from pg_semantic.search.fusion import Convex, Fusion, Rrf
+from pg_semantic.search.legs import Leg, Where
 from pg_semantic.search.rerank_and_diversify import Diverse, Rerank
 from pg_semantic.search.results import Extras, Hit
 
@@ -112,9 +112,9 @@ class Request(Generic[T]):
         validation.check_page(limit=self.limit, offset=self.offset)
         if self.mode not in get_args(Mode):
             raise errors.QueryError(f"mode={self.mode!r} is unknown: use one of {', '.join(get_args(Mode))}.")
-        candidates.conditions(self.where)
+        legs.conditions(self.where)
         if not isinstance(self.query, Examples):
-            bm25.check(validation.check_query_text(self.query), self.options.match)
+            bm25_expressions.check(validation.check_query_text(self.query), self.options.match)
         elif self.mode != "dense":
             raise errors.QueryError(f"mode={self.mode!r} needs a text query: search by examples with mode='dense'.")
         elif self.options.rerank or self.options.snippets:
@@ -207,16 +207,16 @@ class Request(Generic[T]):
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":
     """Builds the statement that answers a search; `Request.values` returns its parameters."""
     index, text = shape.index, sa.bindparam(_TEXT, type_=sa.Text)
-    candidates.require_own(index, where)
+    legs.require_own(index, where)
     found: list[Leg] = []
     if shape.mode == "lexical":
         relevance = results.by_words(index, text)
     else:
         query = examples or distances.query_parameter(index.spec, VECTOR)
         relevance = results.by_meaning(index, query)
-        found.append(candidates.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
+        found.append(legs.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
     if shape.mode != "dense":
-        found.append(candidates.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
+        found.append(legs.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
     ranking = fusion.fused(found, shape.fusion, depth=shape.depth, reach=shape.reach)
     best = validation.paginate(ranking, limit=shape.first, offset=shape.skipped)
     scanned = sa.select(sa.func.count()).select_from(found[0].rows).scalar_subquery().label("scanned")

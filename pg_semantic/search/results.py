@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from pg_semantic.index import bm25, distances
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index import bm25_expressions, distances
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import Lexical
 from pg_semantic.search import fusion, snippets, statements
 from pg_semantic.search.snippets import Snippet
@@ -96,7 +96,7 @@ def statement(
     lateral = best.correlate(found).lateral()
     values = [column for column in found.c if not column.name.startswith("key_") and column.name not in _ORDER]
     if extras.headline:
-        config = bm25.config(index.spec.lexical or Lexical("simple"))
+        config = bm25_expressions.config(index.spec.lexical or Lexical("simple"))
         values.append(snippets.headline(config, lateral.c.contents[1], text).label("headline"))
     return fusion.rows_of(index, found).add_columns(*values, *lateral.c).join(lateral, sa.true())
 
@@ -112,9 +112,11 @@ def by_words(index: BoundIndex[T], text: sa.ColumnElement[str]) -> sa.ColumnElem
     lexical = index.spec.lexical
     if lexical is None:
         return sa.literal(0.0)
-    query = bm25.query(index.tables, lexical, text, match="any")
-    lexemes = bm25.lexemes(lexical, index.tables.chunks.c.content)
-    return bm25.score(bm25.weights(lexical, lexemes, bm25.weights_length(index.tables)), query)
+    query = bm25_expressions.query(index.tables, lexical, text, match="any")
+    lexemes = bm25_expressions.lexemes(lexical, index.tables.chunks.c.content)
+    return bm25_expressions.score(
+        bm25_expressions.weights(lexical, lexemes, bm25_expressions.weights_length(index.tables)), query
+    )
 
 
 def read(rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[Hit[Any]]:

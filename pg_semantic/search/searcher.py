@@ -7,12 +7,12 @@ from sqlalchemy import orm
 
 from pg_semantic import errors
 from pg_semantic.encoders import BatchingEncoder, Encoder
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.search import algorithm, generation_tracker
 from pg_semantic.search.algorithm import SearchAlgorithm
-from pg_semantic.search.candidates import Where
+from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
 from pg_semantic.search.results import Hit
 

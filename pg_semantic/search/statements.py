@@ -15,10 +15,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from pg_semantic import errors
-from pg_semantic.index import bm25, distances
-from pg_semantic.index.bm25 import Match
+from pg_semantic.index import bm25_expressions, distances
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.index.declare import BoundIndex
 from pg_semantic.index.distances import Vector
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.search import scan_settings, short_results, validation
@@ -147,13 +147,13 @@ def ranked_lexical(
     tables, receipts = index.tables, index.tables.receipts.c
     if index.spec.lexical is None:
         raise errors.QueryError(_without_words(index))
-    query = bm25.query(tables, index.spec.lexical, text, match=match)
+    query = bm25_expressions.query(tables, index.spec.lexical, text, match=match)
     # Sorted before the join with the source; otherwise the planner looks up the row of every match to return ten.
-    value = bm25.score(receipts.weights, query).label("value")
+    value = bm25_expressions.score(receipts.weights, query).label("value")
     own_key = [column.label(f"key_{number}") for number, column in enumerate(tables.receipt_key)]
     matches = (
         sa.select(*own_key, value)
-        .where(bm25.matches(receipts.lexemes, query))
+        .where(bm25_expressions.matches(receipts.lexemes, query))
         .order_by(value.desc(), *tables.receipt_key)
         .subquery()
     )
@@ -177,7 +177,7 @@ def query_vector(index: BoundIndex[Any], vector: QueryLike) -> sa.ColumnElement[
 
 def query_words(text: str, match: Match) -> sa.ColumnElement[str]:
     """Returns the query text as SQL. Raises `errors.QueryError` if it is not valid, or not with this ``match``."""
-    bm25.check(validation.check_query_text(text), match)
+    bm25_expressions.check(validation.check_query_text(text), match)
     return sa.literal(text, sa.Text)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from pg_semantic import database, errors, registry
 from pg_semantic.index import declare
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.registry import Generation
 from pg_semantic.search import AsyncSearcher

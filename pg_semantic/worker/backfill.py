@@ -14,7 +14,7 @@ from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.worker import compare_with_source, orphans, policy_column
+from pg_semantic.worker import compare_text_hashes, orphans, policy_column
 from pg_semantic.worker.key_ranges import KeyRange
 
 PAGE_ROWS = 2_000
@@ -113,7 +113,7 @@ def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
 def _unsynced(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":
     """Selects rows of a range that were never synced and that no worker is processing because of an edit."""
     return _with_receipts(tables).where(
-        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_in_hand(tables, generation_id)
+        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_is_claimed(tables, generation_id)
     )
 
 
@@ -125,13 +125,13 @@ def _changed(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[s
     """
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
     digest = chunk_tables.source_hash(chunk_tables.text_of(tables.spec, tables.source))
-    lost = compare_with_source.lacks_chunks(tables)
-    differs = sa.or_(stored.is_(None), stored != digest, lost, _in_hand(tables, generation_id))
+    lost = compare_text_hashes.lacks_chunks(tables)
+    differs = sa.or_(stored.is_(None), stored != digest, lost, _is_claimed(tables, generation_id))
     return _with_receipts(tables).where(part.of(tables.source_key), differs)
 
 
-def _in_hand(tables: Tables, generation_id: int) -> sa.ColumnElement[bool]:
-    jobs = compare_with_source.JOBS.c
+def _is_claimed(tables: Tables, generation_id: int) -> sa.ColumnElement[bool]:
+    jobs = compare_text_hashes.JOBS.c
     return sa.exists().where(
         jobs.generation_id == generation_id, jobs.key == keys.as_text(tables.source_key), jobs.state == "processing"
     )

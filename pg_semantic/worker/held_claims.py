@@ -1,12 +1,14 @@
 """The claims that a worker holds: taken, kept alive by heartbeats, and given back if they aren't finished."""
 
+import contextlib
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
-from pg_semantic import jobqueue
+from pg_semantic import database, jobqueue
 from pg_semantic.database import transaction
 from pg_semantic.jobqueue import Claim, Claimable
 from pg_semantic.settings import Settings
@@ -75,6 +77,17 @@ class HeldClaims:
             self.leave(claim, [job.key for job in claim.jobs], at_once=at_once)
         finally:
             self.finish(claim)
+
+    @contextlib.contextmanager
+    def giving_back_on_error(self, claim: Claim) -> Iterator[None]:
+        """Releases a claim if the ``with`` block fails, unless the connection was lost: then its lease expires."""
+        try:
+            yield
+        except exc.DBAPIError as error:
+            if not database.is_connection_lost(error):
+                with transaction.unless_busy():
+                    self.give_back(claim)
+            raise
 
     def leave(self, claim: Claim, keys: Iterable[str], *, at_once: bool = False) -> None:
         """Releases some jobs of a claim, as `give_back` does, and keeps the others."""

@@ -18,7 +18,7 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors, registry, sql
 from pg_semantic.database import transaction
-from pg_semantic.index import ddl, table_requirements
+from pg_semantic.index import ddl, supported_tables
 from pg_semantic.registry import Generation
 from pg_semantic.worker import policy_column, problems
 from pg_semantic.worker.key_ranges import KeyRange
@@ -103,7 +103,7 @@ def refresh(engine: sa.Engine, generation: Generation, *, patient: bool = True) 
             return False
         if not found[0].castable:
             raise errors.DeclarationError(advice(generation, found[0]))
-        key = table_requirements.key_of(connection, generation.spec.schema, generation.spec.table)
+        key = supported_tables.key_of(connection, generation.spec.schema, generation.spec.table)
     as_json = json.dumps([dataclasses.asdict(column) for column in key])
     binds = {"generation": generation.id, "key": as_json}
     with _without_foreign_keys(engine, generation, patient=patient), _begin(engine, patient=patient) as connection:

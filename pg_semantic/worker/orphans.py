@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pg_semantic import registry
 from pg_semantic.index import keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.worker import compare_with_source
+from pg_semantic.worker import compare_text_hashes
 from pg_semantic.worker.key_ranges import KeyRange
 
 
@@ -23,7 +23,7 @@ def delete(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -
     for table, key in _stored(tables):
         wanted = keys.key_table(row_keys, len(key))
         connection.execute(
-            sa.delete(table).where(keys.matches_key_table(wanted, key), compare_with_source.without_row(tables, key))
+            sa.delete(table).where(keys.matches_key_table(wanted, key), compare_text_hashes.without_row(tables, key))
         )
     registry.require_named(connection, tables)
 
@@ -38,7 +38,7 @@ def sweep(connection: sa.Connection, tables: Tables, part: KeyRange, *, rows: in
     """
     found: set[str] = set()
     for table, key in _stored(tables):
-        missing = compare_with_source.without_row(tables, key)
+        missing = compare_text_hashes.without_row(tables, key)
         gone = sa.select(*key).where(part.of(key), missing).distinct().limit(rows).subquery("gone")
         doomed = sa.delete(table).where(*(column == gone.c[column.name] for column in key), missing)
         found.update(connection.scalars(doomed.returning(keys.as_text(key))))

@@ -47,10 +47,10 @@ class _Request(NamedTuple):
 class QueryResponder:
     """Answers requests with the encoders that a worker has loaded for its generations."""
 
-    def __init__(self, engine: sa.Engine, settings: Settings, *, roster: ServedIndexes) -> None:
+    def __init__(self, engine: sa.Engine, settings: Settings, *, served: ServedIndexes) -> None:
         self._engine = engine
         self._kept = settings.query_cache
-        self._roster = roster
+        self._served = served
         self._made = 0
         self._said = ""  # the last error that was logged
 
@@ -105,7 +105,7 @@ class QueryResponder:
 
     def _encoders(self) -> dict[int, Encoder]:
         """Returns the encoders of the served generations, by their id in the database."""
-        return {one.generation.spec.encoder.id: one.encoder for one in self._roster.served.values()}
+        return {one.generation.spec.encoder.id: one.encoder for one in self._served.served.values()}
 
     def _statements(self, connection: Connection, encoder: Encoder, asked: Sequence[_Request]) -> list[_Answer]:
         """Returns the statements that answer requests. Encodes them together, or one by one if that fails."""

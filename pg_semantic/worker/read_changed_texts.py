@@ -16,7 +16,7 @@ from pg_semantic.database import transaction
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.jobqueue import Job
-from pg_semantic.worker import compare_with_source, failure_isolation
+from pg_semantic.worker import compare_text_hashes, failure_isolation
 
 # About half a million tokens: the most text in a batch, however fast the encoder is.
 MOST_CHARACTERS = 2_000_000
@@ -123,7 +123,7 @@ def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: 
     text = chunk_tables.text_of(tables.spec, tables.source)
     digest = chunk_tables.source_hash(text)
     receipts = tables.receipts.c
-    differs = sa.or_(receipts.source_hash.is_distinct_from(digest), compare_with_source.lacks_chunks(tables))
+    differs = sa.or_(receipts.source_hash.is_distinct_from(digest), compare_text_hashes.lacks_chunks(tables))
     same_row = sa.and_(*(a == b for a, b in zip(tables.receipt_key, tables.source_key, strict=True)))
     statement = (
         sa.select(

@@ -1,13 +1,15 @@
 """Tracks which generations a worker serves, with the encoder of each, and which it cannot serve and why."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
-from pg_semantic import errors, registry
+from pg_semantic import database, errors, registry
 from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.index import chunking
@@ -132,6 +134,27 @@ class ServedIndexes:
             first_seconds=_RETRY_SECONDS,
             most_seconds=_RETRY_SECONDS,
         )
+
+    @contextlib.contextmanager
+    def isolating_failures(self, generation_id: int) -> Iterator[None]:
+        """Keeps the failure of one index from stopping the others.
+
+        If the database rejects a statement in the ``with`` block, skips the generation for a while. Does nothing if the
+        server is only busy.
+
+        Args:
+            generation_id: The generation that the block works on.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The connection was lost, which concerns all indexes.
+        """
+        try:
+            yield
+        except exc.DBAPIError as error:
+            if database.is_connection_lost(error):
+                raise
+            if not transaction.is_busy(error):
+                self.refuse(generation_id, database.translate(error))
 
     def settle(self, waiting: Collection[int], *, at_once: bool = False) -> None:
         """Records that the problems of served generations are over, once none of their rows are waiting.

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from pg_semantic import database, sql
 from pg_semantic.database import transaction
-from pg_semantic.index import bm25
+from pg_semantic.index import bm25_expressions
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import Lexical
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import concurrent_index_build, key_ranges
+from pg_semantic.worker import create_index_concurrently, key_ranges
 
 _PATIENCE = "30min"
 _PAGE_ROWS = 500
@@ -74,7 +74,7 @@ def refresh(engine: sa.Engine, generation: Generation) -> None:
     with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
         if not connection.scalar(sql.statement("term_statistics", "lock"), {"generation": generation.id}):
             return
-        built = concurrent_index_build.state(connection, generation.stored.lexical_index) == "ready"
+        built = create_index_concurrently.state(connection, generation.stored.lexical_index) == "ready"
         binds = {
             "generation": generation.id,
             "receipts": database.qualified_name(tables.receipts.schema, tables.receipts.name),
@@ -88,10 +88,10 @@ def refresh(engine: sa.Engine, generation: Generation) -> None:
 def _reweigh(engine: sa.Engine, tables: Tables, lexical: Lexical) -> None:
     receipts = tables.receipts
     with transaction.begin(engine) as connection:
-        now = sa.cast(connection.scalar(sa.select(bm25.weights_length(tables))), sa.Double)
+        now = sa.cast(connection.scalar(sa.select(bm25_expressions.weights_length(tables))), sa.Double)
         outdated = receipts.c.weights_length != now
         if not connection.scalar(sa.select(sa.exists().where(outdated))):
             return
-    changes = {"weights": bm25.weights(lexical, receipts.c.lexemes, now), "weights_length": now}
+    changes = {"weights": bm25_expressions.weights(lexical, receipts.c.lexemes, now), "weights_length": now}
     for part in key_ranges.ranges(engine, tables.receipt_key, rows=_PAGE_ROWS):
         transaction.patiently(engine, sa.update(receipts).where(part.of(tables.receipt_key), outdated).values(changes))

@@ -23,8 +23,9 @@ from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker import catalog_watcher, privileges
 from pg_semantic.worker.held_claims import HeldClaims
-from pg_semantic.worker.index_build_thread import IndexBuilder
-from pg_semantic.worker.pipeline import Pipeline, Progress
+from pg_semantic.worker.index_builder import IndexBuilder
+from pg_semantic.worker.pipeline import Pipeline
+from pg_semantic.worker.progress import Progress
 from pg_semantic.worker.query_requests import QueryResponder
 from pg_semantic.worker.served_indexes import ServedIndexes
 
@@ -53,10 +54,10 @@ class Worker:
         self._id: int | None = None
         self._privileges_pause, self._busy_tries = _PRIVILEGES_SECONDS, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
-        self._roster = ServedIndexes(engine, settings, load=load)
-        self._in_hand = HeldClaims(engine, settings)
-        self._answers = QueryResponder(engine, settings, roster=self._roster)
-        self._pipeline = Pipeline(engine, settings, roster=self._roster, in_hand=self._in_hand, on_progress=on_progress)
+        self._served = ServedIndexes(engine, settings, load=load)
+        self._held = HeldClaims(engine, settings)
+        self._answers = QueryResponder(engine, settings, served=self._served)
+        self._pipeline = Pipeline(engine, settings, served=self._served, held=self._held, on_progress=on_progress)
 
     @property
     def progress(self) -> Progress:
@@ -84,7 +85,7 @@ class Worker:
         with database.translated():
             while not self._worked_to_the_end(stop, once=once):
                 self._wait_for_server(stop)
-        unfinished = [*self._roster.unfinished, *self._unbuilt.values()]
+        unfinished = [*self._served.unfinished, *self._unbuilt.values()]
         if once and unfinished:
             raise unfinished[0]
         return self.progress
@@ -92,7 +93,7 @@ class Worker:
     def abandon(self) -> None:
         """Gives back all claims without finishing them. What `run` still writes after that has no effect."""
         with database.translated():
-            self._in_hand.close()
+            self._held.close()
             self._sign_out()
 
     def _worked_to_the_end(self, stop: threading.Event, *, once: bool) -> bool:
@@ -120,7 +121,7 @@ class Worker:
         """Releases all claims if the server can be reached again; otherwise their leases expire."""
         self._engine.dispose()
         with contextlib.suppress(exc.DBAPIError):
-            self._in_hand.give_back_all()
+            self._held.give_back_all()
 
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
@@ -132,11 +133,11 @@ class Worker:
                 beside.append(threads.submit(self._answers.run, done))
             try:
                 self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
-                self._in_hand.give_back_all()
+                self._held.give_back_all()
             finally:
                 done.set()
                 builder.close()
-                self._roster.close()
+                self._served.close()
             for thread in beside:
                 thread.result()
 
@@ -167,8 +168,8 @@ class Worker:
                 with transaction.begin(self._engine) as connection:
                     database.require_installed(connection)  # it may have been upgraded meanwhile
                     connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
-                self._in_hand.beat()
-                self._in_hand.reap()
+                self._held.beat()
+                self._held.reap()
                 jobqueue.sweep(self._engine)
 
     def _keep_privileges(self, done: threading.Event) -> None:
@@ -192,8 +193,8 @@ class Worker:
         try:
             with transaction.unless_busy():
                 self._follow_privileges()
-            self._in_hand.give_back_all()  # claims from before the connection was lost
-            self._in_hand.reap()
+            self._held.give_back_all()  # claims from before the connection was lost
+            self._held.reap()
             yield
         finally:
             with contextlib.suppress(exc.DBAPIError):

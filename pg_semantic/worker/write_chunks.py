@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from pg_semantic import database, jobqueue, registry
 from pg_semantic.database import transaction
-from pg_semantic.index import bm25, keys
+from pg_semantic.index import bm25_expressions, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.chunking import TextChunk
 from pg_semantic.index.spec import Lexical, Storage
@@ -244,10 +244,10 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Bat
     }
     found = sa.select(*keys.typed_columns(signed, tables.receipt_key)).select_from(signed)
     if lexical := tables.spec.lexical:
-        lexemes, length = _lexemes(lexical, signed), bm25.weights_length(tables)
+        lexemes, length = _lexemes(lexical, signed), bm25_expressions.weights_length(tables)
         found = found.join(lexemes, sa.true())
         said["lexemes"] = lexemes.c.lexemes
-        said["weights"] = bm25.weights(lexical, lexemes.c.lexemes, length)
+        said["weights"] = bm25_expressions.weights(lexical, lexemes.c.lexemes, length)
         said["weights_length"] = length
     receipts = postgresql.insert(tables.receipts).from_select([*key, *said], found.add_columns(*said.values()))
     changes = {name: receipts.excluded[name] for name in said} | {"embedded_at": sa.func.now()}
@@ -256,7 +256,7 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Bat
 
 def _lexemes(lexical: Lexical, signed: sa.TableValuedAlias) -> sa.FromClause:
     """Selects the lexemes of each text once: OFFSET keeps the planner from repeating their expression at each use."""
-    lexemes = bm25.lexemes(lexical, signed.c.text).label("lexemes")
+    lexemes = bm25_expressions.lexemes(lexical, signed.c.text).label("lexemes")
     return sa.select(lexemes).correlate(signed).offset(0).lateral()
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pg_semantic import errors
 from pg_semantic.database import transaction
 from pg_semantic.settings import Settings
-from pg_semantic.worker.index_build_thread import IndexBuilder
+from pg_semantic.worker.index_builder import IndexBuilder
 from tests.db.library import execute, generation_of, rows, sync
 from tests.db.test_failing_builds import refusing, tried
 

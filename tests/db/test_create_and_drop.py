@@ -14,7 +14,7 @@ from pg_semantic.index import chunk_tables
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.worker import concurrent_index_build
+from pg_semantic.worker import create_index_concurrently
 from pg_semantic.worker.worker import Worker
 from tests.db.copies import pid
 from tests.db.library import Article, Base, execute, generation_of, rows, sync, wait_for_locks
@@ -228,7 +228,7 @@ def test_a_build_that_has_just_begun_is_not_taken_for_one_that_was_cut_short(
         if role:
             asking.execute(sa.text(f"SET ROLE {role}"))
         index = chunk_tables.build(generation_of(articles).spec).vector_index
-        assert concurrent_index_build.state(asking, index) == "building"
+        assert create_index_concurrently.state(asking, index) == "building"
         asking.rollback()
         writer.rollback()
         building.result()
@@ -249,25 +249,25 @@ def test_while_one_worker_drops_a_broken_index_no_other_touches_it(articles: sa.
     autocommit = articles.execution_options(isolation_level="AUTOCOMMIT")
     with ThreadPoolExecutor(1) as thread, articles.connect() as reader, autocommit.connect() as first:
         reader.execute(sa.text("SELECT count(*) FROM article_semantic"))  # the drop waits for it
-        dropping = thread.submit(concurrent_index_build.ensure, first, index)
+        dropping = thread.submit(create_index_concurrently.ensure, first, index)
         while vector_index(articles) == "broken":
             assert not dropping.done()
         assert vector_index(articles) == "building"
         with autocommit.connect() as second:
-            concurrent_index_build.ensure(second, index)  # returns at once
+            create_index_concurrently.ensure(second, index)  # returns at once
         reader.rollback()
         dropping.result()
     assert vector_index(articles) == "ready"
 
 
-def vector_index(engine: sa.Engine) -> concurrent_index_build.State:
+def vector_index(engine: sa.Engine) -> create_index_concurrently.State:
     with engine.connect() as connection:
-        return concurrent_index_build.state(connection, chunk_tables.build(generation_of(engine).spec).vector_index)
+        return create_index_concurrently.state(connection, chunk_tables.build(generation_of(engine).spec).vector_index)
 
 
 def test_while_many_jobs_wait_the_vector_index_is_not_there(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 300) i")
-    seen: list[concurrent_index_build.State] = []
+    seen: list[create_index_concurrently.State] = []
 
     settings = Settings(batch_rows=100, vector_index_backlog=0)
     worker = Worker(articles, settings, on_progress=lambda _: seen.append(vector_index(articles)))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from pg_semantic import errors, search
-from pg_semantic.index.bm25 import Match
+from pg_semantic.index.bm25_expressions import Match
 from tests.db.library import Article, encoder, execute, sync
 
 VECTOR_INDEX, LEXICAL_INDEX = "article_semantic_vector_idx", "article_semantic_lexemes_idx"

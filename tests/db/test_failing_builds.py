@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pg_semantic import errors
 from pg_semantic.operations import status
 from pg_semantic.settings import Settings
-from pg_semantic.worker import index_build_thread
+from pg_semantic.worker import index_builder
 from pg_semantic.worker.worker import Worker
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, execute, generation_of, rows, sync, truth
@@ -118,10 +118,10 @@ def test_a_worker_that_comes_later_does_not_try_before_it_is_time(some: sa.Engin
         sync(some)
     execute(some, "UPDATE semantic.problem SET next_at = now() + interval '1 hour'")
     generation = generation_of(some)
-    tending = index_build_thread.IndexBuilder(some, Settings())
+    tending = index_builder.IndexBuilder(some, Settings())
     assert tending.tend(generation)
     execute(some, "UPDATE semantic.problem SET next_at = now()")
-    later = index_build_thread.IndexBuilder(some, Settings())
+    later = index_builder.IndexBuilder(some, Settings())
     assert not later.tend(generation)
     assert later.wait(20)
     tending.close()

@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, errors, search
 from pg_semantic.index import declare
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.search.request import Mode
 from tests.db import migrations
@@ -78,7 +79,7 @@ def prepare(engine: sa.Engine) -> None:
             connection.exec_driver_sql(statement)
 
 
-def create(engine: sa.Engine, table: str = "note") -> declare.BoundIndex[Any]:
+def create(engine: sa.Engine, table: str = "note") -> BoundIndex[Any]:
     """An index made as the shell makes it, and a class for it as the service has it."""
     with engine.connect() as connection:
         spec = create_index.describe(connection, table, columns=("words",), encoder=Article.semantic.spec.encoder)
@@ -101,7 +102,7 @@ class Kind:
 
     name: str
     table: str
-    index: declare.BoundIndex[Any]
+    index: BoundIndex[Any]
 
 
 def made(engine: sa.Engine, columns: str, *, foreign_settings: bool = True) -> list[Kind]:

@@ -134,7 +134,7 @@ def test_a_role_without_any_privileges_may_know_the_revision(engine: sa.Engine) 
 
 
 def test_a_search_that_needs_a_function_of_a_newer_revision_says_what_to_run(articles: sa.Engine) -> None:
-    execute(articles, "DROP FUNCTION semantic.bm25_query_v1")
+    execute(articles, "DROP FUNCTION semantic.bm25_query_weights_v1")
     with Session(articles) as session, pytest.raises(errors.NotInstalled, match=r"is older.*pg-semantic db upgrade"):
         Searcher(encoder()).search(session, Article.semantic, "pear", limit=1, mode="lexical")
 

@@ -17,7 +17,7 @@ from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, status, verify
 from pg_semantic.search.request import Mode
 from pg_semantic.settings import Settings
-from pg_semantic.worker import index_build_thread
+from pg_semantic.worker import index_builder
 from tests.db import test_cli as shell
 from tests.db.library import (
     CLEAN,
@@ -474,7 +474,7 @@ def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine, mon
         "INSERT INTO semantic.job (generation_id, key, priority) SELECT :id, i, 0 FROM generate_series(1, 9) i",
         id=generation.id,
     )
-    building = index_build_thread.IndexBuilder(synced, Settings(vector_index_backlog=8))
+    building = index_builder.IndexBuilder(synced, Settings(vector_index_backlog=8))
     assert not building.tend(generation)
     assert rows(synced, "SELECT to_regclass('article_semantic_vector_idx')") == [(None,)]
     execute(synced, "UPDATE semantic.generation SET backfilled_at = now() - interval '1 hour'")

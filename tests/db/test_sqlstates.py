@@ -12,7 +12,7 @@ from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.operations import status, verify
 from pg_semantic.settings import Settings
-from pg_semantic.worker import pipeline, read_rows
+from pg_semantic.worker import fast_lane, read_rows
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 
@@ -34,7 +34,7 @@ def forty(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
 
     While a stage takes long, as on a busy machine, edits would be seen to beside it, sixteen at a time.
     """
-    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(fast_lane, "LOOK_SECONDS", 60.0)
     execute(
         articles,
         "INSERT INTO article SELECT i, CASE WHEN i IN (7, 30) THEN 'poison ' ELSE 'title ' END || i, NULL, 'en' "

@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from pg_semantic import Lexical, SemanticIndex, errors, search
 from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.settings import Settings
-from pg_semantic.worker import concurrent_index_build, term_statistics
+from pg_semantic.worker import create_index_concurrently, term_statistics
 from pg_semantic.worker.term_statistics import TermStatistics
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, execute, generation_of, qualified, rows, sync, truth
@@ -129,9 +129,9 @@ def test_a_text_of_more_lexemes_than_fit_is_found_by_its_beginning(engine: sa.En
 
 
 def test_the_index_on_words_is_built_by_the_worker(articles: sa.Engine) -> None:
-    def state() -> concurrent_index_build.State:
+    def state() -> create_index_concurrently.State:
         with articles.connect() as connection:
-            return concurrent_index_build.state(connection, TABLES.lexical_index)
+            return create_index_concurrently.state(connection, TABLES.lexical_index)
 
     assert state() == "missing"
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 
 from pg_semantic import AsyncSearcher, BoundIndex, Chunking, Hit, Hnsw, Searcher, SemanticIndex, encoders, search
 from pg_semantic.encoders import Encoder, Vectors
-from pg_semantic.index.declare import Chunk
+from pg_semantic.index.chunk_class import Chunk
 from pg_semantic.rerankers import BatchingReranker, Reranker
 from pg_semantic.search import Convex, Diverse, Options, Passage, Rerank, Rrf, Snippet
 

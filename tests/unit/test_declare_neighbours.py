@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from pg_semantic import SemanticIndex, errors
 from pg_semantic.index import declare
+from pg_semantic.index.bound_index import BoundIndex
 from tests.unit.statement_text import text
 
 ENCODER = "hashed:8"
@@ -58,7 +59,7 @@ def test_two_indexes_of_a_class_share_no_table_no_class_and_no_name() -> None:
     assert names[0].isdisjoint(names[1])
 
 
-def named(index: declare.BoundIndex[Any]) -> set[str]:
+def named(index: BoundIndex[Any]) -> set[str]:
     """Every name that an index brings into a database."""
     found: set[str] = set()
     for table in (index.tables.chunks, index.tables.receipts):

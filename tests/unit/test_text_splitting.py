@@ -8,7 +8,7 @@ from semantic_text_splitter import TextSplitter
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from pg_semantic.encoders.hashed import HashedEncoder
-from pg_semantic.encoders.text_splitter import Splitters
+from pg_semantic.encoders.piece_token_counts import Splitters
 from pg_semantic.index import chunking
 from pg_semantic.index.chunking import Chunking
 

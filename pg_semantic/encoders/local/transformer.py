@@ -13,7 +13,7 @@ from pg_semantic.encoders.base import Backend, Vectors
 from pg_semantic.encoders.local.cpu_streams import CpuStreams
 from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.weights import Identity
-from pg_semantic.encoders.text_splitter import Splitters
+from pg_semantic.encoders.piece_token_counts import Splitters
 from pg_semantic.encoders.tokenization import Tokenized, Tokens
 
 if TYPE_CHECKING:

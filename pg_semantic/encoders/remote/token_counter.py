@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pg_semantic import errors
 from pg_semantic.encoders import split_long_text
-from pg_semantic.encoders.text_splitter import Splitters
+from pg_semantic.encoders.piece_token_counts import Splitters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pg_semantic import database, errors, registry, sql
 from pg_semantic.index import declare
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.service.dependencies import ServiceDep
 from pg_semantic.service.pages import index_picker, projection, status, templates

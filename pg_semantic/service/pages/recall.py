@@ -15,7 +15,7 @@ from pg_semantic.search.recall_curve import RecallCurve
 from pg_semantic.service.dependencies import ServiceDep
 from pg_semantic.service.pages import index_picker, status, templates
 from pg_semantic.service.request_limits import Name, RequestModel
-from pg_semantic.worker import concurrent_index_build
+from pg_semantic.worker import create_index_concurrently
 
 router = APIRouter()
 
@@ -40,7 +40,7 @@ async def recall(shared: ServiceDep, wanted: Annotated[RecallForm, Query()]) -> 
 def _measured(engine: sa.Engine, wanted: RecallForm) -> RecallCurve:
     with database.translated(), status.read_only(engine) as connection:
         live = registry.find(connection, wanted.index)
-        if concurrent_index_build.state(connection, live.stored.vector_index) != "ready":
+        if create_index_concurrently.state(connection, live.stored.vector_index) != "ready":
             raise errors.QueryError(f"The vector index of {wanted.index} is not built: see the status page.")
         connection.execute(sa.select(sa.func.set_config("statement_timeout", _PATIENCE, sa.true())))
         return recall_curve.recall_curve(connection, declare.bind(live.spec), sample=wanted.sample, limit=wanted.limit)

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from pg_semantic import database, errors
-from pg_semantic.index.bm25 import Match
+from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import Hit, Options, rerank_and_diversify
 from pg_semantic.search.request import Mode

@@ -11,8 +11,8 @@ from pydantic import Field, StrictInt
 
 from pg_semantic import database, errors
 from pg_semantic.index import keys
-from pg_semantic.index.bm25 import Match
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import Hit, Options, Rerank
 from pg_semantic.search.request import Mode
 from pg_semantic.service import request_limits

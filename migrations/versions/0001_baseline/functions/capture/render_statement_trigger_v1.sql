@@ -22,10 +22,10 @@ BEGIN
     places := places || jsonb_build_object('is_changed', semantic.render_template_v1(is_changed, places));
     RETURN semantic.render_template_v1(semantic.statement_trigger_body_v1(), places || jsonb_build_object(
         'inserted', semantic.render_template_v1(
-            semantic.marks_of_statement_sql_v1('SELECT {new_key} FROM new_rows'), places),
-        'updated', semantic.render_template_v1(changed || semantic.marks_of_statement_sql_v1(read_changed_texts), places),
+            semantic.insert_marks_sql_v1('SELECT {new_key} FROM new_rows'), places),
+        'updated', semantic.render_template_v1(changed || semantic.insert_marks_sql_v1(read_changed_texts), places),
         'deleted', semantic.render_template_v1(
-            semantic.marks_of_statement_sql_v1('SELECT {old_key} FROM old_rows'), places)
+            semantic.insert_marks_sql_v1('SELECT {old_key} FROM old_rows'), places)
     ));
 END
 $body$;

@@ -5,7 +5,7 @@ RETURN $sql$
     words AS MATERIALIZED (
         SELECT asked.matching, asked.weights
         FROM semantic.generation
-        CROSS JOIN semantic.bm25_query_v1(generation.receipts, {config}, $2, 'any') AS asked
+        CROSS JOIN semantic.bm25_query_weights_v1(generation.receipts, {config}, $2, 'any') AS asked
         WHERE generation.id = {generation}
     ),
     lexical AS MATERIALIZED (

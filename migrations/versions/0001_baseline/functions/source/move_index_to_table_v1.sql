@@ -8,7 +8,7 @@ DECLARE
     stale record;
 BEGIN
     SELECT * INTO known FROM semantic.semantic_index WHERE id = known_index FOR NO KEY UPDATE;
-    PERFORM semantic.require_adoptable_table_v1(known_index, adopted);
+    PERFORM semantic.require_move_target_v1(known_index, adopted);
     PERFORM semantic.lock_tables_v1('ACCESS EXCLUSIVE', VARIADIC adopted || ARRAY(
         SELECT CAST(oid AS regclass) FROM pg_class WHERE oid = known.source
     ));

@@ -1,31 +1,23 @@
-"""Builds late indexes and BM25 statistics alongside the sync, on a thread of its own, one semantic index at a time.
+"""Decides when to build late indexes and BM25 statistics: alongside the sync, one semantic index at a time."""
 
-A second thread watches the build and cancels it when an application waits for the table, for example to run TRUNCATE or
-ALTER TABLE. The build itself waits for older transactions, and these may be waiting for the application.
-"""
-
-import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue, sql
-from pg_semantic.database import session_settings, transaction
+from pg_semantic.database import transaction
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import build_errors, concurrent_index_build, problems, term_statistics
+from pg_semantic.worker import build_errors, create_index_concurrently, problems, term_statistics
 
 log = logging.getLogger("pg_semantic.worker")
 
-_WATCH_SECONDS = 0.1
 _AGAIN_SECONDS = 5.0  # after the first failure; doubles each time
 _LONGEST_WAIT_SECONDS = 3600.0
 _LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that were canceled for another session
@@ -33,7 +25,6 @@ _PATIENCE_SECONDS = 300.0  # after the backfill, to wait for a moment with few w
 _STATISTICS_SECONDS = 30.0  # between checks of their age
 _STATISTICS = "BM25 statistics"
 _QUERY_CANCELED = "57014"
-_NO_ROOM = "maintenance_work_mem"  # pgvector's notice names it when a graph outgrows it
 
 
 class IndexBuilder:
@@ -49,7 +40,6 @@ class IndexBuilder:
         self._threads = ThreadPoolExecutor(2)
         self._building: Future[None] | None = None
         self._watching: Future[None] | None = None
-        self._relations: dict[str, str] = {}
         self.failed: dict[int, errors.DatabaseError] = {}
         self._again_at: dict[int, float] = {}
         self._closing = False
@@ -86,10 +76,14 @@ class IndexBuilder:
                 self._settle(connection, generation)
         if not outdated and not wanted:
             return put_off or not missing
-        for name, table in (("chunks", stored.chunks), ("receipts", stored.receipts)):
-            self._relations[name] = database.qualified_name(table.schema, table.name)
         self._building = self._threads.submit(self._build, generation, wanted, count=outdated)
-        self._watching = self._threads.submit(self._watch, self._building)
+        self._watching = self._threads.submit(
+            create_index_concurrently.cancel_for_others,
+            self._engine,
+            self._building,
+            stored,
+            is_closing=lambda: self._closing,
+        )
         return False
 
     def _is_building(self) -> bool:
@@ -139,15 +133,15 @@ class IndexBuilder:
 
     def _missing(
         self, connection: sa.Connection, generation: Generation, tables: Tables
-    ) -> dict[sa.Index, concurrent_index_build.State]:
+    ) -> dict[sa.Index, create_index_concurrently.State]:
         """Returns the indexes that could be built but aren't ready, including those being built."""
-        if generation in self._ready or not concurrent_index_build.has_vectors(connection, tables):
+        if generation in self._ready or not create_index_concurrently.has_vectors(connection, tables):
             return {}
-        states = {index: concurrent_index_build.state(connection, index) for index in tables.late_indexes}
+        states = {index: create_index_concurrently.state(connection, index) for index in tables.late_indexes}
         return {index: state for index, state in states.items() if state != "ready"}
 
     def _wanted(
-        self, connection: sa.Connection, generation_id: int, missing: dict[sa.Index, concurrent_index_build.State]
+        self, connection: sa.Connection, generation_id: int, missing: dict[sa.Index, create_index_concurrently.State]
     ) -> list[sa.Index]:
         """Returns the missing indexes to build now: those that no worker is building, once few jobs are waiting."""
         wanted = [index for index, state in missing.items() if state != "building"]
@@ -165,7 +159,7 @@ class IndexBuilder:
     def _settle(self, connection: sa.Connection, generation: Generation) -> None:
         """Records that a generation's problems are over, if all its indexes are ready, whichever worker built them."""
         if generation not in self._ready and all(
-            concurrent_index_build.state(connection, index) == "ready" for index in generation.stored.late_indexes
+            create_index_concurrently.state(connection, index) == "ready" for index in generation.stored.late_indexes
         ):
             problems.forget(connection, [generation.id], "build")
             self.failed.pop(generation.id, None)
@@ -174,7 +168,11 @@ class IndexBuilder:
     def _build(self, generation: Generation, wanted: list[sa.Index], *, count: bool) -> None:
         """Takes each step; one that fails doesn't stop the others."""
         steps: list[tuple[str, Callable[[], None]]] = [
-            (str(index.name), functools.partial(self._build_index, generation, index)) for index in wanted
+            (
+                str(index.name),
+                functools.partial(create_index_concurrently.build, self._engine, index, title=generation.title),
+            )
+            for index in wanted
         ]
         if wanted:
             self.failed.pop(generation.id, None)
@@ -220,39 +218,3 @@ class IndexBuilder:
         fields = {"event": "index_failed", "index": generation.title, "retry_seconds": round(seconds)}
         log.warning("%s: %s. Retrying in %.0f s.", generation.title, said, seconds, extra=fields)
         return seconds
-
-    def _build_index(self, generation: Generation, index: sa.Index) -> None:
-        with contextlib.closing(self._engine.connect()) as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            if session_settings.is_ours_alone(connection):
-                connection.detach()  # these settings end with the connection
-                connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
-                connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
-            with _notices_told(connection, generation):
-                concurrent_index_build.ensure(connection, index)
-
-    def _watch(self, building: Future[None]) -> None:
-        while not wait([building], _WATCH_SECONDS).done:
-            ending = (
-                sql.statement("registry", "cancel_build") if self._closing else sql.statement("registry", "give_way")
-            )
-            with contextlib.suppress(exc.DBAPIError), transaction.begin(self._engine) as connection:
-                connection.execute(ending, self._relations)
-
-
-@contextlib.contextmanager
-def _notices_told(connection: sa.Connection, generation: Generation) -> Iterator[None]:
-    """Logs the server's notice that a graph outgrew its memory, which makes the build many times slower."""
-
-    def tell(notice: psycopg.errors.Diagnostic) -> None:
-        if _NO_ROOM in (said := notice.message_primary or ""):
-            fields = {"event": "index_slow", "index": generation.title}
-            advice = "raise maintenance_work_mem on the server, up to the size of the index"
-            log.warning("%s: %s: %s", generation.title, said, advice, extra=fields)
-
-    driver: Any = connection.connection.dbapi_connection
-    driver.add_notice_handler(tell)
-    try:
-        yield
-    finally:
-        driver.remove_notice_handler(tell)

@@ -1,9 +1,16 @@
-"""Indexes that are built once, concurrently, when most rows are synced: on the vectors and on the lexemes."""
+"""CREATE INDEX CONCURRENTLY for the late indexes, on vectors and on lexemes, canceled when another session has to wait.
+
+An application may wait for the table, for example to run TRUNCATE or ALTER TABLE. The build itself waits for older
+transactions, and these may be waiting for the application. So a second thread watches a build and cancels it.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from typing import Any, Literal
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.ext.compiler import compiles
@@ -11,14 +18,79 @@ from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from pg_semantic import database, sql
-from pg_semantic.database import session_settings
+from pg_semantic.database import session_settings, transaction
 from pg_semantic.index.chunk_tables import Tables
 
+log = logging.getLogger("pg_semantic.worker")
+
 State = Literal["missing", "broken", "building", "ready"]
+
+_WATCH_SECONDS = 0.1
+_NO_ROOM = "maintenance_work_mem"  # pgvector's notice names it when a graph outgrows it
 
 # What a second worker gets if two build at the same time: the name exists, or is being created.
 _TAKEN = {"42P07", "23505", "40P01"}
 _CONCURRENTLY = "tuple concurrently "  # "updated" or "deleted": an internal error, which the server doesn't translate
+
+
+def build(engine: sa.Engine, index: sa.Index, *, title: str) -> None:
+    """Builds an index on a connection of its own, without the timeouts that other statements have.
+
+    Args:
+        engine: The worker's engine.
+        index: An index on the chunk or receipt table.
+        title: What to call the semantic index in the log.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: The build failed or was canceled.
+    """
+    with contextlib.closing(engine.connect()) as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        if session_settings.is_ours_alone(connection):
+            connection.detach()  # these settings end with the connection
+            connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
+            connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
+        with _logging_notices(connection, title):
+            ensure(connection, index)
+
+
+def cancel_for_others(
+    engine: sa.Engine, building: Future[None], tables: Tables, *, is_closing: Callable[[], bool]
+) -> None:
+    """Watches a build until it ends, and cancels it if another session waits for a lock that it holds.
+
+    Args:
+        engine: The worker's engine.
+        building: The build, on another thread.
+        tables: The tables whose indexes are built.
+        is_closing: Whether to cancel the build in any case.
+    """
+    relations = {
+        name: database.qualified_name(table.schema, table.name)
+        for name, table in (("chunks", tables.chunks), ("receipts", tables.receipts))
+    }
+    while not wait([building], _WATCH_SECONDS).done:
+        ending = sql.statement("registry", "cancel_build" if is_closing() else "give_way")
+        with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
+            connection.execute(ending, relations)
+
+
+@contextlib.contextmanager
+def _logging_notices(connection: sa.Connection, title: str) -> Iterator[None]:
+    """Logs the server's notice that a graph outgrew its memory, which makes the build many times slower."""
+
+    def report(notice: psycopg.errors.Diagnostic) -> None:
+        if _NO_ROOM in (said := notice.message_primary or ""):
+            fields = {"event": "index_slow", "index": title}
+            advice = "raise maintenance_work_mem on the server, up to the size of the index"
+            log.warning("%s: %s: %s", title, said, advice, extra=fields)
+
+    driver: Any = connection.connection.dbapi_connection
+    driver.add_notice_handler(report)
+    try:
+        yield
+    finally:
+        driver.remove_notice_handler(report)
 
 
 def ensure(connection: sa.Connection, index: sa.Index) -> None:

@@ -1,5 +1,5 @@
 -- Rejects a table that an index cannot be moved to, and says why.
-CREATE FUNCTION semantic.require_adoptable_table_v1(known_index integer, adopted regclass) RETURNS void
+CREATE FUNCTION semantic.require_move_target_v1(known_index integer, adopted regclass) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from pg_semantic.index import bm25, chunk_tables, keys
+from pg_semantic.index import bm25_expressions, chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.worker import policy_column
 from pg_semantic.worker.key_ranges import KeyRange
@@ -85,7 +85,11 @@ def _compared(generation_id: int, tables: Tables, part: KeyRange) -> sa.Select[A
         ),
         (stored.c.foreign_encoder, "wrong_encoder"),
         (sa.or_(stored.c.chunks != sa.func.coalesce(receipt.chunk_count, 0), stored.c.altered), "damaged"),
-        *([(receipt.lexemes != bm25.lexemes(lexical, text), "damaged")] if (lexical := tables.spec.lexical) else []),
+        *(
+            [(receipt.lexemes != bm25_expressions.lexemes(lexical, text), "damaged")]
+            if (lexical := tables.spec.lexical)
+            else []
+        ),
     )
     same_job = sa.and_(JOBS.c.generation_id == generation_id, JOBS.c.key == key)
     marked = sa.exists().where(_MARKS.c.generation_id == generation_id, _MARKS.c.key == key)

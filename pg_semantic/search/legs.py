@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 import sqlalchemy as sa
 
 from pg_semantic import errors
-from pg_semantic.index.bm25 import Match
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import statements
 from pg_semantic.search.statements import QueryLike, Ranked
 

@@ -93,7 +93,7 @@ def query(tables: Tables, lexical: Lexical, text: sa.ColumnElement[str], *, matc
         text: The query text.
         match: How the words of the query must match.
     """
-    asked = sa.func.semantic.bm25_query_v1(
+    asked = sa.func.semantic.bm25_query_weights_v1(
         _receipts(tables), config(lexical), sa.cast(text, sa.Text), sa.cast(sa.literal(match), sa.Text)
     ).table_valued(sa.column("matching", TSQUERY), sa.column("weights", SPARSEVEC(chunk_tables.PLACES)))
     # A materialized CTE is computed once, however often the statement refers to it.

@@ -1,6 +1,6 @@
 -- The query side of BM25: what a row must match, and the inverse document frequencies of the query's terms. Only the
 -- hundred rarest terms count. A lexeme without a count is in one row or in none.
-CREATE FUNCTION semantic.bm25_query_v1(index_receipts regclass, config regconfig, query text, match text)
+CREATE FUNCTION semantic.bm25_query_weights_v1(index_receipts regclass, config regconfig, query text, match text)
 RETURNS TABLE (matching tsquery, weights vector_schema.sparsevec)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 SET search_path = pg_catalog, pg_temp SET client_min_messages = 'error'

@@ -13,7 +13,7 @@ from alembic.autogenerate.api import AutogenContext
 
 from pg_semantic import database, errors, registry
 from pg_semantic.index import declare
-from pg_semantic.index.declare import BoundIndex
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.registry import Generation
 

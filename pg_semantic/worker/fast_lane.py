@@ -1,0 +1,126 @@
+"""Edits that overtake the batch in progress: backfill, a long row, or a slow index never keeps an edit waiting."""
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from pg_semantic import jobqueue
+from pg_semantic.jobqueue import Claimable
+from pg_semantic.settings import Settings
+from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
+from pg_semantic.worker.held_claims import HeldClaims
+from pg_semantic.worker.read_changed_texts import ReadLimits
+from pg_semantic.worker.scheduling import Scheduler
+from pg_semantic.worker.stages import Stages
+
+R = TypeVar("R")
+
+LOOK_SECONDS = 0.1
+"""How often to look for edits while a stage is busy, and for jobs while the last vector index is built."""
+
+_HOUSEKEEPING = Claimable(0, jobqueue.BACKFILL)  # in progress before a turn is picked: any edit goes first
+
+
+class ReadAhead:
+    """Reads the next batch on another thread, while the previous one is encoded.
+
+    Attributes:
+        batch: The batch that is being read; None if nothing is waiting.
+        turn: What is being read.
+    """
+
+    batch: Future[Batch | None]
+
+    def __init__(self, threads: ThreadPoolExecutor, read: Callable[["ReadAhead"], Batch | None]) -> None:
+        self.turn = _HOUSEKEEPING
+        self._threads = threads
+        self._read = read
+
+    def start(self) -> None:
+        """Starts to read the next batch."""
+        self.batch = self._threads.submit(self._read_next)
+
+    def _read_next(self) -> Batch | None:
+        self.turn = _HOUSEKEEPING
+        return self._read(self)
+
+
+class FastLane:
+    """Processes urgent edits on the thread that waits for a stage.
+
+    An edit is urgent if the work in progress is backfill, a long row, or of another index.
+
+    Attributes:
+        current: What is being encoded, or was encoded last.
+    """
+
+    current: Claimable | None = None
+
+    def __init__(
+        self,
+        stages: Stages,
+        settings: Settings,
+        *,
+        scheduler: Scheduler,
+        held: HeldClaims,
+        connection: sa.Connection,
+        ahead: ReadAhead,
+    ) -> None:
+        self._stages = stages
+        self._settings = settings
+        self._scheduler = scheduler
+        self._held = held
+        self._connection = connection
+        self._ahead = ahead
+
+    def wait_for(self, stage: Future[R] | None) -> R | None:
+        """Waits for a stage and returns its result, or raises its error. Meanwhile, processes urgent edits."""
+        while stage is not None and not wait([stage], LOOK_SECONDS).done:
+            in_progress = self._ahead.turn if stage is self._ahead.batch else self.current
+            if in_progress is not None:
+                self._process_edits(in_progress, is_reading=stage is self._ahead.batch)
+        return stage.result() if stage else None
+
+    def _process_edits(self, in_progress: Claimable, *, is_reading: bool) -> None:
+        edits = None if is_reading else self._read_ahead(in_progress)
+        edits = edits or self._claimed(in_progress)
+        if edits is not None:
+            self._stages.reuse_vectors(edits)
+            if self._stages.encode(edits):
+                self._stages.write(edits, self._held.edit_locks)
+
+    def _read_ahead(self, in_progress: Claimable) -> Batch | None:
+        """Returns the batch that was read ahead, if these are urgent edits, and starts to read another."""
+        batch = self._ahead.batch.result() if self._ahead.batch.done() else None
+        if batch is None or batch.is_long or not _is_urgent(turn_of(batch), in_progress):
+            return None
+        self._ahead.start()
+        return batch
+
+    def _claimed(self, in_progress: Claimable) -> Batch | None:
+        """Claims and reads a few urgent edits."""
+        urgent = [one for one in self._stages.ready(self._connection) if _is_urgent(one, in_progress)]
+        if not urgent:
+            return None
+        turn = self._scheduler.pick(urgent)
+        size = self._stages.batch_sizes[turn.generation_id]
+        return self._stages.read(turn, ReadLimits(size.edit_characters, self._settings.batch_bytes, LONG_CHARACTERS))
+
+
+def turn_of(batch: Batch) -> Claimable:
+    """Returns the generation and priority of a batch."""
+    return Claimable(batch.claim.generation_id, batch.claim.priority)
+
+
+def let_all_pass(turn: Claimable) -> Claimable:
+    """Returns the turn with the priority of backfill, so that edits of the same index overtake a long row too."""
+    return dataclasses.replace(turn, priority=jobqueue.BACKFILL)
+
+
+def _is_urgent(one: Claimable, in_progress: Claimable) -> bool:
+    """Whether a turn overtakes the work in progress: edits overtake backfill and edits of another index."""
+    before = in_progress.priority != jobqueue.EDIT or one.generation_id != in_progress.generation_id
+    return one.priority == jobqueue.EDIT and before

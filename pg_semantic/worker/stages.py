@@ -1,0 +1,172 @@
+"""The three stages of a worker, read, encode and write, with what happens if one of them fails.
+
+`pipeline` overlaps them, and `fast_lane` runs them one after the other. A failure affects only its own index: the
+worker skips that index for a while, and the jobs of the batch go back to the queue.
+"""
+
+import functools
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pg_semantic import database, errors, jobqueue
+from pg_semantic.database import transaction
+from pg_semantic.jobqueue import Claim, Claimable, Job
+from pg_semantic.settings import Settings
+from pg_semantic.worker import encode_chunks, read_rows, write_chunks
+from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
+from pg_semantic.worker.batch_size import BatchSizer
+from pg_semantic.worker.held_claims import HeldClaims
+from pg_semantic.worker.progress import Progress, ProgressReporter
+from pg_semantic.worker.read_changed_texts import ReadLimits
+from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
+from pg_semantic.worker.vector_cache import VectorCache
+
+_FEWEST_BESIDE = 16  # rows to claim alongside a batch: the first may be too long, and others may be waiting behind them
+_QUERY_CANCELED = "57014"
+
+
+class Stages:
+    """Reads, encodes and writes batches.
+
+    Attributes:
+        batch_sizes: How much text a batch of each generation should have.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        settings: Settings,
+        *,
+        served: ServedIndexes,
+        held: HeldClaims,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.batch_sizes: dict[int, BatchSizer] = defaultdict(lambda: BatchSizer(settings.batch_seconds))
+        self._engine = engine
+        self._settings = settings
+        self._served = served
+        self._held = held
+        self._reporter = ProgressReporter(on_progress)
+        self._vectors = VectorCache()
+        self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written because of its key
+
+    @property
+    def progress(self) -> Progress:
+        """What was written so far."""
+        return self._reporter.progress
+
+    def ready(self, connection: sa.Connection) -> list[Claimable]:
+        """Returns what can be claimed, or nothing if the server is too busy."""
+        try:
+            return jobqueue.ready(connection, list(self._served.served))
+        except exc.DBAPIError as error:
+            if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
+                raise
+            return []
+
+    def read(self, turn: Claimable, limits: ReadLimits, *, on_long: Callable[[], None] = lambda: None) -> Batch | None:
+        """Claims jobs, then reads and chunks their rows.
+
+        Args:
+            turn: The generation and priority to claim.
+            limits: How much text to read.
+            on_long: Called before rows are chunked, if that takes so long that no edit should wait for it.
+
+        Returns:
+            The batch, or None if there was nothing to claim, or the index cannot be read.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The connection was lost.
+        """
+        with self._served.isolating_failures(turn.generation_id):
+            served = self._served.served.get(turn.generation_id)
+            if served is None:  # dropped, or refused by the other thread, meanwhile
+                return None
+            claim = self._held.take(turn, self._rows_to_claim(turn, limits))
+            if claim is not None:
+                with self._held.giving_back_on_error(claim):
+                    return self._read_claimed(served, claim, limits, on_long=on_long)
+        return None
+
+    def _rows_to_claim(self, turn: Claimable, limits: ReadLimits) -> int:
+        fewest = 1 if limits.longest is None else min(_FEWEST_BESIDE, self._settings.batch_rows)
+        size = self.batch_sizes[turn.generation_id]
+        return max(fewest, size.rows(limits.characters, most=self._settings.batch_rows))
+
+    def _read_claimed(
+        self, served: ServedGeneration, claim: Claim, limits: ReadLimits, *, on_long: Callable[[], None]
+    ) -> Batch | None:
+        batch, rows = read_rows.look(self._engine, served.tables, claim, room=limits)
+        self._held.leave(claim, batch.later, at_once=True)
+        self._held.leave(claim, batch.long)
+        if not batch.claim.jobs:
+            self._held.finish(claim)
+            return None
+        if any(row.characters > LONG_CHARACTERS for row in rows):
+            on_long()
+        read_rows.cut(self._engine, batch, rows, ruler=served.encoder, sisters=self._served.sisters(served))
+        self.batch_sizes[claim.generation_id].learn_length(len(batch.claim.jobs), batch.characters)
+        return batch
+
+    def reuse_vectors(self, batch: Batch) -> None:
+        """Gives a batch the vectors that were recently computed for the same texts."""
+        self._vectors.fill(batch)
+
+    def encode(self, batch: Batch, run: Callable[[Callable[[], None]], object] = lambda encode: encode()) -> bool:
+        """Computes the missing vectors of a batch, unless the encoder is unavailable.
+
+        If it is, gives the batch back. No attempt is counted then, and the vectors computed so far are kept.
+
+        Args:
+            batch: The batch.
+            run: Calls the function that it is given, by default on this thread, and raises what that raises.
+
+        Returns:
+            Whether the batch can be written.
+        """
+        if not self._served.is_left_alone(batch.claim.generation_id):
+            encoder = batch.tables.spec.encoder.id
+            try:
+                run(functools.partial(encode_chunks.encode, batch, self._served.encoder(encoder)))
+            except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:
+                self._served.refuse_encoder(encoder, error)
+            else:
+                return True
+            finally:
+                self._vectors.store(batch)
+        self._give_back(batch)
+        return False
+
+    def write(self, batch: Batch, locks: threading.Lock) -> None:
+        """Writes a batch, and gives back the jobs that could not be finished.
+
+        Args:
+            batch: The batch, encoded.
+            locks: Held while the transaction locks jobs: one of those in `HeldClaims`.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The connection was lost.
+        """
+        number = batch.claim.generation_id
+        tries = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
+        batch.stubborn = {key for key, count in tries.items() if count >= self._settings.max_attempts}
+        try:
+            with locks, self._served.isolating_failures(number):
+                write_chunks.write(self._engine, batch, settings=self._settings)
+            moved = [job for job in batch.claim.jobs if job.key in batch.moved]
+            self._moved.update({(number, job): tries[job.key] + 1 for job in moved})
+            if batch.written < len(batch.claim.jobs):
+                self._give_back(batch)
+            else:
+                self._held.finish(batch.claim)
+        finally:
+            if batch.written or batch.recorded or batch.moved:  # not if the connection was lost before that
+                self._reporter.report(batch)
+
+    def _give_back(self, batch: Batch) -> None:
+        with transaction.unless_busy():
+            self._held.give_back(batch.claim)
