@@ -17,7 +17,7 @@ from pg_semantic.database import embedded, migrate
 from pg_semantic.demo import tldr_pages
 from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.search import Searcher
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 
 EXAMPLES = options.examples(

@@ -12,7 +12,7 @@ from pg_semantic.database import transaction
 from pg_semantic.operations import status
 from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
-from pg_semantic.worker.progress import Progress as WorkerProgress
+from pg_semantic.worker.batch_log import Progress as WorkerProgress
 
 _COUNT_LIMIT = 10_000_000
 _COUNT_SECONDS = 2.0

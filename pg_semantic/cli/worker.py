@@ -15,7 +15,7 @@ from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
 from pg_semantic.encoders import Encoder
 from pg_semantic.worker import unix_signals
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 
 EXAMPLES = options.examples(

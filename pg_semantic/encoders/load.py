@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pg_semantic import errors
-from pg_semantic.encoders import choose_prompts as prompting
+from pg_semantic.encoders import prompt_precedence as prompting
 from pg_semantic.encoders.base import Encoder
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.encoders.local import weights

@@ -18,11 +18,11 @@ from pg_semantic.database import transaction
 from pg_semantic.settings import Settings
 from pg_semantic.worker.backfill import Backfill
 from pg_semantic.worker.batch import Batch
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.fast_lane import LOOK_SECONDS, FastLane, ReadAhead, let_all_pass, turn_of
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.key_changes import KeyAdapter
-from pg_semantic.worker.progress import Progress
 from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes

@@ -18,9 +18,9 @@ from pg_semantic.jobqueue import Claim, Claimable, Job
 from pg_semantic.settings import Settings
 from pg_semantic.worker import encode_chunks, read_rows, write_chunks
 from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
+from pg_semantic.worker.batch_log import Progress, ProgressReporter
 from pg_semantic.worker.batch_size import BatchSizer
 from pg_semantic.worker.held_claims import HeldClaims
-from pg_semantic.worker.progress import Progress, ProgressReporter
 from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.vector_cache import VectorCache

@@ -22,10 +22,10 @@ from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker import catalog_watcher, privileges
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.pipeline import Pipeline
-from pg_semantic.worker.progress import Progress
 from pg_semantic.worker.query_requests import QueryResponder
 from pg_semantic.worker.served_indexes import ServedIndexes
 

@@ -15,7 +15,7 @@ from pg_semantic.encoders import Encoder
 from pg_semantic.index import chunk_tables, hashing
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 
 ENCODER = "hashed:32"

@@ -16,7 +16,7 @@ from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker import worker as worker_module
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
 

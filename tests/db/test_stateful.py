@@ -20,7 +20,7 @@ from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
 from pg_semantic.worker import encode_chunks, read_rows, write_chunks
 from pg_semantic.worker.batch import Batch
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from tests.db.library import execute, generation_of, qualified, sync
 
 

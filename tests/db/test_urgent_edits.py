@@ -11,7 +11,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, rows, sync, truth
 

@@ -19,7 +19,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
 from pg_semantic.worker import read_rows
-from pg_semantic.worker.progress import Progress
+from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, Base, execute, fold, jobs, rows, sync, truth
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from pg_semantic import errors
-from pg_semantic.encoders import choose_prompts as prompting
+from pg_semantic.encoders import prompt_precedence as prompting
 from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Backend
 from pg_semantic.encoders.local import reference_vectors, weights

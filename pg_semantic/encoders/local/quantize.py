@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import choose_prompts, self_check, tokenization
+from pg_semantic.encoders import prompt_precedence, self_check, tokenization
 from pg_semantic.encoders.local import backends, openvino, weights
 from pg_semantic.index.known_encoders import Prompts
 
@@ -69,7 +69,7 @@ def quantize(reference: str, target: Path, *, texts: Sequence[str], samples: int
     _check(source, target)
     chosen, others = _drawn(texts, samples)
     whole = backends.open_whole(source, reference=reference, dimensions=None, device="cpu")
-    used = choose_prompts.apply(whole, reference, Prompts())
+    used = prompt_precedence.apply(whole, reference, Prompts())
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / target.name

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import choose_prompts as prompting
+from pg_semantic.encoders import prompt_precedence as prompting
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.encoder_thread import Kind
 from pg_semantic.encoders.fork_safety import PerProcess
