@@ -26,7 +26,6 @@ FILES = (
     "tables/query_vector.sql",
     "tables/query_request.sql",
     "functions/row_level_security/sees_all_rows_v1.sql",
-    "functions/capture/generations_of_table_v1.sql",
     "functions/capture/partition_tree_v1.sql",
     "functions/capture/missing_triggers_v1.sql",
     "functions/capture/create_triggers_v1.sql",

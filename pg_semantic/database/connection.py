@@ -72,8 +72,8 @@ _NO_READER = (
     "The role lacks privileges: {said}. A semantic index can be read by the roles that can read the key and the text "
     "columns of its table: grant SELECT on these, then run `pg-semantic privileges`, or wait a minute for a worker."
 )
-# Raised by functions of the schema `semantic`: object not in prerequisite state, dependent objects still exist.
-_OUR_REFUSALS = {"55000", "2BP01"}
+_OUR_REFUSAL = "55000"  # object not in prerequisite state: functions of the schema `semantic` raise it
+_DEPENDED_ON = "2BP01"
 _LOCKED = "55P03"
 _QUERY_CANCELED = "57014"
 _INSUFFICIENT_RESOURCES = "53"
@@ -288,7 +288,7 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return missing
     if state is None:
         return errors.DatabaseError(f"The database driver cannot handle a value: {said}.")
-    if refused := refusal(error) or lock_refusal(error):
+    if refused := refusal(error) or lock_refusal(error) or _dependents(error):
         return errors.DatabaseError(refused)
     if state == "42501" and _VIEW_OF_GENERATION.search(said):
         return errors.DatabaseError(_NO_READER.format(said=said))
@@ -298,7 +298,7 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
 
 def refusal(error: exc.DBAPIError) -> str | None:
     """Returns the message and hint of a refusal by a function of the schema `semantic`; None for other errors."""
-    return _with_hint(error) if sqlstate(error) in _OUR_REFUSALS else None
+    return _with_hint(error) if sqlstate(error) == _OUR_REFUSAL else None
 
 
 def lock_refusal(error: exc.DBAPIError) -> str | None:
@@ -309,6 +309,15 @@ def lock_refusal(error: exc.DBAPIError) -> str | None:
 def _with_hint(error: exc.DBAPIError) -> str:
     said, hint = str(error.orig).strip().partition("\n")[0], _hint(error)
     return f"{said[:1].upper()}{said[1:]}.{f' {hint}' if hint else ''}"
+
+
+def _dependents(error: exc.DBAPIError) -> str | None:
+    """Returns which objects keep another from being dropped, without the server's hint to use CASCADE."""
+    if sqlstate(error) != _DEPENDED_ON:
+        return None
+    said = str(error.orig).strip().partition("\n")[0]
+    detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) or "see the server's log"
+    return f"{said}: {'; '.join(detail.splitlines())}. Drop or change what depends on it first."
 
 
 def _hint(error: exc.DBAPIError) -> str | None:

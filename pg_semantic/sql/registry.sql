@@ -239,7 +239,7 @@ SET reason = excluded.reason, failures = known.failures + 1,
 RETURNING CAST(extract(epoch FROM next_at - now()) AS double precision)
 
 -- name: forget_problem
--- Deletes problems of these generations that is over.
+-- Deletes problems of these generations, which are over.
 DELETE FROM semantic.problem WHERE generation_id = ANY (CAST(:generations AS integer[])) AND kind = :kind
 
 -- name: put_off

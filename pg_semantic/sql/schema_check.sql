@@ -13,14 +13,10 @@ ALTER SCHEMA semantic RENAME TO semantic_set_aside
 DROP TABLE semantic.history; DROP SCHEMA semantic
 
 -- name: lost_functions
--- Functions that the schema should have at its revision but lacks, because dropping a type of pgvector dropped them
--- too.
+-- Functions that the schema lacks because dropping a type of pgvector dropped them too.
 SELECT string_agg(needed.name, ', ')
-FROM (VALUES ('sparsevec_from_text_v1', '0001'), ('bm25_document_weights_v1', '0001'), ('embed_v1', '0001'), ('embed', '0001')) AS needed (
-    name, since
-)
-CROSS JOIN semantic.history
-WHERE history.version_num >= needed.since AND to_regproc('semantic.' || needed.name) IS NULL
+FROM (VALUES ('sparsevec_from_text_v1'), ('bm25_document_weights_v1'), ('embed_v1'), ('embed')) AS needed (name)
+WHERE to_regproc('semantic.' || needed.name) IS NULL
 
 -- name: registered
 -- Semantic indexes whose tables exist. Uses only what the first revision has, so it works at any revision.
@@ -102,13 +98,13 @@ FROM relation
 JOIN pg_description ON objoid = relation.oid AND classoid = CAST('pg_class' AS regclass)
 GROUP BY relname
 UNION ALL
-SELECT 'privileges of PUBLIC to ' || relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
+SELECT 'privileges of PUBLIC on ' || relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
 FROM relation
 CROSS JOIN aclexplode(relacl)
 WHERE grantee = 0
 GROUP BY relname
 UNION ALL
-SELECT 'privileges of PUBLIC to the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
+SELECT 'privileges of PUBLIC on the schema', string_agg(privilege_type, ' ' ORDER BY privilege_type)
 FROM pg_namespace
 CROSS JOIN aclexplode(nspacl)
 WHERE nspname = 'semantic' AND grantee = 0

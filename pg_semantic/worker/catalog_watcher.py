@@ -146,7 +146,7 @@ class CatalogWatcher:
     def _create_triggers(self, generation: Generation, row: sa.Row[Any]) -> None:
         self._run(*ddl.create_triggers(generation.spec, functions=row.functions))
         said = (row.problem or row.changes or "they were out of date").removesuffix(": pg-semantic repair")
-        self._log(generation, "capture_hung", f"triggers reinstalled: {said}")
+        self._log(generation, "triggers_reinstalled", f"triggers reinstalled: {said}")
 
     def _record(self, generation: Generation) -> None:
         """Records the state of the catalogs, unless reinstalling the triggers already did."""

@@ -28,7 +28,7 @@ class ReadAhead:
     """Reads the next batch on another thread, while the previous one is encoded.
 
     Attributes:
-        batch: The batch that is being read; None if nothing is waiting.
+        batch: The future of the batch that is being read; its result is None if nothing is waiting.
         turn: What is being read.
     """
 

@@ -20,8 +20,9 @@ _FOLDED_EDITS = 5_000  # at once, however few jobs are claimed: several marks of
 class HeldClaims:
     """The claims that a worker holds. Shared by the threads that read, write and send heartbeats.
 
-    Hold ``locks`` while a transaction locks jobs, or ``edit_locks`` if these are edits that overtake a batch. Both skip
-    jobs that are locked, so a transaction would skip jobs that a concurrent heartbeat has locked, and vice versa.
+    Hold ``locks`` while a transaction locks jobs, or ``edit_locks`` if these are edits that overtake a batch. A
+    transaction skips jobs that are locked, and so does a heartbeat: without these locks, each would skip jobs that the
+    other has locked for a moment.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:

@@ -21,7 +21,7 @@ _SCHEMA = "the schema semantic"
 
 @dataclass(frozen=True, slots=True)
 class IndexPrivileges:
-    """The privileges on one semantic index, or to the schema ``semantic``.
+    """The privileges on one semantic index, or on the schema ``semantic``.
 
     Attributes:
         index: The name of the index, or "the schema semantic".
@@ -39,7 +39,7 @@ class IndexPrivileges:
 
 
 def due(engine: sa.Engine) -> list[IndexPrivileges]:
-    """Compares the privileges on every index and to the schema ``semantic`` with those that they should have.
+    """Compares the privileges on every index and on the schema ``semantic`` with those that they should have.
 
     Returns:
         An entry for each index and one for the schema, with the statements that are due.

@@ -50,6 +50,18 @@ def names_of(engine: sa.Engine) -> set[str]:
     return {name for (name,) in rows(engine, statement)}
 
 
+def test_a_copy_that_a_view_reads_is_kept_and_the_message_names_the_view(synced: sa.Engine) -> None:
+    begin(synced, encoder=OTHER)
+    execute(synced, f"CREATE VIEW mine AS SELECT id FROM {NAME}__next")
+    with pytest.raises(
+        errors.DatabaseError, match=r"view public\.mine depends on table .*Drop or change what"
+    ) as refused:
+        generations.drop(synced, NAME, "next")
+    assert "CASCADE" not in str(refused.value)
+    execute(synced, "DROP VIEW mine")
+    generations.drop(synced, NAME, "next")
+
+
 CHANGES: dict[str, dict[str, Any]] = {
     "another encoder": {"encoder": OTHER},
     "other columns": {"columns": ("title", "body", "lang")},

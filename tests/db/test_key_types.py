@@ -325,7 +325,11 @@ def test_the_text_of_these_types_is_taken_to_depend_on_settings(engine: sa.Engin
 
 
 @pytest.mark.parametrize(
-    "one", ["bigint", "uuid", "varchar(20)", 'text COLLATE "C"', "numeric(10, 2)", "inet", "boolean"]
+    "one",
+    [
+        *("bigint", "uuid", "varchar(20)", 'text COLLATE "C"', "numeric(10, 2)", "inet", "boolean"),
+        *("citext", "public.citext", '"My Schema".citext'),
+    ],
 )
 def test_the_text_of_these_types_is_the_same_in_every_session(engine: sa.Engine, one: str) -> None:
     assert not holds(engine, "depends_on_settings_v1", one)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pg_semantic import SemanticIndex, errors, generations, search, sql
 from pg_semantic.alembic_plugin import arguments
+from pg_semantic.generations import lifecycle
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.worker import key_changes, privileges
@@ -219,6 +220,27 @@ def test_a_row_that_changes_tenant_where_no_foreign_key_follows_takes_its_chunks
     assert owners(notes) == {"Bob"}
     assert seen(notes, "Ada") == {4, 6, 8, 10}
     assert rows(notes, VALID) == [(True, 2)]
+
+
+def switch(engine: sa.Engine, policy_column: str | None) -> None:
+    """Changes the declaration by a copy."""
+    live = generation_of(engine, "note_semantic")
+    generations.begin(engine, live, dataclasses.replace(live.spec, policy_column=policy_column))
+    sync(engine)
+    generations.switch(engine, "note_semantic")
+
+
+def test_a_copy_that_adds_the_column_follows_rows_that_change_tenant_where_no_foreign_key_does(
+    notes: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+    switch(notes, None)
+    generations.drop(notes, "note_semantic", "previous")
+    switch(notes, "tenant")
+    execute(notes, REPLICA + MOVED)
+    sync(notes)
+    sync(notes)
+    assert owners(notes) == {"Bob"}
 
 
 def test_a_table_that_an_index_is_moved_to_says_whose_each_row_is(notes: sa.Engine, dsn: str) -> None:

@@ -37,11 +37,7 @@ def test_no_revision_that_was_listed_is_gone() -> None:
     assert RELEASED.keys() == set(NAMES)
 
 
-def test_only_the_newest_revision_will_do_and_the_message_says_how_to_get_there() -> None:
-    *earlier, newest = revisions.known()
-    revisions.require_newest(newest)
-    for revision in earlier:
-        with pytest.raises(errors.NotInstalled, match=rf"at revision {revision}.*run `pg-semantic db upgrade`"):
-            revisions.require_newest(revision)
+def test_no_newer_revision_will_do_and_the_message_says_how_to_get_there() -> None:
+    revisions.require_newest(revisions.known()[-1])
     with pytest.raises(errors.NotInstalled, match=r"at revision 9999.*install the version that upgraded it"):
         revisions.require_newest("9999")

@@ -11,17 +11,23 @@ AS $body$
             'OR (%s) COLLATE "C" <> (%s) COLLATE "C"',
             semantic.key_text_sql_v1(known.spec, 'old_rows.'), semantic.key_text_sql_v1(known.spec, 'new_rows.')
         ) END,
-        'or_policy_column', CASE WHEN known.policy_column <> ALL (known.key) THEN format(
-            'OR CAST(new_rows.%1$I AS text) COLLATE "C" IS DISTINCT FROM CAST(old_rows.%1$I AS text) COLLATE "C"',
-            known.policy_column
-        ) END,
+        'or_policy_column', (
+            SELECT string_agg(format(
+                'OR CAST(new_rows.%1$I AS text) COLLATE "C" IS DISTINCT FROM CAST(old_rows.%1$I AS text) COLLATE "C"',
+                carried.name
+            ), ' ' ORDER BY carried.name)
+            FROM (
+                SELECT DISTINCT spec ->> 'policy_column' AS name FROM semantic.generation WHERE index_id = known_index
+            ) AS carried
+            WHERE carried.name <> ALL (known.key)
+        ),
         'generations', CAST(known.generations AS text),
         'generation_rows', (SELECT string_agg(format('(%s)', id), ', ') FROM unnest(known.generations) AS id),
         'old_text', coalesce(texts.old_rows, 'NULL'),
         'new_text', coalesce(texts.new_rows, 'NULL')
     )
     FROM (
-        SELECT source, current.spec, generation.spec ->> 'policy_column' AS policy_column,
+        SELECT source, current.spec,
                ARRAY(SELECT value ->> 'name' FROM jsonb_array_elements(generation.spec -> 'key')) AS key,
                ARRAY(SELECT id FROM semantic.generation WHERE index_id = known_index ORDER BY id) AS generations
         FROM semantic.semantic_index

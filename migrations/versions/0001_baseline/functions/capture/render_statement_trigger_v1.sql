@@ -13,7 +13,7 @@ DECLARE
         any_row AS MATERIALIZED (
             SELECT EXISTS (SELECT FROM changed WHERE moved) AS moved
         )$template$;
-    read_changed_texts text := $template$
+    changed_rows text := $template$
                 SELECT key FROM changed WHERE NOT (SELECT moved FROM any_row)
                 UNION ALL
                 SELECT {new_key} FROM new_rows WHERE (SELECT moved FROM any_row)
@@ -23,7 +23,7 @@ BEGIN
     RETURN semantic.render_template_v1(semantic.statement_trigger_body_v1(), places || jsonb_build_object(
         'inserted', semantic.render_template_v1(
             semantic.insert_marks_sql_v1('SELECT {new_key} FROM new_rows'), places),
-        'updated', semantic.render_template_v1(changed || semantic.insert_marks_sql_v1(read_changed_texts), places),
+        'updated', semantic.render_template_v1(changed || semantic.insert_marks_sql_v1(changed_rows), places),
         'deleted', semantic.render_template_v1(
             semantic.insert_marks_sql_v1('SELECT {old_key} FROM old_rows'), places)
     ));

@@ -1,3 +1,4 @@
+-- Registers a second copy of an index, whose tables exist already, and returns its id.
 CREATE FUNCTION semantic.begin_generation_v1(
     index_name text, index_source regclass, next_chunks regclass, next_receipts regclass,
     next_encoder_id bigint, target jsonb

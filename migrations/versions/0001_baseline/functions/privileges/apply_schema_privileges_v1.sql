@@ -1,3 +1,4 @@
+-- Runs the statements that bring the privileges on the schema up to date, and returns them. One session at a time.
 CREATE FUNCTION semantic.apply_schema_privileges_v1() RETURNS SETOF text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $body$

@@ -1,5 +1,5 @@
 -- The database objects of a semantic index, apart from its source: tables, views and functions. The privileges on the
--- search function are those to the live copy. Functions that triggers call need no grants.
+-- search function are those on the live copy. Functions that triggers call need no grants.
 CREATE FUNCTION semantic.index_objects_v1(known_index integer)
 RETURNS TABLE (
     generation_id integer, kind text, part oid, name text, place oid, owner oid, acl aclitem[], privilege text

@@ -1,6 +1,6 @@
 -- The statements that let the roles that can use the source, and no others, use the objects of an index: first those
 -- that close, then policies, then those that open. No row if nothing needs to change. The objects belong to the owner
--- of the source, except the functions that triggers call, which need the right to append marks. They stay with the
+-- of the source, except the functions that triggers call, which need the privilege to append marks. They stay with the
 -- role that created them if that role, or the current one, may not give them to the owner.
 CREATE FUNCTION semantic.privilege_statements_v1(known_index integer) RETURNS TABLE (step text, object text, statement text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
--- The privileges that roles should have to the objects of an index: its readers to what they can read in the source, and
+-- The privileges that roles should have on the objects of an index: its readers to what they can read in the source, and
 -- the owner of the source to objects that belong to another role.
 CREATE FUNCTION semantic.wanted_privileges_v1(known_index integer)
 RETURNS TABLE (part oid, target text, role oid, privilege text)

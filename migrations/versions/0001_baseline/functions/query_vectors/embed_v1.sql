@@ -1,3 +1,5 @@
+-- The vector of a query for a copy of an index: from the cache, or from a worker, for which it waits over a second
+-- connection.
 CREATE FUNCTION semantic.embed_v1(generation integer, query text) RETURNS vector_schema.vector
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$

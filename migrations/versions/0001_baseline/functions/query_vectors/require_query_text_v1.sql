@@ -1,3 +1,4 @@
+-- Rejects a blank or very long query.
 CREATE FUNCTION semantic.require_query_text_v1(query text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $body$

@@ -1,3 +1,4 @@
+-- Rejects a query whose vector did not come in time; otherwise returns the vector.
 CREATE FUNCTION semantic.require_query_vector_v1(vector real[], seconds double precision) RETURNS real[]
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $body$

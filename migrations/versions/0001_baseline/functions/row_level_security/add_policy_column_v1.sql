@@ -1,3 +1,5 @@
+-- Gives the tables of a copy the column that the policies of its source compare, kept equal by a foreign key. Does
+-- nothing if they have it.
 CREATE FUNCTION semantic.add_policy_column_v1(generation_id integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -10,7 +12,7 @@ BEGIN
         SELECT FROM pg_attribute
         WHERE attrelid = wanted.receipts AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
     ) THEN
-        RETURN;  -- a refresh exposes the tables again
+        RETURN;  -- `index refresh` creates the views again
     ELSIF wanted.attnum IS NULL THEN
         RAISE EXCEPTION 'table % has no column %, which policy_column names', wanted.source, wanted.name
         USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the column that its policies compare.';
@@ -43,7 +45,8 @@ BEGIN
         );
         EXECUTE format('CREATE INDEX ON %s (%I)', relation, wanted.name);
         EXECUTE format(
-            'CREATE TRIGGER carry BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION semantic.fill_policy_column_v1()', relation
+            'CREATE TRIGGER fill_policy_column BEFORE INSERT ON %s '
+            'FOR EACH ROW EXECUTE FUNCTION semantic.fill_policy_column_v1()', relation
         );
     END LOOP;
 END

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     IF known IS NULL THEN
         RAISE EXCEPTION '% is not a semantic index', index_chunks
-        USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status lists them.';
+        USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM semantic.index_status lists the semantic indexes.';
     ELSIF problem IS NOT NULL THEN
         RAISE EXCEPTION 'semantic index % cannot be searched: %', index_chunks, problem
         USING ERRCODE = 'object_not_in_prerequisite_state';
