@@ -47,6 +47,7 @@ PUBLIC = (
     "pg_semantic.errors",
 )
 OURS = "pg_semantic."
+SHORT = {module.removeprefix(OURS) for module in PUBLIC}
 _CONDITIONS = re.compile(r"~collections\.abc\.Sequence\[(?:(?!Sequence\[)[^=])*?LambdaElement\]")
 _ARRAY = re.compile(r"~numpy\.ndarray\[~?(?:\w+\.)*tuple\[[^\]]*\], ~numpy\.dtype\[([^\[\]]+)\]\]")
 LISTED = "The pages of the documentation, in reading order."
@@ -69,6 +70,8 @@ def resolve(  # noqa: PLR0917 - Sphinx passes four arguments
         if name in domain.objects:
             return _link(app, node, shown, to=domain.objects[name])
     is_type_variable = len(target.rpartition(".")[2]) == 1
+    if "." in target and target.partition(".")[0] in SHORT and not is_type_variable:
+        return None  # a name such as errors.QueryError must be right
     if target.startswith(OURS) and node.get("reftype") != "obj" and not is_type_variable:
         return None  # a type of ours in a public signature must be documented
     return shown

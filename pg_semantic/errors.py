@@ -4,7 +4,7 @@
 
     PgSemanticError
     ├── DeclarationError        an invalid declaration: unknown column, no primary key, a name taken
-    ├── ConfigurationError      an invalid setting, DSN, constructor argument or input file
+    ├── ConfigurationError      an invalid setting, DSN or input file, or an argument of an encoder or reranker
     ├── ClosedError             an encoder or a reranker that was closed
     ├── DatabaseError           the server rejected a statement, or cannot be reached
     │   └── NotInstalled        pgvector or the schema `semantic` is missing or too old
@@ -29,7 +29,7 @@ class DeclarationError(PgSemanticError):
 
 
 class ConfigurationError(PgSemanticError):
-    """A setting, a DSN, an argument of a constructor, or a file that you passed is invalid."""
+    """A setting, a DSN, a file that you passed, or an argument of an encoder or reranker is invalid."""
 
 
 class ClosedError(PgSemanticError):

@@ -28,7 +28,7 @@ from pg_semantic.service.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
-SQL = ROOT / "migrations" / "versions" / "0001_baseline"
+SQL = ROOT / "migrations" / "versions"
 
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 _CODE = re.compile(
@@ -166,7 +166,7 @@ def _type(field: Any) -> str:  # noqa: ANN401 - a field of pydantic
 def sql_objects() -> dict[str, str]:
     """Returns the SQL functions, procedures and views that users can call or read, with their comments as Markdown."""
     found = {}
-    for file in sorted([*SQL.glob("functions/**/*.sql"), *SQL.glob("views/*.sql")]):
+    for file in sorted([*SQL.glob("*/functions/**/*.sql"), *SQL.glob("*/views/*.sql")]):
         if _VERSIONED.search(file.stem):
             continue
         text = file.read_text("utf-8")

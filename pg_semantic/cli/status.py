@@ -77,7 +77,7 @@ def _behind(found: Status, seconds: float) -> list[str]:
 
 def _print(found: Status) -> None:
     if not found.indexes:
-        output.say("No semantic index in this database: pg-semantic index create.")
+        output.say("This database has no semantic index: create one with `pg-semantic index create`.")
         return
     title = f"{found.workers} workers alive, {found.rows_per_second:.0f} rows/s"
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)

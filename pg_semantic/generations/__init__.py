@@ -1,6 +1,6 @@
 """Changes a semantic index without downtime: builds another copy next to the live one, then swaps them.
 
-`begin` starts the new copy and workers fill it. `coverage` shows the progress, `compare_results` how results would
+`begin` starts the new copy and workers fill it. `coverage` shows the progress, `compare` how results would
 change, and `switch` makes the copy live at once. Workers keep the previous copy up to date until you `drop` it, so
 `rollback` is correct at any time.
 """

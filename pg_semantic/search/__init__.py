@@ -1,9 +1,11 @@
 """Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query."""
 
-from pg_semantic.search.fusion import Convex, Rrf, hybrid
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.search.fusion import Convex, Fusion, Rrf, hybrid
+from pg_semantic.search.legs import Where
 from pg_semantic.search.query_plan import Plan, explain
 from pg_semantic.search.recall import ClassRecall, RecallReport, recall
-from pg_semantic.search.request import Options
+from pg_semantic.search.request import Mode, Options
 from pg_semantic.search.rerank_and_diversify import Diverse, Rerank
 from pg_semantic.search.results import Hit, Passage
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
@@ -16,7 +18,10 @@ __all__ = [
     "ClassRecall",
     "Convex",
     "Diverse",
+    "Fusion",
     "Hit",
+    "Match",
+    "Mode",
     "Options",
     "Passage",
     "Plan",
@@ -25,6 +30,7 @@ __all__ = [
     "Rrf",
     "Searcher",
     "Snippet",
+    "Where",
     "exact",
     "exactly",
     "explain",

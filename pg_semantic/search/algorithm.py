@@ -1,10 +1,12 @@
 """How a search proceeds: `SearchAlgorithm`, written once for `Searcher` and `AsyncSearcher`.
 
 Each step is a generator. It yields what must be done outside (encode, execute, load, rerank) and is sent the result, so
-the same code runs on threads and on an event loop. `run` and `run_async` are the two drivers.
+the same code runs on threads and on an event loop. `run` and `AsyncDriver.run` are the two drivers. An error of what
+was yielded ends the search: it isn't raised inside the step, so no step can catch it.
 """
 
 import asyncio
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -83,23 +85,24 @@ Steps: TypeAlias = Generator[Effect, Any, R]
 def run(steps: Steps[R], session: orm.Session) -> R:
     """Runs a search in the caller's thread."""
     answer: Any = None
-    while True:
-        try:
-            effect = steps.send(answer)
-        except StopIteration as done:
-            result: R = done.value
-            return result
-        match effect:
-            case Encode(encoder, text):
-                answer = encoder.encode(text)
-            case Score(rerank, text, passages):
-                answer = rerank.reranker.score(text, passages, seconds=rerank.seconds)
-            case InSession(call):
-                answer = call(session)
-            case Blocking(call) | Build(call):
-                answer = call()
-            case _:
-                assert_never(effect)
+    with contextlib.closing(steps):
+        while True:
+            try:
+                effect = steps.send(answer)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            match effect:
+                case Encode(encoder, text):
+                    answer = encoder.encode(text)
+                case Score(rerank, text, passages):
+                    answer = rerank.reranker.score(text, passages, seconds=rerank.seconds)
+                case InSession(call):
+                    answer = call(session)
+                case Blocking(call) | Build(call):
+                    answer = call()
+                case _:
+                    assert_never(effect)
 
 
 class AsyncDriver:
@@ -113,27 +116,28 @@ class AsyncDriver:
     async def run(self, steps: Steps[R], session: "AsyncSession") -> R:
         """Runs a search in the caller's task."""
         answer: Any = None
-        while True:
-            try:
-                effect = steps.send(answer)
-            except StopIteration as done:
-                result: R = done.value
-                return result
-            match effect:
-                case Encode(encoder, text):
-                    answer = await encoder.encode_async(text)
-                case Score(rerank, text, passages):
-                    answer = await rerank.reranker.score_async(text, passages, seconds=rerank.seconds)
-                case InSession(call):
-                    answer = await session.run_sync(call)
-                case Blocking(call):
-                    answer = await asyncio.to_thread(call)
-                case Build(call):
-                    async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-                        answer = call()
-                        await asyncio.sleep(0)
-                case _:
-                    assert_never(effect)
+        with contextlib.closing(steps):
+            while True:
+                try:
+                    effect = steps.send(answer)
+                except StopIteration as done:
+                    result: R = done.value
+                    return result
+                match effect:
+                    case Encode(encoder, text):
+                        answer = await encoder.encode_async(text)
+                    case Score(rerank, text, passages):
+                        answer = await rerank.reranker.score_async(text, passages, seconds=rerank.seconds)
+                    case InSession(call):
+                        answer = await session.run_sync(call)
+                    case Blocking(call):
+                        answer = await asyncio.to_thread(call)
+                    case Build(call):
+                        async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+                            answer = call()
+                            await asyncio.sleep(0)
+                    case _:
+                        assert_never(effect)
 
 
 class SearchAlgorithm:

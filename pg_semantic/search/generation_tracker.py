@@ -240,9 +240,10 @@ def _advice(live: Generation, encoder: BatchingEncoder) -> str:
     if (spec.reference, spec.dimensions, spec.prompts) != (encoder.reference, encoder.dimensions, Prompts()):
         return f"Search with the same encoder{_with_prompts(spec)}."
     return (
-        "They have the same name but other weights or files"
-        f"{f': the index was built with {live.revision}' if live.revision else ''}. Load these, for a hub name as in "
-        f"{spec.reference}@REVISION, or rebuild the index with `pg-semantic generation begin {live.name}`."
+        "They have the same name but other weights, files or prompts"
+        f"{f': the index was built with revision {live.revision}' if live.revision else ''}. Search with the same "
+        f"ones, for a hub name as in {spec.reference}@REVISION, or build the index again with those that you have: "
+        f"`pg-semantic generation begin {live.name} --encoder {spec.reference}@REVISION`."
     )
 
 
