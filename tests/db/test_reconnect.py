@@ -2,7 +2,6 @@
 
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pg_semantic.worker import worker as worker_module
 from pg_semantic.worker.pipeline import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
+from tests.waiting import eventually
 
 _END_ALL = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -118,9 +118,8 @@ def test_a_worker_waits_for_a_server_whose_disk_is_full(
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
     encoder, synced = HashedEncoder(32), threading.Event()
     with working(dsn, encoder, synced):
-        ends = time.monotonic() + 20
-        while "short of resources: DiskFull: could not extend file (SQLSTATE 53100)" not in caplog.text:
-            assert time.monotonic() < ends
+        said = "short of resources: DiskFull: could not extend file (SQLSTATE 53100)"
+        eventually(lambda: said in caplog.text, "the worker to report the full disk")
         execute(articles, f"DROP TRIGGER full_disk ON {at.rpartition(' ')[2]}")
         assert synced.wait(20)
     assert truth(articles) == CLEAN

@@ -18,6 +18,7 @@ from pg_semantic.worker.worker import Worker
 from tests import openai_server
 from tests.db.library import CLEAN, ENCODER, Article, execute, jobs, rows, sync, truth
 from tests.openai_server import Reply, Server
+from tests.waiting import eventually
 
 OUTAGE = Reply(503, headers={"Retry-After": "0.01"})
 
@@ -93,7 +94,7 @@ def test_a_worker_goes_on_with_other_indexes_in_an_outage_and_catches_up_by_itse
     articles: sa.Engine, service: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served_indexes, "_RETRY_SECONDS", 0.05)
-    stop, synced, refused = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+    stop, refused = threading.Event(), threading.Semaphore(0)
     down = threading.Event()
 
     def outage(_: object) -> Reply | None:
@@ -104,12 +105,14 @@ def test_a_worker_goes_on_with_other_indexes_in_an_outage_and_catches_up_by_itse
 
     service.rule = outage
     settings = Settings(poll_seconds=0.01, **remote(service))
-    worker = Worker(articles, settings, on_progress=lambda _: synced.release())
-    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread = threading.Thread(target=Worker(articles, settings).run, args=(stop,))
 
     def wait_for(statement: str, wanted: int) -> None:
-        while rows(articles, statement) != [(wanted,)]:
-            assert synced.acquire(timeout=20)
+        eventually(
+            lambda: rows(articles, statement) == [(wanted,)],
+            f"{wanted} from {statement}",
+            unless=lambda: not thread.is_alive(),
+        )
 
     thread.start()
     try:

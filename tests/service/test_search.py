@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +25,7 @@ from pg_semantic.settings import Settings
 from tests import cross_encoders
 from tests.db.library import ENCODER, Article, Base, encoder, execute, generation_of, rows, sync
 from tests.service import serving
+from tests.waiting import eventually
 
 TITLES = ["harbour candle", "harbour meadow", "engine violin", "glacier pepper", "lantern anchor"]
 
@@ -378,15 +378,12 @@ def test_a_switch_to_another_encoder_is_followed_and_that_one_is_served_too(
     generations.begin(engine, live, dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:64", 64)))
     sync(engine)
     generations.switch(engine, "article_semantic")
-    pause = threading.Event()
-    served: list[str] = []
-    for _ in range(1000):
+
+    def both_are_served() -> bool:
         assert keys(client, limit=1) == [1]  # searches go on while it is loaded
-        served = [one["id"] for one in client.get("/v1/models").json()["data"]]
-        if served == ["hashed:32", "hashed:64"]:
-            break
-        pause.wait(0.01)
-    assert served == ["hashed:32", "hashed:64"]
+        return [one["id"] for one in client.get("/v1/models").json()["data"]] == ["hashed:32", "hashed:64"]
+
+    eventually(both_are_served, "the other encoder to be served")
     other = encoders.load("hashed:64")
     [similarity] = other.encode_queries(["glacier"]) @ other.encode_documents(["glacier pepper"])[0]
     hits = found(client, text="glacier", limit=1)
