@@ -93,7 +93,7 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation
         same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(
-                f"Semantic index {live.qualified_name!r} has a next generation already: switch to it, or drop it "
+                f"Semantic index {live.qualified_name!r} already has a next generation: switch to it, or drop it "
                 f"(`pg-semantic generation drop {live.qualified_name} next`)."
             )
         for statement in ddl.begin(target, live.spec):

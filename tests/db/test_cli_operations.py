@@ -254,7 +254,7 @@ def test_rows_are_retried_by_key_or_all_and_then_synced(parked: sa.Engine, dsn: 
         "retried": [],
         "not_parked": ["2"],
     }  # it is in the queue already
-    assert shell.ok("retry", INDEX, dsn=dsn).strip() == "2 rows are in the queue again."
+    assert shell.ok("retry", INDEX, dsn=dsn).strip() == "2 rows put back into the queue."
     sync(parked)
     assert reported("verify", dsn=dsn, code=0)["failed"] == 0
 

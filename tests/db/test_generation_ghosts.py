@@ -52,7 +52,7 @@ def test_a_copy_whose_tables_are_gone_can_be_dropped(
     live = generation_of(synced).id
     monkeypatch.setenv("PG_SEMANTIC_DSN", dsn)
     done = CliRunner().invoke(cli.app, ["generation", "drop", NAME, role])
-    assert done.output == f"public.article_semantic no longer has a {role} copy.\n"
+    assert done.output == f"public.article_semantic no longer has a {role} generation.\n"
     assert roles(synced) == ["live"]
     assert edit(synced) == {live}
     with pytest.raises(errors.GenerationError, match=f"has no {role} generation"):

@@ -19,6 +19,7 @@ from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.search import generation_tracker
 from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, fill, switched
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +131,7 @@ def test_an_edit_that_is_not_committed_as_a_copy_is_begun_is_in_it(synced: sa.En
             writer.execute(sa.text("UPDATE article SET title = 'walnut' WHERE id = 1"))
             begun = threads.submit(begin, synced, encoder=OTHER)
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
-            while rows(synced, waiting) != [(1,)]:
-                assert not begun.done()
+            eventually(lambda: rows(synced, waiting) == [(1,)], "begin to wait for the writer", unless=begun.done)
         begun.result()
     sync(synced)
     assert is_clean(synced)
@@ -184,7 +184,7 @@ def test_a_switch_is_refused_while_a_row_has_failed(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
     execute(synced, "DELETE FROM semantic.mark")
     execute(synced, "INSERT INTO semantic.job (generation_id, key, state) VALUES (2, '1', 'failed')")
-    assert "1 rows failed" in unready(synced)
+    assert "failed rows: 1" in unready(synced)
 
 
 def test_a_switch_is_refused_without_its_indexes_unless_it_is_forced(synced: sa.Engine) -> None:
@@ -242,7 +242,7 @@ def test_a_switch_waits_for_the_one_before_to_be_dropped(synced: sa.Engine) -> N
     switched(synced, encoder=OTHER)
     begin(synced, chunking=None)
     sync(synced)
-    with pytest.raises(errors.GenerationError, match=r"already has a previous copy\. Drop that copy first: .*previous"):
+    with pytest.raises(errors.GenerationError, match=r"already has a previous generation\. Drop it first: .*previous"):
         generations.switch(synced, NAME)
     assert is_clean(synced)
     generations.drop(synced, NAME, "previous")
@@ -350,7 +350,7 @@ def test_a_rollback_may_give_up_what_is_being_built(synced: sa.Engine) -> None:
     before = generation_of(synced).spec
     switched(synced, encoder=OTHER)
     begin(synced, chunking=None)
-    with pytest.raises(errors.GenerationError, match="already has a next copy"):
+    with pytest.raises(errors.GenerationError, match="already has a next generation"):
         generations.rollback(synced, NAME)
     generations.rollback(synced, NAME, drop_next=True)
     assert {role: one.spec.encoder for role, one in all_of(synced).items()} == {"live": before.encoder, "next": OTHER}
