@@ -411,7 +411,7 @@ def claimed(engine: sa.Engine) -> jobqueue.Claim:
         return jobqueue.claim(connection, generation_of(engine).id, rows=10, lease_seconds=60)
 
 
-def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine) -> None:
     execute(synced, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(6, 20) i")
     sync(synced)
     execute(synced, "SELECT semantic.restart_backfill_v1(id, 'again', true) FROM semantic.semantic_index")
@@ -426,9 +426,7 @@ def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine, mo
             return "DO $$ BEGIN RAISE query_canceled; END $$", {}
         return statement, parameters
 
-    monkeypatch.setattr(backfill, "_FIRST_ROWS", 16)
-    monkeypatch.setattr(backfill, "_PAGE_SECONDS", 0.0)
-    generation, pages = generation_of(synced), backfill.Backfill(synced)
+    generation, pages = generation_of(synced), backfill.Backfill(synced, first_rows=16, page_seconds=0.0)
     compared = "SELECT backfill_rows FROM semantic.generation"
     counts = [0]
 

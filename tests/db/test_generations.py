@@ -16,16 +16,9 @@ from pg_semantic.generations import lifecycle
 from pg_semantic.index import declare
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, repair, verify
-from pg_semantic.search import generation_tracker
 from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, fill, switched
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
 from tests.waiting import eventually
-
-
-@pytest.fixture(autouse=True)
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies are dropped at once: no other searcher is there."""
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -84,7 +77,7 @@ def test_whatever_changes_is_built_beside_and_switched_to_and_back(synced: sa.En
     generations.rollback(synced, NAME)
     assert generation_of(synced).spec == before
     assert found(synced, "walnut")[0] == 2
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     assert is_clean(synced)
     assert names_of(synced) == names
 
@@ -120,7 +113,7 @@ def test_an_edit_of_a_column_of_either_generation_is_marked(synced: sa.Engine) -
         sync(synced)
     execute(synced, "UPDATE article SET id = id")
     assert jobs(synced) == set()
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     execute(synced, "UPDATE article SET lang = 'newer'")
     assert jobs(synced) == set()
 
@@ -207,7 +200,7 @@ def test_edits_of_the_last_minute_do_not_hold_a_switch_up(synced: sa.Engine) -> 
 STEPS: dict[str, tuple[Callable[[sa.Engine], object], str]] = {
     "switch": (lambda engine: generations.switch(engine, NAME), "has no next generation; it has: live"),
     "rollback": (lambda engine: generations.rollback(engine, NAME), "has no previous generation; it has: live"),
-    "drop": (lambda engine: generations.drop(engine, NAME, "next"), "has no next generation"),
+    "drop": (lambda engine: generations.drop(engine, NAME, "next", grace_seconds=0), "has no next generation"),
     "drop live": (lambda engine: generations.drop(engine, NAME, "live"), "index drop"),
 }
 
@@ -245,7 +238,7 @@ def test_a_switch_waits_for_the_one_before_to_be_dropped(synced: sa.Engine) -> N
     with pytest.raises(errors.GenerationError, match=r"already has a previous generation\. Drop it first: .*previous"):
         generations.switch(synced, NAME)
     assert is_clean(synced)
-    generations.drop(synced, NAME, "previous")
+    generations.drop(synced, NAME, "previous", grace_seconds=0)
     generations.switch(synced, NAME)
     assert is_clean(synced)
 
@@ -289,8 +282,8 @@ def test_a_searcher_with_the_encoder_that_is_to_come_searches_with_the_live_one(
 def test_a_searcher_goes_on_with_the_one_before_while_it_follows(
     synced: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fresh_seconds: float
 ) -> None:
-    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", fresh_seconds)
     searcher = Searcher(encoder())
+    searcher._algorithm.tracker.fresh_seconds = fresh_seconds
     assert found(synced, "harbour candle", searcher)[0] == 0
     switched(synced, encoder=OTHER)
 
@@ -317,14 +310,12 @@ def test_examples_that_are_rows_follow_and_vectors_do_not(synced: sa.Engine) -> 
             searcher.search(session, Article.semantic, Article.semantic.similar_to(positive=[vector]))
 
 
-def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(
-    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(synced: sa.Engine) -> None:
     searcher = Searcher(encoder())
     assert found(synced, "harbour candle", searcher)[0] == 0
     switched(synced, encoder=OTHER)
-    generations.drop(synced, NAME, "previous")
-    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", 0.0)
+    generations.drop(synced, NAME, "previous", grace_seconds=0)
+    searcher._algorithm.tracker.fresh_seconds = 0.0
     assert found(synced, "harbour candle", searcher)[0] == 0
 
 
@@ -386,13 +377,13 @@ def test_a_step_whose_generation_somebody_else_was_at_is_refused(
     begin(synced, encoder=OTHER)
     sync(synced)
     chosen = all_of(synced)["next"]
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     begin(synced, chunking=None)
     monkeypatch.setattr(lifecycle, "find", lambda *_: chosen)
     with pytest.raises(errors.GenerationError, match="is no longer next"):
         generations.switch(synced, NAME, force=True)
     with pytest.raises(errors.GenerationError):
-        generations.drop(synced, NAME, "next")
+        generations.drop(synced, NAME, "next", grace_seconds=0)
     assert [one.id for one in all_of(synced).values()] == [1, 3]
 
 

@@ -16,7 +16,8 @@ from pg_semantic.alembic_plugin import operations
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.worker import privileges, worker
+from pg_semantic.worker import privileges
+from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.worker import Worker
 from tests.conftest import copy_of
 from tests.db import test_cli as shell
@@ -59,10 +60,14 @@ def follows(engine: sa.Engine, reader: str, expected: bool) -> Callable[[], bool
     return lambda: may(engine, reader, CHUNKS) is expected
 
 
-def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_PRIVILEGES_SECONDS", 0.1)
+def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str) -> None:
     stop, at_work = threading.Event(), threading.Event()
-    running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    running = Worker(
+        articles,
+        Settings(lease_seconds=1),
+        on_progress=lambda _: at_work.set(),
+        intervals=Intervals(privileges=0.1),
+    )
     with ThreadPoolExecutor(1) as threads:
         done = threads.submit(running.run, stop)
         try:
@@ -105,13 +110,15 @@ BEATS = "SELECT heartbeat_at FROM semantic.worker"
 WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
-def test_a_worker_beats_while_privileges_take_long(
-    articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "_PRIVILEGES_SECONDS", 0.1)
+def test_a_worker_beats_while_privileges_take_long(articles: sa.Engine, reader: str) -> None:
     execute(articles, SLOW_PRIVILEGES)
     stop, at_work = threading.Event(), threading.Event()
-    running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    running = Worker(
+        articles,
+        Settings(lease_seconds=1),
+        on_progress=lambda _: at_work.set(),
+        intervals=Intervals(privileges=0.1),
+    )
     with ThreadPoolExecutor(1) as threads:
         done = threads.submit(running.run, stop)
         try:

@@ -14,7 +14,7 @@ from pg_semantic.database import embedded, migrate
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.worker import worker as worker_module
+from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.pipeline import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
@@ -44,7 +44,11 @@ def working(dsn: str, encoder: HashedEncoder, synced: threading.Event) -> Iterat
     """A continuous worker with connections of its own."""
     engine, stop = database.connect(dsn), threading.Event()
     worker = Worker(
-        engine, Settings(poll_seconds=0.01), load=lambda *_, **__: encoder, on_progress=lambda _: synced.set()
+        engine,
+        Settings(poll_seconds=0.01),
+        load=lambda *_, **__: encoder,
+        on_progress=lambda _: synced.set(),
+        intervals=Intervals(resources=0.0),
     )
     done: list[Progress] = []
     thread = threading.Thread(target=lambda: done.append(worker.run(stop)))
@@ -106,9 +110,8 @@ def test_a_worker_waits_for_a_database_that_lets_nobody_in_and_stops_when_told(a
 
 @pytest.mark.parametrize("at", ["INSERT ON semantic.worker", "UPDATE ON semantic.job"])
 def test_a_worker_waits_for_a_server_whose_disk_is_full(
-    articles: sa.Engine, dsn: str, at: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    articles: sa.Engine, dsn: str, at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker_module, "_RESOURCES_SECONDS", 0.0)
     execute(
         articles,
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
