@@ -24,8 +24,6 @@ _AGAIN = {"Retry-After": str(RETRY_SECONDS)}
 _SERVERS_FAULT = 500
 _DATABASE_AWAY = "The database is unavailable. Try again; the service's log has the reason."
 _REJECTED = "The database rejected a statement. The service's log has the reason; trying again won't help."
-_LIMIT_EXCEEDED = "54"  # the SQLSTATE class of what is too large or nested too deeply
-_TOO_COMPLEX = "The text is too complex for the database: shorten it, or use fewer operators."
 _CANCELED = "57014"
 _TOO_LONG = (
     "The database canceled a statement, most likely because it took too long. Request less. The timeout of searches is "
@@ -125,8 +123,6 @@ def _of_database(error: errors.DatabaseError) -> JSONResponse:
     cause = error.__cause__
     driver = cause if isinstance(cause, exc.DBAPIError) else None
     state = database.sqlstate(driver) if driver else None
-    if state and state.startswith(_LIMIT_EXCEEDED):
-        return answer(422, _TOO_COMPLEX, "invalid_value")
     if state == _CANCELED:
         return answer(503, _TOO_LONG, "database_timeout", headers=_AGAIN)
     if driver and not isinstance(error, errors.NotInstalled) and not _is_temporary(driver):
