@@ -43,15 +43,17 @@ test-17: install  ## run the tests of plain SQL on a full PostgreSQL 17 (Debian'
 	scripts/full-postgres.sh install $(FULL_POSTGRES)
 	$(ON_FULL_POSTGRES) $(VENV)/bin/python -m pytest tests/full
 
-test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQLAlchemy 2.0
+# pgvector 0.3.6 has no __init__.py, and without one Python would find the newer release behind it on the path.
+test-sqlalchemy-20: install  ## run the tests of declarations and searches on SQLAlchemy 2.0 and pgvector 0.3.6
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-		--target $(VENV)/sqlalchemy-20 'sqlalchemy==2.0.*'
+		--target $(VENV)/sqlalchemy-20 'sqlalchemy==2.0.*' 'pgvector==0.3.6'
+	touch $(VENV)/sqlalchemy-20/pgvector/__init__.py
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python -c \
-		"import sqlalchemy; assert sqlalchemy.__version__.startswith('2.0')"
+		"import sqlalchemy; assert sqlalchemy.__version__.startswith('2.0'); import pgvector.utils.halfvec"
 	PYTHONPATH=$(VENV)/sqlalchemy-20 $(VENV)/bin/python $(PYTEST) tests/unit/test_declare.py \
-		tests/unit/test_declare_neighbours.py \
+		tests/unit/test_declare_neighbours.py tests/unit/test_vector_types.py \
 		tests/unit/test_statements.py tests/db/test_declared.py tests/db/test_search.py tests/db/test_explain.py \
-		tests/db/test_recall.py tests/db/test_eager_collections.py \
+		tests/db/test_recall.py tests/db/test_eager_collections.py tests/db/test_async_search.py \
 		tests/db/test_generations.py tests/db/test_altered_by_migration.py \
 		tests/unit/test_migration_text.py tests/db/test_autogenerate.py tests/db/test_autogenerate_refused.py
 

@@ -26,7 +26,6 @@ import sqlalchemy as sa
 
 from benchmarks import server, waits
 from pg_semantic import generations, registry, settings
-from pg_semantic.generations import lifecycle
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.registry import Generation
@@ -162,8 +161,7 @@ def _live(engine: sa.Engine) -> Generation:
 
 def _drop_copy(engine: sa.Engine) -> None:
     """Drops a copy without the seconds that `drop` leaves to searchers."""
-    lifecycle._GRACE_SECONDS = 0.0  # noqa: SLF001
-    generations.drop(engine, NAME, "next")
+    generations.drop(engine, NAME, "next", grace_seconds=0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Reads the registry: generations with their specs, and the fingerprints of encoders."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,10 +146,10 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
     """
     spec = tables.spec
     name = database.qualified_name(spec.schema, spec.name)
+    every = _live_generations()
+    of_chunks = sa.select(_GENERATION.c.index_id).where(_GENERATION.c.chunks == chunk_tables.RegClass(tables.chunks))
     with database.translated():
-        chunks = connection.scalar(sa.select(sa.cast(chunk_tables.RegClass(tables.chunks), sa.BigInteger)))
-        statement = sql.statement("registry", "live").columns(spec=JSONB)
-        row = connection.execute(statement, {"chunks": chunks}).one_or_none()
+        row = connection.execute(sa.select(every).where(every.c.index_id == of_chunks.scalar_subquery())).one_or_none()
     if row is None:
         raise errors.IndexNotFound(
             f"Semantic index {name!r} has not been created in this database: "
@@ -157,6 +158,15 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
     if row.gone:
         raise errors.IndexNotFound(f"Semantic index {name!r}: {row.problem}.")
     return _generation(row), frozenset(row.kept)
+
+
+@functools.cache
+def _live_generations() -> sa.Subquery:
+    names = (
+        "id role backfilled schema table name fingerprint revision apart operators index_id partitioned gone problem"
+    )
+    columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in (*names.split(), "kept")]
+    return sql.statement("registry", "live").columns(*columns, spec=JSONB).subquery("live")
 
 
 def fingerprint_of(generation_id: int) -> sa.ScalarSelect[str | None]:

@@ -2,7 +2,7 @@
 
 Run it from the root of the project, with an embedded database::
 
-    pip install fastapi uvicorn 'pg-semantic-index[demo]' 'sqlalchemy[asyncio]'
+    pip install fastapi uvicorn 'pg-semantic-index[async,demo]'
     export PG_SEMANTIC_DSN=embedded:./data
     pg-semantic db upgrade
     python -m examples.fastapi_app.main &

@@ -51,5 +51,5 @@ def _print(found: list[Finding]) -> None:
     for finding in found:
         output.say(f"[bold]{finding.severity}[/] {output.escaped(f'{finding.check}: {finding.subject}')}")
         output.record((("what", finding.what), ("why", finding.why), ("repair", finding.repair)), indent=2)
-    count = "1 finding." if len(found) == 1 else f"{len(found)} findings."
+    count = f"{output.counted(len(found), 'finding')}."
     output.say(count if found else "No problems found.")

@@ -55,8 +55,9 @@ def quantize(
     given = _lines(texts) if texts else list(_pages())
     made = quantizing.quantize(reference, folder, texts=given, samples=samples, settings=settings.load())
     output.say(
-        f"Wrote {output.escaped(folder)}, calibrated on {made.texts} texts. On {made.compared_texts} other texts, the "
-        f"cosine to the 32-bit vectors is {made.mean_cosine:.4f} on average, and at least {made.least_cosine:.4f}."
+        f"Wrote {output.escaped(folder)}, calibrated on {output.counted(made.texts, 'text')}. On "
+        f"{output.counted(made.compared_texts, 'other text')}, the cosine to the 32-bit vectors is "
+        f"{made.mean_cosine:.4f} on average, and at least {made.least_cosine:.4f}."
     )
 
 

@@ -175,7 +175,7 @@ def drop(
             chosen = generations.find(engine, name, copy.value)
             options.confirm(f"Drop {chosen.title} and its vectors?", yes=yes)
             generations.drop(engine, name, copy.value)
-    _say(json, chosen, f"no longer has a {copy.value} copy.")
+    _say(json, chosen, f"no longer has a {copy.value} generation.")
 
 
 @app.command(

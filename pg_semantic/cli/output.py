@@ -62,6 +62,11 @@ def escaped(text: object) -> str:
     return escape(str(text))
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a number with its noun, such as "1 row" or "2 rows"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def one_line(text: str, *, width: int) -> str:
     """Returns the beginning of a text on one line, ``width`` characters at most."""
     line = " ".join(text.split())

@@ -31,6 +31,6 @@ def retry(
     if json:
         output.as_json({"retried": retried, "not_parked": others})
     else:
-        output.say(f"{len(retried)} rows are in the queue again.")
+        output.say(f"{output.counted(len(retried), 'row')} put back into the queue.")
         if others:
             output.say(output.escaped(f"Not parked: {', '.join(others)}"))

@@ -79,7 +79,7 @@ def _print(found: Status) -> None:
     if not found.indexes:
         output.say("This database has no semantic index: create one with `pg-semantic index create`.")
         return
-    title = f"{found.workers} workers alive, {found.rows_per_second:.0f} rows/s"
+    title = f"{output.counted(found.workers, 'worker')} alive, {found.rows_per_second:.0f} rows/s"
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
     for index in found.indexes:
         if not index.backfilled:
@@ -90,7 +90,7 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.index}: {index.capture_problem}"))
         _print_problems(index)
         for parked in index.failures:
-            what = f"{index.index}, row {parked.key}: failed {parked.attempts} times: {parked.error}"
+            what = f"{index.index}, row {parked.key}: failed {output.counted(parked.attempts, 'time')}: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
             output.say(output.escaped(f"{index.index}: once the cause is fixed: `pg-semantic retry {_quoted(index)}`"))

@@ -146,11 +146,17 @@ def _give_back(working: Worker) -> None:
     try:
         working.abandon()
     except errors.DatabaseError:
-        log.warning("the database does not answer: other workers take over the rows when their leases end")
+        log.warning(
+            "the database does not answer: other workers take over the rows when their leases end",
+            extra={"event": "not_given_back"},
+        )
 
 
 def _print(done: Progress, *, json: bool) -> None:
     if json:
         output.as_json(done)
     else:
-        output.say(f"{done.rows} rows synced, {done.chunks_encoded} chunks encoded, {done.rows_failed} rows failed.")
+        output.say(
+            f"{output.counted(done.rows, 'row')} synced, {output.counted(done.chunks_encoded, 'chunk')} encoded, "
+            f"{output.counted(done.rows_failed, 'row')} failed."
+        )

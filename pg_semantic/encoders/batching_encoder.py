@@ -17,7 +17,7 @@ class BatchingEncoder:
     """Encodes queries from any number of threads and tasks. Only one thread calls the encoder.
 
     Queries that arrive while the encoder is busy form the next batch. A query never waits for a batch to fill up. Equal
-    texts are encoded once. A query whose task was cancelled isn't encoded. If the encoder fails on a query, only the
+    texts are encoded once. A query whose task was canceled isn't encoded. If the encoder fails on a query, only the
     callers with this query get the error.
 
     Create one per encoder and share it. The thread starts with the first query, and again in a forked process. It ends

@@ -123,7 +123,7 @@ class EncoderThread:
         new = {one for one in wanted if not self._is_known(one)}
         if not new or len(self._waiting) + len(new) <= self._line.waiting:
             return
-        self._drop_cancelled()
+        self._drop_canceled()
         if self._waiting and len(self._waiting) + len(new) > self._line.waiting:
             raise errors.EncoderUnavailable(
                 f"Encoder {self._encoder.reference!r} is overloaded: {len(self._waiting)} queries are waiting. Try "
@@ -154,7 +154,7 @@ class EncoderThread:
             self._awake = True
             self._bell.put(True)  # noqa: FBT003
 
-    def _drop_cancelled(self) -> None:
+    def _drop_canceled(self) -> None:
         for wanted in [one for one, asked in self._waiting.items() if all(answer.cancelled() for answer in asked)]:
             del self._waiting[wanted]
 
@@ -192,7 +192,7 @@ class EncoderThread:
     def _candidates(self) -> list[EncodeRequest]:
         """Returns texts of the kind whose turn it is, so that neither kind starves the other."""
         with self._lock:
-            self._drop_cancelled()
+            self._drop_canceled()
             self._awake = bool(self._waiting)
             turn = [one for one in self._waiting if one.kind != self._last] or list(self._waiting)
             return turn[: self._line.batch]
@@ -214,7 +214,7 @@ class EncoderThread:
         tokens = 0
         with self._lock:
             for one in candidates:
-                if one not in self._waiting:  # cancelled meanwhile
+                if one not in self._waiting:  # canceled meanwhile
                     continue
                 tokens += self._tokens(one)
                 if batch and self._line.tokens and tokens > self._line.tokens:

@@ -20,7 +20,7 @@ from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
 
 # How long a searcher may still use a generation that was live. Longer than `search.generation_tracker.FRESH_SECONDS`.
-_GRACE_SECONDS = 5.0
+GRACE_SECONDS = 5.0
 _BYTES = {"halfvec": 2, "vector": 4}
 
 
@@ -93,7 +93,7 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation
         same = registry.copies(connection, live.qualified_name)
         if any(one.role == "next" for one in same):
             raise errors.GenerationError(
-                f"Semantic index {live.qualified_name!r} has a next generation already: switch to it, or drop it "
+                f"Semantic index {live.qualified_name!r} already has a next generation: switch to it, or drop it "
                 f"(`pg-semantic generation drop {live.qualified_name} next`)."
             )
         for statement in ddl.begin(target, live.spec):
@@ -157,10 +157,15 @@ def rollback(engine: sa.Engine, name: str, *, drop_next: bool = False) -> None:
         _exchange(engine, chosen, drop_next=drop_next)
 
 
-def drop(engine: sa.Engine, name: str, role: Role) -> None:
+def drop(engine: sa.Engine, name: str, role: Role, *, grace_seconds: float = GRACE_SECONDS) -> None:
     """Drops a generation that is not live, with its vectors, or forgets one whose tables were dropped by hand.
 
-    Right after a switch, waits up to five seconds for searchers that haven't noticed it yet.
+    Args:
+        engine: Connects to the database.
+        name: The semantic index.
+        role: ``next`` or ``previous``.
+        grace_seconds: How long a generation is left to searchers after a switch, which they notice within two seconds.
+            Right after a switch, this call waits for that long. 0 if nothing searches the index.
 
     Raises:
         errors.GenerationError: The index has no generation of this role, or it is the live one.
@@ -172,9 +177,9 @@ def drop(engine: sa.Engine, name: str, role: Role) -> None:
         raise errors.GenerationError(f"{chosen.title} is live. To drop the index itself: `pg-semantic index drop`.")
     with database.translated(), transaction.begin(engine) as connection:
         since = connection.execute(sql.statement("registry", "role_seconds"), {"generation": chosen.id}).scalar() or 0
-    threading.Event().wait(max(0.0, _GRACE_SECONDS - since + 0.1))
+    threading.Event().wait(max(0.0, grace_seconds - since + 0.1))
     with database.translated():
-        _drop(engine, chosen)
+        _drop(engine, chosen, grace_seconds=grace_seconds)
         jobqueue.sweep(engine)
 
 
@@ -221,9 +226,9 @@ def _exchange(engine: sa.Engine, chosen: Generation, *, drop_next: bool = False)
 
 
 @transaction.retried
-def _drop(engine: sa.Engine, chosen: Generation) -> None:
+def _drop(engine: sa.Engine, chosen: Generation, *, grace_seconds: float) -> None:
     with _step(engine) as connection:
-        binds = {"generation": chosen.id, "role": chosen.role, "seconds": _GRACE_SECONDS}
+        binds = {"generation": chosen.id, "role": chosen.role, "seconds": grace_seconds}
         connection.execute(sql.statement("registry", "drop"), binds)
         live = registry.find(connection, chosen.qualified_name)
         for statement in ddl.create_triggers(live.spec):

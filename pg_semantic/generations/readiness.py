@@ -53,10 +53,13 @@ class Coverage:
         found = [
             (not self.backfilled, "the backfill is not complete"),
             (self.share < least, f"{self.share:.2%} of {self.rows} rows are current, not {least:.2%}"),
-            (self.failed and least >= 1, f"{self.failed} rows failed (see `pg-semantic retry`)"),
+            (
+                self.failed and least >= 1,
+                f"failed rows: {self.failed} (see `pg-semantic status`, then `pg-semantic retry`)",
+            ),
             (
                 self.faults and least >= 1,
-                f"{self.faults} rows have damaged, wrong or orphaned vectors (see `pg-semantic verify`)",
+                f"rows with damaged, wrong or orphaned vectors: {self.faults} (`pg-semantic repair`)",
             ),
             (self.uncaptured, f"no working triggers on {', '.join(self.uncaptured)} (`pg-semantic repair`)"),
             (self.lacks, f"not built yet: {', '.join(self.lacks)}"),

@@ -9,6 +9,7 @@ contain, with frequency f in a row of L lexemes (without stop words) and an aver
 This is the formula of Robertson and Zaragoza (2009) with Lucene's inverse document frequency, which is never negative.
 """
 
+import re
 from typing import Literal, get_args
 
 import sqlalchemy as sa
@@ -27,6 +28,8 @@ _LENGTH_AT_FIRST = 100.0
 
 # A longer query keeps the server busy for seconds, or exceeds its stack depth.
 _MOST_CHARACTERS_IN_ORDER = 10_000
+# Postgres parses up to 32 nested operators: these minus signs, an implicit AND and an OR.
+_TOO_MANY_NOTS = re.compile(r"(?:-[\s!&|()]*){31}")
 
 _GENERATION = sa.table("generation", sa.column("id"), sa.column("receipts", sa.Text), schema="semantic")
 _LEXICON = sa.table(
@@ -73,7 +76,7 @@ def check(text: str, match: Match) -> None:
     """Checks the query and its match mode.
 
     Raises:
-        errors.QueryError: The mode is unknown, or the text is too long for it.
+        errors.QueryError: The mode is unknown, or the text is too long for it or has too many minus signs in a row.
     """
     if match not in get_args(Match):
         raise errors.QueryError(f"match={match!r} is unknown: use one of {', '.join(get_args(Match))}.")
@@ -82,6 +85,8 @@ def check(text: str, match: Match) -> None:
             f"match={match!r} takes at most {_MOST_CHARACTERS_IN_ORDER} characters, and the query has {len(text)}: "
             "shorten it, or use match='any'."
         )
+    if match == "websearch" and _TOO_MANY_NOTS.search(text):
+        raise errors.QueryError("A word in the query is negated too often: put a single minus sign before it.")
 
 
 def query(tables: Tables, lexical: Lexical, text: sa.ColumnElement[str], *, match: Match) -> sa.CTE:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pgvector.sqlalchemy import HALFVEC, SPARSEVEC, VECTOR
+from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy.dialects.postgresql import DOMAIN, TSVECTOR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators, visitors
@@ -20,6 +20,7 @@ from sqlalchemy.types import UserDefinedType
 
 from pg_semantic.index import keys, triggers
 from pg_semantic.index.spec import IndexSpec
+from pg_semantic.index.vector_types import StoredHalfVector, StoredVector
 
 # The role of a generation; see docs/explanation/generations.md.
 Role = Literal["live", "next", "previous"]
@@ -259,9 +260,9 @@ def source_hash(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
     return sa.func.sha256(sa.func.convert_to(text, "UTF8"), type_=sa.LargeBinary)
 
 
-def vector_type(spec: IndexSpec) -> HALFVEC | VECTOR:
+def vector_type(spec: IndexSpec) -> StoredHalfVector | StoredVector:
     """Returns the SQLAlchemy type of the vectors."""
-    kind = HALFVEC if spec.storage == "halfvec" else VECTOR
+    kind = StoredHalfVector if spec.storage == "halfvec" else StoredVector
     return kind(spec.encoder.dimensions)
 
 

@@ -100,7 +100,8 @@ def attach(spec: IndexSpec, *, source: sa.Table, chunks: sa.Table, receipts: sa.
 def say_privileges(connection: sa.Connection, schema: str | None, chunks: str) -> None:
     """Logs which roles can read the semantic index with this chunk table."""
     binds = {"chunks": database.qualified_name(schema, chunks)}
-    log.info("%s", connection.scalar(sql.statement("privileges", "said_of_chunks"), binds))
+    said = connection.scalar(sql.statement("privileges", "said_of_chunks"), binds)
+    log.info("%s", said, extra={"event": "privileges"})
 
 
 def _say_privileges(target: sa.Table, connection: object, **_: object) -> None:

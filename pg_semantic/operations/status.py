@@ -78,6 +78,13 @@ class IndexStatus:
     problems: list[Problem]
 
     @property
+    def coverage(self) -> float | None:
+        """The share of rows that are synced, 0 to 1; None while ``rows`` or ``synced`` is unknown."""
+        if self.rows is None or self.synced is None:
+            return None
+        return min(1.0, self.synced / self.rows) if self.rows else 1.0
+
+    @property
     def waiting(self) -> int | None:
         """How many changed rows are not synced yet; None if the role may not read the jobs."""
         return _sum(self.pending, self.processing)

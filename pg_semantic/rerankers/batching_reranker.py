@@ -22,7 +22,7 @@ class BatchingReranker:
     """Scores passages for any number of threads and tasks, with a single thread that calls the reranker.
 
     Create one per reranker and share it. Searches are served in the order in which they arrive. A search is skipped if
-    its time ran out or its task was cancelled before its turn, and stopped after at most ``at_once`` more passages if
+    its time ran out or its task was canceled before its turn, and stopped after at most ``at_once`` more passages if
     this happens later. The thread starts with the first search, and again in a forked process. It ends when this object
     is closed or garbage-collected.
 

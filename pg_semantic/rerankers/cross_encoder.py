@@ -109,7 +109,7 @@ def _open(folder: Path, *, reference: str, device: str | None) -> "CrossEncoder"
         from sentence_transformers import CrossEncoder
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
-        raise weights.missing_extra(reference) from error
+        raise weights.missing_extra(reference, of="Reranker") from error
     transformers_logging.disable_progress_bar()
     return CrossEncoder(
         str(folder),

@@ -36,7 +36,7 @@ def load(reference: str, *, settings: "Settings | None" = None) -> Reranker:
 def _load(reference: str, *, settings: "Settings") -> Reranker:
     from pg_semantic.rerankers import cross_encoder  # imports torch, so only when there are weights to load
 
-    folder = weights.folder(reference, settings.encoder_paths)
+    folder = weights.folder(reference, settings.encoder_paths, of="Reranker")
     return cross_encoder.CrossEncoderReranker.load(folder, reference=reference, settings=settings)
 
 

@@ -228,7 +228,10 @@ class SearchAlgorithm:
             found = _once_a_row(session.execute(statement, values))
             if asked.is_short(found):
                 found = _once_a_row(session.execute(self._statement(asked, exact=True), values))
-        moved = None if found and _is_as_known(found[0], target) else _moved(session, wanted, target)
+        # A row tells which generation is live. Without one, what was read a moment ago counts too.
+        confirmed = _is_as_known(found[0], target) if found else not fresh
+        if moved is None and not confirmed:
+            moved = _moved(session, wanted, target)
         if moved is None:
             self.tracker.confirm(engine, wanted.index, encodes=encodes)
         elif moved.before is None:

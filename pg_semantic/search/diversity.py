@@ -33,7 +33,7 @@ def mmr(scores: Sequence[float] | NDArray[np.floating], vectors: Vectors, *, lim
     values, directions = np.asarray(scores, np.float64), np.asarray(vectors, np.float64)
     _check(values, directions, limit=limit, relevance=relevance)
     order = np.argsort(-values, kind="stable")
-    gain = relevance * _normalised(values[order])
+    gain = relevance * _normalized(values[order])
     directions = _unit(directions[order]) if len(order) else directions
     nearest = np.full(len(order), -np.inf)
     left = np.ones(len(order), bool)
@@ -63,7 +63,7 @@ def _check(scores: NDArray[np.float64], vectors: NDArray[np.float64], *, limit: 
         raise errors.QueryError("mmr: scores and vectors must be finite.")
 
 
-def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scales scores to 0..1, all to 1 if they are equal. Divides first, so that no difference is infinite."""
     greatest = np.abs(scores).max(initial=0.0)
     scaled: NDArray[np.float64] = scores / greatest if greatest else scores

@@ -86,11 +86,16 @@ class _OtherEncoder:
 
 
 class GenerationTracker:
-    """What one searcher knows about the indexes that it searches, for each engine. Thread-safe."""
+    """What one searcher knows about the indexes that it searches, for each engine. Thread-safe.
+
+    Attributes:
+        fresh_seconds: For how long a generation is queried before it is confirmed again.
+    """
 
     def __init__(
         self, encoder: BatchingEncoder | None, *, follow: bool, load: Callable[[EncoderSpec], BatchingEncoder]
     ) -> None:
+        self.fresh_seconds = FRESH_SECONDS
         self._given = encoder
         self._follow = follow
         self._loader = load
@@ -103,8 +108,8 @@ class GenerationTracker:
         return self._known(engine, index, encodes=encodes).target
 
     def is_fresh(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> bool:
-        """Whether that generation was confirmed in the last `FRESH_SECONDS`."""
-        return time.monotonic() - self._known(engine, index, encodes=encodes).confirmed_at < FRESH_SECONDS
+        """Whether that generation was confirmed in the last ``fresh_seconds``."""
+        return time.monotonic() - self._known(engine, index, encodes=encodes).confirmed_at < self.fresh_seconds
 
     def use(
         self, engine: sa.Engine, index: BoundIndex[Any], live: Generation, *, before: Target | None, encodes: bool

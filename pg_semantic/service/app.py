@@ -20,6 +20,7 @@ _REFUSALS = {
     413: "The request body is too large.",
     422: "A field is invalid, or a text is too long.",
     429: "The service is overloaded. Try again after `Retry-After` seconds.",
+    500: "The database rejected a statement.",
     503: "The database or an encoder is unavailable.",
 }
 

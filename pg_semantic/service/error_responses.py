@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from typing import cast
 
-import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,16 +14,21 @@ from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
 from pg_semantic import database, errors
+from pg_semantic.service.request_limits import FieldError
+from pg_semantic.settings import variable
 
 log = logging.getLogger("pg_semantic.service")
 
 RETRY_SECONDS = 1
 _AGAIN = {"Retry-After": str(RETRY_SECONDS)}
-_BAD_VALUE = "22"  # the SQLSTATE class of values that don't fit their type
 _SERVERS_FAULT = 500
 _DATABASE_AWAY = "The database is unavailable. Try again; the service's log has the reason."
+_REJECTED = "The database rejected a statement. The service's log has the reason; trying again won't help."
 _CANCELED = "57014"
-_TOO_LONG = "A database statement timed out. Request less, or raise the timeout in the service's settings."
+_TOO_LONG = (
+    "The database canceled a statement, most likely because it took too long. Request less. The timeout of searches is "
+    f"{variable('service_statement_seconds')}."
+)
 _KNOWN = (  # the first match decides
     (errors.EncoderUnavailable, 503, "encoder_unavailable"),
     (errors.EncoderMismatch, 503, "encoder_mismatch"),
@@ -38,7 +42,6 @@ _KNOWN = (  # the first match decides
 _NO_JSON = "The request body isn't valid JSON."
 _NOT_SAID_TO_BE_JSON = "The request body must be JSON, sent with the header `Content-Type: application/json`."
 _UNREADABLE = "There was an error parsing the body"  # FastAPI's message for a body that isn't text, among others
-_NOT_A_KEY = "A key doesn't fit the type of the table's key columns."
 
 
 def answer(
@@ -77,7 +80,8 @@ async def _of_ours(_: Request, error: Exception) -> JSONResponse:
         return overloaded(str(error))
     known = ((status, code) for kind, status, code in _KNOWN if isinstance(error, kind))
     status, code = next(known, (_SERVERS_FAULT, "failed"))
-    return answer(status, str(error), code, headers=_AGAIN if status == 503 else None)  # noqa: PLR2004 - as above
+    param = error.param if isinstance(error, FieldError) else None
+    return answer(status, str(error), code, param=param, headers=_AGAIN if status == 503 else None)  # noqa: PLR2004 - as above
 
 
 async def _of_driver(_: Request, error: Exception) -> JSONResponse:
@@ -117,10 +121,18 @@ async def _of_http(_: Request, error: Exception) -> JSONResponse:
 
 def _of_database(error: errors.DatabaseError) -> JSONResponse:
     cause = error.__cause__
-    state = database.sqlstate(cause) if isinstance(cause, sa.exc.DBAPIError) else None
-    if state and state.startswith(_BAD_VALUE):
-        return answer(422, _NOT_A_KEY, "invalid_value", param="keys")
+    driver = cause if isinstance(cause, exc.DBAPIError) else None
+    state = database.sqlstate(driver) if driver else None
     if state == _CANCELED:
         return answer(503, _TOO_LONG, "database_timeout", headers=_AGAIN)
+    if driver and not isinstance(error, errors.NotInstalled) and not _is_temporary(driver):
+        # The message of a value that doesn't fit quotes it, and no text or key may be logged.
+        said = type(driver.orig).__name__ if database.fault(driver) == "row" else str(error)
+        log.error("the database rejected a statement: %s", said, extra={"event": "rejected", "sqlstate": state})
+        return answer(500, _REJECTED, "database_error")
     log.error("the database is unavailable: %s", error, extra={"event": "database_away", "sqlstate": state})
     return answer(503, _DATABASE_AWAY, "database_unavailable", headers=_AGAIN)
+
+
+def _is_temporary(error: exc.DBAPIError) -> bool:
+    return database.fault(error) in {"busy", "lost"} or database.is_short_of_resources(error)

@@ -164,18 +164,12 @@ class _Truth(Collector):
             return None
 
 
-def _coverage(index: IndexStatus) -> float | None:
-    if index.rows is None or index.synced is None:
-        return None
-    return min(1.0, index.synced / index.rows) if index.rows else 1.0
-
-
 _FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
     ("jobs_pending", "Changed rows waiting for a worker.", lambda index: index.pending),
     ("jobs_processing", "Changed rows that a worker is processing.", lambda index: index.processing),
     ("jobs_failed", "Rows that failed too often and aren't retried.", lambda index: index.failed),
     ("lag_seconds", "Age of the oldest waiting change.", lambda index: index.oldest_seconds or 0.0),
-    ("coverage_ratio", "Share of rows that are synced; an estimate for large tables.", _coverage),
+    ("coverage_ratio", "Share of rows that are synced; an estimate for large tables.", lambda index: index.coverage),
 )
 
 

@@ -12,6 +12,14 @@ from pg_semantic.settings import Settings, variable
 _LONGEST_NAME = 500
 
 
+class FieldError(errors.QueryError):
+    """The value of a field is invalid. ``param`` is the name of the field."""
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 def _is_text(text: str) -> str:
     """Refuses what JSON allows but Postgres can't store: NUL, and lone surrogates, which no tokenizer reads either."""
     if not text.isprintable() and ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)):
@@ -38,8 +46,11 @@ class RequestModel(pydantic.BaseModel):
         return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
-def check(texts: Sequence[str], settings: Settings) -> None:
+def check(texts: Sequence[str], settings: Settings, *, noun: str = "text") -> None:
     """Checks the number of texts in a request, and the length of each.
+
+    Args:
+        noun: What the request calls a text, for messages. A single one is "the text", of several each has its number.
 
     Raises:
         errors.QueryError: There are no texts or too many, or one is blank or too long.
@@ -52,10 +63,13 @@ def check(texts: Sequence[str], settings: Settings) -> None:
             f"({variable('service_request_texts')})."
         )
     for number, text in enumerate(texts):
+        name = f"The {noun}" if len(texts) == 1 else f"{noun.capitalize()} {number}"
         if not text.strip():
-            raise errors.QueryError(f"Text {number} is blank: fill it in, or leave it out.")
+            raise errors.QueryError(
+                f"{name} is blank: {'fill it in' if len(texts) == 1 else 'fill it in, or leave it out'}."
+            )
         if len(text) > settings.service_text_characters:
             raise errors.QueryError(
-                f"Text {number} has {len(text)} characters: send at most {settings.service_text_characters} "
+                f"{name} has {len(text)} characters: send at most {settings.service_text_characters} "
                 f"({variable('service_text_characters')})."
             )

@@ -30,7 +30,7 @@ class SharedEncoder(BatchingEncoder):
         return self._owners.get().waiting
 
     async def encode_all(self, texts: Sequence[str], kind: Kind, *, whole: bool) -> list[EncodedText]:
-        """Encodes texts. If the task is cancelled, texts that aren't being encoded yet are skipped.
+        """Encodes texts. If the task is canceled, texts that aren't being encoded yet are skipped.
 
         Args:
             texts: Texts, without a prompt.

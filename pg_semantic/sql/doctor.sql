@@ -372,7 +372,7 @@ WHERE wanted.is_wanted AND built.valid IS NOT TRUE
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
   AND NOT semantic.is_index_being_built_v1(wanted.relation)
 UNION ALL
-SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was cancelled', built.name),
+SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was canceled', built.name),
        format('DROP INDEX CONCURRENTLY %s;', built.name)
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id

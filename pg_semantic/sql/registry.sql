@@ -79,8 +79,8 @@ JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
 JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 
 -- name: live
--- The live generation of the index that has this chunk table (an oid), and all generations of that index. If the chunk
--- table was live when the transaction took its snapshot, another one may be live now.
+-- The live generation of every index, and all generations of that index. Used as a subquery, with a condition on
+-- index_id that names a chunk table of the index: another one may be live than the one that was declared.
 SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
@@ -96,7 +96,6 @@ JOIN semantic.encoder ON encoder.id = generation.encoder_id
 LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
 LEFT JOIN pg_namespace AS source_schema ON source_schema.oid = source.relnamespace
 WHERE generation.role = 'live'
-  AND generation.index_id = (SELECT index_id FROM semantic.generation WHERE chunks = CAST(:chunks AS oid))
 
 -- name: stored
 -- How the semantic index with this chunk table was declared, or will be after its next switch, and whether it still

@@ -19,16 +19,21 @@ from pg_semantic.worker.key_ranges import KeyRange
 
 PAGE_ROWS = 2_000
 
-_FIRST_ROWS = 250  # doubles after a fast page, halves after a slow one
-_PAGE_SECONDS = 0.5
 _QUERY_CANCELED = "57014"
 
 
 class Backfill:
-    """The backfills of one worker. Not thread-safe."""
+    """The backfills of one worker. Not thread-safe.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    Args:
+        engine: The worker's engine.
+        first_rows: Rows in the first page that is compared. Doubles after a fast page, halves after a slow one.
+        page_seconds: From when on a page is slow.
+    """
+
+    def __init__(self, engine: sa.Engine, *, first_rows: int = 250, page_seconds: float = 0.5) -> None:
         self._engine = engine
+        self._first_rows, self._page_seconds = first_rows, page_seconds
         self._not_before: dict[int, float] = {}
         self._rows: dict[int, int] = {}
 
@@ -45,7 +50,7 @@ class Backfill:
         started = time.monotonic()
         if started < self._not_before.get(generation_id, 0.0):
             return
-        rows = self._rows.get(generation_id, min(_FIRST_ROWS, PAGE_ROWS))
+        rows = self._rows.get(generation_id, min(self._first_rows, PAGE_ROWS))
         try:
             advance(self._engine, tables, generation_id, rows=rows)
         except exc.DBAPIError as error:
@@ -53,7 +58,7 @@ class Backfill:
                 raise
         ended = time.monotonic()
         self._not_before[generation_id] = ended + (ended - started)
-        is_slow = ended - started > _PAGE_SECONDS
+        is_slow = ended - started > self._page_seconds
         self._rows[generation_id] = max(1, rows // 2) if is_slow else min(2 * rows, PAGE_ROWS)
 
 

@@ -31,9 +31,8 @@ R = TypeVar("R")
 _PATIENCE = "2h"
 _LOCK = 723628197  # an arbitrary number, the same as in ``add_foreign_keys_v1``
 _LAST = sa.select(sa.func.set_config("idle_in_transaction_session_timeout", "0", True))  # noqa: FBT003 - local
-_LOOK_SECONDS = 5.0
 _LONGEST_BEHIND_OTHERS_SECONDS = 60.0  # between attempts, while the tables are in use
-_AGAIN_SECONDS, _LONGEST_SECONDS = 60.0, 3600.0  # after the server refused
+_LONGEST_SECONDS = 3600.0  # between attempts, after the server refused
 _SMALL_BYTES = 32_000_000  # tables that can be rewritten, with their indexes, in a second or two
 
 
@@ -150,10 +149,17 @@ def _without_foreign_keys(engine: sa.Engine, generation: Generation, *, patient:
 
 
 class KeyAdapter:
-    """Checks at intervals whether keys were altered, and adapts the indexes where that takes only a moment."""
+    """Checks at intervals whether keys were altered, and adapts the indexes where that takes only a moment.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    Args:
+        engine: The worker's engine.
+        look_seconds: Between two checks, and before the second attempt while the tables are in use.
+        again_seconds: Before the second attempt after the server refused. Doubles each time.
+    """
+
+    def __init__(self, engine: sa.Engine, *, look_seconds: float = 5.0, again_seconds: float = 60.0) -> None:
         self._engine = engine
+        self._look_seconds, self._again_seconds = look_seconds, again_seconds
         self._look_at = 0.0
         self._told: dict[int, str] = {}
 
@@ -165,7 +171,7 @@ class KeyAdapter:
             adapted = [self._adapt(generation, one) for generation, one in self._found()]
             return any(adapted)
         finally:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._look_at = time.monotonic() + self._look_seconds
 
     def _found(self) -> list[tuple[Generation, AlteredKey]]:
         """Returns what to try now, or nothing if the server is too busy."""
@@ -207,7 +213,7 @@ class KeyAdapter:
             generation.id,
             "key",
             reason=reason,
-            first_seconds=_LOOK_SECONDS if busy else _AGAIN_SECONDS,
+            first_seconds=self._look_seconds if busy else self._again_seconds,
             most_seconds=_LONGEST_BEHIND_OTHERS_SECONDS if busy else _LONGEST_SECONDS,
         )
         self._tell(generation, reason)

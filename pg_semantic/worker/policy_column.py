@@ -35,7 +35,7 @@ def follow(connection: sa.Connection, tables: Tables, where: Condition) -> None:
     for table, key in ((tables.receipts, tables.receipt_key), (tables.chunks, tables.chunk_key)):
         same_row = sa.and_(*(a == b for a, b in zip(tables.source_key, key, strict=True)))
         there = (
-            sa.select(keys.column(tables.source, name).label("carried"), *_labelled(tables.source_key))
+            sa.select(keys.column(tables.source, name).label("carried"), *_labeled(tables.source_key))
             .join_from(table, tables.source, same_row)
             .where(where(key), differs(tables, table))
             .with_for_update(key_share=True, read=True, of=tables.source)
@@ -50,5 +50,5 @@ def of_keys(row_keys: Sequence[str]) -> Condition:
     return lambda key: keys.matches_key_table(keys.key_table(row_keys, len(key)), key)
 
 
-def _labelled(key: Sequence[sa.ColumnElement[Any]]) -> list[sa.Label[Any]]:
+def _labeled(key: Sequence[sa.ColumnElement[Any]]) -> list[sa.Label[Any]]:
     return [column.label(f"key_{number}") for number, column in enumerate(key)]

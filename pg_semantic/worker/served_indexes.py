@@ -21,7 +21,6 @@ from pg_semantic.worker.catalog_watcher import CatalogWatcher
 
 log = logging.getLogger("pg_semantic.worker")
 
-_RETRY_SECONDS = 30.0
 _REFRESH_SECONDS = 0.5
 _REST_FACTOR = 10  # times as long as it took to read the registry, which is long with many indexes
 _SETTLE_SECONDS = 5.0
@@ -45,17 +44,26 @@ class ServedGeneration:
 class ServedIndexes:
     """Follows the registry: serves new generations, forgets dropped ones, and retries those with a problem.
 
+    Args:
+        engine: The worker's engine.
+        settings: What `encoders.load` needs.
+        load: Loads an encoder.
+        retry_seconds: How long a refused generation waits.
+
     Attributes:
         served: The generations in service, by id.
         refused: Why other generations aren't served, by id.
     """
 
-    def __init__(self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder]) -> None:
+    def __init__(
+        self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder], retry_seconds: float
+    ) -> None:
         self.served: dict[int, ServedGeneration] = {}
         self.refused: dict[int, errors.PgSemanticError] = {}
         self._engine = engine
         self._settings = settings
         self._load = load
+        self._retry_seconds = retry_seconds
         self._encoders: dict[int, Encoder] = {}
         self._known: dict[int, Generation] = {}
         self._detection = CatalogWatcher(engine)
@@ -125,14 +133,14 @@ class ServedIndexes:
             )
         log.error("%s is not kept in sync: %s", name, error, extra={"event": "refused", "index": name})
         self.refused[generation_id] = error
-        self._retry_at[generation_id] = time.monotonic() + _RETRY_SECONDS
+        self._retry_at[generation_id] = time.monotonic() + self._retry_seconds
         problems.note(
             self._engine,
             generation_id,
             "sync",
             reason=str(error),
-            first_seconds=_RETRY_SECONDS,
-            most_seconds=_RETRY_SECONDS,
+            first_seconds=self._retry_seconds,
+            most_seconds=self._retry_seconds,
         )
 
     @contextlib.contextmanager

@@ -25,6 +25,7 @@ from pg_semantic.worker import catalog_watcher, privileges
 from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
+from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.pipeline import Pipeline
 from pg_semantic.worker.query_requests import QueryResponder
 from pg_semantic.worker.served_indexes import ServedIndexes
@@ -32,14 +33,20 @@ from pg_semantic.worker.served_indexes import ServedIndexes
 log = logging.getLogger("pg_semantic.worker")
 
 _BEAT_SECONDS = 20.0
-_PRIVILEGES_SECONDS = 60.0
 _SOON_SECONDS = 1.0
-_RESOURCES_SECONDS = 5.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
 class Worker:
-    """Keeps every semantic index of a database in sync with its text."""
+    """Keeps every semantic index of a database in sync with its text.
+
+    Args:
+        engine: Connects to the database.
+        settings: What an operator can change.
+        load: Loads an encoder, as `encoders.load` does.
+        on_progress: Called after each batch.
+        intervals: How long to wait between tries.
+    """
 
     def __init__(
         self,
@@ -48,13 +55,15 @@ class Worker:
         *,
         load: Callable[..., Encoder] = encoders.load,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        intervals: Intervals = Intervals(),  # noqa: B008 - frozen
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
-        self._privileges_pause, self._busy_tries = _PRIVILEGES_SECONDS, 0
+        self._intervals = intervals
+        self._privileges_pause, self._busy_tries = intervals.privileges, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
-        self._served = ServedIndexes(engine, settings, load=load)
+        self._served = ServedIndexes(engine, settings, load=load, retry_seconds=intervals.refused)
         self._held = HeldClaims(engine, settings)
         self._answers = QueryResponder(engine, settings, served=self._served)
         self._pipeline = Pipeline(engine, settings, served=self._served, held=self._held, on_progress=on_progress)
@@ -113,7 +122,7 @@ class Worker:
                 log.warning("lost the connection to the database: %s", said, extra={"event": "disconnected"})
             else:
                 log.warning("the server is short of resources: %s", said, extra={"event": "out_of_resources"})
-                stop.wait(_RESOURCES_SECONDS)
+                stop.wait(self._intervals.resources)
             return stop.is_set()
         return True
 
@@ -181,8 +190,8 @@ class Worker:
         """Brings privileges up to date. Retries soon while a table is in use, because its readers may be shut out."""
         is_busy = any(one.is_busy for one in privileges.follow(self._engine, leave=True, stopped=stopped))
         self._busy_tries = self._busy_tries + 1 if is_busy else 0
-        pause = _SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6) if is_busy else _PRIVILEGES_SECONDS
-        self._privileges_pause = min(pause, _PRIVILEGES_SECONDS)
+        longest = self._intervals.privileges
+        self._privileges_pause = min(_SOON_SECONDS * 2 ** min(self._busy_tries - 1, 6), longest) if is_busy else longest
 
     @contextlib.contextmanager
     def _signed_in(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ ARCHITECTURES = ["bert", "qwen", "modernbert", "mpnet", "t5"]
 
 
 @pytest.fixture(scope="module")
-def quantised(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of folders, one for each architecture in int8."""
     root = tmp_path_factory.mktemp("isa")
     for name in ARCHITECTURES:
@@ -33,12 +33,12 @@ def quantised(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def overflowing(made: Callable[[str], Path], quantised: Path) -> Path:
-    """A decoder whose weights were quantised to all of 8 bits, beside recorded vectors that are right."""
-    folder = Path(shutil.copytree(quantised / "qwen", quantised / "overflowing"))
+def overflowing(made: Callable[[str], Path], quantized: Path) -> Path:
+    """A decoder whose weights were quantized to all of 8 bits, beside recorded vectors that are right."""
+    folder = Path(shutil.copytree(quantized / "qwen", quantized / "overflowing"))
     whole = backends.open_whole(made("qwen"), reference="any", dimensions=None, device="cpu")
     [module] = backends.transformers_of(whole)
-    file = weights.quantised(folder, 0)
+    file = weights.quantized(folder, 0)
     openvino.convert(module, at=file)
     samples = nncf.Dataset(WORDS[:20], openvino.reader(module))
     openvino.save(nncf.quantize(openvino.read(file), samples, model_type=nncf.ModelType.TRANSFORMER), at=file)
@@ -46,18 +46,18 @@ def overflowing(made: Callable[[str], Path], quantised: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def without_vnni(quantised: Path, overflowing: Path) -> dict[str, Vectors | str]:
+def without_vnni(quantized: Path, overflowing: Path) -> dict[str, Vectors | str]:
     """What each of the encoders gives on a CPU that has AVX2 and no more."""
-    return restricted.load([*(quantised / name for name in ARCHITECTURES), overflowing], TEXTS, isa="AVX2")
+    return restricted.load([*(quantized / name for name in ARCHITECTURES), overflowing], TEXTS, isa="AVX2")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_int8_encoder_makes_the_same_vectors_without_vnni(
-    quantised: Path, without_vnni: dict[str, Vectors | str], name: str
+    quantized: Path, without_vnni: dict[str, Vectors | str], name: str
 ) -> None:
     found = without_vnni[name]
     assert not isinstance(found, str), found
-    assert self_check.cosines(found, _load(quantised / name).encode_documents(TEXTS)).min() > 0.998
+    assert self_check.cosines(found, _load(quantized / name).encode_documents(TEXTS)).min() > 0.998
 
 
 def test_weights_of_all_8_bits_overflow_without_vnni_and_are_refused_in_words(
@@ -92,9 +92,9 @@ def test_precision_follows_a_limit_on_the_instruction_set(
     ids=["missing", "cut off", "of another form"],
 )
 def test_a_folder_without_its_recorded_vectors_is_refused_with_what_to_do(
-    quantised: Path, tmp_path: Path, damage: Callable[[Path], object], words: str
+    quantized: Path, tmp_path: Path, damage: Callable[[Path], object], words: str
 ) -> None:
-    folder = Path(shutil.copytree(quantised / "bert", tmp_path / "bert"))
+    folder = Path(shutil.copytree(quantized / "bert", tmp_path / "bert"))
     damage(weights.recorded(folder))
     with pytest.raises(errors.EncoderError, match=words):
         _load(folder)

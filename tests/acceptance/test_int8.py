@@ -59,7 +59,7 @@ def test_real_weights_in_int8_make_vectors_near_to_those_in_32_bits(minilm: Path
     assert str(encoder.backend) == "openvino in int8"
     assert cosines.min() > 0.95
     assert cosines.mean() < 0.9999  # computed in int8 indeed
-    assert (weights.quantised(minilm, 0).with_suffix(".bin").stat().st_size) < 30_000_000  # of 90
+    assert (weights.quantized(minilm, 0).with_suffix(".bin").stat().st_size) < 30_000_000  # of 90
 
 
 @pytest.mark.weights
@@ -75,7 +75,7 @@ def test_an_index_made_in_32_bits_refuses_the_same_encoder_in_int8(engine: sa.En
             searcher.search(session, tldr_pages.Page.semantic, "any question")
 
 
-def test_the_fingerprint_is_of_the_quantised_files_too(made: Callable[[str], Path], bert: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_is_of_the_quantized_files_too(made: Callable[[str], Path], bert: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     _quantize(made("bert"), other, texts=WORDS[:3])
     assert len({_load(folder).fingerprint for folder in (made("bert"), bert, other)}) == 3
@@ -83,9 +83,9 @@ def test_the_fingerprint_is_of_the_quantised_files_too(made: Callable[[str], Pat
     assert _load(moved).fingerprint == _load(bert).fingerprint
 
 
-def test_only_int8_is_ever_used_of_a_quantised_encoder(bert: Path, tmp_path: Path) -> None:
+def test_only_int8_is_ever_used_of_a_quantized_encoder(bert: Path, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(bert, tmp_path / "damaged"))
-    weights.quantised(damaged, 0).write_bytes(b"")
+    weights.quantized(damaged, 0).write_bytes(b"")
     with pytest.raises(errors.EncoderError, match="openvino in int8"):
         _load(damaged)
 
@@ -94,14 +94,14 @@ def test_an_encoder_that_is_broken_in_int8_is_refused(bert: Path, tmp_path: Path
     _quantize(made("dense"), tmp_path / "dense")
     broken = Path(shutil.copytree(bert, tmp_path / "broken"))
     for suffix in (".xml", ".bin"):
-        file = weights.quantised(tmp_path / "dense", 0).with_suffix(suffix)
-        shutil.copyfile(file, weights.quantised(broken, 0).with_suffix(suffix))
+        file = weights.quantized(tmp_path / "dense", 0).with_suffix(suffix)
+        shutil.copyfile(file, weights.quantized(broken, 0).with_suffix(suffix))
     with pytest.raises(errors.EncoderError, match="its vectors differ"):
         _load(broken)
 
 
 @pytest.mark.parametrize("name", ["qwen", "modernbert", "router"])
-def test_other_architectures_can_be_quantised(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+def test_other_architectures_can_be_quantized(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     calibration = _quantize(made(name), tmp_path / name)
     assert calibration.least_cosine > 0.98
     assert len(list((tmp_path / name / weights.INT8_FOLDER).glob("*.xml"))) == (2 if name == "router" else 1)
@@ -151,7 +151,7 @@ def test_nothing_is_left_of_an_attempt_that_failed(made: Callable[[str], Path], 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_quantised_is_not_quantised_again(bert: Path, tmp_path: Path) -> None:
+def test_what_is_quantized_is_not_quantized_again(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(errors.EncoderError, match="is already quantized"):
         _quantize(bert, tmp_path / "again")
 

@@ -10,6 +10,7 @@ from pg_semantic import generations, registry
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.registry import Generation
 from tests.db.library import execute, generation_of, rows, sync
+from tests.waiting import eventually
 
 NAME = "article_semantic"
 OTHER = EncoderSpec("hashed:48", 48)
@@ -47,8 +48,7 @@ def roles(engine: sa.Engine) -> list[str]:
 def await_blocked(engine: sa.Engine, by: int, is_over: Callable[[], bool]) -> None:
     """Returns once somebody waits for the process ``by``; it must not be over before."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE :by = ANY(pg_blocking_pids(pid))"
-    while rows(engine, waiting, by=by) == [(0,)]:
-        assert not is_over()
+    eventually(lambda: rows(engine, waiting, by=by) != [(0,)], "a transaction to be waited for", unless=is_over)
 
 
 def pid(connection: sa.Connection) -> int:

@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import errors, generations, registry
-from pg_semantic.generations import lifecycle
 from pg_semantic.operations import verify
 from pg_semantic.registry import Generation
 from tests.db import migrations
@@ -21,9 +20,8 @@ NAME = "article_semantic"
 
 
 @pytest.fixture
-def application(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Application:
+def application(engine: sa.Engine, tmp_path: Path) -> Application:
     """An application with one index, synced, and a migration that has begun to change its encoder."""
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
     made = migrations.begin(engine, tmp_path / "alembic")
     made.metadata = article("title")
     made.migrate()
@@ -50,7 +48,7 @@ def test_nothing_is_to_be_migrated_before_and_after_a_switch_and_after_a_rollbac
     application.check()
     generations.switch(application.engine, NAME)
     application.check()
-    generations.drop(application.engine, NAME, "previous")
+    generations.drop(application.engine, NAME, "previous", grace_seconds=0)
     application.check()
 
 
@@ -64,7 +62,7 @@ def test_a_downgrade_after_a_switch_goes_back_at_once(application: Application) 
 
 def test_a_downgrade_after_the_copy_before_was_dropped_is_refused_and_loses_nothing(application: Application) -> None:
     generations.switch(application.engine, NAME)
-    generations.drop(application.engine, NAME, "previous")
+    generations.drop(application.engine, NAME, "previous", grace_seconds=0)
     with pytest.raises(errors.DatabaseError, match="cannot go back"):
         application.downgrade("-1")
     assert encoders_of(application.engine) == {"live": "hashed:48"}
@@ -144,7 +142,7 @@ def test_a_change_that_was_made_for_another_state_is_refused_and_loses_nothing(a
     application.metadata = article("title", "body", encoder="hashed:48")
     application.autogenerate()
     generations.rollback(application.engine, NAME)
-    generations.drop(application.engine, NAME, "next")
+    generations.drop(application.engine, NAME, "next", grace_seconds=0)
     with pytest.raises(errors.DatabaseError, match="is not what this change expects"):
         application.upgrade()
     assert encoders_of(application.engine) == {"live": "hashed:32"}

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from pg_semantic import database, errors, generations, registry, sql
 from pg_semantic.database import transaction
-from pg_semantic.generations import lifecycle
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor, status, verify
 from pg_semantic.worker import key_changes, problems
@@ -90,7 +89,7 @@ def test_a_key_of_several_columns_is_adapted_to(engine: sa.Engine) -> None:
     assert verify.verify(engine, generation_of(engine, "page_semantic")).clean
 
 
-def test_all_copies_of_an_index_are_adapted(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_copies_of_an_index_are_adapted(engine: sa.Engine) -> None:
     indexed(engine, "integer")
     execute(engine, "INSERT INTO page VALUES (7, 'a harbour')")
     sync(engine)
@@ -103,7 +102,6 @@ def test_all_copies_of_an_index_are_adapted(engine: sa.Engine, monkeypatch: pyte
         copies = registry.copies(connection, "page_semantic")
     assert len(copies) == 2
     assert all(verify.verify(engine, one).clean and one.spec.key[0].type == "bigint" for one in copies)
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
     generations.switch(engine, "page_semantic")
     execute(engine, "INSERT INTO page VALUES (3000000001, 'an anchor')")
     sync(engine)
@@ -333,10 +331,9 @@ def altered(engine: sa.Engine) -> sa.Engine:
 
 
 @pytest.fixture
-def looking(altered: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> KeyAdapter:
+def looking(altered: sa.Engine) -> KeyAdapter:
     """What looks at it each time that it is asked, and tries again at once."""
-    monkeypatch.setattr(key_changes, "_LOOK_SECONDS", 0.0)
-    return KeyAdapter(altered)
+    return KeyAdapter(altered, look_seconds=0.0)
 
 
 def key_problem(engine: sa.Engine) -> problems.Problem:
@@ -384,15 +381,12 @@ def test_a_worker_waits_for_no_transaction_that_has_the_source(altered: sa.Engin
     assert "are in use by other transactions" in key_problem(altered).reason
 
 
-def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(
-    altered: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(key_changes, "_AGAIN_SECONDS", 100.0)
+def test_an_attempt_that_failed_is_put_off_for_twice_as_long_each_time(altered: sa.Engine) -> None:
     execute(altered, "CREATE VIEW mine AS SELECT id FROM semantic.chunks_1")  # our own view cannot be dropped
     waits = []
     for _ in range(3):
-        KeyAdapter(altered).look()
-        KeyAdapter(altered).look()  # too early
+        KeyAdapter(altered, again_seconds=100.0).look()
+        KeyAdapter(altered, again_seconds=100.0).look()  # too early
         waits.append(round(key_problem(altered).next_seconds, -1))
         execute(altered, "UPDATE semantic.problem SET next_at = now()")
     assert waits == [100, 200, 400]

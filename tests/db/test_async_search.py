@@ -28,6 +28,7 @@ from pg_semantic.rerankers import BatchingReranker, Scores, ScoreType
 from pg_semantic.search import Convex, Diverse, Hit, Options, Rerank, scan_settings
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, sync
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -347,9 +348,7 @@ async def locked(filled: sa.Engine) -> AsyncIterator[Callable[[], Coroutine[Any,
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'article_semantic'::regclass")
 
     async def one_waits() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not await asyncio.to_thread(connection.scalar, waiting):
-                pass
+        await asyncio.to_thread(eventually, lambda: connection.scalar(waiting), "a search to wait for the chunks")
 
     with filled.connect() as connection:
         connection.execute(sa.text("LOCK TABLE article_semantic"))

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import SemanticIndex, database, errors, generations, registry
-from pg_semantic.generations import lifecycle
 from pg_semantic.worker import key_changes
 from tests.db import migrations
 from tests.db.library import execute, sync
@@ -71,10 +70,7 @@ def test_an_index_that_is_not_declared_and_left_out_keeps_its_columns_too(applic
     application.downgrade()
 
 
-def test_a_column_that_only_the_copy_before_reads_is_refused_until_that_is_dropped(
-    application: Application, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+def test_a_column_that_only_the_copy_before_reads_is_refused_until_that_is_dropped(application: Application) -> None:
     application.metadata = of_both()
     application.migrate()
     application.metadata = article("body")
@@ -84,7 +80,7 @@ def test_a_column_that_only_the_copy_before_reads_is_refused_until_that_is_dropp
     application.metadata = only_body()
     with pytest.raises(errors.DeclarationError, match=r"'title'.*a copy `previous`.*drop article_semantic previous`"):
         application.autogenerate()
-    generations.drop(application.engine, "article_semantic", "previous")
+    generations.drop(application.engine, "article_semantic", "previous", grace_seconds=0)
     assert operations(parts(application.migrate())[0]) == [("drop_column", "article")]
     execute(application.engine, "INSERT INTO article VALUES (1, 'harbour')")
     assert sync(application.engine).rows == 1

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from pg_semantic.settings import Settings
 from pg_semantic.worker.index_builder import IndexBuilder
 from tests.db.library import execute, generation_of, rows, sync
 from tests.db.test_failing_builds import refusing, tried
+from tests.waiting import eventually
 
 _FAILURES = "SELECT failures FROM semantic.problem WHERE kind = 'build'"
 _COUNTED = "SELECT count(*) FROM semantic.lexicon WHERE refreshed_at > '2000-01-01'"
@@ -56,9 +56,8 @@ def holding(engine: sa.Engine, lock: str) -> Iterator[None]:
 
 
 def until_building(engine: sa.Engine) -> None:
-    ends = time.monotonic() + 20
-    while not rows(engine, "SELECT FROM pg_stat_progress_create_index WHERE index_relid <> 0"):
-        assert time.monotonic() < ends
+    building = "SELECT FROM pg_stat_progress_create_index WHERE index_relid <> 0"
+    eventually(lambda: rows(engine, building), "a build to begin")
 
 
 def make_statistics_old(engine: sa.Engine) -> None:

@@ -2,8 +2,7 @@
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +18,7 @@ from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, encoder, execute, fold, generation_of, jobs, rows, sync, truth
 from tests.db.test_cli import ok
+from tests.waiting import eventually
 
 TRIGGER = "article_semantic_capture_update"
 UNSEEN = "SET session_replication_role = replica; {} ; RESET session_replication_role"
@@ -411,7 +411,7 @@ def claimed(engine: sa.Engine) -> jobqueue.Claim:
         return jobqueue.claim(connection, generation_of(engine).id, rows=10, lease_seconds=60)
 
 
-def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine) -> None:
     execute(synced, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(6, 20) i")
     sync(synced)
     execute(synced, "SELECT semantic.restart_backfill_v1(id, 'again', true) FROM semantic.semantic_index")
@@ -426,15 +426,17 @@ def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine, mo
             return "DO $$ BEGIN RAISE query_canceled; END $$", {}
         return statement, parameters
 
-    monkeypatch.setattr(backfill, "_FIRST_ROWS", 16)
-    monkeypatch.setattr(backfill, "_PAGE_SECONDS", 0.0)
-    generation, pages = generation_of(synced), backfill.Backfill(synced)
+    generation, pages = generation_of(synced), backfill.Backfill(synced, first_rows=16, page_seconds=0.0)
     compared = "SELECT backfill_rows FROM semantic.generation"
     counts = [0]
-    while not generation_of(synced).backfilled:
+
+    def backfilled() -> bool:
         pages.advance(generation.tables, generation.id)
         [(count,)] = rows(synced, compared)
-        counts += [count] if count != counts[-1] else []
+        counts.extend([count] if count != counts[-1] else [])
+        return generation_of(synced).backfilled
+
+    eventually(backfilled, "the backfill")
     assert (len(canceled), counts[:4]) == (2, [0, 4, 6, 7])
     assert truth(synced) == CLEAN
 
@@ -453,12 +455,6 @@ CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE
 """
 
 
-def until(right: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not right():
-        assert time.monotonic() < end
-
-
 @pytest.fixture
 def validating(synced: sa.Engine) -> Iterator[sa.Engine]:
     """A worker at a validation that takes long."""
@@ -472,7 +468,7 @@ def validating(synced: sa.Engine) -> Iterator[sa.Engine]:
         holding.execute(sa.text("SELECT pg_advisory_lock(1)"))
         done = threads.submit(Worker(synced, Settings()).run, stop)
         try:
-            until(lambda: bool(rows(synced, VALIDATING)))
+            eventually(lambda: rows(synced, VALIDATING), "the worker to validate", unless=done.done)
             yield synced
         finally:
             stop.set()
@@ -482,13 +478,13 @@ def validating(synced: sa.Engine) -> Iterator[sa.Engine]:
 
 def test_edits_are_synced_while_foreign_keys_are_validated(validating: sa.Engine) -> None:
     execute(validating, "UPDATE article SET title = 'meanwhile' WHERE id = 3")
-    until(lambda: truth(validating) == CLEAN)
+    eventually(lambda: truth(validating) == CLEAN, "the edit to be synced")
     assert rows(validating, VALIDATING)
 
 
 def test_a_validation_gives_way_to_an_application_that_waits_for_the_table(validating: sa.Engine, dsn: str) -> None:
     execute(validating, "SET statement_timeout = '20s'; ALTER TABLE article ADD COLUMN more text")
-    until(lambda: [one.kind for one in only(validating).problems] == ["foreign_key"])
+    eventually(lambda: [one.kind for one in only(validating).problems] == ["foreign_key"], "the problem")
     assert "another session is waiting" in ok("status", dsn=dsn)
 
 

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from pg_semantic import Searcher, cli, errors
 from pg_semantic.cli import error_exit
-from pg_semantic.generations import lifecycle
 from tests.db.library import Article, encoder, execute, generation_of, sync
 
 NAME = "article_semantic"
@@ -21,7 +20,6 @@ NAME = "article_semantic"
 def synced(articles: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
     """A few synced rows, in the database that the command line uses."""
     monkeypatch.setenv("PG_SEMANTIC_DSN", dsn)
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
     execute(
         articles, "INSERT INTO article SELECT i, md5(i::text) || ' harbour', NULL, 'en' FROM generate_series(1, 20) i"
     )
@@ -56,7 +54,8 @@ def test_another_encoder_from_begin_to_rollback_to_drop(synced: sa.Engine) -> No
     run("switch", NAME, said="is live with hashed:48. To go back: `pg-semantic generation rollback article_semantic`.")
     assert generation_of(synced).spec.encoder.reference == "hashed:48"
     assert as_json("rollback", NAME) == {"index": "public.article_semantic", "encoder": "hashed:32"}
-    run("drop", NAME, "next", "--yes", said="no longer has a next copy")
+    execute(synced, "UPDATE semantic.generation SET role_since = role_since - interval '1 minute'")
+    run("drop", NAME, "next", "--yes", said="no longer has a next generation")
     assert [one["generation"] for one in as_json("status", NAME)] == ["live"]
 
 
@@ -131,7 +130,7 @@ def test_rows_that_failed_in_a_copy_that_is_to_come_are_retried_with_the_others(
         "INSERT INTO semantic.job (generation_id, key, state) SELECT id, '1', 'failed' FROM semantic.generation "
         "WHERE role = 'next'",
     )
-    assert CliRunner().invoke(cli.app, ["retry", NAME]).output == "1 rows are in the queue again.\n"
+    assert CliRunner().invoke(cli.app, ["retry", NAME]).output == "1 row put back into the queue.\n"
     assert [one["failed"] for one in as_json("status", NAME)] == [0, 0]
     indexes = json.loads(CliRunner().invoke(cli.app, ["verify", NAME, "--json"]).output)
     assert [one["index"] for one in indexes] == ["public.article_semantic", "public.article_semantic (next)"]

@@ -254,7 +254,7 @@ def test_rows_are_retried_by_key_or_all_and_then_synced(parked: sa.Engine, dsn: 
         "retried": [],
         "not_parked": ["2"],
     }  # it is in the queue already
-    assert shell.ok("retry", INDEX, dsn=dsn).strip() == "2 rows are in the queue again."
+    assert shell.ok("retry", INDEX, dsn=dsn).strip() == "2 rows put back into the queue."
     sync(parked)
     assert reported("verify", dsn=dsn, code=0)["failed"] == 0
 
@@ -278,7 +278,7 @@ def test_status_as_json_has_what_is_documented(parked: sa.Engine, dsn: str) -> N
 
 def test_status_says_why_a_row_failed_and_what_to_do(parked: sa.Engine, dsn: str) -> None:
     text = shell.ok("status", dsn=dsn)
-    assert "article_semantic, row 2: failed 1 times: RuntimeError: no [red]luck" in text
+    assert "article_semantic, row 2: failed 1 time: RuntimeError: no [red]luck" in text
     assert "pg-semantic retry public.article_semantic" in text
 
 

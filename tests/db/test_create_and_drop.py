@@ -18,6 +18,7 @@ from pg_semantic.worker import create_index_concurrently
 from pg_semantic.worker.worker import Worker
 from tests.db.copies import pid
 from tests.db.library import Article, Base, execute, generation_of, rows, sync, wait_for_locks
+from tests.waiting import eventually
 
 TABLES = Article.semantic.tables
 HASHED = EncoderSpec.resolve("hashed:32", None)
@@ -223,8 +224,7 @@ def test_a_build_that_has_just_begun_is_not_taken_for_one_that_was_cut_short(
         assert vector_index(articles) == "broken"
         writer.execute(sa.text("LOCK TABLE article_semantic IN ROW EXCLUSIVE MODE"))  # the build waits for it
         building = thread.submit(builder.execute, other)
-        while rows(articles, waits) == [(0,)]:
-            assert not building.done()
+        eventually(lambda: rows(articles, waits) != [(0,)], "the build to begin", unless=building.done)
         if role:
             asking.execute(sa.text(f"SET ROLE {role}"))
         index = chunk_tables.build(generation_of(articles).spec).vector_index
@@ -250,8 +250,7 @@ def test_while_one_worker_drops_a_broken_index_no_other_touches_it(articles: sa.
     with ThreadPoolExecutor(1) as thread, articles.connect() as reader, autocommit.connect() as first:
         reader.execute(sa.text("SELECT count(*) FROM article_semantic"))  # the drop waits for it
         dropping = thread.submit(create_index_concurrently.ensure, first, index)
-        while vector_index(articles) == "broken":
-            assert not dropping.done()
+        eventually(lambda: vector_index(articles) != "broken", "the drop to begin", unless=dropping.done)
         assert vector_index(articles) == "building"
         with autocommit.connect() as second:
             create_index_concurrently.ensure(second, index)  # returns at once

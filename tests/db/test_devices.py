@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from pg_semantic.encoders.local import devices
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, execute, jobs, rows, truth
+from tests.waiting import eventually
 
 PATIENCE_SECONDS = 60
 
@@ -49,10 +50,13 @@ def signed_in(
     engine: sa.Engine, process: "subprocess.Popen[str]", *, without: frozenset[int] = frozenset()
 ) -> frozenset[int]:
     """Waits for two workers other than those; their processes."""
-    found: frozenset[int] = frozenset()
-    while len(found) < 2:
-        assert process.poll() is None
+
+    def two() -> frozenset[int] | None:
         found = frozenset(pid for (pid,) in rows(engine, "SELECT pid FROM semantic.worker")) - without
+        return found if len(found) == 2 else None
+
+    found = eventually(two, "two workers to sign in", unless=lambda: process.poll() is not None)
+    assert found
     return found
 
 
@@ -63,8 +67,7 @@ def insert(engine: sa.Engine, first: int, last: int) -> None:
 
 def synced(engine: sa.Engine) -> None:
     """Waits until no job is left."""
-    while jobs(engine):
-        pass
+    eventually(lambda: not jobs(engine), "the last job")
 
 
 def reports(output: str) -> list[int]:
@@ -79,10 +82,15 @@ def test_two_workers_share_the_work_and_end_when_their_supervisor_is_told_to(
     inserted = 0
     with supervised(dsn, "--json", "--batch-rows", "5") as process:
         signed_in(articles, process)
-        while rows(articles, "SELECT count(*) FROM semantic.worker WHERE rows_synced > 0") != [(2,)]:
+
+        def both_have_worked() -> bool:
+            nonlocal inserted
             insert(articles, inserted + 1, inserted + 50)
             inserted += 50
             synced(articles)
+            return rows(articles, "SELECT count(*) FROM semantic.worker WHERE rows_synced > 0") == [(2,)]
+
+        eventually(both_have_worked, "both workers to have synced rows")
         process.send_signal(number)
         output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0

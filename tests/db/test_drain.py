@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.db.library import CLEAN, execute, rows, sync, truth
+from tests.waiting import eventually
 
 FOREVER = 10_000.0
 PATIENCE_SECONDS = 30
@@ -91,8 +92,8 @@ def thirty(articles: sa.Engine) -> sa.Engine:
 
 def next_is_claimed(engine: sa.Engine) -> None:
     """Waits until the worker has claimed the batch after the one that is encoded."""
-    while rows(engine, "SELECT count(*) FROM semantic.job WHERE state = 'processing'") != [(20,)]:
-        pass
+    claimed = "SELECT count(*) FROM semantic.job WHERE state = 'processing'"
+    eventually(lambda: rows(engine, claimed) == [(20,)], "two batches to be claimed")
 
 
 def events(log: str) -> list[str]:

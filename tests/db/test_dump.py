@@ -88,7 +88,7 @@ def test_a_restored_database_has_its_vectors_and_goes_on_being_synced(
     assert jobs(elsewhere) == {"1", "2", "3", "51"}
     done = sync(elsewhere)
     assert done.chunks_encoded == 3
-    assert done.rows >= 4  # the deleted one is seen to; a row in hand may be compared again
+    assert 4 <= done.rows <= 8  # with the deleted one; each may be compared again, because the triggers are new
     assert is_clean(elsewhere)
     assert jobs(elsewhere) == set()
     assert rows(elsewhere, "SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text LIKE '%vector_idx'") == [

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from pg_semantic.worker import index_builder
 from pg_semantic.worker.worker import Worker
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, execute, generation_of, rows, sync, truth
+from tests.waiting import eventually
 
 _REFUSE = """
 CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $body$
@@ -147,9 +147,8 @@ def test_a_continuous_worker_does_not_spin_on_what_cannot_be_built(
     try:
         assert failed.wait(30)
         execute(some, "INSERT INTO article VALUES (100, 'later', NULL, 'en')")
-        ends = time.monotonic() + 30
-        while rows(some, "SELECT count(*) FROM article_semantic WHERE id = 100") != [(1,)]:
-            assert time.monotonic() < ends
+        found = "SELECT count(*) FROM article_semantic WHERE id = 100"
+        eventually(lambda: rows(some, found) == [(1,)], "the later row to be synced")
     finally:
         stop.set()
         worker.join(20)

@@ -14,6 +14,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, generation_of, jobs, rows, sync, truth
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("hours", [-30_000, 30_000])
@@ -141,14 +142,13 @@ def test_text_that_looks_like_a_nul_or_the_end_of_a_copy_is_stored_as_it_is(arti
 )
 def test_a_transaction_that_does_not_end_holds_up_its_own_row_only(articles: sa.Engine, held: str) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 30) i")
-    stop, synced = threading.Event(), threading.Semaphore(0)
-    worker = Worker(articles, Settings(poll_seconds=0.01), on_progress=lambda _: synced.release())
+    stop = threading.Event()
+    thread = threading.Thread(target=Worker(articles, Settings(poll_seconds=0.01)).run, args=(stop,))
 
     def wait_for(count: int) -> None:
-        while rows(articles, "SELECT count(*) FROM article_semantic") != [(count,)]:
-            assert synced.acquire(timeout=20)
+        synced = "SELECT count(*) FROM article_semantic"
+        eventually(lambda: rows(articles, synced) == [(count,)], f"{count} rows", unless=lambda: not thread.is_alive())
 
-    thread = threading.Thread(target=worker.run, args=(stop,))
     try:
         with articles.connect() as application:
             application.execute(sa.text(held))

@@ -6,15 +6,13 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import errors, generations
-from pg_semantic.generations import lifecycle
 from pg_semantic.operations import verify
 from tests.db.copies import NAME, all_of, begin, fill, switched
 from tests.db.library import execute, generation_of, jobs, rows, sync
 
 
 @pytest.fixture
-def synced(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+def synced(articles: sa.Engine) -> sa.Engine:
     fill(articles)
     return articles
 
@@ -83,7 +81,7 @@ def test_a_worker_names_the_copy_that_is_in_the_way_and_without_it_all_is_well(b
     execute(before_is_broken, "UPDATE article SET title = 'new' WHERE id = 1")
     with pytest.raises(errors.DatabaseError, match="`pg-semantic generation drop article_semantic previous` drops it"):
         sync(before_is_broken)
-    generations.drop(before_is_broken, NAME, "previous")
+    generations.drop(before_is_broken, NAME, "previous", grace_seconds=0)
     assert sync(before_is_broken).chunks_encoded <= 1
     execute(before_is_broken, "UPDATE article SET lang = 'de' WHERE id = 1")
     assert jobs(before_is_broken) == set()
@@ -105,7 +103,7 @@ def test_writes_go_on_as_if_a_copy_did_not_read_what_is_gone_once_triggers_are_m
 def test_a_copy_whose_column_comes_back_is_true_again(synced: sa.Engine) -> None:
     execute(synced, """ALTER TABLE article ADD "it's %" text""")
     switched(synced, columns=("title", "it's %"))
-    generations.drop(synced, NAME, "previous")
+    generations.drop(synced, NAME, "previous", grace_seconds=0)
     switched(synced, columns=("title",))
     execute(synced, """ALTER TABLE article RENAME "it's %" TO other""")
     begin(synced, columns=("title", "lang"))
@@ -114,7 +112,7 @@ def test_a_copy_whose_column_comes_back_is_true_again(synced: sa.Engine) -> None
     sync(synced)
     execute(synced, """UPDATE article SET "it's %" = 'afterwards' WHERE id = 2""")
     sync(synced)
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     generations.rollback(synced, NAME)
     assert generation_of(synced).spec.columns == ("title", "it's %")
     assert verify.verify(synced, generation_of(synced)).clean

@@ -5,7 +5,6 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, generations
-from pg_semantic.generations import lifecycle
 from pg_semantic.operations import create_index, repair, verify
 from tests.db.copies import NAME, OTHER, all_of, begin, fill, roles, switched
 from tests.db.library import Base, execute, generation_of, rows, sync
@@ -14,8 +13,7 @@ SEARCH = "SELECT count(*) FROM pg_proc WHERE proname = 'article_semantic_search'
 
 
 @pytest.fixture
-def synced(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+def synced(articles: sa.Engine) -> sa.Engine:
     fill(articles)
     return articles
 
@@ -52,17 +50,17 @@ def test_a_copy_whose_tables_are_gone_can_be_dropped(
     live = generation_of(synced).id
     monkeypatch.setenv("PG_SEMANTIC_DSN", dsn)
     done = CliRunner().invoke(cli.app, ["generation", "drop", NAME, role])
-    assert done.output == f"public.article_semantic no longer has a {role} copy.\n"
+    assert done.output == f"public.article_semantic no longer has a {role} generation.\n"
     assert roles(synced) == ["live"]
     assert edit(synced) == {live}
     with pytest.raises(errors.GenerationError, match=f"has no {role} generation"):
-        generations.drop(synced, NAME, "next" if role == "next" else "previous")
+        generations.drop(synced, NAME, "next" if role == "next" else "previous", grace_seconds=0)
 
 
 def test_a_drop_from_python_clears_too(synced: sa.Engine) -> None:
     begin(synced, encoder=OTHER)
     lose(synced, "next")
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     assert roles(synced) == ["live"]
 
 
@@ -126,7 +124,7 @@ def test_an_index_whose_table_moved_is_refused_with_what_to_run(synced: sa.Engin
     assert [one.qualified_name for one in all_of(synced).values()] == ["shop.article_semantic"] * 2
     assert all(verify.verify(synced, one).clean for one in all_of(synced).values())
     generations.rollback(synced, NAME)
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     begun = begin(synced, columns=("lang",))
     execute(synced, "UPDATE shop.article SET lang = 'de' WHERE id = 2")
     assert rows(synced, "SELECT generation_id FROM semantic.mark ORDER BY 1") == [(1,), (begun.id,)]

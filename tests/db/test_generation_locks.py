@@ -8,7 +8,6 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import encoders, errors, generations, jobqueue
-from pg_semantic.generations import lifecycle
 from pg_semantic.index import ddl
 from pg_semantic.settings import Settings
 from pg_semantic.worker import privileges
@@ -18,8 +17,7 @@ from tests.db.library import execute, generation_of, rows, sync, wait_for_locks
 
 
 @pytest.fixture
-def synced(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+def synced(articles: sa.Engine) -> sa.Engine:
     fill(articles)
     return articles
 
@@ -123,9 +121,9 @@ def test_a_copy_that_was_dropped_is_no_problem_of_a_worker(
     synced: sa.Engine, caplog: pytest.LogCaptureFixture, kind: type[errors.PgSemanticError]
 ) -> None:
     begun = begin(synced, encoder=OTHER)
-    roster = ServedIndexes(synced, Settings(), load=encoders.load)
+    roster = ServedIndexes(synced, Settings(), load=encoders.load, retry_seconds=30.0)
     roster.refresh()
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     gone = kind("Relation does not exist: create the tables first")
     roster.refuse(begun.id, gone)
     assert (roster.refused, caplog.text) == ({}, "")
@@ -148,6 +146,6 @@ def test_a_step_that_gives_up_names_the_processes_that_it_waited_for(
             generations.switch(synced, NAME)
         assert f"(pid: {pid(reader)})" in str(refusal.value)
         with pytest.raises(errors.DatabaseError, match=r"pg_terminate_backend") as refusal:
-            generations.drop(synced, NAME, "next")
+            generations.drop(synced, NAME, "next", grace_seconds=0)
         assert str(pid(writer)) in str(refusal.value)
     generations.switch(synced, NAME)

@@ -16,15 +16,9 @@ from pg_semantic.generations import lifecycle
 from pg_semantic.index import declare
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, repair, verify
-from pg_semantic.search import generation_tracker
 from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, fill, switched
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
-
-
-@pytest.fixture(autouse=True)
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies are dropped at once: no other searcher is there."""
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -56,10 +50,10 @@ def test_a_copy_that_a_view_reads_is_kept_and_the_message_names_the_view(synced:
     with pytest.raises(
         errors.DatabaseError, match=r"view public\.mine depends on table .*Drop or change what"
     ) as refused:
-        generations.drop(synced, NAME, "next")
+        generations.drop(synced, NAME, "next", grace_seconds=0)
     assert "CASCADE" not in str(refused.value)
     execute(synced, "DROP VIEW mine")
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -95,7 +89,7 @@ def test_whatever_changes_is_built_beside_and_switched_to_and_back(synced: sa.En
     generations.rollback(synced, NAME)
     assert generation_of(synced).spec == before
     assert found(synced, "walnut")[0] == 2
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     assert is_clean(synced)
     assert names_of(synced) == names
 
@@ -131,7 +125,7 @@ def test_an_edit_of_a_column_of_either_generation_is_marked(synced: sa.Engine) -
         sync(synced)
     execute(synced, "UPDATE article SET id = id")
     assert jobs(synced) == set()
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     execute(synced, "UPDATE article SET lang = 'newer'")
     assert jobs(synced) == set()
 
@@ -142,8 +136,7 @@ def test_an_edit_that_is_not_committed_as_a_copy_is_begun_is_in_it(synced: sa.En
             writer.execute(sa.text("UPDATE article SET title = 'walnut' WHERE id = 1"))
             begun = threads.submit(begin, synced, encoder=OTHER)
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
-            while rows(synced, waiting) != [(1,)]:
-                assert not begun.done()
+            eventually(lambda: rows(synced, waiting) == [(1,)], "begin to wait for the writer", unless=begun.done)
         begun.result()
     sync(synced)
     assert is_clean(synced)
@@ -196,7 +189,7 @@ def test_a_switch_is_refused_while_a_row_has_failed(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET title = 'new' WHERE id = 1")
     execute(synced, "DELETE FROM semantic.mark")
     execute(synced, "INSERT INTO semantic.job (generation_id, key, state) VALUES (2, '1', 'failed')")
-    assert "1 rows failed" in unready(synced)
+    assert "failed rows: 1" in unready(synced)
 
 
 def test_a_switch_is_refused_without_its_indexes_unless_it_is_forced(synced: sa.Engine) -> None:
@@ -219,7 +212,7 @@ def test_edits_of_the_last_minute_do_not_hold_a_switch_up(synced: sa.Engine) -> 
 STEPS: dict[str, tuple[Callable[[sa.Engine], object], str]] = {
     "switch": (lambda engine: generations.switch(engine, NAME), "has no next generation; it has: live"),
     "rollback": (lambda engine: generations.rollback(engine, NAME), "has no previous generation; it has: live"),
-    "drop": (lambda engine: generations.drop(engine, NAME, "next"), "has no next generation"),
+    "drop": (lambda engine: generations.drop(engine, NAME, "next", grace_seconds=0), "has no next generation"),
     "drop live": (lambda engine: generations.drop(engine, NAME, "live"), "index drop"),
 }
 
@@ -254,10 +247,10 @@ def test_a_switch_waits_for_the_one_before_to_be_dropped(synced: sa.Engine) -> N
     switched(synced, encoder=OTHER)
     begin(synced, chunking=None)
     sync(synced)
-    with pytest.raises(errors.GenerationError, match=r"already has a previous copy\. Drop that copy first: .*previous"):
+    with pytest.raises(errors.GenerationError, match=r"already has a previous generation\. Drop it first: .*previous"):
         generations.switch(synced, NAME)
     assert is_clean(synced)
-    generations.drop(synced, NAME, "previous")
+    generations.drop(synced, NAME, "previous", grace_seconds=0)
     generations.switch(synced, NAME)
     assert is_clean(synced)
 
@@ -301,8 +294,8 @@ def test_a_searcher_with_the_encoder_that_is_to_come_searches_with_the_live_one(
 def test_a_searcher_goes_on_with_the_one_before_while_it_follows(
     synced: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fresh_seconds: float
 ) -> None:
-    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", fresh_seconds)
     searcher = Searcher(encoder())
+    searcher._algorithm.tracker.fresh_seconds = fresh_seconds
     assert found(synced, "harbour candle", searcher)[0] == 0
     switched(synced, encoder=OTHER)
 
@@ -329,14 +322,12 @@ def test_examples_that_are_rows_follow_and_vectors_do_not(synced: sa.Engine) -> 
             searcher.search(session, Article.semantic, Article.semantic.similar_to(positive=[vector]))
 
 
-def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(
-    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_knowledge_that_is_old_is_confirmed_before_a_generation_is_asked(synced: sa.Engine) -> None:
     searcher = Searcher(encoder())
     assert found(synced, "harbour candle", searcher)[0] == 0
     switched(synced, encoder=OTHER)
-    generations.drop(synced, NAME, "previous")
-    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", 0.0)
+    generations.drop(synced, NAME, "previous", grace_seconds=0)
+    searcher._algorithm.tracker.fresh_seconds = 0.0
     assert found(synced, "harbour candle", searcher)[0] == 0
 
 
@@ -362,7 +353,7 @@ def test_a_rollback_may_give_up_what_is_being_built(synced: sa.Engine) -> None:
     before = generation_of(synced).spec
     switched(synced, encoder=OTHER)
     begin(synced, chunking=None)
-    with pytest.raises(errors.GenerationError, match="already has a next copy"):
+    with pytest.raises(errors.GenerationError, match="already has a next generation"):
         generations.rollback(synced, NAME)
     generations.rollback(synced, NAME, drop_next=True)
     assert {role: one.spec.encoder for role, one in all_of(synced).items()} == {"live": before.encoder, "next": OTHER}
@@ -398,13 +389,13 @@ def test_a_step_whose_generation_somebody_else_was_at_is_refused(
     begin(synced, encoder=OTHER)
     sync(synced)
     chosen = all_of(synced)["next"]
-    generations.drop(synced, NAME, "next")
+    generations.drop(synced, NAME, "next", grace_seconds=0)
     begin(synced, chunking=None)
     monkeypatch.setattr(lifecycle, "find", lambda *_: chosen)
     with pytest.raises(errors.GenerationError, match="is no longer next"):
         generations.switch(synced, NAME, force=True)
     with pytest.raises(errors.GenerationError):
-        generations.drop(synced, NAME, "next")
+        generations.drop(synced, NAME, "next", grace_seconds=0)
     assert [one.id for one in all_of(synced).values()] == [1, 3]
 
 

@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import generations
-from pg_semantic.generations import lifecycle
 from pg_semantic.index import chunk_tables, ddl
 from pg_semantic.operations import create_index, repair
 from pg_semantic.worker import key_changes
@@ -32,9 +31,8 @@ OTHER_SPEC = dataclasses.replace(Article.semantic.spec, name="other")
 
 
 @pytest.fixture
-def hot(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+def hot(articles: sa.Engine) -> Iterator[sa.Engine]:
     """A synced table that eight writers update, delete from and insert into."""
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
     fill(articles)
     execute(articles, "INSERT INTO article SELECT n, 'row', NULL, 'en' FROM generate_series(100, 107) AS n")
     sync(articles)
@@ -179,7 +177,7 @@ def withdraw(engine: sa.Engine) -> None:
 
 
 def drop_previous(engine: sa.Engine) -> None:
-    generations.drop(engine, NAME, "previous")
+    generations.drop(engine, NAME, "previous", grace_seconds=0)
 
 
 @pytest.mark.parametrize("step", [switch, rollback, withdraw, drop_previous, rollback_and_drop_next])

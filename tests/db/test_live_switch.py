@@ -16,6 +16,7 @@ from pg_semantic.operations import verify
 from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db.library import execute, generation_of, rows, sync
+from tests.waiting import eventually
 
 NAME, ROWS, THREADS, PATIENCE_SECONDS = "book_semantic", 2000, 4, 120
 SECOND = EncoderSpec("hashed:256", 256)
@@ -68,17 +69,15 @@ def under_way(traffic: Traffic) -> Iterator[Callable[[Callable[[], bool]], None]
     with ThreadPoolExecutor(2 * THREADS + 1) as threads:
         running: list[Future[object]] = [threads.submit(worker.run, traffic.stop)]
         running += [threads.submit(act, number) for act in (traffic.edit, traffic.search) for number in range(THREADS)]
-        pause = threading.Event()
 
         def until(reached: Callable[[], bool]) -> None:
-            for _ in range(PATIENCE_SECONDS * 20):
+            def look() -> bool:
                 for one in running:
                     if one.done():
                         one.result()
-                if reached():
-                    return
-                pause.wait(0.05)
-            raise TimeoutError
+                return reached()
+
+            eventually(look, "the traffic or the worker", seconds=PATIENCE_SECONDS)
 
         try:
             yield until

@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, errors, generations, jobqueue
-from pg_semantic.generations import lifecycle
 from pg_semantic.operations import create_index
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, pid
 from tests.db.library import Article, Base, execute, generation_of, rows, wait_for_locks
@@ -191,10 +190,9 @@ def test_what_others_have_locked_is_left_for_the_next_sweep(left_over: sa.Engine
     assert rows(left_over, _LEFT) == []
 
 
-def test_commands_that_drop_leave_nothing_in_the_queue(articles: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
+def test_commands_that_drop_leave_nothing_in_the_queue(articles: sa.Engine) -> None:
     execute(articles, _QUEUE, id=begin(articles, encoder=OTHER).id)
-    generations.drop(articles, NAME, "next")
+    generations.drop(articles, NAME, "next", grace_seconds=0)
     execute(articles, _QUEUE, id=all_of(articles)["live"].id)
     create_index.drop(articles, generation_of(articles).spec)
     assert rows(articles, _LEFT) == []

@@ -466,7 +466,7 @@ def test_an_index_that_a_reindex_has_left_behind_is_found(synced: sa.Engine) -> 
     assert doctor.examine(synced, ignore=["worker"]) == []
 
 
-def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edits_without_end_keep_no_index_from_being_built(synced: sa.Engine) -> None:
     execute(synced, "DROP INDEX article_semantic_vector_idx")
     generation = generation_of(synced)
     execute(

@@ -9,7 +9,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pg_semantic import SemanticIndex, errors, generations, search, sql
 from pg_semantic.alembic_plugin import arguments
-from pg_semantic.generations import lifecycle
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.worker import key_changes, privileges
@@ -231,11 +230,10 @@ def switch(engine: sa.Engine, policy_column: str | None) -> None:
 
 
 def test_a_copy_that_adds_the_column_follows_rows_that_change_tenant_where_no_foreign_key_does(
-    notes: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    notes: sa.Engine,
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_GRACE_SECONDS", 0.0)
     switch(notes, None)
-    generations.drop(notes, "note_semantic", "previous")
+    generations.drop(notes, "note_semantic", "previous", grace_seconds=0)
     switch(notes, "tenant")
     execute(notes, REPLICA + MOVED)
     sync(notes)

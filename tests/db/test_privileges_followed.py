@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,12 +16,14 @@ from pg_semantic.alembic_plugin import operations
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
-from pg_semantic.worker import privileges, worker
+from pg_semantic.worker import privileges
+from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.worker import Worker
 from tests.conftest import copy_of
 from tests.db import test_cli as shell
 from tests.db.library import Article, Base, execute, rows, sync
 from tests.db.test_dump import dump_and_restore
+from tests.waiting import eventually
 
 quiet_environment = shell.quiet_environment  # a fixture of that module for this one too
 
@@ -55,10 +56,18 @@ def test_a_worker_follows_as_it_starts(articles: sa.Engine, reader: str) -> None
     assert not may(articles, reader, CHUNKS, "UPDATE")
 
 
-def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_PRIVILEGES_SECONDS", 0.1)
+def follows(engine: sa.Engine, reader: str, expected: bool) -> Callable[[], bool]:
+    return lambda: may(engine, reader, CHUNKS) is expected
+
+
+def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str) -> None:
     stop, at_work = threading.Event(), threading.Event()
-    running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    running = Worker(
+        articles,
+        Settings(lease_seconds=1),
+        on_progress=lambda _: at_work.set(),
+        intervals=Intervals(privileges=0.1),
+    )
     with ThreadPoolExecutor(1) as threads:
         done = threads.submit(running.run, stop)
         try:
@@ -68,8 +77,7 @@ def test_a_worker_follows_while_it_runs(articles: sa.Engine, reader: str, monkey
                 (f"REVOKE ALL ON article FROM {reader}", False),
             ):
                 execute(articles, grant)
-                while may(articles, reader, CHUNKS) is not expected:
-                    assert not done.done()
+                eventually(follows(articles, reader, expected), "the worker to follow", unless=done.done)
         finally:
             stop.set()
 
@@ -102,19 +110,15 @@ BEATS = "SELECT heartbeat_at FROM semantic.worker"
 WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
-def until(right: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not right():
-        assert time.monotonic() < end
-
-
-def test_a_worker_beats_while_privileges_take_long(
-    articles: sa.Engine, reader: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "_PRIVILEGES_SECONDS", 0.1)
+def test_a_worker_beats_while_privileges_take_long(articles: sa.Engine, reader: str) -> None:
     execute(articles, SLOW_PRIVILEGES)
     stop, at_work = threading.Event(), threading.Event()
-    running = Worker(articles, Settings(lease_seconds=1), on_progress=lambda _: at_work.set())
+    running = Worker(
+        articles,
+        Settings(lease_seconds=1),
+        on_progress=lambda _: at_work.set(),
+        intervals=Intervals(privileges=0.1),
+    )
     with ThreadPoolExecutor(1) as threads:
         done = threads.submit(running.run, stop)
         try:
@@ -122,12 +126,12 @@ def test_a_worker_beats_while_privileges_take_long(
             with articles.connect().execution_options(isolation_level="AUTOCOMMIT") as holding:
                 holding.execute(sa.text("SELECT pg_advisory_lock(1)"))
                 execute(articles, f"GRANT SELECT ON article TO {reader}")
-                until(lambda: bool(rows(articles, WAITING)))
+                eventually(lambda: rows(articles, WAITING), "the worker to wait for the lock", unless=done.done)
                 before = rows(articles, BEATS)
-                until(lambda: rows(articles, BEATS) != before)
+                eventually(lambda: rows(articles, BEATS) != before, "a heartbeat", unless=done.done)
                 assert rows(articles, WAITING)
                 holding.execute(sa.text("SELECT pg_advisory_unlock_all()"))
-            until(lambda: may(articles, reader, CHUNKS))
+            eventually(lambda: may(articles, reader, CHUNKS), "the worker to follow", unless=done.done)
         finally:
             stop.set()
     assert not done.exception()
@@ -161,11 +165,9 @@ def test_a_worker_opens_what_it_closed_soon_after_the_table_is_free(articles: sa
             with articles.connect() as busy:
                 busy.execute(sa.text(f"SELECT count(*) FROM {CHUNKS}"))
                 done = threads.submit(Worker(articles, Settings()).run, stop)
-                while may(articles, reader, CHUNKS):
-                    assert not done.done()
-            free = time.monotonic()
-            while not may(articles, reader, CHUNKS):
-                assert time.monotonic() - free < 15, "it waits for the next minute"
+                eventually(lambda: not may(articles, reader, CHUNKS), "the table to be closed", unless=done.done)
+            # Much less than the minute between two looks at all privileges.
+            eventually(lambda: may(articles, reader, CHUNKS), "the table to be opened", unless=done.done, seconds=15)
         finally:
             stop.set()
 

@@ -24,6 +24,7 @@ from tests.db.copies import NAME, all_of, begin, fill, switched
 from tests.db.library import ENCODER, Article, execute, generation_of, rows, sync
 from tests.db.test_sql_queries import patiently
 from tests.openai_server import DIMENSIONS
+from tests.waiting import eventually
 
 QUERY = EncoderSpec(ENCODER, 32, query_prompt="violin ")
 DOCUMENT = EncoderSpec(ENCODER, 32, document_prompt="violin ")
@@ -129,15 +130,14 @@ def test_another_prompt_of_queries_copies_the_vectors_and_one_of_documents_makes
 
 def test_running_searches_follow_a_switch_to_other_prompts_and_back(articles: sa.Engine) -> None:
     fill(articles)
-    searcher, pause = Searcher(encoders.load(ENCODER)), threading.Event()
+    searcher = Searcher(encoders.load(ENCODER))
+
+    def first() -> int:
+        with Session(articles) as session:
+            return searcher.search(session, Article.semantic, "candle", limit=1)[0].entity.id
 
     def until_first_is(number: int) -> None:
-        for _ in range(400):
-            with Session(articles) as session:
-                if searcher.search(session, Article.semantic, "candle", limit=1)[0].entity.id == number:
-                    return
-            pause.wait(0.05)
-        raise TimeoutError
+        eventually(lambda: first() == number, f"a search to find article {number} first")
 
     until_first_is(0)
     switched(articles, encoder=EncoderSpec(ENCODER, 32, query_prompt="violin glacier "))

@@ -2,7 +2,6 @@
 
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +14,11 @@ from pg_semantic.database import embedded, migrate
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.worker import worker as worker_module
 from pg_semantic.worker.batch_log import Progress
+from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Base, execute, jobs, rows, sync, truth
+from tests.waiting import eventually
 
 _END_ALL = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -44,7 +44,11 @@ def working(dsn: str, encoder: HashedEncoder, synced: threading.Event) -> Iterat
     """A continuous worker with connections of its own."""
     engine, stop = database.connect(dsn), threading.Event()
     worker = Worker(
-        engine, Settings(poll_seconds=0.01), load=lambda *_, **__: encoder, on_progress=lambda _: synced.set()
+        engine,
+        Settings(poll_seconds=0.01),
+        load=lambda *_, **__: encoder,
+        on_progress=lambda _: synced.set(),
+        intervals=Intervals(resources=0.0),
     )
     done: list[Progress] = []
     thread = threading.Thread(target=lambda: done.append(worker.run(stop)))
@@ -106,9 +110,8 @@ def test_a_worker_waits_for_a_database_that_lets_nobody_in_and_stops_when_told(a
 
 @pytest.mark.parametrize("at", ["INSERT ON semantic.worker", "UPDATE ON semantic.job"])
 def test_a_worker_waits_for_a_server_whose_disk_is_full(
-    articles: sa.Engine, dsn: str, at: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    articles: sa.Engine, dsn: str, at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker_module, "_RESOURCES_SECONDS", 0.0)
     execute(
         articles,
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
@@ -118,9 +121,8 @@ def test_a_worker_waits_for_a_server_whose_disk_is_full(
     execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
     encoder, synced = HashedEncoder(32), threading.Event()
     with working(dsn, encoder, synced):
-        ends = time.monotonic() + 20
-        while "short of resources: DiskFull: could not extend file (SQLSTATE 53100)" not in caplog.text:
-            assert time.monotonic() < ends
+        said = "short of resources: DiskFull: could not extend file (SQLSTATE 53100)"
+        eventually(lambda: said in caplog.text, "the worker to report the full disk")
         execute(articles, f"DROP TRIGGER full_disk ON {at.rpartition(' ')[2]}")
         assert synced.wait(20)
     assert truth(articles) == CLEAN

@@ -13,11 +13,13 @@ from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.search import Searcher
 from pg_semantic.settings import Settings
-from pg_semantic.worker import encode_chunks, served_indexes
+from pg_semantic.worker import encode_chunks
+from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.worker import Worker
 from tests import openai_server
 from tests.db.library import CLEAN, ENCODER, Article, execute, jobs, rows, sync, truth
 from tests.openai_server import Reply, Server
+from tests.waiting import eventually
 
 OUTAGE = Reply(503, headers={"Retry-After": "0.01"})
 
@@ -90,10 +92,9 @@ def test_a_server_of_other_vectors_than_before_parks_nothing(articles: sa.Engine
 
 
 def test_a_worker_goes_on_with_other_indexes_in_an_outage_and_catches_up_by_itself(
-    articles: sa.Engine, service: Server, monkeypatch: pytest.MonkeyPatch
+    articles: sa.Engine, service: Server
 ) -> None:
-    monkeypatch.setattr(served_indexes, "_RETRY_SECONDS", 0.05)
-    stop, synced, refused = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+    stop, refused = threading.Event(), threading.Semaphore(0)
     down = threading.Event()
 
     def outage(_: object) -> Reply | None:
@@ -104,12 +105,14 @@ def test_a_worker_goes_on_with_other_indexes_in_an_outage_and_catches_up_by_itse
 
     service.rule = outage
     settings = Settings(poll_seconds=0.01, **remote(service))
-    worker = Worker(articles, settings, on_progress=lambda _: synced.release())
-    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread = threading.Thread(target=Worker(articles, settings, intervals=Intervals(refused=0.05)).run, args=(stop,))
 
     def wait_for(statement: str, wanted: int) -> None:
-        while rows(articles, statement) != [(wanted,)]:
-            assert synced.acquire(timeout=20)
+        eventually(
+            lambda: rows(articles, statement) == [(wanted,)],
+            f"{wanted} from {statement}",
+            unless=lambda: not thread.is_alive(),
+        )
 
     thread.start()
     try:
@@ -146,7 +149,6 @@ def test_an_outage_is_found_out_for_all_indexes_of_an_encoder(articles: sa.Engin
 def test_what_was_encoded_before_an_outage_is_not_asked_for_again(
     articles: sa.Engine, service: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served_indexes, "_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(encode_chunks, "_TOGETHER", 4)
     articles_of(articles, 9)
     execute(articles, "UPDATE article SET body = repeat('word' || id || ' ', 250)")
@@ -162,7 +164,12 @@ def test_what_was_encoded_before_an_outage_is_not_asked_for_again(
     service.rule = second_part_fails
     settings = Settings(poll_seconds=0.01, **remote(service) | {"remote_batch": 1000})  # a request a part
     synced = threading.Event()
-    worker = Worker(articles, settings, on_progress=lambda done: synced.set() if done.rows == 9 else None)
+    worker = Worker(
+        articles,
+        settings,
+        on_progress=lambda done: synced.set() if done.rows == 9 else None,
+        intervals=Intervals(refused=0.05),
+    )
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     assert synced.wait(20)

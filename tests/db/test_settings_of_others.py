@@ -14,6 +14,7 @@ from pg_semantic.operations import create_index, repair, status, verify
 from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, ENCODER, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
+from tests.waiting import eventually
 
 ROWS = 300
 # What an application chose for its own sessions, and could not search with.
@@ -176,9 +177,10 @@ def test_a_worker_that_goes_on_answers_plain_sql_with_the_setting(articles: sa.E
     application = sa.create_engine(engine.url, isolation_level="AUTOCOMMIT")
     try:
         with application.connect() as connection:
-            statement = "SELECT count(*) FROM semantic.worker"
-            while not connection.scalar(sa.text(statement)):
-                pass
+            signed_in = sa.text("SELECT count(*) FROM semantic.worker")
+            eventually(
+                lambda: connection.scalar(signed_in), "the worker to sign in", unless=lambda: not worker.is_alive()
+            )
             connection.execute(sa.text("SET semantic.wait_seconds = 20"))
             connection.execute(sa.text("CALL semantic.embed_query('article_semantic', 'a harbour')"))
     finally:

@@ -1,7 +1,6 @@
 """Queries of plain SQL, encoded by a running worker: asked for by CALL, answered once, bounded in time and number."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db.library import execute, rows, sync
+from tests.waiting import eventually
 
 CALL = "CALL semantic.embed_query('article_semantic', %s)"
 SELECT = "SELECT id FROM article_semantic_search(%s, 3)"
@@ -79,12 +79,15 @@ def answering(synced: sa.Engine, dsn: str) -> Iterator[Counted]:
 
 def patiently(dsn: str, text: str) -> None:
     """Asks until there is a worker."""
-    ends = time.monotonic() + 20
-    while True:
+
+    def is_asked() -> bool:
         try:
-            return call(dsn, text)
+            call(dsn, text)
         except psycopg.errors.ObjectNotInPrerequisiteState:
-            assert time.monotonic() < ends
+            return False
+        return True
+
+    eventually(is_asked, "a worker")
 
 
 def ask_together(encoder: Counted, dsn: str, texts: Sequence[str]) -> list[Future[None]]:
@@ -287,9 +290,7 @@ def test_a_worker_that_lost_the_database_answers_again(answering: Counted, synce
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
-    ends = time.monotonic() + 20
-    while not is_answered(dsn, "apple"):
-        assert time.monotonic() < ends
+    eventually(lambda: is_answered(dsn, "apple"), "the worker to answer again")
 
 
 def test_only_the_newest_vectors_are_kept(synced: sa.Engine, dsn: str) -> None:
@@ -342,7 +343,5 @@ def test_a_call_within_a_transaction_is_refused(answering: Counted, dsn: str) ->
 
 def until(dsn: str, condition: str) -> None:
     """Looks until it is so."""
-    ends = time.monotonic() + 20
     with psycopg.connect(dsn, autocommit=True) as connection:
-        while connection.execute(condition.encode()).fetchone() != (True,):
-            assert time.monotonic() < ends, condition
+        eventually(lambda: connection.execute(condition.encode()).fetchone() == (True,), condition)

@@ -14,6 +14,7 @@ from pg_semantic.settings import Settings
 from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, rows, sync, truth
+from tests.waiting import eventually
 
 EDIT = "INSERT INTO article VALUES (0, 'urgent', NULL, 'en')"
 # A chunk of the backlog is not written before that of the edit is, which comes only once one is being written.
@@ -79,8 +80,8 @@ def test_an_edit_passes_a_backlog_that_is_being_written(backlog: sa.Engine, batc
     worker = Worker(backlog, Settings(batch_rows=batch_rows))
     thread = threading.Thread(target=lambda: worker.run(threading.Event(), once=True))
     thread.start()
-    while rows(backlog, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == []:
-        assert thread.is_alive()
+    asleep = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    eventually(lambda: rows(backlog, asleep), "a chunk to be written", unless=lambda: not thread.is_alive())
     execute(backlog, EDIT)
     thread.join(60)
     assert not thread.is_alive()

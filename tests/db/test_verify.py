@@ -10,6 +10,7 @@ from pg_semantic.operations import create_index, repair, verify
 from pg_semantic.operations.verify import VerifyReport
 from tests.db import test_protocol as steps
 from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, qualified, rows, sync, truth
+from tests.waiting import eventually
 
 NAME = "public.article_semantic"
 
@@ -173,12 +174,10 @@ def test_a_table_that_is_locked_for_a_moment_is_waited_for(synced: sa.Engine) ->
         reports: list[VerifyReport] = []
         thread = threading.Thread(target=lambda: reports.append(verified(synced)))
         thread.start()
-        waiting = sa.text(
+        waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
-        with synced.connect() as watch:
-            while not watch.execute(waiting).scalar_one():
-                watch.rollback()
+        eventually(lambda: rows(synced, waiting) == [(1,)], "verify to wait", unless=lambda: not thread.is_alive())
         other.rollback()
         thread.join(30)
     assert reports[0].clean

@@ -22,6 +22,7 @@ from pg_semantic.worker import read_rows
 from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, Article, Base, execute, fold, jobs, rows, sync, truth
+from tests.waiting import eventually
 
 COMMAND = (sys.executable, "-m", "pg_semantic.cli")
 
@@ -214,8 +215,9 @@ def test_a_build_of_a_vector_index_gives_way_to_an_application_that_empties_the_
         thread = threading.Thread(target=worker.run, args=(stop,))
         thread.start()
         waiting = "SELECT count(*) FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for old snapshots%'"
-        while rows(articles, waiting) == [(0,)]:
-            assert thread.is_alive()
+        eventually(
+            lambda: rows(articles, waiting) != [(0,)], "a concurrent build", unless=lambda: not thread.is_alive()
+        )
         execute(articles, "TRUNCATE article CASCADE")
         stop.set()
         thread.join(20)

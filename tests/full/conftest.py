@@ -20,6 +20,7 @@ from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests import documents
 from tests.db.library import Base, execute, sync
+from tests.waiting import eventually
 
 PASSWORD = "of-the-tests"  # noqa: S105
 
@@ -115,8 +116,12 @@ def working(place: Place, encoder: HashedEncoder | None = None) -> Iterator[None
     thread.start()
     try:
         with place.connect(place.owner) as connection:
-            while connection.execute("SELECT count(*) FROM semantic.worker").fetchone() == (0,):
-                assert thread.is_alive()
+            signed_in = "SELECT count(*) FROM semantic.worker"
+            eventually(
+                lambda: connection.execute(signed_in).fetchone() != (0,),
+                "the worker to sign in",
+                unless=lambda: not thread.is_alive(),
+            )
         yield
     finally:
         stop.set()

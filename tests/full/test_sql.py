@@ -1,7 +1,7 @@
 """Plain SQL on a full server: an analyst who is nobody special searches by text, through a worker that answers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -10,6 +10,7 @@ import pytest
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from tests.full.conftest import Place, working
+from tests.waiting import eventually
 
 SEARCH = "SELECT id FROM article_semantic_search(%s, %s)"
 
@@ -51,10 +52,9 @@ def caught_up(primary: psycopg.Connection, place: Place) -> None:
     """Waits until the standby has what the primary has committed."""
     row = primary.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
     assert row is not None
-    ends = time.monotonic() + 30
+    replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
     with place.connect("postgres", standby=True) as standby:
-        while standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", row).fetchone() != (True,):
-            assert time.monotonic() < ends
+        eventually(lambda: standby.execute(replayed, row).fetchone() == (True,), "the standby to catch up")
 
 
 def test_without_a_worker_the_error_says_so_at_once(linked: Place) -> None:
@@ -115,16 +115,19 @@ def test_a_connection_that_was_lost_is_made_anew(answering: Place) -> None:
         assert connection.execute(SEARCH, ["apple 32", 1]).fetchall() == [(32,)]
 
 
+def request_of(owner: psycopg.Connection, text: str) -> Callable[[], bool]:
+    asked = "SELECT count(*) FROM semantic.query_request WHERE text = %s"
+    return lambda: owner.execute(asked, [text]).fetchone() != (0,)
+
+
 def test_after_searches_that_were_cancelled_the_next_is_answered(linked: Place) -> None:
     with linked.connect(linked.owner) as owner, linked.connect(linked.analyst) as connection:
         owner.execute("INSERT INTO semantic.worker (host, pid) VALUES ('elsewhere', 1)")
         connection.execute("SET semantic.wait_seconds = 60")
-        asked = "SELECT count(*) FROM semantic.query_request WHERE text = %s"
         for text in ("apple 8", "apple 16", "apple 24", "apple 32", "apple 40"):
             with ThreadPoolExecutor(1) as thread:
                 searching = thread.submit(connection.execute, SEARCH, [text, 1])
-                while owner.execute(asked, [text]).fetchone() == (0,):
-                    assert not searching.done()
+                eventually(request_of(owner, text), f"a request for {text!r}", unless=searching.done)
                 connection.cancel_safe()
                 with pytest.raises(psycopg.errors.QueryCanceled, match="user request"):
                     searching.result(30)

@@ -1,17 +1,15 @@
 """Many requests at once: what is encoded together, what waits, what is refused, and who is not waited for."""
 
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import httpx2
 import pytest
 
 from tests.service import serving
 from tests.service.encoders import Held
+from tests.waiting import eventually
 
 NAME = "hashed:8"
 
@@ -35,13 +33,8 @@ def post(client: httpx2.Client, *texts: str, kind: str = "query") -> httpx2.Resp
 
 def until(client: httpx2.Client, count: int) -> None:
     """Waits until so many texts wait for the encoder, as the figures have it."""
-    pause = threading.Event()
-    for _ in range(1000):
-        lines = client.get("/metrics").text.splitlines()
-        if f'pg_semantic_queue_texts{{encoder="{NAME}"}} {float(count)}' in lines:
-            return
-        pause.wait(0.01)
-    raise TimeoutError
+    line = f'pg_semantic_queue_texts{{encoder="{NAME}"}} {float(count)}'
+    eventually(lambda: line in client.get("/metrics").text.splitlines(), f"{count} waiting texts")
 
 
 def busy(client: httpx2.Client, held: Held, callers: ThreadPoolExecutor) -> Future[httpx2.Response]:
@@ -112,9 +105,8 @@ def test_more_requests_than_are_answered_at_once_are_refused_and_health_and_figu
         assert {client.get(path).status_code for path in ("/health", "/ready", "/metrics")} == {200}
         held.let_go()
         assert first.result().status_code == 200
-        ends = time.monotonic() + serving.PATIENCE_SECONDS
-        while post(client, "tea").status_code != 200:  # the place of the first is free a moment after its answer
-            assert time.monotonic() < ends
+        # The place of the first is free a moment after its answer.
+        eventually(lambda: post(client, "tea").status_code == 200, "the place of the first request")
 
 
 def test_a_client_that_hung_up_is_not_encoded_for_and_makes_room(held: Held, callers: ThreadPoolExecutor) -> None:
@@ -135,12 +127,8 @@ def test_a_client_that_hung_up_is_not_encoded_for_and_makes_room(held: Held, cal
 
 def await_left(client: httpx2.Client) -> None:
     """Waits until a request was counted as left by its client."""
-    pause = threading.Event()
-    for _ in range(1000):
-        if 'pg_semantic_requests_total{path="/v1/embeddings",status="499"} 1.0' in client.get("/metrics").text:
-            return
-        pause.wait(0.01)
-    raise TimeoutError
+    line = 'pg_semantic_requests_total{path="/v1/embeddings",status="499"} 1.0'
+    eventually(lambda: line in client.get("/metrics").text, "a request that its client left")
 
 
 def test_a_body_that_says_that_it_is_too_large_is_refused_unread() -> None:
@@ -160,16 +148,18 @@ def test_a_body_that_turns_out_to_be_too_large_is_refused() -> None:
         assert client.post("/v1/embeddings", content=parts()).status_code == 413
 
 
+def figures_with(client: httpx2.Client, part: str) -> list[str]:
+    """All figures, once one of them has this part."""
+    text = client.get("/metrics").text
+    return text.splitlines() if part in text else []
+
+
 def test_batches_and_requests_are_counted(held: Held, callers: ThreadPoolExecutor) -> None:
     held.let_go()
     with serving.running(held) as client:
         post(client, "tea with milk", "milk")
         client.get("/a-path-that-anyone-can-think-of")
-        figures: Any = ()
-        ends = time.monotonic() + serving.PATIENCE_SECONDS
-        while not [line for line in figures if 'requests_total{path="none"' in line]:  # counted once it is answered
-            assert time.monotonic() < ends
-            figures = client.get("/metrics").text.splitlines()
+        figures = eventually(lambda: figures_with(client, 'requests_total{path="none"'), "the 404 to be counted")
     assert f'pg_semantic_batch_texts_sum{{encoder="{NAME}"}} 2.0' in figures
     assert f'pg_semantic_batch_tokens_sum{{encoder="{NAME}"}} 4.0' in figures
     assert 'pg_semantic_requests_total{path="/v1/embeddings",status="200"} 1.0' in figures

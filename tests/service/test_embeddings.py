@@ -38,6 +38,21 @@ def asked(client: httpx2.Client, **body: Any) -> Any:
     return response.json()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (" ", "The text is blank: fill it in."),
+        ([""], "The text is blank: fill it in."),
+        (["tea", " "], "Text 1 is blank: fill it in, or leave it out."),
+        ("a" * 101, "The text has 101 characters: send at most 100 (PG_SEMANTIC_SERVICE_TEXT_CHARACTERS)."),
+        (["tea", "a" * 101], "Text 1 has 101 characters: send at most 100 (PG_SEMANTIC_SERVICE_TEXT_CHARACTERS)."),
+    ],
+)
+def test_only_one_of_several_texts_has_a_number(client: httpx2.Client, given: Any, said: str) -> None:
+    refused = client.post("/v1/embeddings", json={"model": NAME, "input": given})
+    assert (refused.status_code, refused.json()["error"]["message"]) == (422, said)
+
+
 def vectors(answer: Any) -> list[list[float]]:
     return [one["embedding"] for one in answer["data"]]
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from tests.db.library import Base, encoder, execute, sync
 from tests.service import serving
 from tests.service.serving import KEY, PATIENCE_SECONDS
+from tests.waiting import eventually
 
 NAME = "hashed:512"
 PASSWORD = "a-password"  # noqa: S105 - of nobody
@@ -52,15 +52,16 @@ def test_the_address_that_is_logged_can_be_asked(tmp_path: Path) -> None:
 
 def under_way(client: httpx2.Client) -> None:
     """Waits until all ten requests were taken on: the texts of some wait while those of others are encoded."""
-    pause = threading.Event()
-    for _ in range(2000):
+
+    def are() -> bool:
         figures = client.get("/metrics").text.splitlines()
         waiting, encoded = (_figure(figures, name) for name in ("queue_texts", "batch_texts_sum"))
-        if waiting + encoded > 9 * 201:
-            assert waiting
-            return
-        pause.wait(0.005)
-    raise TimeoutError
+        if waiting + encoded <= 9 * 201:
+            return False
+        assert waiting
+        return True
+
+    eventually(are, "all ten requests to be taken on")
 
 
 def _figure(figures: list[str], name: str) -> float:

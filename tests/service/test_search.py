@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -15,10 +14,10 @@ import sqlalchemy as sa
 from prometheus_client import generate_latest
 from sqlalchemy import orm
 
-from pg_semantic import SemanticIndex, encoders, generations, rerankers
+from pg_semantic import SemanticIndex, database, encoders, generations, rerankers
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
-from pg_semantic.search import Searcher, generation_tracker
+from pg_semantic.search import Searcher
 from pg_semantic.service.loaded_models import LoadedModels
 from pg_semantic.service.metrics import Metrics
 from pg_semantic.service.searchers import IndexSearchers
@@ -26,6 +25,7 @@ from pg_semantic.settings import Settings
 from tests import cross_encoders
 from tests.db.library import ENCODER, Article, Base, encoder, execute, generation_of, rows, sync
 from tests.service import serving
+from tests.waiting import eventually
 
 TITLES = ["harbour candle", "harbour meadow", "engine violin", "glacier pepper", "lantern anchor"]
 
@@ -166,7 +166,80 @@ def test_no_key_means_no_row(client: httpx2.Client) -> None:
 def test_a_key_that_the_table_can_not_have_is_refused(client: httpx2.Client, engine: sa.Engine, key: Any) -> None:
     response = ask(client, keys=[key])
     assert response.status_code == 422, response.text
+    assert "key" in response.json()["error"]["message"]
     assert rows(engine, "SELECT count(*) FROM article") == [(5,)]
+
+
+NARROW_KEYS = {
+    "date": "2020-13-45",
+    "numeric": "x",
+    "float8": "1e400",
+    "int4range": "[5,2)",
+    "interval": "99999999999999 years",
+    "timestamptz": "2020-01-01 +99:99",
+    "uuid": "x",
+    "bytea": r"\xzz",
+    "text[]": "{",
+}
+
+
+@pytest.mark.parametrize("kind", NARROW_KEYS)
+def test_a_key_that_does_not_fit_its_type_is_the_fault_of_the_field_keys(engine: sa.Engine, kind: str) -> None:
+    execute(engine, f"CREATE TABLE note (id {kind} PRIMARY KEY, words text)")
+    with engine.connect() as connection:
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=EncoderSpec(ENCODER, 32))
+    create_index.create(engine, spec)
+    with serving.running(encoder(), engine=engine) as client:
+        refused = ask(client, index="note_semantic", keys=[NARROW_KEYS[kind]])
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (422, "keys", "invalid_value")
+
+
+@pytest.fixture
+def under_a_broken_policy(engine: sa.Engine) -> Iterator[httpx2.Client]:
+    """A service whose role lacks the setting that the policy of the table reads as a number."""
+    Base.metadata.create_all(engine)
+    execute(engine, "INSERT INTO article VALUES (1, 'harbour', NULL, 'en')")
+    role = "tenant_" + str(engine.url.database)[-8:]
+    policy = "CREATE POLICY own ON article USING (id = CAST(current_setting('app.tenant') AS integer))"
+    execute(engine, f"ALTER TABLE article ENABLE ROW LEVEL SECURITY; {policy}; CREATE ROLE {role} LOGIN")
+    execute(engine, f"ALTER ROLE {role} SET app.tenant = 'of-nobody'; GRANT SELECT ON article TO {role}")
+    sync(engine)
+    dsn = engine.url.set(drivername="postgresql", username=role).render_as_string(hide_password=False)
+    tenant = database.connect(dsn)
+    try:
+        with serving.running(encoder(), engine=tenant) as made:
+            yield made
+    finally:
+        tenant.dispose()
+        execute(engine, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("asked", [{}, {"keys": [1]}])
+def test_a_policy_that_fails_is_no_fault_of_the_request_and_its_value_is_not_logged(
+    under_a_broken_policy: httpx2.Client, asked: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    response = ask(under_a_broken_policy, **asked)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (500, "database_error", None)
+    assert "retry-after" not in response.headers
+    [record] = [one for one in caplog.records if getattr(one, "event", None) == "rejected"]
+    assert record.__dict__["sqlstate"] == "22P02"
+    assert "of-nobody" not in caplog.text + response.text
+
+
+def test_a_key_that_does_not_fit_is_refused_even_where_a_policy_fails(under_a_broken_policy: httpx2.Client) -> None:
+    refused = ask(under_a_broken_policy, keys=["x"])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "keys")
+
+
+@pytest.mark.parametrize("between", ["", " ", " ( ", "|!&)"])
+def test_a_word_may_not_be_negated_more_often_than_the_database_can_parse(client: httpx2.Client, between: str) -> None:
+    asked = {"mode": "lexical", "match": "websearch"}
+    assert ask(client, text="a or b " + ("-" + between) * 30 + "harbour", **asked).status_code == 200
+    refused = ask(client, text=("-" + between) * 31 + "harbour", **asked)
+    assert refused.status_code == 422
+    assert "negated too often" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -222,6 +295,10 @@ def test_what_is_malformed_is_refused(client: httpx2.Client, wrong: dict[str, An
     assert ask(client, **wrong).status_code == 422
 
 
+def test_a_blank_query_is_called_a_query(client: httpx2.Client) -> None:
+    assert ask(client, text=" ").json()["error"]["message"] == "The query is blank: fill it in."
+
+
 def test_an_index_that_is_not_there_is_named_and_so_are_those_that_are(client: httpx2.Client) -> None:
     response = ask(client, index="other")
     assert response.status_code == 404
@@ -264,9 +341,8 @@ class Leaflet(OfLeaflets):
 
 @pytest.mark.parametrize(("other", "key"), [(Paper, "id"), (Leaflet, "code")])
 def test_an_index_that_is_made_again_of_another_table_finds_rows_of_that_one(
-    client: httpx2.Client, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, other: Any, key: str
+    client: httpx2.Client, engine: sa.Engine, other: Any, key: str
 ) -> None:
-    monkeypatch.setattr(generation_tracker, "FRESH_SECONDS", 0.0)
     assert keys(client, limit=1) == [1]
     create_index.drop(engine, dataclasses.replace(Article.semantic.spec, schema="public"))
     other.metadata.create_all(engine)
@@ -378,15 +454,12 @@ def test_a_switch_to_another_encoder_is_followed_and_that_one_is_served_too(
     generations.begin(engine, live, dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:64", 64)))
     sync(engine)
     generations.switch(engine, "article_semantic")
-    pause = threading.Event()
-    served: list[str] = []
-    for _ in range(1000):
+
+    def both_are_served() -> bool:
         assert keys(client, limit=1) == [1]  # searches go on while it is loaded
-        served = [one["id"] for one in client.get("/v1/models").json()["data"]]
-        if served == ["hashed:32", "hashed:64"]:
-            break
-        pause.wait(0.01)
-    assert served == ["hashed:32", "hashed:64"]
+        return [one["id"] for one in client.get("/v1/models").json()["data"]] == ["hashed:32", "hashed:64"]
+
+    eventually(both_are_served, "the other encoder to be served")
     other = encoders.load("hashed:64")
     [similarity] = other.encode_queries(["glacier"]) @ other.encode_documents(["glacier pepper"])[0]
     hits = found(client, text="glacier", limit=1)
@@ -444,3 +517,4 @@ def test_a_search_that_the_database_does_not_answer_is_given_up(engine: sa.Engin
         busy.execute(sa.text("LOCK TABLE article"))
         refused = ask(client)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_timeout")
+    assert "PG_SEMANTIC_SERVICE_STATEMENT_SECONDS" in refused.json()["error"]["message"]

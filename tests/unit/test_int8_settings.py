@@ -1,4 +1,4 @@
-"""A quantised encoder is computed in one way; settings that ask for another are refused before anything is loaded."""
+"""A quantized encoder is computed in one way; settings that ask for another are refused before anything is loaded."""
 
 import pytest
 

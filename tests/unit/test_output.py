@@ -32,6 +32,10 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
         return output.console.file.getvalue().splitlines()
 
 
+def test_one_of_a_thing_is_not_called_several() -> None:
+    assert [output.counted(count, "row") for count in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+
+
 def said(text: str, *, width: int, terminal: bool) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False, color_system=None)
     output.say(text, to=console)

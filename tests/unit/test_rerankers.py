@@ -174,17 +174,17 @@ def test_damaged_files_are_an_error_that_names_the_reranker(own_folder: Path) ->
 
 
 def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(errors.EncoderError, match="absent is not a folder"):
+    with pytest.raises(errors.EncoderError, match=r"Reranker '.*': .*absent is not a folder"):
         rerankers.load(str(tmp_path / "absent"))
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nobody/nothing@main"])
 def test_a_hub_name_that_is_nowhere_is_refused_with_how_to_give_a_folder(name: str) -> None:
-    with pytest.raises(errors.EncoderError, match="PG_SEMANTIC_ENCODER_PATHS"):
+    with pytest.raises(errors.EncoderError, match=r"Reranker '.*PG_SEMANTIC_ENCODER_PATHS"):
         rerankers.load(name)
 
 
 def test_without_the_encode_extra_it_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(errors.MissingExtra, match=r"pip install 'pg-semantic-index\[encode\]'"):
+    with pytest.raises(errors.MissingExtra, match=r"Reranker '.*: pip install 'pg-semantic-index\[encode\]'"):
         rerankers.load(str(folder))

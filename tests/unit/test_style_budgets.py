@@ -32,6 +32,19 @@ def test_a_file_and_its_functions_are_short(file: Path) -> None:
     assert {function.name: lines(function) for function in functions if lines(function) > FUNCTION_LINES} == {}
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_every_line_of_the_log_has_fields_for_programs(file: Path) -> None:
+    calls = [
+        node
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "log"
+    ]
+    assert [call.lineno for call in calls if "extra" not in {given.arg for given in call.keywords}] == []
+
+
 def test_no_two_classes_have_the_same_name() -> None:
     names = [
         node.name

@@ -53,28 +53,32 @@ def load(
         errors.EncoderError: The folder cannot be loaded, or no allowed back end passes the self-check.
     """
     identity = weights.identify(reference, folder)
-    is_quantised = weights.is_quantised(folder)
-    if is_quantised:
+    is_quantized = weights.is_quantized(folder)
+    if is_quantized:
         check_int8(settings, has_openvino=has_openvino())
     whole = open_whole(
-        folder, reference=reference, dimensions=dimensions, device="cpu" if is_quantised else settings.device
+        folder, reference=reference, dimensions=dimensions, device="cpu" if is_quantized else settings.device
     )
     used = prompting.apply(whole, reference, prompts)
     prompting.warn(reference, declared=prompts, loaded=used)
     fitting = _Fitting(whole, folder, identity=identity, settings=settings, is_new=is_new)
     problems = []
-    for backend in fitting.candidates(is_quantised=is_quantised):
+    for backend in fitting.candidates(is_quantized=is_quantized):
         started = time.monotonic()
         try:
             encoder = fitting.fit(backend)
         except Exception as error:  # noqa: BLE001 - a conversion can raise anything: try the next back end
-            log.warning("%s: %s is not used: %s", reference, backend, error)
+            log.warning("%s: %s is not used: %s", reference, backend, error, extra={"event": "back_end_not_used"})
             fitting.forget(backend)
             problems.append(f"{backend}: {error}")
         else:
-            log.info("%s: %s, ready in %.1f s", reference, backend, time.monotonic() - started)
+            _log_ready(reference, backend, time.monotonic() - started)
             return encoder
     raise errors.EncoderError(f"No back end can run encoder {reference!r} in {folder} ({'; '.join(problems)}).")
+
+
+def _log_ready(reference: str, backend: Backend, seconds: float) -> None:
+    log.info("%s: %s, ready in %.1f s", reference, backend, seconds, extra={"event": "encoder_ready"})
 
 
 def candidates(device: str, settings: "Settings", *, has_openvino: bool) -> list[Backend]:
@@ -211,11 +215,11 @@ class _Fitting:
         self._modules = transformers_of(whole)
         self._originals = [module.model for module in self._modules]
 
-    def candidates(self, *, is_quantised: bool) -> list[Backend]:
+    def candidates(self, *, is_quantized: bool) -> list[Backend]:
         """Returns the back ends to try; only torch for word embeddings, which have no transformer to replace."""
         if not self._modules:
             return [PLAIN]
-        return [INT8] if is_quantised else candidates(self.device, self._settings, has_openvino=has_openvino())
+        return [INT8] if is_quantized else candidates(self.device, self._settings, has_openvino=has_openvino())
 
     def fit(self, backend: Backend) -> TransformerEncoder:
         """Returns the encoder with this back end; raises ValueError if its vectors differ, and any other failure."""
@@ -248,7 +252,7 @@ class _Fitting:
         if backend.name == "torch":
             return torch.Halved(module.model, backend.precision)
         if backend == INT8:  # the rest stays in 32 bits: 16 are hardly faster, and only on some machines
-            return openvino.Compiled(module, precision="float32", converted=weights.quantised(self._folder, number))
+            return openvino.Compiled(module, precision="float32", converted=weights.quantized(self._folder, number))
         return openvino.cached(module, precision=backend.precision, at=self._cached(module, number=number))
 
     def _cached(self, module: Any, *, number: int) -> Path:

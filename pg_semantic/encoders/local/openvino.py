@@ -111,7 +111,8 @@ def cached(module: Transformer, *, precision: str, at: Path) -> Compiled:
         try:
             return Compiled(module, precision=precision, converted=at)
         except RuntimeError as error:
-            log.warning("%s is damaged, converting again: %s", at, str(error).strip().splitlines()[-1])
+            said = str(error).strip().splitlines()[-1]
+            log.warning("%s is damaged, converting again: %s", at, said, extra={"event": "conversion_damaged"})
     convert(module, at=at)
     return Compiled(module, precision=precision, converted=at)
 

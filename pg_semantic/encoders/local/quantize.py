@@ -75,7 +75,7 @@ def quantize(reference: str, target: Path, *, texts: Sequence[str], samples: int
         made = Path(temporary) / target.name
         _copy(source, made)
         _write_prompts(used, made)
-        _write_quantised(nncf, whole, chosen, to=made)
+        _write_quantized(nncf, whole, chosen, to=made)
         calibration = _measured(whole, made, reference=reference, texts=(chosen, others), settings=settings)
         record = made / weights.INT8_FOLDER / "calibration.json"
         record.write_text(json.dumps(dataclasses.asdict(calibration), indent=2) + "\n")
@@ -86,7 +86,7 @@ def quantize(reference: str, target: Path, *, texts: Sequence[str], samples: int
 def _check(source: Path, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise errors.EncoderError(f"{target} is not empty: choose an empty or new folder.")
-    if weights.is_quantised(source):
+    if weights.is_quantized(source):
         raise errors.EncoderError(f"{source} is already quantized: pass the original encoder.")
 
 
@@ -117,7 +117,7 @@ def _write_prompts(used: Prompts, folder: Path) -> None:
     file.write_text(json.dumps(config | {"prompts": config.get("prompts", {}) | named}, ensure_ascii=False, indent=2))
 
 
-def _write_quantised(nncf: Any, whole: "SentenceTransformer", texts: Sequence[str], *, to: Path) -> None:
+def _write_quantized(nncf: Any, whole: "SentenceTransformer", texts: Sequence[str], *, to: Path) -> None:
     """Quantizes the transformers to int8, with 7-bit weights.
 
     A CPU without VNNI adds two 8-bit products in 16 bits. With 8-bit weights the sum can overflow, so that the same
@@ -128,7 +128,7 @@ def _write_quantised(nncf: Any, whole: "SentenceTransformer", texts: Sequence[st
         raise errors.EncoderError("The encoder has no transformer: there is nothing to quantize.")
     prompted = [tokenization.prompt(whole, "document") + text for text in texts]
     for number, module in enumerate(modules):
-        file = weights.quantised(to, number)
+        file = weights.quantized(to, number)
         openvino.convert(module, at=file)
         samples = nncf.Dataset(prompted, openvino.reader(module))
         with warnings.catch_warnings():

@@ -58,7 +58,8 @@ class TokenBudget:
         """Sets the budget to half of the ``tokens`` that didn't fit into memory."""
         self.tokens = max(1, min(self.tokens, tokens // 2))
         self.is_tuned = self._has_shrunk = True
-        log.warning("out of memory at %d tokens: token budget reduced to %d", tokens, self.tokens)
+        fields = {"event": "token_budget_reduced"}
+        log.warning("out of memory at %d tokens: token budget reduced to %d", tokens, self.tokens, extra=fields)
 
     def tune(self, encode: Callable[[int], None], sizes: Sequence[int]) -> None:
         """Sets the budget to the smallest size that is about as fast as any other.
@@ -81,7 +82,8 @@ class TokenBudget:
         fitting = {size: seconds for size, seconds in quickest.items() if size <= self.tokens or not self._has_shrunk}
         rates = {size: size / seconds for size, seconds in fitting.items()} or {self.tokens: 0.0}
         self.tokens = min(size for size, rate in rates.items() if rate >= _LIKE_THE_BEST * max(rates.values()))
-        log.info("token budget %d, chosen from %s", self.tokens, ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items()))
+        measured = ", ".join(f"{n}: {r:.0f}/s" for n, r in rates.items())
+        log.info("token budget %d, chosen from %s", self.tokens, measured, extra={"event": "token_budget"})
 
 
 def _seconds(encode: Callable[[int], None], size: int) -> float:

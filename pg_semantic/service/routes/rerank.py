@@ -55,8 +55,8 @@ async def rerank(wanted: RerankRequest, shared: ServiceDep) -> Results:
     """Scores documents for a query, and returns them best first."""
     reranker = shared.models.reranker(wanted.model)
     documents = [one if isinstance(one, str) else one.text for one in wanted.documents]
-    request_limits.check([wanted.query], shared.settings)
-    request_limits.check(documents, shared.settings)
+    request_limits.check([wanted.query], shared.settings, noun="query")
+    request_limits.check(documents, shared.settings, noun="document")
     scores = await reranker.score_async(wanted.query, documents)
     assert scores is not None  # noqa: S101 - no time budget was given
     order = sorted(range(len(documents)), key=lambda number: -float(scores[number]))[: wanted.top_n]

@@ -8,6 +8,7 @@ import pydantic
 import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import Field, StrictInt
+from sqlalchemy import exc
 
 from pg_semantic import database, errors
 from pg_semantic.index import keys
@@ -17,7 +18,7 @@ from pg_semantic.search import Hit, Options, Rerank
 from pg_semantic.search.request import Mode
 from pg_semantic.service import request_limits
 from pg_semantic.service.dependencies import ServiceContext, ServiceDep
-from pg_semantic.service.request_limits import Name, RequestModel, Text
+from pg_semantic.service.request_limits import FieldError, Name, RequestModel, Text
 from pg_semantic.service.searchers import IndexSearchers
 
 router = APIRouter(tags=["search"])
@@ -29,6 +30,7 @@ Part: TypeAlias = StrictInt | Text
 Key: TypeAlias = Part | list[Part] | dict[Name, Part]
 
 
+_NOT_A_KEY = "A key doesn't fit the type of the table's key columns."
 _KEYS = (
     "Find only rows with these keys. Write a key as in a hit, as its bare value, or as a list of values in key order."
 )
@@ -70,7 +72,7 @@ class SearchResponse(pydantic.BaseModel):
 @router.post("/search")
 async def search(wanted: SearchRequest, shared: ServiceDep) -> SearchResponse:
     """Returns the rows of a semantic index that best match a query."""
-    request_limits.check([wanted.text], shared.settings)
+    request_limits.check([wanted.text], shared.settings, noun="query")
     if shared.indexes is None:
         raise errors.IndexNotFound("This service has no database: start it with --dsn.")
     try:
@@ -85,31 +87,54 @@ async def _search(wanted: SearchRequest, shared: ServiceContext, indexes: IndexS
     known = await indexes.get(wanted.index)
     await indexes.require_same(known)
     rerank = Rerank(shared.models.reranker(wanted.reranker), depth=wanted.depth) if wanted.rerank else None
-    with database.translated():
-        async with indexes.session() as session:
-            hits = await known.searcher.search(
-                session,
-                known.index,
-                wanted.text,
-                limit=wanted.limit,
-                offset=wanted.offset,
-                mode=wanted.mode,
-                exact=wanted.exact,
-                where=[] if wanted.keys is None else [_has_key(known.index, wanted.keys)],
-                options=Options(match=wanted.match, rerank=rerank),
-            )
+    try:
+        with database.translated():
+            async with indexes.session() as session:
+                hits = await known.searcher.search(
+                    session,
+                    known.index,
+                    wanted.text,
+                    limit=wanted.limit,
+                    offset=wanted.offset,
+                    mode=wanted.mode,
+                    exact=wanted.exact,
+                    where=[] if wanted.keys is None else [_has_key(known.index, wanted.keys)],
+                    options=Options(match=wanted.match, rerank=rerank),
+                )
+    except errors.DatabaseError as error:
+        if wanted.keys and _is_a_value(error.__cause__) and not await _fit(wanted.keys, known.index, indexes):
+            raise FieldError(_NOT_A_KEY, param="keys") from error
+        raise
     names = [column.name for column in known.index.spec.key]
     return [_found(hit, names) for hit in hits]
+
+
+def _is_a_value(error: BaseException | None) -> bool:
+    """Whether a value was at fault: a key of the request, but maybe one in a policy or a function of the table."""
+    return isinstance(error, exc.DBAPIError) and database.fault(error) == "row"
+
+
+async def _fit(wanted: Sequence[Key], index: BoundIndex[Any], indexes: IndexSearchers) -> bool:
+    """Whether all keys fit the types of the key columns. Reads no table."""
+    values = keys.typed_columns(_key_table(index, wanted), index.tables.source_key)
+    try:
+        async with indexes.session() as session:
+            await session.execute(sa.select(*(sa.func.count(value) for value in values)))
+    except exc.DBAPIError as error:
+        return not _is_a_value(error)
+    return True
 
 
 def _has_key(index: BoundIndex[Any], wanted: Sequence[Key]) -> sa.ColumnElement[bool]:
     columns = index.tables.source_key
     if not wanted:
         return sa.false()
+    return sa.exists().where(keys.matches_key_table(_key_table(index, wanted), columns))
+
+
+def _key_table(index: BoundIndex[Any], wanted: Sequence[Key]) -> sa.TableValuedAlias:
     names = [column.name for column in index.spec.key]
-    texts = [_key_text(key, names) for key in wanted]
-    table = keys.key_table(texts, len(columns))
-    return sa.exists().where(keys.matches_key_table(table, columns))
+    return keys.key_table([_key_text(key, names) for key in wanted], len(names))
 
 
 def _key_text(key: Key, names: Sequence[str]) -> str:

@@ -25,9 +25,9 @@ BEGIN
         RAISE EXCEPTION 'generation % is no longer %: another session has changed it', generation_id, switched
         USING ERRCODE = 'object_not_in_prerequisite_state';
     ELSIF EXISTS (SELECT FROM semantic.generation WHERE index_id = live.index_id AND role = becomes) THEN
-        RAISE EXCEPTION 'semantic index % already has a % copy', stem, becomes
+        RAISE EXCEPTION 'semantic index % already has a % generation', stem, becomes
         USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = format('Drop that copy first: pg-semantic generation drop %s %s.', stem, becomes);
+            HINT = format('Drop it first: pg-semantic generation drop %s %s.', stem, becomes);
     END IF;
     PERFORM semantic.require_text_columns_v1(of_source, chosen.spec, false);
     PERFORM semantic.rename_table_and_indexes_v1(relation, stem, stem || '__' || becomes)
