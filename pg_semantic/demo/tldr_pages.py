@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.resources
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from pg_semantic.index.declare import SemanticIndex
 
+PAGES = 7_425
+_EVERY = 7
+SAMPLE = len(range(0, PAGES, _EVERY))  # pages of all platforms and letters, soon encoded
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -30,23 +34,33 @@ class Page(Base):
     semantic = SemanticIndex("title", "text", encoder=ENCODER)
 
 
-def pages() -> Iterator[Page]:
-    """Yields every page of the corpus."""
+def pages(*, only_sample: bool = False) -> Iterator[Page]:
+    """Yields the pages of the corpus, with their numbers as ids.
+
+    Args:
+        only_sample: Whether to yield only every seventh page.
+    """
     data = importlib.resources.files(__name__.rpartition(".")[0]).joinpath("data", "tldr.jsonl.gz")
     with data.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
-        for line in lines:
+        for number, line in itertools.islice(enumerate(lines, 1), 0, None, _EVERY if only_sample else 1):
             record = json.loads(line)
             platform = record["_id"].partition("/")[0]
-            yield Page(platform=platform, title=record["title"], text=record["text"])
+            yield Page(id=number, platform=platform, title=record["title"], text=record["text"])
 
 
-def load(session: orm.Session) -> int:
-    """Adds the corpus if the table is empty, and commits.
+def load(session: orm.Session, *, only_sample: bool = False) -> int:
+    """Adds the pages that the table lacks, and commits.
+
+    Args:
+        only_sample: Whether to add only those of the sample.
 
     Returns:
         The number of pages in the table.
     """
-    if not session.scalar(select(Page.id).limit(1)):
-        session.add_all(pages())
-        session.commit()
+    present = set(session.scalars(select(Page.id)))
+    session.add_all(page for page in pages(only_sample=only_sample) if page.id not in present)
+    session.flush()
+    ids = func.pg_get_serial_sequence(Page.__tablename__, Page.id.key)
+    session.execute(select(func.setval(ids, func.max(Page.id))))  # so that you can insert rows without an id
+    session.commit()
     return session.execute(select(func.count()).select_from(Page)).scalar_one()

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database, encoders
+from pg_semantic.cli import demo
 from pg_semantic.demo import tldr_pages
 from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.encoders import Encoder
@@ -21,7 +22,7 @@ from tests.db.library import execute, sync
 
 pytestmark = pytest.mark.weights
 
-WANTED = {"lsof", "netstat", "git undo", "git reset", "cowsay", "tar", "ffmpeg", "du", "chmod", "ssh-keygen"}
+WANTED = {"lsof", "netstat", "photorec", "monolith", "git undo", "cowsay", "tar", "ffmpeg", "du", "ssh-keygen"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def pages(server: sa.URL, template: str) -> Iterator[sa.Engine]:
 @pytest.mark.parametrize(
     ("question", "title"),
     [
-        ("see which process is using a port", "lsof"),
+        *zip(demo.QUERIES, ("photorec", "lsof", "monolith"), strict=True),
         ("undo my last commit but keep the changes", "git undo"),
         ("how much disk space does this folder take", "du"),
         ("make a key to log in without a password", "ssh-keygen"),
