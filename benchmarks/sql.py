@@ -3,11 +3,11 @@
     make bench-sql
 
 The data is 7,425 tldr pages with the real encoder's vectors. A worker process runs, dblink is set up as in
-`docs/sql.md`, and an analyst without superuser privileges searches. Each text is used only once, so that its vector
-isn't cached. ``added_p50_ms`` is the median time of ``SELECT semantic.embed(...)`` minus that of the encoder alone on a
-similar text in this process; the two alternate. ``search_p50_ms`` is for a whole search for a new text,
-``cached_p50_ms`` for the same search again, and ``callers_p99_ms`` for fifty concurrent callers, each with a new text
-and its own connection.
+`docs/how-to/search-from-sql.md`, and an analyst without superuser privileges searches. Each text is used only once, so
+that its vector isn't cached. ``added_p50_ms`` is the median time of ``SELECT semantic.embed(...)`` minus that of the
+encoder alone on a similar text in this process; the two alternate. ``search_p50_ms`` is for a whole search for a new
+text, ``cached_p50_ms`` for the same search again, and ``callers_p99_ms`` for fifty concurrent callers, each with a new
+text and its own connection.
 """
 
 import itertools
@@ -77,7 +77,8 @@ def _fill(engine: sa.Engine) -> None:
 
 
 def _set_up_dblink(admin: sa.URL) -> None:
-    [written] = [sql for sql in documents.blocks(documents.ROOT / "docs/sql.md", "sql") if "\\set owner" in sql]
+    page = documents.ROOT / "docs/how-to/search-from-sql.md"
+    [written] = [sql for sql in documents.blocks(page, "sql") if "\\set owner" in sql]
     filled = written.replace("change-me", _SECRET).replace("\\set port 5432", f"\\set port {admin.port}")
     command = [*shlex.split(os.environ["TEST_FULL_PSQL"]), "-q", _dsn(admin)]
     subprocess.run(command, input=f"\\set ON_ERROR_STOP on\n{filled}", text=True, check=True)

@@ -181,7 +181,7 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
 
 def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
     way_out = (
-        "change it with a migration (docs/migrations.md) or `pg-semantic generation begin "
+        "change it with a migration (docs/how-to/alembic.md) or `pg-semantic generation begin "
         f"{declared.name}`, or correct the declaration."
     )
     if declared.encoder != stored.encoder:

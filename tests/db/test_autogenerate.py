@@ -381,7 +381,7 @@ def test_several_metadata_are_compared_as_one(application: Application) -> None:
 
 
 def test_the_page_on_migrations_shows_what_is_written(application: Application) -> None:
-    page = documents.ROOT / "docs" / "migrations.md"
+    page = documents.ROOT / "docs" / "how-to" / "alembic.md"
     lines, *shown = documents.blocks(page, "python")
     assert lines in (application.folder / "env.py").read_text()
     application.metadata = article("title", "body", encoder="sentence-transformers/all-MiniLM-L6-v2")

@@ -93,7 +93,8 @@ def prepare(place: Place) -> None:
 @pytest.fixture
 def linked(place: Place) -> Place:
     """With dblink set up, as the document says."""
-    [set_up] = [block for block in documents.blocks(documents.ROOT / "docs/sql.md", "sql") if "\\set owner" in block]
+    page = documents.ROOT / "docs/how-to/search-from-sql.md"
+    [set_up] = [block for block in documents.blocks(page, "sql") if "\\set owner" in block]
     filled = set_up.replace("app_owner", place.owner).replace("change-me", PASSWORD)
     filled = filled.replace("\\set port 5432", f"\\set port {place.admin.port}")
     said = place.psql("postgres", f"\\set ON_ERROR_STOP on\n{filled}")

@@ -26,7 +26,7 @@ ROLES = ("semantic_worker", "app", "analyst")
 @pytest.fixture
 def granted(place: Place) -> Iterator[Place]:
     """With the roles and grants of the document."""
-    blocks = documents.blocks(documents.ROOT / "docs/operations.md", "sql")
+    blocks = documents.blocks(documents.ROOT / "docs/how-to/deploy.md", "sql")
     [roles] = [block for block in blocks if "CREATE ROLE" in block]
     [grants] = [block for block in blocks if "GRANT" in block]
     filled = roles.replace("change-me", PASSWORD).replace("app_owner", place.owner)

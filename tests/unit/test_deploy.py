@@ -57,8 +57,8 @@ def test_the_database_has_the_owner_of_the_documents_and_asks_for_passwords() ->
     assert made["POSTGRES_INITDB_ARGS"] == "--auth-host=scram-sha-256"
     dsn = f"postgresql://app_owner@db/{made['POSTGRES_DB']}"
     assert {SERVICES[name]["environment"]["PG_SEMANTIC_DSN"] for name in OURS} == {dsn}
-    assert "CREATE ROLE app_owner " not in (ROOT / "docs/operations.md").read_text()
-    assert "IN ROLE app_owner;" in (ROOT / "docs/operations.md").read_text()
+    assert "CREATE ROLE app_owner " not in (ROOT / "docs/how-to/deploy.md").read_text()
+    assert "IN ROLE app_owner;" in (ROOT / "docs/how-to/deploy.md").read_text()
 
 
 @pytest.mark.parametrize("name", OURS)
