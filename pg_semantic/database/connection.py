@@ -59,6 +59,7 @@ _OLD_SCHEMA = "The schema `semantic` is older than this version of pg_semantic (
 # SQLSTATEs with advice beyond the server's message: undefined table, invalid schema name, and those below.
 _NOT_THERE = {"42P01", "3F000"}
 _NOT_FOUND = {*_NOT_THERE, "42883", "42704"}
+_CLASS = re.compile(r"^<class '[\w.]+'>: ")  # SQLAlchemy 2.0 puts it before asyncpg's messages
 _FUNCTION = re.compile(r"function ((?:[^\s(]|\"[^\"]*\")+)\(")
 _OF_OTHERS = (
     "{said}, in function {function}, which does not belong to pg_semantic. If the function runs inside pg_semantic's "
@@ -273,14 +274,14 @@ def is_busy_or_slow(error: exc.DBAPIError) -> bool:
 
 def reason(error: exc.DBAPIError) -> str:
     """Returns an error as text for the operator: its name, the server's message and the SQLSTATE."""
-    said = str(error.orig).strip().partition("\n")[0]
+    said = _said(error)
     state = sqlstate(error)
     return f"{type(error.orig).__name__}: {said}{f' (SQLSTATE {state})' if state else ''}"
 
 
 def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     """Returns the package's exception for a driver error, with advice on what to do next."""
-    said = str(error.orig).strip().partition("\n")[0]
+    said = _said(error)
     state = sqlstate(error)
     if is_connection_lost(error):
         return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server is up.")
@@ -306,8 +307,13 @@ def lock_refusal(error: exc.DBAPIError) -> str | None:
     return _with_hint(error) if sqlstate(error) == _LOCKED and _hint(error) else None
 
 
+def _said(error: exc.DBAPIError) -> str:
+    """Returns the first line of the server's message."""
+    return _CLASS.sub("", str(error.orig)).strip().partition("\n")[0]
+
+
 def _with_hint(error: exc.DBAPIError) -> str:
-    said, hint = str(error.orig).strip().partition("\n")[0], _hint(error)
+    said, hint = _said(error), _hint(error)
     return f"{said[:1].upper()}{said[1:]}.{f' {hint}' if hint else ''}"
 
 
@@ -329,7 +335,7 @@ def refusal_of_others(error: exc.DBAPIError) -> str | None:
     """Returns advice for an application's function that fails under our search_path; None for other errors."""
     context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
     innermost = _FUNCTION.search(context)
-    said = str(error.orig).strip().partition("\n")[0]
+    said = _said(error)
     if sqlstate(error) not in _NOT_FOUND or innermost is None:
         return None
     if innermost[1].startswith("semantic.") or _OF_OURS.search(said):

@@ -50,3 +50,8 @@ def test_no_row_is_blamed_for_an_error_that_is_not_known(state: str) -> None:
 )
 def test_an_error_of_the_driver_alone_is_the_rows_or_the_connections(error: exc.DBAPIError, fault: Fault) -> None:
     assert database.fault(error) == fault
+
+
+def test_the_class_that_sqlalchemy_puts_before_a_message_of_asyncpg_is_not_repeated() -> None:
+    said = exc.ProgrammingError("", None, Exception("<class 'asyncpg.exceptions.SyntaxError'>: it is wrong\nHINT: fix"))
+    assert str(database.reason(said)) == "Exception: it is wrong"
