@@ -66,7 +66,10 @@ def repair(
     _print(reports, json=json)
     if not json:
         marked = sum(r.missing + r.stale + r.damaged + r.wrong_encoder for r in reports)
-        output.say(f"{marked} rows marked for the worker, {sum(r.orphan for r in reports)} orphans deleted.")
+        orphans = sum(r.orphan for r in reports)
+        output.say(
+            f"{output.counted(marked, 'row')} marked for the worker, {output.counted(orphans, 'orphan')} deleted."
+        )
         if any(report.failed for report in reports):
             output.say("Failed rows are unchanged. Once the cause is fixed: `pg-semantic retry INDEX`.")
     if any(report.problem for report in reports):
@@ -138,7 +141,7 @@ def _print(reports: list[VerifyReport], *, json: bool) -> None:
         )
         for r in reports
     ]
-    output.table(_COLUMNS, rows)
+    output.table(_COLUMNS, rows, empty=output.NO_INDEXES)
     for report in reports:
         for kind, keys in report.keys.items():
             output.say(output.escaped(f"{report.index}, {kind}: {', '.join(keys)}"))

@@ -153,4 +153,5 @@ def _print(done: Progress, *, json: bool) -> None:
     if json:
         output.as_json(done)
     else:
-        output.say(f"{done.rows} rows synced, {done.chunks_encoded} chunks encoded, {done.rows_failed} rows failed.")
+        synced, failed = (output.counted(number, "row") for number in (done.rows, done.rows_failed))
+        output.say(f"{synced} synced, {output.counted(done.chunks_encoded, 'chunk')} encoded, {failed} failed.")

@@ -278,7 +278,7 @@ def test_status_as_json_has_what_is_documented(parked: sa.Engine, dsn: str) -> N
 
 def test_status_says_why_a_row_failed_and_what_to_do(parked: sa.Engine, dsn: str) -> None:
     text = shell.ok("status", dsn=dsn)
-    assert "article_semantic, row 2: failed 1 times: RuntimeError: no [red]luck" in text
+    assert "article_semantic, row 2: failed 1 time: RuntimeError: no [red]luck" in text
     assert "pg-semantic retry public.article_semantic" in text
 
 
