@@ -106,7 +106,7 @@ def status(
     if json:
         output.as_json(found)
     else:
-        output.table(_COLUMNS, [tuple(one.values()) for one in found])
+        output.table(_COLUMNS, [tuple(one.values()) for one in found], empty=output.NO_INDEXES)
 
 
 @app.command(

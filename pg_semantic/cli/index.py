@@ -74,7 +74,7 @@ def list_(dsn: options.Dsn = None, json: options.Json = False) -> None:
     rows = [
         (g.qualified_name, g.spec.table, ", ".join(g.spec.columns), g.spec.encoder.reference, g.role) for g in known
     ]
-    output.table(("index", "table", "columns", "encoder", "generation"), rows)
+    output.table(("index", "table", "columns", "encoder", "generation"), rows, empty=output.NO_INDEXES)
 
 
 @app.command(

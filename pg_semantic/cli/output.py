@@ -81,19 +81,25 @@ def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+NO_INDEXES = "This database has no semantic index: create one with `pg-semantic index create`."
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, empty: str = "(no rows)"
+) -> None:
     """Prints a table, or one record per row if a table would be too wide.
 
     Args:
         columns: The column titles.
         rows: The cells, printed as plain text. None becomes ``-``. Columns of numbers are right-aligned.
         title: A line above the table.
+        empty: What to print if there are no rows, as for `say`.
     """
     rows = [list(row) for row in rows]
     if title:
         console.print(Text(title, style="bold"), soft_wrap=True)
     if not rows:
-        console.print("(no rows)")
+        say(empty)
         return
     grid = _grid(columns, rows)
     if grid is not None:

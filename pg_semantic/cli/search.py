@@ -19,7 +19,7 @@ EXAMPLES = options.examples(
     'pg-semantic search article_semantic "error E1047" --mode hybrid',
 )
 
-_PASSAGE_WIDTH = 200
+_HEADLINE_WIDTH, _PASSAGE_WIDTH = 40, 200
 
 
 def search(
@@ -33,7 +33,11 @@ def search(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the rows closest in meaning to a text. The table shows the beginning of each passage, --json all of it."""
+    """Find the rows closest in meaning to a text.
+
+    headline: the beginning of the row's first text column that isn't blank. The table shows the beginning of each
+    passage, --json all of it.
+    """
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         spec = registry.find(session.connection(), index).spec
         lexical = mode == "lexical"
@@ -46,7 +50,7 @@ def search(
             offset=offset,
             mode=mode,
             exact=exact,
-            options=Options(match=match),
+            options=Options(match=match, headlines=True),
         )
         _print(found, spec, json=json)
 
@@ -57,12 +61,24 @@ def _print(hits: Sequence[Hit[Any]], spec: IndexSpec, *, json: bool) -> None:
         output.as_json([_as_object(hit, names) for hit in hits])
         return
     rows = [
-        (hit.score, *(getattr(hit.entity, name) for name in names), output.one_line(hit.passage, width=_PASSAGE_WIDTH))
+        (
+            hit.score,
+            *(getattr(hit.entity, name) for name in names),
+            hit.headline and output.one_line(hit.headline, width=_HEADLINE_WIDTH),
+            output.one_line(hit.passage, width=_PASSAGE_WIDTH),
+        )
         for hit in hits
     ]
-    output.table(("score", *names, "passage"), rows)
+    output.table(("score", *names, "headline", "passage"), rows, empty="No rows match.")
 
 
 def _as_object(hit: Hit[Any], key: list[str]) -> dict[str, Any]:
     identity = {name: getattr(hit.entity, name) for name in key}
-    return {"key": identity, "score": hit.score, "scores": hit.scores, "passage": hit.passage, "ordinal": hit.ordinal}
+    return {
+        "key": identity,
+        "headline": hit.headline,
+        "score": hit.score,
+        "scores": hit.scores,
+        "passage": hit.passage,
+        "ordinal": hit.ordinal,
+    }

@@ -77,7 +77,7 @@ def _behind(found: Status, seconds: float) -> list[str]:
 
 def _print(found: Status) -> None:
     if not found.indexes:
-        output.say("This database has no semantic index: create one with `pg-semantic index create`.")
+        output.say(output.NO_INDEXES)
         return
     title = f"{output.counted(found.workers, 'worker')} alive, {found.rows_per_second:.0f} rows/s"
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
@@ -90,7 +90,8 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.index}: {index.capture_problem}"))
         _print_problems(index)
         for parked in index.failures:
-            what = f"{index.index}, row {parked.key}: failed {output.counted(parked.attempts, 'time')}: {parked.error}"
+            times = output.counted(parked.attempts, "time")
+            what = f"{index.index}, row {parked.key}: failed {times}: {parked.error}"
             output.say(output.escaped(what))
         if index.failed:
             output.say(output.escaped(f"{index.index}: once the cause is fixed: `pg-semantic retry {_quoted(index)}`"))
@@ -101,7 +102,8 @@ def _print_problems(index: IndexStatus) -> None:
         since = f" for {one.seconds:.0f} s" if one.failures else ""
         output.say(output.escaped(f"{index.index}: {_PROBLEM[one.kind]}{since}: {one.reason}"))
         if one.failures:
-            output.say(f"  {one.failures} attempts failed. A running worker tries again in {one.next_seconds:.0f} s.")
+            failed = output.counted(one.failures, "attempt")
+            output.say(f"  {failed} failed. A running worker tries again in {one.next_seconds:.0f} s.")
 
 
 def _staleness(index: IndexStatus) -> str:

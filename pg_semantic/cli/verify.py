@@ -141,7 +141,7 @@ def _print(reports: list[VerifyReport], *, json: bool) -> None:
         )
         for r in reports
     ]
-    output.table(_COLUMNS, rows)
+    output.table(_COLUMNS, rows, empty=output.NO_INDEXES)
     for report in reports:
         for kind, keys in report.keys.items():
             output.say(output.escaped(f"{report.index}, {kind}: {', '.join(keys)}"))

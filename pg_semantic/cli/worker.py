@@ -156,7 +156,5 @@ def _print(done: Progress, *, json: bool) -> None:
     if json:
         output.as_json(done)
     else:
-        output.say(
-            f"{output.counted(done.rows, 'row')} synced, {output.counted(done.chunks_encoded, 'chunk')} encoded, "
-            f"{output.counted(done.rows_failed, 'row')} failed."
-        )
+        synced, failed = (output.counted(number, "row") for number in (done.rows, done.rows_failed))
+        output.say(f"{synced} synced, {output.counted(done.chunks_encoded, 'chunk')} encoded, {failed} failed.")

@@ -218,9 +218,17 @@ def text_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[str]:
 
     Each element of an array is on its own line.
     """
-    columns = (sa.func.semantic.value_as_text_v1(keys.column(row, name), type_=sa.Text) for name in spec.columns)
-    texts = (sa.func.nullif(sa.func.btrim(text, _BLANK), "") for text in columns)
-    return sa.func.concat_ws("\n\n", *texts, type_=sa.Text)
+    return sa.func.concat_ws("\n\n", *(unblank(text_in(row, name)) for name in spec.columns), type_=sa.Text)
+
+
+def text_in(row: sa.FromClause, name: str) -> sa.ColumnElement[str]:
+    """Returns the SQL expression of the text in a row's column."""
+    return sa.func.semantic.value_as_text_v1(keys.column(row, name), type_=sa.Text)
+
+
+def unblank(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Returns the SQL expression of a text without white space around it; NULL if it is blank."""
+    return sa.func.nullif(sa.func.btrim(text, _BLANK), "", type_=sa.Text)
 
 
 def octets_of(spec: IndexSpec, row: sa.FromClause) -> sa.ColumnElement[int]:

@@ -178,11 +178,14 @@ def _bound_to(table: sa.Table) -> dict[SemanticIndex, BoundIndex[Any]]:
 def bind(spec: IndexSpec) -> BoundIndex[Any]:
     """Returns a bound index for a spec from the registry.
 
-    Its entity is a generated class with the key and text columns as attributes.
+    Its entity is a generated class with the key and text columns as attributes. A text column, which can be long, is
+    loaded on first access.
     """
     tables = chunk_tables.build(spec)
     entity = type("Row", (), {"__doc__": f"A row of {tables.source.fullname}."})
-    mapper: orm.Mapper[Any] = orm.registry(metadata=tables.source.metadata).map_imperatively(entity, tables.source)
+    texts = {column.name: orm.deferred(column) for column in tables.source.c if not column.primary_key}
+    registry = orm.registry(metadata=tables.source.metadata)
+    mapper: orm.Mapper[Any] = registry.map_imperatively(entity, tables.source, properties=texts)
     return BoundIndex(entity, tables, map_chunk(mapper, tables, name="RowChunk"))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from pg_semantic.index import bm25_expressions, distances
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import Lexical
-from pg_semantic.search import fusion, snippets, statements
+from pg_semantic.search import fusion, headlines, snippets, statements
 from pg_semantic.search.snippets import Snippet
 from pg_semantic.search.statements import QueryLike
 
@@ -46,6 +46,8 @@ class Hit(Generic[T]):
             `Reranker.score_type` says).
         passages: The best chunks of the row, best first; one by default.
         snippet: The part of the best chunk that has the words of the query, with ``Options(snippets=True)``.
+        headline: The beginning of the row's first text column that isn't blank, on one line, with
+            ``Options(headlines=True)``; None if all are blank.
         vector: The vector of the best chunk, with ``Options(diverse=...)``.
     """
 
@@ -54,6 +56,7 @@ class Hit(Generic[T]):
     scores: Mapping[str, float]
     passages: tuple[Passage, ...]
     snippet: Snippet | None = None
+    headline: str | None = None
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -69,10 +72,11 @@ class Hit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What to read along with a row: a number of passages, the vector of the best one, and its headline."""
+    """What to read along with a row: a number of passages, the vector and the snippet of the best one, a headline."""
 
     passages: int = 1
     vectors: bool = False
+    snippet: bool = False
     headline: bool = False
 
 
@@ -95,9 +99,11 @@ def statement(
     ).where(*(a == b for a, b in zip(index.tables.chunk_key, key, strict=True)))
     lateral = best.correlate(found).lateral()
     values = [column for column in found.c if not column.name.startswith("key_") and column.name not in _ORDER]
-    if extras.headline:
+    if extras.snippet:
         config = bm25_expressions.config(index.spec.lexical or Lexical("simple"))
-        values.append(snippets.headline(config, lateral.c.contents[1], text).label("headline"))
+        values.append(snippets.fragments(config, lateral.c.contents[1], text).label("snippet"))
+    if extras.headline:
+        values.append(headlines.beginning(index.spec, index.tables.source).label("headline"))
     return fusion.rows_of(index, found).add_columns(*values, *lateral.c).join(lateral, sa.true())
 
 
@@ -131,8 +137,10 @@ def _hit(row: sa.Row[*tuple[Any, ...]]) -> Hit[Any]:
         scores["fused"] = found["score"]
     pieces = zip(found["contents"] or (), found["ordinals"] or (), strict=True)
     vector = np.asarray(found["vector"], np.float32) if found.get("vector") is not None else None
-    snippet = snippets.parse(found["headline"]) if found.get("headline") is not None else None
-    return Hit(row[0], found["score"], scores, tuple(Passage(*piece) for piece in pieces), snippet, vector)
+    snippet = snippets.parse(found["snippet"]) if found.get("snippet") is not None else None
+    headline = headlines.on_one_line(found["headline"]) if found.get("headline") is not None else None
+    passages = tuple(Passage(*piece) for piece in pieces)
+    return Hit(row[0], found["score"], scores, passages, snippet, headline, vector)
 
 
 def _in_order(column: sa.ColumnElement[Any], order: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:

@@ -58,7 +58,7 @@ class Snippet:
         return "".join([*parts, html.escape(self.text[end:])])
 
 
-def headline(
+def fragments(
     config_expression: sa.ColumnElement[Any], content: sa.ColumnElement[str], query_text: sa.ColumnElement[str]
 ) -> sa.ColumnElement[str]:
     """Returns SQL for the best one or two fragments of ``content`` for a query, to be read by `parse`.
@@ -77,10 +77,10 @@ def headline(
     return sa.func.ts_headline(config_expression, swapped, query, options, type_=sa.Text)
 
 
-def parse(headline: str) -> Snippet:
-    """Returns the snippet in the value of a `headline`."""
+def parse(fragments: str) -> Snippet:
+    """Returns the snippet in the value of `fragments`."""
     text, marks, start = "", [], None
-    for part in re.split(f"([{_START}{_STOP}])", headline):
+    for part in re.split(f"([{_START}{_STOP}])", fragments):
         if part == _START:
             start = len(text)
         elif part == _STOP:

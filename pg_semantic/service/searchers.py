@@ -56,18 +56,18 @@ class IndexSearchers:
         return self._known[name]
 
     async def require_same(self, known: IndexSearcher) -> None:
-        """Checks that an index still exists, and belongs to the same table with the same key.
+        """Checks that an index still exists, and belongs to the same table with the same key and text columns.
 
         Uses a session of its own, because a search takes no connection before its query is encoded.
 
         Raises:
-            errors.IndexNotFound: The index is gone, or its table or key has changed.
+            errors.IndexNotFound: The index is gone, or its table, key or columns have changed.
         """
         with database.translated():
             async with self.session() as session:
                 live, _ = await session.run_sync(lambda one: registry.live(one.connection(), known.index.tables))
         if _source(live.spec) != _source(known.index.spec):
-            raise errors.IndexNotFound(f"{live.qualified_name} belongs to another table now: try again.")
+            raise errors.IndexNotFound(f"{live.qualified_name} has another table, key or text columns now: try again.")
 
     def forget(self, name: str) -> None:
         """Forgets an index that is gone or belongs to another table now, so that `get` looks it up again."""
@@ -102,7 +102,7 @@ class IndexSearchers:
 
 
 def _source(spec: IndexSpec) -> tuple[object, ...]:
-    return spec.schema, spec.table, spec.key
+    return spec.schema, spec.table, spec.key, spec.columns
 
 
 def _beside(engine: sa.Engine, statement_seconds: float) -> AsyncEngine:

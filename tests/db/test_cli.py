@@ -88,6 +88,7 @@ def test_a_table_without_a_mapped_class_is_made_searchable_from_the_shell(notes:
     assert (first["key"], first["passage"]) == ({"id": 2}, "a green pear")
     table = ok("search", "public.note_semantic", "blue sky", dsn=dsn)
     assert "a [bold]blue[/] sky" in table
+    assert ok("search", "note_semantic", "violin", "--mode", "lexical", dsn=dsn) == "No rows match.\n"
     state = parsed("status", dsn=dsn)
     assert state["workers"] == 0
     [index] = state["indexes"]
@@ -96,6 +97,26 @@ def test_a_table_without_a_mapped_class_is_made_searchable_from_the_shell(notes:
     ok("index", "drop", "note_semantic", "--yes", dsn=dsn)
     assert parsed("index", "list", dsn=dsn) == []
     assert rows(notes, "SELECT count(*) FROM note") == [(3,)]
+
+
+def test_a_hit_is_headed_by_its_first_text_that_is_not_blank(notes: sa.Engine, dsn: str) -> None:
+    execute(notes, "ALTER TABLE note ADD COLUMN title text")
+    execute(notes, "UPDATE note SET title = 'On   fruit ' || repeat('x', 200) WHERE id = 1")
+    ok("index", "create", "note", "--columns", "title,words", "--encoder", "hashed:64", dsn=dsn)
+    ok("worker", "--once", dsn=dsn)
+    hits = {hit["key"]["id"]: hit["headline"] for hit in parsed("search", "note_semantic", "a red apple", dsn=dsn)}
+    assert hits == {1: "On fruit " + "x" * 110 + "…", 2: "a green pear", 3: "a [bold]blue[/] sky"}
+    execute(notes, "UPDATE note SET title = NULL, words = NULL")
+    table = ok("search", "note_semantic", "a red apple", "--limit", "1", dsn=dsn)
+    assert [cell.split() for cell in table.splitlines()[:1]] == [["score", "id", "headline", "passage"]]
+    assert table.splitlines()[2].split()[2] == "-"
+
+
+@pytest.mark.parametrize("command", ["index list", "generation status", "verify", "repair", "status"])
+def test_an_empty_database_says_how_to_create_an_index(dsn: str, command: str) -> None:
+    shown = ok(*command.split(), dsn=dsn)
+    assert "No semantic index in this database. To create one: `pg-semantic index create`" in shown
+    assert "(no rows)" not in shown
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])

@@ -30,7 +30,7 @@ def snippet(connection: sa.Connection) -> Make:
     """The snippet of a content for a query."""
 
     def make(content: str, query: str, config: sa.ColumnElement[str] = ENGLISH) -> Snippet:
-        expression = snippets.headline(config, sa.literal(content, sa.Text), sa.literal(query, sa.Text))
+        expression = snippets.fragments(config, sa.literal(content, sa.Text), sa.literal(query, sa.Text))
         return snippets.parse(connection.scalars(sa.select(expression)).one())
 
     return make
@@ -138,7 +138,7 @@ def test_a_column_of_configurations_and_of_contents_will_do(connection: sa.Conne
         [("english", "the ferries left"), ("german", "die Fähren fuhren"), ("english", None)]
     )
     config = sa.cast(rows.c.config, postgresql.REGCONFIG)
-    statement = sa.select(snippets.headline(config, rows.c.content, sa.literal("ferry Fähre")))
+    statement = sa.select(snippets.fragments(config, rows.c.content, sa.literal("ferry Fähre")))
     found: list[str | None] = list(connection.scalars(statement))
     made = [snippets.parse(one) for one in found if one is not None]
     assert [marked(one) for one in made] == [["ferries"], ["Fähren"]]

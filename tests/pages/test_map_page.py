@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from pg_semantic import database
-from pg_semantic.service.pages import projection
+from pg_semantic.index.spec import Lexical
+from pg_semantic.service.pages import cluster_names, projection
 from tests.conftest import copy_of
 from tests.db.library import Base, encoder, execute, sync
 from tests.pages.visit import Visit
@@ -47,9 +49,11 @@ def service(filled: sa.Engine) -> Iterator[httpx2.Client]:
 def draw(visit: Visit, service: httpx2.Client, color: str) -> None:
     page = visit.page
     page.goto(f"{service.base_url}/map")
-    page.get_by_label("Color").select_option(label=color)
-    page.get_by_role("button", name="Draw").click()
+    visit.wait_for_points("map", ROWS)
+    with page.expect_response("**/page/map?*"):
+        page.get_by_label("Color").select_option(label=color)
     expect(page.get_by_role("status")).to_contain_text(f"{ROWS} points")
+    page.wait_for_function("by => Chart.getChart('map').named === by.startsWith('by cluster')", arg=color)
     visit.wait_for_points("map", ROWS)
 
 
@@ -60,11 +64,77 @@ def groups(visit: Visit) -> dict[str, int]:
     return dict(found)
 
 
-def test_chunks_are_colored_by_cluster(visit: Visit, service: httpx2.Client) -> None:
-    draw(visit, service, "by cluster (k-means)")
-    assert sum(groups(visit).values()) == ROWS
-    assert set(groups(visit)) == {f"cluster {number}" for number in range(1, projection.CLUSTERS + 1)}
+def boxes(visit: Visit) -> list[dict[str, Any]]:
+    """The names on the map, with their places in pixels."""
+    found: list[dict[str, Any]] = visit.page.evaluate("Chart.getChart('map').names")
+    return found
+
+
+def test_the_map_is_drawn_when_it_is_opened_and_says_that_it_is_working(visit: Visit, service: httpx2.Client) -> None:
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/page/map?*", lambda one: held.append(one))  # noqa: PLW0108 - Playwright wraps it
+    with page.expect_request("**/page/map?*"):
+        page.goto(f"{service.base_url}/map")
+    expect(page.get_by_role("progressbar", name="Drawing the map")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("Drawing the map …")
+    held[0].continue_()
+    visit.wait_for_points("map", ROWS)
+    expect(page.get_by_role("progressbar", name="Drawing the map")).to_be_hidden()
+    expect(page.get_by_label("Color")).to_have_value("cluster")
+    page.unroute("**/page/map?*")
+    page.get_by_label("Chunks").fill("7")
+    page.get_by_role("button", name="Draw").click()
+    visit.wait_for_points("map", 7)
+
+
+def test_clusters_are_named_by_words_of_their_texts(visit: Visit, service: httpx2.Client) -> None:
+    visit.page.goto(f"{service.base_url}/map")
+    visit.wait_for_points("map", ROWS)
+    found = groups(visit)
+    assert sum(found.values()) == ROWS
+    assert 2 <= len(found) <= projection.CLUSTERS
+    words = [word for name in found for word in name.split(", ")]
+    assert len(words) == len(set(words))
+    assert {"harbour", "engine"} & set(words)
+    asked = {"index": "article_semantic", "color": "cluster"}
+    assert service.get("/page/map", params=asked, headers=HEADERS).text == (
+        service.get("/page/map", params=asked, headers=HEADERS).text
+    )
     visit.picture("map")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_names_on_the_map_are_whole_and_cover_none_of_the_others(
+    visit: Visit, service: httpx2.Client, width: int
+) -> None:
+    visit.page.set_viewport_size({"width": width, "height": 844})
+    visit.page.goto(f"{service.base_url}/map")
+    visit.wait_for_points("map", ROWS)
+    placed, area = (
+        boxes(visit),
+        visit.page.evaluate(
+            "(({left, right, top, bottom}) => ({left, right, top, bottom}))(Chart.getChart('map').chartArea)"
+        ),
+    )
+    assert [box["text"] for box in sorted(placed, key=lambda box: box["number"])] == list(groups(visit))
+    for number, one in enumerate(placed):
+        assert area["left"] <= one["x"] <= one["x"] + one["width"] <= area["right"]
+        assert area["top"] <= one["y"] <= one["y"] + one["height"] <= area["bottom"]
+        for other in placed[:number]:
+            beside = one["x"] >= other["x"] + other["width"] or other["x"] >= one["x"] + one["width"]
+            assert beside or abs(one["y"] - other["y"]) >= one["height"]
+
+
+def test_stop_words_of_the_indexs_language_name_no_cluster(articles: sa.Engine) -> None:
+    with articles.connect() as connection:
+        texts = ["The harbours and their candle", "In Häfen der Hafen"]
+        english = cluster_names.lexemes(connection, texts, Lexical("english"))
+        assert english == {"harbours": "harbour", "candle": "candl", "häfen": "häfen", "der": "der", "hafen": "hafen"}
+        german = cluster_names.lexemes(connection, texts, Lexical("german"))
+        assert (german["häfen"], german["hafen"], "der" in german, "the" in german) == ("haf", "haf", False, True)
+        assert cluster_names.lexemes(connection, texts, None)["the"] == "the"
+        assert cluster_names.lexemes(connection, [], None) == {}
 
 
 def test_chunks_are_colored_by_a_column_and_rare_values_share_a_color(visit: Visit, service: httpx2.Client) -> None:
@@ -75,7 +145,7 @@ def test_chunks_are_colored_by_a_column_and_rare_values_share_a_color(visit: Vis
     assert sum(found.values()) == ROWS
     draw(visit, service, "by column body")
     assert groups(visit) == {"none": ROWS}
-    draw(visit, service, "all the same")
+    draw(visit, service, "one color for all")
     assert groups(visit) == {"none": ROWS}
 
 
@@ -103,7 +173,7 @@ def test_the_pointer_over_a_point_shows_its_row_as_text(visit: Visit, service: h
 
 
 def test_of_points_upon_one_another_one_row_is_shown(visit: Visit, service: httpx2.Client) -> None:
-    draw(visit, service, "all the same")
+    draw(visit, service, "one color for all")
     shown = visit.page.evaluate(
         """() => {
             const chart = Chart.getChart("map");
@@ -142,8 +212,9 @@ def test_rows_and_columns_that_the_role_may_not_read_are_not_shown(articles: sa.
         limited = sa.create_engine(articles.url, connect_args={"options": "-c role=reader_of_maps"})
         with serving.running(encoder(), engine=limited) as client:
             asked = {"index": "article_semantic", "color": "column:lang"}
-            seen = client.get("/page/map", params=asked, headers=HEADERS).text
-            assert ("harbour" in seen, "candle" in seen) == (True, False)
+            for color in ("column:lang", "cluster"):
+                seen = client.get("/page/map", params=asked | {"color": color}, headers=HEADERS).text
+                assert ("harbour" in seen, "candle" in seen) == (True, False)
             columns = client.get("/page/colors", params=asked, headers=HEADERS).text
             assert ("column:lang" in columns, "column:body" in columns) == (True, False)
     finally:
@@ -154,9 +225,9 @@ def test_rows_and_columns_that_the_role_may_not_read_are_not_shown(articles: sa.
 def test_without_scikit_learn_there_are_no_clusters(service: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     asked = {"index": "article_semantic", "color": "cluster"}
-    assert "cluster 1" not in service.get("/page/map", params=asked, headers=HEADERS).text
+    assert "data-clusters" not in service.get("/page/map", params=asked, headers=HEADERS).text
     shown = service.get("/page/colors", params=asked, headers=HEADERS).text
-    assert ("need scikit-learn" in shown, "k-means" in shown) == (True, False)
+    assert ("need scikit-learn" in shown, "by cluster" in shown) == (True, False)
 
 
 def test_a_plane_shows_what_lies_in_a_plane_and_takes_any_number_of_vectors() -> None:

@@ -41,7 +41,7 @@ def measure(visit: Visit, engine: sa.Engine) -> None:
         page.goto(f"{client.base_url}/recall")
         expect(page.get_by_label("Semantic index")).to_be_visible()
         page.get_by_role("button", name="Measure").click()
-        expect(page.get_by_role("status")).to_have_text("public.article_semantic was measured.")
+        expect(page.get_by_role("status")).to_have_text("Measured public.article_semantic.")
 
 
 def test_a_wider_walk_of_the_vector_index_finds_more(filled: sa.Engine) -> None:

@@ -68,6 +68,7 @@ def test_the_hits_are_those_of_a_searcher(client: httpx2.Client, engine: sa.Engi
     assert [(hit["key"], hit["score"], hit["passage"]) for hit in hits] == [
         ({"id": hit.entity.id}, pytest.approx(hit.score), hit.passage) for hit in expected
     ]
+    assert [hit["headline"] for hit in hits] == [hit.entity.title for hit in expected]
 
 
 def test_an_index_has_a_name_with_a_schema_too(client: httpx2.Client) -> None:
@@ -152,8 +153,18 @@ def test_an_index_without_bm25_is_searched_by_vector_and_refuses_the_other_modes
         asked = {"index": "note_semantic", "text": "harbour"}
         shown = client.get("/page/hits", params=asked, headers={"HX-Request": "true"})
         assert shown.status_code == 200, shown.text
-        assert shown.text.count("has no BM25") == 2
+        assert (shown.text.count("has no BM25"), shown.text.count("see Lexical")) == (1, 1)
         assert "harbour candle" in shown.text
+
+
+def test_after_a_switch_to_other_columns_a_headline_comes_from_those(client: httpx2.Client, engine: sa.Engine) -> None:
+    execute(engine, "UPDATE article SET lang = 'on ' || title")
+    assert found(client, limit=1)[0]["headline"] == "harbour candle"
+    live = generation_of(engine)
+    generations.begin(engine, live, dataclasses.replace(live.spec, columns=("lang",)))
+    sync(engine)
+    generations.switch(engine, "article_semantic")
+    assert found(client, limit=1)[0]["headline"] == "on harbour candle"
 
 
 def test_no_key_means_no_row(client: httpx2.Client) -> None:

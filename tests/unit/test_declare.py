@@ -163,6 +163,6 @@ def test_an_index_from_the_registry_is_bound_to_a_class_made_up_for_it() -> None
     )
     index = declare.bind(spec)
     assert index.spec == spec
-    assert text(sa.select(index.entity)) == (
-        "SELECT CAST(shop.part.maker AS TEXT) AS maker, shop.part.number, shop.part.label FROM shop.part"
-    )
+    key = "SELECT CAST(shop.part.maker AS TEXT) AS maker, shop.part.number"
+    assert text(sa.select(index.entity)) == f"{key} FROM shop.part"  # a text can be long
+    assert text(sa.select(index.entity).options(orm.undefer("*"))) == f"{key}, shop.part.label FROM shop.part"

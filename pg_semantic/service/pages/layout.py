@@ -26,6 +26,7 @@ _FILES = (
     "api.js",
     "chart.umd.min.js",
     "charts.js",
+    "frame.css",
     "htmx.min.js",
     "icon.svg",
     "map.js",
@@ -83,7 +84,7 @@ async def map_view(shared: ServiceDep) -> HTMLResponse:
 @router.get("/docs")
 async def api() -> HTMLResponse:
     """Returns the page that describes the API, and lets people try it out."""
-    return templates.answer("api")
+    return templates.answer("api", page="docs")
 
 
 def _shell(name: str, shared: ServiceDep) -> HTMLResponse:

@@ -15,9 +15,10 @@ from pydantic import Field
 from pg_semantic import database, errors, registry, sql
 from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.index.spec import IndexSpec
+from pg_semantic.index.spec import IndexSpec, Lexical
 from pg_semantic.service.dependencies import ServiceDep
-from pg_semantic.service.pages import index_picker, projection, status, templates
+from pg_semantic.service.pages import cluster_names, index_picker, projection, status, templates
+from pg_semantic.service.pages.projection import Plane
 from pg_semantic.service.request_limits import Name, RequestModel
 
 router = APIRouter()
@@ -56,6 +57,7 @@ class VectorMap:
     points: Sequence[MapPoint]
     groups: Sequence[str]
     variance: float
+    by_cluster: bool
 
 
 @router.get("/colors")
@@ -90,10 +92,25 @@ def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
             raise errors.QueryError(f"{spec.table} has no column of that name that the service's role can read.")
         connection.execute(sa.select(sa.func.set_config("statement_timeout", _PATIENCE, sa.true())))
         rows = connection.execute(_statement(declare.bind(spec), column, sample=wanted.sample)).all()
-    if not rows:
-        raise errors.QueryError(f"Nothing to draw: {wanted.index} has no vectors that the service's role can see.")
-    vectors = np.asarray([np.asarray(row.vector, np.float32) for row in rows])
-    return _atlas([column.name for column in spec.key], rows, vectors, by_cluster=wanted.color == _CLUSTER)
+        if not rows:
+            raise errors.QueryError(f"Nothing to draw: {wanted.index} has no vectors that the service's role can see.")
+        plane = projection.project(np.asarray([np.asarray(row.vector, np.float32) for row in rows]))
+        by_cluster = wanted.color == _CLUSTER and projection.can_cluster()
+        if by_cluster:
+            groups = _clusters(connection, plane, [row.text for row in rows], lexical=spec.lexical)
+        else:
+            groups = [_NONE if row.value is None else str(row.value) for row in rows]
+    key = [column.name for column in spec.key]
+    named = [(_key(key, row), row.text) for row in rows]
+    return _atlas(plane, named, groups, by_cluster=by_cluster)
+
+
+def _clusters(connection: sa.Connection, plane: Plane, texts: Sequence[str], *, lexical: Lexical | None) -> list[str]:
+    """Returns the name of each text's cluster. It consists of words of these texts, which the role can see."""
+    whole = [text if len(text) < _TEXT else text.rpartition(" ")[0] for text in texts]  # a word may have been cut
+    clusters = projection.cluster(plane)
+    names = cluster_names.names(whole, clusters, cluster_names.lexemes(connection, whole, lexical))
+    return [names[cluster] for cluster in clusters]
 
 
 def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "sa.Select[*tuple[Any, ...]]":
@@ -114,19 +131,16 @@ def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "s
     return chosen.select_from(chunks.join(source, same)).order_by(order, name).limit(sample)
 
 
-def _atlas(names: Sequence[str], rows: Sequence[Any], vectors: Any, *, by_cluster: bool) -> VectorMap:  # noqa: ANN401 - rows and an array
-    groups = [_NONE if row.value is None else str(row.value) for row in rows]
-    if by_cluster and projection.can_cluster():
-        groups = [f"cluster {number + 1}" for number in projection.cluster(vectors)]
+def _atlas(plane: Plane, named: Sequence[tuple[str, str]], groups: Sequence[str], *, by_cluster: bool) -> VectorMap:
     largest = [group for group, _ in Counter(groups).most_common(_GROUPS)]
     groups = [group if group in largest else _OTHERS for group in groups]
-    plane = projection.project(vectors)
     points = [
-        MapPoint(_key(names, row), group, row.text, float(x), float(y))
-        for row, group, (x, y) in zip(rows, groups, plane.points, strict=True)
+        MapPoint(key, group, text, float(x), float(y))
+        for (key, text), group, (x, y) in zip(named, groups, plane.points, strict=True)
     ]
     order = list(dict.fromkeys([*largest, *groups]))
-    return VectorMap(sorted(points, key=lambda point: order.index(point.group)), order, plane.variance)
+    points.sort(key=lambda point: order.index(point.group))
+    return VectorMap(points, order, plane.variance, by_cluster)
 
 
 def _key(names: Sequence[str], row: Any) -> str:  # noqa: ANN401 - its columns depend on the index

@@ -1,12 +1,13 @@
 """Vectors as points on a plane and as clusters: computation only, without the database."""
 
 import importlib.util
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-CLUSTERS = 8
+CLUSTERS = 8  # at most
 
 _PLANE = 2
 
@@ -39,24 +40,22 @@ def project(vectors: NDArray[np.float32]) -> Plane:
 
 
 def can_cluster() -> bool:
-    """Returns whether scikit-learn is installed; only the extra `dev` includes it."""
+    """Returns whether scikit-learn is installed; sentence-transformers requires it."""
     try:
         return importlib.util.find_spec("sklearn") is not None
     except ValueError:
         return False
 
 
-def cluster(vectors: NDArray[np.float32]) -> list[int]:
-    """Clusters vectors with k-means. Requires scikit-learn.
-
-    Args:
-        vectors: An (n, dimensions) array.
+def cluster(plane: Plane) -> list[int]:
+    """Clusters the points of a plane with k-means. Requires scikit-learn.
 
     Returns:
-        The cluster of each vector, counted from 0; the same vectors always give the same clusters.
+        The cluster of each point, counted from 0; the same points always give the same clusters.
     """
     from sklearn.cluster import KMeans
 
-    count = min(CLUSTERS, len(np.unique(vectors, axis=0)))
-    found: list[int] = KMeans(count, n_init=4, random_state=0).fit_predict(vectors).tolist()
+    points = plane.points
+    count = min(CLUSTERS, max(1, round(math.sqrt(len(points) / 2))), len(np.unique(points, axis=0)))
+    found: list[int] = KMeans(count, n_init=4, random_state=0).fit_predict(points).tolist()
     return found

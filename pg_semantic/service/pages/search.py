@@ -1,8 +1,7 @@
 """One query in all modes: the hits, the time of each stage, and the SQL that ran."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -16,8 +15,9 @@ from pg_semantic.search import Hit, Options, rerank_and_diversify
 from pg_semantic.search.request import Mode
 from pg_semantic.service import request_limits
 from pg_semantic.service.dependencies import ServiceContext, ServiceDep
-from pg_semantic.service.pages import index_picker, templates
-from pg_semantic.service.pages.sql_trace import Ran, Trace
+from pg_semantic.service.pages import index_picker, search_columns, templates
+from pg_semantic.service.pages.search_columns import Column
+from pg_semantic.service.pages.sql_trace import Trace
 from pg_semantic.service.request_limits import Name, RequestModel, Text
 from pg_semantic.service.searchers import IndexSearcher, IndexSearchers
 
@@ -25,6 +25,7 @@ router = APIRouter()
 
 _DEPTH = 50  # hits that a reranker scores
 _NO_RERANKER = "No reranker is loaded: start the service with --reranker."
+_NEEDS_WORDS = "This mode needs a search by words, which failed: see Lexical."
 
 
 class SearchForm(RequestModel):
@@ -37,27 +38,6 @@ class SearchForm(RequestModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A hit as shown; ``share`` is its score on the scale of its column, 0 to 1."""
-
-    key: str
-    hit: Hit[Any]
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """The results of one mode of searching; times are in milliseconds."""
-
-    title: str
-    about: str
-    hits: Sequence[Shown] = ()
-    stages: dict[str, float] = field(default_factory=dict)
-    ran: Sequence[Ran] = ()
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _SearchWay:
     title: str
     about: str
@@ -65,9 +45,10 @@ class _SearchWay:
     reranks: bool = False
 
 
+_WORDS = _SearchWay("Lexical", "by words: BM25", "lexical")
 _WAYS = (
     _SearchWay("Dense", "by meaning: cosine similarity", "dense"),
-    _SearchWay("Lexical", "by words: BM25", "lexical"),
+    _WORDS,
     _SearchWay("Hybrid", "both, fused by rank", "hybrid"),
     _SearchWay("Reranked", "the best hybrid hits, rescored by a cross-encoder", "hybrid", reranks=True),
 )
@@ -77,7 +58,7 @@ _WAYS = (
 async def hits(shared: ServiceDep, wanted: Annotated[SearchForm, Query()]) -> HTMLResponse:
     """Returns the hits of a query in all modes, side by side."""
     if not wanted.text.strip():
-        raise errors.QueryError("Enter a search query.")
+        raise errors.QueryError("The query is blank: enter some words.")
     request_limits.check([wanted.text], shared.settings)
     indexes = index_picker.database(shared)
     try:
@@ -93,17 +74,17 @@ async def _columns(shared: ServiceContext, indexes: IndexSearchers, wanted: Sear
     known = await indexes.get(wanted.index)
     await indexes.require_same(known)
     encode_ms = await _encoded(shared, known, wanted.text)
-    columns = []
+    columns: list[Column] = []
     for way in _WAYS:
         reranker = next(iter(shared.models.rerankers), None) if way.reranks else None
+        without_words = any(one.title == _WORDS.title and one.problem is not None for one in columns)
         if way.reranks and reranker is None:
             columns.append(Column(way.title, way.about, problem=_NO_RERANKER))
-            continue
-        try:
-            columns.append(await _Search(indexes, known, wanted, way, encode_ms).column(reranker))
-        except errors.QueryError as error:  # for example, the index has no BM25
-            columns.append(Column(way.title, way.about, problem=str(error)))
-    return columns
+        elif way.mode == "hybrid" and without_words:
+            columns.append(Column(way.title, way.about, problem=_NEEDS_WORDS))
+        else:
+            columns.append(await _Search(indexes, known, wanted, way, encode_ms).column_or_problem(reranker))
+    return search_columns.with_places(columns)
 
 
 async def _encoded(shared: ServiceContext, known: IndexSearcher, text: str) -> float:
@@ -123,6 +104,13 @@ class _Search:
     way: _SearchWay
     encode_ms: float
 
+    async def column_or_problem(self, reranker: BatchingReranker | None) -> Column:
+        """Runs the search, or says why it is refused: for example, the index has no BM25."""
+        try:
+            return await self.column(reranker)
+        except errors.QueryError as error:
+            return Column(self.way.title, self.way.about, problem=str(error))
+
     async def column(self, reranker: BatchingReranker | None) -> Column:
         """Runs the search."""
         stages = {"encode": self.encode_ms} if self.way.mode != "lexical" else {}
@@ -139,7 +127,8 @@ class _Search:
             found = rerank_and_diversify.rescored(found, scores)[: self.wanted.limit]
             stages["rerank"] = _ms_since(began)
         stages["total"] = sum(stages.values())
-        return Column(self.way.title, self.way.about, self._shown(found), stages, ran)
+        key = [column.name for column in self.known.index.spec.key]
+        return Column(self.way.title, self.way.about, search_columns.shown(found, key), stages, ran)
 
     async def _found(self, session: Any, *, depth: int) -> list[Hit[Any]]:  # noqa: ANN401 - hits of the index's class
         return await self.known.searcher.search(
@@ -148,20 +137,8 @@ class _Search:
             self.wanted.text,
             limit=max(depth, self.wanted.limit),
             mode=self.way.mode,
-            options=Options(match=self.wanted.match, snippets=True),
+            options=Options(match=self.wanted.match, snippets=True, headlines=True),
         )
-
-    def _shown(self, found: Sequence[Hit[Any]]) -> list[Shown]:
-        names = [column.name for column in self.known.index.spec.key]
-        keys = [", ".join(f"{name} {getattr(hit.entity, name)}" for name in names) for hit in found]
-        shares = _shares([hit.score for hit in found])
-        return [Shown(*one) for one in zip(keys, found, shares, strict=True)]
-
-
-def _shares(scores: Sequence[float]) -> list[float]:
-    """Scales scores to 0..1, where 0 stands for a score of 0, or for the lowest if it is negative."""
-    low, high = min(0.0, *scores, 0.0), max(0.0, *scores, 0.0)
-    return [(score - low) / (high - low) if high > low else 0.0 for score in scores]
 
 
 def _ms_since(began: float) -> float:

@@ -39,6 +39,11 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
+def _counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Returns a number with its noun, such as "1 row" or "2 rows"."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(FOLDER),
     autoescape=True,
@@ -46,4 +51,4 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(number=_number, share=_share)
+_ENVIRONMENT.filters.update(counted=_counted, number=_number, share=_share)

@@ -34,6 +34,7 @@ _NOT_A_KEY = "A key doesn't fit the type of the table's key columns."
 _KEYS = (
     "Find only rows with these keys. Write a key as in a hit, as its bare value, or as a list of values in key order."
 )
+_HEADLINE = "The beginning of the row's first text column that isn't blank, up to 120 characters on one line."
 
 
 class SearchRequest(RequestModel):
@@ -53,9 +54,10 @@ class SearchRequest(RequestModel):
 
 
 class SearchHit(pydantic.BaseModel):
-    """A hit: the row's key, its score, the score of each stage, and its best passage."""
+    """A hit: the row's key and headline, its score, the score of each stage, and its best passage."""
 
     key: dict[str, int | str]
+    headline: Annotated[str | None, Field(description=_HEADLINE)]
     score: float
     scores: dict[str, float]
     passage: str
@@ -99,7 +101,7 @@ async def _search(wanted: SearchRequest, shared: ServiceContext, indexes: IndexS
                     mode=wanted.mode,
                     exact=wanted.exact,
                     where=[] if wanted.keys is None else [_has_key(known.index, wanted.keys)],
-                    options=Options(match=wanted.match, rerank=rerank),
+                    options=Options(match=wanted.match, rerank=rerank, headlines=True),
                 )
     except errors.DatabaseError as error:
         if wanted.keys and _is_a_value(error.__cause__) and not await _fit(wanted.keys, known.index, indexes):
@@ -153,6 +155,7 @@ def _key_text(key: Key, names: Sequence[str]) -> str:
 def _found(hit: Hit[Any], names: Sequence[str]) -> SearchHit:
     return SearchHit(
         key={name: getattr(hit.entity, name) for name in names},  # integers and strings: see `chunk_tables.KeyType`
+        headline=hit.headline,
         score=hit.score,
         scores=dict(hit.scores),
         passage=hit.passage,

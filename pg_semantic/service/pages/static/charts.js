@@ -34,14 +34,14 @@ const charts = (() => {
     return { type: "linear", title: { display: Boolean(title), text: title }, ticks: {}, ...further };
   }
 
-  // Creates a chart of points; `x` and `y` come from `axis`.
-  function make(canvas, type, { x, y, label }) {
+  // Creates a chart of points; `x` and `y` come from `axis`. `plugins` are Chart.js's.
+  function make(canvas, type, { x, y, label, plugins = [] }) {
     const tooltip = label ? { callbacks: { label } } : {};
     const options = {
       animation: false, maintainAspectRatio: false,
-      scales: { x, y }, plugins: { legend: { labels: {} }, tooltip },
+      scales: { x, y }, plugins: { legend: { labels: type === "line" ? { boxWidth: 24, boxHeight: 2 } : {} }, tooltip },
     };
-    const chart = new Chart(canvas, { type, data: { datasets: [] }, options });
+    const chart = new Chart(canvas, { type, data: { datasets: [] }, options, plugins });
     all.push(chart);
     dress(chart);
     return chart;

@@ -48,7 +48,8 @@
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.requestConfig.verb !== "get") say("");
-    if (event.detail.elt.matches("form")) said.textContent = "Working \u2026";
+    const { elt } = event.detail;
+    if (elt.matches("form")) said.textContent = elt.dataset.working ?? "Working \u2026";
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {

@@ -19,7 +19,7 @@
   function add(name, title, point) {
     const { datasets } = drawn[name].data;
     let set = datasets.find((one) => one.label === title);
-    if (!set) datasets.push((set = { label: title, data: [], pointRadius: 2, borderWidth: 2 }));
+    if (!set) datasets.push((set = { label: title, data: [], pointRadius: 2, borderWidth: 2, clip: 4 }));
     set.data.push(point);
     if (set.data.length > KEPT) set.data.shift();
   }
