@@ -115,7 +115,7 @@ def test_a_hit_is_headed_by_its_first_text_that_is_not_blank(notes: sa.Engine, d
 @pytest.mark.parametrize("command", ["index list", "generation status", "verify", "repair", "status"])
 def test_an_empty_database_says_how_to_create_an_index(dsn: str, command: str) -> None:
     shown = ok(*command.split(), dsn=dsn)
-    assert "No semantic index in this database. To create one: `pg-semantic index create`" in shown
+    assert "This database has no semantic index: create one with `pg-semantic index create`." in shown
     assert "(no rows)" not in shown
 
 
