@@ -47,13 +47,13 @@ class Page(Base):
 
 
 class Sized:
-    """A ruler with the limit of an encoder."""
+    """A counter with the limit of an encoder."""
 
     max_tokens = _MAX_TOKENS
 
-    def __init__(self, ruler: EstimatingTokenCounter | TokenizerTokenCounter) -> None:
-        self.count_tokens = ruler.count_tokens
-        self.splitter = ruler.splitter
+    def __init__(self, counter: EstimatingTokenCounter | TokenizerTokenCounter) -> None:
+        self.count_tokens = counter.count_tokens
+        self.splitter = counter.splitter
 
 
 def main() -> None:
@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90.0, help="how long the worker runs, in seconds")
     given = parser.parse_args()
     ratios = {
-        f"{name}, {text}": _ratio(ruler, text, given.characters) for name, ruler in _rulers() for text in hostile.TEXTS
+        f"{name}, {text}": _ratio(counter, text, given.characters)
+        for name, counter in _rulers()
+        for text in hostile.TEXTS
     }
     with server.running() as postgres:
         engine = postgres.create("pages")
@@ -95,19 +97,19 @@ def _rulers() -> list[tuple[str, TokenCounter]]:
     ]
 
 
-def _ratio(ruler: TokenCounter, name: str, size: int) -> float:
+def _ratio(counter: TokenCounter, name: str, size: int) -> float:
     """Returns the processor time for a text of ten times the size, over that for a text of the size."""
-    short, long = (_seconds(ruler, hostile.TEXTS[name](length)) for length in (size, 10 * size))
+    short, long = (_seconds(counter, hostile.TEXTS[name](length)) for length in (size, 10 * size))
     print(f"{name}: {short:.2f} s for {size:,} characters, {long:.2f} s for {10 * size:,}", flush=True)
     return long / short
 
 
-def _seconds(ruler: TokenCounter, text: str) -> float:
+def _seconds(counter: TokenCounter, text: str) -> float:
     """Returns the shortest of a few measurements, since a single short one is noisy."""
     taken: list[float] = []
     while sum(taken) < _ENOUGH_SECONDS:
         started = time.process_time()
-        chunking.chunk([text], Chunking(), ruler)
+        chunking.chunk([text], Chunking(), counter)
         taken.append(time.process_time() - started)
     return min(taken)
 

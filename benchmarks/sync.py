@@ -95,9 +95,9 @@ def _long(count: int) -> list[str]:
 
 
 def _speeds(postgres: server.Server, texts: Sequence[str]) -> dict[str, object]:
-    encoder, ruler = (encoders.load(scifact.ENCODER) for _ in range(2))  # which caches the counts
-    chunks = [piece.content for pieces in chunk(texts, Chunking(), ruler) for piece in pieces]
-    del ruler
+    encoder, counter = (encoders.load(scifact.ENCODER) for _ in range(2))  # which caches the counts
+    chunks = [piece.content for pieces in chunk(texts, Chunking(), counter) for piece in pieces]
+    del counter
     encoder.encode_documents(chunks[:200])  # warms it up and tunes its token budget
     gc.collect()
     gc.freeze()  # as the command does after it loads an encoder

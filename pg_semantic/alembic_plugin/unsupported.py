@@ -48,7 +48,7 @@ def refuse_new_names(context: AutogenContext, dropped: Sequence[IndexSpec], made
     """
     for old in dropped:
         for new in made:
-            if _but_for_name(context, old) == _but_for_name(context, new):
+            if _without_name(context, old) == _without_name(context, new):
                 raise errors.DeclarationError(
                     f"Semantic index {old.name!r} on table {old.table!r} is now declared as {new.name!r}. To keep its "
                     f"vectors, declare it with name={old.name!r}. To create it again under the new name, remove it "
@@ -93,6 +93,6 @@ def _stays_text(operation: AlterColumnOp) -> bool:
     return operation.modify_type is None or chunk_tables.is_text(operation.modify_type)
 
 
-def _but_for_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
+def _without_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
     recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.hnsw, spec.lexical)
     return (load_declared_and_stored.place(context, spec.schema, spec.table), keys.normalized(spec.key), recipe)

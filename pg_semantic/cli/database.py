@@ -11,7 +11,7 @@ from pg_semantic.cli import options, output
 from pg_semantic.database import embedded, migrate, schema_check
 from pg_semantic.database.schema_check import SchemaCheck
 
-_NOT_AS_IT_SHOULD_BE = 1
+_DIFFERENT = 1
 _NOT_THERE = "The schema `semantic` is not in this database: run `pg-semantic db upgrade`."
 
 app = typer.Typer(help="Manage the schema `semantic`: registry, jobs and functions.", no_args_is_help=True)
@@ -59,7 +59,7 @@ def check(dsn: options.Dsn = None, json: options.Json = False) -> None:
         for difference in found.differences:
             output.say(output.escaped(f"{difference.kind}: {difference.object}"))
     if not found.ok:
-        raise typer.Exit(_NOT_AS_IT_SHOULD_BE)
+        raise typer.Exit(_DIFFERENT)
 
 
 def _verdict(found: SchemaCheck) -> str:

@@ -10,7 +10,7 @@ from pg_semantic.worker.privileges import IndexPrivileges, close_schema, due, fo
 
 EXAMPLES = options.examples("pg-semantic privileges --dry-run", "pg-semantic privileges")
 
-_NOT_SO = 1
+_DIFFERENT = 1
 
 
 def privileges(
@@ -33,7 +33,7 @@ def privileges(
     else:
         _print(found, dry_run=dry_run)
     if any(one.problem or (dry_run and one.statements) for one in found):
-        raise typer.Exit(_NOT_SO)
+        raise typer.Exit(_DIFFERENT)
 
 
 def _print(found: list[IndexPrivileges], *, dry_run: bool) -> None:

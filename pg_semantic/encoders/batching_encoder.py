@@ -34,16 +34,16 @@ class BatchingEncoder:
     """
 
     def __init__(self, encoder: Encoder, *, batch: int = 32, waiting: int = 1000, remembered: int = 1024) -> None:
-        self._line_up(encoder, QueueLimits(batch=batch, waiting=waiting, remembered=remembered))
+        self._start(encoder, QueueLimits(batch=batch, waiting=waiting, remembered=remembered))
 
-    def _line_up(self, encoder: Encoder, line: QueueLimits) -> None:
+    def _start(self, encoder: Encoder, limits: QueueLimits) -> None:
         if not hasattr(encoder, "encode_queries"):
             raise errors.ConfigurationError(
                 f"{encoder!r} is not an encoder: pass a loaded one, such as encoders.load(name)."
             )
         self._encoder = encoder
-        self._owners = PerProcess(lambda: EncoderThread(encoder, line))
-        weakref.finalize(self, _dismiss, self._owners)
+        self._threads = PerProcess(lambda: EncoderThread(encoder, limits))
+        weakref.finalize(self, _dismiss, self._threads)
 
     @property
     def reference(self) -> str:
@@ -82,7 +82,7 @@ class BatchingEncoder:
 
     def close(self) -> None:
         """Encodes the waiting queries, then ends the thread. Later queries raise `errors.ClosedError`."""
-        self._owners.get().close()
+        self._threads.get().close()
 
     def __enter__(self) -> "BatchingEncoder":
         return self
@@ -93,7 +93,7 @@ class BatchingEncoder:
         self.close()
 
     def _ask(self, text: str) -> PendingVector:
-        return self._owners.get().ask([EncodeRequest(text)])[0]
+        return self._threads.get().ask([EncodeRequest(text)])[0]
 
 
 def _dismiss(owners: PerProcess[EncoderThread]) -> None:

@@ -68,9 +68,9 @@ class QueueLimits:
 class EncoderThread:
     """Owns an encoder in one process. `BatchingEncoder` documents the guarantees for callers."""
 
-    def __init__(self, encoder: Encoder, line: QueueLimits) -> None:
+    def __init__(self, encoder: Encoder, limits: QueueLimits) -> None:
         self._encoder = encoder
-        self._line = line
+        self._limits = limits
         self._lock = threading.Lock()
         self._waiting: dict[EncodeRequest, list[PendingVector]] = {}
         self._encoding: dict[EncodeRequest, list[PendingVector]] = {}
@@ -80,7 +80,7 @@ class EncoderThread:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._awake = False
-        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: there is work; False: stop
+        self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: there is work; False: stop
 
     @property
     def waiting(self) -> int:
@@ -116,15 +116,15 @@ class EncoderThread:
 
     def dismiss(self) -> None:
         """Ends the thread once the queue is empty. Safe in a finalizer, because ``SimpleQueue.put`` is reentrant."""
-        self._bell.put(False)  # noqa: FBT003
+        self._wakeups.put(False)  # noqa: FBT003
 
     def _require_room(self, wanted: Sequence[EncodeRequest]) -> None:
         """Raises unless all texts fit into the queue; an empty queue accepts any number."""
         new = {one for one in wanted if not self._is_known(one)}
-        if not new or len(self._waiting) + len(new) <= self._line.waiting:
+        if not new or len(self._waiting) + len(new) <= self._limits.waiting:
             return
         self._drop_canceled()
-        if self._waiting and len(self._waiting) + len(new) > self._line.waiting:
+        if self._waiting and len(self._waiting) + len(new) > self._limits.waiting:
             raise errors.EncoderUnavailable(
                 f"Encoder {self._encoder.reference!r} is overloaded: {len(self._waiting)} queries are waiting. Try "
                 "again in a moment; if this continues, run more processes or use a faster device.",
@@ -152,14 +152,14 @@ class EncoderThread:
             self._thread.start()
         if not self._awake:
             self._awake = True
-            self._bell.put(True)  # noqa: FBT003
+            self._wakeups.put(True)  # noqa: FBT003
 
     def _drop_canceled(self) -> None:
         for wanted in [one for one, asked in self._waiting.items() if all(answer.cancelled() for answer in asked)]:
             del self._waiting[wanted]
 
     def _run(self) -> None:
-        while self._bell.get():
+        while self._wakeups.get():
             try:
                 while batch := self._take():
                     self._serve(batch)
@@ -195,10 +195,10 @@ class EncoderThread:
             self._drop_canceled()
             self._awake = bool(self._waiting)
             turn = [one for one in self._waiting if one.kind != self._last] or list(self._waiting)
-            return turn[: self._line.batch]
+            return turn[: self._limits.batch]
 
     def _count(self, candidates: Sequence[EncodeRequest]) -> None:
-        new = [one for one in candidates if one not in self._counts and (self._line.tokens or one.whole)]
+        new = [one for one in candidates if one not in self._counts and (self._limits.tokens or one.whole)]
         try:
             self._counts.update(zip(new, self._encoder.count_tokens([one.text for one in new]), strict=True))
         except BaseException as error:  # noqa: BLE001 - as in `_serve`
@@ -217,7 +217,7 @@ class EncoderThread:
                 if one not in self._waiting:  # canceled meanwhile
                     continue
                 tokens += self._tokens(one)
-                if batch and self._line.tokens and tokens > self._line.tokens:
+                if batch and self._limits.tokens and tokens > self._limits.tokens:
                     break
                 batch.append(one)
                 self._encoding[one] = self._waiting.pop(one)
@@ -258,8 +258,8 @@ class EncoderThread:
 
     def _encode(self, batch: Sequence[EncodeRequest]) -> dict[EncodeRequest, EncodedText]:
         encode = self._encoder.encode_queries if batch[0].kind == "query" else self._encoder.encode_documents
-        if self._line.seen:
-            self._line.seen(len(batch), sum(map(self._tokens, batch)))
+        if self._limits.seen:
+            self._limits.seen(len(batch), sum(map(self._tokens, batch)))
         vectors: dict[EncodeRequest, EncodedText] = {}
         for one, row in zip(batch, encode([wanted.text for wanted in batch]), strict=True):
             vector = np.array(row, np.float32)  # a copy, so that caching it doesn't keep the whole batch in memory
@@ -283,5 +283,5 @@ class EncoderThread:
 
     def _remember(self, wanted: EncodeRequest, encoded: EncodedText) -> None:
         self._remembered[wanted] = encoded
-        while len(self._remembered) > self._line.remembered:
+        while len(self._remembered) > self._limits.remembered:
             self._remembered.popitem(last=False)

@@ -73,14 +73,14 @@ class TextChunk:
         object.__setattr__(self, "content_hash", hashing.content_hash(self.content))
 
 
-def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: TokenCounter) -> list[list[TextChunk]]:
+def chunk(texts: Sequence[str], recipe: Chunking | None, counter: TokenCounter) -> list[list[TextChunk]]:
     """Splits texts into chunks.
 
     Args:
         texts: The texts of rows.
         recipe: How to split. With None, each text is one chunk, marked as truncated if the encoder cannot read all
             of it.
-        ruler: The encoder that counts tokens.
+        counter: The encoder that counts tokens.
 
     Returns:
         The chunks of each text, in reading order. A blank text has none.
@@ -90,19 +90,19 @@ def chunk(texts: Sequence[str], recipe: Chunking | None, ruler: TokenCounter) ->
     """
     stripped = [text.strip() for text in texts]
     if recipe is None:
-        whole = zip(stripped, ruler.count_tokens(stripped), strict=True)
-        return [[TextChunk(text, n, truncated=n > ruler.max_tokens)] if text else [] for text, n in whole]
-    limit = _limit(recipe, ruler)
+        whole = zip(stripped, counter.count_tokens(stripped), strict=True)
+        return [[TextChunk(text, n, truncated=n > counter.max_tokens)] if text else [] for text, n in whole]
+    limit = _limit(recipe, counter)
     near = [text for text in stripped if text and len(text) <= limit * _CHARACTERS_OF_A_LONG_TOKEN]
-    fitting = {text: n for text, n in zip(near, ruler.count_tokens(near), strict=True) if n <= limit}
-    cutter = functools.cache(lambda: _Cutter(recipe, ruler))
+    fitting = {text: n for text, n in zip(near, counter.count_tokens(near), strict=True) if n <= limit}
+    cutter = functools.cache(lambda: _Cutter(recipe, counter))
     return [
         [TextChunk(text, fitting[text], truncated=False)] if text in fitting else cutter().cut(text) if text else []
         for text in stripped
     ]
 
 
-def require_room(recipe: Chunking | None, ruler: TokenCounter) -> None:
+def require_room(recipe: Chunking | None, counter: TokenCounter) -> None:
     """Checks that chunks have room for new text.
 
     Raises:
@@ -110,7 +110,7 @@ def require_room(recipe: Chunking | None, ruler: TokenCounter) -> None:
     """
     if recipe is None:
         return
-    limit, overhead = _limit(recipe, ruler), ruler.count_tokens([""])[0]
+    limit, overhead = _limit(recipe, counter), counter.count_tokens([""])[0]
     if recipe.overlap_tokens >= limit - overhead:
         raise errors.DeclarationError(
             f"Chunks of at most {limit} tokens, including {overhead} for special tokens and the prompt, have no room "
@@ -118,18 +118,18 @@ def require_room(recipe: Chunking | None, ruler: TokenCounter) -> None:
         )
 
 
-def _limit(recipe: Chunking, ruler: TokenCounter) -> int:
-    return min(ruler.max_tokens, recipe.max_tokens or ruler.max_tokens)
+def _limit(recipe: Chunking, counter: TokenCounter) -> int:
+    return min(counter.max_tokens, recipe.max_tokens or counter.max_tokens)
 
 
 class _Cutter:
     """Splits texts that are longer than a chunk."""
 
-    def __init__(self, recipe: Chunking, ruler: TokenCounter) -> None:
-        require_room(recipe, ruler)
-        self.limit = _limit(recipe, ruler)
-        self._ruler = ruler
-        self._overhead = ruler.count_tokens([""])[0]
+    def __init__(self, recipe: Chunking, counter: TokenCounter) -> None:
+        require_room(recipe, counter)
+        self.limit = _limit(recipe, counter)
+        self._counter = counter
+        self._overhead = counter.count_tokens([""])[0]
         self._overlap = recipe.overlap_tokens
         self._split, self._split_beside_head = (functools.cache(make) for make in (self._splitter, self._beside_head))
 
@@ -142,14 +142,14 @@ class _Cutter:
         """Yields a piece as a chunk, or splits it again if it has more tokens on its own than within its text."""
         shorter = max(self._overhead + self._overlap + 1, most - max(0, token_count - self.limit))
         if shorter >= most:
-            yield TextChunk(piece, token_count, truncated=token_count > self._ruler.max_tokens)
+            yield TextChunk(piece, token_count, truncated=token_count > self._counter.max_tokens)
             return
         for part, n in self._counted(self._split(shorter)(piece)):
             yield from self._fitting(part, n, most=shorter)
 
     def _splitter(self, most: int) -> Split:
         overlap = min(self._overlap, most - self._overhead - 1)
-        return self._ruler.splitter(max_tokens=most, overlap_tokens=overlap)
+        return self._counter.splitter(max_tokens=most, overlap_tokens=overlap)
 
     def _beside_head(self, most: int) -> Split:
         return self._splitter(self._overhead + max(1, (most - self._overhead) * 3 // 4 - 4))
@@ -162,7 +162,7 @@ class _Cutter:
     def _counted(self, pieces: Sequence[str]) -> Iterator[tuple[str, int]]:
         for start in range(0, len(pieces), _COUNTED_TOGETHER):
             some = pieces[start : start + _COUNTED_TOGETHER]
-            yield from zip(some, self._ruler.count_tokens(some), strict=True)
+            yield from zip(some, self._counter.count_tokens(some), strict=True)
 
     def _with_head(self, text: str, head: str, *, most: int) -> list[str] | None:
         """Keeps a short heading, such as a title, with the text after it. Returns None if the text has none.
@@ -172,13 +172,13 @@ class _Cutter:
         beginning of the rest is enough.
         """
         rest = text[len(head) :]
-        if not rest or self._ruler.count_tokens([head])[0] * 4 >= self.limit:
+        if not rest or self._counter.count_tokens([head])[0] * 4 >= self.limit:
             return None
         beside, *others = self._split_beside_head(most)(rest[: self.limit * _CHARACTERS_OF_A_LONG_TOKEN]) or [""]
         if not others:
             return None
         first = text[: text.index(beside, len(head)) + len(beside)]
-        if self._ruler.count_tokens([first])[0] > self.limit:
+        if self._counter.count_tokens([first])[0] > self.limit:
             return None
         next_start = text.index(others[0], len(head)) if self._overlap else len(first)
         return [first, *self._split(most)(text[next_start:])]

@@ -47,7 +47,7 @@ class Examples:
         away = like.op("+")(like).op("-")(unlike)
         return sa.func.coalesce(away, like, type_=like.type)
 
-    def points_somewhere(self) -> sa.ColumnElement[bool]:
+    def is_not_zero(self) -> sa.ColumnElement[bool]:
         """Returns the condition that the query vector exists and is not zero, since a zero vector has no neighbors."""
         return self.query().op("<#>", return_type=sa.Double())(self.query()) < 0  # minus the square of its length
 

@@ -39,7 +39,7 @@ class BatchingReranker:
         if min(waiting, at_once) < 1:
             raise errors.ConfigurationError("BatchingReranker: waiting and at_once must be 1 or more.")
         self._reranker = reranker
-        self._lines = PerProcess(lambda: _RerankQueue(reranker, waiting=waiting, at_once=at_once))
+        self._queues = PerProcess(lambda: _RerankQueue(reranker, waiting=waiting, at_once=at_once))
 
     @property
     def reference(self) -> str:
@@ -87,7 +87,7 @@ class BatchingReranker:
 
     def close(self) -> None:
         """Serves the waiting searches, then ends the thread. Later searches raise `errors.ClosedError`."""
-        self._lines.get().close()
+        self._queues.get().close()
 
     def __enter__(self) -> "BatchingReranker":
         return self
@@ -102,7 +102,7 @@ class BatchingReranker:
             raise errors.QueryError(
                 f"seconds={seconds}: the time budget must be a finite number above 0, or None for no limit."
             )
-        return self._lines.get().ask(query, list(passages))
+        return self._queues.get().ask(query, list(passages))
 
 
 @dataclass(frozen=True, slots=True)

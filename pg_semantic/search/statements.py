@@ -196,7 +196,7 @@ def _without_words(index: BoundIndex[Any]) -> str:
 
 def _wanted(vector: QueryLike) -> list[sa.ColumnElement[bool]]:
     """Conditions of a search by examples: they have vectors that don't cancel out, and the row is none of them."""
-    return [vector.points_somewhere(), vector.is_other()] if isinstance(vector, Examples) else []
+    return [vector.is_not_zero(), vector.is_other()] if isinstance(vector, Examples) else []
 
 
 def _is_best_chunk(tables: Tables, query: sa.ColumnElement[Any]) -> sa.ScalarSelect[bool]:

@@ -40,7 +40,7 @@ _KNOWN = (  # the first match decides
     (errors.PgSemanticError, 503, "failed"),
 )
 _NO_JSON = "The request body isn't valid JSON."
-_NOT_SAID_TO_BE_JSON = "The request body must be JSON, sent with the header `Content-Type: application/json`."
+_NOT_JSON = "The request body must be JSON, sent with the header `Content-Type: application/json`."
 _UNREADABLE = "There was an error parsing the body"  # FastAPI's message for a body that isn't text, among others
 
 
@@ -102,7 +102,7 @@ async def _of_request(request: Request, error: Exception) -> JSONResponse:
         return answer(422, _NO_JSON, "invalid_value")
     field = next((str(part) for part in first["loc"][1:2]), None)
     if field is None and not _is_json(request):
-        return answer(422, _NOT_SAID_TO_BE_JSON, "invalid_value")
+        return answer(422, _NOT_JSON, "invalid_value")
     said = first["msg"].removeprefix("Value error, ")
     return answer(422, f"{field or 'The request body'}: {said}", "invalid_value", param=field)
 

@@ -74,7 +74,7 @@ class LoadedModels:
                 document_prompt=prompts.document,
                 settings=self._settings,
             )
-            shared = SharedEncoder(loaded, self._line(reference))
+            shared = SharedEncoder(loaded, self._limits(reference))
             self._encoders[reference, loaded.dimensions, prompts] = shared
             return shared
 
@@ -127,7 +127,7 @@ class LoadedModels:
         )
         return next(fitting, None)
 
-    def _line(self, reference: str) -> QueueLimits:
+    def _limits(self, reference: str) -> QueueLimits:
         settings = self._settings
         return QueueLimits(
             batch=_CANDIDATES,

@@ -35,11 +35,11 @@ class IndexSearchers:
 
     def __init__(self, engine: sa.Engine, models: LoadedModels, *, statement_seconds: float) -> None:
         self.engine = engine
-        self._fleet = models
+        self._models = models
         self._known: dict[str, IndexSearcher] = {}
         self._looking_up = asyncio.Lock()
         self.examining = asyncio.Lock()  # one thorough check of the database at a time
-        self._sessions = _beside(engine, statement_seconds)
+        self._sessions = _async_engine(engine, statement_seconds)
 
     async def get(self, name: str) -> IndexSearcher:
         """Returns a semantic index, and loads its encoder if necessary.
@@ -93,19 +93,19 @@ class IndexSearchers:
         with database.translated(), self.engine.connect() as connection:
             live = registry.find(connection, name)
         try:
-            encoder = self._fleet.of(live.spec.encoder)
+            encoder = self._models.of(live.spec.encoder)
         except errors.EncoderMismatch:
             raise
         except errors.EncoderError as error:  # no text is at fault
             raise errors.EncoderUnavailable(str(error)) from error
-        return IndexSearcher(declare.bind(live.spec), AsyncSearcher(encoder, load=self._fleet.of))
+        return IndexSearcher(declare.bind(live.spec), AsyncSearcher(encoder, load=self._models.of))
 
 
 def _source(spec: IndexSpec) -> tuple[object, ...]:
     return spec.schema, spec.table, spec.key, spec.columns
 
 
-def _beside(engine: sa.Engine, statement_seconds: float) -> AsyncEngine:
+def _async_engine(engine: sa.Engine, statement_seconds: float) -> AsyncEngine:
     """Creates an engine for searches in the same database: read-only, with a timeout for each statement."""
     made = create_async_engine(
         engine.url,

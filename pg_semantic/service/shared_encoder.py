@@ -15,9 +15,9 @@ class SharedEncoder(BatchingEncoder):
     """
 
     def __init__(
-        self, encoder: Encoder, line: QueueLimits
+        self, encoder: Encoder, limits: QueueLimits
     ) -> None:  # doesn't call super().__init__(), which takes separate limits
-        self._line_up(encoder, line)
+        self._start(encoder, limits)
 
     @property
     def encoder(self) -> Encoder:
@@ -27,7 +27,7 @@ class SharedEncoder(BatchingEncoder):
     @property
     def waiting(self) -> int:
         """The number of texts in the queue."""
-        return self._owners.get().waiting
+        return self._threads.get().waiting
 
     async def encode_all(self, texts: Sequence[str], kind: Kind, *, whole: bool) -> list[EncodedText]:
         """Encodes texts. If the task is canceled, texts that aren't being encoded yet are skipped.
@@ -45,7 +45,7 @@ class SharedEncoder(BatchingEncoder):
             errors.QueryError: A text is too long.
             Exception: Any error of the encoder.
         """
-        asked = self._owners.get().ask([EncodeRequest(text, kind, whole) for text in texts])
+        asked = self._threads.get().ask([EncodeRequest(text, kind, whole) for text in texts])
         try:
             return [await asyncio.wrap_future(answer) for answer in asked]
         finally:

@@ -28,13 +28,13 @@ def read(
     tables: Tables,
     claim: Claim,
     *,
-    ruler: TokenCounter,
+    counter: TokenCounter,
     room: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
     sisters: Sequence[Tables] = (),
 ) -> Batch:
     """Runs `look`, then `cut`."""
     batch, rows = look(engine, tables, claim, room=room)
-    cut(engine, batch, rows, ruler=ruler, sisters=sisters)
+    cut(engine, batch, rows, counter=counter, sisters=sisters)
     return batch
 
 
@@ -55,7 +55,12 @@ def look(engine: sa.Engine, tables: Tables, claim: Claim, *, room: ReadLimits) -
 
 
 def cut(
-    engine: sa.Engine, batch: Batch, changes: Sequence[Changed], *, ruler: TokenCounter, sisters: Sequence[Tables] = ()
+    engine: sa.Engine,
+    batch: Batch,
+    changes: Sequence[Changed],
+    *,
+    counter: TokenCounter,
+    sisters: Sequence[Tables] = (),
 ) -> None:
     """Divides the texts into chunks, compares them with the stored chunks, and adds the rows to the batch.
 
@@ -63,12 +68,12 @@ def cut(
         engine: The worker's engine.
         batch: The batch from `look`.
         changes: The changed rows from `look`.
-        ruler: Counts tokens as the encoder does.
+        counter: Counts tokens as the encoder does.
         sisters: Tables of generations with the same encoder, whose vectors are reused.
     """
     if not changes:
         return
-    chunked = list(zip(changes, _chunked(changes, batch.tables, ruler), strict=True))
+    chunked = list(zip(changes, _chunked(changes, batch.tables, counter), strict=True))
     batch.uncut = {row.job.key: chunks for row, chunks in chunked if isinstance(chunks, str)}
     compare = functools.partial(_compared, engine, (batch.tables, *sisters))
     for rows, vectors in failure_isolation.halving(
@@ -78,14 +83,14 @@ def cut(
         batch.vectors |= vectors
 
 
-def _chunked(rows: Sequence[Changed], tables: Tables, ruler: TokenCounter) -> Sequence[Sequence[TextChunk] | str]:
+def _chunked(rows: Sequence[Changed], tables: Tables, counter: TokenCounter) -> Sequence[Sequence[TextChunk] | str]:
     """Returns the chunks of each row, or why it cannot be chunked. On failure, chunks each row by itself."""
     try:
-        return chunking.chunk([row.text for row in rows], tables.spec.chunking, ruler)
+        return chunking.chunk([row.text for row in rows], tables.spec.chunking, counter)
     except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises, the other rows continue
         if len(rows) == 1:
             return [f"{type(error).__name__}: {error}"]
-        return [chunks for row in rows for chunks in _chunked([row], tables, ruler)]
+        return [chunks for row in rows for chunks in _chunked([row], tables, counter)]
 
 
 def _compared(

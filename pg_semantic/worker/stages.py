@@ -108,7 +108,7 @@ class Stages:
             return None
         if any(row.characters > LONG_CHARACTERS for row in rows):
             on_long()
-        read_rows.cut(self._engine, batch, rows, ruler=served.encoder, sisters=self._served.sisters(served))
+        read_rows.cut(self._engine, batch, rows, counter=served.encoder, sisters=self._served.sisters(served))
         self.batch_sizes[claim.generation_id].learn_length(len(batch.claim.jobs), batch.characters)
         return batch
 

@@ -57,7 +57,7 @@ class Supervisor:
     ) -> None:
         self._children = [_Child(device, command(device), environment) for device in devices]
         self._restart = restart
-        self._told = 0
+        self._signals = 0
 
     def run(self) -> int:
         """Runs until all processes have ended: after SIGTERM or SIGINT, or when none is restarted.
@@ -87,11 +87,11 @@ class Supervisor:
     def _obey(self, number: int | None) -> None:
         if number not in _TO_STOP:
             return
-        self._told += 1
+        self._signals += 1
         for child in self._children:
             child.due = None
             # Never SIGINT: a worker that is still starting would print a traceback.
-            child.send(signal.SIGTERM if self._told <= 2 else signal.SIGKILL)  # noqa: PLR2004 - the third signal
+            child.send(signal.SIGTERM if self._signals <= 2 else signal.SIGKILL)  # noqa: PLR2004 - the third signal
 
     def _look_after(self) -> None:
         for child in self._children:
@@ -101,9 +101,9 @@ class Supervisor:
                 self._bury(child, code)
 
     def _bury(self, child: "_Child", code: int) -> None:
-        if self._told and code == -signal.SIGTERM:
+        if self._signals and code == -signal.SIGTERM:
             return  # it was still starting and had claimed nothing
-        if self._restart and not self._told:
+        if self._restart and not self._signals:
             wait = child.start_later()
             fields = {"event": "worker_died", "device": child.device, "code": code}
             log.warning("worker on %s exited with %d, restarting in %.1f s", child.device, code, wait, extra=fields)

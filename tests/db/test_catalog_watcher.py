@@ -388,7 +388,7 @@ def test_what_keeps_a_foreign_key_from_being_validated_is_deleted(synced: sa.Eng
 
 def test_a_reconcile_voids_what_a_worker_has_read_before(synced: sa.Engine) -> None:
     execute(synced, "UPDATE article SET body = 'for a moment' WHERE id = 1")
-    batch = read_rows.read(synced, generation_of(synced).tables, claimed(synced), ruler=encoder())
+    batch = read_rows.read(synced, generation_of(synced).tables, claimed(synced), counter=encoder())
     script(
         synced,
         f"ALTER TABLE article DISABLE TRIGGER {TRIGGER}; UPDATE article SET body = 'body 1' WHERE id = 1; "

@@ -28,7 +28,7 @@ def claim(engine: sa.Engine) -> Claim:
 
 
 def read(engine: sa.Engine, claimed: Claim) -> Batch:
-    batch = read_rows.read(engine, TABLES, claimed, ruler=encoder())
+    batch = read_rows.read(engine, TABLES, claimed, counter=encoder())
     encode_chunks.encode(batch, encoder())
     return batch
 

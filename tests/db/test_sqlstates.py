@@ -207,7 +207,7 @@ def test_a_row_whose_stored_chunks_cannot_be_read_is_refused_alone(forty: sa.Eng
     )
     with forty.begin() as connection:
         claim = jobqueue.claim(connection, generation.id, rows=100, lease_seconds=60)
-    batch = read_rows.read(forty, generation.tables, claim, ruler=encoder())
+    batch = read_rows.read(forty, generation.tables, claim, counter=encoder())
     assert list(batch.refused) == ["7"]
     assert "division by zero" in batch.refused["7"]
     assert len(batch.rows) == 39

@@ -275,7 +275,7 @@ class Machine(RuleBasedStateMachine):
     def _read(self, hand: Hand, claim: Claim, *, breaks: bool) -> None:
         stored = {content for (content,) in self._seen("SELECT content FROM note_semantic")}
         self.encoder.given.clear()
-        hand.batch = read_rows.read(self.engine, TABLES, claim, ruler=self.encoder)
+        hand.batch = read_rows.read(self.engine, TABLES, claim, counter=self.encoder)
         encode_chunks.encode(hand.batch, self.encoder)
         assert len(self.encoder.given) == len(set(self.encoder.given)), "a text was encoded twice"
         assert stored.isdisjoint(self.encoder.given), "a text was encoded that has a vector"

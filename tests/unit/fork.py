@@ -29,7 +29,7 @@ def main() -> None:
     queries = BatchingEncoder(encoder)
     threading.Thread(target=queries.encode, args=["first"], daemon=True).start()
     encoder.begun.wait()
-    with queries._owners.get()._lock:  # as a thread may have it that does not live on in the child
+    with queries._threads.get()._lock:  # as a thread may have it that does not live on in the child
         child = os.fork()
         if child == 0:
             _say("child", queries)

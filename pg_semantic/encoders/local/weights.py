@@ -23,7 +23,7 @@ NEEDED = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 INT8_FOLDER = "openvino_int8"
 
-_OF_NO_ACCOUNT = {
+_IGNORED_SETTINGS = {
     "_name_or_path",
     "_attn_implementation",
     "architectures",
@@ -129,7 +129,7 @@ def digest(weights: Path) -> str:
 
 def _architecture(config: dict[str, object]) -> str:
     """Returns the parts of a transformer's configuration that decide its vectors; empty for other configurations."""
-    kept = {name: value for name, value in config.items() if name not in _OF_NO_ACCOUNT}
+    kept = {name: value for name, value in config.items() if name not in _IGNORED_SETTINGS}
     return json.dumps(kept, sort_keys=True) if "model_type" in config else ""
 
 

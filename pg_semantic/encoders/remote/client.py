@@ -58,13 +58,13 @@ class EmbeddingsClient:
         self.prompts = Prompts()  # prompts that the server adds itself, if it reports them
         self.resized_to: int | None = None
         self._resizing: Mapping[str, int] = {}
-        self._way = _ways(self.endpoint.url)[0]
+        self._dialect = _dialects(self.endpoint.url)[0]
         self._most_retries = settings.remote_retries
         self._retries = min(self._most_retries, _PROBE_RETRIES)
         self._clients = PerProcess(functools.partial(_client, self.endpoint, settings))
         self._headers = _headers(settings)
         who = f"The server of encoder {reference!r} at {self.endpoint.url}"
-        self._errors = Translator(who, self.name, settings.remote_timeout_seconds, self.is_well)
+        self._errors = Translator(who, self.name, settings.remote_timeout_seconds, self.is_healthy)
         weakref.finalize(self, _close, self._clients)
 
     def open(self) -> int:
@@ -81,8 +81,8 @@ class EmbeddingsClient:
             errors.EncoderError: The server's response cannot be used.
         """
         problem: NotUnderstood | None = None
-        for way in _ways(self.endpoint.url):
-            self._way = way
+        for dialect in _dialects(self.endpoint.url):
+            self._dialect = dialect
             try:
                 return len(self.encode([_PROBE])[0])
             except NotUnderstood as error:
@@ -129,7 +129,7 @@ class EmbeddingsClient:
             self._retries = 0
         raise problem  # outside the handler, so that the server's message isn't chained to it
 
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Returns whether the server encodes a known good text, because some servers return 500 for a bad one."""
         try:
             answer = self._ask([_PROBE], retries=0, plain=True)
@@ -182,7 +182,7 @@ class EmbeddingsClient:
         """
         try:
             client = self._clients.get().with_options(max_retries=self._retries)
-            answer = client.get(f"{self._way.prefix}/models", cast_to=object, options={"headers": self._headers})
+            answer = client.get(f"{self._dialect.prefix}/models", cast_to=object, options={"headers": self._headers})
         except openai.APIStatusError as error:
             is_passing = error.status_code in response_errors.OVERLOADED
             problem = self._errors.of_client(error) if is_passing else None
@@ -204,20 +204,20 @@ class EmbeddingsClient:
         """
         error = state.outcome.exception() if state.outcome else None
         is_500 = isinstance(error, openai.APIStatusError) and error.status_code == response_errors.BROKEN
-        return is_500 and (state.attempt_number == 1 or not self.is_well())
+        return is_500 and (state.attempt_number == 1 or not self.is_healthy())
 
     def _ask(self, texts: Sequence[str], *, retries: int, kind: Kind = "document", plain: bool = False) -> object:
-        body: dict[str, Any] = {"input": list(texts), "model": self.name, **self._way.format}
+        body: dict[str, Any] = {"input": list(texts), "model": self.name, **self._dialect.format}
         if not plain:
             body |= self._resizing
         if self.fingerprint:  # only this package's own service has one
             body |= {"input_type": kind, "truncate": True}
         client = self._clients.get().with_options(max_retries=retries)
-        path = f"{self._way.prefix}/embeddings"
+        path = f"{self._dialect.prefix}/embeddings"
         return client.post(path, cast_to=object, body=body, options={"headers": self._headers})
 
 
-def _ways(url: str) -> list[_ApiDialect]:
+def _dialects(url: str) -> list[_ApiDialect]:
     """Returns the dialects to try, most likely first. A URL that contains a version needs no prefix."""
     prefixes = [""] if _VERSION.search(url) else ["", "/v1"]
     return [_ApiDialect(prefix, format_) for prefix in prefixes for format_ in _FORMATS]
@@ -231,11 +231,11 @@ def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
         api_key=key.get_secret_value().strip() if key else "none",
         admin_api_key="",
         timeout=openai.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-        http_client=openai.DefaultHttpxClient(event_hooks={"response": [_leave_to_us]}),
+        http_client=openai.DefaultHttpxClient(event_hooks={"response": [_disable_retries]}),
     )
 
 
-def _leave_to_us(response: Any) -> None:
+def _disable_retries(response: Any) -> None:
     """Prevents the client from retrying a 500, which the text may have caused."""
     if response.status_code == response_errors.BROKEN:
         response.headers["x-should-retry"] = "false"

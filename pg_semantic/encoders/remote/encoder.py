@@ -126,7 +126,7 @@ class RemoteEncoder:
         return np.concatenate(answered)
 
     def _ask_for(self, parts: Sequence[Sequence[str]], kind: Kind) -> list[Vectors]:
-        encode = functools.partial(self._in_requests_that_are_read, kind=kind)
+        encode = functools.partial(self._encode_in_requests, kind=kind)
         asked = [self._threads.get().submit(encode, part) for part in parts]
         try:
             wait(asked, return_when=FIRST_EXCEPTION)
@@ -135,7 +135,7 @@ class RemoteEncoder:
                 request.cancel()
         return [request.result() for request in asked]
 
-    def _in_requests_that_are_read(self, texts: Sequence[str], *, kind: Kind) -> Vectors:
+    def _encode_in_requests(self, texts: Sequence[str], *, kind: Kind) -> Vectors:
         """Encodes texts, in one request if the server accepts that many texts, and that much text."""
         encode = functools.partial(self._server.encode, kind=kind, dimensions=self.dimensions)
         try:

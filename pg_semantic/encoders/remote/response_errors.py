@@ -32,13 +32,13 @@ class Translator:
         who: The server, as the subject of a sentence.
         name: The encoder's name on the server.
         timeout_seconds: The timeout of a request, for messages.
-        is_well: Returns whether the server encodes a known good text.
+        is_healthy: Returns whether the server encodes a known good text.
     """
 
     who: str
     name: str
     timeout_seconds: float
-    is_well: Callable[[], bool]
+    is_healthy: Callable[[], bool]
 
     def of_client(self, error: openai.OpenAIError) -> errors.EncoderError:
         """Translates an error of the OpenAI client."""
@@ -64,7 +64,7 @@ class Translator:
     def unreadable(self, error: Exception) -> errors.EncoderError:
         """Translates the error for an unreadable response. If a good text gets one too, the server is at fault."""
         said = str(error) if isinstance(error, errors.EncoderError) else f"{self.who} sent an unreadable response."
-        return (errors.EncoderError if self.is_well() else NotUnderstood)(said)
+        return (errors.EncoderError if self.is_healthy() else NotUnderstood)(said)
 
     def _refusal(self, said: str, status: int) -> errors.EncoderError:
         if status in NO_ACCESS:
@@ -76,7 +76,7 @@ class Translator:
             )
         if status in OVERLOADED:
             return errors.EncoderUnavailable(f"{said}: it is overloaded or failing; try again later.")
-        if self.is_well():
+        if self.is_healthy():
             what = ": it rejects this text or its length" if status in REFUSED else " for this text"
             return errors.EncoderError(f"{said}{what}, but encodes other texts.")
         if status in REFUSED:

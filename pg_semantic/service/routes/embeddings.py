@@ -21,7 +21,7 @@ from pg_semantic.service.shared_encoder import SharedEncoder
 router = APIRouter(tags=["embeddings"])
 
 _MOST_DIMENSIONS = 100_000
-_OTHERS_WORDS: dict[str, object] = {  # values in the APIs of Cohere and NVIDIA
+_OTHER_APIS: dict[str, object] = {  # values in the APIs of Cohere and NVIDIA
     "search_query": "query",
     "search_document": "document",
     "passage": "document",
@@ -62,8 +62,8 @@ class EmbeddingsRequest(RequestModel):
 
     @pydantic.field_validator("input_type", "truncate", mode="before")
     @classmethod
-    def _in_our_words(cls, given: object) -> object:
-        return _OTHERS_WORDS.get(given, given) if isinstance(given, str) else given
+    def _translate(cls, given: object) -> object:
+        return _OTHER_APIS.get(given, given) if isinstance(given, str) else given
 
     @property
     def texts(self) -> list[str]:
