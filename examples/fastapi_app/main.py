@@ -98,9 +98,10 @@ async def refuse(request: Request, error: errors.QueryError) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status.HTTP_400_BAD_REQUEST)
 
 
+@app.exception_handler(errors.ClosedError)
 @app.exception_handler(errors.EncoderUnavailable)
-async def put_off(request: Request, error: errors.EncoderUnavailable) -> JSONResponse:
-    """Asks the client to retry later, because too many queries wait for the encoder."""
+async def put_off(request: Request, error: errors.PgSemanticError) -> JSONResponse:
+    """Asks the client to retry later: too many queries wait for the encoder, or the process is shutting down."""
     headers = {"Retry-After": str(BUSY_SECONDS)}
     return JSONResponse({"detail": str(error)}, status.HTTP_503_SERVICE_UNAVAILABLE, headers)
 

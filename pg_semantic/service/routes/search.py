@@ -45,7 +45,7 @@ class SearchRequest(RequestModel):
     mode: Annotated[Mode, Field(description="Rank by meaning, by words (BM25), or both.")] = "dense"
     limit: Annotated[int, Field(ge=1, le=_MOST)] = 10
     offset: Annotated[int, Field(ge=0, le=_DEEPEST)] = 0
-    match: Annotated[Match, Field(description="Match any word, all words, or web search syntax.")] = "any"
+    match: Annotated[Match, Field(description="Match any word, all words, a phrase, or web search syntax.")] = "any"
     keys: Annotated[list[Key] | None, Field(max_length=_MOST, description=_KEYS)] = None
     rerank: Annotated[bool, Field(description="Rerank the best hits.")] = False
     reranker: Annotated[Name | None, Field(description="The reranker to use. The first one by default.")] = None
