@@ -51,7 +51,7 @@ _INTERRUPTED = 130
 def demo(
     path: Annotated[Path, typer.Option(help="Folder for the data of the embedded server.")] = Path(".demo"),
 ) -> None:
-    """Encode and search 1,061 tldr pages on an embedded server, then all 7,425; then edit one and search again.
+    """Encode and search 1,000 tldr pages on an embedded server, then all 7,425; then edit one and search again.
 
     You can stop it with Ctrl-C. The next run with the same folder continues.
     """

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from pg_semantic.index.declare import SemanticIndex
 
 PAGES = 7_425
-_EVERY = 7
-SAMPLE = len(range(0, PAGES, _EVERY))  # pages of all platforms and letters, soon encoded
+SAMPLE = 1_000  # little enough to encode within a minute
+_EVERY = PAGES // SAMPLE
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -38,11 +38,12 @@ def pages(*, only_sample: bool = False) -> Iterator[Page]:
     """Yields the pages of the corpus, with their numbers as ids.
 
     Args:
-        only_sample: Whether to yield only every seventh page.
+        only_sample: Whether to yield only every seventh page, up to `SAMPLE`.
     """
     data = importlib.resources.files(__name__.rpartition(".")[0]).joinpath("data", "tldr.jsonl.gz")
     with data.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
-        for number, line in itertools.islice(enumerate(lines, 1), 0, None, _EVERY if only_sample else 1):
+        wanted = (0, SAMPLE * _EVERY, _EVERY) if only_sample else (None,)
+        for number, line in itertools.islice(enumerate(lines, 1), *wanted):
             record = json.loads(line)
             platform = record["_id"].partition("/")[0]
             yield Page(id=number, platform=platform, title=record["title"], text=record["text"])
