@@ -250,6 +250,19 @@ def test_the_orphans_of_many_pages_are_swept(synced: sa.Engine, monkeypatch: pyt
     assert rows(synced, "SELECT count(*) FROM article_semantic_receipt") == [(3,)]
 
 
+@pytest.mark.parametrize("command", ["VACUUM FULL article", "CLUSTER article USING article_pkey"])
+def test_a_table_that_is_rewritten_as_it_is_is_compared_and_nothing_is_encoded(
+    synced: sa.Engine, command: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with synced.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(command)
+    with caplog.at_level(logging.INFO, "pg_semantic"):
+        assert sync(synced).chunks_encoded == 0
+    assert "public.article was rewritten" in caplog.text
+    assert truth(synced) == CLEAN
+    assert (only(synced).stale_since, only(synced).capture_problem) == (None, None)
+
+
 def test_what_changes_no_row_starts_no_reconcile(synced: sa.Engine) -> None:
     execute(synced, "ALTER TABLE article ADD COLUMN more text")
     execute(synced, "ALTER TABLE article ALTER COLUMN body SET STATISTICS 10")

@@ -150,6 +150,28 @@ def test_words_that_were_altered_behind_the_workers_back_are_found_and_mended(ar
     assert verify.verify(articles, generation).clean
 
 
+def test_rows_whose_words_are_stemmed_differently_after_an_upgrade_are_found_and_repaired(engine: sa.Engine) -> None:
+    execute(engine, "CREATE TEXT SEARCH CONFIGURATION stems (COPY = english)")
+    execute(engine, "CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    execute(engine, "INSERT INTO note VALUES (1, 'harbours'), (2, 'tea')")
+    with engine.connect() as connection:
+        spec = create_index.describe(
+            connection, "note", columns=("words",), encoder=TABLES.spec.encoder, lexical=Lexical("public.stems")
+        )
+    create_index.create(engine, spec)
+    sync(engine)
+    by_words = "SELECT id FROM note_semantic_search('harbours', 10, 'lexical')"
+    assert rows(engine, by_words) == [(1,)]
+    execute(engine, "ALTER TEXT SEARCH CONFIGURATION stems ALTER MAPPING FOR asciiword WITH simple")
+    assert rows(engine, by_words) == []  # the words of the query are stemmed in the new way, those of the row are not
+    generation = generation_of(engine, "note_semantic")
+    assert verify.verify(engine, generation).keys == {"damaged": ["1"]}
+    repair.repair(engine, generation)
+    assert sync(engine).chunks_encoded == 0
+    assert rows(engine, by_words) == [(1,)]
+    assert verify.verify(engine, generation).clean
+
+
 def test_who_may_not_read_the_words_of_rows_sees_none_of_their_statistics(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'secret', NULL, 'en' FROM generate_series(1, 5) AS i")
     sync(articles)

@@ -8,7 +8,7 @@ BEGIN
     FROM pg_subscription
     JOIN pg_subscription_rel ON srsubid = pg_subscription.oid
     JOIN pg_class ON pg_class.oid = srrelid
-    WHERE subenabled AND (
+    WHERE subenabled AND relkind <> 'S' AND (  -- since PostgreSQL 19, sequences are replicated too
         relnamespace = CAST('semantic' AS regnamespace)
         OR EXISTS (SELECT FROM semantic.generation WHERE srrelid IN (chunks, receipts))
     )
