@@ -70,8 +70,8 @@ async def colors(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLRes
 @router.get("/map")
 async def drawn(shared: ServiceDep, wanted: Annotated[MapForm, Query()]) -> HTMLResponse:
     """Returns the points of a sample."""
-    atlas = await asyncio.to_thread(_drawn, index_picker.database(shared).engine, wanted)
-    return templates.answer("map_points", atlas=atlas, wanted=wanted)
+    drawn = await asyncio.to_thread(_drawn, index_picker.database(shared).engine, wanted)
+    return templates.answer("map_points", drawn=drawn, wanted=wanted)
 
 
 def _readable(engine: sa.Engine, name: str) -> list[str]:
@@ -102,7 +102,7 @@ def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
             groups = [_NONE if row.value is None else str(row.value) for row in rows]
     key = [column.name for column in spec.key]
     named = [(_key(key, row), row.text) for row in rows]
-    return _atlas(plane, named, groups, by_cluster=by_cluster)
+    return _vector_map(plane, named, groups, by_cluster=by_cluster)
 
 
 def _clusters(connection: sa.Connection, plane: Plane, texts: Sequence[str], *, lexical: Lexical | None) -> list[str]:
@@ -131,7 +131,9 @@ def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "s
     return chosen.select_from(chunks.join(source, same)).order_by(order, name).limit(sample)
 
 
-def _atlas(plane: Plane, named: Sequence[tuple[str, str]], groups: Sequence[str], *, by_cluster: bool) -> VectorMap:
+def _vector_map(
+    plane: Plane, named: Sequence[tuple[str, str]], groups: Sequence[str], *, by_cluster: bool
+) -> VectorMap:
     largest = [group for group, _ in Counter(groups).most_common(_GROUPS)]
     groups = [group if group in largest else _OTHERS for group in groups]
     points = [

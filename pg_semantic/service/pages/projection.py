@@ -28,8 +28,8 @@ def project(vectors: NDArray[np.float32]) -> Plane:
     Args:
         vectors: One or more vectors, as an (n, dimensions) array.
     """
-    centred = vectors - vectors.mean(axis=0)
-    along, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    centered = vectors - vectors.mean(axis=0)
+    along, sizes, directions = np.linalg.svd(centered, full_matrices=False)
     largest = np.abs(directions).argmax(axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
     points = (along * sizes * signs)[:, :_PLANE]

@@ -38,19 +38,19 @@ class SearchForm(RequestModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _SearchWay:
+class _SearchKind:
     title: str
     about: str
     mode: Mode
     reranks: bool = False
 
 
-_WORDS = _SearchWay("Lexical", "by words: BM25", "lexical")
-_WAYS = (
-    _SearchWay("Dense", "by meaning: cosine similarity", "dense"),
-    _WORDS,
-    _SearchWay("Hybrid", "both, fused by rank", "hybrid"),
-    _SearchWay("Reranked", "the best hybrid hits, rescored by a cross-encoder", "hybrid", reranks=True),
+_LEXICAL = _SearchKind("Lexical", "by words: BM25", "lexical")
+_KINDS = (
+    _SearchKind("Dense", "by meaning: cosine similarity", "dense"),
+    _LEXICAL,
+    _SearchKind("Hybrid", "both, fused by rank", "hybrid"),
+    _SearchKind("Reranked", "the best hybrid hits, rescored by a cross-encoder", "hybrid", reranks=True),
 )
 
 
@@ -75,15 +75,15 @@ async def _columns(shared: ServiceContext, indexes: IndexSearchers, wanted: Sear
     await indexes.require_same(known)
     encode_ms = await _encoded(shared, known, wanted.text)
     columns: list[Column] = []
-    for way in _WAYS:
-        reranker = next(iter(shared.models.rerankers), None) if way.reranks else None
-        without_words = any(one.title == _WORDS.title and one.problem is not None for one in columns)
-        if way.reranks and reranker is None:
-            columns.append(Column(way.title, way.about, problem=_NO_RERANKER))
-        elif way.mode == "hybrid" and without_words:
-            columns.append(Column(way.title, way.about, problem=_NEEDS_WORDS))
+    for kind in _KINDS:
+        reranker = next(iter(shared.models.rerankers), None) if kind.reranks else None
+        without_words = any(one.title == _LEXICAL.title and one.problem is not None for one in columns)
+        if kind.reranks and reranker is None:
+            columns.append(Column(kind.title, kind.about, problem=_NO_RERANKER))
+        elif kind.mode == "hybrid" and without_words:
+            columns.append(Column(kind.title, kind.about, problem=_NEEDS_WORDS))
         else:
-            columns.append(await _Search(indexes, known, wanted, way, encode_ms).column_or_problem(reranker))
+            columns.append(await _Search(indexes, known, wanted, kind, encode_ms).column_or_problem(reranker))
     return search_columns.with_places(columns)
 
 
@@ -101,7 +101,7 @@ class _Search:
     indexes: IndexSearchers
     known: IndexSearcher
     wanted: SearchForm
-    way: _SearchWay
+    kind: _SearchKind
     encode_ms: float
 
     async def column_or_problem(self, reranker: BatchingReranker | None) -> Column:
@@ -109,11 +109,11 @@ class _Search:
         try:
             return await self.column(reranker)
         except errors.QueryError as error:
-            return Column(self.way.title, self.way.about, problem=str(error))
+            return Column(self.kind.title, self.kind.about, problem=str(error))
 
     async def column(self, reranker: BatchingReranker | None) -> Column:
         """Runs the search."""
-        stages = {"encode": self.encode_ms} if self.way.mode != "lexical" else {}
+        stages = {"encode": self.encode_ms} if self.kind.mode != "lexical" else {}
         trace = Trace()
         with database.translated():
             async with self.indexes.session() as session:
@@ -128,7 +128,7 @@ class _Search:
             stages["rerank"] = _ms_since(began)
         stages["total"] = sum(stages.values())
         key = [column.name for column in self.known.index.spec.key]
-        return Column(self.way.title, self.way.about, search_columns.shown(found, key), stages, ran)
+        return Column(self.kind.title, self.kind.about, search_columns.shown(found, key), stages, ran)
 
     async def _found(self, session: Any, *, depth: int) -> list[Hit[Any]]:  # noqa: ANN401 - hits of the index's class
         return await self.known.searcher.search(
@@ -136,7 +136,7 @@ class _Search:
             self.known.index,
             self.wanted.text,
             limit=max(depth, self.wanted.limit),
-            mode=self.way.mode,
+            mode=self.kind.mode,
             options=Options(match=self.wanted.match, snippets=True, headlines=True),
         )
 
