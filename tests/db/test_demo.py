@@ -49,7 +49,7 @@ def runs() -> Iterator[Runs]:
             "PG_SEMANTIC_LEASE_SECONDS": FOREVER,
         }
         try:
-            stopped = stopped_demo(data, environment)
+            stopped = stopped_demo(server, data, environment)
             yield Runs(data, environment, stopped, demo(data, environment), demo(data, environment))
         finally:
             embedded.stop(data)
@@ -66,15 +66,22 @@ def demo(folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def stopped_demo(folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    """Presses Ctrl-C when the worker begins with the rest of the pages; the exit code and what was printed."""
+def stopped_demo(server: openai_server.Server, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Presses Ctrl-C while the worker encodes the rest of the pages; the exit code and what was printed."""
     printed = []
+    running: list[subprocess.Popen[str]] = []
+
+    def interrupt(_: object) -> None:
+        if running:
+            running.pop().send_signal(signal.SIGINT)
+
+    server.rule = interrupt
     with subprocess.Popen(command(folder), env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             printed.append(line)
             if line.startswith("Encode") and any(before.startswith(FIRST) for before in printed):
-                process.send_signal(signal.SIGINT)
+                running.append(process)
     return process.returncode, "".join(printed)
 
 
