@@ -246,7 +246,7 @@ def _advice(live: Generation, encoder: BatchingEncoder) -> str:
         return f"Search with the same encoder{_with_prompts(spec)}."
     return (
         "They have the same name but other weights, files or prompts"
-        f"{f': the index was built with revision {live.revision}' if live.revision else ''}. Search with the same "
+        f"{f': the index was built with {live.revision}' if live.revision else ''}. Search with the same "
         f"ones, for a hub name as in {spec.reference}@REVISION, or build the index again with those that you have: "
         f"`pg-semantic generation begin {live.name} --encoder {spec.reference}@REVISION`."
     )

@@ -210,14 +210,14 @@ WHERE ctid = ANY (ARRAY(SELECT place FROM lost))
 
 -- name: enqueue
 -- Creates jobs for rows that have none yet, behind all edits. Voids claims, because what the worker read may be out of
--- date.
+-- date; that does not count as an attempt.
 INSERT INTO semantic.job AS job (generation_id, key, priority)
 SELECT :generation, wanted.key, 1
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
 WHERE octet_length(wanted.key) <= 2600
 ORDER BY wanted.key
 ON CONFLICT (generation_id, key) DO UPDATE
-SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL
+SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL, attempts = job.attempts - 1
 WHERE job.state = 'processing'
 
 -- name: requeue

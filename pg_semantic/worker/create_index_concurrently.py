@@ -70,7 +70,7 @@ def cancel_for_others(
         for name, table in (("chunks", tables.chunks), ("receipts", tables.receipts))
     }
     while not wait([building], _WATCH_SECONDS).done:
-        ending = sql.statement("registry", "cancel_build" if is_closing() else "give_way")
+        ending = sql.statement("registry", "cancel_build") if is_closing() else sql.statement("registry", "give_way")
         with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
             connection.execute(ending, relations)
 

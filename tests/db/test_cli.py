@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -108,8 +109,7 @@ def test_a_hit_is_headed_by_its_first_text_that_is_not_blank(notes: sa.Engine, d
     assert hits == {1: "On fruit " + "x" * 110 + "…", 2: "a green pear", 3: "a [bold]blue[/] sky"}
     execute(notes, "UPDATE note SET title = NULL, words = NULL")
     table = ok("search", "note_semantic", "a red apple", "--limit", "1", dsn=dsn)
-    assert [cell.split() for cell in table.splitlines()[:1]] == [["score", "id", "headline", "passage"]]
-    assert table.splitlines()[2].split()[2] == "-"
+    assert re.search(r"^headline +-$", table, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["index list", "generation status", "verify", "repair", "status"])

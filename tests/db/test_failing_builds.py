@@ -97,7 +97,7 @@ def test_status_says_why_an_index_is_not_built_and_when_it_is_tried_again(some: 
     assert 0 < problem["next_seconds"] <= 5
     text = shell.ok("status", dsn=dsn)
     assert "not built" in text
-    assert "1 attempts failed" in text
+    assert "1 attempt failed" in text
     [(said,)] = rows(some, "SELECT problem FROM semantic.index_status")
     assert "shared memory" in said
 

@@ -276,6 +276,16 @@ def test_a_bulk_mark_of_a_job_in_hand_voids_its_claim_too(engine: sa.Engine) -> 
     assert rows(engine, "SELECT key, priority, version, state FROM semantic.job") == [("0", 1, 2, "pending")]
 
 
+def test_a_backfill_that_voids_a_claim_is_no_attempt(engine: sa.Engine) -> None:
+    enqueue(engine, 1)
+    with engine.begin() as connection:
+        taken = claim(connection)
+    enqueue(engine, 1)
+    with engine.begin() as connection:
+        assert jobqueue.hold(connection, taken, taken.jobs) == set()
+    assert rows(engine, "SELECT version, state, attempts FROM semantic.job") == [(2, "pending", 0)]
+
+
 def test_the_oldest_marks_are_folded_first(engine: sa.Engine) -> None:
     for age, key in ((1, "young"), (3, "oldest"), (2, "old")):
         execute(

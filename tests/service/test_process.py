@@ -86,7 +86,7 @@ def test_neither_texts_nor_keys_nor_passwords_are_logged(tmp_path: Path, engine:
             assert client.post("/search?text=a-query-of-a-person", json=[]).status_code == 422
             assert client.post("/search", headers={"Authorization": "Bearer a-wrong-key"}).status_code == 401
             execute(engine, "ALTER TABLE article RENAME COLUMN title TO a_title")
-            assert client.post("/search", json=search | {"mode": "lexical"}).status_code in {200, 404, 503}
+            assert client.post("/search", json=search | {"mode": "lexical"}).status_code in {200, 404, 500}
         process.running.send_signal(signal.SIGTERM)
         assert process.end() == 0
     assert "serving on" in process.log
