@@ -25,6 +25,14 @@ _OF_OTHERS = (
     "ALTER FUNCTION {function} SET search_path = public."
 )
 _OF_OURS = re.compile(r"(?<!\w)semantic\.")
+_OUR_SCHEMA = re.compile(r"\bsemantic\b")
+_NO_SUCH_SCHEMA = "3F000"
+_DENIED = "42501"
+_OUR_RELATION = re.compile(r"(?<!\w)semantic\.(\w+)")
+_NO_WORKER = (
+    "The role lacks privileges: {said}. This needs the privileges of a worker: connect as a member of the role that "
+    "owns the schema `semantic`."
+)
 _OF_GENERATION = re.compile(r"semantic\.(chunks|receipts)_\d+")
 _VIEW_OF_GENERATION = re.compile(r"view (chunks|receipts)_\d+")
 _NO_READER = (
@@ -127,10 +135,18 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
         return errors.DatabaseError(f"The database driver cannot handle a value: {said}.")
     if refused := refusal(error) or lock_refusal(error) or _dependents(error):
         return errors.DatabaseError(refused)
-    if state == "42501" and _VIEW_OF_GENERATION.search(said):
-        return errors.DatabaseError(_NO_READER.format(said=said))
+    if state == _DENIED and (advice := _advice_on_privileges(error, said)):
+        return errors.DatabaseError(advice)
     advice = _ADVICE.get(state, f"The database rejected the statement: {{said}} (SQLSTATE {state}).")
     return errors.DatabaseError(advice.format(said=said))
+
+
+def _advice_on_privileges(error: exc.DBAPIError, said: str) -> str | None:
+    """Returns advice for a role that may not use our tables or views; None for other objects."""
+    if _VIEW_OF_GENERATION.search(said):
+        return _NO_READER.format(said=said)
+    ours = set(_OUR_RELATION.findall(error.statement or ""))
+    return _NO_WORKER.format(said=said) if ours & set(re.findall(r"\w+", said)) else None
 
 
 def refusal(error: exc.DBAPIError) -> str | None:
@@ -184,7 +200,7 @@ def _missing(error: exc.DBAPIError, state: str | None, said: str) -> errors.PgSe
     if others := refusal_of_others(error):
         return errors.DatabaseError(others)
     if state in _NOT_THERE:
-        return _of_what_is_not_there(said)
+        return _of_what_is_not_there(state, said)
     if state == _NO_FUNCTION and "function semantic." in said:
         return errors.NotInstalled(_OLD_SCHEMA.format(said=said))
     if state == "42704" and "text search configuration" in said:
@@ -194,10 +210,10 @@ def _missing(error: exc.DBAPIError, state: str | None, said: str) -> errors.PgSe
     return None
 
 
-def _of_what_is_not_there(said: str) -> errors.PgSemanticError:
+def _of_what_is_not_there(state: str | None, said: str) -> errors.PgSemanticError:
     if _OF_GENERATION.search(said):
         return errors.IndexNotFound("The generation that this statement reads was dropped a moment ago: try again.")
-    if _OF_OURS.search(said):
+    if _OF_OURS.search(said) or (state == _NO_SUCH_SCHEMA and _OUR_SCHEMA.search(said)):
         return errors.NotInstalled(NO_SCHEMA)
     return errors.IndexNotFound(
         f"{said[:1].upper()}{said[1:]}: create the tables first (metadata.create_all, or `pg-semantic index create`)."

@@ -108,7 +108,9 @@ class EncoderSpec:
         """
         known = known_encoders.dimensions(reference) if dimensions is None else dimensions
         if known is None:
-            raise errors.DeclarationError(f"Encoder {reference!r} isn't in the built-in catalog: pass dimensions=...")
+            raise errors.DeclarationError(
+                f"Encoder {reference!r} isn't in the built-in catalog: check the name, or pass dimensions=..."
+            )
         return cls(reference, known, query_prompt, document_prompt)
 
     def __str__(self) -> str:

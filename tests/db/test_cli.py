@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import cli
+from pg_semantic import cli, database
 from pg_semantic.cli import output
 from pg_semantic.database import revisions
 from pg_semantic.search import scan_settings
@@ -164,6 +164,14 @@ def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
     newest = revisions.known()[-1]
     assert newest in ok("db", "upgrade", dsn=bare_dsn)
     assert parsed("db", "current", dsn=bare_dsn) == {"revision": newest}
+
+
+def test_an_index_before_our_schema_is_refused_with_the_command_to_run(bare_dsn: str) -> None:
+    engine = database.connect(bare_dsn)
+    execute(engine, "CREATE EXTENSION vector; CREATE TABLE note (id integer PRIMARY KEY, words text)")
+    engine.dispose()
+    said = error("index", "create", "note", "--columns", "words", "--encoder", "hashed:8", dsn=bare_dsn, code=3)
+    assert "run `pg-semantic db upgrade`" in said
 
 
 def test_dropping_asks_first(notes: sa.Engine, dsn: str) -> None:

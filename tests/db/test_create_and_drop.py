@@ -12,7 +12,7 @@ from pg_semantic import SemanticIndex, database, errors
 from pg_semantic.database import migrate
 from pg_semantic.index import chunk_tables
 from pg_semantic.index.spec import EncoderSpec
-from pg_semantic.operations import create_index
+from pg_semantic.operations import create_index, status
 from pg_semantic.settings import Settings
 from pg_semantic.worker import create_index_concurrently
 from pg_semantic.worker.worker import Worker
@@ -173,6 +173,9 @@ def test_a_role_without_privileges_is_told_so_and_nothing_is_left(engine: sa.Eng
     try:
         with pytest.raises(errors.DatabaseError, match="lacks privileges"):
             create_index.create(limited, spec)
+        told = pytest.raises(errors.DatabaseError, match="needs the privileges of a worker")
+        with told, database.translated(), limited.connect() as connection:
+            status.read(connection)
         assert objects(engine) == before
     finally:
         limited.dispose()
