@@ -4,15 +4,15 @@
 
     PgSemanticError
     ├── DeclarationError        an invalid declaration: unknown column, no primary key, a name taken
-    ├── ConfigurationError      an invalid setting, DSN or input file, or an argument of an encoder or reranker
+    ├── ConfigurationError      an invalid setting, DSN or input file, or an invalid argument of an encoder or reranker
     ├── ClosedError             an encoder or a reranker that was closed
     ├── DatabaseError           the server rejected a statement, or cannot be reached
     │   └── NotInstalled        pgvector or the schema `semantic` is missing or too old
     ├── IndexNotFound           this database has no semantic index of that name
     ├── GenerationError         a generation that does not exist, or is not ready for a step
     ├── EncoderError            an encoder cannot be loaded, or fails on a text
-    │   ├── EncoderMismatch     another encoder, or other dimensions, than the stored vectors have
-    │   └── EncoderUnavailable  an encoder is overloaded or unreachable for now, whatever the text
+    │   ├── EncoderMismatch     an encoder or dimensions that differ from those of the stored vectors
+    │   └── EncoderUnavailable  an encoder is temporarily overloaded or unreachable; the text isn't the cause
     ├── MissingExtra            an optional dependency is not installed
     └── QueryError              an invalid query
 

@@ -209,7 +209,8 @@ def errors_table() -> str:
         )
     status, name = _response(errors.EncoderUnavailable("-", overloaded=True))
     row = next(number for number, one in enumerate(rows) if one[0] == "`EncoderUnavailable`")
-    rows[row] = (*rows[row][:2], f"{rows[row][2]}; {status} {code(name)} if `overloaded`", rows[row][3])
+    said = f"{status} {code(name)} if its attribute `overloaded` is True; otherwise {rows[row][2]}"
+    rows[row] = (*rows[row][:2], said, rows[row][3])
     return table(("error", "raised for", "HTTP status and code", "exit code"), rows)
 
 
