@@ -33,6 +33,7 @@ def upgrade(engine: sa.Engine, *, to: str = "head") -> str:
     with database.translated(), engine.begin() as connection:
         lock(connection)
         _ensure_pgvector(connection)
+        bind_to_the_servers_own(connection)
         _require_whole(connection)
         bring_up(connection, to)
         _require_functions(connection)
@@ -60,6 +61,7 @@ def downgrade(engine: sa.Engine, *, to: str) -> str | None:
     from alembic import command
 
     with database.translated(), engine.begin() as connection:
+        bind_to_the_servers_own(connection)
         lock(connection)
         _require_earlier(current_revision(connection), to)
         if to == BASE:
@@ -80,7 +82,7 @@ def current(engine: sa.Engine) -> str | None:
 
 def lock(connection: sa.Connection) -> None:
     """Waits until no other transaction migrates or checks the schema, and keeps others from doing so."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    connection.execute(sa.select(sa.func.pg_catalog.pg_advisory_xact_lock(_LOCK)))
 
 
 def bring_up(connection: sa.Connection, to: str) -> None:
@@ -90,6 +92,15 @@ def bring_up(connection: sa.Connection, to: str) -> None:
     connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
     command.upgrade(_config(connection), to)
     connection.execute(sql.statement("schema_check", "readable"))
+
+
+def bind_to_the_servers_own(connection: sa.Connection) -> None:
+    """Binds names without a schema to the server's own functions and operators until the transaction ends.
+
+    Views, and functions with a body in standard SQL, are bound when they are created, with the search_path of the
+    session. A role that can create functions in a schema on that path could put its own in their place.
+    """
+    connection.execute(sa.text("SET LOCAL search_path = pg_catalog, pg_temp"))
 
 
 def current_revision(connection: sa.Connection) -> str | None:

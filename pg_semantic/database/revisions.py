@@ -18,8 +18,17 @@ def known() -> tuple[str, ...]:
     """Returns every revision, oldest first.
 
     They are read from file names, so a worker doesn't need Alembic.
+
+    Raises:
+        errors.NotInstalled: The installed package lacks the folder.
     """
-    return tuple(sorted(file.name.partition("_")[0] for file in (folder() / "versions").glob("[0-9]*_*.py")))
+    found = tuple(sorted(file.name.partition("_")[0] for file in (folder() / "versions").glob("[0-9]*_*.py")))
+    if not found:
+        raise errors.NotInstalled(
+            f"The package is incomplete: it has no revisions in {folder() / 'versions'}. Install it again, as a folder "
+            "(not as a zip file)."
+        )
+    return found
 
 
 def require_known(revision: str) -> None:

@@ -45,6 +45,7 @@ def check(engine: sa.Engine) -> SchemaCheck:
     A transaction sets the schema aside, creates it again and is rolled back, so no other session sees any of it.
     """
     with database.translated(), engine.connect() as connection:
+        migrate.bind_to_the_servers_own(connection)
         migrate.lock(connection)
         newest, found = revisions.known()[-1], migrate.current_revision(connection)
         if found is None:

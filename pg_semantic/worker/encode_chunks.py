@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from pg_semantic import errors
 from pg_semantic.encoders import Encoder, Vectors
 from pg_semantic.index.spec import Storage
+from pg_semantic.worker import failure_isolation
 from pg_semantic.worker.batch import Batch
 
 _STORED: dict[Storage, type[np.floating[Any]]] = {"halfvec": np.float16, "vector": np.float32}
+_NOT_OF_A_TEXT = (errors.EncoderUnavailable, errors.EncoderMismatch)
 _TOGETHER = 1024  # texts; some seconds of work on two cores
 
 
@@ -36,9 +38,9 @@ def _encode(batch: Batch, encoder: Encoder, texts: Sequence[tuple[bytes, str]]) 
         return
     try:
         vectors = encoder.encode_documents([text for _, text in texts])
-    except (errors.EncoderUnavailable, errors.EncoderMismatch):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever an encoder raises, the other texts continue
+    except BaseException as error:  # whatever an encoder raises, the other texts continue
+        if isinstance(error, _NOT_OF_A_TEXT) or not failure_isolation.is_caused_by_data(error):
+            raise
         half = len(texts) // 2
         if half:
             _encode(batch, encoder, texts[:half])

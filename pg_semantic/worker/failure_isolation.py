@@ -11,6 +11,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def is_caused_by_data(error: BaseException) -> bool:
+    """Returns whether data may have caused an error of a library, so that other texts should be tried by themselves.
+
+    That is any `Exception`, and a panic of Rust code, as in tokenizers, which Python doesn't count as one.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def halving(
     items: Sequence[T], step: Callable[[Sequence[T]], R], *, blame: Callable[[T, exc.DBAPIError], None]
 ) -> list[R]:

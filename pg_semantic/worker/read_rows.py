@@ -87,7 +87,9 @@ def _chunked(rows: Sequence[Changed], tables: Tables, counter: TokenCounter) -> 
     """Returns the chunks of each row, or why it cannot be chunked. On failure, chunks each row by itself."""
     try:
         return chunking.chunk([row.text for row in rows], tables.spec.chunking, counter)
-    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises, the other rows continue
+    except BaseException as error:  # whatever a tokenizer raises, the other rows continue
+        if not failure_isolation.is_caused_by_data(error):
+            raise
         if len(rows) == 1:
             return [f"{type(error).__name__}: {error}"]
         return [chunks for row in rows for chunks in _chunked([row], tables, counter)]

@@ -85,6 +85,38 @@ def test_step_by_step_makes_what_is_made_at_once(bare: sa.Engine, engine: sa.Eng
     assert len(snapshot(bare)) > 50
 
 
+_SHADOWS = (
+    "CREATE FUNCTION public.concat(text, text) RETURNS text LANGUAGE sql AS $$SELECT 'not ours'$$",
+    "CREATE FUNCTION public.unnest(text[]) RETURNS SETOF text LANGUAGE sql AS $$SELECT 'not ours'$$",
+    "CREATE FUNCTION public.joined(text, text) RETURNS text LANGUAGE sql AS $$SELECT 'not ours'$$",
+    "CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = public.joined)",
+)
+_THEIRS = """
+SELECT pg_describe_object(classid, objid, 0)
+FROM pg_depend
+LEFT JOIN pg_proc ON refclassid = 'pg_proc'::regclass AND pg_proc.oid = refobjid AND proname IN ('concat', 'unnest')
+LEFT JOIN pg_operator ON refclassid = 'pg_operator'::regclass AND pg_operator.oid = refobjid AND oprname = '||'
+WHERE 'public'::regnamespace IN (pronamespace, oprnamespace)
+"""
+
+
+@pytest.mark.parametrize("path", ['"$user", public', "public, pg_catalog"])
+def test_our_functions_are_bound_to_no_function_that_another_role_put_on_the_search_path(
+    bare_dsn: str, path: str
+) -> None:
+    setup = database.connect(bare_dsn)
+    for statement in ("CREATE EXTENSION vector", *_SHADOWS):
+        execute(setup, statement)
+    execute(setup, f'ALTER DATABASE "{setup.url.database}" SET search_path = {path}')
+    setup.dispose()
+    bare = database.connect(bare_dsn)
+    migrate.upgrade(bare)
+    assert rows(bare, "SHOW search_path") == [(path,)]
+    assert rows(bare, _THEIRS) == []
+    assert schema_check.check(bare).ok
+    bare.dispose()
+
+
 def test_taking_back_all_leaves_nothing_of_ours(bare: sa.Engine) -> None:
     execute(bare, "CREATE EXTENSION vector")
     before = catalog(bare)

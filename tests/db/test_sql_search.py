@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import Searcher, SemanticIndex, encoders, generations
 from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.operations import create_index
 from pg_semantic.search.request import Mode, Options
 from pg_semantic.worker import privileges
 from tests.db.library import Article, Base, encoder, execute, generation_of, rows, sync
@@ -242,6 +243,29 @@ def test_a_key_of_any_columns_is_typed_and_filtered_by(engine: sa.Engine) -> Non
         assert set(rows(engine, filtered, mode=mode)) == {(2, "d"), (1, "e")}
     Odd.metadata.drop_all(engine)
     assert rows(engine, "SELECT proname FROM pg_proc WHERE proname = 'page_search'") == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("no", "keys_no"),
+        ("k", "key_k"),
+        ("score", "key_score"),
+        ("x" * 60 + "aaa", "x" * 60 + "bbb"),
+        ("$1", "$2"),
+        ("query", "mode"),
+    ],
+)
+def test_key_columns_whose_names_would_be_given_twice_have_numbers(engine: sa.Engine, names: tuple[str, str]) -> None:
+    key = ", ".join(f'"{name}"' for name in names)
+    execute(engine, f'CREATE TABLE note ("{names[0]}" int, "{names[1]}" int, words text, PRIMARY KEY ({key}))')
+    with engine.connect() as connection:
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=EncoderSpec("hashed:32", 32))
+    create_index.create(engine, spec)
+    execute(engine, "INSERT INTO note SELECT i, i, 'thistle ' || i FROM generate_series(1, 3) AS i")
+    sync(engine)
+    statement = "SELECT * FROM note_semantic_search('thistle', 10, 'lexical', ARRAY[1, 2], ARRAY[2, 2])"
+    assert [row[:2] for row in rows(engine, statement)] == [(2, 2)]
 
 
 def test_a_key_may_have_the_names_that_a_search_gives_to_what_it_computes(engine: sa.Engine) -> None:

@@ -104,6 +104,26 @@ def test_an_encoder_that_can_not_be_used_is_asked_once_and_breaks_no_text(error:
     assert batch.broken == {}
 
 
+def test_a_panic_of_rust_code_breaks_only_its_text_and_the_end_of_the_process_breaks_none() -> None:
+    panic: type[BaseException] = type("PanicException", (BaseException,), {})  # as pyo3 names it
+
+    class Panicking(Fussy):
+        error = panic
+
+        def encode_documents(self, texts: Sequence[str]) -> Vectors:
+            if POISON in texts:
+                raise self.error("called `Option::unwrap()` on a `None` value")
+            return super().encode_documents(texts)
+
+    encoder, batch = Panicking(), batch_of("tea", POISON)
+    encode_chunks.encode(batch, encoder)
+    assert batch.vectors.keys() == hashes("tea")
+    assert batch.broken.keys() == hashes(POISON)
+    encoder.error = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        encode_chunks.encode(batch_of("tea", POISON), encoder)
+
+
 def test_a_row_whose_text_breaks_the_encoder_says_why() -> None:
     batch = batch_of("tea", POISON)
     encode_chunks.encode(batch, Fussy())

@@ -1,6 +1,7 @@
 """The revisions of our own schema as files: which there are, and that those of a release never change."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from alembic.config import Config
@@ -35,6 +36,17 @@ def test_a_revision_is_as_it_was_listed(name: str) -> None:
 
 def test_no_revision_that_was_listed_is_gone() -> None:
     assert RELEASED.keys() == set(NAMES)
+
+
+def test_a_package_without_revisions_says_that_it_is_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "folder", lambda: tmp_path)
+    revisions.known.cache_clear()
+    with pytest.raises(errors.NotInstalled, match="incomplete: it has no revisions in"):
+        revisions.known()
+    monkeypatch.undo()
+    revisions.known.cache_clear()
 
 
 def test_no_newer_revision_will_do_and_the_message_says_how_to_get_there() -> None:
