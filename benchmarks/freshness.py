@@ -150,6 +150,8 @@ def _insert(engine: sa.Engine, ids: range, *, captured: bool = True) -> None:
         with driver.cursor().copy("COPY page (id, text) FROM STDIN") as copy:
             for row, text in zip(ids, _numbered(), strict=False):
                 copy.write_row((row, text))
+        if not captured:  # the trigger for replicated rows has marked them
+            connection.execute(sa.text("DELETE FROM semantic.mark"))
 
 
 def _numbered() -> Iterator[str]:
