@@ -25,6 +25,14 @@ from tests import openai_server
 
 FOREVER = "10000"  # seconds: a claim that isn't given back would stop the next run
 INTERRUPTED = 130
+# A shell may have started the tests in the background, where SIGINT is ignored.
+_WITH_CTRL_C = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[0] = "pg-semantic"
+from pg_semantic import cli
+cli.run()
+"""
 FIRST, ALL = "Search the first 1,000 pages", "Search all 7,425 pages"
 
 
@@ -76,7 +84,8 @@ def stopped_demo(server: openai_server.Server, folder: Path, environment: dict[s
             running.pop().send_signal(signal.SIGINT)
 
     server.rule = interrupt
-    with subprocess.Popen(command(folder), env=environment, stdout=subprocess.PIPE, text=True) as process:
+    demo = [sys.executable, "-c", _WITH_CTRL_C, *command(folder)[3:]]
+    with subprocess.Popen(demo, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             printed.append(line)
