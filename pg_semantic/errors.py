@@ -9,7 +9,7 @@
     ├── DatabaseError           the server rejected a statement, or cannot be reached
     │   └── NotInstalled        pgvector or the schema `semantic` is missing or too old
     ├── IndexNotFound           this database has no semantic index of that name
-    ├── GenerationError         a generation that does not exist, or cannot be switched to or dropped yet
+    ├── GenerationError         a generation that does not exist, or whose state does not allow the command
     ├── EncoderError            an encoder cannot be loaded, or fails on a text
     │   ├── EncoderMismatch     an encoder or dimensions that differ from those of the stored vectors
     │   └── EncoderUnavailable  an encoder is temporarily overloaded or unreachable; the text isn't the cause
