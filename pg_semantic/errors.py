@@ -49,7 +49,7 @@ class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it repo
 
 
 class GenerationError(PgSemanticError):
-    """A generation does not exist, or is not in the state that a step needs."""
+    """A generation does not exist, or its state does not allow the command."""
 
 
 class EncoderError(PgSemanticError):

@@ -217,7 +217,7 @@ def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") 
         raise errors.IndexNotFound("The semantic index was dropped a moment ago.")
     if recorded.fingerprint != encoder.fingerprint:
         raise errors.EncoderMismatch(
-            f"The stored vectors come from {recorded.reference!r}, {recorded.revision} (fingerprint "
-            f"{recorded.fingerprint}), but the loaded one is {encoder.revision} (fingerprint {encoder.fingerprint}): "
-            "load the same weights, prompts and limits, or rebuild the index."
+            f"The stored vectors come from encoder {recorded.reference!r}, {recorded.revision} (fingerprint "
+            f"{recorded.fingerprint}), but the loaded encoder is {encoder.revision} (fingerprint "
+            f"{encoder.fingerprint}): load the same weights, prompts and limits, or rebuild the index."
         )

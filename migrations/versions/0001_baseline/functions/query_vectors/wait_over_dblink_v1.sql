@@ -23,7 +23,7 @@ BEGIN
             HINT = 'Run CALL semantic.embed_query(index, query) first, or set up dblink and the foreign server '
                 '"semantic".';
     ELSIF open THEN
-        RAISE EXCEPTION 'every role can use dblink, and with it the connection that requests query vectors'
+        RAISE EXCEPTION 'every role can use dblink, so every role could use the connection that requests query vectors'
         USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Restrict dblink to the owner of the schema "semantic": CREATE SCHEMA semantic_dblink; GRANT '
                 'USAGE ON SCHEMA semantic_dblink TO the owner; ALTER EXTENSION dblink SET SCHEMA semantic_dblink.';
