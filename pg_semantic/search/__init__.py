@@ -1,6 +1,10 @@
-"""Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query."""
+"""Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query.
+
+Also rows that are alike, as pairs and as groups.
+"""
 
 from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.search.duplicates import Duplicate, duplicates
 from pg_semantic.search.fusion import Convex, Fusion, Rrf, hybrid
 from pg_semantic.search.legs import Where
 from pg_semantic.search.query_plan import Plan, explain
@@ -8,17 +12,21 @@ from pg_semantic.search.recall import ClassRecall, RecallReport, recall
 from pg_semantic.search.request import Mode, Options
 from pg_semantic.search.rerank_and_diversify import Diverse, Rerank
 from pg_semantic.search.results import Hit, Passage
+from pg_semantic.search.row_groups import Group, groups
 from pg_semantic.search.searcher import AsyncSearcher, Searcher
 from pg_semantic.search.short_results import exactly
 from pg_semantic.search.snippets import Snippet
 from pg_semantic.search.statements import exact, knn, lexical
+from pg_semantic.search.tuned_options import tuned_options
 
 __all__ = [
     "AsyncSearcher",
     "ClassRecall",
     "Convex",
     "Diverse",
+    "Duplicate",
     "Fusion",
+    "Group",
     "Hit",
     "Match",
     "Mode",
@@ -31,11 +39,14 @@ __all__ = [
     "Searcher",
     "Snippet",
     "Where",
+    "duplicates",
     "exact",
     "exactly",
     "explain",
+    "groups",
     "hybrid",
     "knn",
     "lexical",
     "recall",
+    "tuned_options",
 ]

@@ -229,7 +229,7 @@ class SearchAlgorithm:
             if asked.is_short(found):
                 found = _once_a_row(session.execute(self._statement(asked, exact=True), values))
         # A row tells which generation is live. Without one, what was read a moment ago counts too.
-        confirmed = _is_as_known(found[0], target) if found else not fresh
+        confirmed = self.tracker.is_current(target, *_live_and_fingerprint(found[0])) if found else not fresh
         if moved is None and not confirmed:
             moved = _moved(session, wanted, target)
         if moved is None:
@@ -252,20 +252,14 @@ def _once_a_row(result: sa.Result[*tuple[Any, ...]]) -> Sequence[sa.Row[*tuple[A
     return result.unique(lambda row: id(row[0])).all()
 
 
-def _is_as_known(row: sa.Row[Any], target: Target) -> bool:
-    """Whether the queried generation is live and has vectors from the expected encoder."""
-    live, fingerprint = (row._mapping[name] for name in ("live", "fingerprint"))  # noqa: SLF001 - public in all but name
-    return bool(live == target.generation.id) and _is_same(target, fingerprint)
-
-
-def _is_same(target: Target, fingerprint: str | None) -> bool:
-    return target.encoder is None or fingerprint in {None, target.encoder.fingerprint}
+def _live_and_fingerprint(row: sa.Row[Any]) -> tuple[int, str | None]:
+    """Returns the id of the live generation, and the fingerprint of the encoder of the queried one."""
+    return row._mapping["live"], row._mapping["fingerprint"]  # noqa: SLF001 - public in all but name
 
 
 def _moved(session: orm.Session, wanted: Request[Any], target: Target) -> GenerationChanged | None:
     """Asks the database whether the search should use another generation."""
     live, kept = generation_tracker.read_live(session, wanted.index)
-    same = _is_same(target, live.fingerprint)
-    if live.id == target.generation.id and same:
+    if live.id == target.generation.id and target.accepts(live.fingerprint):
         return None
     return GenerationChanged(live, target if target.generation.id in kept and live.id != target.generation.id else None)

@@ -1,4 +1,4 @@
-"""Which generation of an index a searcher queries, and with which encoder: `GenerationTracker`.
+"""Which generation of an index a searcher queries, and with which encoder: `GenerationTracker`, or `PinnedGeneration`.
 
 A searcher queries a generation by names that don't change with its role, so a switch during a search mixes nothing: the
 previous generation is kept in sync. The statement of every search also reads which generation is live. If that is
@@ -42,6 +42,10 @@ class Target:
     generation: Generation
     tables: Tables
     encoder: BatchingEncoder | None
+
+    def accepts(self, fingerprint: str | None) -> bool:
+        """Whether the encoder is the one with this fingerprint. None, and a target without encoder, accept any."""
+        return self.encoder is None or fingerprint in {None, self.encoder.fingerprint}
 
     def bound(self, index: BoundIndex[T]) -> BoundIndex[T]:
         """Returns the declared index, bound to the tables of this generation."""
@@ -138,6 +142,11 @@ class GenerationTracker:
         known.target, known.confirmed_at = earlier, time.monotonic()
         return earlier
 
+    @staticmethod
+    def is_current(target: Target, live: int, fingerprint: str | None) -> bool:
+        """Whether what a search has read confirms its target: the id of the live generation, and a fingerprint."""
+        return live == target.generation.id and target.accepts(fingerprint)
+
     def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
         """Records that a search has just confirmed its generation."""
         self._known(engine, index, encodes=encodes).confirmed_at = time.monotonic()
@@ -200,6 +209,53 @@ class GenerationTracker:
             log.error("%s is still searched in its previous generation: %s", live.qualified_name, error, extra=fields)  # noqa: TRY400 - the message is enough
         finally:
             self._other(live).lock.release()
+
+
+class PinnedGeneration(GenerationTracker):
+    """Always queries one generation, whether it is live or not: to compare generations.
+
+    Args:
+        target: The generation, and the encoder for its queries.
+
+    Raises:
+        errors.EncoderMismatch: The encoder isn't the one that computed the generation's vectors.
+    """
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target.encoder, follow=False, load=load)
+        if target.encoder is not None and not target.accepts(target.generation.fingerprint):
+            raise mismatch(target.generation, target.encoder)
+        self._encoding, self._not_encoding = target, dataclasses.replace(target, encoder=None)
+
+    def current(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> Target:  # noqa: ARG002
+        """Returns the pinned generation."""
+        return self._encoding if encodes else self._not_encoding
+
+    def is_fresh(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> bool:  # noqa: ARG002
+        """Returns True: there is nothing to confirm before a search."""
+        return True
+
+    def use(
+        self,
+        engine: sa.Engine,
+        index: BoundIndex[Any],
+        live: Generation,  # noqa: ARG002
+        *,
+        before: Target | None,
+        encodes: bool,
+    ) -> Target:
+        """Returns the pinned generation. Raises `errors.GenerationError` if it was dropped."""
+        if before is None:
+            raise errors.GenerationError(f"{self._encoding.generation.title} was dropped while it was searched.")
+        return self.current(engine, index, encodes=encodes)
+
+    @staticmethod
+    def is_current(target: Target, live: int, fingerprint: str | None) -> bool:  # noqa: ARG004
+        """Whether the vectors come from the encoder of the target."""
+        return target.accepts(fingerprint)
+
+    def confirm(self, engine: sa.Engine, index: BoundIndex[Any], *, encodes: bool) -> None:
+        """Does nothing."""
 
 
 def _would_load(spec: EncoderSpec, given: BatchingEncoder) -> bool:

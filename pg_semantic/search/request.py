@@ -47,6 +47,7 @@ class Options:
         passages: How many of its best chunks a hit has.
         snippets: Whether a hit has a snippet: the part of its best chunk that has the words of the query.
         headlines: Whether a hit has a headline: the beginning of its row's first text column that isn't blank.
+        keys: Whether a hit has its primary key as text, for logs and comparisons.
         rerank: Reorders the best hits of the first ranking with a cross-encoder.
         diverse: Picks hits that are not all alike, after reranking.
         load: ORM loader options for the entities, such as ``[selectinload(Article.tags)]``.
@@ -62,6 +63,7 @@ class Options:
     passages: int = 1
     snippets: bool = False
     headlines: bool = False
+    keys: bool = False
     rerank: Rerank | None = None
     diverse: Diverse | None = None
     load: Sequence[ExecutableOption] = ()
@@ -186,7 +188,7 @@ class Request(Generic[T]):
     def shape(self, *, exact: bool) -> Shape[T]:
         """Returns the shape of the statement, which other searches can share."""
         options = self.options
-        extras = Extras(options.passages, bool(options.diverse), options.snippets, options.headlines)
+        extras = Extras(options.passages, bool(options.diverse), options.snippets, options.headlines, options.keys)
         numbers = (self.first, self.skipped, fusion.depth_of(options.depth), self.reach)
         return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, extras)
 

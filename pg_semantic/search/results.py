@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from pg_semantic.index import bm25_expressions, distances
+from pg_semantic.index import bm25_expressions, distances, keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import Lexical
 from pg_semantic.search import fusion, headlines, snippets, statements
@@ -49,6 +49,7 @@ class Hit(Generic[T]):
         headline: The beginning of the row's first text column that isn't blank, on one line, with
             ``Options(headlines=True)``; None if all are blank.
         vector: The vector of the best chunk, with ``Options(diverse=...)``.
+        key: The primary key as text, with ``Options(keys=True)``. A key of several columns is a JSON array of texts.
     """
 
     entity: T
@@ -58,6 +59,7 @@ class Hit(Generic[T]):
     snippet: Snippet | None = None
     headline: str | None = None
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    key: str | None = None
 
     @property
     def passage(self) -> str:
@@ -72,12 +74,13 @@ class Hit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What to read along with a row: a number of passages, the vector and the snippet of the best one, a headline."""
+    """What to read along with a row: passages, the vector and the snippet of the best one, a headline, the key."""
 
     passages: int = 1
     vectors: bool = False
     snippet: bool = False
     headline: bool = False
+    key: bool = False
 
 
 def statement(
@@ -104,6 +107,8 @@ def statement(
         values.append(snippets.fragments(config, lateral.c.contents[1], text).label("snippet"))
     if extras.headline:
         values.append(headlines.beginning(index.spec, index.tables.source).label("headline"))
+    if extras.key:
+        values.append(keys.as_text(index.tables.source_key).label("key"))
     return fusion.rows_of(index, found).add_columns(*values, *lateral.c).join(lateral, sa.true())
 
 
@@ -140,7 +145,7 @@ def _hit(row: sa.Row[*tuple[Any, ...]]) -> Hit[Any]:
     snippet = snippets.parse(found["snippet"]) if found.get("snippet") is not None else None
     headline = headlines.on_one_line(found["headline"]) if found.get("headline") is not None else None
     passages = tuple(Passage(*piece) for piece in pieces)
-    return Hit(row[0], found["score"], scores, passages, snippet, headline, vector)
+    return Hit(row[0], found["score"], scores, passages, snippet, headline, vector, found.get("key"))
 
 
 def _in_order(column: sa.ColumnElement[Any], order: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:

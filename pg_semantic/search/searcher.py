@@ -12,6 +12,7 @@ from pg_semantic.index.more_like_this import Examples
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.search import algorithm, generation_tracker
 from pg_semantic.search.algorithm import SearchAlgorithm
+from pg_semantic.search.generation_tracker import PinnedGeneration, Target
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options, Request
 from pg_semantic.search.results import Hit
@@ -45,6 +46,17 @@ class Searcher:
         load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     ) -> None:
         self._algorithm = SearchAlgorithm(encoder, follow=follow, load=load)
+
+    @classmethod
+    def pinned(cls, target: Target) -> "Searcher":
+        """Returns a searcher of one generation, whether it is live or not, to compare generations.
+
+        Raises:
+            errors.EncoderMismatch: The encoder isn't the one that computed the generation's vectors.
+        """
+        searcher = cls(target.encoder)
+        searcher._algorithm.tracker = PinnedGeneration(target)
+        return searcher
 
     @property
     def encoder(self) -> BatchingEncoder | None:

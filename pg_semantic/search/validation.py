@@ -9,7 +9,7 @@ from pg_semantic import errors
 S = TypeVar("S", bound="sa.Select[*tuple[object, ...]]")
 
 MOST_ROWS = 1_000_000
-_MOST_CHARACTERS = 100_000
+MOST_CHARACTERS = 100_000
 
 
 def paginate(statement: S, *, limit: int, offset: int) -> S:
@@ -43,9 +43,9 @@ def check_query_text(given: object) -> str:
         )
     if not given.strip():
         raise errors.QueryError("The query is empty: enter text to search for.")
-    if len(given) > _MOST_CHARACTERS:
+    if len(given) > MOST_CHARACTERS:
         raise errors.QueryError(
-            f"The query has {len(given)} characters, but the limit is {_MOST_CHARACTERS}: search with part of the text."
+            f"The query has {len(given)} characters, but the limit is {MOST_CHARACTERS}: search with part of the text."
         )
     if "\0" in given:
         raise errors.QueryError("The query has a NUL character, which Postgres does not accept: remove it.")

@@ -1,0 +1,221 @@
+"""``pg-semantic evaluate``: measures how well searches find the rows that people judged relevant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import errors, evaluation, registry
+from pg_semantic.cli import options, output, progress
+from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, Variant
+from pg_semantic.evaluation.evaluate import MEASURES
+from pg_semantic.evaluation.report import PairedDifference, VariantFigures, write_csv
+from pg_semantic.index import declare
+from pg_semantic.index.bound_index import BoundIndex
+
+EXAMPLES = options.examples(
+    "pg-semantic evaluate article_semantic --judgements judged.jsonl",
+    "pg-semantic evaluate article_semantic --judgements judged.csv --variant now --variant both:mode=hybrid",
+    "pg-semantic evaluate article_semantic --judgements judged.jsonl --min nDCG@10=0.70 --not-worse-than last",
+)
+
+_FAILED = 1
+_COMPARED = ("difference", "from", "to", "p", "better", "worse")
+_PER_QUERY = ("variant", "query", "base_value", "variant_value", "difference", "unjudged")
+
+
+_File = Annotated[Path | None, typer.Option(help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")]
+_Select = Annotated[
+    str | None, typer.Option(metavar="SELECT", help="A SELECT of query, key and grade, in place of a file.")
+]
+_Topics = Annotated[Path | None, typer.Option(help="The queries of TREC qrels: topics, or lines of ID and text.")]
+_Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:OPTION=VALUE,...",
+        help="A way to search; repeat it to compare. The first is the base. Default: now, a search by meaning.",
+    ),
+]
+_Measures = Annotated[
+    list[str] | None, typer.Option(help="nDCG@10, RR@10, R@100, AP@10, ...; the first decides. Repeat it for more.")
+]
+_Training = Annotated[Path | None, typer.Option(help="Judgements that something was trained on: reported apart.")]
+_Pool = Annotated[Path | None, typer.Option(help="Write unjudged results to this CSV file, to be judged.")]
+_PerQueryFile = Annotated[Path | None, typer.Option(help="Write the figures of each query to this CSV file.")]
+_Least = Annotated[
+    list[str] | None, typer.Option("--min", metavar="MEASURE=VALUE", help="Exit with 1 if the base is below this.")
+]
+_NotWorse = Annotated[
+    str | None, typer.Option(metavar="last", help="Exit with 1 if the base has become worse since its last evaluation.")
+]
+
+
+def evaluate(
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    judgements: _File = None,
+    judgements_sql: _Select = None,
+    topics: _Topics = None,
+    split: Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")] = "test",
+    variant: _Variants = None,
+    measure: _Measures = None,
+    limit: Annotated[int | None, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = None,
+    training: _Training = None,
+    pool: _Pool = None,
+    per_query: _PerQueryFile = None,
+    least: _Least = None,
+    not_worse_than: _NotWorse = None,
+    save: Annotated[bool, typer.Option(help="Keep the figures in the database, without the queries.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the tests of significance.")] = 0,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Measure how well searches find the rows that were judged relevant, and compare ways to search.
+
+    difference: from the base, in the first measure, with its 95% interval; p: the probability of one as large by
+    chance, corrected for the number of variants. better, worse: how many queries have a higher or lower value. judged:
+    the share of the first results with a judgement; the others count as not relevant. condensed: the first measure on
+    the judged results alone. p50, p95: the time of a search, with encoding. Options of a variant: generation, mode,
+    exact, match, depth, fusion (rrf or convex), k, dense, lexical, reranker, rerank_depth, diverse.
+    """
+    floors, since_last = [_floor(text) for text in least or ()], _is_last(not_worse_than)
+    names = measure or [*dict.fromkeys([*MEASURES, *(name for name, _ in floors)])]
+    measured = EvaluationOptions(names, limit, _trained(training), seed)
+    source = _Source(judgements, judgements_sql, split, topics)
+    variants = [evaluation.parse_variant(text) for text in variant or ["now"]]
+    with options.installed(dsn) as engine:
+        report = _evaluate(engine, index, source, variants, measured, shown=not json)
+        before = evaluation.change(engine, report) if since_last else None
+        if save:
+            _save(engine, report)
+    _print(report, json=json)
+    _write(report, pool, per_query, quiet=json)
+    _check(report, floors, before)
+
+
+def _trained(file: Path | None) -> Judgements | None:
+    return Judgements.read(file, split="train") if file else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where judgements come from: the options of the command."""
+
+    file: Path | None
+    select: str | None
+    split: str
+    topics: Path | None
+
+
+def _evaluate(
+    engine: sa.Engine,
+    name: str,
+    source: _Source,
+    variants: Sequence[Variant],
+    measured: EvaluationOptions,
+    *,
+    shown: bool,
+) -> Evaluation:
+    with orm.Session(engine) as session:
+        index = declare.bind(registry.find(session.connection(), name).spec)
+        judged = _judgements(session, index, source)
+        with progress.queries(len(judged), shown=shown) as advance:
+            return evaluation.evaluate(session, index, judged, variants=variants, options=measured, on_query=advance)
+
+
+def _is_last(given: str | None) -> bool:
+    if given not in {None, "last"}:
+        raise typer.BadParameter("--not-worse-than takes only `last`.")
+    return given == "last"
+
+
+def _judgements(session: orm.Session, index: BoundIndex[Any], source: _Source) -> Judgements:
+    if (source.file is None) == (source.select is None):
+        raise typer.BadParameter("pass either --judgements or --judgements-sql.")
+    if source.file is not None:
+        return Judgements.read(source.file, split=source.split, topics=source.topics)
+    return Judgements.select(session, index, source.select or "")
+
+
+def _floor(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise typer.BadParameter(f"--min {text}: write a measure and a number, as in nDCG@10=0.70.") from None
+
+
+def _save(engine: sa.Engine, report: Evaluation) -> None:
+    """Keeps the figures, or warns that the role may not write them: they are printed all the same."""
+    try:
+        evaluation.save(engine, report)
+    except errors.DatabaseError as error:
+        typer.echo(f"Warning: the figures were not kept: {error}", err=True)
+
+
+def _print(report: Evaluation, *, json: bool) -> None:
+    if json:
+        output.as_json(report.figures)
+        return
+    title = (
+        f"{report.index}, {output.counted(report.queries, 'query')}".replace("querys", "queries")
+        + f", {output.counted(report.judgements, 'judgement')}"
+    )
+    measures = list(report.base.measures)
+    compared = len(report.variants) > 1
+    columns = ["variant", *measures, *(_COMPARED if compared else ()), "judged", "condensed", "p50 ms", "p95 ms"]
+    output.table(columns, [_row(one, compared=compared) for one in report.variants], title=title)
+    if any(one.seen or one.unseen for one in report.variants):
+        parts = [(one.name, name, part) for one in report.variants for name, part in _parts(one) if part]
+        rows = [(variant, name, part.queries, *_difference(part)) for variant, name, part in parts]
+        output.table(("variant", "rows", "queries", *_COMPARED), rows, title="Rows seen in training, and others")
+    for warning in report.warnings:
+        output.say(output.escaped(warning))
+
+
+def _row(one: VariantFigures, *, compared: bool) -> list[object]:
+    cells = _difference(one.difference) if compared else ()
+    return [one.name, *one.measures.values(), *cells, one.judged, one.condensed, one.p50_ms, one.p95_ms]
+
+
+def _difference(found: PairedDifference | None) -> tuple[object, ...]:
+    if found is None:
+        return (None,) * len(_COMPARED)
+    return (found.mean, found.low, found.high, found.adjusted_p, found.better, found.worse)
+
+
+def _parts(one: VariantFigures) -> tuple[tuple[str, PairedDifference | None], ...]:
+    return ("seen", one.seen), ("unseen", one.unseen)
+
+
+def _write(report: Evaluation, pool: Path | None, per_query: Path | None, *, quiet: bool) -> None:
+    if pool is not None:
+        count = report.write_pool(pool)
+        if not quiet:
+            output.say(f"Wrote {count} results to judge to {output.escaped(pool)}: fill in the grades, 0 or higher.")
+    if per_query is not None:
+        records = [
+            {"variant": one.name} | record for one in report.variants[1:] for record in report.per_query(one.name)
+        ]
+        write_csv(per_query, _PER_QUERY, [[record[name] for name in _PER_QUERY] for record in records])
+
+
+def _check(report: Evaluation, floors: list[tuple[str, float]], before: evaluation.Change | None) -> None:
+    """Exits with 1 if the base is below a floor or has become worse; says all reasons."""
+    reasons = []
+    for check in (
+        *(partial(report.require, *floor) for floor in floors),
+        partial(evaluation.require_not_worse, before, report),
+    ):
+        try:
+            check()
+        except AssertionError as error:
+            reasons.append(str(error))
+    for reason in reasons:
+        typer.echo(reason, err=True)
+    if reasons:
+        raise typer.Exit(_FAILED)

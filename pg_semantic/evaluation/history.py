@@ -1,0 +1,105 @@
+"""Keeps the figures of evaluations in the database, to see how quality changes. Never keeps a query."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import sqlalchemy as sa
+
+from pg_semantic import database, sql
+from pg_semantic.evaluation import significance
+from pg_semantic.evaluation.query_hash import query_hash
+from pg_semantic.evaluation.report import Evaluation, VariantFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How the base of an evaluation differs from when it was last evaluated, on the same judgements.
+
+    Attributes:
+        since: When that was.
+        mean: The mean difference of the first measure, now minus then.
+        p: Two-sided p value of the paired randomisation test.
+    """
+
+    since: datetime
+    mean: float
+    p: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the mean is lower, and by more than chance explains (p < .05)."""
+        return self.mean < 0 and self.p < 0.05  # noqa: PLR2004 - the usual level
+
+
+def save(engine: sa.Engine, evaluation: Evaluation) -> None:
+    """Keeps the figures of all variants.
+
+    Raises:
+        errors.DatabaseError: The role may not write to the schema `semantic`.
+    """
+    judged = _judgements_hash(evaluation)
+    with database.translated(), engine.begin() as connection:
+        for one in evaluation.variants:
+            connection.execute(sql.statement("evaluation", "save"), _row(evaluation, one, judged))
+
+
+def change(engine: sa.Engine, evaluation: Evaluation) -> Change | None:
+    """Compares the base with its last evaluation on the same judgements and with the same settings.
+
+    Returns:
+        The change, or None if there is no earlier evaluation.
+
+    Raises:
+        errors.DatabaseError: The role may not read the schema `semantic`.
+    """
+    row = _row(evaluation, evaluation.base, _judgements_hash(evaluation))
+    with database.translated(), engine.connect() as connection:
+        last = connection.execute(sql.statement("evaluation", "last"), row).one_or_none()
+    if last is None:
+        return None
+    paired = np.array(row["per_query"]) - np.array(last.per_query)
+    return Change(last.evaluated_at, float(paired.mean()), significance.randomisation_p(paired))
+
+
+def require_not_worse(found: Change | None, evaluation: Evaluation) -> None:
+    """Raises AssertionError if the base has become worse. None, for no earlier evaluation, is not worse."""
+    if found is not None and found.is_worse:
+        raise AssertionError(
+            f"{evaluation.measure} of {evaluation.base.name!r} fell by {-found.mean:.4f} since {found.since:%Y-%m-%d} "
+            f"(p {found.p:.3f}, {evaluation.queries} queries of {evaluation.index})."
+        )
+
+
+def _row(evaluation: Evaluation, one: VariantFigures, judged: bytes) -> dict[str, object]:
+    values = evaluation.details.values[one.name][evaluation.measure]
+    return {
+        "generation": one.generation_id,
+        "fingerprint": one.fingerprint,
+        "judgements": judged,
+        "queries": evaluation.queries,
+        "variant": one.name,
+        "settings": json.dumps(one.settings),
+        "measures": json.dumps(one.measures),
+        "judged": one.judged,
+        "p50_ms": one.p50_ms,
+        "p95_ms": one.p95_ms,
+        "measure": evaluation.measure,
+        "per_query": [float(values[number]) for number in _order(evaluation.details.queries)],
+    }
+
+
+def _order(queries: Sequence[str]) -> list[int]:
+    """Returns the positions of the queries in the order of their hashes."""
+    return sorted(range(len(queries)), key=lambda number: (query_hash(queries[number]), queries[number]))
+
+
+def _judgements_hash(evaluation: Evaluation) -> bytes:
+    details, hashed = evaluation.details, hashlib.sha256()
+    for number in _order(details.queries):
+        query = details.queries[number]
+        hashed.update(json.dumps([query, sorted(details.grades[query].items())]).encode())
+    return hashed.digest()

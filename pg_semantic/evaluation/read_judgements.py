@@ -1,0 +1,91 @@
+"""Reads judgements from a file or a folder: JSON Lines, CSV and TSV, BEIR, TREC. Each may be compressed with gzip.
+
+Files are read line by line. An error names the file and the line, and never has its text.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from pg_semantic import errors
+from pg_semantic.evaluation import beir, grade_records, input_lines, trec
+from pg_semantic.evaluation.grade_records import GradeRecord
+from pg_semantic.evaluation.input_lines import InvalidLine
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_COLUMNS = ("query", "key", "grade")
+_JSON_LINE = 'write {"query": "...", "relevant": {"key": 1}} on each line.'
+
+
+def read(path: Path, *, split: str, topics: Path | None) -> dict[str, dict[str, int]]:
+    """Returns the grades of each query by key. `judgements.Judgements.read` describes the formats.
+
+    Raises:
+        errors.ConfigurationError: A file cannot be read or is empty, or a line is not valid.
+    """
+    if topics is not None:
+        source, records = path, trec.records(path, topics)
+    elif path.is_dir():
+        source, records = beir.qrels_of(path, split), beir.records(path, split)
+    else:
+        source, records = path, _records(path)
+    grades = grade_records.collect(records, refuse=lambda number, problem: input_lines.refusal(source, number, problem))
+    if not grades:
+        raise errors.ConfigurationError(f"{source} contains no judgements.")
+    return grades
+
+
+def _records(path: Path) -> Iterator[GradeRecord]:
+    """Yields the records of a single file. The format follows from its suffix."""
+    delimiter = _DELIMITERS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+    with input_lines.opened(path) as file:
+        yield from _json_lines(file) if delimiter is None else _table(file, delimiter)
+
+
+def _json_lines(file: IO[str]) -> Iterator[GradeRecord]:
+    for number, line in input_lines.numbered(file):
+        try:
+            record = json.loads(line, object_pairs_hook=_without_conflicts)
+            query, relevant = record["query"], list(record["relevant"].items())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise InvalidLine(number, _JSON_LINE) from None
+        if not relevant:
+            raise InvalidLine(number, f"The query has no judgements: {_JSON_LINE}")
+        for key, grade in relevant:
+            yield GradeRecord(number, query, key, grade)
+
+
+def _without_conflicts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object. Raises ValueError if a name has two values: Python would keep the last."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found and found[name] != value:
+            raise ValueError(name)
+        found[name] = value
+    return found
+
+
+def _table(file: IO[str], delimiter: str) -> Iterator[GradeRecord]:
+    """Yields the records of a table. A record whose grade is empty has not been judged yet, and is left out."""
+    records = input_lines.table(file, delimiter=delimiter)
+    number, header = next(records, (1, []))
+    places = _places(number, header, delimiter)
+    for number, record in records:
+        if len(record) != len(header):
+            raise InvalidLine(number, f"This record has {len(record)} fields, but the header has {len(header)}.")
+        grade: object = record[places["grade"]] if "grade" in places else 1
+        if str(grade).strip():
+            yield GradeRecord(number, record[places["query"]], record[places["key"]], grade)
+
+
+def _places(number: int, header: Sequence[str], delimiter: str) -> Mapping[str, int]:
+    """Returns the position of each column by name."""
+    names = [name.strip().lower() for name in header]
+    if any(names.count(name) != 1 for name in _COLUMNS[:2]) or names.count("grade") > 1:
+        raise InvalidLine(
+            number,
+            f"Begin the file with a header: {delimiter.join(_COLUMNS)}, in any order. Without the column grade, every "
+            "row is relevant with grade 1. For a BEIR folder, pass the folder.",
+        )
+    return {name: names.index(name) for name in _COLUMNS if name in names}

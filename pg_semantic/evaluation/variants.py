@@ -1,0 +1,160 @@
+"""`Variant`: one way of searching, to be compared with others."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pg_semantic import errors, rerankers
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.chunk_tables import Role
+from pg_semantic.rerankers import BatchingReranker
+from pg_semantic.search import Convex, Diverse, Fusion, Mode, Options, Rerank, Rrf, Where
+
+_KEYS = "generation, mode, exact, match, depth, fusion, k, dense, lexical, reranker, rerank_depth, diverse"
+_ONLY_IN = {
+    "match": ("lexical", "hybrid"),
+    "exact": ("dense", "hybrid"),
+    **dict.fromkeys(("depth", "fusion", "k", "dense", "lexical"), ("hybrid",)),
+}
+_EXAMPLE = "both:mode=hybrid,fusion=convex,dense=0.6,lexical=0.4"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of searching.
+
+    Args:
+        name: What reports call it.
+        generation: The copy of the index to search: ``live``, ``next`` or ``previous``.
+        mode: Ranks by meaning (``dense``), by words with BM25 (``lexical``) or by both (``hybrid``).
+        exact: Computes every distance instead of scanning the vector index.
+        options: All other options of a search.
+        where: Conditions on the searched table, as in `Searcher.search`.
+
+    Raises:
+        errors.QueryError: The generation or the mode is unknown.
+    """
+
+    name: str
+    generation: Role = "live"
+    mode: Mode = "dense"
+    exact: bool = False
+    options: Options = Options()  # noqa: RUF009 - frozen
+    where: Where = ()
+
+    def __post_init__(self) -> None:
+        for field, known in (("generation", get_args(Role)), ("mode", get_args(Mode))):
+            if (given := getattr(self, field)) not in known:
+                raise errors.QueryError(
+                    f"Variant {self.name!r}: {field}={given!r} is unknown: use one of {', '.join(known)}."
+                )
+
+    @property
+    def longest_page(self) -> int | None:
+        """The number of hits that a step reorders, which is the most that one page may have; None for no limit.
+
+        A search reranks at least a page. Measured with a longer page, it would rerank more rows than it does in use.
+        """
+        steps = [step.depth for step in (self.options.rerank, self.options.diverse) if step]
+        return max(steps, default=None)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What distinguishes it from other variants, without its name, as data for JSON. Filters are only counted."""
+        options = self.options
+        found: dict[str, Any] = {"generation": self.generation, "mode": self.mode, "exact": self.exact}
+        if self.mode != "dense":
+            found |= {"match": options.match}
+        if self.mode == "hybrid":
+            fusion = {"kind": type(options.fusion).__name__.lower(), **dataclasses.asdict(options.fusion)}
+            found |= {"fusion": fusion, "depth": options.depth}
+        if options.min_score is not None:
+            found["min_score"] = options.min_score
+        if options.rerank:
+            reranker = options.rerank.reranker
+            found["rerank"] = {
+                "reranker": reranker.reference,
+                "depth": options.rerank.depth,
+                "seconds": options.rerank.seconds,
+            }
+        if options.diverse:
+            found["diverse"] = dataclasses.asdict(options.diverse)
+        return found | ({"conditions": len(self.where)} if self.where else {})
+
+
+def parse_variant(text: str, *, load: Callable[[str], BatchingReranker] | None = None) -> Variant:
+    """Returns the variant that a text such as ``both:mode=hybrid,fusion=convex,dense=0.6,lexical=0.4`` describes.
+
+    Args:
+        text: A name, and after a colon its options, separated by commas. ``now`` alone is a dense search.
+        load: Loads a reranker by its reference. The default loads it for this variant alone.
+
+    Raises:
+        errors.ConfigurationError: The text has another form, an option is unknown, or a value does not fit.
+    """
+    name, _, rest = text.partition(":")
+    given: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() in given:
+            raise errors.ConfigurationError(f"Variant {text!r}: write options as NAME:KEY=VALUE,..., as in {_EXAMPLE}.")
+        given[key.strip()] = value.strip()
+    if not name.strip():
+        raise errors.ConfigurationError(f"Variant {text!r} has no name: write it before the colon, as in {_EXAMPLE}.")
+    try:
+        made = _variant(name.strip(), given, load or _load)
+    except (errors.QueryError, ValueError) as error:
+        raise errors.ConfigurationError(f"Variant {text!r}: {error}") from None
+    if given:
+        raise errors.ConfigurationError(f"Variant {text!r}: {', '.join(given)} is unknown: the options are {_KEYS}.")
+    return made
+
+
+def _load(reference: str) -> BatchingReranker:
+    return BatchingReranker(rerankers.load(reference))
+
+
+def _variant(name: str, given: dict[str, str], load: Callable[[str], BatchingReranker]) -> Variant:
+    """Makes a variant of the options, and removes those that it has used."""
+    mode: Any = given.pop("mode", "dense")
+    for key, modes in _ONLY_IN.items():
+        if key in given and mode not in modes:
+            raise ValueError(f"{key} has no effect with mode={mode}: it needs mode={' or '.join(modes)}.")
+    generation: Any = given.pop("generation", "live")
+    match: Any = given.pop("match", "any")
+    if match not in get_args(Match):
+        raise ValueError(f"match={match} is unknown: use one of {', '.join(get_args(Match))}.")
+    exact = _yes_or_no("exact", given.pop("exact", "no"))
+    depth, fusion = given.pop("depth", None), _fusion(given)
+    diverse, reranker = given.pop("diverse", None), given.pop("reranker", None)
+    rerank_depth = given.pop("rerank_depth", None)
+    if rerank_depth is not None and reranker is None:
+        raise ValueError("rerank_depth needs reranker=REFERENCE.")
+    depths = {} if rerank_depth is None else {"depth": int(rerank_depth)}
+    options = Options(
+        fusion=fusion,
+        match=match,
+        depth=None if depth is None else int(depth),
+        rerank=None if reranker is None else Rerank(load(reranker), **depths),
+        diverse=None if diverse is None else Diverse(float(diverse)),
+    )
+    return Variant(name, generation, mode, exact, options)
+
+
+def _fusion(given: dict[str, str]) -> Fusion:
+    kind = given.pop("fusion", "rrf")
+    weights: Mapping[str, float] = {key: float(given.pop(key)) for key in ("dense", "lexical") if key in given}
+    if kind == "convex":
+        if "k" in given:
+            raise ValueError("k is an option of fusion=rrf.")
+        return Convex(**weights)
+    if kind != "rrf":
+        raise ValueError(f"fusion={kind} is unknown: use rrf or convex.")
+    return Rrf(int(given.pop("k", 60)), **weights)
+
+
+def _yes_or_no(key: str, value: str) -> bool:
+    if value not in {"yes", "no"}:
+        raise ValueError(f"{key}={value}: write yes or no.")
+    return value == "yes"

@@ -1,0 +1,267 @@
+"""Finds chunks that are alike: copies by the hash of their text, similar ones through the vector index.
+
+`SimilarChunks.copies` reads no vector. `SimilarChunks.near` goes through all chunks in key order, in pages, and asks
+the vector index for the k nearest chunks of each. If all of them are near, there may be more, so it asks again with k
+doubled. Copies of a text would fill up every k, and an HNSW graph connects many equal vectors badly. So of each text,
+only the first copy is looked up, and as soon as a result has two copies of a text, the next one leaves that text out.
+
+Every statement is a plain SELECT with the privileges and the row-level security of the caller.
+"""
+
+import collections
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+
+from pg_semantic.index import distances, keys
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.index.key_range import KeyRange
+from pg_semantic.search import generation_tracker, legs, scan_settings
+from pg_semantic.search.generation_tracker import Target
+from pg_semantic.search.legs import Where
+
+Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
+
+PAGE_CHUNKS = 1_000
+_NEAREST = 10  # how many chunks to ask for at first
+_MOST_FOUND = 10_000  # by one statement
+_COPIED_TEXTS = 1_000  # per statement
+
+# The planner expects a thousand scans to cost enough for compiling expressions, which takes longer than the scans.
+_WITHOUT_JIT = sa.select(sa.func.set_config("jit", "off", sa.true()))
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedText:
+    """A chunk text that several rows have, by its content hash, and the keys of these rows as text."""
+
+    content_hash: bytes
+    rows: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """The text of a chunk, by its content hash, and the key of a row that has it, as text."""
+
+    content_hash: bytes
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class NearTexts:
+    """Two different texts of different rows, and the cosine similarity of their vectors."""
+
+    first: ChunkText
+    second: ChunkText
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A chunk to find the nearest chunks of: its place (key and ordinal), and the texts to leave out, its own too."""
+
+    place: str
+    text: ChunkText
+    without: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarChunks:
+    """The chunks of one generation that a session sees and whose rows match the filters."""
+
+    session: orm.Session
+    index: BoundIndex[Any]
+    where: Where
+
+    @classmethod
+    def live(cls, session: orm.Session, index: BoundIndex[Any], where: Where) -> "SimilarChunks":
+        """Returns those of the live generation, whatever its encoder: no query is encoded.
+
+        Raises:
+            errors.IndexNotFound: The index has not been created.
+            errors.QueryError: ``where`` is not valid.
+        """
+        conditions = legs.conditions(where)
+        legs.require_own(index, conditions)
+        generation, _ = generation_tracker.read_live(session, index)
+        return cls(session, Target(generation, generation.tables, None).bound(index), conditions)
+
+    def copies(self, *, most_rows: int | None = None) -> Iterator[CopiedText]:
+        """Yields each text that several rows have, in the order of the hashes.
+
+        Args:
+            most_rows: How many rows of each text to return; None for all.
+        """
+        chunks = self.index.tables.chunks.c
+        copied = sa.select(chunks.content_hash).group_by(chunks.content_hash).having(sa.func.count() > 1)
+        page = copied.order_by(chunks.content_hash).limit(_COPIED_TEXTS)
+        hashes = self._execute(page).scalars().all()
+        while hashes:
+            for content_hash, rows in self._execute(self._rows_with(hashes, most_rows)):
+                yield CopiedText(content_hash, rows)
+            hashes = self._execute(page.where(chunks.content_hash > hashes[-1])).scalars().all()
+
+    def near(
+        self,
+        *,
+        copied: Container[bytes],
+        least: Callable[[], float],
+        most_rows: int | None = None,
+        on_rows: Callable[[int], object] = lambda _: None,
+    ) -> Iterator[NearTexts]:
+        """Yields texts that are near each other, most pairs twice: once from each side.
+
+        Args:
+            copied: The hashes of the texts that several rows have. Only the first copy of each is looked up.
+            least: Returns the least cosine similarity; it may grow meanwhile.
+            most_rows: How many near rows of each chunk are enough; None for all.
+            on_rows: Called after each page with the number of rows that it completed.
+        """
+        self._execute(_WITHOUT_JIT)
+        after, row, done = None, None, set[bytes]()
+        while page := self._page(after):
+            asked = []
+            for one in page:
+                if one.text.content_hash in copied and one.text.content_hash in done:
+                    continue
+                if one.text.content_hash in copied:
+                    done.add(one.text.content_hash)
+                asked.append(one)
+            yield from self._near_page(asked, least, most_rows)
+            rows = [one.text.row for one in page]
+            on_rows(len(dict.fromkeys(rows)) - (row == rows[0]))
+            after, row = page[-1].place, rows[-1]
+
+    def _near_page(
+        self, asked: Sequence[_Asked], least: Callable[[], float], most_rows: int | None
+    ) -> Iterator[NearTexts]:
+        """Yields what is near the chunks of a page, with k doubled until no result is cut off."""
+        nearest = _NEAREST
+        while asked:
+            again = []
+            for part in _parts(asked, max(1, _MOST_FOUND // nearest)):
+                found = self._nearest(part, nearest, least())
+                for one in part:
+                    near = found.get(one.place, [])
+                    yield from near
+                    if len(near) == nearest and (most_rows is None or len({n.second.row for n in near}) < most_rows):
+                        again.append(_without_copies(one, near))
+            asked, nearest = again, 2 * nearest
+
+    def _nearest(self, asked: Sequence[_Asked], nearest: int, least: float) -> dict[str, list[NearTexts]]:
+        texts = {one.place: one.text for one in asked}
+        found = collections.defaultdict(list)
+        for place, row, content_hash, score in self._execute(self._nearest_chunks(asked, nearest, least)):
+            found[place].append(NearTexts(texts[place], ChunkText(content_hash, row), score))
+        return found
+
+    def _nearest_chunks(self, asked: Sequence[_Asked], nearest: int, least: float) -> Statement:
+        """Selects place, row, hash and score of the chunks that are near the asked ones: up to k for each."""
+        one = self._asked_chunks(asked, nearest)
+        other = self.index.tables.chunks.alias("other")
+        distance = distances.distance(other.c.vector, one.c.vector)
+        same_row = (column == one.c[f"key_{number}"] for number, column in enumerate(self._key(other)))
+        near = (
+            self._chunks(other, self._row(other), other.c.content_hash, distance.label("distance"))
+            .where(other.c.content_hash != sa.all_(one.c.without), ~sa.and_(*same_row), self._is_stored(other))
+            .order_by(distance)
+            .limit(nearest)
+            .correlate(one)
+            .lateral("near")
+        )
+        found = sa.select(one.c.place, near.c.row_key, near.c.content_hash, (1 - near.c.distance).label("score"))
+        return found.join(near, sa.true()).where(near.c.distance <= 1 - least)
+
+    def _is_stored(self, other: sa.FromClause) -> sa.ScalarSelect[bool]:
+        """Returns a condition that holds for every chunk, and that the planner takes for a lookup.
+
+        The planner believes that a distance costs no more than an addition. Without this condition, it would compute
+        all distances for each of a thousand chunks until the table has tens of thousands of rows.
+        """
+        same = self.index.tables.chunks.alias("same")
+        is_same = (a == b for a, b in zip(self._place(same), self._place(other), strict=True))
+        return sa.select(same.c.ordinal == other.c.ordinal).where(*is_same).correlate(other).scalar_subquery()
+
+    def _asked_chunks(self, asked: Sequence[_Asked], nearest: int) -> sa.CTE:
+        """Returns the asked chunks with their vectors. Reading a vector applies the settings of the scan."""
+        without = [_array_literal(one.without) for one in asked]
+        bind = sa.bindparam(None, without, type_=ARRAY(sa.Text))
+        chunks = self.index.tables.chunks.alias("asked_chunk")
+        place = self._place(chunks)
+        table = keys.key_table([one.place for one in asked], len(place), without=bind)
+        vector = scan_settings.with_scan_settings(chunks.c.vector, wanted=nearest, order="relaxed_order")
+        found = sa.select(
+            table.c.key.label("place"),
+            *(column.label(f"key_{number}") for number, column in enumerate(place[:-1])),
+            sa.cast(table.c.without, ARRAY(sa.LargeBinary)).label("without"),
+            vector.correlate(chunks).label("vector"),
+        )
+        return found.join(chunks, keys.matches_key_table(table, place)).cte("asked").prefix_with("MATERIALIZED")
+
+    def _page(self, after: str | None) -> list[_Asked]:
+        chunks = self.index.tables.chunks
+        place = self._place(chunks)
+        page = (
+            self._chunks(chunks, keys.as_text(place).label("place"), self._row(chunks), chunks.c.content_hash)
+            .where(KeyRange(after, None).of(place), *distances.same_table(self.index.tables))
+            .order_by(*place)
+            .limit(PAGE_CHUNKS)
+        )
+        return [
+            _Asked(place, ChunkText(content_hash, row), frozenset([content_hash]))
+            for place, row, content_hash in self._execute(page)
+        ]
+
+    def _rows_with(self, hashes: Sequence[bytes], most_rows: int | None) -> Statement:
+        """Selects the hashes that several rows have, with these rows in an array."""
+        chunks = self.index.tables.chunks
+        row = keys.as_text(self._key(chunks))
+        rows = sa.func.array_agg(aggregate_order_by(sa.distinct(row), row), type_=ARRAY(sa.Text))
+        return (
+            self._chunks(chunks, chunks.c.content_hash, rows if most_rows is None else rows[1:most_rows])
+            .where(chunks.c.content_hash.in_(hashes), *distances.same_table(self.index.tables))
+            .group_by(chunks.c.content_hash)
+            .having(sa.func.count(sa.distinct(row)) > 1)
+            .order_by(chunks.c.content_hash)
+        )
+
+    def _chunks(self, chunks: sa.FromClause, *columns: sa.ColumnElement[Any]) -> Statement:
+        """Selects columns of the chunks whose rows match the filters."""
+        same_row = sa.and_(*(a == b for a, b in zip(self._key(chunks), self.index.tables.source_key, strict=True)))
+        rows = sa.select(self.index.entity).join(chunks, same_row).where(*self.where)
+        return rows.with_only_columns(*columns, maintain_column_froms=True)
+
+    def _key(self, chunks: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        return [chunks.c[column.name] for column in self.index.spec.key]
+
+    def _place(self, chunks: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        """Returns the columns of the primary key of the chunk table."""
+        return [*self._key(chunks), chunks.c.ordinal]
+
+    def _row(self, chunks: sa.FromClause) -> sa.ColumnElement[str]:
+        return keys.as_text(self._key(chunks)).label("row_key")
+
+    def _execute(self, statement: Statement) -> "sa.Result[*tuple[Any, ...]]":
+        mapper = sa.inspect(self.index.entity, raiseerr=True).mapper
+        return self.session.execute(statement, bind_arguments={"mapper": mapper})
+
+
+def _without_copies(asked: _Asked, near: Sequence[NearTexts]) -> _Asked:
+    """Returns what to ask next: the texts with several copies in the result are left out, because they are known."""
+    counts = collections.Counter(one.second.content_hash for one in near)
+    copied = {content_hash for content_hash, count in counts.items() if count > 1}
+    return _Asked(asked.place, asked.text, asked.without | copied)
+
+
+def _array_literal(hashes: frozenset[bytes]) -> str:
+    """Returns hashes as the text of a bytea[], because Postgres has no arrays of arrays of different lengths."""
+    return "{" + ",".join(f'"\\\\x{one.hex()}"' for one in sorted(hashes)) + "}"
+
+
+def _parts(asked: Sequence[_Asked], size: int) -> Iterator[Sequence[_Asked]]:
+    for start in range(0, len(asked), size):
+        yield asked[start : start + size]

@@ -1,0 +1,55 @@
+"""The options that `pg-semantic tune --save` keeps in the database, for applications to search with."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import orm
+
+from pg_semantic import database, sql
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.search import generation_tracker
+from pg_semantic.search.fusion import Convex, Fusion, Rrf
+from pg_semantic.search.request import Options
+
+log = logging.getLogger("pg_semantic.search")
+
+_FUSIONS: Mapping[str, type[Fusion]] = {"rrf": Rrf, "convex": Convex}
+
+
+def tuned_options(session: orm.Session, index: BoundIndex[Any]) -> Options:
+    """Returns the options that were tuned for an index and kept, for a hybrid search.
+
+    Options are tuned for the encoder and the chunks of one generation. After a switch to another one, returns the
+    defaults and logs a warning, until you tune again. Returns the defaults too if nothing was kept. Read them once at
+    startup: this is a query. With an AsyncSession: ``await session.run_sync(search.tuned_options, Article.semantic)``.
+
+    Args:
+        session: Connects to the database, as a role that can read the table of the index.
+        index: The semantic index, such as ``Article.semantic``.
+
+    Raises:
+        errors.IndexNotFound: The index has not been created.
+    """
+    live, _ = generation_tracker.read_live(session, index)
+    with database.translated():
+        connection = generation_tracker.connect(session, index)
+        kept = connection.execute(sql.statement("tuning", "read"), {"generation": live.id}).one_or_none()
+    if kept is None:
+        return Options()
+    if not kept.is_current:
+        fields = {"event": "tuned_options_stale", "index": live.qualified_name}
+        log.warning(
+            "The options of %s were tuned for another generation, so searches use the defaults: tune again.",
+            live.qualified_name,
+            extra=fields,
+        )
+        return Options()
+    return from_data(kept.options)
+
+
+def from_data(data: Mapping[str, Any]) -> Options:
+    """Returns options from their JSON, as `tuning.Setting.data` writes it."""
+    given = dict(data["fusion"])
+    fusion = _FUSIONS[given.pop("kind")](**given)
+    return Options(fusion=fusion, depth=data["depth"])

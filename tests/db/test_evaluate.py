@@ -1,0 +1,253 @@
+"""Evaluation: figures of variants on judgements, their differences, gates and history."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import pytest
+import sqlalchemy as sa
+from ir_measures import RR, Qrel, ScoredDoc, nDCG
+from sqlalchemy.orm import Session
+from typer.testing import CliRunner
+
+from pg_semantic import cli, errors, evaluation, generations, search
+from pg_semantic.evaluation import EvaluationOptions, Judgements, Variant
+from pg_semantic.search import Convex, Options
+from tests.db.library import Article, encoder, execute, rows, sync
+
+WORDS = [
+    *("harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern"),
+    *("anchor", "thistle", "walnut", "copper", "ribbon", "saddle", "marble"),
+]
+QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 105
+VARIANTS = (
+    Variant("now"),
+    Variant("words", mode="lexical"),
+    Variant("both", mode="hybrid"),
+    Variant("mostly words", mode="hybrid", options=Options(fusion=Convex(dense=0.1, lexical=0.9))),
+)
+
+
+@pytest.fixture
+def library(articles: sa.Engine) -> sa.Engine:
+    """One row per query, with both of its words and one more, and rows with one of the words each."""
+    with Session(articles) as session:
+        for number, query in enumerate(QUERIES):
+            session.add(Article(id=number + 1, title=f"{query} {WORDS[number % 15]} {number}"))
+        session.add_all(Article(id=1000 + number, title=f"{word} {number}") for number, word in enumerate(WORDS * 3))
+        session.commit()
+    sync(articles)
+    return articles
+
+
+@pytest.fixture
+def judged() -> Judgements:
+    return Judgements({query: {str(number + 1): 2, str(1000 + number % 15): 1} for number, query in enumerate(QUERIES)})
+
+
+def evaluated(engine: sa.Engine, judged: Judgements, **options: Any) -> evaluation.Evaluation:
+    with Session(engine) as session:
+        return evaluation.evaluate(session, Article.semantic, judged, encoder=encoder(), **options)
+
+
+def test_the_figures_are_those_of_the_searcher_and_of_ir_measures(library: sa.Engine, judged: Judgements) -> None:
+    report = evaluated(library, judged, variants=VARIANTS, options=EvaluationOptions(["nDCG@10", "RR@5"]))
+    qrels = [Qrel(query, key, grade) for query in judged.queries for key, grade in judged.grades[query].items()]
+    searcher = search.Searcher(encoder())
+    with Session(library) as session:
+        for variant in VARIANTS:
+            how: dict[str, Any] = {"mode": variant.mode, "options": variant.options}
+            run = [
+                ScoredDoc(query, str(hit.entity.id), -rank)
+                for query in judged.queries
+                for rank, hit in enumerate(searcher.search(session, Article.semantic, query, limit=10, **how))
+            ]
+            expected = ir_measures.calc_aggregate([nDCG @ 10, RR @ 5], qrels, run)
+            assert report[variant.name].measures == pytest.approx(
+                {"nDCG@10": expected[nDCG @ 10], "RR@5": expected[RR @ 5]}, abs=1e-9
+            )
+    assert (report.queries, report.judgements, report.gone, report.limit) == (105, 210, 0, 10)
+
+
+def test_a_clear_difference_is_shown_and_its_absence_too(library: sa.Engine, judged: Judgements) -> None:
+    half = Variant("half", where=[Article.id % 2 == 0])
+    report = evaluated(library, judged, variants=[half, *VARIANTS[1:], dataclasses.replace(half, name="again")])
+    words, again = report["words"].difference, report["again"].difference
+    assert words is not None
+    assert again is not None
+    assert words.low > 0
+    assert words.p < words.adjusted_p < 0.05
+    assert words.better + words.worse <= words.queries == 105
+    assert (again.mean, again.p, again.adjusted_p, again.better, again.worse) == (0, 1, 1, 0, 0)
+    report.require_better("words")
+    report.require_not_worse("again")
+    with pytest.raises(AssertionError, match=r"'again' isn't shown to be better than 'half': the difference in nDCG"):
+        report.require_better("again")
+    with pytest.raises(AssertionError, match="less than the required 1"):
+        report.require("nDCG@10", 1.0)
+    assert report.base.difference is None
+    with pytest.raises(errors.QueryError, match="is the base"):
+        report.require_better("half")
+
+
+def test_generations_with_other_encoders_are_compared_by_rows(library: sa.Engine, judged: Judgements) -> None:
+    with pytest.raises(errors.GenerationError, match="has no next generation"):
+        evaluated(library, judged, variants=[Variant("now"), Variant("next", generation="next")])
+    live = generations.find(library, "article_semantic", "live")
+    larger = dataclasses.replace(
+        live.spec, encoder=dataclasses.replace(live.spec.encoder, reference="hashed:48", dimensions=48)
+    )
+    generations.begin(library, live, larger)
+    sync(library)
+    both = [Variant("now"), Variant("next", generation="next"), Variant("exact", generation="next", exact=True)]
+    before = evaluated(library, judged, variants=both)
+    assert [one.encoder for one in before.variants] == ["hashed:32", "hashed:48", "hashed:48"]
+    generations.switch(library, "article_semantic")
+    after = evaluated(library, judged, variants=[Variant("now"), Variant("previous", generation="previous")])
+    assert after["now"].measures == before["next"].measures
+    assert after["previous"].measures == before["now"].measures
+
+
+def test_rows_that_are_gone_are_left_out_and_counted(library: sa.Engine, judged: Judgements) -> None:
+    execute(library, "DELETE FROM article WHERE id IN (1, 1000)")
+    sync(library)
+    report = evaluated(library, judged)
+    lost = sum(graded.keys() <= {"1", "1000"} for graded in judged.grades.values())
+    assert report.gone == 1 + sum("1000" in graded for graded in judged.grades.values())
+    assert (report.unanswerable, report.queries) == (lost, 105 - lost)
+    assert any("were left out, because their rows don't exist" in warning for warning in report.warnings)
+    execute(library, "DELETE FROM article")
+    with pytest.raises(errors.QueryError, match="no query has a relevant row"):
+        evaluated(library, judged)
+
+
+def test_few_queries_and_unequal_holes_are_warned_about(library: sa.Engine, judged: Judgements) -> None:
+    few = judged.only(QUERIES[:20])
+    report = evaluated(library, few, variants=VARIANTS[:2], options=EvaluationOptions(["nDCG@1", "RR@5"]))
+    assert "There are only 20 queries: with fewer than 50, trust only large differences." in report.warnings
+    assert abs(report["words"].judged - report["now"].judged) > 0.05
+    assert any("may come from unjudged rows" in warning for warning in report.warnings)
+    assert report["words"].condensed is not None
+    assert report["words"].condensed >= report["words"].measures["nDCG@1"]
+
+
+def test_the_pool_is_what_no_one_judged_and_fills_the_holes(
+    library: sa.Engine, judged: Judgements, tmp_path: Path
+) -> None:
+    report = evaluated(library, judged, variants=VARIANTS)
+    file = tmp_path / "pool.csv"
+    count = report.write_pool(file)
+    assert file.stat().st_mode & 0o077 == 0
+    with file.open(encoding="utf-8", newline="") as opened:
+        records = list(csv.DictReader(opened))
+    assert len(records) == count > 0
+    assert all(one["key"] not in judged.grades[one["query"]] and one["grade"] == "" for one in records)
+    file.write_text("query,key,grade\n" + "".join(f"{one['query']},{one['key']},0\n" for one in records), "utf-8")
+    full = evaluated(library, judged.merged(Judgements.read(file)), variants=VARIANTS)
+    assert full.pool() == []
+    assert [one.judged for one in full.variants] == [1.0] * 4
+    assert [one.measures for one in full.variants] == [one.measures for one in report.variants]
+
+
+def test_differences_are_reported_apart_for_rows_seen_in_training(library: sa.Engine, judged: Judgements) -> None:
+    training = Judgements({"another question": {str(number + 1): 1 for number in range(30)}})
+    report = evaluated(library, judged, variants=VARIANTS[:2], options=EvaluationOptions(training=training))
+    seen, unseen, every = report["words"].seen, report["words"].unseen, report["words"].difference
+    assert seen is not None
+    assert unseen is not None
+    assert every is not None
+    assert (seen.queries, unseen.queries, every.queries) == (30, 75, 105)
+    assert every.mean == pytest.approx((seen.mean * 30 + unseen.mean * 75) / 105)
+
+
+def test_the_session_of_the_caller_keeps_its_changes(library: sa.Engine, judged: Judgements) -> None:
+    with Session(library) as session:
+        article = session.get_one(Article, 1)
+        article.title = "not flushed yet"
+        evaluation.evaluate(session, Article.semantic, judged.only(QUERIES[:3]), encoder=encoder())
+        assert article in session
+        session.commit()
+    assert rows(library, "SELECT title FROM article WHERE id = 1") == [("not flushed yet",)]
+
+
+def test_history_tells_whether_the_same_search_has_become_worse(library: sa.Engine, judged: Judgements) -> None:
+    def change() -> evaluation.Change | None:
+        return evaluation.change(library, evaluated(library, judged))
+
+    assert change() is None
+    evaluation.require_not_worse(None, evaluated(library, judged))
+    evaluation.save(library, evaluated(library, judged, variants=VARIANTS))
+    same = change()
+    assert same is not None
+    assert (same.mean, same.is_worse) == (0, False)
+    execute(library, "UPDATE article SET title = 'nothing of interest' WHERE id % 2 = 0 AND id < 1000")
+    sync(library)
+    worse = change()
+    assert worse is not None
+    assert worse.is_worse
+    with pytest.raises(AssertionError, match="nDCG@10 of 'now' fell by"):
+        evaluation.require_not_worse(worse, evaluated(library, judged))
+    assert evaluation.change(library, evaluated(library, judged.only(QUERIES[1:]))) is None  # other judgements
+
+
+def test_no_query_is_kept_in_the_database(library: sa.Engine, judged: Judgements) -> None:
+    evaluation.save(library, evaluated(library, judged, variants=VARIANTS))
+    kept = rows(library, "SELECT CAST(evaluation AS text) FROM semantic.evaluation")
+    assert len(kept) == 4
+    assert not [text for (text,) in kept for query in QUERIES if query in text]
+
+
+def invoke(dsn: str, *arguments: object) -> Any:
+    return CliRunner().invoke(cli.app, ["evaluate", "article_semantic", *map(str, arguments), "--dsn", dsn])
+
+
+def test_the_command_prints_writes_gates_and_keeps(
+    library: sa.Engine, dsn: str, judged: Judgements, tmp_path: Path
+) -> None:
+    file, queries = tmp_path / "judged.jsonl", tmp_path / "queries.csv"
+    file.write_text("".join(json.dumps({"query": q, "relevant": g}) + "\n" for q, g in judged.grades.items()), "utf-8")
+    given = ("--judgements", file, "--variant", "now", "--variant", "words:mode=lexical")
+    done = invoke(dsn, *given, "--per-query", queries, "--json")
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    assert (figures["queries"], [one["name"] for one in figures["variants"]]) == (105, ["now", "words"])
+    assert QUERIES[0] not in done.stdout
+    with queries.open(encoding="utf-8", newline="") as opened:
+        losses = [float(one["difference"]) for one in csv.DictReader(opened)]
+    assert losses == sorted(losses)
+    assert len(losses) == 105
+    assert len(rows(library, "SELECT FROM semantic.evaluation")) == 2
+    done = invoke(dsn, *given, "--min", "nDCG@10=0.999", "--not-worse-than", "last", "--no-save")
+    assert done.exit_code == 1
+    assert "less than the required 0.999" in done.stderr
+    assert "fell by" not in done.stderr
+    assert len(rows(library, "SELECT FROM semantic.evaluation")) == 2
+    done = CliRunner().invoke(cli.app, ["index", "drop", "article_semantic", "--yes", "--dsn", dsn])
+    assert done.exit_code == 0, done.output
+    assert rows(library, "SELECT FROM semantic.evaluation") == []
+
+
+@pytest.mark.usefixtures("library")
+def test_judgements_can_be_a_select(dsn: str) -> None:
+    done = invoke(dsn, "--judgements-sql", "SELECT title, id FROM article WHERE id < 50", "--no-save")
+    assert done.exit_code == 0, done.output
+    assert "49 queries" in done.output
+
+
+@pytest.mark.usefixtures("articles")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "pass either --judgements or --judgements-sql"),
+        (("--judgements", "x", "--judgements-sql", "SELECT"), "pass either"),
+        (("--judgements", "x", "--min", "nDCG@10"), "write a measure and a number"),
+        (("--judgements", "x", "--not-worse-than", "first"), "takes only `last`"),
+    ],
+)
+def test_wrong_usage_of_the_command_is_explained(dsn: str, arguments: tuple[str, ...], said: str) -> None:
+    done = invoke(dsn, *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())

@@ -1,0 +1,64 @@
+"""Variants as text, and as data for the registry."""
+
+import json
+
+import pytest
+
+from pg_semantic import errors, evaluation
+from pg_semantic.evaluation import Variant
+from pg_semantic.search import Convex, Diverse, Options, Rrf
+
+
+@pytest.mark.parametrize(
+    ("text", "variant"),
+    [
+        ("now", Variant("now")),
+        ("words:mode=lexical,match=all", Variant("words", mode="lexical", options=Options(match="all"))),
+        ("exact:exact=yes", Variant("exact", exact=True)),
+        ("next encoder:generation=next", Variant("next encoder", generation="next")),
+        (
+            "both:mode=hybrid,fusion=convex,dense=0.6,lexical=0.4,depth=50",
+            Variant("both", mode="hybrid", options=Options(fusion=Convex(0.6, 0.4), depth=50)),
+        ),
+        ("both: mode = hybrid , k=2", Variant("both", mode="hybrid", options=Options(fusion=Rrf(2)))),
+        ("various:diverse=0.5", Variant("various", options=Options(diverse=Diverse(0.5)))),
+    ],
+)
+def test_a_variant_is_read_from_text(text: str, variant: Variant) -> None:
+    assert evaluation.parse_variant(text) == variant
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no name"),
+        (":mode=hybrid", "has no name"),
+        ("a:hybrid", "write options as NAME:KEY=VALUE"),
+        ("a:mode=hybrid,mode=dense", "write options as NAME:KEY=VALUE"),
+        ("a:mode=meaning", "mode='meaning' is unknown: use one of dense, lexical, hybrid"),
+        ("a:generation=new", "use one of live, next, previous"),
+        ("a:mode=hybrid,weight=3", "weight is unknown: the options are generation"),
+        ("a:mode=hybrid,fusion=sum", "use rrf or convex"),
+        ("a:mode=hybrid,fusion=convex,k=3", "k is an option of fusion=rrf"),
+        ("a:mode=hybrid,k=many", "invalid literal"),
+        ("a:mode=hybrid,dense=-1", "weights must be"),
+        ("a:dense=0.5", "dense has no effect with mode=dense: it needs mode=hybrid"),
+        ("a:match=all", "match has no effect with mode=dense"),
+        ("a:mode=lexical,exact=yes", "exact has no effect with mode=lexical"),
+        ("a:exact=true", "write yes or no"),
+        ("a:rerank_depth=20", "rerank_depth needs reranker"),
+        ("a:mode=hybrid,match=some", "match=some is unknown"),
+    ],
+)
+def test_a_text_that_is_no_variant_is_refused_with_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=said):
+        evaluation.parse_variant(text)
+
+
+def test_settings_are_data_that_tells_variants_apart() -> None:
+    texts = ["a", "a:exact=yes", "a:mode=hybrid", "a:mode=hybrid,k=2", "a:mode=hybrid,fusion=convex", "a:diverse=0.5"]
+    settings = [json.dumps(evaluation.parse_variant(text).settings, sort_keys=True) for text in texts]
+    assert len(set(settings)) == len(texts)
+    assert (
+        evaluation.parse_variant("b").settings == evaluation.parse_variant("a").settings
+    )  # the name is only for people
