@@ -1,0 +1,108 @@
+"""`Candidates`: what both legs find for one query, from which the ranking of every fusion can be computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy import orm
+
+from pg_semantic.index import keys
+from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.index.distances import Vector
+from pg_semantic.search import Fusion, Rrf, fusion, legs, statements
+from pg_semantic.search.legs import Where
+
+_LOWEST = {"dense": -1.0, "lexical": 0.0}  # the lowest possible value of each leg
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The rows that the legs find for one query, in the order of their keys.
+
+    Attributes:
+        keys: Their keys as text.
+        values: By leg, the value of each row (a cosine similarity, a BM25 score), shape (rows,), float64; NaN for rows
+            that the leg did not find.
+        ranks: By leg, the rank of each row from 1, shape (rows,), float64; infinity for rows that it did not find.
+    """
+
+    keys: tuple[str, ...]
+    values: dict[str, NDArray[np.float64]]
+    ranks: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, keys: Sequence[str], **values: Sequence[float | None]) -> "Candidates":
+        """Returns candidates with ranks: a leg orders rows by value, and equal ones by key."""
+        known = {leg: np.array(found, np.float64) for leg, found in values.items()}  # None becomes NaN
+        ranks = {}
+        for leg, found in known.items():
+            ranks[leg] = np.full(len(found), np.inf)
+            order = np.argsort(-found, kind="stable")  # NaN comes last
+            count = int(np.isfinite(found).sum())
+            ranks[leg][order[:count]] = np.arange(1, count + 1)
+        return cls(tuple(keys), known, ranks)
+
+    def fused(self, how: Fusion, *, depth: int, limit: int) -> list[str]:
+        """Returns the keys of the best rows, best first, as `search.fusion` computes them in SQL.
+
+        Args:
+            how: The fusion.
+            depth: How many rows of each leg are fused; at most the depth that the legs were asked for.
+            limit: How many keys to return.
+        """
+        score = np.zeros(len(self.keys))
+        found = np.zeros(len(self.keys), bool)
+        for leg, ranks in self.ranks.items():
+            within = ranks <= depth
+            found |= within
+            share = self._share(leg, how, within)
+            score += np.where(within & np.isfinite(share), share, 0.0)
+        rows = np.flatnonzero(found)
+        best = rows[np.argsort(-score[rows], kind="stable")][:limit]  # equal scores: by key
+        return [self.keys[row] for row in best]
+
+    def _share(self, leg: str, how: Fusion, within: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Returns what a leg adds to the score of each row."""
+        weight: float = getattr(how, leg)
+        if isinstance(how, Rrf):
+            return weight / (how.k + self.ranks[leg])
+        values, lowest = self.values[leg], _LOWEST[leg]
+        reach = float(np.max(values[within], initial=lowest)) - lowest
+        if reach == 0:
+            return np.zeros(len(values))
+        return weight / (how.dense + how.lexical) * ((values - lowest) / reach)
+
+
+@dataclass(frozen=True, slots=True)
+class LegOptions:
+    """How the legs are asked.
+
+    Attributes:
+        depth: How many rows each finds, at most.
+        match: Which rows match by words.
+        where: Conditions on the searched table.
+        exact: Computes every distance instead of scanning the vector index.
+    """
+
+    depth: int
+    match: Match = "any"
+    where: Where = ()
+    exact: bool = False
+
+
+def find(session: orm.Session, index: BoundIndex[Any], query: str, *, vector: Vector, how: LegOptions) -> Candidates:
+    """Asks both legs, in one statement."""
+    words = statements.query_words(query, how.match)
+    found = (
+        legs.dense(index, vector, where=how.where, depth=how.depth, exact=how.exact),
+        legs.lexical(index, words, where=how.where, depth=how.depth, match=how.match),
+    )
+    ranking = fusion.fused(found, Rrf(), depth=how.depth, reach=how.depth).order_by(None).subquery()
+    key = [ranking.c[f"key_{number}"] for number in range(len(index.spec.key))]
+    columns = (keys.as_text(key), ranking.c.dense, ranking.c.lexical)
+    rows = session.execute(sa.select(*columns).order_by(*key)).all()
+    return Candidates.of([row[0] for row in rows], dense=[row[1] for row in rows], lexical=[row[2] for row in rows])

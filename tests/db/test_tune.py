@@ -1,0 +1,161 @@
+"""Tuning: the rankings that it computes are those of the server, and it changes nothing without a reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+from typer.testing import CliRunner
+
+from pg_semantic import cli, errors, evaluation, generations, search, tuning
+from pg_semantic.evaluation import Judgements
+from pg_semantic.search import Convex, Options, Rrf
+from pg_semantic.tuning import Setting, TuningOptions, candidates
+from pg_semantic.tuning.candidates import LegOptions
+from tests.db.library import Article, encoder, execute, sync
+
+WORDS = ["harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern", "anchor", "thistle"]
+QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 45
+SETTINGS = [
+    *tuning.grid(Setting()),
+    Setting(Rrf(0, dense=0.3, lexical=1), depth=7),
+    Setting(Rrf(5, dense=0, lexical=2), depth=3),
+    Setting(Convex(3, 1), depth=1),
+    Setting(Convex(0.1, 0.9), depth=20),
+]
+
+
+@pytest.fixture
+def library(articles: sa.Engine) -> sa.Engine:
+    """Rows with one to three of the words, many of them equal, so that there are ties in both legs."""
+    with Session(articles) as session:
+        chance = np.random.default_rng(0)
+        for number in range(300):
+            words = chance.choice(WORDS, chance.integers(1, 4))
+            session.add(Article(id=number + 1, title=" ".join(words), lang="half" if number % 2 else "en"))
+        session.commit()
+    sync(articles)
+    return articles
+
+
+def judged_by(engine: sa.Engine, options: Options) -> Judgements:
+    """Judgements by which these options are the best: their first three rows are relevant."""
+    grades = {}
+    with Session(engine) as session:
+        searcher = search.Searcher(encoder())
+        for query in QUERIES:
+            hits = searcher.search(session, Article.semantic, query, mode="hybrid", limit=3, options=options)
+            grades[query] = {str(hit.entity.id): 3 - rank for rank, hit in enumerate(hits)}
+    return Judgements(grades)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.code)
+def test_the_computed_ranking_is_that_of_the_server(library: sa.Engine, setting: Setting) -> None:
+    searcher = search.Searcher(encoder())
+    with Session(library) as session:
+        for query in QUERIES[::5]:
+            vector = encoder().encode_queries([query])[0]
+            found = candidates.find(
+                session, Article.semantic, query, vector=vector, how=LegOptions(depth=200, exact=True)
+            )
+            limit = min(10, setting.depth)  # a longer page reaches beyond the depth
+            hits = searcher.search(
+                session, Article.semantic, query, mode="hybrid", limit=limit, exact=True, options=setting.options
+            )
+            keys = [str(hit.entity.id) for hit in hits]
+            assert found.fused(setting.fusion, depth=setting.depth, limit=limit) == keys
+
+
+def tuned(engine: sa.Engine, judged: Judgements, **options: Any) -> tuning.Tuning:
+    with Session(engine) as session:
+        given = TuningOptions(measure="nDCG@3", **options)
+        return tuning.tune(session, Article.semantic, judged, options=given, encoder=encoder())
+
+
+def test_a_setting_that_is_better_on_queries_it_was_not_chosen_by_is_recommended(library: sa.Engine) -> None:
+    wanted = Setting(Convex(0.0, 1.0))
+    found = tuned(library, judged_by(library, wanted.options))
+    assert found.best == found.recommended == wanted
+    assert found.base == Setting()
+    assert found.means[wanted] > found.base_mean
+    assert 0 < found.low < found.fold_mean - found.base_mean < found.high
+    assert found.p < 0.05
+    assert found.queries == len(QUERIES)
+
+
+def test_the_settings_in_use_are_kept_if_they_are_the_best(library: sa.Engine) -> None:
+    in_use = Options(fusion=Convex(0.0, 1.0))
+    found = tuned(library, judged_by(library, in_use), base=in_use)
+    assert found.best == found.recommended == found.base == Setting.of(in_use)
+    assert found.fold_mean == found.base_mean == 1
+
+
+def test_held_out_queries_are_left_out_and_counted(library: sa.Engine) -> None:
+    judged = judged_by(library, Options())
+    with Session(library) as session:
+        parts = evaluation.split(session, Article.semantic, judged, held_out=0.4)
+        session.commit()
+    found = tuned(library, judged)
+    assert found.queries == len(judged) - found.held_out
+    assert found.held_out >= len(parts.held_out) > 0
+
+
+def test_what_was_tuned_on_is_not_held_out_later(library: sa.Engine) -> None:
+    judged = judged_by(library, Options())
+    some = judged.only(QUERIES[:20])
+    with Session(library) as session:
+        tuning.tune(session, Article.semantic, some, options=TuningOptions(measure="nDCG@3"), encoder=encoder())
+        session.commit()
+        parts = evaluation.split(session, Article.semantic, judged, held_out=1)
+    assert set(parts.train.queries) >= set(some.queries)
+    assert not set(parts.held_out.queries) & set(some.queries)
+
+
+def test_too_few_queries_are_refused(library: sa.Engine) -> None:
+    with pytest.raises(errors.QueryError, match="fewer than two queries have a relevant row"):
+        tuned(library, judged_by(library, Options()).only(QUERIES[:1]))
+
+
+def test_kept_options_are_read_by_applications_until_the_next_switch(
+    library: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def kept() -> Options:
+        with Session(library) as session:
+            return search.tuned_options(session, Article.semantic)
+
+    assert kept() == Options()
+    found = tuned(library, judged_by(library, Options(fusion=Convex(0.0, 1.0))))
+    tuning.save(library, found)
+    assert kept() == found.recommended.options != Options()
+    tuning.save(library, tuned(library, judged_by(library, Options(fusion=Rrf(2)))))
+    assert kept().fusion != found.recommended.fusion
+    tuning.save(library, found)
+    live = generations.find(library, "article_semantic", "live")
+    generations.begin(
+        library, live, live.spec.__class__.from_json(live.spec.to_json() | {"hnsw": {"m": 8, "ef_construction": 32}})
+    )
+    sync(library)
+    generations.switch(library, "article_semantic")
+    assert kept() == Options()
+    assert "were tuned for another generation" in caplog.text
+    generations.rollback(library, "article_semantic")
+    assert kept() == found.recommended.options
+
+
+def test_the_command_prints_a_line_to_paste_and_keeps_it(library: sa.Engine, dsn: str, tmp_path: Path) -> None:
+    judged = judged_by(library, Options(fusion=Convex(0.0, 1.0)))
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps({"query": q, "relevant": g}) + "\n" for q, g in judged.grades.items()), "utf-8")
+    arguments = ["tune", "article_semantic", "--judgements", str(file), "--measure", "nDCG@3", "--dsn", dsn]
+    done = CliRunner().invoke(cli.app, [*arguments, "--save"])
+    assert done.exit_code == 0, done.output
+    assert "Options(fusion=Convex(dense=0, lexical=1))" in done.output
+    figures = json.loads(CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout)
+    assert figures["recommended"] == "Options(fusion=Convex(dense=0, lexical=1))"
+    assert QUERIES[0] not in json.dumps(figures)
+    execute(library, "UPDATE semantic.tuned_options SET options = options")  # one row
+    with Session(library) as session:
+        assert search.tuned_options(session, Article.semantic).fusion == Convex(0.0, 1.0)
