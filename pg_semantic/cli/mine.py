@@ -1,0 +1,167 @@
+"""``pg-semantic mine``: finds hard negatives for training."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import encoders, registry, rerankers, training
+from pg_semantic.cli import options, output, progress
+from pg_semantic.evaluation import Judgements
+from pg_semantic.index import declare
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.rerankers import BatchingReranker
+from pg_semantic.search.request import Mode
+from pg_semantic.training import Mined, MinedPair, Mining, MiningReport, Pair
+from pg_semantic.training.choose_negatives import Sampling
+
+EXAMPLES = options.examples(
+    "pg-semantic mine article_semantic --pairs judged.jsonl --out mined.jsonl",
+    "pg-semantic mine article_semantic --pairs judged.jsonl --out mined.jsonl --negatives 5 --relative-margin 0.05",
+    "pg-semantic mine article_semantic --pairs judged.jsonl --out mined.jsonl --mode hybrid --group thread_id",
+)
+
+_SCORES = ("scores", "lowest", "25%", "median", "75%", "highest")
+_QUERY_WIDTH = 60
+_JUDGEMENTS = {".csv", ".tsv", ".gz"}  # files that have judgements only
+
+Pairs = Annotated[Path, typer.Option(help="A file of pairs or of judgements, or a BEIR folder (its split train).")]
+Out = Annotated[Path, typer.Option(help="The file to write.")]
+Negatives = Annotated[int, typer.Option(help="How many negatives per query.", min=1)]
+RelativeMargin = Annotated[float | None, typer.Option(help="Drop rows within this share of the positive's score.")]
+AbsoluteMargin = Annotated[float | None, typer.Option(help="Drop rows that score within this of the positive.")]
+MaxScore = Annotated[float | None, typer.Option(help="Drop rows with a higher score.")]
+MinScore = Annotated[float | None, typer.Option(help="Drop rows with a lower score.")]
+RangeMin = Annotated[int, typer.Option(help="How many of the best remaining rows to skip.", min=0)]
+RangeMax = Annotated[int | None, typer.Option(help="How many of the best remaining rows to choose from.", min=1)]
+Sampled = Annotated[Sampling, typer.Option(help="Choose the top rows, or random ones.")]
+Ranking = Annotated[Mode, typer.Option(help="Look for rows by meaning, by words (BM25), or by both.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Compute every distance, without the vector index.")]
+NotNearerThan = Annotated[float, typer.Option(help="Drop rows this similar to a positive; 1 only drops equal texts.")]
+Group = Annotated[str | None, typer.Option(help="Drop rows with the same value in this column as a positive.")]
+Reranks = Annotated[str | None, typer.Option("--reranker", help="Score margins and bounds with this cross-encoder.")]
+Seed = Annotated[int, typer.Option(help="Seed for random rows and for the examples.")]
+
+
+def mine(
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    pairs: Pairs,
+    out: Out,
+    negatives: Negatives = 3,
+    relative_margin: RelativeMargin = None,
+    absolute_margin: AbsoluteMargin = None,
+    max_score: MaxScore = None,
+    min_score: MinScore = None,
+    range_min: RangeMin = 0,
+    range_max: RangeMax = None,
+    sampling: Sampled = "top",
+    mode: Ranking = "dense",
+    exact: Exact = False,
+    not_nearer_than: NotNearerThan = 0.95,
+    group: Group = None,
+    reranker: Reranks = None,
+    seed: Seed = 0,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Find rows that look like answers to queries but aren't, to train on. Writes keys, and encodes no row.
+
+    Costs one search per query. The file has your queries and the keys of rows, which are as secret as the rows: only
+    you can read it. Settings mean what they mean in mine_hard_negatives of sentence-transformers.
+    """
+    bounds = (relative_margin, absolute_margin, max_score, min_score)
+    how = Mining(negatives, *bounds, range_min, range_max, sampling, not_nearer_than, seed=seed)
+    with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
+        spec = registry.find(session.connection(), index).spec
+        bound = declare.bind(spec)
+        how = dataclasses.replace(how, group=_column(bound, group), rerank=rerank)
+        found = _mine(session, bound, _pairs(pairs), how=how, mode=mode, exact=exact, shown=not json)
+    training.write_mined(out, found.pairs)
+    _print(found.report, out, json=json)
+
+
+def _mine(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    pairs: Sequence[Pair],
+    *,
+    how: Mining,
+    mode: Mode,
+    exact: bool,
+    shown: bool,
+) -> Mined:
+    known = index.spec.encoder
+    encoder = encoders.load(
+        known.reference,
+        dimensions=known.dimensions,
+        query_prompt=known.query_prompt,
+        document_prompt=known.document_prompt,
+    )
+    with progress.queries(len({pair.query for pair in pairs}), shown=shown) as advance:
+        return training.mine(
+            session, index, pairs, encoder=encoder, mode=mode, exact=exact, options=how, on_query=advance
+        )
+
+
+def _pairs(path: Path) -> list[Pair]:
+    if path.is_dir() or path.suffix in _JUDGEMENTS:
+        return training.from_judgements(Judgements.read(path, split="train"))
+    return training.read_pairs(path)
+
+
+@contextlib.contextmanager
+def _loaded(reference: str | None) -> Iterator[BatchingReranker | None]:
+    """Yields the reranker with this reference, if there is one."""
+    if reference is None:
+        yield None
+        return
+    with BatchingReranker(rerankers.load(reference)) as reranker:
+        yield reranker
+
+
+def _column(index: BoundIndex[Any], name: str | None) -> sa.ColumnElement[Any] | None:
+    """Returns a column of the indexed table by its name in the database; the server checks that it exists."""
+    table = index.tables.source
+    if name is None:
+        return None
+    if name not in table.c:
+        table.append_column(sa.Column(name, sa.types.NullType()))
+    return table.c[name]
+
+
+def _print(report: MiningReport, out: Path, *, json: bool) -> None:
+    if json:
+        output.as_json(report)
+        return
+    counts = ("queries", "pairs", "gone", "quoted", "candidates", "mined", "short", "negatives")
+    title = f"{report.index}, scored by the {'reranker' if report.reranked else 'encoder'}"
+    output.table(counts, [[getattr(report, name) for name in counts]], title=title)
+    if report.dropped:
+        output.table(("filter", "dropped"), list(report.dropped.items()))
+    scores = {"positives": report.positive_scores, "negatives": report.negative_scores}
+    output.table(_SCORES, [(name, *dataclasses.astuple(one)) for name, one in scores.items() if one])
+    output.table(("query", "positive", "negatives"), map(_example, report.examples), title="Random examples, as keys")
+    for line in (*_advice(report), f"Wrote {out}. Only you can read it: it has your queries."):
+        output.say(output.escaped(line))
+
+
+def _example(pair: MinedPair) -> tuple[str, str, str]:
+    negatives = " ".join(negative.key for negative in pair.negatives)
+    return output.one_line(pair.query, width=_QUERY_WIDTH), pair.positive.key, negatives
+
+
+def _advice(report: MiningReport) -> Iterator[str]:
+    if report.gone:
+        yield f"{output.counted(report.gone, 'pair')} left out: the row does not exist, or has no vectors yet."
+    if report.quoted:
+        yield (
+            f"{output.counted(report.quoted, 'pair')} with a query that is quoted from its answer, so any search finds "
+            "it: leave the text that queries come from out of the index, or use other queries."
+        )
+    if report.short:
+        yield (f"Queries with fewer negatives than wanted: {report.short}. Raise --range-max, or lower the margins.")

@@ -1,0 +1,68 @@
+"""Trains a copy of a whole encoder for queries, and measures it on one held-out part: `fit_encoder`."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pg_semantic.training import choice, epochs, folds
+from pg_semantic.training.epochs import Negatives, Recipe
+from pg_semantic.training.fit import Fit, Measured, TrainingSet
+from pg_semantic.training.pace import OnStep, Pace
+from pg_semantic.training.query_transformer import QueryTransformer
+from pg_semantic.training.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def fit_encoder(
+    data: TrainingSet,
+    recipe: Recipe,
+    *,
+    whole: "SentenceTransformer",
+    limit: TimeLimit,
+    on_step: OnStep = lambda *_: None,
+) -> Fit:
+    """Trains a copy of ``whole`` on the queries outside fold 0, which is held out and chooses the epoch.
+
+    Raises:
+        errors.ConfigurationError: The time limit is too short.
+    """
+    held_out, others = data.inside(0), data.outside(0)
+    side = QueryTransformer(whole, data.queries.queries, dimensions=data.vectors.shape[1])
+    negatives = Negatives(data.queries, data.vectors, device=side.device)
+    least = epochs.steps(negatives, others, recipe)
+    pace = Pace(limit, least=least, planned=recipe.epochs * least, on_step=on_step)
+    started = limit.elapsed
+    before = [data.ndcg(numbers, side.vectors(numbers)) for numbers in (held_out, others)]
+    limit.reserved += limit.elapsed - started  # to measure again at the end
+    tried = _Tried()
+    started = limit.elapsed
+    for _ in epochs.run(side, negatives, others, recipe=recipe, seed=data.seed, on_step=pace.step):
+        tried.add(data.ndcg(held_out, side.vectors(held_out)), side.trained)
+        if not limit.allows((limit.elapsed - started) / len(tried.measured)):
+            break
+    # Half of the held-out components choose the epoch that the other half is measured with.
+    component = np.unique(data.components[held_out], return_inverse=True)[1]
+    chosen = choice.choose(np.stack(tried.measured), folds.divide(component, count=2, seed=data.seed))
+    side.trained.load_state_dict(tried.weights)
+    after = data.ndcg(others, side.vectors(others))
+    return Fit(side.trained, chosen.candidate + 1, None, (before[0], chosen.per_query), (before[1], after))
+
+
+@dataclass(slots=True)
+class _Tried:
+    """What was measured after each epoch, and the weights after the best one."""
+
+    measured: list[Measured] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
+    best: float = -1.0
+
+    def add(self, measured: Measured, trained: "SentenceTransformer") -> None:
+        """Adds an epoch."""
+        self.measured.append(measured)
+        if measured.mean() > self.best:
+            self.best = float(measured.mean())
+            self.weights = copy.deepcopy(trained.state_dict())

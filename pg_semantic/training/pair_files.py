@@ -1,0 +1,158 @@
+"""Reads and writes files of training pairs, and of pairs with their mined negatives: one JSON object per line.
+
+A line of pairs is ``{"query": "...", "key": "7"}``, with an optional ``score`` from 0 to 1. A line of judgements,
+``{"query": "...", "relevant": {"7": 1}}``, is read as one pair per relevant row. A line of a mined file has the keys of
+the positive and its negatives, and where to find their passages.
+
+The files have queries and keys, but no texts of rows. Queries can be as secret as the rows that answer them, so only
+the owner of a file can read it.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import starmap
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pg_semantic import errors
+from pg_semantic.training.mined import MinedPair, ScoredChunk
+from pg_semantic.training.pairs import Pair
+
+R = TypeVar("R")
+
+_PAIR = '{"query": "...", "key": "7"} or {"query": "...", "relevant": {"7": 1}}'
+_MINED = '{"query": "...", "positive": "7", "negatives": ["8", "9"]}'
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Reads a file of pairs or of judgements.
+
+    Returns:
+        The pairs in the order of the file, each once.
+
+    Raises:
+        errors.ConfigurationError: The file cannot be read or has no pair, or a line is invalid, such as one with a
+            score that is not between 0 and 1. The message has the number of the line.
+    """
+    found = list(dict.fromkeys(pair for pairs in _objects(path, _pairs_of, expected=_PAIR) for pair in pairs))
+    if not found:
+        raise errors.ConfigurationError(f"{path} has no pairs: write {_PAIR} on each line.")
+    return found
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Writes a file that `read_pairs` reads. Only its owner can read it. An existing file is replaced."""
+    _write(path, (_without_none({"query": one.query, "key": one.key, "score": one.score}) for one in pairs))
+
+
+def read_mined(path: Path) -> list[MinedPair]:
+    """Reads a file that `write_mined` wrote.
+
+    Raises:
+        errors.ConfigurationError: The file cannot be read, or a line is invalid. The message has the line's number.
+    """
+    return list(_objects(path, _mined_of, expected=_MINED))
+
+
+def write_mined(path: Path, pairs: Iterable[MinedPair]) -> None:
+    """Writes pairs with their negatives. Only the owner of the file can read it. An existing file is replaced.
+
+    On each line: ``query``, ``positive`` and ``negatives`` (keys), ``positive_ordinal`` and ``negative_ordinals`` (the
+    chunks that are the passages), ``positive_score`` and ``negative_scores``.
+    """
+    _write(path, map(_mined_line, pairs))
+
+
+def _pairs_of(record: Mapping[str, Any]) -> list[Pair]:
+    query = _text(record["query"])
+    if "relevant" in record:
+        grades = {key: _whole(grade) for key, grade in record["relevant"].items()}
+        return [Pair(query, key) for key, grade in grades.items() if grade >= 1]
+    score = record.get("score")
+    return [Pair(query, _key(record["key"]), None if score is None else _number(score))]
+
+
+def _mined_line(one: MinedPair) -> dict[str, object]:
+    return {
+        "query": one.query,
+        "positive": one.positive.key,
+        "negatives": [negative.key for negative in one.negatives],
+        "positive_ordinal": one.positive.ordinal,
+        "negative_ordinals": [negative.ordinal for negative in one.negatives],
+        "positive_score": one.positive.score,
+        "negative_scores": [negative.score for negative in one.negatives],
+    }
+
+
+def _mined_of(record: Mapping[str, Any]) -> MinedPair:
+    positive = _chunk(record["positive"], record["positive_ordinal"], record["positive_score"])
+    columns = (record["negatives"], record["negative_ordinals"], record["negative_scores"])
+    return MinedPair(_text(record["query"]), positive, tuple(starmap(_chunk, zip(*columns, strict=True))))
+
+
+def _chunk(key: object, ordinal: object, score: object) -> ScoredChunk:
+    return ScoredChunk(_key(key), _whole(ordinal), _number(score))
+
+
+def _objects(path: Path, made: Callable[[Mapping[str, Any]], R], *, expected: str) -> Iterator[R]:
+    """Yields what ``made`` makes of each line that isn't blank. Raises `errors.ConfigurationError`, naming the line."""
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield made(json.loads(line))
+        except errors.ConfigurationError as error:
+            raise errors.ConfigurationError(f"{path}, line {number}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise errors.ConfigurationError(f"{path}, line {number}: write {expected} on each line.") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.ConfigurationError(f"Cannot read {path}: {error}.") from None
+
+
+def _write(path: Path, records: Iterable[Mapping[str, object]]) -> None:
+    """Writes a temporary file, which only the owner can read, and renames it."""
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+            written = Path(file.name)
+            try:
+                file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                file.close()
+                written.replace(path)
+            except BaseException:
+                written.unlink()
+                raise
+    except OSError as error:
+        raise errors.ConfigurationError(f"Cannot write {path}: {error}.") from None
+
+
+def _without_none(record: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _key(value: object) -> str:
+    return str(_whole(value)) if isinstance(value, int) else _text(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError
+    return float(value)

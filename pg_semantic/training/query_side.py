@@ -1,0 +1,162 @@
+"""Trains how an encoder encodes queries, while documents stay as they are: `train_query_side`.
+
+Training compares queries with the stored vectors, so no row is encoded: not for training, and not for the roll-out.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import orm
+
+from pg_semantic import database, errors, settings
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.search import generation_tracker, validation
+from pg_semantic.search.generation_tracker import Target
+from pg_semantic.training import (
+    base_encoder,
+    fit_encoder,
+    fit_map,
+    folder,
+    folds,
+    record,
+    report,
+    stored_vectors,
+    training_queries,
+)
+from pg_semantic.training.base_encoder import BaseEncoder
+from pg_semantic.training.fit import Fit, TrainingSet
+from pg_semantic.training.pace import OnStep
+from pg_semantic.training.pairs import Pair
+from pg_semantic.training.query_training import QueryTraining
+from pg_semantic.training.report import TrainingReport
+from pg_semantic.training.time_limit import TimeLimit
+from pg_semantic.training.training_queries import TrainingQueries
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+LEAST_QUERIES = 50
+"""The fewest queries to train with. The interval of a gain on a fifth of them would mean little."""
+
+
+def train_query_side(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    pairs: Sequence[Pair],
+    *,
+    out: Path,
+    options: QueryTraining = QueryTraining(),  # noqa: B008 - frozen
+    on_step: OnStep = lambda *_: None,
+) -> TrainingReport:
+    """Trains how the live generation's encoder encodes queries, and writes the new encoder to a folder.
+
+    Documents are encoded as before, to the last bit, so a generation with the new encoder copies all vectors. Nothing
+    is written unless it is better on held-out queries, which share no row with those that it was trained on.
+
+    Args:
+        session: Reads stored vectors; row-level security applies. A transaction that this begins ends after reading.
+        index: The semantic index, such as ``Article.semantic``.
+        pairs: Queries, each with a row that answers it. Pairs whose row has no vectors are left out.
+        out: A folder that doesn't exist or is empty.
+        options: What to train, and for how long.
+        on_step: Called after each step, with how many steps are done and how many are planned at most.
+
+    Raises:
+        errors.ConfigurationError: The folder isn't empty, or the time is too short for one epoch.
+        errors.EncoderError: The encoder cannot be trained: it has no weights here, is quantized, or was trained before.
+        errors.EncoderMismatch: The stored vectors come from other weights.
+        errors.QueryError: A query isn't valid, or there are too few with rows.
+    """
+    limit = TimeLimit(options.seconds)
+    folder.require_free(out)
+    base, data = _read(session, index, pairs, options=options, limit=limit)
+    fitted = _fit(data, base, options, limit=limit, on_step=on_step)
+    found = report.of(data.queries, fitted, index=index.name, options=options)
+    if found.recommended or options.keep:
+        written = record.of(found, base.encoder, pairs, options=options)
+        folder.write(out, _made(base, fitted), base=base.whole, record=written)
+        found = dataclasses.replace(found, folder=out)
+    return dataclasses.replace(found, seconds=round(limit.elapsed, 1))
+
+
+def _read(
+    session: orm.Session, index: BoundIndex[Any], pairs: Sequence[Pair], *, options: QueryTraining, limit: TimeLimit
+) -> tuple[BaseEncoder, TrainingSet]:
+    """Loads the encoder, and reads the vectors that it is trained with."""
+    texts = _texts(pairs)
+    with _reading(session):
+        live, _ = generation_tracker.read_live(session, index)
+    before = limit.elapsed
+    base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
+    limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
+    vectors = base.encoder.encode_queries(texts)
+    with _reading(session):
+        bound = Target(live, live.tables, None).bound(index)
+        relevant = {pair.key for pair in pairs}
+        stored = stored_vectors.read(session, bound, relevant=relevant, queries=vectors, seed=options.seed)
+    by_text = dict(zip(texts, vectors, strict=True))
+    return base, _training_set(training_queries.of(pairs, stored), by_text, options)
+
+
+def _texts(pairs: Sequence[Pair]) -> list[str]:
+    """Returns the queries, each once, in the order of the pairs."""
+    texts = list(dict.fromkeys(validation.check_query_text(pair.query) for pair in pairs))
+    _require(len(texts), "There are")
+    return texts
+
+
+def _training_set(
+    queries: TrainingQueries, vectors: Mapping[str, NDArray[np.float32]], options: QueryTraining
+) -> TrainingSet:
+    _require(len(queries.queries), f"{queries.gone} pairs name rows without vectors, which leaves")
+    component = folds.component_numbers(queries)
+    fold = folds.divide(component, count=round(1 / options.held_out), seed=options.seed)
+    if fold.min() > 0:
+        raise errors.QueryError(
+            "Too few queries can be held out, because they are connected through rows that they share: judge queries "
+            "about other rows too."
+        )
+    used = np.stack([vectors[text] for text in queries.queries])
+    return TrainingSet(queries, used, fold, component, options.seed)
+
+
+def _require(count: int, what: str) -> None:
+    if count < LEAST_QUERIES:
+        raise errors.QueryError(
+            f"{what} only {count} queries with a relevant row, and training needs {LEAST_QUERIES}: with fewer, no one "
+            "could tell whether it helped. Judge more queries."
+        )
+
+
+def _fit(data: TrainingSet, base: BaseEncoder, options: QueryTraining, *, limit: TimeLimit, on_step: OnStep) -> Fit:
+    import torch
+
+    device, recipe = base.whole.device, options.recipe
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        torch.manual_seed(options.seed)
+        if options.kind == "map":
+            return fit_map.fit_map(data, recipe, device=device, limit=limit, on_step=on_step)
+        return fit_encoder.fit_encoder(data, recipe, whole=base.whole, limit=limit, on_step=on_step)
+
+
+def _made(base: BaseEncoder, fitted: Fit) -> "SentenceTransformer":
+    if isinstance(fitted.trained, np.ndarray):
+        return folder.with_map(base.whole, fitted.trained)
+    return folder.with_query_encoder(base.whole, fitted.trained)
+
+
+@contextmanager
+def _reading(session: orm.Session) -> Iterator[None]:
+    """Reads from the database, and leaves no transaction open that it began: training takes long."""
+    is_own = not session.in_transaction()
+    try:
+        with database.translated():
+            yield
+    finally:
+        if is_own:
+            session.rollback()

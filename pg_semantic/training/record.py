@@ -1,0 +1,54 @@
+"""What is written about a training into the encoder's folder: figures and versions, and no text."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pg_semantic.encoders import Encoder
+from pg_semantic.training.pairs import Pair
+from pg_semantic.training.query_training import QueryTraining
+from pg_semantic.training.report import TrainingReport
+
+_FORMAT = 1
+_PACKAGES = ("pg-semantic-index", "sentence-transformers", "torch", "transformers")
+_COUNTS = ("queries", "pairs", "rows", "gone", "vectors", "is_sample")
+
+
+def of(report: TrainingReport, encoder: Encoder, pairs: Sequence[Pair], *, options: QueryTraining) -> dict[str, Any]:
+    """Returns the record of a training, for JSON.
+
+    Args:
+        report: What training did.
+        encoder: The encoder that it started from.
+        pairs: What it was given. Only a hash of all of them together is recorded, from which no text can be guessed.
+        options: How it trained.
+    """
+    recipe = dataclasses.asdict(options.recipe)
+    return {
+        "format": _FORMAT,
+        "side": "queries",
+        "kind": report.kind,
+        "base": {
+            "reference": encoder.reference,
+            "revision": encoder.revision,
+            "fingerprint": encoder.fingerprint,
+            "document_fingerprint": encoder.document_fingerprint,
+        },
+        "pairs_sha256": pairs_hash(pairs),
+        **{name: getattr(report, name) for name in _COUNTS},
+        "seed": options.seed,
+        "settings": recipe | {"epochs": report.epochs, "decay": report.decay, "held_out": options.held_out},
+        "recommended": report.recommended,
+        "held_out": dataclasses.asdict(report.held_out),
+        "trained_on": dataclasses.asdict(report.trained_on),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def pairs_hash(pairs: Sequence[Pair]) -> str:
+    """Returns the hexadecimal SHA-256 of the pairs of query and key, in whatever order they are."""
+    both = sorted({(pair.query, pair.key) for pair in pairs})
+    return hashlib.sha256(json.dumps(both).encode()).hexdigest()

@@ -1,0 +1,126 @@
+"""`TrainingReport`: what training did, and whether it is worth rolling out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pg_semantic.evaluation import significance
+from pg_semantic.training.fit import Fit, Measured
+from pg_semantic.training.query_training import Kind, QueryTraining
+from pg_semantic.training.training_queries import TrainingQueries
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """nDCG@10 of queries before and after training, by exact search of the stored vectors.
+
+    Attributes:
+        queries: How many queries were measured.
+        before: Mean nDCG@10 of the encoder that training started from, 0 to 1.
+        after: Mean nDCG@10 of the trained encoder.
+        difference: ``after`` minus ``before``.
+        low: Lower end of the 95% interval of the difference.
+        high: Upper end.
+        p: The probability of a difference of this size or larger by chance (two-sided paired randomization test).
+    """
+
+    queries: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What training did.
+
+    Attributes:
+        index: The name of the semantic index.
+        kind: ``map`` or ``encoder``.
+        recommended: Whether to roll the encoder out: on held-out queries, the interval of the difference is above 0.
+        folder: The folder of the new encoder; None if nothing was written.
+        queries: How many queries were used, without those that have no row with vectors.
+        pairs: How many pairs of a query and a row were used.
+        rows: How many rows these pairs name.
+        gone: How many pairs were left out because their row has no vectors.
+        vectors: How many stored vectors served as negatives.
+        is_sample: Whether the index has more vectors than that.
+        epochs: The number of epochs that the held-out queries chose.
+        decay: The pull to the identity that they chose; None for ``encoder``.
+        held_out: The figures of held-out queries. They share no row with the queries that the measured encoder was
+            trained on, so they say what to expect for other rows.
+        trained_on: The figures of queries that the encoder was trained on. They also say how well it learned rows by
+            heart: never decide by them.
+        seconds: How long everything took.
+    """
+
+    index: str
+    kind: Kind
+    recommended: bool
+    folder: Path | None
+    queries: int
+    pairs: int
+    rows: int
+    gone: int
+    vectors: int
+    is_sample: bool
+    epochs: int
+    decay: float | None
+    held_out: Gain
+    trained_on: Gain
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that says what to do."""
+        found = self.held_out
+        measured = (
+            f"on {found.queries} held-out queries nDCG@10 changed by {found.difference:+.3f} "
+            f"(95% interval {found.low:+.3f} to {found.high:+.3f}, p {found.p:.3g})"
+        )
+        return f"A gain: {measured}." if self.recommended else f"No gain, nothing to roll out: {measured}."
+
+
+def of(queries: TrainingQueries, fitted: Fit, *, index: str, options: QueryTraining) -> TrainingReport:
+    """Returns the report of a training whose encoder wasn't written."""
+    held_out = gain(*fitted.held_out, seed=options.seed)
+    return TrainingReport(
+        index=index,
+        kind=options.kind,
+        recommended=held_out.low > 0,
+        folder=None,
+        queries=len(queries.queries),
+        pairs=queries.pairs,
+        rows=queries.rows,
+        gone=queries.gone,
+        vectors=len(queries.stored.vectors),
+        is_sample=queries.stored.is_sample,
+        epochs=fitted.epochs,
+        decay=fitted.decay,
+        held_out=held_out,
+        trained_on=gain(*fitted.trained_on, seed=options.seed),
+        seconds=0.0,
+    )
+
+
+def gain(before: Measured, after: Measured, *, seed: int) -> Gain:
+    """Compares a measure of the same queries before and after training.
+
+    Args:
+        before: The measure of each query before.
+        after: The measure of each query after.
+        seed: Of the resampling.
+    """
+    differences = after - before
+    low, high = significance.bootstrap_interval(differences, seed=seed)
+    return Gain(
+        queries=len(differences),
+        before=float(before.mean()),
+        after=float(after.mean()),
+        difference=float(differences.mean()),
+        low=low,
+        high=high,
+        p=significance.randomisation_p(differences, seed=seed),
+    )

@@ -1,0 +1,52 @@
+"""`TimeLimit`: how long training may take, as a promise."""
+
+import time
+from collections.abc import Callable
+
+from pg_semantic import errors
+
+_CAUTION = 1.25  # a machine that is busy for a moment must not break the promise
+
+
+class TimeLimit:
+    """Keeps training within a number of seconds, counted from its creation.
+
+    Args:
+        seconds: The limit; None for no limit.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, seconds: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._started = clock()
+        self.reserved = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._started
+
+    def allows(self, seconds: float) -> bool:
+        """Returns whether another step of this length fits, before the time that is reserved for writing the result."""
+        if self._seconds is None:
+            return True
+        return self.elapsed + _CAUTION * (seconds + self.reserved) <= self._seconds
+
+    def require(self, seconds: float, *, what: str) -> None:
+        """Checks that the shortest useful training fits.
+
+        Args:
+            seconds: How long it takes, measured on its first steps.
+            what: What it is, for the message.
+
+        Raises:
+            errors.ConfigurationError: It doesn't fit. The message says how long to allow.
+        """
+        if self.allows(seconds):
+            return
+        least = self.elapsed + _CAUTION * (seconds + self.reserved)
+        raise errors.ConfigurationError(
+            f"seconds={self._seconds:g} is too short: {what} takes about {seconds:.0f} s here, with reading and "
+            f"writing {least:.0f} s. Allow at least {1.1 * least + 1:.0f} seconds, or train on fewer pairs."
+        )

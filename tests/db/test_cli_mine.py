@@ -1,0 +1,92 @@
+"""``pg-semantic mine``: a file of keys that only its owner can read, and a report for people and for scripts."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic import training
+from pg_semantic.training import Pair
+from tests.db.library import execute, sync
+from tests.db.test_cli import error, ok, parsed
+
+WORDS = "harbour candle meadow engine violin glacier pepper lantern"
+
+
+@pytest.fixture
+def synced(articles: sa.Engine, here: Path) -> sa.Engine:
+    """Eight articles, each with its word and the next one, and a file of two pairs."""
+    words = WORDS.split()
+    for number, word in enumerate(words, start=1):
+        lang = "en" if number % 2 else "de"
+        text = f"{word} {words[number % 8]} with more words"
+        execute(articles, "INSERT INTO article VALUES (:id, :title, NULL, :lang)", id=number, title=text, lang=lang)
+    sync(articles)
+    training.write_pairs(here / "pairs.jsonl", [Pair("a violin", "5"), Pair("secret pepper", "7"), Pair("lost", "99")])
+    return articles
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_the_file_has_keys_and_queries_and_only_its_owner_can_read_it(synced: sa.Engine, here: Path, dsn: str) -> None:
+    out = here / "mined.jsonl"
+    report = parsed("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", str(out), dsn=dsn)
+    first, second = lines(out)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert (first["query"], first["positive"], first["negatives"][0]) == ("a violin", "5", "4")
+    assert (second["query"], second["positive"], second["negatives"][0]) == ("secret pepper", "7", "6")
+    assert "glacier" not in out.read_text("utf-8")
+    assert (report["queries"], report["pairs"], report["gone"], report["negatives"]) == (3, 3, 1, 6)
+    assert [pair.query for pair in training.read_mined(out)] == ["a violin", "secret pepper"]
+
+
+def test_the_tables_show_the_report_and_say_what_to_do(synced: sa.Engine, dsn: str) -> None:
+    printed = ok(
+        *("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl"),
+        *("--negatives", "9", "--not-nearer-than", "0.7", "--max-score", "0.9"),
+        dsn=dsn,
+    )
+    for shown in (
+        "article_semantic, scored by the encoder",
+        "not_nearer_than",
+        "max_score",
+        "Random examples, as keys",
+        "secret pepper",
+        "1 pair left out",
+        "Queries with fewer negatives than wanted: 2.",
+        "Wrote mined.jsonl. Only you can read it",
+    ):
+        assert shown in printed
+
+
+def test_options_are_those_of_mining(synced: sa.Engine, here: Path, dsn: str) -> None:
+    (here / "judged.csv").write_text("query,key\na violin,5\n", "utf-8")
+    command = ("mine", "article_semantic", "--pairs", "judged.csv", "--out", "mined.jsonl")
+    parsed(*command, "--group", "lang", dsn=dsn)
+    assert {int(key) % 2 for key in lines(here / "mined.jsonl")[0]["negatives"]} == {0}
+    parsed(*command, "--mode", "lexical", "--not-nearer-than", "1", dsn=dsn)
+    assert lines(here / "mined.jsonl")[0]["negatives"] == ["4"]
+    parsed(*command, "--exact", "--range-min", "1", "--range-max", "2", "--negatives", "1", dsn=dsn)
+    [second] = lines(here / "mined.jsonl")[0]["negatives"]
+    parsed(*command, "--exact", "--negatives", "2", dsn=dsn)
+    assert lines(here / "mined.jsonl")[0]["negatives"] == ["4", second]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--group", "colour"], "colour"),
+        (["--range-min", "3", "--range-max", "4"], "range_max"),
+        (["--pairs", "none.jsonl"], "Cannot read none.jsonl"),
+        (["--out", "none/mined.jsonl"], "Cannot write none"),
+    ],
+)
+def test_a_mistake_is_one_line(synced: sa.Engine, dsn: str, options: list[str], said: str) -> None:
+    command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", *options)
+    code = 3 if said == "colour" else 1
+    assert said in error(*command, dsn=dsn, code=code)
