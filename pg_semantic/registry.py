@@ -33,9 +33,9 @@ _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text
 class Generation:
     """One built copy of a semantic index. The spec has the current names of the source and the index.
 
-    ``fingerprint`` and ``revision`` are those of the encoder, None before a worker has loaded it. ``apart`` is the SQL
-    that moves its tables to the schema of the source, if the source was moved. ``problem`` is a message if the source
-    was dropped or has another key (``gone``), or if another table now has its declared name.
+    ``fingerprint``, ``document_fingerprint`` and ``revision`` are those of the encoder, None before a worker has loaded
+    it. ``apart`` is the SQL that moves its tables to the schema of the source, if the source was moved. ``problem`` is
+    a message if the source was dropped or has another key (``gone``), or if another table now has its declared name.
     ``operators`` are the operators of each key column, as in `chunk_tables.KeyType`.
     """
 
@@ -45,6 +45,7 @@ class Generation:
     spec: IndexSpec
     backfilled: bool
     fingerprint: str | None
+    document_fingerprint: str | None = None
     revision: str | None = None
     apart: str | None = None
     index_id: int = 0
@@ -118,6 +119,23 @@ def copies(connection: sa.Connection, name: str) -> list[Generation]:
     return [live, *others]
 
 
+def of_role(connection: sa.Connection, name: str, role: Role) -> Generation:
+    """Returns the generation of a semantic index that has this role.
+
+    Raises:
+        errors.IndexNotFound: No index has the name, or several do.
+        errors.GenerationError: The index has no generation of this role.
+    """
+    same = copies(connection, name)
+    for one in same:
+        if one.role == role:
+            return one
+    there = ", ".join(one.role for one in same)
+    raise errors.GenerationError(
+        f"Semantic index {same[0].qualified_name!r} has no {role} generation; it has: {there}."
+    )
+
+
 def chunk_table(connection: sa.Connection, generation_id: int) -> str:
     """Returns the current name of a generation's chunk table, quoted. Lock the table to keep the name."""
     found: str = connection.scalar(sql.statement("registry", "chunk_table"), {"generation": generation_id})
@@ -151,19 +169,40 @@ def live(connection: sa.Connection, tables: Tables) -> tuple[Generation, frozens
     with database.translated():
         row = connection.execute(sa.select(every).where(every.c.index_id == of_chunks.scalar_subquery())).one_or_none()
     if row is None:
-        raise errors.IndexNotFound(
-            f"Semantic index {name!r} has not been created in this database: "
-            "run metadata.create_all(engine) or `pg-semantic index create`."
-        )
+        raise _not_created(spec)
     if row.gone:
         raise errors.IndexNotFound(f"Semantic index {name!r}: {row.problem}.")
     return _generation(row), frozenset(row.kept)
 
 
+def index_id(connection: sa.Connection, tables: Tables) -> int:
+    """Returns the id of a semantic index, from the tables of any of its generations.
+
+    Raises:
+        errors.IndexNotFound: The index has not been created.
+    """
+    own = _GENERATION.c.chunks == chunk_tables.RegClass(tables.chunks)
+    if tables.generation is not None:
+        own = _GENERATION.c.id == tables.generation
+    with database.translated():
+        found: int | None = connection.scalar(sa.select(_GENERATION.c.index_id).where(own))
+    if found is None:
+        raise _not_created(tables.spec)
+    return found
+
+
+def _not_created(spec: IndexSpec) -> errors.IndexNotFound:
+    return errors.IndexNotFound(
+        f"Semantic index {database.qualified_name(spec.schema, spec.name)!r} has not been created in this database: "
+        "run metadata.create_all(engine) or `pg-semantic index create`."
+    )
+
+
 @functools.cache
 def _live_generations() -> sa.Subquery:
     names = (
-        "id role backfilled schema table name fingerprint revision apart operators index_id partitioned gone problem"
+        "id role backfilled schema table name fingerprint document_fingerprint revision apart operators index_id "
+        "partitioned gone problem"
     )
     columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in (*names.split(), "kept")]
     return sql.statement("registry", "live").columns(*columns, spec=JSONB).subquery("live")
@@ -192,6 +231,7 @@ def _generation(row: sa.Row[Any]) -> Generation:
         spec=dataclasses.replace(IndexSpec.from_json(row.spec), schema=row.schema, table=row.table),
         backfilled=row.backfilled,
         fingerprint=row.fingerprint,
+        document_fingerprint=row.document_fingerprint,
         revision=row.revision,
         apart=row.apart,
         index_id=row.index_id,
@@ -203,15 +243,16 @@ def _generation(row: sa.Row[Any]) -> Generation:
 
 
 def pin_encoder(connection: sa.Connection, encoder_id: int, encoder: "Encoder") -> None:
-    """Records the fingerprint of a loaded encoder, or compares it with the recorded one.
+    """Records the fingerprints of a loaded encoder, or compares its fingerprint with the recorded one.
 
     Raises:
         errors.EncoderMismatch: Another fingerprint is recorded.
         errors.IndexNotFound: No semantic index uses the encoder any more.
     """
-    loaded = {"id": encoder_id, "fingerprint": encoder.fingerprint, "revision": encoder.revision}
+    names = ("fingerprint", "document_fingerprint", "revision", "max_tokens")
+    loaded = {"id": encoder_id} | {name: getattr(encoder, name) for name in names}
     prompts = {name: getattr(encoder, name, None) for name in ("query_prompt", "document_prompt")}
-    connection.execute(sql.statement("registry", "pin_encoder"), loaded | prompts | {"max_tokens": encoder.max_tokens})
+    connection.execute(sql.statement("registry", "pin_encoder"), loaded | prompts)
     recorded = connection.execute(sql.statement("registry", "pinned_encoder"), {"id": encoder_id}).one_or_none()
     if recorded is None:
         raise errors.IndexNotFound("The semantic index was dropped a moment ago.")

@@ -47,6 +47,15 @@ class Encoder(Protocol):
         ...
 
     @property
+    def document_fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of everything that decides the vectors of documents.
+
+        Encoders that differ only in how they encode queries have the same one, so the vectors that one of them stored
+        can be searched with the other.
+        """
+        ...
+
+    @property
     def dimensions(self) -> int:
         """Number of dimensions of its vectors."""
         ...

@@ -19,6 +19,7 @@ class EncoderDescription:
     query_prompt: str | None  # None if only the encoder's server knows it
     document_prompt: str | None
     fingerprint: str
+    document_fingerprint: str  # other encoders can have the same one
     least_cosine: float | None  # to the 32-bit vectors, on the self-check
     texts_per_second: float
 
@@ -44,6 +45,7 @@ def of(encoder: Encoder, texts: Sequence[str]) -> EncoderDescription:
         query_prompt=getattr(encoder, "query_prompt", None),
         document_prompt=getattr(encoder, "document_prompt", None),
         fingerprint=encoder.fingerprint,
+        document_fingerprint=encoder.document_fingerprint,
         least_cosine=getattr(encoder, "least_cosine", None),
         texts_per_second=round(len(texts) / seconds, 1),
     )

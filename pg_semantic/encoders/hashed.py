@@ -44,6 +44,12 @@ class HashedEncoder:
             identity += repr((self.query_prompt, self.document_prompt))
         return hashlib.sha256(identity.encode()).hexdigest()
 
+    @property
+    def document_fingerprint(self) -> str:
+        """See `base.Encoder.document_fingerprint`."""
+        identity = ("documents", self.reference, self.max_tokens, 1, self.document_prompt)
+        return hashlib.sha256(repr(identity).encode()).hexdigest()
+
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """See `base.Encoder.encode_documents`."""
         return self._vectors(texts, self.document_prompt)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.encoders import self_check
+from pg_semantic.encoders import routes, self_check
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -255,12 +255,8 @@ def sample(transformer: "SentenceTransformer", task: str) -> str:
 
 
 def _input_module(transformer: "SentenceTransformer", task: str) -> Any:
-    """Returns the module that reads the texts of a task; a router has one per route."""
-    first = transformer[0]
-    routes = getattr(first, "sub_modules", None)
-    if routes is None:
-        return first
-    return routes[task if task in routes else first.default_route][0]
+    """Returns the module that reads the texts of a task."""
+    return routes.modules(transformer, task)[0]
 
 
 def _ids(encoding: Any) -> Ids:

@@ -114,6 +114,12 @@ def split(key: str, columns: int) -> list[str]:
     return [key] if columns == 1 else list(json.loads(key))
 
 
+def joined(values: Sequence[object]) -> str:
+    """Returns the key with these values, integers or texts as Postgres writes them; `split` is the reverse."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
+
+
 def key_table(keys: Sequence[str], columns: int, **more: sa.BindParameter[Any]) -> sa.TableValuedAlias:
     """Returns a derived table of keys, with one bind per column however many keys.
 

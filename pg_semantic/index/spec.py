@@ -135,14 +135,6 @@ class EncoderSpec:
         """Prompts that the encoder expects, judging by its name, but that are not declared; None if complete."""
         return known_encoders.lacking(self.reference, declared=self.prompts)
 
-    def makes_the_vectors_of(self, other: "EncoderSpec") -> bool:
-        """Returns whether both compute the same document vectors. Their query prompts may differ."""
-        return (self.reference, self.dimensions, self.document_prompt) == (
-            other.reference,
-            other.dimensions,
-            other.document_prompt,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Hnsw:

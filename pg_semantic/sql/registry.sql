@@ -53,7 +53,8 @@ SELECT version_num FROM semantic.history
 SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, coalesce(source.relname, generation.spec ->> 'table') AS table,
-       semantic_index.name, encoder.fingerprint, encoder.revision, semantic_index.id AS index_id,
+       semantic_index.name, encoder.fingerprint, encoder.document_fingerprint, encoder.revision,
+       semantic_index.id AS index_id,
        CASE WHEN chunks.relnamespace <> source.relnamespace THEN semantic.move_to_source_schema_sql_v1(semantic_index.id) END AS apart,
        source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
        source.relkind = 'p' AS partitioned,
@@ -84,7 +85,7 @@ JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 SELECT generation.id, generation.role, semantic.current_spec_v1(generation.spec, generation.chunks) AS spec,
        generation.backfilled_at IS NOT NULL AS backfilled,
        source_schema.nspname AS schema, source.relname AS table, semantic_index.name, encoder.fingerprint,
-       encoder.revision, NULL AS apart,
+       encoder.document_fingerprint, encoder.revision, NULL AS apart,
        NULL AS operators,
        semantic_index.id AS index_id, source.relkind = 'p' AS partitioned,
        source.oid IS NULL OR NOT semantic.is_still_unique_key_v1(source.oid, generation.spec) AS gone,
@@ -172,7 +173,8 @@ ORDER BY part.place
 -- name: pin_encoder
 -- The first worker that loads an encoder records what it loaded; later workers compare theirs.
 UPDATE semantic.encoder
-SET fingerprint = :fingerprint, revision = :revision, max_tokens = :max_tokens, first_loaded_at = now(),
+SET fingerprint = :fingerprint, document_fingerprint = :document_fingerprint, revision = :revision,
+    max_tokens = :max_tokens, first_loaded_at = now(),
     query_prompt = coalesce(:query_prompt, query_prompt), document_prompt = coalesce(:document_prompt, document_prompt)
 WHERE id = :id AND fingerprint IS NULL
 

@@ -14,8 +14,8 @@ from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.index.key_range import KeyRange
 from pg_semantic.worker import compare_text_hashes, orphans, policy_column
-from pg_semantic.worker.key_ranges import KeyRange
 
 PAGE_ROWS = 2_000
 

@@ -10,8 +10,8 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from pg_semantic.index import bm25_expressions, chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.index.key_range import KeyRange
 from pg_semantic.worker import policy_column
-from pg_semantic.worker.key_ranges import KeyRange
 
 JOBS = sa.table(
     "job", sa.column("generation_id"), sa.column("key", sa.Text), sa.column("state", sa.Text), schema="semantic"

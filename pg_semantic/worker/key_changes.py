@@ -19,9 +19,9 @@ from sqlalchemy import exc
 from pg_semantic import database, errors, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import ddl, supported_tables
+from pg_semantic.index.key_range import KeyRange
 from pg_semantic.registry import Generation
 from pg_semantic.worker import policy_column, problems
-from pg_semantic.worker.key_ranges import KeyRange
 
 log = logging.getLogger("pg_semantic.worker")
 

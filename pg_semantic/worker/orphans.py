@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pg_semantic import registry
 from pg_semantic.index import keys
 from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.index.key_range import KeyRange
 from pg_semantic.worker import compare_text_hashes
-from pg_semantic.worker.key_ranges import KeyRange
 
 
 def delete(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> None:

@@ -69,7 +69,7 @@ def cut(
         batch: The batch from `look`.
         changes: The changed rows from `look`.
         counter: Counts tokens as the encoder does.
-        sisters: Tables of generations with the same encoder, whose vectors are reused.
+        sisters: Tables of generations with the same document vectors, which are reused.
     """
     if not changes:
         return
@@ -124,7 +124,7 @@ def _placed(row: Changed, chunks: Sequence[TextChunk] | str, before: Sequence[St
 
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """Returns the vectors that the same encoder computed for the same text, of whatever row."""
+    """Returns the stored vectors of the same texts, of whatever row."""
     bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
     wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived()
     chunks = tables.chunks.c

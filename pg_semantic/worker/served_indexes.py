@@ -35,10 +35,14 @@ class ServedGeneration:
     encoder: Encoder
 
     def has_vectors_for(self, other: "ServedGeneration") -> bool:
-        """Returns whether the other generation of the same index needs exactly the vectors that this one has."""
+        """Returns whether the other generation of the same index needs exactly the vectors that this one has.
+
+        The two encoders may encode queries differently: vectors of queries aren't stored.
+        """
         one, two = self.generation, other.generation
-        same = one.spec.encoder.makes_the_vectors_of(two.spec.encoder) and one.spec.storage == two.spec.storage
-        return same and one.id != two.id and one.qualified_name == two.qualified_name
+        same = self.encoder.document_fingerprint == other.encoder.document_fingerprint
+        same_storage = one.spec.storage == two.spec.storage
+        return same and same_storage and one.id != two.id and one.qualified_name == two.qualified_name
 
 
 class ServedIndexes:

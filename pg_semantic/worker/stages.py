@@ -114,7 +114,7 @@ class Stages:
 
     def reuse_vectors(self, batch: Batch) -> None:
         """Gives a batch the vectors that were recently computed for the same texts."""
-        self._vectors.fill(batch)
+        self._vectors.fill(batch, self._served.encoder(batch.tables.spec.encoder.id))
 
     def encode(self, batch: Batch, run: Callable[[Callable[[], None]], object] = lambda encode: encode()) -> bool:
         """Computes the missing vectors of a batch, unless the encoder is unavailable.
@@ -129,15 +129,16 @@ class Stages:
             Whether the batch can be written.
         """
         if not self._served.is_left_alone(batch.claim.generation_id):
-            encoder = batch.tables.spec.encoder.id
+            number = batch.tables.spec.encoder.id
+            encoder = self._served.encoder(number)
             try:
-                run(functools.partial(encode_chunks.encode, batch, self._served.encoder(encoder)))
+                run(functools.partial(encode_chunks.encode, batch, encoder))
             except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:
-                self._served.refuse_encoder(encoder, error)
+                self._served.refuse_encoder(number, error)
             else:
                 return True
             finally:
-                self._vectors.store(batch)
+                self._vectors.store(batch, encoder)
         self._give_back(batch)
         return False
 

@@ -7,6 +7,7 @@ times. In neither case are the vectors in the database yet.
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic.encoders import Encoder
 from pg_semantic.worker.batch import Batch
 
 _BYTES = 16_000_000  # per encoder
@@ -15,20 +16,22 @@ _OBJECT_BYTES = 400  # for the array, the hash and the dictionary entry
 
 
 class VectorCache:
-    """The most recent vectors of each encoder."""
+    """The most recent vectors of each encoder, by its `document_fingerprint`.
+
+    An edit is encoded once for two generations whose encoders differ only in how they encode queries.
+    """
 
     def __init__(self) -> None:
-        self._vectors: dict[int, dict[bytes, NDArray[np.float32]]] = {}
+        self._vectors: dict[str, dict[bytes, NDArray[np.float32]]] = {}
 
-    def fill(self, batch: Batch) -> None:
+    def fill(self, batch: Batch, encoder: Encoder) -> None:
         """Gives a batch the cached vectors of its texts."""
-        known = self._vectors.get(batch.tables.spec.encoder.id, {})
+        known = self._vectors.get(encoder.document_fingerprint, {})
         batch.vectors.update((digest, known[digest]) for digest in batch.missing().keys() & known.keys())
 
-    def store(self, batch: Batch) -> None:
+    def store(self, batch: Batch, encoder: Encoder) -> None:
         """Caches the vectors of a batch, and evicts the oldest."""
-        encoder = batch.tables.spec.encoder
-        known = self._vectors.setdefault(encoder.id, {})
+        known = self._vectors.setdefault(encoder.document_fingerprint, {})
         known.update(batch.vectors)
         for digest in list(known)[: -(_BYTES // (_FLOAT_BYTES * encoder.dimensions + _OBJECT_BYTES))]:
             del known[digest]

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from pg_semantic.encoders.base import Backend
+from pg_semantic.encoders.local.fingerprints import Fingerprints
 from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.encoders.local.weights import Identity
@@ -41,7 +42,11 @@ def _encoder(
     whole[0].model = _Small(whole[0].model, room, raised or torch.OutOfMemoryError("CUDA out of memory."))
     backend = Backend("torch", "float32")
     return TransformerEncoder(
-        whole, identity=Identity("small", "none", ""), backend=backend, budget=TokenBudget(tokens)
+        whole,
+        identity=Identity("small", "none", ""),
+        fingerprints=Fingerprints("whole", "documents"),
+        backend=backend,
+        budget=TokenBudget(tokens),
     )
 
 

@@ -72,6 +72,7 @@ def test_the_official_client_gets_the_vectors_that_the_encoder_makes(
 def test_the_official_client_lists_what_is_served_by_fingerprint(official: openai.OpenAI) -> None:
     [listed] = official.models.list().data
     assert (listed.id, listed.to_dict()["fingerprint"]) == (NAME, ENCODER.fingerprint)
+    assert listed.to_dict()["document_fingerprint"] == ENCODER.document_fingerprint
     assert official.models.retrieve(NAME) == listed
 
 
@@ -81,6 +82,7 @@ def test_our_remote_encoder_is_the_same_encoder_as_the_one_that_is_served(client
     )
     long = ["a b c d e f g h", *TEXTS]
     assert (remote.fingerprint, remote.dimensions) == (ENCODER.fingerprint, 32)
+    assert remote.document_fingerprint == ENCODER.document_fingerprint
     np.testing.assert_array_equal(remote.encode_documents(long), ENCODER.encode_documents(long))
     np.testing.assert_array_equal(remote.encode_queries(long), ENCODER.encode_queries(long))
 

@@ -59,6 +59,25 @@ def test_the_fingerprint_is_that_of_any_encoder_made_alike() -> None:
     assert HashedEncoder(64).fingerprint == HashedEncoder(64).fingerprint
 
 
+def test_the_fingerprint_is_that_of_earlier_releases() -> None:
+    assert HashedEncoder(64).fingerprint == "5f13c763c60882ca02a26d2a47200c5974eaf3f622a9e7ace4c6ef7c50f8177c"
+    prompted = HashedEncoder(64, query_prompt="a: ", document_prompt="b: ")
+    assert prompted.fingerprint == "fb8febc5afb5e1f6d53d0d386a74e912618b0f944a1b231139583096d29cf7e2"
+
+
+@pytest.mark.parametrize(
+    "other", [HashedEncoder(65), HashedEncoder(64, max_tokens=8), HashedEncoder(64, document_prompt="a page: ")]
+)
+def test_the_document_fingerprint_differs_by_what_decides_the_vectors_of_documents(other: HashedEncoder) -> None:
+    assert HashedEncoder(64).document_fingerprint != other.document_fingerprint
+
+
+def test_the_document_fingerprint_is_that_of_any_encoder_of_the_same_documents() -> None:
+    other = HashedEncoder(64, query_prompt="a question: ")
+    assert HashedEncoder(64).document_fingerprint == other.document_fingerprint
+    assert HashedEncoder(64).fingerprint != other.fingerprint
+
+
 @given(st.lists(st.text("abc", min_size=1), max_size=100).map(" ".join), st.integers(4, 20))
 def test_the_splitter_cuts_pieces_of_at_most_the_tokens_asked_for(text: str, max_tokens: int) -> None:
     encoder = HashedEncoder(8)

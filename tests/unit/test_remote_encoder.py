@@ -322,9 +322,9 @@ def test_the_fingerprint_is_that_of_all_that_is_known(server: Server) -> None:
     assert known[0].fingerprint == load(server).fingerprint
 
 
-def listed(fingerprint: object) -> Reply:
-    others = {"id": "another", "fingerprint": "b" * 64}
-    return Reply(200, {"object": "list", "data": [others, {"id": REFERENCE, "fingerprint": fingerprint}]})
+def listed(fingerprint: object, **more: object) -> Reply:
+    others = {"id": "another", "fingerprint": "b" * 64, "document_fingerprint": "b" * 64}
+    return Reply(200, {"object": "list", "data": [others, {"id": REFERENCE, "fingerprint": fingerprint, **more}]})
 
 
 def test_the_fingerprint_that_the_server_lists_is_taken(server: Server) -> None:
@@ -336,6 +336,27 @@ def test_a_document_prompt_of_our_own_makes_another_fingerprint_of_the_servers(s
     server.models = listed("a" * 64)
     assert load(server, endpoint={"document_prompt": "passage: "}).fingerprint != "a" * 64
     assert load(server, endpoint={"query_prompt": "query: "}).fingerprint == "a" * 64
+
+
+def test_the_document_fingerprint_that_the_server_lists_is_taken_unless_we_add_a_prompt(server: Server) -> None:
+    server.models = listed("a" * 64, document_fingerprint="d" * 64)
+    assert load(server).document_fingerprint == "d" * 64
+    assert load(server, endpoint={"query_prompt": "query: "}).document_fingerprint == "d" * 64
+    assert load(server, endpoint={"document_prompt": "passage: "}).document_fingerprint != "d" * 64
+    server.models = listed("a" * 64, document_fingerprint="short")
+    assert load(server).document_fingerprint not in {"short", "a" * 64}
+
+
+def test_without_one_the_document_fingerprint_has_all_that_is_known_but_the_query_prompt(server: Server) -> None:
+    known = [
+        load(server),
+        load(server, endpoint={"model": "other"}),
+        load(server, endpoint={"document_prompt": "query: "}),
+        load(server, endpoint={"max_tokens": 256}),
+    ]
+    assert len({encoder.document_fingerprint for encoder in known}) == len(known)
+    other_queries = load(server, endpoint={"query_prompt": "query: "})
+    assert other_queries.document_fingerprint == load(server).document_fingerprint
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import platformdirs
 from pg_semantic import errors
 from pg_semantic.encoders import prompt_precedence as prompting
 from pg_semantic.encoders import self_check
-from pg_semantic.encoders.base import Backend
-from pg_semantic.encoders.local import reference_vectors, weights
+from pg_semantic.encoders.base import Backend, Vectors
+from pg_semantic.encoders.local import fingerprints, reference_vectors, weights
 from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.encoders.local.weights import Identity
@@ -193,6 +193,15 @@ def transformers_of(whole: "SentenceTransformer") -> list[Any]:
     return [module for module in whole.modules() if isinstance(module, Transformer)]
 
 
+def _require_one_length(reference: str, expected: tuple[Vectors, Vectors]) -> None:
+    of_documents, of_queries = (vectors.shape[1] for vectors in expected)
+    if of_documents != of_queries:
+        raise errors.EncoderError(
+            f"Encoder {reference!r} cannot search: its vectors have {of_documents} dimensions for documents, but "
+            f"{of_queries} for queries. Both routes of its router must end with the same number of dimensions."
+        )
+
+
 class _Fitting:
     """Tries back ends for the transformers inside a `SentenceTransformer`."""
 
@@ -211,9 +220,19 @@ class _Fitting:
         self._folder = folder
         self._identity = identity
         self._settings = settings
-        self._expected = self_check.reference(whole)
         self._modules = transformers_of(whole)
+        self._fingerprints = fingerprints.of(whole, digest=identity.digest, quantized=self._quantized())
+        self._expected = self_check.reference(whole)
+        _require_one_length(identity.reference, self._expected)
         self._originals = [module.model for module in self._modules]
+
+    def _quantized(self) -> dict[int, tuple[Path, ...]] | None:
+        """Returns the files of each quantized transformer by the `id` of its module; None if none is quantized."""
+        if not self._modules or not weights.is_quantized(self._folder):
+            return None
+        graphs = [weights.quantized(self._folder, number) for number in range(len(self._modules))]
+        files = [(graph, graph.with_suffix(".bin")) for graph in graphs]
+        return {id(module): both for module, both in zip(self._modules, files, strict=True)}
 
     def candidates(self, *, is_quantized: bool) -> list[Backend]:
         """Returns the back ends to try; only torch for word embeddings, which have no transformer to replace."""
@@ -228,7 +247,9 @@ class _Fitting:
             if backend != PLAIN:
                 module.model = self._stand_in(module, backend, number=number)
         budget = TokenBudget(self._settings.token_budget)
-        encoder = TransformerEncoder(self._whole, identity=self._identity, backend=backend, budget=budget)
+        encoder = TransformerEncoder(
+            self._whole, identity=self._identity, fingerprints=self._fingerprints, backend=backend, budget=budget
+        )
         encoder.least_cosine = self_check.least_cosine(encoder, self._expected)
         if backend == INT8 and not self._is_new:
             reference_vectors.require(self._whole, weights.recorded(self._folder))

@@ -1,16 +1,15 @@
 """Adapts a `SentenceTransformer`, with any back end, to the `Encoder` interface."""
 
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pg_semantic.encoders import self_check, tokenization
+from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Backend, Vectors
 from pg_semantic.encoders.local.cpu_streams import CpuStreams
+from pg_semantic.encoders.local.fingerprints import Fingerprints
 from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.weights import Identity
 from pg_semantic.encoders.piece_token_counts import Splitters
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 _CPU_BUDGETS = (512, 1024, 2048, 4096)
 _DEVICE_BUDGETS = tuple(2**power for power in range(12, 18))
-_OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; their other state is weights
 _ALLOCATION_FAILED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
 
 
@@ -34,12 +32,19 @@ class TransformerEncoder:
     Args:
         transformer: The loaded encoder, whose transformer ``backend`` may have replaced.
         identity: Which weights were loaded.
+        fingerprints: What they decide.
         backend: What computes the transformer.
         budget: How many tokens to read at once.
     """
 
     def __init__(
-        self, transformer: "SentenceTransformer", *, identity: Identity, backend: Backend, budget: TokenBudget
+        self,
+        transformer: "SentenceTransformer",
+        *,
+        identity: Identity,
+        fingerprints: Fingerprints,
+        backend: Backend,
+        budget: TokenBudget,
     ) -> None:
         self.reference = identity.reference
         self.revision = identity.revision
@@ -55,9 +60,8 @@ class TransformerEncoder:
         self.max_tokens = self._tokens.limit
         self.query_prompt = self._query_tokens.prompt
         self.document_prompt = self._tokens.prompt
-        self.fingerprint = _fingerprint(
-            transformer, digest=identity.digest, precision="int8" if backend.precision == "int8" else "float"
-        )
+        self.fingerprint = fingerprints.whole
+        self.document_fingerprint = fingerprints.documents
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """See `base.Encoder.encode_documents`. The first call with much text takes a few seconds to tune the budget."""
@@ -159,29 +163,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error).casefold() for words in _ALLOCATION_FAILED)
-
-
-def _fingerprint(transformer: "SentenceTransformer", *, digest: str, precision: str) -> str:
-    """Uses only names that sentence-transformers keeps between releases, so that upgrades don't change fingerprints."""
-    modules = [
-        [type(module).__name__, *(_name(getattr(module, option, None)) for option in _OPTIONS)]
-        for module in transformer.modules()
-        if type(module).__module__.startswith("sentence_transformers.")
-    ]
-    identity = {
-        "weights": digest,
-        "vocabularies": [tokenization.vocabulary(transformer, task) for task in tokenization.TASKS],
-        "samples": [tokenization.sample(transformer, task) for task in tokenization.TASKS],
-        "modules": modules[1:],
-        "prompts": transformer.prompts,
-        "default_prompt": transformer.default_prompt_name,
-        "max_tokens": [tokenization.limit(transformer, task) for task in tokenization.TASKS],
-        "dimensions": transformer.get_embedding_dimension(),
-        "precision": precision,
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _name(option: object) -> object:
-    """Returns an option in a form for JSON; a function by the name of its class."""
-    return type(option).__name__ if callable(option) else option

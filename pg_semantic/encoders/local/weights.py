@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -118,16 +118,26 @@ def digest(weights: Path) -> str:
     if not files:
         raise errors.EncoderError(f"{weights} has no safetensors weights; other formats are not loaded.")
     quantized = [file for file in sorted((weights / INT8_FOLDER).glob("*")) if file.suffix in {".xml", ".bin"}]
-    total = hashlib.sha256()
-    for file in files + quantized:
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
+    total = _hashed(files + quantized)
     for file in sorted(weights.rglob("config.json")):
-        total.update(_architecture(json.loads(file.read_text("utf-8"))).encode())
+        total.update(architecture(json.loads(file.read_text("utf-8"))).encode())
     return total.hexdigest()
 
 
-def _architecture(config: dict[str, object]) -> str:
+def digest_of(files: Iterable[Path]) -> str:
+    """Returns the hexadecimal SHA-256 of the contents of files, in this order."""
+    return _hashed(files).hexdigest()
+
+
+def _hashed(files: Iterable[Path]) -> "hashlib._Hash":
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total
+
+
+def architecture(config: Mapping[str, object]) -> str:
     """Returns the parts of a transformer's configuration that decide its vectors; empty for other configurations."""
     kept = {name: value for name, value in config.items() if name not in _IGNORED_SETTINGS}
     return json.dumps(kept, sort_keys=True) if "model_type" in config else ""

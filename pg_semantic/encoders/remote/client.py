@@ -55,6 +55,7 @@ class EmbeddingsClient:
         self.endpoint = settings.encoder_urls[reference]
         self.name = self.endpoint.model or reference
         self.fingerprint: str | None = None
+        self.document_fingerprint: str | None = None
         self.prompts = Prompts()  # prompts that the server adds itself, if it reports them
         self.resized_to: int | None = None
         self._resizing: Mapping[str, int] = {}
@@ -191,8 +192,9 @@ class EmbeddingsClient:
         except ValueError:  # the response isn't JSON
             return
         else:
-            if known := answers.fingerprint(answer, name=self.name):
-                self.fingerprint, self.prompts = known
+            if known := answers.served(answer, name=self.name):
+                self.fingerprint, self.document_fingerprint = known.fingerprint, known.document_fingerprint
+                self.prompts = known.prompts
             return
         if problem is not None:  # it is unknown whether the server has a fingerprint
             raise problem

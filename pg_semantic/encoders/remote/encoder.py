@@ -51,6 +51,7 @@ class RemoteEncoder:
         known = server.prompts.filled(prompts).filled(self._sent)  # no matter who adds them
         self.query_prompt, self.document_prompt = known.query, known.document
         self.fingerprint = _fingerprint(server, dimensions, sent=self._sent, known=known)
+        self.document_fingerprint = _document_fingerprint(server, dimensions, sent=self._sent, known=known)
         self._batch = settings.remote_batch
         self._concurrency = settings.remote_concurrency
         threads = functools.partial(ThreadPoolExecutor, self._concurrency, thread_name_prefix="remote-encoder")
@@ -205,6 +206,24 @@ def _fingerprint(server: EmbeddingsClient, dimensions: int, *, sent: Prompts, kn
         "encoder": server.fingerprint or server.name,
         "dimensions": dimensions,
         "prompts": {"query": prompts.query, "document": prompts.document},
+        "max_tokens": server.endpoint.max_tokens,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _document_fingerprint(server: EmbeddingsClient, dimensions: int, *, sent: Prompts, known: Prompts) -> str:
+    """Returns the server's own document fingerprint, under the same condition as its fingerprint.
+
+    Without one, encoders of two references are never the same: two servers can give one name to different weights.
+    """
+    its_own = server.document_fingerprint or server.fingerprint
+    if server.document_fingerprint and not sent.document and server.resized_to is None:
+        return server.document_fingerprint
+    identity = {
+        "back_end": "remote documents",
+        "encoder": its_own or [server.reference, server.name],
+        "dimensions": dimensions,
+        "prompt": sent.document if its_own else known.document,
         "max_tokens": server.endpoint.max_tokens,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

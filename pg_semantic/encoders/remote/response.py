@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -42,6 +43,7 @@ class _EmbeddingsResponse(_ResponseModel):
 class _ListedModel(_ResponseModel):
     id: str
     fingerprint: object = None
+    document_fingerprint: object = None
     query_prompt: str | None = None
     document_prompt: str | None = None
 
@@ -89,7 +91,16 @@ def vectors(answer: object, *, texts: int, dimensions: int | None, reference: st
     return np.stack([rows[place] for place in order])
 
 
-def fingerprint(answer: object, *, name: str) -> tuple[str, Prompts] | None:
+@dataclass(frozen=True, slots=True)
+class ServedEncoder:
+    """What this package's service says about an encoder. The document fingerprint is None if it doesn't list one."""
+
+    fingerprint: str
+    document_fingerprint: str | None
+    prompts: Prompts
+
+
+def served(answer: object, *, name: str) -> ServedEncoder | None:
     """Finds an encoder in a server's list of models.
 
     Args:
@@ -97,7 +108,7 @@ def fingerprint(answer: object, *, name: str) -> tuple[str, Prompts] | None:
         name: The encoder's name on the server.
 
     Returns:
-        Its fingerprint and prompts, or None if the list has no fingerprint for it.
+        Its fingerprints and prompts, or None if the list has no fingerprint for it.
     """
     try:
         listed = _read(_List, answer).data
@@ -105,7 +116,12 @@ def fingerprint(answer: object, *, name: str) -> tuple[str, Prompts] | None:
         return None
     for one in listed:
         if one.id == name and _FINGERPRINT.fullmatch(str(one.fingerprint)):
-            return str(one.fingerprint), Prompts(one.query_prompt, one.document_prompt)
+            documents = str(one.document_fingerprint)
+            return ServedEncoder(
+                str(one.fingerprint),
+                documents if _FINGERPRINT.fullmatch(documents) else None,
+                Prompts(one.query_prompt, one.document_prompt),
+            )
     return None
 
 

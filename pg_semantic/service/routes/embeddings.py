@@ -104,6 +104,7 @@ class Listed(pydantic.BaseModel):
     created: int = 0
     owned_by: str = "pg_semantic"
     fingerprint: str
+    document_fingerprint: str
     dimensions: int
     max_tokens: int
     query_prompt: str | None = None
@@ -155,6 +156,7 @@ def _listed(encoder: SharedEncoder) -> Listed:
     return Listed(
         id=encoder.reference,
         fingerprint=encoder.fingerprint,
+        document_fingerprint=encoder.encoder.document_fingerprint,
         dimensions=encoder.dimensions,
         max_tokens=encoder.encoder.max_tokens,
         query_prompt=getattr(encoder.encoder, "query_prompt", None),
