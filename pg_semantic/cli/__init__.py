@@ -10,11 +10,14 @@ from pg_semantic.cli import (
     database,
     demo,
     doctor,
+    duplicates,
     encoder,
     error_exit,
+    evaluate,
     explain,
     generation,
     index,
+    mine,
     privileges,
     recall,
     retry,
@@ -22,6 +25,8 @@ from pg_semantic.cli import (
     serve,
     show_settings,
     status,
+    train,
+    tune,
     verify,
     worker,
 )
@@ -39,11 +44,16 @@ app.add_typer(database.app, name="db")
 app.add_typer(index.app, name="index")
 app.add_typer(generation.app, name="generation", short_help="Change a semantic index without downtime.")
 app.add_typer(encoder.app, name="encoder")
+app.add_typer(train.app, name="train")
 for command, function, examples, summary in (
     ("worker", worker.worker, worker.EXAMPLES, "Encode rows whose text changed, until stopped."),
     ("search", search.search, search.EXAMPLES, "Find the rows closest in meaning to a text."),
     ("explain", explain.explain, explain.EXAMPLES, "Show the plan of a search, and which indexes it uses."),
+    ("duplicates", duplicates.duplicates, duplicates.EXAMPLES, "Find rows that are alike, as pairs or as groups."),
     ("recall", recall.recall, recall.EXAMPLES, "Compare searches through the vector index with exact ones."),
+    ("evaluate", evaluate.evaluate, evaluate.EXAMPLES, "Measure how well searches find what was judged relevant."),
+    ("tune", tune.tune, tune.EXAMPLES, "Find the best fusion of a hybrid search on judged queries."),
+    ("mine", mine.mine, mine.EXAMPLES, "Find hard negatives to train on, without encoding a row."),
     ("status", status.status, status.EXAMPLES, "Show each semantic index: rows, failures, indexes, workers."),
     ("doctor", doctor.doctor, doctor.EXAMPLES, "Find problems in a database, and how to fix them."),
     ("verify", verify.verify, verify.VERIFY_EXAMPLES, "Check that every vector matches the text of its row."),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import typer
 
 from pg_semantic import database, encoders, generations, registry
 from pg_semantic.cli import options, output, progress
+from pg_semantic.encoders import Encoder
+from pg_semantic.evaluation import Judgements, Variant, parse_variant
 from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.known_encoders import Prompts
@@ -26,6 +29,18 @@ app = typer.Typer(
 _COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "failed", "vector index", "bytes")
 
 Name = Annotated[str, typer.Argument(help="The name of the semantic index.")]
+
+
+_Judgements = Annotated[
+    Path | None,
+    typer.Option(help="A file of judgements: JSONL, CSV with the columns query, key, grade, or a BEIR folder."),
+]
+_How = Annotated[
+    str, typer.Option(metavar="OPTION=VALUE,...", help="How to search, as in `evaluate --variant`: mode=hybrid, ...")
+]
+_WorseBy = Annotated[
+    float | None, typer.Option(help="Switch only if judged queries show a loss of at most this.", min=0, max=1)
+]
 
 
 class Copy(StrEnum):
@@ -66,26 +81,21 @@ def begin(
     """Start to build a changed copy of a semantic index. Workers fill it; searches keep using the live copy.
 
     Options that you leave out keep their values, except that --encoder resets the prompts to the encoder's own. If the
-    encoder stays the same, its vectors are reused. If the index belongs to a mapped class, change the declaration and
-    write a migration instead: it does the same.
+    new encoder encodes documents as the live one does, vectors are copied. If the index belongs to a mapped class,
+    change the declaration and write a migration instead: it does the same.
     """
     with options.engine(dsn) as engine:
         live = generations.find(engine, name, "live")
+        chosen, loaded = _encoder(live.spec, encoder, dimensions, Prompts(query_prompt, document_prompt))
         changes: dict[str, Any] = {
-            "encoder": _encoder(live.spec, encoder, dimensions, Prompts(query_prompt, document_prompt)),
+            "encoder": chosen,
             "columns": tuple(part.strip() for part in columns.split(",")) if columns else live.spec.columns,
             "chunking": _chunking(live.spec, max_tokens, overlap_tokens, chunked=chunked),
             "storage": _storage(live.spec, storage),
             "hnsw": _hnsw(live.spec, m, ef_construction),
             "lexical": _lexical(live.spec, lexical),
         }
-        target = dataclasses.replace(live.spec, **changes)
-        _begin(engine, live, target, ask=not yes)
-    quoted = output.escaped(shlex.quote(live.qualified_name))
-    output.say(
-        f"Began building {output.escaped(live.qualified_name)} (next); a running worker fills it. To see its progress: "
-        f"`pg-semantic generation status {quoted}`. To make it live: `pg-semantic generation switch {quoted}`."
-    )
+        _begin(engine, live, dataclasses.replace(live.spec, **changes), loaded=loaded, ask=not yes)
 
 
 @app.command(
@@ -117,6 +127,10 @@ def switch(
     name: Name,
     coverage: Annotated[float, typer.Option(help="Share of the rows that must be current.", min=0, max=1)] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Switch even if the copy is not ready.")] = False,
+    judgements: _Judgements = None,
+    if_better: Annotated[bool, typer.Option("--if-better", help="Switch only if judged queries show a gain.")] = False,
+    unless_worse: _WorseBy = None,
+    how: _How = "",
     yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
@@ -124,13 +138,17 @@ def switch(
     """Make the new copy live. Workers keep the old one up to date, so that you can roll back.
 
     Refused until all rows are current (except a few edited in the last minute), no row has failed, and the
-    indexes are built. Compares every row, in pages, before it switches.
+    indexes are built. Compares every row, in pages, before it switches. With --judgements, also refused unless judged
+    queries show that the new copy is better, or at most --unless-worse lower.
     """
     del yes  # accepted as in the other commands: this one asks nothing
+    gate = _Gate.of(judgements, unless_worse, how, if_better=if_better)
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
         if not json:
             _warn(live.spec, chosen.spec)
+        if gate:
+            gate.require(engine, name, shown=not json)
         with progress.pages(engine, [chosen], shown=not json) as advance:
             generations.switch(engine, name, least=coverage, force=force, on_page=advance)
     back = f"`pg-semantic generation rollback {shlex.quote(name)}`"
@@ -185,9 +203,8 @@ def drop(
 def compare(
     name: Name,
     queries: Annotated[Path | None, typer.Option(help="A file with one query per line.")] = None,
-    judgements: Annotated[
-        Path | None, typer.Option(help='A file with {"query": "...", "relevant": {"key": 1}} on each line.')
-    ] = None,
+    judgements: _Judgements = None,
+    how: _How = "",
     copy: Annotated[Copy, typer.Option("--with", help="The copy to compare with the live one.")] = Copy.next,
     limit: Annotated[int, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = 10,
     sample: Annotated[int, typer.Option(help="Without queries: how many chunks to use as queries.", min=1)] = 100,
@@ -196,41 +213,104 @@ def compare(
 ) -> None:
     """Run the same queries on the live copy and another, and show how much of the results they share.
 
-    overlap: the mean share of rows that both find; from, to: its 95% interval. nDCG (with --judgements): higher is
-    better. Without queries, uses the beginnings of random chunks. Loads both encoders; changes nothing.
+    overlap: the mean share of rows that both find; from, to: its 95% interval. With --judgements: nDCG, the difference
+    and its 95% interval, and the probability p of a difference as large as this by chance. Then the scores that keep
+    the same share of hits, to adapt a min_score. Without queries, uses the beginnings of random chunks. Loads both
+    encoders; changes nothing.
     """
     with options.engine(dsn) as engine:
         live, other = (generations.find(engine, name, role) for role in ("live", copy.value))
-        judged = generations.read_judged(judgements) if judgements else None
-        asked = generations.read_queries(queries) if queries else list(judged or ())
+        judged = Judgements.read(judgements) if judgements else None
+        asked = generations.read_queries(queries) if queries else list(judged.queries if judged else ())
         asked = asked or generations.sampled(engine, live, sample=sample)
         with progress.queries(len(asked), shown=not json) as advance:
-            found = generations.compare(engine, (live, other), asked, judged=judged, limit=limit, on_query=advance)
+            found = generations.compare(
+                engine, (live, other), asked, judged=judged, how=_variant(how), limit=limit, on_query=advance
+            )
     if json:
         output.as_json(found)
-        return
-    columns = ("index", "with", "queries", "overlap", "from", "to", "nDCG of live", f"nDCG of {copy}")
-    shares = (found.overlap, found.low, found.high, found.live_ndcg, found.ndcg)
-    output.table(columns, [(found.index, found.role, found.queries, *shares)])
+    else:
+        _show(found)
 
 
-def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, ask: bool) -> None:
+def _show(found: generations.Comparison) -> None:
+    overlap = (found.index, found.role, found.queries, found.overlap, found.low, found.high)
+    output.table(("index", "with", "queries", "overlap", "from", "to"), [overlap])
+    if gain := found.difference:
+        columns = ("judged queries", "nDCG of live", f"nDCG of {found.role}", "difference", "from", "to", "p")
+        figures = (found.live_ndcg, found.ndcg, gain.mean, gain.low, gain.high, gain.p)
+        output.table(columns, [(gain.queries, *figures)])
+    if found.scores:
+        output.table(("share of hits kept", "min_score of live", f"min_score of {found.role}"), found.scores)
+
+
+def _variant(how: str) -> Variant:
+    return parse_variant(f"how:{how}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What judged queries must show before a switch."""
+
+    judgements: Path
+    worse_by: float
+    how: Variant
+
+    @classmethod
+    def of(cls, judgements: Path | None, worse_by: float | None, how: str, *, if_better: bool) -> "_Gate | None":
+        """Returns the gate that the options ask for; None without any of them."""
+        if if_better and worse_by is not None:
+            raise typer.BadParameter("--if-better cannot be combined with --unless-worse.")
+        if judgements is None and (if_better or worse_by is not None):
+            raise typer.BadParameter("--if-better and --unless-worse need --judgements.")
+        if judgements is None:
+            return None
+        if not if_better and worse_by is None:
+            raise typer.BadParameter("--judgements needs --if-better or --unless-worse.")
+        return cls(judgements, worse_by or 0.0, _variant(how))
+
+    def require(self, engine: sa.Engine, name: str, *, shown: bool) -> None:
+        """Evaluates both copies. Raises `errors.GenerationError` if the new one is not good enough."""
+        judged = Judgements.read(self.judgements)
+        with progress.queries(len(judged), shown=shown) as advance:
+            generations.require_relevance(engine, name, judged, how=self.how, worse_by=self.worse_by, on_query=advance)
+
+
+def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, loaded: Encoder | None, ask: bool) -> None:
     """Begins a copy after showing what it costs and asking for confirmation."""
     _show_cost(generations.disk(engine, live, target))
+    _say_if_copied(live, target, loaded)
     _warn(live.spec, target)
     options.warn_of_prompts(target.encoder)
     options.confirm(f"Build a copy next to {live.qualified_name}?", yes=not ask)
     generations.begin(engine, live, target)
+    quoted = output.escaped(shlex.quote(live.qualified_name))
+    output.say(
+        f"Began building {output.escaped(live.qualified_name)} (next); a running worker fills it. To see its progress: "
+        f"`pg-semantic generation status {quoted}`. To make it live: `pg-semantic generation switch {quoted}`."
+    )
 
 
-def _encoder(now: IndexSpec, reference: str | None, dimensions: int | None, prompts: Prompts) -> EncoderSpec:
+def _encoder(
+    now: IndexSpec, reference: str | None, dimensions: int | None, prompts: Prompts
+) -> tuple[EncoderSpec, Encoder | None]:
+    """Returns the encoder of the new copy, and the loaded one if it had to be loaded to learn its dimensions."""
     if reference is None:
         kept = prompts.filled(now.encoder.prompts)
         known = _given(dimensions, now.encoder.dimensions)
-        return EncoderSpec(now.encoder.reference, known, kept.query, kept.document)
+        return EncoderSpec(now.encoder.reference, known, kept.query, kept.document), None
     length = dimensions if dimensions is not None else known_encoders.dimensions(reference)
-    length = length if length is not None else encoders.load(reference).dimensions
-    return EncoderSpec(reference, length, prompts.query, prompts.document)
+    if length is not None:
+        return EncoderSpec(reference, length, prompts.query, prompts.document), None
+    loaded = encoders.load(reference, query_prompt=prompts.query, document_prompt=prompts.document)
+    return EncoderSpec(reference, loaded.dimensions, prompts.query, prompts.document), loaded
+
+
+def _say_if_copied(live: Generation, target: IndexSpec, loaded: Encoder | None) -> None:
+    same_texts = (target.columns, target.chunking) == (live.spec.columns, live.spec.chunking)
+    same_vectors = loaded is not None and loaded.document_fingerprint == live.document_fingerprint
+    if same_texts and same_vectors and target.storage == live.spec.storage:
+        output.say("The new encoder differs only in how it encodes queries: vectors are copied, no text is encoded.")
 
 
 def _hnsw(now: IndexSpec, m: int | None, ef_construction: int | None) -> Hnsw:

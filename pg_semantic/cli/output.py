@@ -6,6 +6,7 @@ lines per record. The width is that of the terminal; without one, it is ``COLUMN
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,10 +75,9 @@ def one_line(text: str, *, width: int) -> str:
 
 
 def as_json(value: "DataclassInstance | dict[str, Any] | Sequence[Any]") -> None:
-    """Prints JSON on standard output, on one line. Dataclasses become objects."""
-    sys.stdout.write(
-        json.dumps(value, default=_plain, ensure_ascii=False) + "\n"
-    )  # in one write, because several workers share the pipe
+    """Prints JSON on standard output, on one line. Dataclasses become objects, and numbers that aren't finite null."""
+    line = json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), ensure_ascii=False)
+    sys.stdout.write(line + "\n")  # in one write, because several workers share the pipe
     sys.stdout.flush()
 
 
@@ -148,6 +148,14 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(value: object) -> object:

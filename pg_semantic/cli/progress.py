@@ -78,3 +78,29 @@ def queries(count: int, *, shown: bool) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
         task = display.add_task("queries", total=count)
         yield lambda: display.advance(task)
+
+
+@contextlib.contextmanager
+def compared(count: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Shows a bar over ``count`` rows while the block runs.
+
+    Yields:
+        A function to call with the number of rows that were compared since the last call.
+    """
+    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
+        task = display.add_task("rows", total=count)
+        yield lambda rows: display.advance(task, rows)
+
+
+@contextlib.contextmanager
+def training(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar over the steps of training while the block runs.
+
+    Yields:
+        A function to call after each step, with how many are done and how many are planned.
+    """
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
+        task = display.add_task("steps", total=None)
+        yield lambda done, planned: display.update(task, completed=done, total=planned)

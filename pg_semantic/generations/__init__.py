@@ -5,7 +5,8 @@ change, and `switch` makes the copy live at once. Workers keep the previous copy
 `rollback` is correct at any time.
 """
 
-from pg_semantic.generations.compare_results import Comparison, compare, read_judged, read_queries, sampled
+from pg_semantic.generations.compare_results import Comparison, compare, read_queries, sampled
+from pg_semantic.generations.gate import require_relevance
 from pg_semantic.generations.lifecycle import Disk, begin, clear, disk, drop, find, rollback, size, switch
 from pg_semantic.generations.readiness import Coverage, coverage
 
@@ -20,8 +21,8 @@ __all__ = [
     "disk",
     "drop",
     "find",
-    "read_judged",
     "read_queries",
+    "require_relevance",
     "rollback",
     "sampled",
     "size",

@@ -1,25 +1,24 @@
 """Shows what a switch would change, by running the same queries on the live generation and on another."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic import database, encoders, errors
-from pg_semantic.encoders import Encoder
-from pg_semantic.index import declare, keys
-from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic import database, errors
+from pg_semantic.evaluation import Judgements, PairedDifference, Variant, measures, runs
+from pg_semantic.evaluation.evaluate import difference
+from pg_semantic.evaluation.runs import Asked, Encoders, Run
+from pg_semantic.index import declare
 from pg_semantic.registry import Generation
-from pg_semantic.search import statements
+from pg_semantic.search import generation_tracker
 from pg_semantic.search.recall import interval
 
-Judged: TypeAlias = Mapping[str, Mapping[str, int]]  # query text -> row key -> grade of relevance
-
+_KEPT_SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 _LONGEST = 200  # characters of a chunk that serves as a query
 
 
@@ -35,8 +34,11 @@ class Comparison:
         overlap: Mean share of rows that both generations find, 0 to 1.
         low: Lower end of the 95% interval of ``overlap``.
         high: Upper end.
+        scores: Scores that keep the same share of hits: the share, the score in the live generation, and that in the
+            other one. A ``min_score`` of the live one corresponds to that of the other in the same line.
         live_ndcg: nDCG@limit (Järvelin and Kekäläinen 2002) of the live generation, 0 to 1. None without judgements.
         ndcg: That of the other generation.
+        difference: How the second differs from the first. None without judgements.
     """
 
     index: str
@@ -46,40 +48,75 @@ class Comparison:
     overlap: float
     low: float
     high: float
-    live_ndcg: float | None
-    ndcg: float | None
+    scores: tuple[tuple[float, float, float], ...]
+    live_ndcg: float | None = None
+    ndcg: float | None = None
+    difference: PairedDifference | None = None
 
 
-def compare(
+def compare(  # noqa: PLR0913 - options
     engine: sa.Engine,
     generations: tuple[Generation, Generation],
     queries: Sequence[str],
     *,
-    judged: Judged | None = None,
+    judged: Judgements | None = None,
+    how: Variant = Variant("dense"),  # noqa: B008 - frozen
     limit: int = 10,
     on_query: Callable[[], object] = lambda: None,
 ) -> Comparison:
     """Runs queries on the live generation and another one, each with its own encoder. Loads both encoders.
 
-    Raises `errors.QueryError` if there is no query, and `errors.MissingExtra` for judgements without ir-measures.
+    Args:
+        engine: Connects to the database.
+        generations: The live one and another.
+        queries: The queries.
+        judged: Judgements of these queries, or of some of them.
+        how: How to search both.
+        limit: How many rows each search returns.
+        on_query: Called after each query.
+
+    Raises:
+        errors.QueryError: There is no query.
+        errors.MissingExtra: There are judgements, and ir-measures is not installed.
     """
+    queries = list(dict.fromkeys(queries))
     if not queries:
         raise errors.QueryError(
             "Nothing to compare: you passed no queries, and the index has no chunks to take queries from."
         )
-    asked = [_ComparedGeneration.of(one, limit=limit) for one in generations]
-    found: list[list[list[str]]] = [[], []]
+    variants = [dataclasses.replace(how, name=one.role, generation=one.role) for one in generations]
+    asked = Asked(declare.bind(generations[0].spec), queries, limit, Encoders(None, generation_tracker.load), on_query)
     with database.translated(), orm.Session(engine) as session:
-        for text in queries:
-            for run, one in zip(found, asked, strict=True):
-                run.append(one.keys(session, text))
-            on_query()
-    shares = [len(set(a) & set(b)) / (max(len(a), len(b)) or 1) for a, b in zip(*found, strict=True)]
+        live, other = runs.run(session, variants, asked)
+    return _compared(live, other, judged, limit=limit)
+
+
+def _compared(live: Run, other: Run, judged: Judgements | None, *, limit: int) -> Comparison:
+    pairs = [(keys, other.found[query]) for query, keys in live.found.items()]
+    shares = [len(set(a) & set(b)) / (max(len(a), len(b)) or 1) for a, b in pairs]
     overlap = sum(shares) / len(shares)
     low, high = interval(overlap, len(shares))
-    live_ndcg, ndcg = (_ndcg(queries, run, judged, limit=limit) if judged else None for run in found)
-    other = generations[1]
-    return Comparison(other.qualified_name, other.role, limit, len(queries), overlap, low, high, live_ndcg, ndcg)
+    of = other.generation
+    plain = Comparison(of.qualified_name, of.role, limit, len(shares), overlap, low, high, _scores(live, other))
+    if judged is None:
+        return plain
+    graded = measures.answerable({query: judged.grades[query] for query in live.found if query in judged.grades})
+    if not graded:
+        return plain
+    name = f"nDCG@{limit}"
+    before, after = (measures.per_query([name], graded, run.found)[name] for run in (live, other))
+    return dataclasses.replace(
+        plain, live_ndcg=float(before.mean()), ndcg=float(after.mean()), difference=difference(after - before)
+    )
+
+
+def _scores(live: Run, other: Run) -> tuple[tuple[float, float, float], ...]:
+    """Returns the scores that keep the same share of the hits of all queries."""
+    every = [[score for scores in run.scores.values() for score in scores] for run in (live, other)]
+    if not all(every):
+        return ()
+    before, after = (np.quantile(scores, [1 - share for share in _KEPT_SHARES]) for scores in every)
+    return tuple(zip(_KEPT_SHARES, map(float, before), map(float, after), strict=True))
 
 
 def sampled(engine: sa.Engine, generation: Generation, *, sample: int, seed: int = 0) -> list[str]:
@@ -111,78 +148,9 @@ def read_queries(path: Path) -> list[str]:
     return queries
 
 
-def read_judged(path: Path) -> Judged:
-    """Reads a file of judgements, with an object ``{"query": "...", "relevant": {"key": 1}}`` on each line.
-
-    Returns:
-        For each query, the grade of relevance of each key.
-
-    Raises:
-        errors.ConfigurationError: A line is something else, or the file cannot be read.
-    """
-    judged: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        try:
-            record = json.loads(line)
-            relevant = {str(key): int(grade) for key, grade in record["relevant"].items()}
-            judged[str(record["query"])] = relevant
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise errors.ConfigurationError(
-                f'{path}, line {number}: write {{"query": "...", "relevant": {{"key": 1}}}} on each line.'
-            ) from None
-    return judged
-
-
 def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8") as file:
             yield from file
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ConfigurationError(f"Cannot read {path}: {error}.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _ComparedGeneration:
-    """A generation with its encoder."""
-
-    index: BoundIndex[Any]
-    encoder: Encoder
-    limit: int
-
-    @classmethod
-    def of(cls, generation: Generation, *, limit: int) -> "_ComparedGeneration":
-        """Loads the encoder of a generation, and binds its tables."""
-        known = generation.spec.encoder
-        bound = declare.bind(generation.spec)
-        tables = dataclasses.replace(generation.tables, source=bound.tables.source)
-        encoder = encoders.load(
-            known.reference,
-            dimensions=known.dimensions,
-            query_prompt=known.query_prompt,
-            document_prompt=known.document_prompt,
-        )
-        return cls(dataclasses.replace(bound, tables=tables), encoder, limit)
-
-    def keys(self, session: orm.Session, text: str) -> list[str]:
-        """Returns the keys of the nearest rows, best first."""
-        vector = self.encoder.encode_queries([text])[0]
-        found = statements.knn(self.index, vector, limit=self.limit)
-        key = keys.as_text(self.index.tables.source_key)
-        return list(session.scalars(found.with_only_columns(key, maintain_column_froms=True)))
-
-
-def _ndcg(queries: Sequence[str], found: Sequence[Sequence[str]], judged: Judged, *, limit: int) -> float:
-    """Returns the mean nDCG of the queries that have judgements."""
-    try:
-        import ir_measures
-    except ModuleNotFoundError as error:
-        raise errors.MissingExtra("nDCG needs an extra: pip install 'pg-semantic-index[evaluate]'.") from error
-    relevant = [ir_measures.Qrel(text, key, grade) for text in queries for key, grade in judged.get(text, {}).items()]
-    run = [
-        ir_measures.ScoredDoc(text, key, -rank)
-        for text, keys_ in zip(queries, found, strict=True)
-        if text in judged
-        for rank, key in enumerate(keys_)
-    ]
-    measure = ir_measures.nDCG @ limit
-    return float(ir_measures.calc_aggregate([measure], relevant, run)[measure])

@@ -64,7 +64,7 @@ def size(connection: sa.Connection, generation: Generation) -> int:
 def begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation:
     """Starts to build another copy of a semantic index. Workers fill it, and keep both copies up to date from now on.
 
-    Vectors of the live copy are reused if the encoder is the same.
+    Vectors of the live copy are reused if the new encoder has the same document fingerprint.
 
     Args:
         engine: Connects to the database.
@@ -98,7 +98,7 @@ def _begin(engine: sa.Engine, live: Generation, target: IndexSpec) -> Generation
             )
         for statement in ddl.begin(target, live.spec):
             _execute(connection, statement)
-        return _of_role(connection, live, "next")
+        return registry.of_role(connection, live.qualified_name, "next")
 
 
 def _execute(connection: sa.Connection, statement: sa.Executable) -> None:
@@ -203,16 +203,7 @@ def find(engine: sa.Engine, name: str, role: Role) -> Generation:
     """
     with database.translated(), transaction.begin(engine) as connection:
         database.require_installed(connection)
-        return _of_role(connection, registry.find(connection, name), role)
-
-
-def _of_role(connection: sa.Connection, live: Generation, role: Role) -> Generation:
-    same = registry.copies(connection, live.qualified_name)
-    for one in same:
-        if one.role == role:
-            return one
-    there = ", ".join(one.role for one in same)
-    raise errors.GenerationError(f"Semantic index {live.qualified_name!r} has no {role} generation; it has: {there}.")
+        return registry.of_role(connection, name, role)
 
 
 @transaction.retried
