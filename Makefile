@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
-	bench-freshness bench-encode bench-gpu bench-memory bench-sync chaos checksums clean bench-capture bench-policies docs
+	bench-tune bench-train bench-mine bench-duplicates bench-freshness bench-encode bench-gpu bench-memory bench-sync \
+	bench-capture bench-policies chaos checksums clean docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -76,11 +77,20 @@ format: install  ## format the code and apply ruff's fixes
 bench-scifact: install  ## measure relevance on SciFact: nDCG@10, exact and through the vector index
 	$(VENV)/bin/python -m benchmarks.scifact
 
+bench-tune: install  ## tune a hybrid search on SciFact's training claims, and measure it on the test claims
+	$(VENV)/bin/python -m benchmarks.tune
+
+bench-train: install  ## train the queries' side of an encoder on SciFact, roll it out, and measure the gain
+	$(VENV)/bin/python -m benchmarks.train
+
 bench-bm25: install  ## compare BM25 with ts_rank_cd on 82,928 abstracts
 	$(VENV)/bin/python -m benchmarks.bm25
 
 bench-search: install  ## measure our statement against a handwritten one, and searches by text end to end
 	$(VENV)/bin/python -m benchmarks.search
+
+bench-duplicates: install  ## measure the search for near-duplicates on 7,425 tldr pages, compared with numpy
+	$(VENV)/bin/python -m benchmarks.duplicates
 
 bench-sql: install  ## measure the cost of a worker's encoding to a SELECT, on a full PostgreSQL 17 (needs root)
 	scripts/full-postgres.sh install $(FULL_POSTGRES)
@@ -109,6 +119,9 @@ bench-encode: install  ## compare encoding speed with sentence-transformers' def
 
 bench-gpu: install  ## measure encoding speed on a CUDA device
 	$(VENV)/bin/python -m benchmarks.gpu
+
+bench-mine: install  ## mine hard negatives on SciFact, and compare them with those of sentence-transformers
+	$(VENV)/bin/python -m benchmarks.mine
 
 bench-serve: install  ## measure the service under load: one client, many clients, overload, SIGTERM
 	$(VENV)/bin/python -m benchmarks.serve
