@@ -159,6 +159,32 @@ def test_recall_is_measured_from_the_shell(notes: sa.Engine, dsn: str, monkeypat
     assert "less than the required 0.5" in done.stdout
 
 
+def test_duplicates_are_found_from_the_shell(notes: sa.Engine, dsn: str) -> None:
+    ok("index", "create", "note", "--columns", "words", "--encoder", "hashed:64", dsn=dsn)
+    assert ok("duplicates", "note_semantic", dsn=dsn) == "No rows are alike.\n"
+    execute(notes, "INSERT INTO note VALUES (10, 'a red apple'), (11, 'a green pear tree'), (12, 'a red apple')")
+    ok("worker", "--once", dsn=dsn)
+    pairs = parsed("duplicates", "note_semantic", "--least", "0.8", dsn=dsn)
+    assert [(one["first"]["key"]["id"], one["second"]["key"]["id"]) for one in pairs] == [
+        (1, 10),
+        (1, 12),
+        (10, 12),
+        (2, 11),
+    ]
+    assert pairs[0]["score"] == 1 > pairs[-1]["score"] > 0.8
+    assert pairs[0]["first"] == {"key": {"id": 1}, "headline": "a red apple"}
+    assert len(parsed("duplicates", "note_semantic", "--limit", "2", dsn=dsn)) == 2
+    table = ok("duplicates", "note_semantic", "--least", "0.8", dsn=dsn)
+    assert re.search(r"1\.000 .*\b1\b.* a red apple .*\b10\b.* a red apple", table)
+    groups = parsed("duplicates", "note_semantic", "--groups", "--least", "0.8", dsn=dsn)
+    assert [(one["medoid"]["key"]["id"], [row["key"]["id"] for row in one["members"]]) for one in groups] == [
+        (1, [1, 10, 12]),
+        (2, [2, 11]),
+    ]
+    assert re.search(r"3 .*\b1\b.* a red apple .* 1, 10, 12", ok("duplicates", "note_semantic", "--groups", dsn=dsn))
+    assert "least=1.5" in error("duplicates", "note_semantic", "--least", "1.5", dsn=dsn)
+
+
 def test_our_schema_is_created_from_the_shell(bare_dsn: str) -> None:
     assert "`semantic` is not in this database" in ok("db", "current", dsn=bare_dsn)
     newest = revisions.known()[-1]
@@ -249,8 +275,8 @@ def test_wrong_usage_exits_with_2() -> None:
 
 
 COMMANDS = ("", "db", "db upgrade", "db current", "db check", "db downgrade", "db stop", "index", "index create",
-            "index list", "index drop", "worker", "search", "explain", "recall", "serve", "status", "settings",
-            "demo")  # fmt: skip
+            "index list", "index drop", "worker", "search", "explain", "duplicates", "recall", "serve", "status",
+            "settings", "demo")  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -22,6 +22,8 @@ COMMANDS = (
     ("generation", "status"),
     ("generation", "compare", INDEX, "--sample", "2"),
     ("search", INDEX, "subject words", "--limit", "2"),
+    ("duplicates", INDEX, "--least", "0.5", "--limit", "3"),
+    ("duplicates", INDEX, "--groups"),
     ("recall", INDEX, "--sample", "2", "--limit", "2"),
     ("retry", INDEX),
     ("repair", "--dry-run"),

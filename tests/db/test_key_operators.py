@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic.database import transaction
+from pg_semantic.index.key_range import KeyRange
 from pg_semantic.index.spec import KeyColumn
 from pg_semantic.operations import create_index, verify
 from pg_semantic.worker import key_ranges, orphans
@@ -105,5 +106,5 @@ def test_a_worker_goes_through_keys_of_several_columns_in_pages(things: sa.Engin
         assert counts == [2, 2, 2, 2, 1]
         execute(things, "ALTER TABLE thing_semantic DISABLE TRIGGER ALL; ALTER TABLE thing DISABLE TRIGGER ALL")
         execute(things, "DELETE FROM thing WHERE body = 'words 4'")
-        gone = orphans.sweep(connection, tables, key_ranges.KeyRange(None, None), rows=5)
+        gone = orphans.sweep(connection, tables, KeyRange(None, None), rows=5)
         assert gone == ['["1", "1"]']

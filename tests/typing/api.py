@@ -1,6 +1,7 @@
 """The public types, pinned: mypy checks this file and nothing runs it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, assert_type
 
 import numpy as np
@@ -10,11 +11,25 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
-from pg_semantic import AsyncSearcher, BoundIndex, Chunking, Hit, Hnsw, Searcher, SemanticIndex, encoders, search
+from pg_semantic import (
+    AsyncSearcher,
+    BoundIndex,
+    Chunking,
+    Hit,
+    Hnsw,
+    Searcher,
+    SemanticIndex,
+    encoders,
+    evaluation,
+    search,
+    training,
+)
 from pg_semantic.encoders import Encoder, Vectors
+from pg_semantic.evaluation import Judgements
 from pg_semantic.index.chunk_class import Chunk
 from pg_semantic.rerankers import BatchingReranker, Reranker
 from pg_semantic.search import Convex, Diverse, Options, Passage, Rerank, Rrf, Snippet
+from pg_semantic.training import QueryTraining
 
 
 class Base(DeclarativeBase): ...
@@ -122,6 +137,17 @@ def a_statement_is_explained(session: Session, connection: sa.Connection, vector
     assert_type(plan.reasons, tuple[str, ...])
 
 
+def rows_that_are_alike_are_found(session: Session) -> None:
+    pairs = search.duplicates(session, Article.semantic, least=0.9, limit=10, where=[Article.id > 7])
+    assert_type(pairs, list[search.Duplicate[Article]])
+    assert_type(pairs[0].first, Article)
+    assert_type(pairs[0].score, float)
+    groups = search.groups(session, Article.semantic, least=0.9, smallest=3, on_rows=print)
+    assert_type(groups, list[search.Group[Article]])
+    assert_type(groups[0].members, tuple[Article, ...])
+    assert_type(groups[0].medoid, Article)
+
+
 def recall_is_measured(session: Session, vector: list[float]) -> None:
     where = {"all": (), "late": [Article.id > 7]}
     report = search.recall(session, Article.semantic, sample=50, limit=5, where=where, seed=1)
@@ -132,9 +158,25 @@ def recall_is_measured(session: Session, vector: list[float]) -> None:
     report.require(0.95)
 
 
+def judgements_are_read_and_split(session: Session, connection: sa.Connection) -> None:
+    judged = Judgements.read("judged.csv").merged(Judgements.read("beir", split="train"))
+    assert_type(judged, Judgements)
+    assert_type(Judgements.select(session, Article.semantic, sa.select(Note.text, Article.id)), Judgements)
+    assert_type(Judgements.clicks(connection, Article.semantic, "SELECT 'tea', 7, 1, true"), Judgements)
+    assert_type(judged.resolved(connection, Article.semantic), tuple[Judgements, int])
+    parts = evaluation.split(session, Article.semantic, judged, held_out=0.2, seed=1)
+    assert_type(parts, evaluation.Split)
+    assert_type(parts.train, Judgements)
+    trained = evaluation.without_held_out(session, Article.semantic, judged, and_rows=parts.held_out)
+    assert_type(trained.judgements, Judgements)
+
+
 async def an_async_session_does_both(session: AsyncSession, vector: list[float]) -> None:
     assert_type(await session.run_sync(search.explain, search.knn(Article.semantic, vector)), search.Plan)
     assert_type(await session.run_sync(search.recall, Article.semantic, sample=50), search.RecallReport)
+    statement = sa.select(Note.text, Article.id)
+    assert_type(await session.run_sync(Judgements.select, Article.semantic, statement), Judgements)
+    assert_type(await session.run_sync(search.duplicates, Article.semantic), list[search.Duplicate[Article]])
 
 
 async def hits_are_reranked_chosen_and_shown(session: AsyncSession, encoder: Encoder, reranker: Reranker) -> None:
@@ -184,3 +226,24 @@ def hit_has_typed_parts(hit: Hit[Article]) -> None:
     assert_type(hit.passage, str)
     assert_type(hit.passages, tuple[Passage, ...])
     assert_type(hit.ordinal, int)
+
+
+def an_encoder_is_trained(session: Session, judged: Judgements) -> None:
+    chosen = QueryTraining(kind="encoder", held_out=0.1, seconds=600)
+    pairs = training.from_judgements(judged)
+    report = training.train_query_side(session, Article.semantic, pairs, out=Path("encoder"), options=chosen)
+    assert_type(report, training.TrainingReport)
+    assert_type(report.folder, Path | None)
+    assert_type(report.held_out, training.Gain)
+
+
+def negatives_are_mined(session: Session, judged: Judgements, encoder: encoders.Encoder) -> None:
+    pairs = training.from_judgements(judged)
+    assert_type(pairs, list[training.Pair])
+    assert_type(training.from_column(session, Article.semantic, Article.body, limit=10), list[training.Pair])
+    assert_type(training.from_select(session, Article.semantic, "SELECT 'tea', 7"), list[training.Pair])
+    options = training.Mining(negatives=5, relative_margin=0.05, sampling="random", group=Article.body)
+    mined = training.mine(session, Article.semantic, pairs, encoder=encoder, where=[Article.id > 7], options=options)
+    assert_type(mined.pairs, tuple[training.MinedPair, ...])
+    assert_type(mined.pairs[0].negatives, tuple[training.ScoredChunk, ...])
+    assert_type(mined.report.positive_scores, training.ScoreQuantiles | None)

@@ -29,8 +29,11 @@ _HEAVY = {
         "pg_semantic",
         "pg_semantic.alembic_plugin",
         "pg_semantic.encoders",
+        "pg_semantic.evaluation",
         "pg_semantic.rerankers",
         "pg_semantic.search",
+        "pg_semantic.training",
+        "pg_semantic.tuning",
     ],
 )
 def test_the_public_names_are_sorted_and_there(module: str) -> None:

@@ -14,6 +14,7 @@ PUBLIC = [
     "pg_semantic",
     "pg_semantic.alembic_plugin",
     "pg_semantic.encoders",
+    "pg_semantic.evaluation",
     "pg_semantic.generations",
     "pg_semantic.rerankers",
     "pg_semantic.search",
