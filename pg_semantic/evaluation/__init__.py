@@ -16,12 +16,13 @@ from pg_semantic.evaluation.held_out_queries import (
 from pg_semantic.evaluation.history import Change, change, require_not_worse, save
 from pg_semantic.evaluation.judgements import Judgements
 from pg_semantic.evaluation.query_hash import normalized, query_hash
-from pg_semantic.evaluation.report import Evaluation, PairedDifference, VariantFigures
+from pg_semantic.evaluation.report import Details, Evaluation, PairedDifference, VariantFigures
 from pg_semantic.evaluation.split import Split, split
 from pg_semantic.evaluation.variants import Variant, parse_variant
 
 __all__ = [
     "Change",
+    "Details",
     "Evaluation",
     "EvaluationOptions",
     "Judgements",
