@@ -95,11 +95,12 @@ def _train(
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = declare.bind(registry.find(session.connection(), name).spec)
         left = evaluation.without_held_out(session, index, judged)
-        evaluation.record_training(session, index, left.judgements.queries)
-        session.commit()
         pairs = training.from_judgements(left.judgements)
+        session.rollback()
         with progress.training(shown=shown) as advance:
             report = training.train_query_side(session, index, pairs, out=out, options=chosen, on_step=advance)
+        evaluation.record_training(session, index, {pair.query for pair in pairs})
+        session.commit()
     return report, left.held_out_queries
 
 

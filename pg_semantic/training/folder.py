@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pg_semantic import errors
-from pg_semantic.encoders import routes, self_check
+from pg_semantic.encoders import routes, self_check, tokenization
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.training.base_encoder import RECORD
 
@@ -31,6 +31,8 @@ def require_free(target: Path) -> None:
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise errors.ConfigurationError(f"{target} is not empty: choose an empty or new folder.")
+    if target.is_mount():  # nothing can be renamed to it
+        raise errors.ConfigurationError(f"{target} is a mount point: choose a folder in it.")
     parent = next(one for one in target.absolute().parents if one.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise errors.ConfigurationError(f"{target} cannot be created in {parent}: choose another folder.")
@@ -119,8 +121,8 @@ def _routed(
     return SentenceTransformer(
         modules=[*before, router],
         device=str(whole.device),
-        prompts=whole.prompts,
-        default_prompt_name=whole.default_prompt_name,
+        prompts={task: tokenization.prompt(whole, task) or "" for task in tokenization.TASKS},
+        default_prompt_name=None,
         similarity_fn_name=whole.similarity_fn_name,
         truncate_dim=None if whole.truncate_dim == width else whole.truncate_dim,
     ).eval()

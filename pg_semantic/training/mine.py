@@ -101,6 +101,7 @@ class _Given:
 
 def _resolved(session: orm.Session, index: BoundIndex[Any], pairs: Sequence[Pair]) -> _Given:
     """Returns the pairs by query. Raises `errors.QueryError` if there is none, or a query is held out or not valid."""
+    pairs = [pair for pair in pairs if pair.score != 0]
     if not pairs:
         raise errors.QueryError("There are no pairs to mine negatives for: pass at least one query with its answer.")
     answers: dict[str, dict[str, None]] = {}

@@ -118,6 +118,8 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _write(path: Path, records: Iterable[Mapping[str, object]]) -> None:
     """Writes a temporary file, which only the owner can read, and renames it."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # such as a device
+        raise errors.ConfigurationError(f"{path} is not a regular file: choose another path.")
     try:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
             written = Path(file.name)

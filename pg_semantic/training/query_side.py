@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors, settings
+from pg_semantic import database, errors, evaluation, settings
+from pg_semantic.evaluation import existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
@@ -61,7 +62,8 @@ def train_query_side(
     Args:
         session: Reads stored vectors; row-level security applies. A transaction that this begins ends after reading.
         index: The semantic index, such as ``Article.semantic``.
-        pairs: Queries, each with a row that answers it. Pairs whose row has no vectors are left out.
+        pairs: Queries, each with a row that answers it. Pairs whose row has no vectors are left out, and so are those
+            with a score of 0. Record the queries with `evaluation.record_training`, so that no split holds them out.
         out: A folder that doesn't exist or is empty.
         options: What to train, and for how long.
         on_step: Called after each step, with how many steps are done and how many are planned at most.
@@ -70,10 +72,11 @@ def train_query_side(
         errors.ConfigurationError: The folder isn't empty, or the time is too short for one epoch.
         errors.EncoderError: The encoder cannot be trained: it has no weights here, is quantized, or was trained before.
         errors.EncoderMismatch: The stored vectors come from other weights.
-        errors.QueryError: A query isn't valid, or there are too few with rows.
+        errors.QueryError: A query isn't valid or is held out, or there are too few with rows.
     """
-    limit = TimeLimit(options.seconds)
+    limit, out = TimeLimit(options.seconds), out.resolve()
     folder.require_free(out)
+    pairs = [pair for pair in pairs if pair.score != 0]
     base, data = _read(session, index, pairs, options=options, limit=limit)
     fitted = _fit(data, base, options, limit=limit, on_step=on_step)
     found = report.of(data.queries, fitted, index=index.name, options=options)
@@ -91,12 +94,15 @@ def _read(
     texts = _texts(pairs)
     with _reading(session):
         live, _ = generation_tracker.read_live(session, index)
+        evaluation.require_not_held_out(session, index, texts)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
     vectors = base.encoder.encode_queries(texts)
     with _reading(session):
         bound = Target(live, live.tables, None).bound(index)
+        canonical = existing_rows.canonical(session, index, {pair.key for pair in pairs})
+        pairs = [dataclasses.replace(pair, key=canonical.get(pair.key, pair.key)) for pair in pairs]
         relevant = {pair.key for pair in pairs}
         stored = stored_vectors.read(session, bound, relevant=relevant, queries=vectors, seed=options.seed)
     by_text = dict(zip(texts, vectors, strict=True))

@@ -100,6 +100,7 @@ def _module(module: Any, quantized: tuple[Path, ...] | None) -> list[object]:
     state = _tensors(module.model, unused=() if "pooler_output" in str(output) else (_POOLER,))
     return [
         name,
+        module.get_config_dict(),  # which may truncate documents earlier than the tokenizer does
         output,
         weights.architecture(module.model.config.to_diff_dict()),
         state if quantized is None else weights.digest_of(quantized),
