@@ -146,8 +146,10 @@ def _recommended(values: NDArray[np.float64], options: TuningOptions) -> tuple[i
     """Returns the recommended setting, and the lower end of the interval over the folds."""
     near = smoothing(options.tried)
     chosen = cross_validation.held_out(values, near, folds=options.folds, repeats=options.repeats, seed=options.seed)
-    low, _ = significance.bootstrap_interval(chosen - values[0], level=LEVEL, seed=options.seed)
-    return (cross_validation.best(values, near) if low > 0 else 0), low
+    gains = chosen - values[0]
+    low, _ = significance.bootstrap_interval(gains, level=LEVEL, seed=options.seed)
+    is_shown = low > 0 and significance.randomisation_p(gains, seed=options.seed) < 1 - LEVEL
+    return (cross_validation.best(values, near) if is_shown else 0), low
 
 
 def _draws(

@@ -12,7 +12,7 @@ from sqlalchemy import orm
 
 from pg_semantic import errors, evaluation, registry
 from pg_semantic.cli import options, output, progress
-from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, Variant
+from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, Variant, measures
 from pg_semantic.evaluation.evaluate import MEASURES
 from pg_semantic.evaluation.report import PairedDifference, VariantFigures, write_csv
 from pg_semantic.index import declare
@@ -83,18 +83,25 @@ def evaluate(
     exact, match, depth, fusion (rrf or convex), k, dense, lexical, reranker, rerank_depth, diverse.
     """
     floors, since_last = [_floor(text) for text in least or ()], _is_last(not_worse_than)
-    names = measure or [*dict.fromkeys([*MEASURES, *(name for name, _ in floors)])]
+    names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
     measured = EvaluationOptions(names, limit, _trained(training), seed)
     source = _Source(judgements, judgements_sql, split, topics)
     variants = [evaluation.parse_variant(text) for text in variant or ["now"]]
     with options.installed(dsn) as engine:
         report = _evaluate(engine, index, source, variants, measured, shown=not json)
-        before = evaluation.change(engine, report) if since_last else None
-        if save:
+        before = _change(engine, report) if since_last else None
+        if save and not (before and before.is_worse):  # or the next run would be compared with this one
             _save(engine, report)
     _print(report, json=json)
     _write(report, pool, per_query, quiet=json)
     _check(report, floors, before)
+
+
+def _change(engine: sa.Engine, report: Evaluation) -> evaluation.Change | None:
+    found = evaluation.change(engine, report)
+    if found is None:
+        typer.echo("There is no earlier evaluation on these judgements, so nothing to compare with.", err=True)
+    return found
 
 
 def _trained(file: Path | None) -> Judgements | None:
@@ -194,12 +201,14 @@ def _parts(one: VariantFigures) -> tuple[tuple[str, PairedDifference | None], ..
 
 def _write(report: Evaluation, pool: Path | None, per_query: Path | None, *, quiet: bool) -> None:
     if pool is not None:
-        count = report.write_pool(pool)
+        count = report.write_pool(pool, depth=measures.cutoff(report.measure) or 10)
         if not quiet:
             output.say(f"Wrote {count} results to judge to {output.escaped(pool)}: fill in the grades, 0 or higher.")
     if per_query is not None:
         records = [
-            {"variant": one.name} | record for one in report.variants[1:] for record in report.per_query(one.name)
+            {"variant": one.name} | record
+            for one in report.variants[1:] or report.variants
+            for record in report.per_query(one.name)
         ]
         write_csv(per_query, _PER_QUERY, [[record[name] for name in _PER_QUERY] for record in records])
 

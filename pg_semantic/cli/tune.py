@@ -7,6 +7,7 @@ import typer
 from sqlalchemy import orm
 
 from pg_semantic import registry, tuning
+from pg_semantic import search as searching
 from pg_semantic.cli import options, output, progress
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index import declare
@@ -31,17 +32,19 @@ def tune(
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the fusion and depth of a hybrid search that rank best on judged queries.
+    """Find the fusion of a hybrid search that ranks best on judged queries.
 
-    Each leg is searched once per query; every setting is computed from what they found. The defaults are kept unless
-    the cross-validated gain is above 0 with 95% confidence: each part of the queries is searched with the setting that
-    is best for the others. Queries that are held out for evaluation are left out.
+    Each leg is searched once per query; every setting is computed from what they found. What is in use (the
+    defaults, or what --save has kept) stays unless the cross-validated gain is above 0 with 95% confidence: each
+    part of the queries is searched with the setting that is best for the others. Queries that are held out for
+    evaluation are left out.
     """
-    how = TuningOptions(measure, folds=folds, exact=exact, seed=seed)
     with options.installed(dsn) as engine:
         with orm.Session(engine) as session:
             bound = declare.bind(registry.find(session.connection(), index).spec)
             judged = Judgements.read(judgements, split=split, topics=topics)
+            base = searching.tuned_options(session, bound)
+            how = TuningOptions(measure, base, folds=folds, exact=exact, seed=seed)
             with progress.queries(len(judged), shown=not json) as advance:
                 found = tuning.tune(session, bound, judged, options=how, on_query=advance)
             session.commit()
@@ -70,7 +73,7 @@ def _print(found: Tuning, *, saved: bool) -> None:
         output.say("Recommended:")
         output.verbatim(found.recommended.code)
     if saved:
-        output.say("Kept in the database: `Options.tuned(session, ...)` returns it.")
+        output.say("Kept in the database: `search.tuned_options(session, ...)` returns it.")
 
 
 def _role(found: Tuning, setting: Setting) -> str:

@@ -13,6 +13,7 @@ from pg_semantic import database, errors
 from pg_semantic.encoders import BatchingEncoder, Encoder
 from pg_semantic.evaluation import measures, runs, significance
 from pg_semantic.evaluation.judgements import Judgements
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.report import Details, Evaluation, PairedDifference, PerQuery, VariantFigures
 from pg_semantic.evaluation.runs import Asked, Encoders, Run
 from pg_semantic.evaluation.variants import Variant
@@ -52,6 +53,10 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         measures.parse(self.computed)
+        if self.limit is None and (endless := [name for name in self.measures if not measures.cutoff(name)]):
+            raise errors.ConfigurationError(
+                f"{', '.join(endless)} looks at all results: add a cutoff, as in AP@100, or pass a limit."
+            )
         if too_far := [name for name in self.computed if measures.cutoff(name) > self.rows]:
             raise errors.ConfigurationError(
                 f"limit={self.limit} is too low for {', '.join(too_far)}: raise the limit, or measure less."
@@ -104,7 +109,12 @@ def evaluate(  # noqa: PLR0913 - options
         with orm.Session(bind=generation_tracker.connect(session, index)) as own:  # not the caller's identity map
             ask = Asked(index, judged.queries, options.rows, Encoders(given, load), on_query)
             found = runs.run(own, variants, ask)
-    return _evaluation(live, judged, options, found=found, left_out=(gone, len(judgements) - len(judged)))
+        options = dataclasses.replace(options, training=_resolved(session, index, options.training))
+    return _evaluation(live, (judgements, judged), options, found=found, gone=gone)
+
+
+def _resolved(session: orm.Session, index: BoundIndex[Any], training: Judgements | None) -> Judgements | None:
+    return None if training is None else training.resolved(session, index)[0]
 
 
 def _answerable(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -> tuple[Judgements, int]:
@@ -121,27 +131,30 @@ def _answerable(session: orm.Session, index: BoundIndex[Any], judgements: Judgem
 
 def _evaluation(
     live: Generation,
-    judged: Judgements,
+    judgements: tuple[Judgements, Judgements],
     options: EvaluationOptions,
     *,
     found: Sequence[Run],
-    left_out: tuple[int, int],
+    gone: int,
 ) -> Evaluation:
+    """Puts the figures together; ``judgements`` are those that were given, and those that can be measured."""
+    given, judged = judgements
     values = {run.variant.name: measures.per_query(options.computed, judged.grades, run.found) for run in found}
     compare = _Comparing(judged, options, values)
     figures = _holm([compare.figures(run) for run in found])
+    keys = {run.variant.name: run.found for run in found}
     return Evaluation(
         index=live.qualified_name,
         measure=options.measures[0],
         queries=len(judged),
         judgements=judged.count,
-        gone=left_out[0],
-        unanswerable=left_out[1],
+        gone=gone,
+        unanswerable=len(given) - len(judged),
         implicit=judged.implicit,
         limit=options.rows,
         variants=tuple(figures),
-        warnings=(*_doubts(figures, judged, left_out[0]), *_cut_short(found, options.rows)),
-        details=Details(judged.queries, judged.grades, values, {run.variant.name: run.found for run in found}),
+        warnings=(*_doubts(figures, judged, gone), *_cut_short(found, options.rows)),
+        details=Details(judged.queries, given.grades, judged.grades, values, keys),
     )
 
 
@@ -203,7 +216,13 @@ class _Comparing:
         if training is None:
             return everything, None, None
         rows = {key for query in training.queries for key in training.relevant(query)}
-        seen = np.array([not rows.isdisjoint(self.judged.relevant(query)) for query in self.judged.queries])
+        known = {query_hash(query) for query in training.queries}
+        seen = np.array(
+            [
+                query_hash(query) in known or not rows.isdisjoint(self.judged.relevant(query))
+                for query in self.judged.queries
+            ]
+        )
         return everything, difference(paired[seen], seed=seed), difference(paired[~seen], seed=seed)
 
 
@@ -218,15 +237,14 @@ def difference(paired: NDArray[np.float64], *, seed: int = 0) -> PairedDifferenc
 
 
 def _holm(figures: Sequence[VariantFigures]) -> list[VariantFigures]:
-    """Returns the figures with p values that are corrected for the number of comparisons."""
-    compared = [one.difference for one in figures if one.difference]
-    adjusted = iter(significance.holm([one.p for one in compared]))
-    return [
-        dataclasses.replace(one, difference=dataclasses.replace(one.difference, adjusted_p=next(adjusted)))
-        if one.difference
-        else one
-        for one in figures
-    ]
+    """Returns the figures with p values that are corrected for the number of comparisons, in each part."""
+    changes: list[dict[str, Any]] = [{} for _ in figures]
+    for part in ("difference", "seen", "unseen"):
+        compared = [(number, getattr(one, part)) for number, one in enumerate(figures) if getattr(one, part)]
+        adjusted = significance.holm([found.p for _, found in compared])
+        for (number, found), p in zip(compared, adjusted, strict=True):
+            changes[number][part] = dataclasses.replace(found, adjusted_p=p)
+    return [dataclasses.replace(one, **change) for one, change in zip(figures, changes, strict=True)]
 
 
 def _doubts(figures: Sequence[VariantFigures], judged: Judgements, gone: int) -> Iterator[str]:

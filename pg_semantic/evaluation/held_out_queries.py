@@ -70,8 +70,8 @@ def without_held_out(
         session: A Session or Connection of a role that owns the schema ``semantic``.
         index: The semantic index whose rows were judged.
         judgements: The judgements to tune or train on.
-        and_rows: The held-out judgements. Judgements about rows that are relevant there are dropped for all queries.
-            Queries that are recorded for training don't count.
+        and_rows: The held-out judgements, if ``judgements`` doesn't contain them. Judgements about rows that are
+            relevant to a held-out query are dropped for all queries. Queries recorded for training don't count.
 
     Raises:
         errors.IndexNotFound: The index has not been created.
@@ -79,10 +79,11 @@ def without_held_out(
     """
     existing, gone = judgements.resolved(session, index)
     kept = existing.only(_without(session, index, existing, is_held_out=True))
-    rows: frozenset[str] = frozenset()
+    held_out = existing.only(query for query in existing.queries if query not in kept.grades)
+    rows = relevant_rows(held_out)
     if and_rows is not None:
         others, _ = and_rows.resolved(session, index)
-        rows = relevant_rows(others.only(_without(session, index, others, is_held_out=False)))
+        rows |= relevant_rows(others.only(_without(session, index, others, is_held_out=False)))
     trained, pairs = without_rows(kept, rows)
     return TrainingJudgements(trained, len(existing) - len(kept), pairs, gone)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +9,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from pg_semantic import database, sql
-from pg_semantic.evaluation import significance
+from pg_semantic.evaluation import measures, significance
+from pg_semantic.evaluation.measures import Grades
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.report import Evaluation, VariantFigures
 
@@ -75,7 +75,8 @@ def require_not_worse(found: Change | None, evaluation: Evaluation) -> None:
 
 
 def _row(evaluation: Evaluation, one: VariantFigures, judged: bytes) -> dict[str, object]:
-    values = evaluation.details.values[one.name][evaluation.measure]
+    details = evaluation.details
+    known = dict(zip(details.queries, map(float, details.values[one.name][evaluation.measure]), strict=True))
     return {
         "generation": one.generation_id,
         "fingerprint": one.fingerprint,
@@ -88,18 +89,19 @@ def _row(evaluation: Evaluation, one: VariantFigures, judged: bytes) -> dict[str
         "p50_ms": one.p50_ms,
         "p95_ms": one.p95_ms,
         "measure": evaluation.measure,
-        "per_query": [float(values[number]) for number in _order(evaluation.details.queries)],
+        # A query whose relevant rows are all gone finds none of them.
+        "per_query": [known.get(query, 0.0) for query in _ordered(details.given)],
     }
 
 
-def _order(queries: Sequence[str]) -> list[int]:
-    """Returns the positions of the queries in the order of their hashes."""
-    return sorted(range(len(queries)), key=lambda number: (query_hash(queries[number]), queries[number]))
+def _ordered(given: Grades) -> list[str]:
+    """Returns the queries that have a relevant row, in the order of their hashes."""
+    return sorted(measures.answerable(given), key=lambda query: (query_hash(query), query))
 
 
 def _judgements_hash(evaluation: Evaluation) -> bytes:
-    details, hashed = evaluation.details, hashlib.sha256()
-    for number in _order(details.queries):
-        query = details.queries[number]
-        hashed.update(json.dumps([query, sorted(details.grades[query].items())]).encode())
+    """Returns the hash of the judgements as they were given, also of rows that are gone by now."""
+    given, hashed = evaluation.details.given, hashlib.sha256()
+    for query in _ordered(given):
+        hashed.update(json.dumps([query, sorted(given[query].items())]).encode())
     return hashed.digest()

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
+from pg_semantic.evaluation import significance
 from pg_semantic.index.chunk_tables import Role
+
+SIGNIFICANT = 0.05
 
 PerQuery = Mapping[str, NDArray[np.float64]]  # by measure; one value per query
 
@@ -83,10 +86,12 @@ class VariantFigures:
 class Details:
     """What the figures were computed from: by variant, the values of each measure and the keys found.
 
-    It contains the text of the queries, so it isn't kept in the registry and not printed.
+    ``given`` are the judgements as they were passed, ``grades`` those of rows that exist. They contain the text of the
+    queries, so they aren't kept in the registry and not printed.
     """
 
     queries: tuple[str, ...]
+    given: Mapping[str, Mapping[str, int]]
     grades: Mapping[str, Mapping[str, int]]
     values: Mapping[str, PerQuery]
     found: Mapping[str, Mapping[str, Sequence[str]]]
@@ -153,15 +158,24 @@ class Evaluation:
             )
 
     def require_better(self, variant: str) -> None:
-        """Raises AssertionError unless the interval of a variant's difference from the base lies above 0."""
+        """Raises AssertionError unless a variant is shown to be better than the base.
+
+        The interval of the difference must lie above 0, and the adjusted p value below .05. With few queries, the
+        interval alone would mean little: that of two gains always lies above 0.
+        """
         found = self._difference(variant)
-        if not found.low > 0:
+        if not (found.low > 0 and found.adjusted_p < SIGNIFICANT):
             raise AssertionError(f"{variant!r} isn't shown to be better than {self.base.name!r}: {_said(self, found)}.")
 
     def require_not_worse(self, variant: str, *, by: float = 0.01) -> None:
-        """Raises AssertionError unless the interval of a variant's difference from the base lies above ``-by``."""
+        """Raises AssertionError unless a variant is shown to be at most ``by`` worse than the base.
+
+        The interval of the difference must lie above ``-by``, and so must its mean by more than chance (p < .05).
+        """
         found = self._difference(variant)
-        if not found.low > -by:
+        values = self.details.values
+        paired = values[variant][self.measure] - values[self.base.name][self.measure]
+        if not (found.low > -by and significance.randomisation_p(paired + by) < SIGNIFICANT):
             raise AssertionError(
                 f"{variant!r} isn't shown to be at most {by} worse than {self.base.name!r}: {_said(self, found)}."
             )
@@ -238,11 +252,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)
+    opened = os.open(path, flags, mode=0o600)
+    os.fchmod(opened, 0o600)  # also if the file was there
+    return opened
 
 
 def _said(evaluation: Evaluation, found: PairedDifference) -> str:
     return (
         f"the difference in {evaluation.measure} is {found.mean:+.4f}, 95% interval {found.low:+.4f} to "
-        f"{found.high:+.4f}, over {found.queries} queries"
+        f"{found.high:+.4f}, p {found.adjusted_p:.3f}, over {found.queries} queries"
     )

@@ -51,14 +51,17 @@ class Encoders:
         self._loaded: dict[int, BatchingEncoder] = {}
 
     def of(self, generation: Generation) -> BatchingEncoder:
-        """Returns the encoder of a generation."""
+        """Returns the encoder of a generation. Raises `errors.EncoderMismatch` if its vectors come from another one."""
         given = self._given
         if given is not None and given.fingerprint == generation.fingerprint:
             return given
         spec = generation.spec.encoder
         if spec.id not in self._loaded:
             self._loaded[spec.id] = self._load(spec)
-        return self._loaded[spec.id]
+        encoder = self._loaded[spec.id]
+        if generation.fingerprint not in {None, encoder.fingerprint}:
+            raise generation_tracker.mismatch(generation, encoder)
+        return encoder
 
 
 @dataclass(frozen=True, slots=True)

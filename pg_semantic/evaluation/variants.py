@@ -100,6 +100,10 @@ def parse_variant(text: str, *, load: Callable[[str], BatchingReranker] | None =
         if not equals or key.strip() in given:
             raise errors.ConfigurationError(f"Variant {text!r}: write options as NAME:KEY=VALUE,..., as in {_EXAMPLE}.")
         given[key.strip()] = value.strip()
+    if "=" in name or "," in name:
+        raise errors.ConfigurationError(
+            f"Variant {text!r}: write a name and a colon before its options, as in {_EXAMPLE}."
+        )
     if not name.strip():
         raise errors.ConfigurationError(f"Variant {text!r} has no name: write it before the colon, as in {_EXAMPLE}.")
     try:

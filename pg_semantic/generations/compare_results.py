@@ -88,7 +88,8 @@ def compare(  # noqa: PLR0913 - options
     asked = Asked(declare.bind(generations[0].spec), queries, limit, Encoders(None, generation_tracker.load), on_query)
     with database.translated(), orm.Session(engine) as session:
         live, other = runs.run(session, variants, asked)
-    return _compared(live, other, judged, limit=limit)
+        existing = None if judged is None else judged.resolved(session, asked.index)[0]
+    return _compared(live, other, existing, limit=limit)
 
 
 def _compared(live: Run, other: Run, judged: Judgements | None, *, limit: int) -> Comparison:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
+from pg_semantic import database
 from pg_semantic.index import keys
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
@@ -96,7 +97,7 @@ class LegOptions:
 
 def find(session: orm.Session, index: BoundIndex[Any], query: str, *, vector: Vector, how: LegOptions) -> Candidates:
     """Asks both legs, in one statement."""
-    words = statements.query_words(query, how.match)
+    words = statements.query_words(database.searchable(query, session.connection()), how.match)
     found = (
         legs.dense(index, vector, where=how.where, depth=how.depth, exact=how.exact),
         legs.lexical(index, words, where=how.where, depth=how.depth, match=how.match),

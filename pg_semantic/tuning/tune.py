@@ -49,6 +49,15 @@ class TuningOptions:
     exact: bool = False
     seed: int = 0
 
+    def check(self) -> None:
+        """Raises `errors.ConfigurationError` if the measure is unknown, or looks at more rows than a leg finds."""
+        measures.parse([self.measure])
+        depth = min(setting.depth for setting in self.tried)
+        if measures.cutoff(self.measure) > depth:
+            raise errors.ConfigurationError(
+                f"{self.measure} looks at more rows than the {depth} that each leg finds: use a lower cutoff."
+            )
+
     @property
     def tried(self) -> Sequence[Setting]:
         """The settings, first the base, each once."""
@@ -97,7 +106,7 @@ class Tuning:
     @property
     def recommended(self) -> Setting:
         """The best setting if choosing it is shown to help on queries that it wasn't chosen by; otherwise the base."""
-        return self.best if self.low > 0 else self.base
+        return self.best if self.low > 0 and self.p < 1 - LEVEL else self.base
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def tune(  # noqa: PLR0913 - options
         errors.ConfigurationError: The measure is unknown.
     """
     options = options or TuningOptions()
-    measures.parse([options.measure])
+    options.check()
     given = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
     with database.translated():
         live, _ = generation_tracker.read_live(session, index)

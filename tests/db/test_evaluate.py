@@ -93,6 +93,19 @@ def test_a_clear_difference_is_shown_and_its_absence_too(library: sa.Engine, jud
         report.require_better("half")
 
 
+def test_a_gain_on_a_few_queries_proves_nothing(library: sa.Engine, judged: Judgements) -> None:
+    half = Variant("half", where=[Article.id % 2 == 0])
+    odd = judged.only(query for number, query in enumerate(QUERIES[:8]) if number % 2 == 0)  # rows that half lacks
+    report = evaluated(library, odd, variants=[half, VARIANTS[1], dataclasses.replace(half, name="again")])
+    gain = report["words"].difference
+    assert gain is not None
+    assert (gain.queries, gain.better, gain.low > 0) == (4, 4, True)
+    with pytest.raises(AssertionError, match=r"isn't shown to be better than 'half'.* p 0\.\d+, over 4 queries"):
+        report.require_better("words")
+    with pytest.raises(AssertionError, match=r"shown to be at most 0\.01 worse"):
+        report.require_not_worse("again")
+
+
 def test_generations_with_other_encoders_are_compared_by_rows(library: sa.Engine, judged: Judgements) -> None:
     with pytest.raises(errors.GenerationError, match="has no next generation"):
         evaluated(library, judged, variants=[Variant("now"), Variant("next", generation="next")])
@@ -191,6 +204,18 @@ def test_history_tells_whether_the_same_search_has_become_worse(library: sa.Engi
     with pytest.raises(AssertionError, match="nDCG@10 of 'now' fell by"):
         evaluation.require_not_worse(worse, evaluated(library, judged))
     assert evaluation.change(library, evaluated(library, judged.only(QUERIES[1:]))) is None  # other judgements
+
+
+def test_relevant_rows_that_are_lost_count_as_worse(library: sa.Engine) -> None:
+    own = Judgements({query: {str(number + 1): 1} for number, query in enumerate(QUERIES)})
+    evaluation.save(library, evaluated(library, own))
+    execute(library, "DELETE FROM article WHERE id <= 30")
+    sync(library)
+    report = evaluated(library, own)
+    assert (report.queries, report.unanswerable) == (75, 30)
+    lost = evaluation.change(library, report)
+    assert lost is not None
+    assert lost.is_worse
 
 
 def test_no_query_is_kept_in_the_database(library: sa.Engine, judged: Judgements) -> None:

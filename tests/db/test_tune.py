@@ -15,6 +15,7 @@ from pg_semantic.evaluation import Judgements
 from pg_semantic.search import Convex, Options, Rrf
 from pg_semantic.tuning import Setting, TuningOptions, candidates
 from pg_semantic.tuning.candidates import LegOptions
+from pg_semantic.worker import privileges
 from tests.db.library import Article, encoder, execute, sync
 
 WORDS = ["harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern", "anchor", "thistle"]
@@ -143,6 +144,17 @@ def test_kept_options_are_read_by_applications_until_the_next_switch(
     assert "were tuned for another generation" in caplog.text
     generations.rollback(library, "article_semantic")
     assert kept() == found.recommended.options
+
+
+def test_an_application_that_only_reads_the_table_gets_the_tuned_options(library: sa.Engine) -> None:
+    tuning.save(library, tuned(library, judged_by(library, Options(fusion=Convex(0.0, 1.0)))))
+    role = f"reader_{str(library.url.database)[-8:]}"
+    execute(library, f"CREATE ROLE {role}; GRANT SELECT ON article TO {role}")
+    privileges.follow(library)
+    with Session(library) as session:
+        session.execute(sa.text(f"SET LOCAL ROLE {role}"))
+        assert search.tuned_options(session, Article.semantic).fusion == Convex(0.0, 1.0)
+    execute(library, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_the_command_prints_a_line_to_paste_and_keeps_it(library: sa.Engine, dsn: str, tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ def test_a_variant_is_read_from_text(text: str, variant: Variant) -> None:
     [
         ("", "has no name"),
         (":mode=hybrid", "has no name"),
+        ("mode=hybrid", "write a name and a colon before its options"),
+        ("a,mode=hybrid", "write a name and a colon before its options"),
         ("a:hybrid", "write options as NAME:KEY=VALUE"),
         ("a:mode=hybrid,mode=dense", "write options as NAME:KEY=VALUE"),
         ("a:mode=meaning", "mode='meaning' is unknown: use one of dense, lexical, hybrid"),

@@ -13,7 +13,7 @@ BEGIN
     END CASE;
     RETURN true;
 EXCEPTION
-    WHEN data_exception OR check_violation OR not_null_violation THEN
+    WHEN data_exception OR check_violation OR not_null_violation OR syntax_error OR name_too_long THEN
         RETURN false;
 END
 $body$;

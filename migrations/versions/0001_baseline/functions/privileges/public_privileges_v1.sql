@@ -8,7 +8,8 @@ AS $body$
     SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
     FROM unnest(
         ARRAY[
-            'captured', 'encoder', 'history', 'index_status', 'readable_lexicon', 'readable_term', 'semantic_index'
+            'captured', 'encoder', 'history', 'index_status', 'readable_lexicon', 'readable_term', 'semantic_index',
+            'tuned_options'
         ]
     ) AS relation
     UNION ALL

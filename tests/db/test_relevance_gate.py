@@ -1,0 +1,128 @@
+"""The gate of a switch: judged queries, on which nothing was trained, decide whether a copy is good enough."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+from typer.testing import CliRunner
+
+from pg_semantic import cli, errors, evaluation, generations
+from pg_semantic.evaluation import Judgements, Variant
+from tests.db.library import Article, generation_of, sync
+
+NAME = "article_semantic"
+WORDS = [
+    *("harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern"),
+    *("anchor", "thistle", "walnut", "copper", "ribbon", "saddle", "marble"),
+]
+QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 105
+JUDGED = Judgements({query: {str(number + 1): 1} for number, query in enumerate(QUERIES)})
+
+
+@pytest.fixture
+def library(articles: sa.Engine) -> sa.Engine:
+    """One row per query, with other words too, in an index whose encoder tells most of the words apart."""
+    with Session(articles) as session:
+        session.add_all(
+            Article(id=number + 1, title=f"{query} {WORDS[number % 15]} {WORDS[number * 7 % 15]} {number}")
+            for number, query in enumerate(QUERIES)
+        )
+        session.commit()
+    sync(articles)
+    return articles
+
+
+def begin(engine: sa.Engine, dimensions: int) -> None:
+    """Begins and fills a copy: the more dimensions the encoder has, the fewer words it confuses."""
+    live = generations.find(engine, NAME, "live")
+    encoder = dataclasses.replace(live.spec.encoder, reference=f"hashed:{dimensions}", dimensions=dimensions)
+    generations.begin(engine, live, dataclasses.replace(live.spec, encoder=encoder))
+    sync(engine)
+
+
+def test_a_worse_copy_is_refused_with_the_interval(library: sa.Engine) -> None:
+    begin(library, 4)
+    for worse_by in (0.0, 0.01):
+        with pytest.raises(
+            errors.GenerationError, match=r"was not switched: 'next' isn't shown to be .*95% interval -"
+        ):
+            generations.require_relevance(library, NAME, JUDGED, worse_by=worse_by)
+
+
+def test_an_equal_copy_is_not_better_and_not_worse(library: sa.Engine) -> None:
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    sync(library)
+    with pytest.raises(errors.GenerationError, match="isn't shown to be better"):
+        generations.require_relevance(library, NAME, JUDGED)
+    report = generations.require_relevance(library, NAME, JUDGED, worse_by=0.01)
+    assert report["next"].measures == report["live"].measures
+
+
+def test_a_better_copy_passes_whatever_the_variant_says_of_generations(library: sa.Engine) -> None:
+    begin(library, 4)
+    generations.switch(library, NAME)
+    generations.drop(library, NAME, "previous", grace_seconds=0)
+    begin(library, 512)
+    report = generations.require_relevance(library, NAME, JUDGED, how=Variant("any", generation="next"))
+    assert [one.generation for one in report.variants] == ["live", "next"]
+    assert report["next"].measures["nDCG@10"] > report["live"].measures["nDCG@10"]
+
+
+def test_queries_that_were_trained_on_decide_nothing(library: sa.Engine) -> None:
+    begin(library, 4)
+    with Session(library) as session:
+        evaluation.record_training(session, Article.semantic, QUERIES[:50])
+        session.commit()
+    with pytest.raises(errors.GenerationError, match="over 55 queries"):
+        generations.require_relevance(library, NAME, JUDGED)
+    with pytest.raises(errors.QueryError, match="All of these queries were trained or tuned on"):
+        generations.require_relevance(library, NAME, JUDGED.only(QUERIES[:50]))
+
+
+def test_there_must_be_a_copy(library: sa.Engine) -> None:
+    with pytest.raises(errors.GenerationError, match="has no next generation"):
+        generations.require_relevance(library, NAME, JUDGED)
+
+
+def invoke(dsn: str, *arguments: object) -> Any:
+    return CliRunner().invoke(cli.app, ["generation", *map(str, arguments), "--dsn", dsn])
+
+
+def test_the_command_switches_only_through_the_gate(library: sa.Engine, dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps({"query": q, "relevant": g}) + "\n" for q, g in JUDGED.grades.items()), "utf-8")
+    begin(library, 4)
+    done = invoke(dsn, "switch", NAME, "--judgements", file, "--unless-worse", 0.01)
+    assert isinstance(done.exception, errors.GenerationError)
+    assert generation_of(library).spec.encoder.reference == "hashed:32"
+    compared = json.loads(invoke(dsn, "compare", NAME, "--judgements", file, "--json").stdout)
+    assert compared["difference"]["high"] < 0
+    assert compared["live_ndcg"] > compared["ndcg"]
+    assert [share for share, _, _ in compared["scores"]] == [0.9, 0.75, 0.5, 0.25, 0.1]
+    assert "min_score of next" in " ".join(invoke(dsn, "compare", NAME, "--judgements", file).output.split())
+    generations.switch(library, NAME)
+    generations.drop(library, NAME, "previous", grace_seconds=0)
+    begin(library, 512)
+    done = invoke(dsn, "switch", NAME, "--judgements", file, "--if-better")
+    assert done.exit_code == 0, done.output
+    assert generation_of(library).spec.encoder.reference == "hashed:512"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--if-better",), "need --judgements"),
+        (("--judgements", "x"), "needs --if-better or --unless-worse"),
+        (("--judgements", "x", "--if-better", "--unless-worse", "0.1"), "cannot be combined"),
+    ],
+)
+@pytest.mark.usefixtures("articles")
+def test_options_that_say_nothing_are_refused(dsn: str, arguments: tuple[str, ...], said: str) -> None:
+    done = invoke(dsn, "switch", NAME, *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
