@@ -34,10 +34,10 @@ import torch
 from ir_measures import Qrel, ScoredDoc, nDCG
 from numpy.typing import NDArray
 from sqlalchemy import orm
-from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import scifact
-from pg_semantic import Searcher, SemanticIndex, database, encoders, generations, settings, training
+from benchmarks.abstracts import Abstract, Base
+from pg_semantic import Searcher, database, encoders, generations, settings, training
 from pg_semantic.cli import progress
 from pg_semantic.database import embedded, migrate
 from pg_semantic.search.generation_tracker import Target, read_live
@@ -53,22 +53,6 @@ FOLDS = 5
 
 Grades = Mapping[str, Mapping[str, int]]
 Measured = NDArray[np.float64]
-
-
-class Base(orm.DeclarativeBase):
-    """The tables of this benchmark."""
-
-
-class TrainedAbstract(Base):
-    """An abstract of SciFact, indexed whole."""
-
-    __tablename__ = "abstract"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    title: Mapped[str]
-    text: Mapped[str]
-
-    semantic = SemanticIndex("title", "text", encoder=scifact.ENCODER, chunking=None)
 
 
 def main() -> None:
@@ -92,7 +76,7 @@ def _measure(engine: sa.Engine, out: Path, options: QueryTraining) -> dict[str, 
     Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
         abstracts = scifact.records("corpus")
-        session.add_all(TrainedAbstract(id=d["_id"], title=d["title"], text=d["text"]) for d in abstracts)
+        session.add_all(Abstract(id=d["_id"], title=d["title"], text=d["text"]) for d in abstracts)
         session.commit()
     _sync(engine)
     test, known = _judged("test"), _judged("train")
@@ -100,7 +84,7 @@ def _measure(engine: sa.Engine, out: Path, options: QueryTraining) -> dict[str, 
     pairs = [Pair(query, key) for query, grades in known.items() for key in grades]
     started, cpu = time.monotonic(), time.process_time()
     with orm.Session(engine) as session:
-        trained = training.train_query_side(session, TrainedAbstract.semantic, pairs, out=out, options=options)
+        trained = training.train_query_side(session, Abstract.semantic, pairs, out=out, options=options)
     result: dict[str, Any] = {
         "kind": options.kind,
         "cpu_s": round(time.process_time() - cpu, 1),
@@ -131,8 +115,8 @@ def _leak(engine: sa.Engine, pairs: list[Pair]) -> dict[str, Gain]:
     texts = list(dict.fromkeys(pair.query for pair in pairs))
     vectors = encoder.encode_queries(texts)
     with orm.Session(engine) as session:
-        live, _ = read_live(session, TrainedAbstract.semantic)
-        bound = Target(live, live.tables, None).bound(TrainedAbstract.semantic)
+        live, _ = read_live(session, Abstract.semantic)
+        bound = Target(live, live.tables, None).bound(Abstract.semantic)
         stored = stored_vectors.read(session, bound, relevant=set(), queries=vectors, seed=0)
     queries = training_queries.of(pairs, stored)
     component = folds.component_numbers(queries)
@@ -157,7 +141,7 @@ def _flat(parts: Mapping[str, Gain]) -> dict[str, float]:
 
 def _roll_out(engine: sa.Engine, folder: Path) -> int:
     """Makes the trained encoder that of the live generation, and returns how many chunks were encoded for that."""
-    live = generations.find(engine, TrainedAbstract.semantic.name, "live")
+    live = generations.find(engine, Abstract.semantic.name, "live")
     loaded = encoders.load(str(folder))
     spec = live.spec.encoder
     target = dataclasses.replace(
@@ -165,7 +149,7 @@ def _roll_out(engine: sa.Engine, folder: Path) -> int:
     )
     generations.begin(engine, live, target)
     encoded = _sync(engine)
-    generations.switch(engine, TrainedAbstract.semantic.name)
+    generations.switch(engine, Abstract.semantic.name)
     return encoded
 
 
@@ -179,12 +163,12 @@ def _sync(engine: sa.Engine) -> int:
 
 def _ndcg(engine: sa.Engine, judged: Grades) -> Measured:
     """Returns nDCG@10 of each query, by exact search of the live generation with its own encoder."""
-    live = generations.find(engine, TrainedAbstract.semantic.name, "live")
+    live = generations.find(engine, Abstract.semantic.name, "live")
     searcher = Searcher(encoders.load(live.spec.encoder.reference))
     with orm.Session(engine) as session:
 
         def found(query: str) -> Iterator[ScoredDoc]:
-            hits = searcher.search(session, TrainedAbstract.semantic, query, limit=DEPTH, exact=True)
+            hits = searcher.search(session, Abstract.semantic, query, limit=DEPTH, exact=True)
             yield from (ScoredDoc(query, hit.entity.id, hit.score) for hit in hits)
 
         run = [one for query in judged for one in found(query)]

@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
-from sqlalchemy.orm import Mapped, mapped_column
 
 from benchmarks import scifact
-from pg_semantic import SemanticIndex, database, encoders, settings
+from benchmarks.abstracts import Abstract, Base
+from pg_semantic import database, encoders, settings
 from pg_semantic.database import embedded, migrate
 from pg_semantic.evaluation import Judgements, significance
 from pg_semantic.search import Options, Rrf
@@ -41,22 +41,6 @@ from pg_semantic.worker.worker import Worker
 DRAWS = 100
 SIZES = (20, 50, 100, 200, 400)
 MUCH_WORSE = 0.002
-
-
-class Base(orm.DeclarativeBase):
-    """The table of this benchmark."""
-
-
-class Abstract(Base):
-    """An abstract of SciFact, one chunk each."""
-
-    __tablename__ = "abstract"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    title: Mapped[str]
-    text: Mapped[str]
-
-    semantic = SemanticIndex("title", "text", encoder=scifact.ENCODER, chunking=None)
 
 
 def main() -> None:
