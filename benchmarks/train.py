@@ -41,8 +41,9 @@ from pg_semantic import Searcher, database, encoders, generations, settings, tra
 from pg_semantic.cli import progress
 from pg_semantic.database import embedded, migrate
 from pg_semantic.search.generation_tracker import Target, read_live
-from pg_semantic.training import Pair, QueryTraining, fit_map, folds, report, stored_vectors, training_queries
-from pg_semantic.training.fit import TrainingSet
+from pg_semantic.training import Pair, QueryTraining, report
+from pg_semantic.training.query_side import fit_map, folds, stored_vectors, training_queries
+from pg_semantic.training.query_side.fit import TrainingSet
 from pg_semantic.training.report import Gain
 from pg_semantic.training.time_limit import TimeLimit
 from pg_semantic.worker.worker import Worker

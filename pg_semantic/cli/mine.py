@@ -18,7 +18,7 @@ from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search.request import Mode
 from pg_semantic.training import Mined, MinedPair, Mining, MiningReport, Pair
-from pg_semantic.training.choose_negatives import Sampling
+from pg_semantic.training.mining.choose_negatives import Sampling
 
 EXAMPLES = options.examples(
     "pg-semantic mine article_semantic --pairs judged.jsonl --out mined.jsonl",

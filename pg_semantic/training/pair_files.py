@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pg_semantic import errors
-from pg_semantic.training.mined import MinedPair, ScoredChunk
+from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.pairs import Pair
 
 R = TypeVar("R")

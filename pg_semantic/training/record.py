@@ -4,12 +4,11 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pg_semantic.encoders import Encoder
 from pg_semantic.training.pairs import Pair
-from pg_semantic.training.query_training import QueryTraining
 from pg_semantic.training.report import TrainingReport
 
 _FORMAT = 1
@@ -17,19 +16,28 @@ _PACKAGES = ("pg-semantic-index", "sentence-transformers", "torch", "transformer
 _COUNTS = ("queries", "pairs", "rows", "gone", "vectors", "is_sample")
 
 
-def of(report: TrainingReport, encoder: Encoder, pairs: Sequence[Pair], *, options: QueryTraining) -> dict[str, Any]:
+def of(
+    report: TrainingReport,
+    encoder: Encoder,
+    pairs: Sequence[Pair],
+    *,
+    side: str,
+    settings: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
     """Returns the record of a training, for JSON.
 
     Args:
         report: What training did.
         encoder: The encoder that it started from.
         pairs: What it was given. Only a hash of all of them together is recorded, from which no text can be guessed.
-        options: How it trained.
+        side: Whose vectors have changed: ``queries``, or ``both``.
+        settings: How it trained.
+        seed: The seed.
     """
-    recipe = dataclasses.asdict(options.recipe)
     return {
         "format": _FORMAT,
-        "side": "queries",
+        "side": side,
         "kind": report.kind,
         "base": {
             "reference": encoder.reference,
@@ -39,8 +47,8 @@ def of(report: TrainingReport, encoder: Encoder, pairs: Sequence[Pair], *, optio
         },
         "pairs_sha256": pairs_hash(pairs),
         **{name: getattr(report, name) for name in _COUNTS},
-        "seed": options.seed,
-        "settings": recipe | {"epochs": report.epochs, "decay": report.decay, "held_out": options.held_out},
+        "seed": seed,
+        "settings": dict(settings) | {"epochs": report.epochs, "decay": report.decay},
         "recommended": report.recommended,
         "held_out": dataclasses.asdict(report.held_out),
         "trained_on": dataclasses.asdict(report.trained_on),

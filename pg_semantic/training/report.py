@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pg_semantic.evaluation import significance
-from pg_semantic.training.fit import Fit, Measured
-from pg_semantic.training.query_training import Kind, QueryTraining
-from pg_semantic.training.training_queries import TrainingQueries
+
+Measured = NDArray[np.float64]
+"""A measure of queries, shape (queries,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class TrainingReport:
     """
 
     index: str
-    kind: Kind
+    kind: str
     recommended: bool
     folder: Path | None
     queries: int
@@ -81,28 +84,6 @@ class TrainingReport:
             f"(95% interval {found.low:+.3f} to {found.high:+.3f}, p {found.p:.3g})"
         )
         return f"A gain: {measured}." if self.recommended else f"No gain, nothing to roll out: {measured}."
-
-
-def of(queries: TrainingQueries, fitted: Fit, *, index: str, options: QueryTraining) -> TrainingReport:
-    """Returns the report of a training whose encoder wasn't written."""
-    held_out = gain(*fitted.held_out, seed=options.seed)
-    return TrainingReport(
-        index=index,
-        kind=options.kind,
-        recommended=held_out.low > 0,
-        folder=None,
-        queries=len(queries.queries),
-        pairs=queries.pairs,
-        rows=queries.rows,
-        gone=queries.gone,
-        vectors=len(queries.stored.vectors),
-        is_sample=queries.stored.is_sample,
-        epochs=fitted.epochs,
-        decay=fitted.decay,
-        held_out=held_out,
-        trained_on=gain(*fitted.trained_on, seed=options.seed),
-        seconds=0.0,
-    )
 
 
 def gain(before: Measured, after: Measured, *, seed: int) -> Gain:

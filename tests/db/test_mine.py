@@ -19,8 +19,9 @@ from pg_semantic.index import distances
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import scan_settings
-from pg_semantic.training import Mining, Pair, mining_statements
-from pg_semantic.training.mining_statements import AskedQuery, Searched
+from pg_semantic.training import Mining, Pair
+from pg_semantic.training.mining import statements
+from pg_semantic.training.mining.statements import AskedQuery, Searched
 from tests.conftest import copy_of
 from tests.db.library import Article, execute, rows, sync
 from tests.hard_negatives import SETTINGS, Found, by_rules
@@ -215,7 +216,7 @@ def test_candidates_come_through_the_vector_index_of_a_large_table(many_articles
     query = AskedQuery(sa.literal("violin glacier", sa.Text), vector)
     with many_articles.connect() as connection:
         walked, computed = (
-            search.explain(connection, mining_statements.candidates(searched, query, ["7"], exact=exact))
+            search.explain(connection, statements.candidates(searched, query, ["7"], exact=exact))
             for exact in (False, True)
         )
     assert walked.uses_vector_index

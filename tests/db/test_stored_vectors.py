@@ -14,8 +14,9 @@ from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.search.generation_tracker import Target, read_live
-from pg_semantic.training import Pair, QueryTraining, stored_vectors
-from pg_semantic.training.stored_vectors import StoredVectors
+from pg_semantic.training import Pair, QueryTraining
+from pg_semantic.training.query_side import stored_vectors
+from pg_semantic.training.query_side.stored_vectors import StoredVectors
 from tests.db.conftest import MANY
 from tests.db.library import Article, encoder, execute, rows, sync
 

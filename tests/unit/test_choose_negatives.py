@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pg_semantic import errors
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.training import Mining, ScoredChunk
-from pg_semantic.training.choose_negatives import Candidate, choose
+from pg_semantic.training.mining.choose_negatives import Candidate, choose
 from tests.hard_negatives import SETTINGS, Found, by_library, by_rules, unit
 
 Vectors = Mapping[str, NDArray[np.float32]]

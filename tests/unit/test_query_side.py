@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.training import Pair, QueryTraining, fit_map, folds, record, report, training_queries
-from pg_semantic.training.choice import choose
-from pg_semantic.training.epochs import Negatives
-from pg_semantic.training.fit import Fit, TrainingSet
+from pg_semantic.training import Pair, QueryTraining, record, report
 from pg_semantic.training.pace import Pace
-from pg_semantic.training.stored_vectors import StoredVectors
+from pg_semantic.training.query_side import fit_map, folds, training_queries
+from pg_semantic.training.query_side.choice import choose
+from pg_semantic.training.query_side.epochs import Negatives
+from pg_semantic.training.query_side.fit import Fit, TrainingSet
+from pg_semantic.training.query_side.stored_vectors import StoredVectors
+from pg_semantic.training.query_side.training_queries import TrainingQueries
 from pg_semantic.training.time_limit import TimeLimit
-from pg_semantic.training.training_queries import TrainingQueries
 
 CPU = torch.device("cpu")
 Vectors = NDArray[np.float32]

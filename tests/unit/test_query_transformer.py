@@ -8,10 +8,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pg_semantic.encoders.local import backends
-from pg_semantic.training import Pair, QueryTraining, fit_encoder, folds, training_queries
-from pg_semantic.training.fit import Fit, TrainingSet
-from pg_semantic.training.query_transformer import QueryTransformer
-from pg_semantic.training.stored_vectors import StoredVectors
+from pg_semantic.training import Pair, QueryTraining
+from pg_semantic.training.query_side import fit_encoder, folds, training_queries
+from pg_semantic.training.query_side.fit import Fit, TrainingSet
+from pg_semantic.training.query_side.query_transformer import QueryTransformer
+from pg_semantic.training.query_side.stored_vectors import StoredVectors
 from pg_semantic.training.time_limit import TimeLimit
 from tests.acceptance import architectures
 

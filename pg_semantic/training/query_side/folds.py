@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from pg_semantic.evaluation import Judgements, components
 from pg_semantic.evaluation.query_hash import query_hash
-from pg_semantic.training.training_queries import TrainingQueries
+from pg_semantic.training.query_side.training_queries import TrainingQueries
 
 
 def component_numbers(queries: TrainingQueries) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.training.pairs import Pair
-from pg_semantic.training.stored_vectors import StoredVectors
+from pg_semantic.training.query_side.stored_vectors import StoredVectors
 
 DEPTH = 10
 _BLOCK = 64  # queries that are scored at once, against all vectors

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from pg_semantic import errors
-from pg_semantic.training.epochs import Recipe
+from pg_semantic.training.query_side.epochs import Recipe
 
 Kind: TypeAlias = Literal["map", "encoder"]
 

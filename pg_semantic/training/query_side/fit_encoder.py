@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pg_semantic.training import choice, epochs, folds
-from pg_semantic.training.epochs import Negatives, Recipe
-from pg_semantic.training.fit import Fit, Measured, TrainingSet
 from pg_semantic.training.pace import OnStep, Pace
-from pg_semantic.training.query_transformer import QueryTransformer
+from pg_semantic.training.query_side import choice, epochs, folds
+from pg_semantic.training.query_side.epochs import Negatives, Recipe
+from pg_semantic.training.query_side.fit import Fit, TrainingSet
+from pg_semantic.training.query_side.query_transformer import QueryTransformer
+from pg_semantic.training.report import Measured
 from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:

@@ -18,25 +18,16 @@ from pg_semantic.evaluation import existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import (
-    base_encoder,
-    fit_encoder,
-    fit_map,
-    folder,
-    folds,
-    record,
-    report,
-    stored_vectors,
-    training_queries,
-)
+from pg_semantic.training import base_encoder, folder, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
-from pg_semantic.training.fit import Fit, TrainingSet
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
-from pg_semantic.training.query_training import QueryTraining
+from pg_semantic.training.query_side import fit_encoder, fit_map, folds, stored_vectors, training_queries
+from pg_semantic.training.query_side.fit import Fit, TrainingSet
+from pg_semantic.training.query_side.query_training import QueryTraining
+from pg_semantic.training.query_side.training_queries import TrainingQueries
 from pg_semantic.training.report import TrainingReport
 from pg_semantic.training.time_limit import TimeLimit
-from pg_semantic.training.training_queries import TrainingQueries
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -79,9 +70,10 @@ def train_query_side(
     pairs = [pair for pair in pairs if pair.score != 0]
     base, data = _read(session, index, pairs, options=options, limit=limit)
     fitted = _fit(data, base, options, limit=limit, on_step=on_step)
-    found = report.of(data.queries, fitted, index=index.name, options=options)
+    found = _report(index.name, data.queries, fitted, options=options)
     if found.recommended or options.keep:
-        written = record.of(found, base.encoder, pairs, options=options)
+        settings_used = dataclasses.asdict(options.recipe) | {"held_out": options.held_out}
+        written = record.of(found, base.encoder, pairs, side="queries", settings=settings_used, seed=options.seed)
         folder.write(out, _made(base, fitted), base=base.whole, record=written)
         found = dataclasses.replace(found, folder=out)
     return dataclasses.replace(found, seconds=round(limit.elapsed, 1))
@@ -148,6 +140,28 @@ def _fit(data: TrainingSet, base: BaseEncoder, options: QueryTraining, *, limit:
         if options.kind == "map":
             return fit_map.fit_map(data, recipe, device=device, limit=limit, on_step=on_step)
         return fit_encoder.fit_encoder(data, recipe, whole=base.whole, limit=limit, on_step=on_step)
+
+
+def _report(index: str, queries: TrainingQueries, fitted: Fit, *, options: QueryTraining) -> TrainingReport:
+    """Returns the report of a training whose encoder wasn't written."""
+    held_out = report.gain(*fitted.held_out, seed=options.seed)
+    return TrainingReport(
+        index=index,
+        kind=options.kind,
+        recommended=held_out.low > 0,
+        folder=None,
+        queries=len(queries.queries),
+        pairs=queries.pairs,
+        rows=queries.rows,
+        gone=queries.gone,
+        vectors=len(queries.stored.vectors),
+        is_sample=queries.stored.is_sample,
+        epochs=fitted.epochs,
+        decay=fitted.decay,
+        held_out=held_out,
+        trained_on=report.gain(*fitted.trained_on, seed=options.seed),
+        seconds=0.0,
+    )
 
 
 def _made(base: BaseEncoder, fitted: Fit) -> "SentenceTransformer":

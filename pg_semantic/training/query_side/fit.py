@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic.encoders.base import Vectors
-from pg_semantic.training import training_queries
-from pg_semantic.training.training_queries import TrainingQueries
+from pg_semantic.training.query_side import training_queries
+from pg_semantic.training.query_side.training_queries import TrainingQueries
+from pg_semantic.training.report import Measured
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-Measured = NDArray[np.float64]
-"""A measure of queries, shape (queries,)."""
 
 
 @dataclass(frozen=True, slots=True)

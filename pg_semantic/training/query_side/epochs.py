@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pg_semantic.training import training_queries
-from pg_semantic.training.training_queries import TrainingQueries
+from pg_semantic.training.query_side import training_queries
+from pg_semantic.training.query_side.training_queries import TrainingQueries
 
 if TYPE_CHECKING:
     import torch

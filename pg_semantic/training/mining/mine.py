@@ -24,10 +24,10 @@ from pg_semantic.search import generation_tracker, legs, validation
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode
-from pg_semantic.training import choose_negatives, mined, mining_statements
-from pg_semantic.training.choose_negatives import Candidate, Group, Mining
-from pg_semantic.training.mined import Mined, MinedPair, MiningReport, ScoredChunk, ScoreQuantiles
-from pg_semantic.training.mining_statements import AskedQuery, Searched
+from pg_semantic.training.mining import choose_negatives, mined, statements
+from pg_semantic.training.mining.choose_negatives import Candidate, Group, Mining
+from pg_semantic.training.mining.mined import Mined, MinedPair, MiningReport, ScoredChunk, ScoreQuantiles
+from pg_semantic.training.mining.statements import AskedQuery, Searched
 from pg_semantic.training.pairs import Pair
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ class _Run:
     def _mine(self, query: str, vector: NDArray[np.float32], keys: Sequence[str]) -> None:
         counts, text = self._counts, sa.literal(database.searchable(query, self._connection), sa.Text)
         asked = AskedQuery(text, distances.query_vector(self._searched.index.spec, vector))
-        rows = self._connection.execute(mining_statements.positives(self._searched, asked, keys)).all()
+        rows = self._connection.execute(statements.positives(self._searched, asked, keys)).all()
         positives = {row.key: _candidate(row) for row in rows}
         counts.quoted += sum(row.quoted for row in rows)
         if not positives:
@@ -202,7 +202,7 @@ class _Run:
 
     def _candidates(self, query: AskedQuery, answers: Sequence[str]) -> list[Candidate]:
         """Returns what the search finds, best first, without the positives."""
-        statement = functools.partial(mining_statements.candidates, self._searched, query, answers)
+        statement = functools.partial(statements.candidates, self._searched, query, answers)
         rows = self._connection.execute(statement(exact=self._exact)).all()
         scanned = rows[0].scanned if rows else 0
         if self._searched.mode != "lexical" and not self._exact and scanned < self._searched.leg_depth:

@@ -17,7 +17,7 @@ from sqlalchemy import orm
 
 from pg_semantic import errors
 from pg_semantic.rerankers import BatchingReranker
-from pg_semantic.training.mined import ScoredChunk
+from pg_semantic.training.mining.mined import ScoredChunk
 
 Sampling: TypeAlias = Literal["top", "random"]
 Group: TypeAlias = "sa.ColumnElement[Any] | orm.InstrumentedAttribute[Any] | None"

@@ -1,0 +1,1 @@
+"""Mines hard negatives from a semantic index."""

@@ -1,0 +1,1 @@
+"""Trains how an encoder encodes queries, while documents stay as they are."""
