@@ -8,11 +8,11 @@
     ├── ClosedError             an encoder or a reranker that was closed
     ├── DatabaseError           the server rejected a statement, or cannot be reached
     │   └── NotInstalled        pgvector or the schema `semantic` is missing or too old
-    ├── IndexNotFound           this database has no semantic index of that name
+    ├── IndexNotFound           this database has no semantic index of that name, or several
     ├── GenerationError         a generation that does not exist, or whose state does not allow the command
     ├── EncoderError            an encoder cannot be loaded, or fails on a text
     │   ├── EncoderMismatch     an encoder or dimensions that differ from those of the stored vectors
-    │   └── EncoderUnavailable  an encoder is temporarily overloaded or unreachable; the text isn't the cause
+    │   └── EncoderUnavailable  an encoder that temporarily takes no texts, whatever they are
     ├── MissingExtra            an optional dependency is not installed
     └── QueryError              an invalid query
 
@@ -45,7 +45,7 @@ class NotInstalled(DatabaseError):  # noqa: N818 - reads as the state it reports
 
 
 class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it reports
-    """The database has no semantic index of that name."""
+    """The database has no semantic index of that name, or has several."""
 
 
 class GenerationError(PgSemanticError):

@@ -194,24 +194,33 @@ def error_classes() -> list[type[errors.PgSemanticError]]:
 
 
 def errors_table() -> str:
-    """Returns every error: class, when it is raised, HTTP status and code of the service, exit code of a command."""
+    """Returns every error: class, when it is raised, HTTP status and code of the service, exit code of a command.
+
+    The texts below the table say when the service answers to two of them in another way.
+    """
     when = dict(_TREE.findall(errors.__doc__ or ""))
-    rows = []
-    for kind in error_classes():
-        status, name = _response(kind("-"))
-        rows.append(
-            (
-                code(kind.__name__),
-                prose(when.get(kind.__name__, "any of the errors below")),
-                f"{status} {code(name)}",
-                str(error_exit.exit_code(kind("-"))),
-            )
+    rows = [
+        (
+            code(kind.__name__),
+            prose(when.get(kind.__name__, "base class of all errors below; never raised itself")),
+            _answer(kind("-")),
+            str(error_exit.exit_code(kind("-"))),
         )
+        for kind in error_classes()
+    ]
     status, name = _response(errors.EncoderUnavailable("-", overloaded=True))
-    row = next(number for number, one in enumerate(rows) if one[0] == "`EncoderUnavailable`")
-    said = f"{status} {code(name)} if its attribute `overloaded` is True; otherwise {rows[row][2]}"
-    rows[row] = (*rows[row][:2], said, rows[row][3])
+    answers = {
+        "`PgSemanticError`": "-",
+        "`DatabaseError`": "depends on the cause, see below",
+        "`EncoderUnavailable`": f"{_answer(errors.EncoderUnavailable('-'))} or {status} {code(name)}, see below",
+    }
+    rows = [(one[0], one[1], answers.get(one[0], one[2]), one[3]) for one in rows]
     return table(("error", "raised for", "HTTP status and code", "exit code"), rows)
+
+
+def _answer(error: errors.PgSemanticError) -> str:
+    status, name = _response(error)
+    return f"{status} {code(name)}"
 
 
 def _response(error: errors.PgSemanticError) -> tuple[int, str]:

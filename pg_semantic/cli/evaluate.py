@@ -11,8 +11,9 @@ import typer
 from sqlalchemy import orm
 
 from pg_semantic import errors, evaluation, registry
+from pg_semantic import search as searching
 from pg_semantic.cli import options, output, progress
-from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, Variant, measures
+from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, measures
 from pg_semantic.evaluation.evaluate import MEASURES
 from pg_semantic.evaluation.report import PairedDifference, VariantFigures, write_csv
 from pg_semantic.index import declare
@@ -80,15 +81,15 @@ def evaluate(
     chance, corrected for the number of variants. better, worse: how many queries have a higher or lower value. judged:
     the share of the first results with a judgement; the others count as not relevant. condensed: the first measure on
     the judged results alone. p50, p95: the time of a search, with encoding. Options of a variant: generation, mode,
-    exact, match, depth, fusion (rrf or convex), k, dense, lexical, reranker, rerank_depth, diverse.
+    exact, match, depth, fusion (rrf, convex, or tuned: what `tune --save` has kept), k, dense, lexical, reranker,
+    rerank_depth, diverse.
     """
     floors, since_last = [_floor(text) for text in least or ()], _is_last(not_worse_than)
     names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
     measured = EvaluationOptions(names, limit, _trained(training), seed)
     source = _Source(judgements, judgements_sql, split, topics)
-    variants = [evaluation.parse_variant(text) for text in variant or ["now"]]
     with options.installed(dsn) as engine:
-        report = _evaluate(engine, index, source, variants, measured, shown=not json)
+        report = _evaluate(engine, index, source, variant or ["now"], measured, shown=not json)
         before = _change(engine, report) if since_last else None
         if save and not (before and before.is_worse):  # or the next run would be compared with this one
             _save(engine, report)
@@ -122,16 +123,18 @@ def _evaluate(
     engine: sa.Engine,
     name: str,
     source: _Source,
-    variants: Sequence[Variant],
+    variants: Sequence[str],
     measured: EvaluationOptions,
     *,
     shown: bool,
 ) -> Evaluation:
     with orm.Session(engine) as session:
         index = declare.bind(registry.find(session.connection(), name).spec)
+        tuned = partial(searching.tuned_options, session, index)
+        ways = [evaluation.parse_variant(text, tuned=tuned) for text in variants]
         judged = _judgements(session, index, source)
         with progress.queries(len(judged), shown=shown) as advance:
-            return evaluation.evaluate(session, index, judged, variants=variants, options=measured, on_query=advance)
+            return evaluation.evaluate(session, index, judged, variants=ways, options=measured, on_query=advance)
 
 
 def _is_last(given: str | None) -> bool:

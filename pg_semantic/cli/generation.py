@@ -9,17 +9,19 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
+from sqlalchemy import orm
 
-from pg_semantic import database, encoders, generations, registry
+from pg_semantic import database, encoders, generations, registry, search
 from pg_semantic.cli import options, output, progress
 from pg_semantic.encoders import Encoder
 from pg_semantic.evaluation import Judgements, Variant, parse_variant
-from pg_semantic.index import known_encoders
+from pg_semantic.index import declare, known_encoders
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, Lexical, Storage
 from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
+from pg_semantic.search import Options
 
 app = typer.Typer(
     help="Change a semantic index without downtime: build another copy of it, switch to it, roll back.",
@@ -36,7 +38,8 @@ _Judgements = Annotated[
     typer.Option(help="A file of judgements: JSONL, CSV with the columns query, key, grade, or a BEIR folder."),
 ]
 _How = Annotated[
-    str, typer.Option(metavar="OPTION=VALUE,...", help="How to search, as in `evaluate --variant`: mode=hybrid, ...")
+    str,
+    typer.Option(metavar="OPTION=VALUE,...", help="How to search, as in `evaluate --variant`: mode=hybrid,fusion=tuned"),
 ]
 _WorseBy = Annotated[
     float | None, typer.Option(help="Switch only if judged queries show a loss of at most this.", min=0, max=1)
@@ -223,9 +226,10 @@ def compare(
         judged = Judgements.read(judgements) if judgements else None
         asked = generations.read_queries(queries) if queries else list(judged.queries if judged else ())
         asked = asked or generations.sampled(engine, live, sample=sample)
+        variant = _variant(engine, live, how)
         with progress.queries(len(asked), shown=not json) as advance:
             found = generations.compare(
-                engine, (live, other), asked, judged=judged, how=_variant(how), limit=limit, on_query=advance
+                engine, (live, other), asked, judged=judged, how=variant, limit=limit, on_query=advance
             )
     if json:
         output.as_json(found)
@@ -244,8 +248,12 @@ def _show(found: generations.Comparison) -> None:
         output.table(("share of hits kept", "min_score of live", f"min_score of {found.role}"), found.scores)
 
 
-def _variant(how: str) -> Variant:
-    return parse_variant(f"how:{how}")
+def _variant(engine: sa.Engine, live: Generation, how: str) -> Variant:
+    def tuned() -> Options:
+        with orm.Session(engine) as session:
+            return search.tuned_options(session, declare.bind(live.spec))
+
+    return parse_variant(f"how:{how}", tuned=tuned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +262,7 @@ class _Gate:
 
     judgements: Path
     worse_by: float
-    how: Variant
+    how: str
 
     @classmethod
     def of(cls, judgements: Path | None, worse_by: float | None, how: str, *, if_better: bool) -> "_Gate | None":
@@ -267,13 +275,14 @@ class _Gate:
             return None
         if not if_better and worse_by is None:
             raise typer.BadParameter("--judgements needs --if-better or --unless-worse.")
-        return cls(judgements, worse_by or 0.0, _variant(how))
+        return cls(judgements, worse_by or 0.0, how)
 
     def require(self, engine: sa.Engine, name: str, *, shown: bool) -> None:
         """Evaluates both copies. Raises `errors.GenerationError` if the new one is not good enough."""
         judged = Judgements.read(self.judgements)
+        how = _variant(engine, generations.find(engine, name, "live"), self.how)
         with progress.queries(len(judged), shown=shown) as advance:
-            generations.require_relevance(engine, name, judged, how=self.how, worse_by=self.worse_by, on_query=advance)
+            generations.require_relevance(engine, name, judged, how=how, worse_by=self.worse_by, on_query=advance)
 
 
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, loaded: Encoder | None, ask: bool) -> None:

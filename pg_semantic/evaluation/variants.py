@@ -83,12 +83,18 @@ class Variant:
         return found | ({"conditions": len(self.where)} if self.where else {})
 
 
-def parse_variant(text: str, *, load: Callable[[str], BatchingReranker] | None = None) -> Variant:
+def parse_variant(
+    text: str,
+    *,
+    load: Callable[[str], BatchingReranker] | None = None,
+    tuned: Callable[[], Options] | None = None,
+) -> Variant:
     """Returns the variant that a text such as ``both:mode=hybrid,fusion=convex,dense=0.6,lexical=0.4`` describes.
 
     Args:
         text: A name, and after a colon its options, separated by commas. ``now`` alone is a dense search.
         load: Loads a reranker by its reference. The default loads it for this variant alone.
+        tuned: Returns the options that ``fusion=tuned`` stands for, as `search.tuned_options` does.
 
     Raises:
         errors.ConfigurationError: The text has another form, an option is unknown, or a value does not fit.
@@ -107,6 +113,7 @@ def parse_variant(text: str, *, load: Callable[[str], BatchingReranker] | None =
     if not name.strip():
         raise errors.ConfigurationError(f"Variant {text!r} has no name: write it before the colon, as in {_EXAMPLE}.")
     try:
+        given |= _tuned(given, tuned)
         made = _variant(name.strip(), given, load or _load)
     except (errors.QueryError, ValueError) as error:
         raise errors.ConfigurationError(f"Variant {text!r}: {error}") from None
@@ -117,6 +124,21 @@ def parse_variant(text: str, *, load: Callable[[str], BatchingReranker] | None =
 
 def _load(reference: str) -> BatchingReranker:
     return BatchingReranker(rerankers.load(reference))
+
+
+def _tuned(given: Mapping[str, str], tuned: Callable[[], Options] | None) -> dict[str, str]:
+    """Returns the options of a variant that ``fusion=tuned`` stands for; none if it isn't there."""
+    if given.get("fusion") != "tuned":
+        return {}
+    others = sorted({"k", "dense", "lexical"} & given.keys())
+    if others:
+        raise ValueError(f"fusion=tuned already has {', '.join(others)}: leave it out.")
+    if tuned is None:
+        raise ValueError("fusion=tuned needs the options that were tuned for an index.")
+    options = tuned()
+    depth = {} if options.depth is None or "depth" in given else {"depth": str(options.depth)}
+    weights = {name: str(value) for name, value in dataclasses.asdict(options.fusion).items()}
+    return {"fusion": type(options.fusion).__name__.lower(), **weights, **depth}
 
 
 def _variant(name: str, given: dict[str, str], load: Callable[[str], BatchingReranker]) -> Variant:
@@ -154,7 +176,7 @@ def _fusion(given: dict[str, str]) -> Fusion:
             raise ValueError("k is an option of fusion=rrf.")
         return Convex(**weights)
     if kind != "rrf":
-        raise ValueError(f"fusion={kind} is unknown: use rrf or convex.")
+        raise ValueError(f"fusion={kind} is unknown: use rrf, convex or tuned.")
     return Rrf(int(given.pop("k", 60)), **weights)
 
 

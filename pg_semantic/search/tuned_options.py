@@ -1,5 +1,6 @@
 """The options that `pg-semantic tune --save` keeps in the database, for applications to search with."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +9,24 @@ from sqlalchemy import orm
 
 from pg_semantic import database, sql
 from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker
 from pg_semantic.search.fusion import Convex, Fusion, Rrf
 from pg_semantic.search.request import Options
 
 log = logging.getLogger("pg_semantic.search")
 
+_DECIDING = ("columns", "chunking", "lexical")
 _FUSIONS: Mapping[str, type[Fusion]] = {"rrf": Rrf, "convex": Convex}
 
 
 def tuned_options(session: orm.Session, index: BoundIndex[Any]) -> Options:
     """Returns the options that were tuned for an index and kept, for a hybrid search.
 
-    Options are tuned for the encoder and the chunks of one generation. After a switch to another one, returns the
-    defaults and logs a warning, until you tune again. Returns the defaults too if nothing was kept. Read them once at
-    startup: this is a query. With an AsyncSession: ``await session.run_sync(search.tuned_options, Article.semantic)``.
+    Options are tuned for the vectors, the chunks and the BM25 of documents. After a switch to a generation with others,
+    returns the defaults and logs a warning, until you tune again. A switch to an encoder that encodes only queries
+    differently changes nothing. Returns the defaults too if nothing was kept. Read them once at startup: this is a
+    query. With an AsyncSession: ``await session.run_sync(search.tuned_options, Article.semantic)``.
 
     Args:
         session: Connects to the database, as a role that can read the table of the index.
@@ -34,18 +38,25 @@ def tuned_options(session: orm.Session, index: BoundIndex[Any]) -> Options:
     live, _ = generation_tracker.read_live(session, index)
     with database.translated():
         connection = generation_tracker.connect(session, index)
-        kept = connection.execute(sql.statement("tuning", "read"), {"generation": live.id}).one_or_none()
+        asked = {"generation": live.id, "documents": json.dumps(documents_of(live))}
+        kept = connection.execute(sql.statement("tuning", "read"), asked).one_or_none()
     if kept is None:
         return Options()
     if not kept.is_current:
         fields = {"event": "tuned_options_stale", "index": live.qualified_name}
         log.warning(
-            "The options of %s were tuned for another generation, so searches use the defaults: tune again.",
+            "The options of %s were tuned for other documents, so searches use the defaults: tune again.",
             live.qualified_name,
             extra=fields,
         )
         return Options()
     return from_data(kept.options)
+
+
+def documents_of(generation: Generation) -> dict[str, Any]:
+    """Returns what decides how the documents of a generation rank, as data for JSON: not how queries are encoded."""
+    spec = generation.spec.to_json()
+    return {"encoder": generation.document_fingerprint} | {name: spec.get(name) for name in _DECIDING}
 
 
 def from_data(data: Mapping[str, Any]) -> Options:

@@ -2,15 +2,15 @@
 
 -- name: save
 -- Keeps the options tuned for a generation, in place of those of its index.
-INSERT INTO semantic.tuned_options (index_id, generation_id, options, evidence)
-SELECT index_id, id, CAST(:options AS jsonb), CAST(:evidence AS jsonb)
+INSERT INTO semantic.tuned_options (index_id, documents, options, evidence)
+SELECT index_id, CAST(:documents AS jsonb), CAST(:options AS jsonb), CAST(:evidence AS jsonb)
 FROM semantic.generation
 WHERE id = :generation
 ON CONFLICT (index_id) DO UPDATE
-SET generation_id = excluded.generation_id, options = excluded.options, evidence = excluded.evidence, tuned_at = now()
+SET documents = excluded.documents, options = excluded.options, evidence = excluded.evidence, tuned_at = now()
 
 -- name: read
--- The options tuned for the index of a live generation, and whether they are for this generation.
-SELECT options, generation_id = :generation AS is_current, tuned_at
+-- The options tuned for the index of a live generation, and whether they are for documents like its own.
+SELECT options, documents = CAST(:documents AS jsonb) AS is_current, tuned_at
 FROM semantic.tuned_options
 WHERE index_id = (SELECT index_id FROM semantic.generation WHERE id = :generation)

@@ -14,9 +14,10 @@ def save(engine: sa.Engine, found: Tuning) -> None:
     Raises:
         errors.DatabaseError: The role may not write to the schema `semantic`.
     """
-    evidence = {name: value for name, value in found.figures.items() if name not in {"index", "settings"}}
+    evidence = {name: value for name, value in found.figures.items() if name not in {"index", "settings", "documents"}}
     kept = {
         "generation": found.generation_id,
+        "documents": json.dumps(found.documents),
         "options": json.dumps(found.recommended.data),
         "evidence": json.dumps(evidence),
     }

@@ -17,6 +17,7 @@ from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.registry import Generation
 from pg_semantic.search import Options, generation_tracker
 from pg_semantic.search.generation_tracker import Target
+from pg_semantic.search.tuned_options import documents_of
 from pg_semantic.tuning import candidates, cross_validation
 from pg_semantic.tuning.candidates import Candidates, LegOptions
 from pg_semantic.tuning.grid import Setting, grid, smoothing
@@ -71,7 +72,8 @@ class Tuning:
 
     Attributes:
         index: Name of the index with its schema.
-        generation_id: The generation that was searched. The settings are for its encoder and chunks.
+        generation_id: The generation that was searched.
+        documents: What decides how its documents rank. The settings are for generations that have the same.
         fingerprint: The fingerprint of its encoder.
         measure: The measure.
         queries: How many queries were used.
@@ -90,6 +92,7 @@ class Tuning:
 
     index: str
     generation_id: int
+    documents: Mapping[str, Any]
     fingerprint: str | None
     measure: str
     queries: int
@@ -192,6 +195,7 @@ def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64
     return Tuning(
         index=live.qualified_name,
         generation_id=live.id,
+        documents=documents_of(live),
         fingerprint=live.fingerprint,
         measure=options.measure,
         queries=values.shape[1],

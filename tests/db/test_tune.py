@@ -120,7 +120,14 @@ def test_too_few_queries_are_refused(library: sa.Engine) -> None:
         tuned(library, judged_by(library, Options()).only(QUERIES[:1]))
 
 
-def test_kept_options_are_read_by_applications_until_the_next_switch(
+def switch_to(engine: sa.Engine, **changes: Any) -> None:
+    live = generations.find(engine, "article_semantic", "live")
+    generations.begin(engine, live, live.spec.__class__.from_json(live.spec.to_json() | changes))
+    sync(engine)
+    generations.switch(engine, "article_semantic")
+
+
+def test_kept_options_are_read_by_applications_until_a_switch_to_other_documents(
     library: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     def kept() -> Options:
@@ -134,14 +141,12 @@ def test_kept_options_are_read_by_applications_until_the_next_switch(
     tuning.save(library, tuned(library, judged_by(library, Options(fusion=Rrf(2)))))
     assert kept().fusion != found.recommended.fusion
     tuning.save(library, found)
-    live = generations.find(library, "article_semantic", "live")
-    generations.begin(
-        library, live, live.spec.__class__.from_json(live.spec.to_json() | {"hnsw": {"m": 8, "ef_construction": 32}})
-    )
-    sync(library)
-    generations.switch(library, "article_semantic")
+    switch_to(library, hnsw={"m": 8, "ef_construction": 32})
+    assert kept() == found.recommended.options  # the same documents
+    generations.drop(library, "article_semantic", "previous")
+    switch_to(library, columns=["title"])
     assert kept() == Options()
-    assert "were tuned for another generation" in caplog.text
+    assert "were tuned for other documents" in caplog.text
     generations.rollback(library, "article_semantic")
     assert kept() == found.recommended.options
 
@@ -168,6 +173,10 @@ def test_the_command_prints_a_line_to_paste_and_keeps_it(library: sa.Engine, dsn
     figures = json.loads(CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout)
     assert figures["recommended"] == "Options(fusion=Convex(dense=0, lexical=1))"
     assert QUERIES[0] not in json.dumps(figures)
+    compared = ["--variant", "a:mode=hybrid,fusion=convex,dense=0,lexical=1", "--variant", "b:mode=hybrid,fusion=tuned"]
+    evaluated = ["evaluate", "article_semantic", "--judgements", str(file), "--dsn", dsn, *compared, "--json"]
+    first, second = json.loads(CliRunner().invoke(cli.app, evaluated).stdout)["variants"]
+    assert first["settings"] == second["settings"]
     execute(library, "UPDATE semantic.tuned_options SET options = options")  # one row
     with Session(library) as session:
         assert search.tuned_options(session, Article.semantic).fusion == Convex(0.0, 1.0)

@@ -28,6 +28,18 @@ def test_a_variant_is_read_from_text(text: str, variant: Variant) -> None:
     assert evaluation.parse_variant(text) == variant
 
 
+def test_tuned_stands_for_the_options_that_were_kept() -> None:
+    kept = Options(fusion=Convex(0.8, 0.2), depth=50)
+    for text, wanted in (("depth=20", Options(fusion=Convex(0.8, 0.2), depth=20)), ("match=all", None)):
+        found = evaluation.parse_variant(f"a:mode=hybrid,fusion=tuned,{text}", tuned=lambda: kept)
+        assert found.options == (wanted or Options(fusion=Convex(0.8, 0.2), depth=50, match="all"))
+    rrf = evaluation.parse_variant("a:mode=hybrid,fusion=tuned", tuned=lambda: Options(fusion=Rrf(7, 2, 1)))
+    assert rrf.options == Options(fusion=Rrf(7, 2, 1))
+    for text, said in (("dense=0.3", "already has dense"), ("k=3", "already has k")):
+        with pytest.raises(errors.ConfigurationError, match=said):
+            evaluation.parse_variant(f"a:mode=hybrid,fusion=tuned,{text}", tuned=lambda: kept)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -40,7 +52,8 @@ def test_a_variant_is_read_from_text(text: str, variant: Variant) -> None:
         ("a:mode=meaning", "mode='meaning' is unknown: use one of dense, lexical, hybrid"),
         ("a:generation=new", "use one of live, next, previous"),
         ("a:mode=hybrid,weight=3", "weight is unknown: the options are generation"),
-        ("a:mode=hybrid,fusion=sum", "use rrf or convex"),
+        ("a:mode=hybrid,fusion=sum", "use rrf, convex or tuned"),
+        ("a:mode=hybrid,fusion=tuned", "needs the options that were tuned"),
         ("a:mode=hybrid,fusion=convex,k=3", "k is an option of fusion=rrf"),
         ("a:mode=hybrid,k=many", "invalid literal"),
         ("a:mode=hybrid,dense=-1", "weights must be"),
