@@ -10,8 +10,14 @@ Of the test claims, 196 ask for an abstract that training claims ask for too. ``
 to expect for rows that no one has judged. ``rows_encoded`` is what the worker encoded for the new generation, ``cpu_s``
 the CPU time of training, with loading and writing.
 
+``together`` compares two hybrid searches: with ``Rrf(60)`` and the encoder from before, and with the options that were
+tuned on the training claims before training, and the trained encoder.
+
 The leak test trains a map with next to no decay, which learns rows by heart. On a random split of the training claims,
 that must look like a gain; on the split that training uses, where no row is on both sides, it must not.
+
+``medquad`` trains on questions about 1,000 answers, which the encoder finds well without training: nothing must be
+recommended.
 
 ``python -m benchmarks.train --kind encoder`` trains a copy of all weights instead of a map.
 """
@@ -35,22 +41,26 @@ from ir_measures import Qrel, ScoredDoc, nDCG
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from benchmarks import scifact
+from benchmarks import answers, scifact
 from benchmarks.abstracts import Abstract, Base
-from pg_semantic import Searcher, database, encoders, generations, settings, training
+from pg_semantic import Searcher, database, encoders, generations, search, settings, training, tuning
 from pg_semantic.cli import progress
 from pg_semantic.database import embedded, migrate
+from pg_semantic.evaluation import Judgements
+from pg_semantic.search import Mode, Options, Rrf
 from pg_semantic.search.generation_tracker import Target, read_live
-from pg_semantic.training import Pair, QueryTraining, report
+from pg_semantic.training import Pair, QueryTraining, TrainingReport, report
 from pg_semantic.training.query_side import fit_map, folds, stored_vectors, training_queries
 from pg_semantic.training.query_side.fit import TrainingSet
 from pg_semantic.training.report import Gain
 from pg_semantic.training.time_limit import TimeLimit
+from pg_semantic.tuning import TuningOptions
 from pg_semantic.worker.worker import Worker
 
 DEPTH = 10
 LEAKING_DECAY = 0.03
 FOLDS = 5
+UNTUNED = Options(fusion=Rrf(60))
 
 Grades = Mapping[str, Mapping[str, int]]
 Measured = NDArray[np.float64]
@@ -80,8 +90,9 @@ def _measure(engine: sa.Engine, out: Path, options: QueryTraining) -> dict[str, 
         session.add_all(Abstract(id=d["_id"], title=d["title"], text=d["text"]) for d in abstracts)
         session.commit()
     _sync(engine)
-    test, known = _judged("test"), _judged("train")
-    before = _ndcg(engine, test)
+    test, known = claims("test"), claims("train")
+    before, fused = _ndcg(engine, test), _ndcg(engine, test, mode="hybrid", options=UNTUNED)
+    _tune(engine, known)
     pairs = [Pair(query, key) for query, grades in known.items() for key in grades]
     started, cpu = time.monotonic(), time.process_time()
     with orm.Session(engine) as session:
@@ -98,7 +109,10 @@ def _measure(engine: sa.Engine, out: Path, options: QueryTraining) -> dict[str, 
     started = time.monotonic()
     result["rows_encoded"] = _roll_out(engine, out)
     result["roll_out_s"] = round(time.monotonic() - started, 1)
-    after = _ndcg(engine, test)
+    with orm.Session(engine) as session:
+        tuned = search.tuned_options(session, Abstract.semantic)
+    result["tuned"] = str(tuned.fusion)
+    after, both = _ndcg(engine, test), _ndcg(engine, test, mode="hybrid", options=tuned)
     keys = {key for grades in known.values() for key in grades}
     unseen = np.array([not keys & grades.keys() for grades in test.values()])
     parts = {
@@ -106,8 +120,33 @@ def _measure(engine: sa.Engine, out: Path, options: QueryTraining) -> dict[str, 
         "seen": report.gain(before[~unseen], after[~unseen], seed=0),
         "unseen": report.gain(before[unseen], after[unseen], seed=0),
         "held_out": trained.held_out,
+        "together": report.gain(fused, both, seed=0),
+        "together_unseen": report.gain(fused[unseen], both[unseen], seed=0),
     }
-    return result | _flat(parts | _leak(engine, pairs))
+    medquad = _train_on_answers(engine, out.with_name("medquad"))
+    result["medquad_recommended"] = medquad.recommended
+    return result | _flat(parts | _leak(engine, pairs) | {"medquad_held_out": medquad.held_out})
+
+
+def _tune(engine: sa.Engine, known: Grades) -> None:
+    """Tunes on the training claims, and keeps what is recommended."""
+    options = TuningOptions(base=UNTUNED, exact=True)
+    with orm.Session(engine) as session:
+        judged = Judgements({query: dict(grades) for query, grades in known.items()})
+        found = tuning.tune(session, Abstract.semantic, judged, options=options)
+        session.commit()
+    tuning.save(engine, found)
+
+
+def _train_on_answers(engine: sa.Engine, out: Path) -> TrainingReport:
+    """Trains on questions about answers that the encoder finds well already."""
+    answers.load(engine)
+    _sync(engine)
+    pairs = training.from_judgements(answers.judged())
+    with orm.Session(engine) as session:
+        trained = training.train_query_side(session, answers.Answer.semantic, pairs, out=out)
+    print(f"MedQuAD: {trained.verdict}")
+    return trained
 
 
 def _leak(engine: sa.Engine, pairs: list[Pair]) -> dict[str, Gain]:
@@ -162,23 +201,32 @@ def _sync(engine: sa.Engine) -> int:
     return done.chunks_encoded
 
 
-def _ndcg(engine: sa.Engine, judged: Grades) -> Measured:
+def _ndcg(
+    engine: sa.Engine,
+    judged: Grades,
+    *,
+    mode: Mode = "dense",
+    options: Options = Options(),  # noqa: B008 - frozen
+) -> Measured:
     """Returns nDCG@10 of each query, by exact search of the live generation with its own encoder."""
     live = generations.find(engine, Abstract.semantic.name, "live")
     searcher = Searcher(encoders.load(live.spec.encoder.reference))
     with orm.Session(engine) as session:
 
         def found(query: str) -> Iterator[ScoredDoc]:
-            hits = searcher.search(session, Abstract.semantic, query, limit=DEPTH, exact=True)
+            hits = searcher.search(
+                session, Abstract.semantic, query, mode=mode, limit=DEPTH, exact=True, options=options
+            )
             yield from (ScoredDoc(query, hit.entity.id, hit.score) for hit in hits)
 
         run = [one for query in judged for one in found(query)]
+    run = [one._replace(score=-rank) for rank, one in enumerate(run)]  # equal scores must keep their order
     relevant = [Qrel(query, key, grade) for query, grades in judged.items() for key, grade in grades.items()]
     scores = {one.query_id: one.value for one in ir_measures.iter_calc([nDCG @ DEPTH], relevant, run)}
     return np.array([scores.get(query, 0.0) for query in judged])
 
 
-def _judged(split: str) -> Grades:
+def claims(split: str) -> Grades:
     """Returns the grades of a split's claims, by text."""
     texts = {record["_id"]: record["text"] for record in scifact.records("queries")}
     judged: dict[str, dict[str, int]] = {}

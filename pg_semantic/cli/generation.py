@@ -39,7 +39,9 @@ _Judgements = Annotated[
 ]
 _How = Annotated[
     str,
-    typer.Option(metavar="OPTION=VALUE,...", help="How to search, as in `evaluate --variant`: mode=hybrid,fusion=tuned"),
+    typer.Option(
+        metavar="OPTION=VALUE,...", help="How to search, as in `evaluate --variant`: mode=hybrid,fusion=tuned"
+    ),
 ]
 _WorseBy = Annotated[
     float | None, typer.Option(help="Switch only if judged queries show a loss of at most this.", min=0, max=1)
