@@ -1,15 +1,19 @@
-"""The demo's corpus: tldr pages (CC BY 4.0, see ``data/SOURCE.md``) and their mapped class."""
+"""The demo's corpus: tldr pages (CC BY 4.0, see ``data/SOURCE.md``), their mapped class, and judgements of them."""
 
 import gzip
-import importlib.resources
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy import func, orm, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pg_semantic.index.declare import SemanticIndex
+
+DATA = Path(__file__).parent / "data"
+JUDGED = DATA / "judged.csv"
+"""420 questions with the pages of the sample that answer them, for `evaluation.Judgements.read`."""
 
 PAGES = 7_425
 SAMPLE = 1_000  # little enough to encode within a minute
@@ -40,8 +44,7 @@ def pages(*, only_sample: bool = False) -> Iterator[Page]:
     Args:
         only_sample: Whether to yield only every seventh page, up to `SAMPLE`.
     """
-    data = importlib.resources.files(__name__.rpartition(".")[0]).joinpath("data", "tldr.jsonl.gz")
-    with data.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
+    with gzip.open(DATA / "tldr.jsonl.gz", "rt", encoding="utf-8") as lines:
         wanted = (0, SAMPLE * _EVERY, _EVERY) if only_sample else (None,)
         for number, line in itertools.islice(enumerate(lines, 1), *wanted):
             record = json.loads(line)

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pg_semantic import errors
-from pg_semantic.evaluation import clicks, existing_rows, grade_records, read_judgements, selected_judgements
+from pg_semantic.evaluation import (
+    clicks,
+    existing_rows,
+    grade_records,
+    private_lines,
+    read_judgements,
+    selected_judgements,
+)
 from pg_semantic.evaluation.sessions import Session
 from pg_semantic.evaluation.user_statement import UserStatement
 from pg_semantic.index.bound_index import BoundIndex
@@ -162,6 +169,15 @@ class Judgements:
                 f"The judgements give different grades to {differing} pairs of a query and a row: keep one of each."
             )
         return replace(self, grades=both)
+
+    def write(self, path: Path | str) -> None:
+        """Writes JSON Lines, which `read` reads, to a file that only its owner can read.
+
+        Raises:
+            errors.ConfigurationError: The file cannot be written.
+        """
+        lines = ({"query": query, "relevant": dict(graded)} for query, graded in self.grades.items())
+        private_lines.write(Path(path), lines)
 
     def resolved(self, session: Session, index: BoundIndex[Any]) -> tuple["Judgements", int]:
         """Leaves out judgements of rows that don't exist, and writes keys as searches return them.

@@ -9,13 +9,13 @@ the owner of a file can read it.
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pg_semantic import errors
+from pg_semantic.evaluation import private_lines
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.pairs import Pair
 
@@ -43,7 +43,9 @@ def read_pairs(path: Path) -> list[Pair]:
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Writes a file that `read_pairs` reads. Only its owner can read it. An existing file is replaced."""
-    _write(path, (_without_none({"query": one.query, "key": one.key, "score": one.score}) for one in pairs))
+    private_lines.write(
+        path, (_without_none({"query": one.query, "key": one.key, "score": one.score}) for one in pairs)
+    )
 
 
 def read_mined(path: Path) -> list[MinedPair]:
@@ -61,7 +63,7 @@ def write_mined(path: Path, pairs: Iterable[MinedPair]) -> None:
     On each line: ``query``, ``positive`` and ``negatives`` (keys), ``positive_ordinal`` and ``negative_ordinals`` (the
     chunks that are the passages), ``positive_score`` and ``negative_scores``.
     """
-    _write(path, map(_mined_line, pairs))
+    private_lines.write(path, map(_mined_line, pairs))
 
 
 def _pairs_of(record: Mapping[str, Any]) -> list[Pair]:
@@ -114,24 +116,6 @@ def _lines(path: Path) -> Iterator[str]:
             yield from file
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ConfigurationError(f"Cannot read {path}: {error}.") from None
-
-
-def _write(path: Path, records: Iterable[Mapping[str, object]]) -> None:
-    """Writes a temporary file, which only the owner can read, and renames it."""
-    if path.exists() and not (path.is_file() or path.is_dir()):  # such as a device
-        raise errors.ConfigurationError(f"{path} is not a regular file: choose another path.")
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            written = Path(file.name)
-            try:
-                file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-                file.close()
-                written.replace(path)
-            except BaseException:
-                written.unlink()
-                raise
-    except OSError as error:
-        raise errors.ConfigurationError(f"Cannot write {path}: {error}.") from None
 
 
 def _without_none(record: Mapping[str, object]) -> dict[str, object]:

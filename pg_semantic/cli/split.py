@@ -1,0 +1,64 @@
+"""``pg-semantic split``: holds some judged queries out, to measure with what is tuned and trained on the others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import evaluation, registry
+from pg_semantic.cli import options, output
+from pg_semantic.evaluation import Judgements, Split
+from pg_semantic.index import declare
+
+EXAMPLES = options.examples(
+    "pg-semantic split article_semantic --judgements judged.csv --train train.jsonl --held-out held_out.jsonl",
+    "pg-semantic split article_semantic --judgements beir/scifact --split-of test --share 1 --held-out held_out.jsonl",
+)
+
+
+def split(
+    index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    judgements: Annotated[Path, typer.Option(help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")],
+    held_out: Annotated[Path, typer.Option(help="The file to write those to that are held out.")],
+    train: Annotated[Path | None, typer.Option(help="The file to write the others to.")] = None,
+    share: Annotated[float, typer.Option(help="Which share of the queries to hold out.", min=0, max=1)] = 0.3,
+    topics: Annotated[Path | None, typer.Option(help="The queries of TREC qrels.")] = None,
+    split_of: Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")] = "train",
+    seed: Annotated[int, typer.Option(help="The same seed holds the same queries out.")] = 0,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Divide judgements into those to tune and train on, and those that are held out to measure the result.
+
+    No row that is relevant to a query is on both sides, so queries that share a relevant row stay together. The
+    database remembers the side of each query, under a hash: later splits keep it, and no command tunes or trains on
+    queries that are held out. The files have your queries; only you can read them.
+    """
+    judged = Judgements.read(judgements, split=split_of, topics=topics)
+    with options.installed(dsn) as engine, orm.Session(engine) as session:
+        bound = declare.bind(registry.find(session.connection(), index).spec)
+        found = evaluation.split(session, bound, judged, held_out=share, seed=seed)
+        session.commit()
+    found.held_out.write(held_out)
+    if train is not None:
+        found.train.write(train)
+    _print(found, json=json)
+
+
+def _print(found: Split, *, json: bool) -> None:
+    parts = {"train": found.train, "held out": found.held_out, "left out": found.left_out}
+    if json:
+        counts = {name.replace(" ", "_"): {"queries": len(of), "judgements": of.count} for name, of in parts.items()}
+        output.as_json(counts | {"removed": found.removed, "gone": found.gone})
+        return
+    output.table(
+        ("side", "queries", "judgements"), [(name, len(of), of.count) for name, of in parts.items() if len(of)]
+    )
+    if len(found.left_out):
+        output.say(
+            f"Left out {len(found.left_out)} queries that were trained on, because they share a row with queries that "
+            "are held out by now."
+        )
+    if found.gone:
+        output.say(f"Left out {output.counted(found.gone, 'judgement')} whose row doesn't exist.")

@@ -1,0 +1,71 @@
+"""``pg-semantic split``: two files without a common row, which only their owner can read; sides that stay."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic.evaluation import Judgements
+from tests.db.library import execute
+from tests.db.test_cli import error, ok, parsed
+
+NAME = "article_semantic"
+
+
+@pytest.fixture
+def judged(articles: sa.Engine, here: Path) -> Judgements:
+    """Forty queries about forty rows, two of which share a row; and one about a row that doesn't exist."""
+    for number in range(40):
+        execute(articles, "INSERT INTO article VALUES (:id, 'a', NULL, 'en')", id=number)
+    grades = {f"query {number}": {str(number): 2} for number in range(40)}
+    grades["query 0"]["1"] = 1
+    grades["lost"] = {"99": 1}
+    judged = Judgements(grades)
+    judged.write(here / "judged.jsonl")
+    return judged
+
+
+def divided(here: Path, dsn: str, *more: str) -> tuple[Judgements, Judgements]:
+    parsed(
+        *("split", NAME, "--judgements", "judged.jsonl", "--train", "train.jsonl", "--held-out", "held.jsonl", *more),
+        dsn=dsn,
+    )
+    return Judgements.read(here / "train.jsonl"), Judgements.read(here / "held.jsonl")
+
+
+def test_the_files_have_all_judgements_of_existing_rows_and_no_row_in_common(
+    judged: Judgements, here: Path, dsn: str
+) -> None:
+    train, held_out = divided(here, dsn, "--share", "0.4")
+    assert len(held_out) == 16
+    assert {**train.grades, **held_out.grades} == {
+        query: grades for query, grades in judged.grades.items() if query != "lost"
+    }
+    rows = [{key for grades in part.grades.values() for key in grades} for part in (train, held_out)]
+    assert rows[0].isdisjoint(rows[1])
+    assert {stat.S_IMODE((here / name).stat().st_mode) for name in ("train.jsonl", "held.jsonl")} == {0o600}
+
+
+def test_queries_keep_their_side_whatever_is_asked_for_later(judged: Judgements, here: Path, dsn: str) -> None:
+    first = divided(here, dsn)
+    assert divided(here, dsn, "--share", "0.9", "--seed", "7") == first
+
+
+def test_a_person_is_told_how_many_are_where(judged: Judgements, dsn: str) -> None:
+    printed = ok("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", dsn=dsn)
+    assert "held out" in printed
+    assert "Left out 1 judgement whose row doesn't exist." in printed
+
+
+def test_a_file_that_cannot_be_written_is_named(judged: Judgements, dsn: str) -> None:
+    said = error("split", NAME, "--judgements", "judged.jsonl", "--held-out", "no/folder/held.jsonl", dsn=dsn)
+    assert "Cannot write no/folder/held.jsonl" in said
+
+
+def test_judgements_are_read_as_they_were_written(tmp_path: Path) -> None:
+    judged = Judgements({'a "quoted"\tquery': {'["en", "7"]': 3}, "größe": {"1": 0, "2": 1}})
+    judged.write(tmp_path / "judged.jsonl")
+    assert Judgements.read(tmp_path / "judged.jsonl") == judged
+    assert [json.loads(line)["query"] for line in (tmp_path / "judged.jsonl").read_text("utf-8").splitlines()]
