@@ -39,7 +39,9 @@ Epochs = Annotated[
     int | None, typer.Option(help="How many epochs at most. Default: 6 for a map, 1 for an encoder.", min=1)
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same encoder on the same machine.")]
-FromTrained = Annotated[bool, typer.Option("--from-trained", help="Start from an encoder that was already trained.")]
+FromTrained = Annotated[
+    bool, typer.Option("--from-trained", help="Start from the live encoder even if it was trained.")
+]
 
 
 @app.command(

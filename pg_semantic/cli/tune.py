@@ -18,6 +18,8 @@ EXAMPLES = options.examples(
     "pg-semantic tune article_semantic --judgements judged.csv --measure RR@10 --save",
 )
 
+_SHOWN = 5  # the best settings
+
 
 def tune(
     index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
@@ -58,9 +60,12 @@ def tune(
 
 def _print(found: Tuning, *, saved: bool) -> None:
     ordered = sorted(found.means.items(), key=lambda one: -one[1])
-    rows = [(setting.code, mean, mean - found.base_mean, _role(found, setting)) for setting, mean in ordered]
+    shown = [one for rank, one in enumerate(ordered) if rank < _SHOWN or _role(found, one[0])]
+    rows = [(setting.code, mean, mean - found.base_mean, _role(found, setting)) for setting, mean in shown]
     title = f"{found.index}, {found.queries} queries, {found.measure}"
     output.table(("setting", found.measure, "difference", ""), rows, title=title)
+    if len(shown) < len(ordered):
+        output.say(f"These are {len(shown)} of {len(ordered)} settings; --json has all.")
     if found.held_out:
         output.say(f"{found.held_out} queries were left out, because they are held out for evaluation.")
     output.say(

@@ -1,5 +1,6 @@
 """`BaseEncoder`: the encoder of an index that training starts from."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +32,14 @@ class BaseEncoder:
 
 
 def load(generation: Generation, settings: "Settings", *, from_trained: bool) -> BaseEncoder:
-    """Loads the encoder of a generation, to train it.
+    """Loads the encoder to start from: that of a generation, or the one that its queries' side was trained from.
+
+    Training again and again on top of the last encoder would make it forget more each time.
 
     Args:
         generation: The generation whose vectors stay as they are.
         settings: Where to find the weights, and the device.
-        from_trained: Whether to accept an encoder that was trained by this package.
+        from_trained: Whether to start from the generation's encoder even if it was trained by this package.
 
     Raises:
         errors.EncoderError: The encoder cannot be trained, or not be loaded.
@@ -44,31 +47,60 @@ def load(generation: Generation, settings: "Settings", *, from_trained: bool) ->
         errors.MissingExtra: The extra ``encode`` isn't installed.
     """
     known = generation.spec.encoder
-    folder = _folder(known.reference, settings, from_trained=from_trained)
+    reference, folder = known.reference, _folder(known.reference, settings)
+    if not from_trained and (before := _trained_from(reference, folder)):
+        reference, folder = before, _folder(before, settings)
     encoder = encoders.load(
-        known.reference,
+        reference,
         dimensions=known.dimensions,
         query_prompt=known.query_prompt,
         document_prompt=known.document_prompt,
         settings=settings,
     )
-    if generation.fingerprint is not None and generation.fingerprint != encoder.fingerprint:
-        raise errors.EncoderMismatch(
-            f"The vectors of {generation.title} come from encoder {known.reference!r}, {generation.revision} "
-            f"(fingerprint {generation.fingerprint}), but the loaded encoder is {encoder.revision} (fingerprint "
-            f"{encoder.fingerprint}): load the same weights, prompts and limits."
-        )
+    _require_same_documents(generation, encoder)
     from pg_semantic.encoders import prompt_precedence
     from pg_semantic.encoders.local import backends  # imports torch
 
-    whole = backends.open_whole(folder, reference=known.reference, dimensions=known.dimensions, device=settings.device)
-    prompt_precedence.apply(
-        whole, known.reference, prompt_precedence.declared(known.reference, known.prompts, settings)
-    )
+    whole = backends.open_whole(folder, reference=reference, dimensions=known.dimensions, device=settings.device)
+    prompt_precedence.apply(whole, reference, prompt_precedence.declared(reference, known.prompts, settings))
     return BaseEncoder(encoder, whole)
 
 
-def _folder(reference: str, settings: "Settings", *, from_trained: bool) -> Path:
+def _trained_from(reference: str, folder: Path) -> str | None:
+    """Returns the reference of the encoder that this one was trained from; None if it wasn't trained here."""
+    if not (folder / RECORD).exists():
+        return None
+    record = json.loads((folder / RECORD).read_text("utf-8"))
+    if record["side"] != "queries":
+        raise errors.EncoderError(
+            f"Encoder {reference!r} was trained already ({folder / RECORD}), and training again and again on the same "
+            "judgements makes an encoder forget the rest: train an index of the original encoder, or pass from_trained "
+            "(--from-trained)."
+        )
+    return str(record["base"]["reference"])
+
+
+def _require_same_documents(generation: Generation, encoder: Encoder) -> None:
+    """Raises `errors.EncoderMismatch` unless the encoder gives documents the vectors that are stored."""
+    known = generation.spec.encoder.reference
+    is_own = encoder.reference == known
+    stored = generation.fingerprint if is_own else generation.document_fingerprint
+    loaded = encoder.fingerprint if is_own else encoder.document_fingerprint
+    if stored is None or stored == loaded:
+        return
+    if not is_own:
+        raise errors.EncoderMismatch(
+            f"Encoder {known!r} was trained from {encoder.reference!r}, but that one has other weights here than at "
+            "that time: restore them, or pass from_trained (--from-trained) to start from the trained encoder."
+        )
+    raise errors.EncoderMismatch(
+        f"The vectors of {generation.title} come from encoder {known!r}, {generation.revision} (fingerprint "
+        f"{stored}), but the loaded encoder is {encoder.revision} (fingerprint {loaded}): load the same weights, "
+        "prompts and limits."
+    )
+
+
+def _folder(reference: str, settings: "Settings") -> Path:
     """Returns the folder of the weights, unless the encoder cannot be trained."""
     from pg_semantic.encoders.local import weights
 
@@ -86,11 +118,5 @@ def _folder(reference: str, settings: "Settings", *, from_trained: bool) -> Path
         raise errors.EncoderError(
             f"Encoder {reference!r} is quantized to int8, which cannot be trained: train an index of the original "
             "encoder."
-        )
-    if (folder / RECORD).exists() and not from_trained:
-        raise errors.EncoderError(
-            f"Encoder {reference!r} was trained already ({folder / RECORD}), and training again and again on the same "
-            "judgements makes an encoder forget the rest: train an index of the original encoder, or pass from_trained "
-            "(--from-trained)."
         )
     return folder

@@ -143,9 +143,32 @@ def test_rolling_it_out_encodes_nothing_and_searches_use_the_new_queries(
             vector = np.array(session.scalar(sa.select(Page.semantic.Chunk.vector).filter_by(id=hit.entity.id)))
         asked = encoders.load(folder).encode_queries(["how to search"])[0]
         assert hit.score == pytest.approx(float(vector @ asked) / np.linalg.norm(vector), abs=1e-3)
-        with Session(engine) as session, pytest.raises(errors.EncoderError, match="was trained already"):
-            training.train_query_side(session, Page.semantic, [Pair(f"q {n}", "1") for n in range(60)], out=Path("x"))
         engine.dispose()
+
+
+def test_training_starts_from_the_original_encoder_whichever_is_live(
+    server: sa.URL, template: str, pairs: list[Pair], trained: dict[str, TrainingReport], tmp_path: Path
+) -> None:
+    folder = str(trained["map"].folder)
+    with copy_of(server, template) as dsn:
+        engine = database.connect(dsn)
+        tldr_pages.Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all(itertools.islice(tldr_pages.pages(), 0, COUNT * 50, 50))
+            session.commit()
+        sync(engine)
+        live = generations.find(engine, NAME, "live")
+        encoder = dataclasses.replace(live.spec.encoder, reference=folder)
+        generations.begin(engine, live, dataclasses.replace(live.spec, encoder=encoder))
+        sync(engine)
+        generations.switch(engine, NAME)
+        again = train(engine, pairs, tmp_path / "again", keep=True)
+        on_top = train(engine, pairs, tmp_path / "on_top", keep=True, from_trained=True)
+        engine.dispose()
+    written = [json.loads((tmp_path / name / "training.json").read_text())["base"] for name in ("again", "on_top")]
+    assert [one["reference"] for one in written] == [tldr_pages.ENCODER, folder]
+    assert again.held_out == trained["map"].held_out
+    assert on_top.held_out.before > again.held_out.before
 
 
 @pytest.mark.parametrize("kind", KINDS)

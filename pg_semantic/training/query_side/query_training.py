@@ -29,7 +29,7 @@ class QueryTraining:
         seconds: How long everything may take. Trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same encoder.
         keep: Write the folder even without a gain.
-        from_trained: Start from an encoder that was already trained.
+        from_trained: Start from the live encoder even if it was trained; otherwise from the one before its training.
 
     Raises:
         errors.ConfigurationError: An argument is out of range.

@@ -1,6 +1,6 @@
-"""The tutorial prints what it shows: its code and its commands run, one after the other, on an empty database.
+"""The tutorials print what they show: their code and their commands run, one after the other, on an empty database.
 
-With UPDATE_TUTORIAL=1, what they print is written into the page, and nothing is compared.
+With UPDATE_TUTORIAL=1, what they print is written into the pages, and nothing is compared.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,30 +21,56 @@ from markdown_it.token import Token
 
 from tests import documents
 
-PAGE = documents.ROOT / "docs" / "tutorial" / "tutorial.md"
+FOLDER = documents.ROOT / "docs" / "tutorial"
 DSN = "embedded:./data"
 PROMPT = "$ "
-WIDTH = "80"
-TOLERANCE = 0.0101  # of a score rounded to two digits
 PATIENCE_SECONDS = 60
 
-_SCORE = re.compile(r"-?\d+\.\d+")
 _RATE = re.compile(r"\d+(?= rows/s)")
+_TIME = re.compile(r"(?<= in )\d+(?= s\b)")
+_MILLISECONDS = re.compile(r"┃\s*p50 ms")  # the column from which on a table has times
 _BAR = "syncing "  # the progress bar, whose last state is printed where there is no terminal
+
+
+@dataclass(frozen=True)
+class Tutorial:
+    """A page, how wide the terminal is, and how much the figures that it shows may differ on other machines.
+
+    Attributes:
+        name: The file.
+        width: The columns of the terminal.
+        figure: What is compared with tolerance.
+        tolerance: By how much a figure may differ.
+        relative: By which share of itself it may differ, if that is more.
+    """
+
+    name: str
+    width: int
+    figure: re.Pattern[str]
+    tolerance: float
+    relative: float = 0.0
+
+
+TUTORIALS = (
+    Tutorial("tutorial.md", 80, re.compile(r"-?\d+\.\d+"), 0.0101),  # scores rounded to two digits
+    Tutorial("better-search.md", 110, re.compile(r"[-+]?\d+(?:\.\d+)?"), 0.1, 0.2),
+)
 
 
 @dataclass
 class Reader:
-    """Someone who follows the tutorial: runs its code in one namespace and its commands in processes."""
+    """Someone who follows a tutorial: runs its code in one namespace and its commands in processes."""
 
     dsn: str
+    tutorial: "Tutorial"
+    folder: Path
     namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "notes"})
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def python(self, code: str) -> str:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code.replace(DSN, self.dsn), PAGE.name, "exec"), self.namespace)  # noqa: S102
+            exec(compile(code.replace(DSN, self.dsn), self.tutorial.name, "exec"), self.namespace)  # noqa: S102
         return printed.getvalue()
 
     def console(self, block: str) -> str:
@@ -54,14 +81,15 @@ class Reader:
         program, *arguments = shlex.split(line)
         assert program == "pg-semantic"
         command = [sys.executable, "-m", "pg_semantic.cli", *arguments]
-        given = os.environ | {"PG_SEMANTIC_DSN": self.dsn, "COLUMNS": WIDTH}
+        given = os.environ | {"PG_SEMANTIC_DSN": self.dsn, "COLUMNS": str(self.tutorial.width)}
         if arguments == ["worker"]:
             self.workers.append(subprocess.Popen(command, env=given, stderr=subprocess.DEVNULL))
             return ""
         ended = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, (line, ended.stdout, ended.stderr)
         shown = [one.rstrip() for one in ended.stdout.splitlines() if one.strip() and not one.startswith(_BAR)]
-        return "".join(f"{_RATE.sub('0', one)}\n" for one in shown)
+        printed = "".join(f"{_TIME.sub('9', _RATE.sub('0', one))}\n" for one in shown)
+        return printed.replace(str(self.folder), "/home/you/better")
 
     def leave(self) -> None:
         for worker in self.workers:
@@ -93,26 +121,41 @@ def outputs(reader: Reader, blocks: list[Token]) -> Iterator[Output]:
 
 
 @pytest.mark.weights
-def test_the_tutorial_prints_what_it_shows(bare_dsn: str) -> None:
-    page = PAGE.read_text("utf-8")
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.name)
+def test_a_tutorial_prints_what_it_shows(bare_dsn: str, here: Path, tutorial: Tutorial) -> None:
+    path = FOLDER / tutorial.name
+    page = path.read_text("utf-8")
     blocks = [token for token in MarkdownIt().parse(page) if token.type == "fence"]
-    reader = Reader(bare_dsn)
+    reader = Reader(bare_dsn, tutorial, here)
     try:
         found = list(outputs(reader, blocks))
     finally:
         reader.leave()
     if os.environ.get("UPDATE_TUTORIAL"):
-        PAGE.write_text(updated(page, found), "utf-8")
+        path.write_text(updated(page, found), "utf-8")
         return
     for output in found:
-        assert_alike(output.printed, output.block.content)
+        assert_alike(without_times(output.printed), without_times(output.block.content), tutorial)
 
 
-def assert_alike(printed: str, shown: str) -> None:
-    """Compares texts, and the scores in them with some tolerance."""
-    assert _SCORE.sub("0.00", printed) == _SCORE.sub("0.00", shown)
-    for one, other in zip(_SCORE.findall(printed), _SCORE.findall(shown), strict=True):
-        assert float(one) == pytest.approx(float(other), abs=TOLERANCE), (printed, shown)
+def assert_alike(printed: str, shown: str, tutorial: Tutorial) -> None:
+    """Compares texts, and the figures in them with some tolerance."""
+    figure = tutorial.figure
+    assert figure.sub("0", printed) == figure.sub("0", shown)
+    for one, other in zip(figure.findall(printed), figure.findall(shown), strict=True):
+        expected = pytest.approx(float(other), abs=tutorial.tolerance, rel=tutorial.relative)
+        assert float(one) == expected, (printed, shown)
+
+
+def without_times(printed: str) -> str:
+    """Returns output without the columns of tables that have times."""
+    lines, until = [], None
+    for line in printed.splitlines():
+        if line.startswith("┃"):
+            found = _MILLISECONDS.search(line)
+            until = found.start() if found else None
+        lines.append(line[:until] if line[:1] in {"┃", "│"} else line.strip("━┏┓┳─└┘┴┡┩╇"))
+    return "\n".join(lines)
 
 
 def updated(page: str, found: list[Output]) -> str:
