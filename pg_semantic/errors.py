@@ -12,7 +12,7 @@
     ├── GenerationError         a generation that does not exist, or whose state does not allow the command
     ├── EncoderError            an encoder cannot be loaded, or fails on a text
     │   ├── EncoderMismatch     an encoder or dimensions that differ from those of the stored vectors
-    │   └── EncoderUnavailable  an encoder that temporarily takes no texts, whatever they are
+    │   └── EncoderUnavailable  an encoder that temporarily accepts no text at all
     ├── MissingExtra            an optional dependency is not installed
     └── QueryError              an invalid query
 

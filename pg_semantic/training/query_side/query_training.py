@@ -1,7 +1,7 @@
 """`QueryTraining`: how to train the queries' side of an encoder."""
 
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeAlias, get_args
 
 from pg_semantic import errors
 from pg_semantic.training.query_side.epochs import Recipe
@@ -58,3 +58,8 @@ class QueryTraining:
         """How to train, step by step."""
         known = _RECIPES[self.kind]
         return known if self.epochs is None else replace(known, epochs=self.epochs)
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The settings as data for JSON."""
+        return asdict(self.recipe) | {"held_out": self.held_out}

@@ -72,8 +72,7 @@ def train_query_side(
     fitted = _fit(data, base, options, limit=limit, on_step=on_step)
     found = _report(index.name, data.queries, fitted, options=options)
     if found.recommended or options.keep:
-        settings_used = dataclasses.asdict(options.recipe) | {"held_out": options.held_out}
-        written = record.of(found, base.encoder, pairs, side="queries", settings=settings_used, seed=options.seed)
+        written = record.of(found, base.encoder, pairs, side="queries", settings=options.used, seed=options.seed)
         folder.write(out, _made(base, fitted), base=base.whole, record=written)
         found = dataclasses.replace(found, folder=out)
     return dataclasses.replace(found, seconds=round(limit.elapsed, 1))
