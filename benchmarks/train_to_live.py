@@ -3,8 +3,8 @@
     make bench-train-to-live
 
 The rows are the titles of SciFact's abstracts, then twelve words each of their sentences and of lines of tldr pages, so
-that the first sync doesn't take long. The pairs are SciFact's training claims with the titles of their abstracts. What counts is
-the time, not the gain: the encoder is rolled out whether it is better or not.
+that the first sync doesn't take long. The pairs are SciFact's training claims with the titles of their abstracts. What
+counts is the time, not the gain: the encoder is rolled out whether it is better or not.
 
 ``train_s`` is the time of training with loading and writing, ``begin_s`` that to begin the next generation, ``fill_s``
 that of a worker to copy the vectors and build the vector index, ``switch_s`` and ``rollback_s`` those of the two
