@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pg_semantic.encoders import split_long_text
+from pg_semantic.encoders import split_long_text, word_tokens
 from pg_semantic.encoders.tokenization import Ids
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Splitters:
     ) -> None:
         self._tokenizer = tokenizer
         self._count = count
-        self._special = _special(tokenizer) if remember and _is_local(tokenizer) else None
+        self._special = _special(tokenizer) if remember and word_tokens.is_local(tokenizer) else None
         self._remember = remember
         self._last = threading.local()
 
@@ -105,20 +105,6 @@ class _Measured:
     def _tokens(self, start: int, end: int) -> tuple[int, int]:
         """Returns the range of the tokens that begin in a part of the text: the first, and the first after it."""
         return bisect.bisect_left(self._starts, start), bisect.bisect_left(self._starts, end)
-
-
-def _is_local(tokenizer: "Tokenizer") -> bool:
-    """Returns whether text between whitespace has the same tokens in any context, as with BERT's tokenizers.
-
-    That isn't so with added tokens that include whitespace, which belongs to no piece.
-    """
-    from tokenizers.normalizers import BertNormalizer
-    from tokenizers.pre_tokenizers import BertPreTokenizer
-
-    if not (isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)):
-        return False
-    added = tokenizer.get_added_tokens_decoder().values()
-    return not any(token.lstrip or token.rstrip or len(token.content.split()) != 1 for token in added)
 
 
 def _special(tokenizer: "Tokenizer") -> tuple[Ids, Ids] | None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.encoders import routes, self_check
+from pg_semantic.encoders import routes, self_check, word_tokens
+from pg_semantic.encoders.word_tokens import WordTokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,6 +28,7 @@ _MOST_REMEMBERED = 4_000_000  # tokens; four bytes each
 _LONGEST_TRIED = 8192  # tokens; a longer text would take seconds
 _ENTRY = 64  # memory overhead of a cached text, expressed in tokens
 _TENSORS = {"input_ids", "attention_mask", "token_type_ids"}
+_FLAT_TENSORS = {"input_ids", "offsets"}  # of `StaticEmbedding`, which pads nothing
 
 Ids = NDArray[np.int32]
 
@@ -66,7 +68,6 @@ class Tokens:
         self.prompt = prompt(transformer, task)
         is_same = other and other.copies.of is tokenizer and other.limit == self.limit
         self.copies: _Copies = other.copies if other and is_same else _Copies(tokenizer, self.limit)
-        self._has_special = not _is_bare(tokenizer)
         self._transformer = transformer
         self._task = task
         self._padding = _Padding(tokenizer)
@@ -77,9 +78,7 @@ class Tokens:
         prompted = [self.prompt + text for text in texts]
         known = self.copies.remembered.counts(prompted)
         unknown = [text for text in dict.fromkeys(prompted) if text not in known]
-        encodings = self.copies.counting.encode_batch_fast(unknown, add_special_tokens=self._has_special)
-        for text, encoding in zip(unknown, encodings, strict=True):
-            ids = _ids(encoding)
+        for text, ids in zip(unknown, self.copies.count(unknown), strict=True):
             known[text] = len(ids)
             if self._is_exact and len(ids) <= self.limit:
                 self.copies.remembered.put(text, ids)
@@ -102,8 +101,8 @@ class Tokens:
         prompted = [self.prompt + text for text in texts]
         known = [self.copies.remembered.pop(text) for text in prompted]
         unknown = [text for text, ids in zip(prompted, known, strict=True) if ids is None]
-        fresh = iter(self.copies.truncating.encode_batch_fast(unknown))
-        return _Read([_ids(next(fresh)) if ids is None else ids for ids in known], self._padding, extras=self._extras)
+        fresh = iter(self.copies.truncate(unknown))
+        return _Read([next(fresh) if ids is None else ids for ids in known], self._padding, extras=self._extras)
 
     def _agrees(self) -> bool:
         """Returns whether the fast tokenizer gives the same tensors as the encoder's own preprocessing."""
@@ -113,12 +112,11 @@ class Tokens:
         theirs = self._transformer.preprocess(texts, prompt=self.prompt or None, task=self._task)
         tensors = {name: value for name, value in theirs.items() if hasattr(value, "shape")}
         self._extras = {name: value for name, value in theirs.items() if name not in tensors}
-        if not {"input_ids", "attention_mask"} <= tensors.keys() <= _TENSORS:
+        self._padding.is_flat = tensors.keys() == _FLAT_TENSORS
+        if not self._padding.is_flat and not {"input_ids", "attention_mask"} <= tensors.keys() <= _TENSORS:
             return False
         self._padding.has_types = "token_type_ids" in tensors
-        ids = [
-            _ids(encoding) for encoding in self.copies.truncating.encode_batch_fast([self.prompt + t for t in texts])
-        ]
+        ids = self.copies.truncate([self.prompt + text for text in texts])
         ours = _Read(ids, self._padding, extras={}).features(range(len(texts)))
         return all(tensors[name].equal(ours[name]) for name in tensors)
 
@@ -129,10 +127,24 @@ class _Copies:
     def __init__(self, tokenizer: Any, limit: int) -> None:
         self.of = tokenizer
         self.counting = _copy(tokenizer)
-        self.truncating = _copy(tokenizer)
+        self._limit = limit
+        self._truncating = _copy(tokenizer)
         if limit < NO_LIMIT:
-            self.truncating.enable_truncation(limit)
+            self._truncating.enable_truncation(limit)
+        self._words = WordTokens(self.counting) if _has_words(tokenizer) else None
         self.remembered = _Remembered()
+
+    def count(self, texts: Sequence[str]) -> list[Ids]:
+        """Returns the token ids of each text, including special tokens, however long it is."""
+        if self._words:
+            return self._words.encode(texts)
+        return [_ids(encoding) for encoding in self.counting.encode_batch_fast(texts)]
+
+    def truncate(self, texts: Sequence[str]) -> list[Ids]:
+        """Returns the same, truncated at the limit."""
+        if self._words:
+            return [ids[: self._limit] for ids in self._words.encode(texts)]
+        return [_ids(encoding) for encoding in self._truncating.encode_batch_fast(texts)]
 
 
 class Unread:
@@ -165,6 +177,7 @@ class _Padding:
         self.token = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self.left = getattr(tokenizer, "padding_side", None) == "left"
         self.has_types = False
+        self.is_flat = False
 
 
 class _Read:
@@ -180,6 +193,8 @@ class _Read:
         """See `Tokenized.features`."""
         import torch
 
+        if self._padding.is_flat:
+            return self._flat(numbers) | self._extras
         width = max(self.counts[number] for number in numbers)
         ids = np.full((len(numbers), width), self._padding.token, np.int64)
         mask = np.zeros_like(ids)
@@ -191,6 +206,14 @@ class _Read:
         if self._padding.has_types:
             arrays["token_type_ids"] = np.zeros_like(ids)
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | self._extras
+
+    def _flat(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """Returns the token ids one text after the other, and where each text begins."""
+        import torch
+
+        ids = np.concatenate([self._ids[number] for number in numbers]).astype(np.int64)
+        starts = np.cumsum([0, *(self.counts[number] for number in numbers[:-1])])
+        return {"input_ids": torch.from_numpy(ids), "offsets": torch.from_numpy(starts)}
 
 
 class _Remembered:
@@ -233,15 +256,38 @@ def prompt(transformer: "SentenceTransformer", task: str) -> str:
 
 
 def limit(transformer: "SentenceTransformer", task: str) -> int:
-    """Returns the maximum length of a text in tokens, or `NO_LIMIT`."""
-    longest = getattr(_input_module(transformer, task), "max_seq_length", None)
+    """Returns the maximum length of a text in tokens, or `NO_LIMIT`.
+
+    `StaticEmbedding` has no limit of its own, but its tokenizer can have one.
+    """
+    module = _input_module(transformer, task)
+    truncation = module.tokenizer.truncation if _is_bare(module.tokenizer) else None
+    longest = truncation["max_length"] if truncation else getattr(module, "max_seq_length", None)
     return int(min(longest or NO_LIMIT, NO_LIMIT))
+
+
+def fast_tokenizer(transformer: "SentenceTransformer", task: str) -> "Tokenizer":
+    """Returns a copy of the tokenizer of a task, which neither truncates nor pads."""
+    return _copy(_input_module(transformer, task).tokenizer)
 
 
 def vocabulary(transformer: "SentenceTransformer", task: str) -> str:
     """Returns the hexadecimal SHA-256 of the tokens and their ids."""
-    known = _copy(_input_module(transformer, task).tokenizer).get_vocab()
+    known = fast_tokenizer(transformer, task).get_vocab()
     return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
+
+
+def rules(transformer: "SentenceTransformer", task: str) -> str:
+    """Returns the hexadecimal SHA-256 of the rules by which a tokenizer splits a text, without its vocabulary.
+
+    Neither the vocabulary nor the ids of some texts determine them.
+    """
+    tokenizer = _input_module(transformer, task).tokenizer
+    known = json.loads(_copy(tokenizer).to_str())
+    del known["version"]  # of the format
+    known["model"].pop("vocab", None)
+    known["split_special_tokens"] = bool(getattr(tokenizer, "split_special_tokens", False))
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def sample(transformer: "SentenceTransformer", task: str) -> str:
@@ -275,7 +321,14 @@ def _copy(tokenizer: Any) -> "Tokenizer":
     copy.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
     copy.no_truncation()
     copy.no_padding()
+    if _is_bare(tokenizer):
+        copy.post_processor = None  # which would add special tokens
     return copy
+
+
+def _has_words(tokenizer: object) -> bool:
+    """Returns whether a tokenizer belongs to a table of word vectors, and can be asked word by word."""
+    return _is_bare(tokenizer) and word_tokens.is_local(_copy(tokenizer))
 
 
 def _is_bare(tokenizer: object) -> bool:

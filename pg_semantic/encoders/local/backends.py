@@ -17,7 +17,7 @@ from pg_semantic import errors
 from pg_semantic.encoders import prompt_precedence as prompting
 from pg_semantic.encoders import self_check
 from pg_semantic.encoders.base import Backend, Vectors
-from pg_semantic.encoders.local import fingerprints, reference_vectors, weights
+from pg_semantic.encoders.local import fingerprints, reference_vectors, token_budget, weights
 from pg_semantic.encoders.local.token_budget import TokenBudget
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.encoders.local.weights import Identity
@@ -246,7 +246,7 @@ class _Fitting:
             module.model = original
             if backend != PLAIN:
                 module.model = self._stand_in(module, backend, number=number)
-        budget = TokenBudget(self._settings.token_budget)
+        budget = TokenBudget(self._settings.token_budget or (None if self._modules else token_budget.OF_A_TABLE))
         encoder = TransformerEncoder(
             self._whole, identity=self._identity, fingerprints=self._fingerprints, backend=backend, budget=budget
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; their other state is weights
 _POOLER = "pooler."
+_ADAPTER_STATE = ("scaling", "use_dora", "active_adapters", "disable_adapters", "merged_adapters")  # in peft
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def _documents(transformer: "SentenceTransformer", *, quantized: Mapping[int, tu
     return {
         "modules": [_module(module, quantized.get(id(module))) for module in modules],
         "vocabulary": tokenization.vocabulary(transformer, "document"),
+        "tokenizer": tokenization.rules(transformer, "document"),
         "sample": tokenization.sample(transformer, "document"),
         "prompt": tokenization.prompt(transformer, "document"),
         "max_tokens": tokenization.limit(transformer, "document"),
@@ -103,8 +105,23 @@ def _module(module: Any, quantized: tuple[Path, ...] | None) -> list[object]:
         module.get_config_dict(),  # which may truncate documents earlier than the tokenizer does
         output,
         weights.architecture(module.model.config.to_diff_dict()),
+        _adapters(module.model),
         state if quantized is None else weights.digest_of(quantized),
     ]
+
+
+def _adapters(model: Any) -> list[object]:
+    """Describes what adapters such as LoRA have besides tensors: how much each counts, and which of them are on."""
+    return [
+        [name, *(_adapter_state(getattr(module, state, None)) for state in _ADAPTER_STATE)]
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "scaling", None), dict)
+    ]
+
+
+def _adapter_state(value: object) -> object:
+    """Returns the state of an adapter in a form for JSON, with the names of adapters in order."""
+    return sorted(value.items()) if isinstance(value, dict) else value
 
 
 def _tensors(module: Any, *, unused: tuple[str, ...] = ()) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 log = logging.getLogger("pg_semantic.encoders")
 
 FIRST = 2048
+OF_A_TABLE = 1 << 17
+"""The budget of a table of word vectors, which computes so little that the fixed cost of a batch matters."""
+
 _BATCH = 1 / 32  # upper bound for the fixed cost of a batch, as a fraction of the budget
 _LIKE_THE_BEST = 0.97  # a smaller budget is preferred if it reaches this fraction of the best speed
 _ROUNDS = 3

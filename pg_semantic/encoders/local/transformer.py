@@ -119,7 +119,7 @@ class TransformerEncoder:
         try:
             return self._forward(read.features(batch), task=task)
         except (MemoryError, RuntimeError) as error:
-            if len(batch) == 1 or not _is_out_of_memory(error):
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             return None
 
@@ -157,7 +157,8 @@ class TransformerEncoder:
         self._encode(self._tokens.read([text] * rows), task="document")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error says that memory ran out, on a device or on the CPU."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
