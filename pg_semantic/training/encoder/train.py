@@ -1,0 +1,249 @@
+"""Trains an encoder for queries and documents alike: `train_encoder`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import orm
+
+from pg_semantic import errors, evaluation, settings
+from pg_semantic.database import own_transaction
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.search import generation_tracker, validation
+from pg_semantic.search.generation_tracker import Target
+from pg_semantic.training import base_encoder, extra, folder, record, report
+from pg_semantic.training.base_encoder import BaseEncoder
+from pg_semantic.training.encoder import examples as reading_examples
+from pg_semantic.training.encoder import fit
+from pg_semantic.training.encoder import teacher as teachers
+from pg_semantic.training.encoder.encoder_training import EncoderTraining
+from pg_semantic.training.encoder.examples import Example, Given, TrainingExamples
+from pg_semantic.training.encoder.fit import WholeFit, WholeSet
+from pg_semantic.training.encoder.held_out_measures import RankedAnswers, ScoredPairs
+from pg_semantic.training.encoder.teacher import Teacher
+from pg_semantic.training.pace import OnStep
+from pg_semantic.training.pairs import Pair
+from pg_semantic.training.query_side import folds
+from pg_semantic.training.report import TrainingReport
+from pg_semantic.training.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from pg_semantic.settings import Settings
+
+
+def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no options
+    session: orm.Session,
+    index: BoundIndex[Any],
+    mined: Given,
+    *,
+    out: Path,
+    options: EncoderTraining = EncoderTraining(),  # noqa: B008 - frozen
+    teacher: Teacher | None = None,
+    on_step: OnStep = lambda *_: None,
+) -> TrainingReport:
+    """Trains the live generation's encoder for queries and documents, and writes the new encoder to a folder.
+
+    It is only written if it is better on held-out queries, which share no row with those that it was trained on. They
+    rank their answers among random passages, so measure a generation with it too before you switch to that.
+
+    Args:
+        session: Reads texts; row-level security applies. A transaction that this begins ends after reading.
+        mined: Pairs with negatives, such as ``mine(...).pairs``, or pairs without. Those whose row has no vectors are
+            left out, and so are those with a score of 0 unless scores are learned. Record the queries with
+            `evaluation.record_training`, so that no split holds them out.
+        out: A folder that doesn't exist or is empty.
+        teacher: Whose scores to learn with the loss ``teacher``: a reranker, or another encoder.
+        on_step: Called after each step, with how many steps are done and how many are planned at most.
+
+    Raises:
+        errors.ConfigurationError: The folder isn't empty, the time is too short for one epoch, or options don't fit.
+        errors.EncoderError: The encoder cannot be trained: it has no weights here, is quantized, or was trained before.
+        errors.EncoderMismatch: The stored vectors come from other weights.
+        errors.MissingExtra: The extra ``train`` isn't installed.
+        errors.QueryError: A query isn't valid or is held out, there are too few with rows, or pairs have no scores.
+    """
+    limit, out = TimeLimit(options.seconds), out.resolve()
+    given = _checked(mined, out=out, options=options, teacher=teacher)
+    base, found, data = _prepared(session, index, given, options=options, teacher=teacher, limit=limit)
+    fitted = _fit(data, base, options, limit=limit, on_step=on_step)
+    made = _report(index.name, found, fitted, vectors=data.held_out.passages, options=options)
+    if made.recommended or options.keep:
+        folder.write(out, fitted.trained, record=_record(made, base, given, options=options, teacher=teacher))
+        made = dataclasses.replace(made, folder=out)
+    return dataclasses.replace(made, seconds=round(limit.elapsed, 1))
+
+
+def _checked(mined: Given, *, out: Path, options: EncoderTraining, teacher: Teacher | None) -> Given:
+    """Checks what can be checked before anything is loaded. Returns the pairs that can be used."""
+    extra.require(*(["peft"] if options.lora else []))
+    folder.require_free(out)
+    if (teacher is None) == (options.loss == "teacher"):
+        raise errors.ConfigurationError(
+            f"loss={options.loss!r}: a teacher and the loss 'teacher' belong together. Pass both or neither."
+        )
+    return _given(mined, options)
+
+
+def _prepared(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    given: Given,
+    *,
+    options: EncoderTraining,
+    teacher: Teacher | None,
+    limit: TimeLimit,
+) -> tuple[BaseEncoder, TrainingExamples, WholeSet]:
+    """Returns the encoder, what was read, and what to train and measure with."""
+    base, found = _read(session, index, given, options=options, limit=limit)
+    data = divided(found, options)
+    return base, found, dataclasses.replace(data, scores=_scores(data, teacher, options))
+
+
+def _given(mined: Given, options: EncoderTraining) -> Given:
+    if not options.is_scored:
+        return [one for one in mined if not isinstance(one, Pair) or one.score != 0]
+    if any(not isinstance(one, Pair) or one.score is None for one in mined):
+        raise errors.QueryError(
+            f"loss={options.loss!r} learns scores, but there are pairs without one: give each pair a score from 0 to "
+            "1, or use the loss ranking."
+        )
+    return mined
+
+
+def _read(
+    session: orm.Session, index: BoundIndex[Any], given: Given, *, options: EncoderTraining, limit: TimeLimit
+) -> tuple[BaseEncoder, TrainingExamples]:
+    """Loads the encoder, and reads the texts that it is trained with."""
+    texts = list(dict.fromkeys(validation.check_query_text(one.query) for one in given))
+    folds.require_enough(len(texts), "There are")
+    with own_transaction.reading(session):
+        live, _ = generation_tracker.read_live(session, index)
+        evaluation.require_not_held_out(session, index, texts)
+    before = limit.elapsed
+    base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
+    _require_dimensions(base, options)
+    limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
+    plain = list(dict.fromkeys(one.query for one in given if isinstance(one, Pair)))
+    vectors = dict(zip(plain, base.encoder.encode_queries(plain), strict=True)) if plain else {}
+    with own_transaction.reading(session):
+        found = reading_examples.read(
+            session,
+            Target(live, live.tables, None).bound(index),
+            given,
+            vectors=vectors,
+            random_passages=options.random_on(base.whole.device.type),
+            seed=options.seed,
+        )
+    return base, found.without_quotes() if options.without_quotes else found
+
+
+def divided(found: TrainingExamples, options: EncoderTraining) -> WholeSet:
+    """Divides the examples into those to train on and those to measure with, which share no row.
+
+    Raises:
+        errors.QueryError: There are too few queries, or too few can be held out.
+    """
+    relevant = found.relevant()
+    folds.require_enough(len(relevant), f"{found.gone} pairs name rows without vectors, which leaves")
+    components = folds.numbers_of(relevant)
+    fold = folds.hold_out(components, count=round(1 / options.held_out), seed=options.seed)
+    held_out = {query for query, number in zip(relevant, fold, strict=True) if number == 0}
+    component = dict(zip(relevant, components, strict=True))
+    measured = _measure([one for one in found.all if one.query in held_out], found, options)
+    others = [one for one in found.all if one.query not in held_out]
+    known = _some(others, count=len(held_out), seed=options.seed)
+    most = options.negatives
+    if options.loss != "teacher":  # a teacher has something to say about random passages too
+        most = min(most, max(len(one.negatives) for one in others))
+    return WholeSet(
+        examples=found.padded(others, count=most, seed=options.seed),
+        texts=found.texts,
+        held_out=measured,
+        trained_on=_measure([dataclasses.replace(one, negatives=()) for one in known], found, options),
+        groups=np.array([component[query] for query in measured.queries], np.int64),
+    )
+
+
+def _measure(some: Sequence[Example], found: TrainingExamples, options: EncoderTraining) -> RankedAnswers | ScoredPairs:
+    if options.is_scored:
+        return ScoredPairs(some, found.texts)
+    return RankedAnswers(some, found.texts, random=found.random)
+
+
+def _scores(
+    data: WholeSet, teacher: Teacher | None, options: EncoderTraining
+) -> Sequence[float | Sequence[float] | None] | None:
+    """Returns what the loss learns in addition to the texts, if anything."""
+    if teacher is not None:
+        return teachers.scores(teacher, data.examples, data.texts)
+    return [one.score for one in data.examples] if options.is_scored else None
+
+
+def _some(examples: Sequence[Example], *, count: int, seed: int) -> list[Example]:
+    """Returns the examples of up to ``count`` random queries."""
+    queries = list(dict.fromkeys(one.query for one in examples))
+    order = np.random.default_rng(seed).permutation(len(queries))[:count]
+    chosen = {queries[place] for place in order}
+    return [one for one in examples if one.query in chosen]
+
+
+def _require_dimensions(base: BaseEncoder, options: EncoderTraining) -> None:
+    width = base.encoder.dimensions
+    if too_many := [dimensions for dimensions in options.matryoshka if dimensions > width]:
+        raise errors.ConfigurationError(
+            f"matryoshka={too_many[0]}: the vectors have only {width} dimensions. Choose fewer."
+        )
+
+
+def _fit(data: WholeSet, base: BaseEncoder, options: EncoderTraining, *, limit: TimeLimit, on_step: OnStep) -> WholeFit:
+    precision = _precision(base, settings.load())
+    return fit.fit(data, base.whole, options, precision=precision, limit=limit, on_step=on_step)
+
+
+def _precision(base: BaseEncoder, loaded: "Settings") -> str:
+    """Returns the precision in which torch encodes on this machine, emulating nothing."""
+    from pg_semantic.encoders.local import backends
+
+    own = loaded.model_copy(update={"backend": "torch"})
+    return backends.candidates(base.whole.device.type, own, has_openvino=False)[0].precision
+
+
+def _report(
+    index: str, found: TrainingExamples, fitted: WholeFit, *, vectors: int, options: EncoderTraining
+) -> TrainingReport:
+    """Returns the report of a training whose encoder wasn't written."""
+    held_out = report.gain(*fitted.held_out, seed=options.seed)
+    return TrainingReport(
+        index=index,
+        kind="whole",
+        recommended=held_out.low > 0,
+        folder=None,
+        queries=len(found.relevant()),
+        pairs=len(found.all),
+        rows=len({one.positive[0] for one in found.all}),
+        gone=found.gone,
+        vectors=vectors,
+        is_sample=found.is_sample,
+        epochs=fitted.epochs,
+        decay=None,
+        held_out=held_out,
+        trained_on=report.gain(*fitted.trained_on, seed=options.seed),
+        seconds=0.0,
+        measure="Spearman" if options.is_scored else "nDCG@10",
+    )
+
+
+def _record(
+    made: TrainingReport, base: BaseEncoder, given: Given, *, options: EncoderTraining, teacher: Teacher | None
+) -> dict[str, Any]:
+    """Returns what to record about how an encoder was trained."""
+    unused = {"seconds", "seed", "keep", "from_trained"}
+    used = {name: value for name, value in dataclasses.asdict(options).items() if name not in unused}
+    used |= {"learning_rate": options.highest_rate, "teacher": None if teacher is None else teacher.reference}
+    return record.of(made, base.encoder, _pairs(given), side="both", settings=used, seed=options.seed)
+
+
+def _pairs(given: Given) -> list[Pair]:
+    return [one if isinstance(one, Pair) else Pair(one.query, one.positive.key) for one in given]

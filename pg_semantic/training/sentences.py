@@ -1,0 +1,81 @@
+"""Pairs without any judgement, from the indexed texts themselves: a sentence asks for the rest (`from_texts`).
+
+This is the inverse cloze task of Lee, Chang and Toutanova (ACL 2019).
+"""
+
+import random
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic import database, errors
+from pg_semantic.index import keys
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.search import generation_tracker, legs
+from pg_semantic.search.generation_tracker import Target
+from pg_semantic.search.legs import Where
+from pg_semantic.training.pairs import Pair
+
+_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
+_LEAST_WORDS, _MOST_WORDS = 4, 40
+
+
+def from_texts(
+    session: orm.Session, index: BoundIndex[Any], *, where: Where = (), limit: int = 2_000, seed: int = 0
+) -> list[Pair]:
+    """Returns a pair for each of some random rows: a sentence of its text asks for it.
+
+    Train on them with ``EncoderTraining(without_quotes=True)``, which cuts the sentence out of the passage. Otherwise
+    the encoder learns to find copies. People don't ask in such sentences, so judgements teach more; use these pairs if
+    you have none and the encoder doesn't know the language or the subject of your rows.
+
+    Args:
+        where: Conditions on the table, as in a search.
+        limit: How many rows to choose, at most. Rows without a sentence of 4 to 40 words, and without other text, are
+            left out.
+        seed: Chooses the rows and sentences. Computes a hash for each chunk of the index.
+
+    Raises:
+        errors.QueryError: A condition belongs to another table, or the limit isn't positive.
+        errors.IndexNotFound: The index has not been created.
+    """
+    if limit < 1:
+        raise errors.QueryError(f"limit={limit}: limit must be 1 or more.")
+    filters = legs.conditions(where)
+    legs.require_own(index, list(filters))
+    with database.translated():
+        live, _ = generation_tracker.read_live(session, index)
+        statement = _chunks(Target(live, live.tables, None).bound(index), filters, limit=limit, seed=seed)
+        rows = generation_tracker.connect(session, index).execute(statement).all()
+    choose = random.Random(seed)  # noqa: S311 - not a secret
+    return [Pair(choose.choice(found), key) for key, text in rows if (found := sentences(text))]
+
+
+def sentences(text: str) -> list[str]:
+    """Returns the sentences and lines of a text that can ask for the rest of it, of 4 to 40 words."""
+    parts = [part.strip() for part in _ENDS.split(text) if part.strip()]
+    if len(parts) == 1:
+        return []
+    return [part for part in parts if _LEAST_WORDS <= len(part.split()) <= _MOST_WORDS]
+
+
+def _chunks(index: BoundIndex[Any], filters: Where, *, limit: int, seed: int) -> "sa.Select[str, str]":
+    """Selects the keys of random rows, with a random chunk of each."""
+    tables = index.tables
+    key, chunks, seeded = keys.as_text(tables.source_key), tables.chunks.c, sa.cast(seed, sa.BigInteger)
+    own = zip(tables.source_key, tables.chunk_key, strict=True)
+    drawn = sa.func.hashtextextended(sa.func.concat(key, "/", chunks.ordinal), seeded)
+    place = sa.func.row_number().over(partition_by=key, order_by=drawn)
+    one = (
+        sa.select(index.entity)
+        .join(tables.chunks, sa.and_(*(mine == theirs for mine, theirs in own)))
+        .where(*filters)
+        .with_only_columns(
+            key.label("key"), chunks.content.label("content"), place.label("place"), maintain_column_froms=True
+        )
+        .subquery()
+    )
+    order = sa.func.hashtextextended(one.c.key, seeded)
+    return sa.select(one.c.key, one.c.content).where(one.c.place == 1).order_by(order, one.c.key).limit(limit)
