@@ -50,9 +50,8 @@ class CrossEncoderReranker:
             errors.EncoderError: The folder has no safetensors weights, or they are not those of a reranker.
             errors.MissingExtra: The ``encode`` extra is not installed.
         """
-        _check_files(folder, reference=reference)
         loaded = cls(
-            _open(folder, reference=reference, device=settings.device),
+            open_whole(folder, reference=reference, device=settings.device),
             reference=reference,
             budget=TokenBudget(settings.token_budget),
         )
@@ -72,6 +71,22 @@ class CrossEncoderReranker:
 
     def _predict(self, pairs: list[tuple[str, str]]) -> Any:
         return self._cross_encoder.predict(pairs, batch_size=len(pairs), show_progress_bar=False)
+
+
+def open_whole(folder: Path, *, reference: str, device: str | None) -> "CrossEncoder":
+    """Loads a folder in 32-bit precision, as a cross-encoder that can be trained.
+
+    Args:
+        folder: A folder with safetensors weights.
+        reference: What messages call it.
+        device: Where it computes; None for the best device.
+
+    Raises:
+        errors.EncoderError: The folder has no safetensors weights, or they are not those of a reranker.
+        errors.MissingExtra: The ``encode`` extra is not installed.
+    """
+    _check_files(folder, reference=reference)
+    return _open(folder, reference=reference, device=device)
 
 
 def _length(text: str) -> int:

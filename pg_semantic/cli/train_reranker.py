@@ -1,0 +1,89 @@
+"""``pg-semantic train reranker``: trains a cross-encoder that reorders what a search finds."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import orm
+
+from pg_semantic import evaluation, training
+from pg_semantic import search as searching
+from pg_semantic.cli import named_index, options, progress, training_report
+from pg_semantic.database import own_transaction
+from pg_semantic.evaluation import Judgements
+from pg_semantic.search.request import Mode
+from pg_semantic.training import MinedPair, RerankerTraining, TrainingReport
+from pg_semantic.training.reranker.reranker_training import RerankerLoss
+
+EXAMPLES = options.examples(
+    "pg-semantic train reranker article_semantic --pairs mined.jsonl --out ./rerankers/articles-1",
+    "pg-semantic train reranker article_semantic --pairs mined.jsonl --out ./rerankers/articles-1 "
+    "--start cross-encoder/ms-marco-MiniLM-L6-v2 --mode hybrid",
+)
+
+Start = Annotated[
+    str | None,
+    typer.Option(help="The cross-encoder to start from: a folder or a hub name. Default: the index's own encoder."),
+]
+
+
+def reranker(
+    name: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    pairs: Annotated[Path, typer.Option(help="A file that `pg-semantic mine` wrote.")],
+    out: Annotated[Path, typer.Option(help="Where to write the reranker: an empty or new folder.")],
+    start: Start = None,
+    loss: Annotated[RerankerLoss, typer.Option(help="Learn which passages answer, or the order of passages.")] = "bce",
+    mode: Annotated[Mode, typer.Option(help="How the searches rank that it must improve.")] = "dense",
+    depth: Annotated[int, typer.Option(help="How many hits of a search to rerank.", min=10, max=1000)] = 20,
+    max_tokens: Annotated[int | None, typer.Option(help="Truncate a query with its passage to this length.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the queries to hold out.")] = 0.2,
+    epochs: Annotated[int, typer.Option(help="How many epochs at most.", min=1)] = 3,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long everything may take.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same reranker on the same machine.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Write the reranker even without a gain.")] = False,
+    from_trained: Annotated[
+        bool, typer.Option("--from-trained", help="Start from the weights even if they were trained.")
+    ] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Train a cross-encoder on mined pairs. Searches with it score each hit together with the query.
+
+    before: held-out queries as a search ranks them now. after: the same hits, reranked. The queries share no relevant
+    row with those that it was trained on. from, to: the 95% interval of the difference.
+
+    Writes the reranker only if that interval is above 0, or with --keep. Queries that were held out by an earlier split
+    are left out; the others are recorded as trained on, so that no later split holds them out. A hybrid search uses the
+    options that `pg-semantic tune --save` kept.
+    """
+    chosen = RerankerTraining(
+        start=start, loss=loss, mode=mode, depth=depth, max_tokens=max_tokens, epochs=epochs,
+        learning_rate=learning_rate, held_out=held_out, seconds=seconds, seed=seed, keep=keep,
+        from_trained=from_trained,
+    )  # fmt: skip
+    report, left_out = _train_reranker(name, training.read_mined(pairs), out, chosen=chosen, dsn=dsn, shown=not json)
+    training_report.show(name, report, left_out=left_out, json=json)
+
+
+def _train_reranker(
+    name: str, mined: list[MinedPair], out: Path, *, chosen: RerankerTraining, dsn: str | None, shown: bool
+) -> tuple[TrainingReport, int]:
+    """Trains on the pairs that aren't held out. Returns the report, and how many queries were left out."""
+    grades: dict[str, dict[str, int]] = {}
+    for pair in mined:
+        grades.setdefault(pair.query, {})[pair.positive.key] = 1
+    with options.installed(dsn) as engine, orm.Session(engine) as session:
+        index = named_index.find(session, name)
+        with own_transaction.reading(session):
+            left = evaluation.without_held_out(session, index, Judgements(grades))
+            if chosen.mode == "hybrid":
+                chosen = dataclasses.replace(chosen, search=searching.tuned_options(session, index))
+        known = left.judgements.grades
+        pairs = [pair for pair in mined if pair.positive.key in known.get(pair.query, ())]
+        with progress.training(shown=shown) as advance:
+            report = training.train_reranker(session, index, pairs, out=out, options=chosen, on_step=advance)
+        evaluation.record_training(session, index, {pair.query for pair in pairs})
+        session.commit()
+    return dataclasses.replace(report, gone=report.gone + left.gone), left.held_out_queries

@@ -1,0 +1,148 @@
+"""The trainer of sentence-transformers for a cross-encoder, without files, cards and reports: `trainer`.
+
+This module imports torch, so import it only to train.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder import losses
+
+from pg_semantic.training.reranker.reranker_training import RerankerTraining
+from pg_semantic.training.reranker.starting_point import HEAD, StartingPoint
+from pg_semantic.training.reranker.training_lists import TrainingList
+
+_NEW_HEAD_RATE = 1e-3  # a new head has everything to learn
+_WEIGHT_DECAY = 0.01
+
+
+class UnpublishedTrainer(CrossEncoderTrainer):  # type: ignore[misc]  # its types are not followed
+    """Trains without a model card, which would quote texts of rows and ask the hub about the weights."""
+
+    halved = False
+    """Whether to multiply in bfloat16. With the argument ``bf16``, so would every later use of the weights."""
+
+    def compute_loss(self, *args: Any, **named: Any) -> Any:
+        """Returns the loss of a batch."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.halved):
+            return super().compute_loss(*args, **named)
+
+    def add_model_card_callback(self, default_args_dict: Any) -> None:
+        """Adds no model card."""
+
+
+class RerankerProgress(transformers.TrainerCallback):  # type: ignore[misc]  # its types are not followed
+    """Calls a function after each step, and one after each epoch, which says whether to train another one."""
+
+    def __init__(self, on_step: Callable[[], Any], on_epoch: Callable[[], bool]) -> None:
+        self._on_step, self._on_epoch = on_step, on_epoch
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Counts a step."""
+        self._on_step()
+
+    def on_epoch_end(self, _: Any, __: Any, control: Any, **___: Any) -> None:
+        """Ends training if no other epoch is wanted."""
+        control.should_training_stop = not self._on_epoch()
+
+
+def trainer(
+    start: StartingPoint,
+    lists: Sequence[TrainingList],
+    options: RerankerTraining,
+    *,
+    halved: bool,
+    progress: RerankerProgress,
+    scratch: Path,
+) -> UnpublishedTrainer:
+    """Returns a trainer of all weights.
+
+    Args:
+        start: The cross-encoder, which is trained in place.
+        lists: The passages to train on.
+        options: How to train.
+        halved: Whether to multiply in bfloat16. The weights stay in 32 bits.
+        progress: What to call.
+        scratch: An empty folder. Nothing is written to it.
+    """
+    trained, is_listwise = start.cross_encoder, options.loss == "lambda"
+    made = UnpublishedTrainer(
+        model=trained,
+        args=_arguments(start, options, batch=batch(lists, options), scratch=scratch),
+        train_dataset=datasets.Dataset.from_dict(_in_lists(lists) if is_listwise else _in_pairs(lists)),
+        loss=_ranking_loss(trained, options) if is_listwise else _answer_loss(trained, lists),
+        callbacks=[progress],
+    )
+    made.halved = halved
+    made.remove_callback(transformers.PrinterCallback)
+    return made
+
+
+def _arguments(
+    start: StartingPoint, options: RerankerTraining, *, batch: int, scratch: Path
+) -> CrossEncoderTrainingArguments:
+    return CrossEncoderTrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=batch,
+        learning_rate=options.learning_rate or start.learning_rate,
+        learning_rate_mapping={rf"\b{HEAD}\.linear\.": _NEW_HEAD_RATE} if start.is_new else {},
+        warmup_steps=0.1,  # a share of all steps
+        weight_decay=_WEIGHT_DECAY,
+        seed=options.seed,
+        use_cpu=start.cross_encoder.device.type == "cpu",
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        eval_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        save_strategy="no",
+    )
+
+
+def batch(lists: Sequence[TrainingList], options: RerankerTraining) -> int:
+    """Returns how many examples a step has: pairs, or lists that have about as many pairs together."""
+    if options.loss == "bce":
+        return options.batch
+    return max(1, round(options.batch * len(lists) / _pairs(lists)))
+
+
+def steps(lists: Sequence[TrainingList], options: RerankerTraining) -> int:
+    """Returns the number of steps of an epoch."""
+    examples = _pairs(lists) if options.loss == "bce" else len(lists)
+    return -(-examples // batch(lists, options))
+
+
+def _pairs(lists: Sequence[TrainingList]) -> int:
+    return sum(len(one.labels) for one in lists)
+
+
+def _in_pairs(lists: Sequence[TrainingList]) -> dict[str, list[Any]]:
+    rows = [
+        (one.query, text, float(label)) for one in lists for text, label in zip(one.passages, one.labels, strict=True)
+    ]
+    return dict(zip(("query", "passage", "label"), map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _in_lists(lists: Sequence[TrainingList]) -> dict[str, list[Any]]:
+    return {
+        "query": [one.query for one in lists],
+        "passages": [list(one.passages) for one in lists],
+        "labels": [one.labels for one in lists],
+    }
+
+
+def _answer_loss(trained: CrossEncoder, lists: Sequence[TrainingList]) -> Any:
+    """Returns the binary cross entropy in which all positives together count as much as all negatives."""
+    positives = sum(len(one.positives) for one in lists)
+    weight = torch.tensor((_pairs(lists) - positives) / positives, device=trained.device)
+    return losses.BinaryCrossEntropyLoss(trained, pos_weight=weight)
+
+
+def _ranking_loss(trained: CrossEncoder, options: RerankerTraining) -> Any:
+    return losses.LambdaLoss(trained, losses.NDCGLoss2PPScheme(), k=10, mini_batch_size=options.batch)

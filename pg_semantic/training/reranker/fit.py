@@ -1,0 +1,183 @@
+"""Trains a cross-encoder epoch by epoch, and measures it on held-out queries: `fit`."""
+
+import contextlib
+import copy
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pg_semantic import errors
+from pg_semantic.training.pace import OnStep, Pace
+from pg_semantic.training.query_side import choice, folds
+from pg_semantic.training.report import Measured
+from pg_semantic.training.reranker import candidates
+from pg_semantic.training.reranker.candidates import HeldOutHits
+from pg_semantic.training.reranker.reranker_training import RerankerTraining
+from pg_semantic.training.reranker.starting_point import StartingPoint
+from pg_semantic.training.reranker.training_lists import TrainingList
+from pg_semantic.training.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    from pg_semantic.rerankers.cross_encoder import CrossEncoderReranker
+
+_TOKENS = 4096  # that are scored at once
+_TIMED = 4  # held-out queries that are reranked before training, to know how long it takes
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerSet:
+    """What a reranker is trained on and measured with.
+
+    Attributes:
+        lists: The passages to train on.
+        held_out: What searches found for the held-out queries, which share no relevant row with those in ``lists``.
+        components: The component of each held-out query, shape (queries,).
+    """
+
+    lists: Sequence[TrainingList]
+    held_out: Sequence[HeldOutHits]
+    components: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerFit:
+    """What was trained.
+
+    Attributes:
+        trained: The cross-encoder after the chosen epoch.
+        epochs: The number of that epoch.
+        held_out: nDCG@10 of each held-out query as the first stage ranks, and as the reranker does.
+    """
+
+    trained: "CrossEncoder"
+    epochs: int
+    held_out: tuple[Measured, Measured]
+
+
+def fit(
+    data: RerankerSet,
+    start: StartingPoint,
+    options: RerankerTraining,
+    *,
+    halved: bool,
+    limit: TimeLimit,
+    on_step: OnStep = lambda *_: None,
+) -> RerankerFit:
+    """Trains the cross-encoder in place.
+
+    Half of the held-out components choose the epoch that the other half is measured with.
+
+    Args:
+        data: What to train and measure with.
+        start: The cross-encoder.
+        options: How to train.
+        halved: Whether to multiply in bfloat16 while training.
+        limit: How long it may take.
+        on_step: Called after each step.
+
+    Raises:
+        errors.ConfigurationError: The time limit is too short, or the learning rate too high.
+    """
+    limit.reserved += _time_to_measure(start.cross_encoder, data.held_out, limit)
+    tried = _Epochs()
+    _train(data, start, options, tried=tried, halved=halved, limit=limit, on_step=on_step)
+    component = np.unique(data.components, return_inverse=True)[1]
+    chosen = choice.choose(np.stack(tried.measured), folds.divide(component, count=2, seed=options.seed))
+    trained = start.cross_encoder
+    trained.load_state_dict(tried.weights)
+    before = candidates.first_stage(data.held_out)
+    return RerankerFit(trained.eval(), chosen.candidate + 1, (before, chosen.per_query))
+
+
+@dataclass(slots=True)
+class _Epochs:
+    """What was measured after each epoch, and the weights after the best one."""
+
+    measured: list[Measured] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
+    best: float = -1.0
+
+    def add(self, measured: Measured, trained: "CrossEncoder") -> None:
+        """Adds an epoch."""
+        self.measured.append(measured)
+        if measured.mean() > self.best:
+            self.best = float(measured.mean())
+            self.weights = copy.deepcopy(trained.state_dict())
+
+
+def _train(  # noqa: PLR0913 - see `fit`
+    data: RerankerSet,
+    start: StartingPoint,
+    options: RerankerTraining,
+    *,
+    tried: _Epochs,
+    halved: bool,
+    limit: TimeLimit,
+    on_step: OnStep,
+) -> None:
+    """Trains epoch by epoch as long as there is time, and measures after each."""
+    from pg_semantic.training.reranker import cross_trainer  # imports torch
+
+    trained, started = start.cross_encoder, limit.elapsed
+    steps = cross_trainer.steps(data.lists, options)
+    pace = Pace(limit, least=steps, planned=options.epochs * steps, on_step=on_step)
+
+    def on_epoch() -> bool:
+        tried.add(_measured(trained, data.held_out), trained)
+        return limit.allows((limit.elapsed - started) / len(tried.measured))
+
+    progress = cross_trainer.RerankerProgress(pace.step, on_epoch)
+    with tempfile.TemporaryDirectory() as scratch, _generators_kept(trained.device):
+        cross_trainer.trainer(
+            start, data.lists, options, halved=halved, progress=progress, scratch=Path(scratch)
+        ).train()
+
+
+def reranker(trained: "CrossEncoder") -> "CrossEncoderReranker":
+    """Returns a cross-encoder as searches use it, in 32-bit arithmetic."""
+    from pg_semantic.encoders.local.token_budget import TokenBudget
+    from pg_semantic.rerankers.cross_encoder import CrossEncoderReranker
+
+    return CrossEncoderReranker(trained, reference="in training", budget=TokenBudget(_TOKENS))
+
+
+def _measured(trained: "CrossEncoder", held_out: Sequence[HeldOutHits]) -> Measured:
+    """Returns nDCG@10 of the held-out queries, as a search with this reranker would rank."""
+    import torch
+
+    if not all(bool(torch.isfinite(one).all()) for one in trained.parameters()):
+        raise errors.ConfigurationError(
+            "Training diverged: a weight is not a finite number any more. Choose a lower learning_rate."
+        )
+    return candidates.reranked(held_out, reranker(trained))
+
+
+def _time_to_measure(trained: "CrossEncoder", held_out: Sequence[HeldOutHits], limit: TimeLimit) -> float:
+    """Returns about how many seconds it takes to rerank the candidates of all held-out queries."""
+    some = held_out[:: max(1, len(held_out) // _TIMED)]
+    started = limit.elapsed
+    _measured(trained, some)
+    return (limit.elapsed - started) * len(held_out) / len(some)
+
+
+@contextlib.contextmanager
+def _generators_kept(device: "torch.device") -> Iterator[None]:
+    """Leaves the random generators of the process as they were: the trainer seeds them."""
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

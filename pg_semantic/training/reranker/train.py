@@ -1,0 +1,206 @@
+"""Trains a reranker on mined pairs: `train_reranker`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import orm
+
+from pg_semantic import errors, evaluation, settings
+from pg_semantic.database import own_transaction
+from pg_semantic.evaluation import existing_rows
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.registry import Generation
+from pg_semantic.search import generation_tracker, legs, validation
+from pg_semantic.search.generation_tracker import Target
+from pg_semantic.training import extra, folder, record, report, tenants
+from pg_semantic.training.mining.mined import MinedPair
+from pg_semantic.training.pace import OnStep
+from pg_semantic.training.pairs import Pair
+from pg_semantic.training.query_side import folds
+from pg_semantic.training.report import TrainingReport
+from pg_semantic.training.reranker import candidates, fit, reranker_folder, starting_point, training_lists
+from pg_semantic.training.reranker.fit import RerankerFit, RerankerSet
+from pg_semantic.training.reranker.reranker_training import RerankerTraining
+from pg_semantic.training.reranker.starting_point import StartingPoint
+from pg_semantic.training.time_limit import TimeLimit
+
+
+def train_reranker(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    mined: Sequence[MinedPair],
+    *,
+    out: Path,
+    options: RerankerTraining = RerankerTraining(),  # noqa: B008 - frozen
+    on_step: OnStep = lambda *_: None,
+) -> TrainingReport:
+    """Trains a cross-encoder that reorders what a search finds, and writes it to a folder.
+
+    Held-out queries, which share no relevant row with the others, are searched as in an application. Nothing is written
+    unless the reranker improves the order of their hits. Answers that a search doesn't find are not added to them.
+
+    Args:
+        session: Reads texts and searches; row-level security applies. A transaction that this begins ends after
+            reading.
+        index: The semantic index, such as ``Article.semantic``.
+        mined: What `mine` returned or `read_mined` read. Pairs whose row doesn't exist are left out. Record the queries
+            with `evaluation.record_training`, so that no split holds them out.
+        out: A folder that doesn't exist or is empty.
+        options: What to start from, which searches to improve, and for how long to train.
+        on_step: Called after each step, with how many steps are done and how many are planned at most.
+
+    Raises:
+        errors.ConfigurationError: The folder isn't empty, the time is too short for one epoch, or training diverged.
+        errors.EncoderError: The weights cannot be loaded or trained, or were trained before.
+        errors.EncoderMismatch: The stored vectors come from another encoder.
+        errors.MissingExtra: The extra ``train`` isn't installed.
+        errors.QueryError: A query isn't valid or is held out, or there are too few with rows and negatives.
+    """
+    limit, out = TimeLimit(options.seconds), out.resolve()
+    extra.require("ir_measures")
+    folder.require_free(out)
+    start, data, counts = _prepared(session, index, mined, options=options, limit=limit)
+    fitted = fit.fit(data, start, options, halved=_has_bfloat16(start), limit=limit, on_step=on_step)
+    found = _report(index.name, fitted, counts, options=options)
+    if found.recommended or options.keep:
+        found = _written(found, fitted, out, mined=mined, start=start, options=options)
+    return dataclasses.replace(found, seconds=round(limit.elapsed, 1))
+
+
+def _prepared(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    mined: Sequence[MinedPair],
+    *,
+    options: RerankerTraining,
+    limit: TimeLimit,
+) -> "tuple[StartingPoint, RerankerSet, _ReadCounts]":
+    """Loads what training starts from, outside of any transaction, and reads what it is trained on."""
+    live = _live(session, index, mined, options=options)
+    before = limit.elapsed
+    start = starting_point.load(live, settings.load(), options)
+    limit.reserved = limit.elapsed - before  # the reranker is written, and loaded to check it
+    return start, *_read(session, index, mined, live=live, start=start, options=options)
+
+
+def _written(
+    found: TrainingReport,
+    fitted: RerankerFit,
+    out: Path,
+    *,
+    mined: Sequence[MinedPair],
+    start: StartingPoint,
+    options: RerankerTraining,
+) -> TrainingReport:
+    """Writes the reranker, and returns the report with its folder."""
+    pairs = [Pair(pair.query, pair.positive.key) for pair in mined]
+    used = options.recorded | {"bfloat16": _has_bfloat16(start)}
+    written = record.about(found, pairs, base=start.source, settings=used, seed=options.seed)
+    reranker_folder.write(out, fitted.trained, record=written, settings=settings.load())
+    return dataclasses.replace(found, folder=out)
+
+
+def _live(
+    session: orm.Session, index: BoundIndex[Any], mined: Sequence[MinedPair], *, options: RerankerTraining
+) -> Generation:
+    """Returns the live generation, once nothing keeps these queries from being trained on."""
+    texts = {validation.check_query_text(pair.query) for pair in mined}
+    folds.require_enough(len(texts), "There are")
+    filters = legs.conditions(options.where)
+    legs.require_own(index, filters)
+    with own_transaction.reading(session):
+        live, _ = generation_tracker.read_live(session, index)
+        evaluation.require_not_held_out(session, index, texts)
+        tenants.require_separate(generation_tracker.connect(session, index), index, filters)
+    return live
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ReadCounts:
+    """What the report counts."""
+
+    queries: int
+    pairs: int
+    rows: int
+    gone: int
+    passages: int
+
+
+def _read(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    mined: Sequence[MinedPair],
+    *,
+    live: Generation,
+    start: StartingPoint,
+    options: RerankerTraining,
+) -> tuple[RerankerSet, _ReadCounts]:
+    """Reads what to train on, and searches the held-out queries."""
+    bound = Target(live, live.tables, None).bound(index)
+    with own_transaction.reading(session):
+        relevant, gone = _relevant(session, index, mined)
+        folds.require_enough(len(relevant), f"{gone} pairs name rows that don't exist, which leaves")
+        component = folds.numbers_of(relevant)
+        fold = folds.hold_out(component, count=round(1 / options.held_out), seed=options.seed)
+        held_out = {query: rows for (query, rows), of in zip(relevant.items(), fold, strict=True) if of == 0}
+        others = {query: rows for query, rows in relevant.items() if query not in held_out}
+        lists = training_lists.read(session, bound, mined, relevant=others, where=options.where, seed=options.seed)
+        if not lists:
+            raise errors.QueryError(
+                "No query has both a passage that answers it and one that doesn't: mine the negatives again."
+            )
+        found = candidates.search(session, index, held_out, encoder=start.encoder, options=options)
+    counts = _ReadCounts(
+        queries=len(lists) + len(held_out),
+        pairs=sum(map(len, relevant.values())),
+        rows=len(frozenset().union(*relevant.values())),
+        gone=gone,
+        passages=len({text for one in lists for text in one.passages}),
+    )
+    return RerankerSet(lists, found, component[fold == 0]), counts
+
+
+def _relevant(
+    session: orm.Session, index: BoundIndex[Any], mined: Sequence[MinedPair]
+) -> tuple[Mapping[str, Set[str]], int]:
+    """Returns the keys of the rows that answer each query and exist, and how many pairs have none."""
+    pairs = {(pair.query, pair.positive.key) for pair in mined}
+    canonical = existing_rows.canonical(session, index, {key for _, key in pairs})
+    found: dict[str, set[str]] = {}
+    for query, key in dict.fromkeys((pair.query, pair.positive.key) for pair in mined):
+        if key in canonical:
+            found.setdefault(query, set()).add(canonical[key])
+    return found, len(pairs) - sum(map(len, found.values()))
+
+
+def _has_bfloat16(start: StartingPoint) -> bool:
+    """Returns whether the device multiplies in bfloat16 by itself. Emulated, training would be slower."""
+    from pg_semantic.encoders.local import backends
+
+    device = start.cross_encoder.device.type
+    torch_only = settings.load().model_copy(update={"backend": "torch"})
+    return backends.candidates(device, torch_only, has_openvino=False)[0].precision == "bfloat16"
+
+
+def _report(index: str, fitted: RerankerFit, counts: _ReadCounts, *, options: RerankerTraining) -> TrainingReport:
+    """Returns the report of a training whose reranker wasn't written."""
+    held_out = report.gain(*fitted.held_out, seed=options.seed)
+    return TrainingReport(
+        index=index,
+        kind="reranker",
+        recommended=bool(held_out.low > 0),
+        folder=None,
+        queries=counts.queries,
+        pairs=counts.pairs,
+        rows=counts.rows,
+        gone=counts.gone,
+        vectors=counts.passages,
+        is_sample=False,
+        epochs=fitted.epochs,
+        decay=None,
+        held_out=held_out,
+        trained_on=None,
+        seconds=0.0,
+    )

@@ -1,0 +1,135 @@
+"""`TrainingList`: a query with passages that answer it and passages that don't, as texts in memory."""
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pg_semantic.index import keys
+from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.search import generation_tracker, legs
+from pg_semantic.search.legs import Where
+from pg_semantic.training import passages
+from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
+from pg_semantic.training.passages import Passage
+
+_SPARE = 20  # random passages in addition to one per query, for queries that must not take some of them
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingList:
+    """A query with its passages.
+
+    Attributes:
+        query: The text of the query.
+        positives: Passages that answer it; at least one.
+        negatives: Passages that don't: the mined ones, hardest first, and then a random one.
+    """
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+
+    @property
+    def passages(self) -> tuple[str, ...]:
+        """The positives, then the negatives."""
+        return (*self.positives, *self.negatives)
+
+    @property
+    def labels(self) -> list[int]:
+        """1 for each positive, then 0 for each negative."""
+        return [1] * len(self.positives) + [0] * len(self.negatives)
+
+
+def read(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    mined: Sequence[MinedPair],
+    *,
+    relevant: Mapping[str, Set[str]],
+    where: Where,
+    seed: int,
+) -> list[TrainingList]:
+    """Reads the passages of mined pairs, and a random negative for each query.
+
+    Without a random one, a reranker only learns to tell apart passages that look like answers, and then ranks others
+    above them. Passages that were split differently since mining are left out, and so are queries without a positive
+    passage or without negatives.
+
+    Args:
+        session: A session. Row-level security applies.
+        index: The semantic index, bound to the tables of its live generation.
+        mined: The pairs.
+        relevant: The keys of all rows that answer each query to use. None of them becomes a negative.
+        where: Conditions on the random negatives.
+        seed: Chooses the random negatives.
+    """
+    wanted = {(one.key, one.ordinal) for pair in mined for one in (pair.positive, *pair.negatives)}
+    texts = passages.read(session, index, wanted)
+    others = _random(session, index, count=len(relevant) + _SPARE, where=where, seed=seed)
+    random.Random(seed).shuffle(others)  # noqa: S311 - not a secret
+    by_query = {query: pairs for query, pairs in _by_query(mined).items() if query in relevant}
+    found = []
+    for number, (query, pairs) in enumerate(by_query.items()):
+        start = number % max(1, len(others))
+        made = _list(query, pairs, texts, answers=relevant[query])
+        found.append(_with_random(made, itertools.chain(others[start:], others[:start]), relevant[query]))
+    return [one for one in found if one.positives and one.negatives]
+
+
+def _by_query(mined: Sequence[MinedPair]) -> dict[str, list[MinedPair]]:
+    found: dict[str, list[MinedPair]] = {}
+    for pair in mined:
+        found.setdefault(pair.query, []).append(pair)
+    return found
+
+
+def _list(query: str, pairs: Sequence[MinedPair], texts: Mapping[Passage, str], *, answers: Set[str]) -> TrainingList:
+    """Returns the mined passages of a query, each text once. A negative with the text of a positive is left out."""
+
+    def those(chunks: Iterator[ScoredChunk]) -> dict[str, None]:
+        return {texts[passage]: None for one in chunks if (passage := (one.key, one.ordinal)) in texts}
+
+    positives = those(pair.positive for pair in pairs)
+    negatives = those(one for pair in pairs for one in pair.negatives if one.key not in answers)
+    return TrainingList(query, tuple(positives), tuple(text for text in negatives if text not in positives))
+
+
+def _with_random(one: TrainingList, others: Iterable[tuple[str, str]], answers: Set[str]) -> TrainingList:
+    """Adds the first of these passages that is neither an answer nor in the list already, if there is one."""
+    known = {*one.positives, *one.negatives}
+    for key, text in others:
+        if key not in answers and text not in known:
+            return dataclasses.replace(one, negatives=(*one.negatives, text))
+    return one
+
+
+def _random(
+    session: orm.Session, index: BoundIndex[Any], *, count: int, where: Where, seed: int
+) -> list[tuple[str, str]]:
+    """Returns the keys and texts of random passages, one per row: the first rows in the order of a hash of their keys.
+
+    Scans all receipts, and with conditions the table too.
+    """
+    tables = index.tables
+    key = keys.as_text(tables.receipt_key)
+    rows = sa.select(key.label("key"), *tables.receipt_key)
+    if conditions := legs.conditions(where):
+        same = (own == other for own, other in zip(tables.source_key, tables.receipt_key, strict=True))
+        rows = rows.join(tables.source, sa.and_(*same)).where(*conditions)
+    order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
+    drawn = rows.order_by(order, key).limit(count).subquery()
+    chunks = tables.chunks.c
+    own_chunks = (
+        column == drawn.c[receipt.name] for column, receipt in zip(tables.chunk_key, tables.receipt_key, strict=True)
+    )
+    place = sa.func.hashint4extended(chunks.ordinal, sa.cast(seed, sa.BigInteger))
+    one = sa.select(chunks.content).where(*own_chunks).order_by(place, chunks.ordinal).limit(1).lateral()
+    statement = sa.select(drawn.c.key, one.c.content).join_from(drawn, one, sa.true()).order_by(drawn.c.key)
+    found = generation_tracker.connect(session, index).execute(statement)
+    return [(row_key, text) for row_key, text in found]
