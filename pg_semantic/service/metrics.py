@@ -1,11 +1,12 @@
-"""Metrics for Prometheus: requests, batches, waiting texts, and how up to date the semantic indexes are."""
+"""Metrics for Prometheus: requests, batches, waiting texts, and how up to date and relevant semantic indexes are."""
 
 import functools
 import logging
 import threading
 import time
 from collections import Counter as Counted
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
@@ -17,6 +18,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pg_semantic import database, errors, registry
+from pg_semantic.evaluation import history
+from pg_semantic.evaluation.history import LatestFigures
 from pg_semantic.operations import status
 from pg_semantic.operations.status import IndexStatus
 from pg_semantic.service import error_responses
@@ -123,14 +126,22 @@ class _Queues(Collector):
         yield depth
 
 
+@dataclass(frozen=True, slots=True)
+class _Readings:
+    """What was read from the database, with the qualified name of each index."""
+
+    status: Sequence[tuple[str, IndexStatus]]
+    relevance: Sequence[tuple[str, LatestFigures]]
+
+
 class _Truth(Collector):
-    """How up to date the semantic indexes are, from `operations.status`; cached for some seconds."""
+    """How up to date and how relevant the semantic indexes are, from the database; cached for some seconds."""
 
     def __init__(self, engine: sa.Engine, *, seconds: float) -> None:
         self._engine = engine
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._known: list[tuple[str, IndexStatus]] | None = None
+        self._known: _Readings | None = None
         self._until = 0.0
 
     def describe(self) -> list[Metric]:
@@ -146,22 +157,45 @@ class _Truth(Collector):
         yield GaugeMetricFamily("pg_semantic_database_up", "1 if the database answers.", value=float(known is not None))
         for name, meaning, value in _FIGURES:
             family = GaugeMetricFamily(f"pg_semantic_{name}", meaning, labels=_INDEX)
-            for name_of_index, index in known or ():
+            for name_of_index, index in known.status if known else ():
                 found = value(index)
                 if found is not None:
                     family.add_metric([name_of_index, index.generation], found)
             yield family
+        yield from _relevance(known.relevance if known else ())
 
-    def _read(self) -> list[tuple[str, IndexStatus]] | None:
+    def _read(self) -> _Readings | None:
         """Returns indexes with their qualified names, since indexes in different schemas can have the same name."""
         try:
             with database.translated(), self._engine.connect() as connection:
                 found = status.read(connection).indexes
+                evaluated = history.latest(connection)
                 names = {one.id: one.qualified_name for one in registry.generations(connection)}
-                return [(names[one.generation_id], one) for one in found if one.generation_id in names]
+                return _Readings(
+                    [(names[one.generation_id], one) for one in found if one.generation_id in names],
+                    [(names[one.generation_id], one) for one in evaluated if one.generation_id in names],
+                )
         except errors.PgSemanticError as error:
             log.warning("no metrics for the semantic indexes: %s", error, extra={"event": "database_away"})
             return None
+
+
+def _relevance(found: Sequence[tuple[str, LatestFigures]]) -> Iterator[Metric]:
+    """Yields the latest figures of evaluations, and how old they are."""
+    measured = GaugeMetricFamily(
+        "pg_semantic_relevance",
+        "Mean of a measure of relevance, in the latest evaluation of a variant.",
+        labels=("index", "variant", "measure"),
+    )
+    age = GaugeMetricFamily(
+        "pg_semantic_evaluation_age_seconds", "Time since a variant was evaluated.", labels=("index", "variant")
+    )
+    for index, one in found:
+        age.add_metric([index, one.variant], one.seconds)
+        for measure, value in one.measures.items():
+            measured.add_metric([index, one.variant, measure], value)
+    yield measured
+    yield age
 
 
 _FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
@@ -170,6 +204,11 @@ _FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
     ("jobs_failed", "Rows that failed too often and aren't retried.", lambda index: index.failed),
     ("lag_seconds", "Age of the oldest waiting change.", lambda index: index.oldest_seconds or 0.0),
     ("coverage_ratio", "Share of rows that are synced; an estimate for large tables.", lambda index: index.coverage),
+    ("recall_ratio", "Share of the nearest chunks that the vector index finds.", lambda index: index.recall.recall),
+    ("recall_low_ratio", "Lower end of the 95% interval of the recall.", lambda index: index.recall.low),
+    ("recall_high_ratio", "Upper end of the 95% interval of the recall.", lambda index: index.recall.high),
+    ("recall_objective_ratio", "The declared recall objective.", lambda index: index.recall.objective),
+    ("ef_search", "Candidates that scans keep in searches for few rows.", lambda index: index.recall.ef_search),
 )
 
 

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from playwright.sync_api import expect
 
 from pg_semantic import database
-from pg_semantic.search import recall_curve
-from pg_semantic.search.recall_curve import WIDTHS
+from pg_semantic.recall import curve
+from pg_semantic.recall.curve import WIDTHS
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, encoder, execute, sync
 from tests.pages.visit import Visit
@@ -46,7 +46,7 @@ def measure(visit: Visit, engine: sa.Engine) -> None:
 
 def test_a_wider_walk_of_the_vector_index_finds_more(filled: sa.Engine) -> None:
     with filled.connect() as connection:
-        found = recall_curve.recall_curve(connection, Article.semantic, sample=30)
+        found = curve.recall_curve(connection, Article.semantic, sample=30)
     assert [point.ef_search for point in found.points] == list(WIDTHS)
     assert (found.queries, found.limit) == (30, 10)
     assert all(0 <= point.low <= point.recall <= point.high <= 1 for point in found.points)

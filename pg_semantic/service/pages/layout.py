@@ -13,6 +13,7 @@ from pg_semantic.service import auth
 from pg_semantic.service.dependencies import ServiceDep
 from pg_semantic.service.pages import actions, index_picker, templates
 from pg_semantic.service.pages import map as map_page
+from pg_semantic.service.pages import quality as quality_page
 from pg_semantic.service.pages import recall as recall_page
 from pg_semantic.service.pages import search as search_page
 from pg_semantic.service.pages import status as status_page
@@ -21,7 +22,7 @@ STATIC = Path(__file__).parent / "static"
 
 router = APIRouter(include_in_schema=False)
 
-_PAGES = ("/", "/status", "/recall", "/map", "/docs", "/openapi.json")
+_PAGES = ("/", "/status", "/recall", "/quality", "/map", "/docs", "/openapi.json")
 _FILES = (
     "api.js",
     "chart.umd.min.js",
@@ -32,6 +33,7 @@ _FILES = (
     "map.js",
     "page.css",
     "page.js",
+    "quality.js",
     "recall.js",
     "status.js",
     "swagger-ui.min.css",
@@ -51,6 +53,7 @@ def mount(app: FastAPI) -> None:
         status_page.router,
         actions.router,
         recall_page.router,
+        quality_page.router,
         map_page.router,
     ):
         app.include_router(one, prefix="/page", include_in_schema=False, dependencies=[Depends(_asked_by_page)])
@@ -73,6 +76,12 @@ async def status(shared: ServiceDep) -> HTMLResponse:
 async def recall(shared: ServiceDep) -> HTMLResponse:
     """Returns the recall page, which measures the vector indexes."""
     return _shell("recall", shared)
+
+
+@router.get("/quality")
+async def quality(shared: ServiceDep) -> HTMLResponse:
+    """Returns the page that shows how the relevance of searches changes."""
+    return _shell("quality", shared)
 
 
 @router.get("/map")
