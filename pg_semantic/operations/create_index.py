@@ -1,5 +1,6 @@
 """Creates, drops and moves semantic indexes, also of tables that have no mapped class."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ def describe(  # noqa: PLR0913 - what can be declared
     chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
     lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
     policy_column: str | None = None,
+    recall_objective: float | None = None,
     name: str | None = None,
 ) -> IndexSpec:
     """Returns the spec of a semantic index on ``table``, which may be qualified with a schema.
@@ -44,6 +46,7 @@ def describe(  # noqa: PLR0913 - what can be declared
         chunking=chunking,
         lexical=lexical,
         policy_column=policy_column,
+        recall_objective=recall_objective,
     )
 
 
@@ -65,6 +68,24 @@ def create(engine: sa.Engine, spec: IndexSpec) -> None:
                 f"`pg-semantic index drop {spec.name}`."
             )
         tables.source.metadata.create_all(connection, [tables.receipts, tables.chunks], checkfirst=False)
+
+
+def set_recall_objective(engine: sa.Engine, spec: IndexSpec, objective: float | None) -> None:
+    """Changes the recall objective of a semantic index, or removes it. Builds nothing again.
+
+    Args:
+        engine: Connects to the database as the owner of the schema `semantic`.
+        spec: The live spec of the index.
+        objective: The share of the nearest chunks that the vector index should find, between 0 and 1; None for none.
+
+    Raises:
+        errors.DeclarationError: The objective is out of range.
+    """
+    target = dataclasses.replace(spec, recall_objective=objective)
+    with database.translated(), engine.begin() as connection:
+        database.require_installed(connection)
+        for step in ddl.set_recall_objective(target):
+            connection.execute(step)
 
 
 def privileges(engine: sa.Engine, spec: IndexSpec) -> str:

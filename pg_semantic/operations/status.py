@@ -14,6 +14,8 @@ from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
+from pg_semantic.recall import store as recall_store
+from pg_semantic.recall.store import KeptRecall
 from pg_semantic.registry import Generation
 from pg_semantic.worker import create_index_concurrently, key_changes, problems
 from pg_semantic.worker.problems import Problem
@@ -44,6 +46,7 @@ class IndexStatus:
         reconciled: The share of rows compared since then, 0 to 1, by the planner's estimate of the rows.
         vector_index: State of the vector index.
         lexical_index: State of the lexical index. None without BM25.
+        recall: What is known of the recall of the vector index, its objective and the ``ef_search`` of searches.
         failures: The ten newest parked jobs.
         problems: Why the index is not kept in sync or not built.
     """
@@ -74,6 +77,7 @@ class IndexStatus:
     reconciled: float | None
     vector_index: create_index_concurrently.State
     lexical_index: create_index_concurrently.State | None
+    recall: KeptRecall
     failures: list[jobqueue.Failure]
     problems: list[Problem]
 
@@ -108,10 +112,11 @@ class Status:
 def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     """Returns the status of a database. Counts small tables, and with ``exact`` all of them, by scanning them."""
     seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
+    recalls = recall_store.read(connection)
     waiting = sum(_sum(row.pending, row.processing) or 0 for row in seen.values())
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
     eta = waiting / rate if rate else None
-    known = [generation for generation in registry.generations(connection) if generation.id in seen]
+    known = [one for one in registry.generations(connection) if one.id in seen and one.id in recalls]
     recorded = problems.read(connection)
     of = {generation.id: generation for generation in known}
     for one in (one for one in key_changes.altered_keys(connection) if one.generation_id in of):
@@ -121,7 +126,8 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
             known_problems.append(Problem("key", said, 0, 0.0, 0.0))
     indexes = [
         dataclasses.replace(
-            _estimated(connection, generation, seen[generation.id], eta=eta), problems=recorded.get(generation.id, [])
+            _estimated(connection, generation, seen[generation.id], eta=eta, recall=recalls[generation.id]),
+            problems=recorded.get(generation.id, []),
         )
         for generation in known
     ]
@@ -151,7 +157,7 @@ def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
 
 
 def _estimated(
-    connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, eta: float | None
+    connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, eta: float | None, recall: KeptRecall
 ) -> IndexStatus:
     spec, tables = generation.spec, generation.stored
     return IndexStatus(
@@ -181,6 +187,7 @@ def _estimated(
         reconciled=row.reconciled,
         vector_index=create_index_concurrently.state(connection, tables.vector_index),
         lexical_index=create_index_concurrently.state(connection, tables.lexical_index) if spec.lexical else None,
+        recall=recall,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
         problems=[],
     )

@@ -20,6 +20,7 @@ from pg_semantic.worker import compare_text_hashes, key_ranges
 Kind = Literal["missing", "stale", "damaged", "wrong_encoder", "orphan", "failed", "waiting"]
 
 PAGE_ROWS = 1_000
+_ORPHAN_ROWS = 10_000  # which are only looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def verify(
     generation: Generation,
     *,
     keys_shown: int = 10,
+    sister: Tables | None = None,
     on_page: Callable[[CheckedPage], None] = lambda _: None,
 ) -> VerifyReport:
     """Checks every row, chunk and receipt of a semantic index. Changes nothing.
@@ -100,13 +102,14 @@ def verify(
         engine: Connects to the database.
         generation: The generation to verify.
         keys_shown: How many keys of each kind the report keeps.
+        sister: As in `compare_text_hashes.out_of_date`.
         on_page: Called after each page.
     """
     tables = generation.tables
     if generation.gone:
         return VerifyReport(generation.title, problem=generation.problem)
     report = VerifyReport(generation.title, uncaptured=uncaptured(engine, tables), problem=generation.problem)
-    for page in pages(engine, generation.id, tables):
+    for page in pages(engine, generation.id, tables, sister=sister):
         report.rows += page.rows
         for finding in page.findings:
             report.add(finding, keys_shown=keys_shown)
@@ -121,13 +124,17 @@ def uncaptured(engine: sa.Engine, tables: Tables) -> list[str]:
     return [relation for (relation,) in transaction.patiently(engine, statement)]
 
 
-def pages(engine: sa.Engine, generation_id: int, tables: Tables) -> Iterator[CheckedPage]:
+def pages(
+    engine: sa.Engine, generation_id: int, tables: Tables, *, sister: Tables | None = None
+) -> Iterator[CheckedPage]:
     """Yields what doesn't match, page by page: first the rows of the source, then chunks and receipts without a row."""
     for part in key_ranges.ranges(engine, tables.source_key, rows=PAGE_ROWS):
-        kinds = transaction.patiently(engine, compare_text_hashes.out_of_date(generation_id, tables, part))
+        kinds = transaction.patiently(
+            engine, compare_text_hashes.out_of_date(generation_id, tables, part, sister=sister)
+        )
         findings = [RowFinding(row.kind, key) for row in kinds if row.kind for key in row.keys]
         yield CheckedPage(sum(row.rows for row in kinds), findings)
     for table, key in ((tables.chunks, tables.chunk_key), (tables.receipts, tables.receipt_key)):
-        for part in key_ranges.ranges(engine, key, rows=PAGE_ROWS):
+        for part in key_ranges.ranges(engine, key, rows=_ORPHAN_ROWS):
             found = transaction.patiently(engine, compare_text_hashes.orphans(tables, table, part))
             yield CheckedPage(0, [RowFinding("orphan", row.key) for row in found])

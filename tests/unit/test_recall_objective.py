@@ -1,0 +1,89 @@
+"""The decision about a recall objective: nothing changes until the whole interval is on one side of it."""
+
+import pytest
+
+from pg_semantic.recall import objective
+from pg_semantic.recall.objective import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, STEPS, RecallEstimate, next_ef_search
+
+
+def estimate(recall: float, queries: int) -> RecallEstimate:
+    return RecallEstimate(queries, round(recall * queries * 10), queries * 10)
+
+
+def after(recall: float, queries: int, *, now: int = 200, wanted: float = 0.95, **others: RecallEstimate) -> int:
+    """The next value, after this was measured with the present one; ``others`` are named ``at_150``."""
+    known = {int(name.removeprefix("at_")): one for name, one in others.items()}
+    return next_ef_search(wanted, now=now, estimates=known | {now: estimate(recall, queries)})
+
+
+def test_a_miss_raises_by_one_step_as_soon_as_it_is_certain() -> None:
+    assert after(0.9, 20) == 200  # the interval still has the objective in it
+    assert after(0.9, 500) == 300
+    assert after(0.5, 20) == 300
+
+
+def test_a_recall_near_the_objective_changes_nothing_however_well_it_is_known() -> None:
+    assert [after(recall, 10**6) for recall in (0.9501, 0.96, 0.98)] == [200, 200, 200]
+
+
+def test_far_above_the_objective_lowers_by_one_step() -> None:
+    assert after(1.0, 500) == 150
+    assert after(1.0, 40) == 200  # too few queries to know
+    assert after(1.0, 500, wanted=0.999) == 200
+
+
+def test_the_default_is_never_gone_below() -> None:
+    assert after(1.0, 500, now=DEFAULT_EF_SEARCH) == DEFAULT_EF_SEARCH
+    assert after(1.0, 500, now=48) == 48  # which someone chose
+    assert after(0.5, 500, now=48) == 64
+
+
+def test_a_value_that_is_known_to_miss_the_objective_is_not_tried_again() -> None:
+    assert after(1.0, 500, at_150=estimate(0.9, 500)) == 200
+    assert after(1.0, 500, at_150=estimate(0.9, 20)) == 150  # which isn't known
+
+
+def test_a_value_between_the_steps_moves_to_a_neighbor() -> None:
+    assert after(0.5, 500, now=170) == 200
+    assert after(1.0, 500, now=170) == 150
+
+
+def test_the_highest_value_stays_and_its_miss_is_called_unreachable() -> None:
+    assert after(0.5, 500, now=MAX_EF_SEARCH) == MAX_EF_SEARCH
+    assert estimate(0.5, 500).state(0.95, ef_search=MAX_EF_SEARCH) == "unreachable"
+    assert estimate(0.5, 500).state(0.95, ef_search=800) == "missed"
+
+
+def test_without_a_measurement_nothing_changes() -> None:
+    assert next_ef_search(0.95, now=200, estimates={150: estimate(0.5, 500)}) == 200
+
+
+@pytest.mark.parametrize(
+    ("recall", "queries", "state"), [(1.0, 73, "met"), (1.0, 72, "open"), (0.95, 500, "open"), (0.9, 500, "missed")]
+)
+def test_an_objective_is_met_once_the_interval_is_above_it(recall: float, queries: int, state: str) -> None:
+    assert estimate(recall, queries).state(0.95, ef_search=100) == state
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.8, 0.9, 0.95, 0.99, 0.995])
+def test_as_many_perfect_queries_as_are_needed_show_the_objective_and_one_less_does_not(wanted: float) -> None:
+    needed = objective.queries_needed(wanted)
+    assert estimate(1.0, needed).low >= wanted > estimate(1.0, needed - 1).low
+
+
+@pytest.mark.parametrize("true", [0.80, 0.93, 0.97])
+def test_the_rule_settles_whatever_the_recall_is(true: float) -> None:
+    """With a recall that grows with the value, it ends where the objective is met, and stays there."""
+    now, known = DEFAULT_EF_SEARCH, dict[int, RecallEstimate]()
+    path = [now]
+    for _ in range(200):
+        recall = 1 - (1 - true) * DEFAULT_EF_SEARCH / now
+        before = known.get(now, RecallEstimate(0, 0, 0))
+        found = RecallEstimate(before.queries + 20, before.found + round(200 * recall), before.expected + 200)
+        known[now] = found if found.queries <= 500 else estimate(recall, 500)
+        now = next_ef_search(0.95, now=now, estimates=known)
+        path.append(now)
+    assert path == sorted(path)
+    assert set(path) <= set(STEPS)
+    assert path[-50:] == [path[-1]] * 50
+    assert known[path[-1]].high >= 0.95
