@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
-	bench-tune bench-train bench-train-to-live bench-mine bench-duplicates bench-freshness bench-encode bench-gpu bench-memory bench-sync \
+	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
+	bench-freshness bench-encode bench-gpu bench-memory bench-sync \
 	bench-capture bench-policies chaos checksums clean docs
 
 PYTHON ?= python3
@@ -85,6 +86,12 @@ bench-train: install  ## train the queries' side of an encoder on SciFact, roll 
 
 bench-train-to-live: install  ## measure the time from training to searching with the new encoder, at 100,000 chunks
 	$(VENV)/bin/python -m benchmarks.train_to_live
+
+bench-static: install  ## distill an encoder into a table of words on SciFact, and compare relevance and speed
+	$(VENV)/bin/python -m benchmarks.static_student
+
+bench-rerank-train: install  ## train a reranker on SciFact's training claims, and measure it on the test claims
+	$(VENV)/bin/python -m benchmarks.train_reranker
 
 bench-bm25: install  ## compare BM25 with ts_rank_cd on 82,928 abstracts
 	$(VENV)/bin/python -m benchmarks.bm25

@@ -119,7 +119,7 @@ def _tuned(
         "difference": gains.mean(),
         "low": low,
         "high": high,
-        "p": significance.randomisation_p(gains),
+        "p": significance.randomization_p(gains),
         "fold_low": fold_low,
         "unseen_difference": gains[~seen].mean(),
         "best_fixed_gain": (test[best] - test[0]).mean(),
@@ -132,7 +132,7 @@ def _recommended(values: NDArray[np.float64], options: TuningOptions) -> tuple[i
     chosen = cross_validation.held_out(values, near, folds=options.folds, repeats=options.repeats, seed=options.seed)
     gains = chosen - values[0]
     low, _ = significance.bootstrap_interval(gains, level=LEVEL, seed=options.seed)
-    is_shown = low > 0 and significance.randomisation_p(gains, seed=options.seed) < 1 - LEVEL
+    is_shown = low > 0 and significance.randomization_p(gains, seed=options.seed) < 1 - LEVEL
     return (cross_validation.best(values, near) if is_shown else 0), low
 
 

@@ -26,6 +26,9 @@ _GENERATION = sa.table(
     sa.column("chunks", sa.Text),
     schema="semantic",
 )
+_RECALL = sa.table(
+    "recall", sa.column("generation_id", sa.Integer), sa.column("ef_search", sa.Integer), schema="semantic"
+)
 _ENCODER = sa.table("encoder", sa.column("id"), sa.column("fingerprint", sa.Text), schema="semantic")
 
 
@@ -213,6 +216,17 @@ def fingerprint_of(generation_id: int) -> sa.ScalarSelect[str | None]:
     same_encoder = _ENCODER.c.id == _GENERATION.c.encoder_id
     known = sa.select(_ENCODER.c.fingerprint).join(_GENERATION, same_encoder)
     return known.where(_GENERATION.c.id == generation_id).scalar_subquery()
+
+
+def ef_search_of(tables: Tables) -> sa.ScalarSelect[int | None]:
+    """Returns a column for search statements: the number of candidates that was chosen for a generation, or NULL."""
+    chosen = sa.select(_RECALL.c.ef_search)
+    if tables.generation is not None:
+        return chosen.where(_RECALL.c.generation_id == tables.generation).scalar_subquery()
+    of_chunks = sa.and_(
+        _GENERATION.c.id == _RECALL.c.generation_id, _GENERATION.c.chunks == chunk_tables.RegClass(tables.chunks)
+    )
+    return chosen.join(_GENERATION, of_chunks).scalar_subquery()
 
 
 def live_of(chunks: sa.Table) -> sa.ScalarSelect[int]:

@@ -188,6 +188,14 @@ class Settings(pydantic_settings.BaseSettings):
             description="Age at which the statistics of BM25 are counted again if any row has changed, in seconds.",
         ),
     ] = 3600.0
+    recall_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Wait between two measurements of an index with a recall objective, in seconds; longer if "
+            "measuring takes more than a hundredth of it.",
+        ),
+    ] = 60.0
     query_cache: Annotated[
         int,
         Field(ge=0, description="Number of query vectors that the database caches for plain SQL; the newest are kept."),

@@ -42,18 +42,17 @@ def by_rules(
     range_min: int = 0,
     range_max: int | None = None,
 ) -> Found:
-    """Masks a matrix of scores, as the library does, with its default of ``range_max``."""
-    most = max(map(len, positives.values()))
-    if range_max is None:
-        drops = any(one is not None for one in (relative_margin, absolute_margin, max_score))
-        range_max = range_min + negatives * (10 if drops else 1) + most
+    """Masks a matrix of scores, as the library does, with its default of ``range_max`` for each query by itself."""
     keys = list(documents)
     matrix = np.stack([documents[key] for key in keys]).astype(np.float64)
     found: Found = {}
     for query, vector in queries.items():
+        most = len(positives[query])
+        drops = any(one is not None for one in (relative_margin, absolute_margin, max_score))
+        last = range_min + negatives * (10 if drops else 1) + most if range_max is None else range_max
         scores = matrix @ vector.astype(np.float64)
         threshold = min(scores[keys.index(key)] for key in positives[query])
-        pool = np.argsort(-scores, kind="stable")[: range_max + most]
+        pool = np.argsort(-scores, kind="stable")[: last + most]
         left = scores[pool].copy()
         left[[keys[number] in positives[query] for number in pool]] = -np.inf
         if absolute_margin is not None:
@@ -64,7 +63,7 @@ def by_rules(
             left[left > max_score] = -np.inf
         if min_score is not None:
             left[left < min_score] = -np.inf
-        ranks = np.argsort(-left, kind="stable")[:range_max][range_min:][:negatives]
+        ranks = np.argsort(-left, kind="stable")[:last][range_min:][:negatives]
         found[query] = [keys[pool[rank]] for rank in ranks if left[rank] > -np.inf]
     return found
 
@@ -79,24 +78,26 @@ def by_library(
 ) -> Found:
     """Calls the library itself, with texts that are the keys, and an encoder that looks up their vectors.
 
-    Skips the test without the package ``datasets``, which the library needs for this.
+    Queries with the same number of positives are passed together, because its default of ``range_max`` depends on the
+    highest number of any. Skips the test without the package ``datasets``, which the library needs for this.
     """
     datasets = pytest.importorskip("datasets", reason="mine_hard_negatives needs the package datasets")
     from sentence_transformers.util import mine_hard_negatives
 
-    pairs = [(query, key) for query, keys in positives.items() for key in keys]
-    mined = mine_hard_negatives(
-        datasets.Dataset.from_dict({"query": [one for one, _ in pairs], "answer": [key for _, key in pairs]}),
-        LooksUp(queries, documents),
-        corpus=list(documents),
-        num_negatives=negatives,
-        verbose=False,
-        **settings,
-    )
     found: Found = {query: [] for query in queries}
-    for row in mined:
-        if row["answer"] == positives[row["query"]][0]:
-            found[row["query"]].append(row["negative"])
+    for count in {len(keys) for keys in positives.values()}:
+        pairs = [(query, key) for query, keys in positives.items() if len(keys) == count for key in keys]
+        mined = mine_hard_negatives(
+            datasets.Dataset.from_dict({"query": [one for one, _ in pairs], "answer": [key for _, key in pairs]}),
+            LooksUp(queries, documents),
+            corpus=list(documents),
+            num_negatives=negatives,
+            verbose=False,
+            **settings,
+        )
+        for row in mined:
+            if row["answer"] == positives[row["query"]][0]:
+                found[row["query"]].append(row["negative"])
     return found
 
 

@@ -16,7 +16,7 @@ _NAMELESS: dict[str, Any] = {
     "hnsw": {},
     "lexical": None,
 }
-_MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "policy_column")
+_MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "policy_column", "recall_objective")
 
 
 def of(spec: IndexSpec) -> dict[str, Any]:
@@ -33,11 +33,12 @@ def of(spec: IndexSpec) -> dict[str, Any]:
         "hnsw": dataclasses.asdict(spec.hnsw),
         "lexical": dataclasses.asdict(spec.lexical) if spec.lexical else None,
         "policy_column": spec.policy_column,
+        "recall_objective": spec.recall_objective,
     }
 
 
 def written(spec: IndexSpec) -> dict[str, Any]:
-    """Returns the arguments that a migration writes out: prompts and ``policy_column`` only if they are declared."""
+    """Returns the arguments that a migration writes out: what may be left out only if it is declared."""
     return {name: value for name, value in of(spec).items() if value is not None or name not in _MAY_BE_LEFT_OUT}
 
 
@@ -62,6 +63,7 @@ def spec(  # noqa: PLR0913 - what can be declared
     hnsw: Mapping[str, int],
     lexical: Mapping[str, Any] | None,
     policy_column: str | None = None,
+    recall_objective: float | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
     """Returns the spec that these arguments describe."""
@@ -77,6 +79,7 @@ def spec(  # noqa: PLR0913 - what can be declared
         hnsw=Hnsw(**hnsw),
         lexical=None if lexical is None else Lexical(**lexical),
         policy_column=policy_column,
+        recall_objective=recall_objective,
     )
 
 
@@ -91,6 +94,6 @@ def changed_back(target: IndexSpec, was: Mapping[str, Any]) -> IndexSpec:
     return spec(target.name, target.table, merged.pop("columns"), schema=target.schema, **merged)
 
 
-def nameplate(name: str, table: str, schema: str | None) -> IndexSpec:
+def nameplate(name: str, table: str, schema: str | None, *, recall_objective: float | None = None) -> IndexSpec:
     """Returns a spec with these names, and placeholders for the rest. A drop needs only the names."""
-    return spec(name, table, ["nothing"], schema=schema, **_NAMELESS)
+    return spec(name, table, ["nothing"], schema=schema, recall_objective=recall_objective, **_NAMELESS)

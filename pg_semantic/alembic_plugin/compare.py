@@ -16,6 +16,7 @@ from pg_semantic.alembic_plugin.operations import (
     DropSemanticIndexOp,
     RevertSemanticIndexOp,
     SemanticIndexOp,
+    SetRecallObjectiveOp,
 )
 from pg_semantic.index import chunk_tables
 from pg_semantic.index.chunk_tables import Tables
@@ -41,10 +42,13 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
     others = [
         operation
         for where, bound in declared.items()
-        if _is_included(context, bound.spec, bound.tables) and (operation := _needed(bound.spec, stored.get(where)))
+        if _is_included(context, bound.spec, bound.tables)
+        for operation in _needed(bound.spec, stored.get(where))
     ]
     dropped = [drop.spec for drop in drops]
-    unsupported.refuse_new_names(context, dropped, [other.spec for other in others])
+    unsupported.refuse_new_names(
+        context, dropped, [other.spec for other in others if not isinstance(other, SetRecallObjectiveOp)]
+    )
     for index in stored.values():
         if index.live not in dropped:
             unsupported.refuse_lost_columns(context, upgrade_ops, index)
@@ -53,19 +57,27 @@ def compare(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: set[str |
     return PriorityDispatchResult.CONTINUE
 
 
-def _needed(declared: IndexSpec, stored: StoredIndex | None) -> SemanticIndexOp | None:
-    """Returns the operation that turns the stored semantic index into the declared one, if they differ."""
+def _needed(declared: IndexSpec, stored: StoredIndex | None) -> list[SemanticIndexOp]:
+    """Returns the operations that turn the stored semantic index into the declared one: none if they are equal.
+
+    The recall objective changes in all copies at once, so it has an operation of its own, which builds nothing.
+    """
     if stored is None:
-        return CreateSemanticIndexOp(declared)
+        return [CreateSemanticIndexOp(declared)]
     unsupported.refuse_another_source(declared, stored.latest)
     # Known to be equal here, but perhaps written differently.
     names = {"table": declared.table, "schema": declared.schema, "key": declared.key}
     latest, live = (dataclasses.replace(spec, **names) for spec in (stored.latest, stored.live))  # type: ignore[arg-type]
-    if declared == latest:
-        return None
-    if declared == live:
-        return RevertSemanticIndexOp(latest, live)
-    return AlterSemanticIndexOp(declared, latest)
+    objective = latest.recall_objective
+    same_objective = dataclasses.replace(declared, recall_objective=objective)
+    needed: list[SemanticIndexOp] = []
+    if same_objective == dataclasses.replace(live, recall_objective=objective) != latest:
+        needed.append(RevertSemanticIndexOp(latest, live))
+    elif same_objective != latest:
+        needed.append(AlterSemanticIndexOp(same_objective, latest))
+    if declared.recall_objective != objective:
+        needed.append(SetRecallObjectiveOp(declared, objective))
+    return needed
 
 
 def _is_included(context: AutogenContext, spec: IndexSpec, declared: Tables | None = None) -> bool:

@@ -1,5 +1,6 @@
 """The operations of migrations as Alembic objects: what they execute, what reverses them, how they are called."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -177,11 +178,53 @@ class RevertSemanticIndexOp(_ChangeOp):
         return AlterSemanticIndexOp(self.spec, self.was)
 
 
+class SetRecallObjectiveOp(SemanticIndexOp):
+    """Changes the recall objective of a semantic index, in all its copies."""
+
+    NAME = "set_recall_objective"
+
+    def __init__(self, target: IndexSpec, was: float | None) -> None:
+        super().__init__(target)
+        self.was = was
+
+    @classmethod
+    def set_recall_objective(  # noqa: PLR0917 - Alembic gives the first
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        objective: float | None,
+        *,
+        was: float | None,
+        schema: str | None = None,
+    ) -> None:
+        """Sets the recall objective of a semantic index, or removes it with None. Nothing is built again."""
+        operations.invoke(cls(arguments.nameplate(name, table, schema, recall_objective=objective), was))
+
+    def statements(self) -> list[ExecutableDDLElement]:
+        """Returns the statements to execute, in order."""
+        return ddl.set_recall_objective(self.spec)
+
+    def call(self) -> tuple[list[Any], dict[str, Any]]:
+        """Returns the names of the index and its table with the new objective, and the old one."""
+        return [self.spec.name, self.spec.table, self.spec.recall_objective], {"was": self.was}
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Returns what ``alembic check`` reports."""
+        return (*super().to_diff_tuple(), {"recall_objective": f"{self.was!r} -> {self.spec.recall_objective!r}"})
+
+    def reverse(self) -> "SetRecallObjectiveOp":
+        """Returns the operation that undoes it."""
+        before = dataclasses.replace(self.spec, recall_objective=self.was)
+        return SetRecallObjectiveOp(before, self.spec.recall_objective)
+
+
 KINDS: tuple[type[SemanticIndexOp], ...] = (
     CreateSemanticIndexOp,
     DropSemanticIndexOp,
     AlterSemanticIndexOp,
     RevertSemanticIndexOp,
+    SetRecallObjectiveOp,
 )
 
 

@@ -54,7 +54,7 @@ for command, function, examples, summary in (
     ("recall", recall.recall, recall.EXAMPLES, "Compare searches through the vector index with exact ones."),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES, "Measure how well searches find what was judged relevant."),
     ("split", split.split, split.EXAMPLES, "Hold some judged queries out, to measure with."),
-    ("tune", tune.tune, tune.EXAMPLES, "Find the best fusion of a hybrid search on judged queries."),
+    ("tune", tune.tune, tune.EXAMPLES, "Find the best fusion of a hybrid search, or reach a recall."),
     ("mine", mine.mine, mine.EXAMPLES, "Find hard negatives to train on, without encoding a row."),
     ("status", status.status, status.EXAMPLES, "Show each semantic index: rows, failures, indexes, workers."),
     ("doctor", doctor.doctor, doctor.EXAMPLES, "Find problems in a database, and how to fix them."),

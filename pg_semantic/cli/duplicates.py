@@ -8,10 +8,10 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import registry
 from pg_semantic import search as searching
-from pg_semantic.cli import options, output, progress
-from pg_semantic.index import declare, keys
+from pg_semantic.cli import named_index, options, output, progress
+from pg_semantic.database import own_transaction
+from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import Duplicate, Group, rows_by_key
 
@@ -49,8 +49,8 @@ def duplicates(
     Needs no encoder. Changes nothing.
     """
     with options.installed(dsn) as engine, orm.Session(engine) as session:
-        bound = declare.bind(registry.find(session.connection(), index).spec)
-        count = 0 if json else session.scalar(sa.select(sa.func.count()).select_from(bound.entity)) or 0
+        bound = named_index.find(session, index)
+        count = 0 if json else _count(session, bound)
         with progress.compared(count, shown=not json) as advance:
             found: Sequence[Duplicate[Any]] | Sequence[Group[Any]]
             if groups:
@@ -64,6 +64,11 @@ def duplicates(
         output.as_json([_as_object(one, rows) for one in found])
     else:
         output.table(_columns(rows, groups=groups), [_cells(one, rows) for one in found], empty="No rows are alike.")
+
+
+def _count(session: orm.Session, index: BoundIndex[Any]) -> int:
+    with own_transaction.reading(session):
+        return session.scalar(sa.select(sa.func.count()).select_from(index.entity)) or 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import errors, evaluation, registry
+from pg_semantic import errors, evaluation
 from pg_semantic import search as searching
-from pg_semantic.cli import options, output, progress
+from pg_semantic.cli import named_index, options, output, progress
+from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, measures
 from pg_semantic.evaluation.evaluate import MEASURES
 from pg_semantic.evaluation.report import PairedDifference, VariantFigures, write_csv
-from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
+from pg_semantic.search import Options
 
 EXAMPLES = options.examples(
     "pg-semantic evaluate article_semantic --judgements judged.jsonl",
@@ -30,11 +31,9 @@ _COMPARED = ("difference", "from", "to", "p", "better", "worse")
 _PER_QUERY = ("variant", "query", "base_value", "variant_value", "difference", "unjudged")
 
 
-_File = Annotated[Path | None, typer.Option(help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")]
 _Select = Annotated[
     str | None, typer.Option(metavar="SELECT", help="A SELECT of query, key and grade, in place of a file.")
 ]
-_Topics = Annotated[Path | None, typer.Option(help="The queries of TREC qrels: topics, or lines of ID and text.")]
 _Variants = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,10 +57,10 @@ _NotWorse = Annotated[
 
 def evaluate(
     index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
-    judgements: _File = None,
+    judgements: options.MaybeJudgementsPath = None,
     judgements_sql: _Select = None,
-    topics: _Topics = None,
-    split: Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")] = "test",
+    topics: options.Topics = None,
+    split: options.Split = "test",
     variant: _Variants = None,
     measure: _Measures = None,
     limit: Annotated[int | None, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = None,
@@ -81,8 +80,8 @@ def evaluate(
     chance, corrected for the number of variants. better, worse: how many queries have a higher or lower value. judged:
     the share of the first results with a judgement; the others count as not relevant. condensed: the first measure on
     the judged results alone. p50, p95: the time of a search, with encoding. Options of a variant: generation, mode,
-    exact, match, depth, fusion (rrf, convex, or tuned: what `tune --save` has kept), k, dense, lexical, reranker,
-    rerank_depth, diverse.
+    exact, match, depth, ef_search, fusion (rrf, convex, or tuned: what `tune --save` has kept), k, dense, lexical,
+    reranker, rerank_depth, diverse.
     """
     floors, since_last = [_floor(text) for text in least or ()], _is_last(not_worse_than)
     names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
@@ -106,7 +105,7 @@ def _change(engine: sa.Engine, report: Evaluation) -> evaluation.Change | None:
 
 
 def _trained(file: Path | None) -> Judgements | None:
-    return Judgements.read(file, split="train") if file else None
+    return options.read_judgements(file, split="train", topics=None) if file else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +128,17 @@ def _evaluate(
     shown: bool,
 ) -> Evaluation:
     with orm.Session(engine) as session:
-        index = declare.bind(registry.find(session.connection(), name).spec)
-        tuned = partial(searching.tuned_options, session, index)
-        ways = [evaluation.parse_variant(text, tuned=tuned) for text in variants]
+        index = named_index.find(session, name)
         judged = _judgements(session, index, source)
+        session.rollback()  # loading encoders and rerankers takes long
+        ways = [evaluation.parse_variant(text, tuned=partial(_tuned, session, index)) for text in variants]
         with progress.queries(len(judged), shown=shown) as advance:
             return evaluation.evaluate(session, index, judged, variants=ways, options=measured, on_query=advance)
+
+
+def _tuned(session: orm.Session, index: BoundIndex[Any]) -> Options:
+    with own_transaction.reading(session):
+        return searching.tuned_options(session, index)
 
 
 def _is_last(given: str | None) -> bool:
@@ -147,7 +151,7 @@ def _judgements(session: orm.Session, index: BoundIndex[Any], source: _Source) -
     if (source.file is None) == (source.select is None):
         raise typer.BadParameter("pass either --judgements or --judgements-sql.")
     if source.file is not None:
-        return Judgements.read(source.file, split=source.split, topics=source.topics)
+        return options.read_judgements(source.file, split=source.split, topics=source.topics)
     return Judgements.select(session, index, source.select or "")
 
 

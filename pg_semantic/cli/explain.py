@@ -7,10 +7,9 @@ import typer
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import encoders, registry
+from pg_semantic import encoders
 from pg_semantic import search as searching
-from pg_semantic.cli import options, output
-from pg_semantic.index import declare
+from pg_semantic.cli import named_index, options, output
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.search import Plan
@@ -36,8 +35,7 @@ def explain(
 ) -> None:
     """Show the plan of a search, and whether it uses the vector index; if not, why not and what to do."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
-        spec = registry.find(session.connection(), index).spec
-        statement = _statement(declare.bind(spec), text, mode=mode, limit=limit)
+        statement = _statement(named_index.find(session, index), text, mode=mode, limit=limit)
         if exact:
             statement = searching.exactly(statement)
         plan = searching.explain(session, statement, analyze=analyze)

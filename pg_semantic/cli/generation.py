@@ -2,8 +2,10 @@
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,10 +35,6 @@ _COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "fail
 Name = Annotated[str, typer.Argument(help="The name of the semantic index.")]
 
 
-_Judgements = Annotated[
-    Path | None,
-    typer.Option(help="A file of judgements: JSONL, CSV with the columns query, key, grade, or a BEIR folder."),
-]
 _How = Annotated[
     str,
     typer.Option(
@@ -44,7 +42,8 @@ _How = Annotated[
     ),
 ]
 _WorseBy = Annotated[
-    float | None, typer.Option(help="Switch only if judged queries show a loss of at most this.", min=0, max=1)
+    float | None,
+    typer.Option(help="Switch only if judged queries show a loss of at most this; 0 if none.", min=0, max=1),
 ]
 
 
@@ -132,7 +131,9 @@ def switch(
     name: Name,
     coverage: Annotated[float, typer.Option(help="Share of the rows that must be current.", min=0, max=1)] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Switch even if the copy is not ready.")] = False,
-    judgements: _Judgements = None,
+    judgements: options.MaybeJudgementsPath = None,
+    topics: options.Topics = None,
+    split: options.Split = "test",
     if_better: Annotated[bool, typer.Option("--if-better", help="Switch only if judged queries show a gain.")] = False,
     unless_worse: _WorseBy = None,
     how: _How = "",
@@ -147,7 +148,8 @@ def switch(
     queries show that the new copy is better, or at most --unless-worse lower.
     """
     del yes  # accepted as in the other commands: this one asks nothing
-    gate = _Gate.of(judgements, unless_worse, how, if_better=if_better)
+    read = None if judgements is None else partial(options.read_judgements, judgements, split=split, topics=topics)
+    gate = _Gate.of(read, unless_worse, how, if_better=if_better)
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
         if not json:
@@ -208,7 +210,9 @@ def drop(
 def compare(
     name: Name,
     queries: Annotated[Path | None, typer.Option(help="A file with one query per line.")] = None,
-    judgements: _Judgements = None,
+    judgements: options.MaybeJudgementsPath = None,
+    topics: options.Topics = None,
+    split: options.Split = "test",
     how: _How = "",
     copy: Annotated[Copy, typer.Option("--with", help="The copy to compare with the live one.")] = Copy.next,
     limit: Annotated[int, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = 10,
@@ -225,7 +229,7 @@ def compare(
     """
     with options.engine(dsn) as engine:
         live, other = (generations.find(engine, name, role) for role in ("live", copy.value))
-        judged = Judgements.read(judgements) if judgements else None
+        judged = options.read_judgements(judgements, split=split, topics=topics) if judgements else None
         asked = generations.read_queries(queries) if queries else list(judged.queries if judged else ())
         asked = asked or generations.sampled(engine, live, sample=sample)
         variant = _variant(engine, live, how)
@@ -262,29 +266,32 @@ def _variant(engine: sa.Engine, live: Generation, how: str) -> Variant:
 class _Gate:
     """What judged queries must show before a switch."""
 
-    judgements: Path
-    worse_by: float
+    judgements: Judgements
+    worse_by: float | None
     how: str
 
     @classmethod
-    def of(cls, judgements: Path | None, worse_by: float | None, how: str, *, if_better: bool) -> "_Gate | None":
+    def of(
+        cls, read: Callable[[], Judgements] | None, worse_by: float | None, how: str, *, if_better: bool
+    ) -> "_Gate | None":
         """Returns the gate that the options ask for; None without any of them."""
         if if_better and worse_by is not None:
             raise typer.BadParameter("--if-better cannot be combined with --unless-worse.")
-        if judgements is None and (if_better or worse_by is not None):
+        if read is None and (if_better or worse_by is not None):
             raise typer.BadParameter("--if-better and --unless-worse need --judgements.")
-        if judgements is None:
+        if read is None:
             return None
         if not if_better and worse_by is None:
             raise typer.BadParameter("--judgements needs --if-better or --unless-worse.")
-        return cls(judgements, worse_by or 0.0, how)
+        return cls(read(), worse_by, how)
 
     def require(self, engine: sa.Engine, name: str, *, shown: bool) -> None:
         """Evaluates both copies. Raises `errors.GenerationError` if the new one is not good enough."""
-        judged = Judgements.read(self.judgements)
         how = _variant(engine, generations.find(engine, name, "live"), self.how)
-        with progress.queries(len(judged), shown=shown) as advance:
-            generations.require_relevance(engine, name, judged, how=how, worse_by=self.worse_by, on_query=advance)
+        with progress.queries(len(self.judgements), shown=shown) as advance:
+            generations.require_relevance(
+                engine, name, self.judgements, how=how, worse_by=self.worse_by, on_query=advance
+            )
 
 
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, loaded: Encoder | None, ask: bool) -> None:

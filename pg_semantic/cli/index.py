@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic import database, encoders, registry
+from pg_semantic import database, encoders, errors, registry
 from pg_semantic.cli import options, output
 from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
@@ -35,9 +35,8 @@ def create(
     lexical: Annotated[
         str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
     ] = Lexical().config,
-    policy_column: Annotated[
-        str | None, typer.Option(help="Column that the table's policies compare, e.g. tenant_id.")
-    ] = None,
+    policy_column: Annotated[str | None, typer.Option(help="Column that the policies compare, e.g. tenant_id.")] = None,
+    recall_objective: Annotated[float | None, typer.Option(help="Recall that a worker keeps, such as 0.95.")] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -55,6 +54,7 @@ def create(
                 chunking=Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens) if chunked else None,
                 lexical=None if lexical == "none" else Lexical(lexical),
                 policy_column=policy_column,
+                recall_objective=recall_objective,
                 name=name,
             )
         create_index.create(engine, spec)
@@ -127,6 +127,44 @@ def refresh(
         changed = adapting.refresh(engine, generation)
     said = "now matches the key of its table" if changed else "already matches the key of its table"
     output.say(f"Semantic index {output.escaped(generation.qualified_name)} {said}.")
+
+
+@app.command(
+    short_help="Set the recall that a worker keeps.",
+    epilog=options.examples(
+        "pg-semantic index objective article_semantic 0.95", "pg-semantic index objective article_semantic none"
+    ),
+)
+def objective(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    recall: Annotated[str, typer.Argument(help="A share between 0 and 1, or `none`.")],
+    yes: options.Yes = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Set the share of the nearest chunks that the vector index should find. A running worker measures and keeps it.
+
+    Nothing is built again. If a mapped class declares the index, change `recall_objective` there too.
+    """
+    del yes  # accepted as in the other commands: this one asks nothing
+    wanted = _share(recall)
+    with options.installed(dsn) as engine:
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        create_index.set_recall_objective(engine, generation.spec, wanted)
+    title = output.escaped(generation.qualified_name)
+    if wanted is None:
+        output.say(f"Semantic index {title} has no recall objective any more.")
+    else:
+        output.say(f"Semantic index {title} has the recall objective {wanted:g}: see `pg-semantic status`.")
+
+
+def _share(given: str) -> float | None:
+    if given == "none":
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise errors.ConfigurationError(f"{given!r} is not a share: pass a number such as 0.95, or `none`.") from None
 
 
 @app.command(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +11,8 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import encoders, registry, rerankers, training
-from pg_semantic.cli import options, output, progress
-from pg_semantic.evaluation import Judgements
-from pg_semantic.index import declare
+from pg_semantic import encoders, rerankers, training
+from pg_semantic.cli import named_index, options, output, progress
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search.request import Mode
@@ -30,7 +29,18 @@ _SCORES = ("scores", "lowest", "25%", "median", "75%", "highest")
 _QUERY_WIDTH = 60
 _JUDGEMENTS = {".csv", ".tsv", ".gz"}  # files that have judgements only
 
-Pairs = Annotated[Path, typer.Option(help="A file of pairs or of judgements, or a BEIR folder (its split train).")]
+Pairs = Annotated[
+    Path, typer.Option(help="A file of pairs or of judgements (JSONL, CSV, TREC qrels), or a BEIR folder.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE", help="Use only rows with this value, such as those of a tenant. Repeat for more."
+    ),
+]
+ShowQueries = Annotated[
+    bool, typer.Option("--show-queries", help="Print the queries of the examples, which are secret.")
+]
 Out = Annotated[Path, typer.Option(help="The file to write.")]
 Negatives = Annotated[int, typer.Option(help="How many negatives per query.", min=1)]
 RelativeMargin = Annotated[float | None, typer.Option(help="Drop rows within this share of the positive's score.")]
@@ -52,6 +62,9 @@ def mine(
     index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
     pairs: Pairs,
     out: Out,
+    topics: options.Topics = None,
+    split: options.Split = "train",
+    where: Where = None,
     negatives: Negatives = 3,
     relative_margin: RelativeMargin = None,
     absolute_margin: AbsoluteMargin = None,
@@ -66,23 +79,34 @@ def mine(
     group: Group = None,
     reranker: Reranks = None,
     seed: Seed = 0,
+    show_queries: ShowQueries = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Find rows that look like answers to queries but aren't, to train on. Writes keys, and encodes no row.
 
     Costs one search per query. The file has your queries and the keys of rows, which are as secret as the rows: only
-    you can read it. Settings mean what they mean in mine_hard_negatives of sentence-transformers.
+    you can read it. Settings mean what they mean in mine_hard_negatives of sentence-transformers. If tenants share the
+    table, mine for each of them: with --where, or as a role that sees only its rows.
     """
     bounds = (relative_margin, absolute_margin, max_score, min_score)
     how = Mining(negatives, *bounds, range_min, range_max, sampling, not_nearer_than, seed=seed)
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
-        spec = registry.find(session.connection(), index).spec
-        bound = declare.bind(spec)
+        bound = named_index.find(session, index)
         how = dataclasses.replace(how, group=_column(bound, group), rerank=rerank)
-        found = _mine(session, bound, _pairs(pairs), how=how, mode=mode, exact=exact, shown=not json)
+        scope = _Scope([_condition(bound, one) for one in where or ()], mode, exact)
+        found = _mine(session, bound, _pairs(pairs, split, topics), how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
-    _print(found.report, out, json=json)
+    _print(found.report, out, json=json, show_queries=show_queries)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Where to look for candidates."""
+
+    where: Sequence[sa.ColumnElement[bool]]
+    mode: Mode
+    exact: bool
 
 
 def _mine(
@@ -91,8 +115,7 @@ def _mine(
     pairs: Sequence[Pair],
     *,
     how: Mining,
-    mode: Mode,
-    exact: bool,
+    scope: _Scope,
     shown: bool,
 ) -> Mined:
     known = index.spec.encoder
@@ -104,13 +127,14 @@ def _mine(
     )
     with progress.queries(len({pair.query for pair in pairs}), shown=shown) as advance:
         return training.mine(
-            session, index, pairs, encoder=encoder, mode=mode, exact=exact, options=how, on_query=advance
-        )
+            session, index, pairs, encoder=encoder, where=scope.where, mode=scope.mode, exact=scope.exact, options=how,
+            on_query=advance,
+        )  # fmt: skip
 
 
-def _pairs(path: Path) -> list[Pair]:
-    if path.is_dir() or path.suffix in _JUDGEMENTS:
-        return training.from_judgements(Judgements.read(path, split="train"))
+def _pairs(path: Path, split: str, topics: Path | None) -> list[Pair]:
+    if topics is not None or path.is_dir() or path.suffix in _JUDGEMENTS:
+        return training.from_judgements(options.read_judgements(path, split=split, topics=topics))
     return training.read_pairs(path)
 
 
@@ -134,9 +158,25 @@ def _column(index: BoundIndex[Any], name: str | None) -> sa.ColumnElement[Any] |
     return table.c[name]
 
 
-def _print(report: MiningReport, out: Path, *, json: bool) -> None:
+def _condition(index: BoundIndex[Any], text: str) -> sa.ColumnElement[bool]:
+    """Returns a condition from COLUMN=VALUE. The server reads the value as one of the column's type."""
+    name, equals, value = text.partition("=")
+    column = _column(index, name.strip() or None)
+    if column is None or not equals:
+        raise typer.BadParameter(f"--where {text}: write a column and a value, as in --where tenant=acme.")
+    return column == sa.bindparam(None, value, type_=sa.types.NullType())
+
+
+def _as_object(report: MiningReport, *, show_queries: bool) -> dict[str, Any]:
+    found = dataclasses.asdict(report)
+    for example in () if show_queries else found["examples"]:
+        del example["query"]
+    return found
+
+
+def _print(report: MiningReport, out: Path, *, json: bool, show_queries: bool) -> None:
     if json:
-        output.as_json(report)
+        output.as_json(_as_object(report, show_queries=show_queries))
         return
     counts = ("queries", "pairs", "gone", "quoted", "candidates", "mined", "short", "negatives")
     title = f"{report.index}, scored by the {'reranker' if report.reranked else 'encoder'}"
@@ -145,12 +185,14 @@ def _print(report: MiningReport, out: Path, *, json: bool) -> None:
         output.table(("filter", "dropped"), list(report.dropped.items()))
     scores = {"positives": report.positive_scores, "negatives": report.negative_scores}
     output.table(_SCORES, [(name, *dataclasses.astuple(one)) for name, one in scores.items() if one])
-    output.table(("query", "positive", "negatives"), map(_example, report.examples), title="Random examples, as keys")
+    columns = (*(["query"] if show_queries else ()), "positive", "negatives")
+    rows = [_example(pair)[-len(columns) :] for pair in report.examples]
+    output.table(columns, rows, title="Random examples, as keys")
     for line in (*_advice(report), f"Wrote {out}. Only you can read it: it has your queries."):
         output.say(output.escaped(line))
 
 
-def _example(pair: MinedPair) -> tuple[str, str, str]:
+def _example(pair: MinedPair) -> tuple[str, ...]:
     negatives = " ".join(negative.key for negative in pair.negatives)
     return output.one_line(pair.query, width=_QUERY_WIDTH), pair.positive.key, negatives
 
@@ -163,5 +205,7 @@ def _advice(report: MiningReport) -> Iterator[str]:
             f"{output.counted(report.quoted, 'pair')} with a query that is quoted from its answer, so any search finds "
             "it: leave the text that queries come from out of the index, or use other queries."
         )
+    if report.zero:
+        yield f"Queries left out, because the encoder finds nothing in them (their vectors are zero): {report.zero}."
     if report.short:
         yield (f"Queries with fewer negatives than wanted: {report.short}. Raise --range-max, or lower the margins.")

@@ -3,12 +3,14 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, errors, settings
+from pg_semantic.evaluation import Judgements
 from pg_semantic.index.spec import EncoderSpec
 
 Dsn = Annotated[
@@ -27,7 +29,24 @@ QueryPrompt = Annotated[
 DocumentPrompt = Annotated[
     str | None, typer.Option(help="Prompt before each document, instead of the encoder's own; '' for none.")
 ]
+_JUDGEMENTS = typer.Option("--judgements", help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")
+JudgementsPath = Annotated[Path, _JUDGEMENTS]
+MaybeJudgementsPath = Annotated[Path | None, _JUDGEMENTS]
+Topics = Annotated[Path | None, typer.Option(help="The queries of TREC qrels: topics, or lines of ID and text.")]
+Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts, instead of tables.")]
+
+
+def read_judgements(path: Path, *, split: str, topics: Path | None) -> Judgements:
+    """Reads the judgements that options of a command name. Says on standard error how many grades were below 0.
+
+    Raises:
+        errors.ConfigurationError: A file cannot be read, or a line is not valid.
+    """
+    judged = Judgements.read(path, split=split, topics=topics)
+    if judged.below_zero:
+        typer.echo(f"{path}: {judged.below_zero} grades below 0, which mark spam, are read as 0.", err=True)
+    return judged
 
 
 def warn_of_prompts(encoder: EncoderSpec) -> None:

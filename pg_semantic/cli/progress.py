@@ -68,15 +68,15 @@ def pages(
 
 
 @contextlib.contextmanager
-def queries(count: int, *, shown: bool) -> Iterator[Callable[[], None]]:
-    """Shows a bar over ``count`` queries while the block runs.
+def queries(count: int, *, shown: bool, what: str = "queries") -> Iterator[Callable[[], None]]:
+    """Shows a bar over ``count`` queries, or other steps, while the block runs.
 
     Yields:
-        A function to call after each query.
+        A function to call after each of them.
     """
-    columns = (TextColumn("queries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
-        task = display.add_task("queries", total=count)
+        task = display.add_task(what, total=count)
         yield lambda: display.advance(task)
 
 

@@ -5,10 +5,8 @@ from typing import Annotated
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import registry
 from pg_semantic import search as searching
-from pg_semantic.cli import options, output, progress
-from pg_semantic.index import declare
+from pg_semantic.cli import named_index, options, output, progress
 from pg_semantic.search import ClassRecall, RecallReport
 
 EXAMPLES = options.examples(
@@ -40,7 +38,7 @@ def recall(
     The queries are vectors of random chunks. Changes nothing.
     """
     with options.installed(dsn) as engine, orm.Session(engine) as session:
-        bound = declare.bind(registry.find(session.connection(), index).spec)
+        bound = named_index.find(session, index)
         with progress.queries(sample, shown=not json) as advance:
             report = searching.recall(session, bound, sample=sample, limit=limit, seed=seed, on_query=advance)
     if json:

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import encoders, registry
-from pg_semantic.cli import options, output
-from pg_semantic.index import declare
+from pg_semantic import encoders
+from pg_semantic.cli import named_index, options, output
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.search import Hit, Options, Searcher
@@ -39,12 +38,13 @@ def search(
     passage, --json all of it.
     """
     with options.installed(dsn) as engine, orm.Session(engine) as session:
-        spec = registry.find(session.connection(), index).spec
+        bound = named_index.find(session, index)
+        spec = bound.spec
         lexical = mode == "lexical"
         encoder = None if lexical else encoders.load(spec.encoder.reference, dimensions=spec.encoder.dimensions)
         found = Searcher(encoder).search(
             session,
-            declare.bind(spec),
+            bound,
             text,
             limit=limit,
             offset=offset,

@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import evaluation, registry
-from pg_semantic.cli import options, output
-from pg_semantic.evaluation import Judgements, Split
-from pg_semantic.index import declare
+from pg_semantic import evaluation
+from pg_semantic.cli import named_index, options, output
+from pg_semantic.evaluation import Split
 
 EXAMPLES = options.examples(
     "pg-semantic split article_semantic --judgements judged.csv --train train.jsonl --held-out held_out.jsonl",
@@ -19,12 +18,12 @@ EXAMPLES = options.examples(
 
 def split(
     index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
-    judgements: Annotated[Path, typer.Option(help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")],
+    judgements: options.JudgementsPath,
     held_out: Annotated[Path, typer.Option(help="The file to write those to that are held out.")],
     train: Annotated[Path | None, typer.Option(help="The file to write the others to.")] = None,
     share: Annotated[float, typer.Option(help="Which share of the queries to hold out.", min=0, max=1)] = 0.3,
-    topics: Annotated[Path | None, typer.Option(help="The queries of TREC qrels.")] = None,
-    split_of: Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")] = "train",
+    topics: options.Topics = None,
+    split_of: options.Split = "train",
     seed: Annotated[int, typer.Option(help="The same seed holds the same queries out.")] = 0,
     json: options.Json = False,
     dsn: options.Dsn = None,
@@ -35,10 +34,9 @@ def split(
     database remembers the side of each query, under a hash: later splits keep it, and no command tunes or trains on
     queries that are held out. The files have your queries; only you can read them.
     """
-    judged = Judgements.read(judgements, split=split_of, topics=topics)
+    judged = options.read_judgements(judgements, split=split_of, topics=topics)
     with options.installed(dsn) as engine, orm.Session(engine) as session:
-        bound = declare.bind(registry.find(session.connection(), index).spec)
-        found = evaluation.split(session, bound, judged, held_out=share, seed=seed)
+        found = evaluation.split(session, named_index.find(session, index), judged, held_out=share, seed=seed)
         session.commit()
     found.held_out.write(held_out)
     if train is not None:

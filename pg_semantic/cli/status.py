@@ -10,6 +10,9 @@ from pg_semantic.cli import options, output
 from pg_semantic.database import transaction
 from pg_semantic.operations import status as sync
 from pg_semantic.operations.status import IndexStatus, Status
+from pg_semantic.recall import objective
+from pg_semantic.recall.objective import State
+from pg_semantic.recall.store import KeptRecall
 
 EXAMPLES = options.examples(
     "pg-semantic status --json",
@@ -25,6 +28,12 @@ _PROBLEM = {
     "key": "not adapted to its altered key",
     "capture": "capture not restored",
     "foreign_key": "foreign key not validated",
+}
+_STATES: dict[State, str] = {
+    "met": "met",
+    "open": "neither met nor missed with certainty",
+    "missed": "missed, a worker will raise ef_search",
+    "unreachable": f"cannot be reached, {objective.UNREACHABLE_ADVICE}",
 }
 _COLUMNS = ("index", "rows", "synced", "waiting", "failed", "truncated", "chunks", "age s", "eta s", "hnsw", "bm25")
 
@@ -88,13 +97,19 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
         if index.capture_problem:
             output.say(output.escaped(f"{index.index}: {index.capture_problem}"))
+        if said := _recall(index.recall):
+            output.say(output.escaped(f"{index.index}: {said}"))
         _print_problems(index)
-        for parked in index.failures:
-            times = output.counted(parked.attempts, "time")
-            what = f"{index.index}, row {parked.key}: failed {times}: {parked.error}"
-            output.say(output.escaped(what))
-        if index.failed:
-            output.say(output.escaped(f"{index.index}: once the cause is fixed: `pg-semantic retry {_quoted(index)}`"))
+        _print_failures(index)
+
+
+def _print_failures(index: IndexStatus) -> None:
+    for parked in index.failures:
+        times = output.counted(parked.attempts, "time")
+        what = f"{index.index}, row {parked.key}: failed {times}: {parked.error}"
+        output.say(output.escaped(what))
+    if index.failed:
+        output.say(output.escaped(f"{index.index}: once the cause is fixed: `pg-semantic retry {_quoted(index)}`"))
 
 
 def _print_problems(index: IndexStatus) -> None:
@@ -111,6 +126,21 @@ def _staleness(index: IndexStatus) -> str:
     why = f" ({index.stale_reason})" if index.stale_reason else ""
     done = "in progress" if index.reconciled is None else f"at {index.reconciled * 100:.0f}%"
     return f"may be stale since {since}{why}, reconcile {done}"
+
+
+def _recall(known: KeptRecall) -> str:
+    """Returns what is known of the recall of an index that has an objective or was tuned; otherwise nothing."""
+    scans = f"ef_search = {known.ef_search}{' (tuned)' if known.tuned else ''}"
+    if known.stale and known.objective is None:
+        return "ef_search was tuned for the previous copy, so searches use the default: run `tune --recall` again."
+    if known.objective is None:
+        return f"searches use {scans}." if known.tuned else ""
+    if known.problem:
+        return f"recall objective {known.objective:g}, {scans}; not measured: {known.problem}."
+    if known.recall is None or known.state is None:
+        return f"recall objective {known.objective:g}, {scans}; not measured yet."
+    measured = f"recall {known.recall:.3f} ({known.low:.3f} to {known.high:.3f}, {known.queries} queries)"
+    return f"{measured}, objective {known.objective:g}: {_STATES[known.state]}; {scans}."
 
 
 def _row(index: IndexStatus) -> tuple[object, ...]:

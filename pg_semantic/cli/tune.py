@@ -1,21 +1,23 @@
-"""``pg-semantic tune``: finds the best fusion of a hybrid search on judged queries."""
+"""``pg-semantic tune``: finds the best fusion of a hybrid search on judged queries, or what a recall needs."""
 
-from pathlib import Path
+import dataclasses
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import registry, tuning
+from pg_semantic import errors, tuning
 from pg_semantic import search as searching
-from pg_semantic.cli import options, output, progress
+from pg_semantic.cli import named_index, options, output, progress, tune_recall
+from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
-from pg_semantic.index import declare
 from pg_semantic.tuning import Setting, Tuning, TuningOptions
 
 EXAMPLES = options.examples(
     "pg-semantic tune article_semantic --judgements judged.csv",
     "pg-semantic tune article_semantic --judgements judged.csv --measure RR@10 --save",
+    "pg-semantic tune article_semantic --recall 0.95 --save",
 )
 
 _SHOWN = 5  # the best settings
@@ -23,35 +25,53 @@ _SHOWN = 5  # the best settings
 
 def tune(
     index: Annotated[str, typer.Argument(help="The name of the semantic index.")],
-    judgements: Annotated[Path, typer.Option(help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")],
-    topics: Annotated[Path | None, typer.Option(help="The queries of TREC qrels.")] = None,
-    split: Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")] = "train",
+    judgements: options.MaybeJudgementsPath = None,
+    recall: Annotated[float | None, typer.Option(help="Find the ef_search for this recall, such as 0.95.")] = None,
+    topics: options.Topics = None,
+    split: options.Split = "train",
     measure: Annotated[str, typer.Option(help="What to raise: nDCG@10, RR@10, R@100, ...")] = "nDCG@10",
     folds: Annotated[int, typer.Option(help="Parts for the cross-validation.", min=2)] = 5,
     exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, without the vector index.")] = False,
+    sample: Annotated[int | None, typer.Option(help="With --recall: the number of queries.", min=1)] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep what is recommended in the database.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of the tests of significance.")] = 0,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the fusion of a hybrid search that ranks best on judged queries.
+    """Find the fusion of a hybrid search that ranks best on judged queries, or the ef_search that reaches a recall.
 
-    Each leg is searched once per query; every setting is computed from what they found. What is in use (the
-    defaults, or what --save has kept) stays unless the cross-validated gain is above 0 with 95% confidence: each
+    --judgements: Each leg is searched once per query; every setting is computed from what they found. What is in use
+    (the defaults, or what --save has kept) stays unless the cross-validated gain is above 0 with 95% confidence: each
     part of the queries is searched with the setting that is best for the others. Queries that are held out for
     evaluation are left out.
+
+    --recall: The vectors of random chunks are the queries. The vector index is compared with exact searches at growing
+    values of ef_search, until the whole 95% interval of the recall reaches this share.
     """
+    if (judgements is None) == (recall is None):
+        raise errors.ConfigurationError("Pass either --judgements FILE or --recall SHARE.")
     with options.installed(dsn) as engine:
-        with orm.Session(engine) as session:
-            bound = declare.bind(registry.find(session.connection(), index).spec)
-            judged = Judgements.read(judgements, split=split, topics=topics)
-            base = searching.tuned_options(session, bound)
-            how = TuningOptions(measure, base, folds=folds, exact=exact, seed=seed)
-            with progress.queries(len(judged), shown=not json) as advance:
-                found = tuning.tune(session, bound, judged, options=how, on_query=advance)
-            session.commit()
-        if save:
-            tuning.save(engine, found)
+        if recall is not None:
+            tune_recall.run(engine, index, wanted=recall, sample=sample, save=save, json=json)
+        elif judgements is not None:
+            judged = options.read_judgements(judgements, split=split, topics=topics)
+            how = TuningOptions(measure, folds=folds, exact=exact, seed=seed)
+            _tune_fusion(engine, index, judged, how=how, save=save, json=json)
+
+
+def _tune_fusion(
+    engine: sa.Engine, index: str, judged: Judgements, *, how: TuningOptions, save: bool, json: bool
+) -> None:
+    """Tunes the fusion, starting from the options in use, and prints what was found."""
+    with orm.Session(engine) as session:
+        bound = named_index.find(session, index)
+        with own_transaction.reading(session):
+            how = dataclasses.replace(how, base=searching.tuned_options(session, bound))
+        with progress.queries(len(judged), shown=not json) as advance:
+            found = tuning.tune(session, bound, judged, options=how, on_query=advance)
+        session.commit()
+    if save:
+        tuning.save(engine, found)
     if json:
         output.as_json(found.figures)
     else:

@@ -2,7 +2,8 @@
 
 `Judgements` come from files, from your tables or from clicks. `evaluate` measures variants of a search on them, and
 says whether a difference is more than chance. `split` holds some judgements out, and the database remembers which, so
-that what is tuned or trained on the others is measured honestly.
+that what is tuned or trained on the others is measured honestly. `interleaving_outcome` says which of two searches
+people prefer, by their clicks.
 """
 
 from pg_semantic.evaluation.evaluate import EvaluationOptions, evaluate
@@ -14,6 +15,7 @@ from pg_semantic.evaluation.held_out_queries import (
     without_held_out,
 )
 from pg_semantic.evaluation.history import Change, change, require_not_worse, save
+from pg_semantic.evaluation.interleaving import InterleavingOutcome, interleaving_outcome
 from pg_semantic.evaluation.judgements import Judgements
 from pg_semantic.evaluation.query_hash import normalized, query_hash
 from pg_semantic.evaluation.report import Details, Evaluation, PairedDifference, VariantFigures
@@ -25,6 +27,7 @@ __all__ = [
     "Details",
     "Evaluation",
     "EvaluationOptions",
+    "InterleavingOutcome",
     "Judgements",
     "PairedDifference",
     "Split",
@@ -34,6 +37,7 @@ __all__ = [
     "change",
     "evaluate",
     "held_out_hashes",
+    "interleaving_outcome",
     "normalized",
     "parse_variant",
     "query_hash",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
+from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
 from pg_semantic.evaluation import measures, runs, significance
 from pg_semantic.evaluation.judgements import Judgements
@@ -39,7 +40,7 @@ class EvaluationOptions:
             your application: how far a vector index is scanned and how much is reranked depend on it.
         training: What an encoder was trained on, or a search tuned on. Differences are then also reported apart for
             queries whose relevant rows it has, and for the others.
-        seed: Seed of the randomisation test and of the bootstrap.
+        seed: Seed of the randomization test and of the bootstrap.
 
     Raises:
         errors.ConfigurationError: A measure is unknown, or needs more rows than the limit.
@@ -91,7 +92,9 @@ def evaluate(  # noqa: PLR0913 - options
     ``await session.run_sync(evaluation.evaluate, ...)``.
 
     Args:
-        judgements: The queries and the grades of rows. Rows that don't exist are left out and counted.
+        session: If it is in no transaction, none is open while encoders are loaded.
+        judgements: The queries and the grades of rows. Rows that don't exist are left out and counted. Queries that
+            differ only in case, width or white space are one query.
         variants: Ways to search, with different names. The first is the base.
         encoder: An encoder that is loaded already; the others are loaded with ``load``.
         on_query: Called after each query.
@@ -103,13 +106,13 @@ def evaluate(  # noqa: PLR0913 - options
     options = options or EvaluationOptions()
     _require_names(variants)
     given = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
-    with database.translated():
+    with own_transaction.reading(session):
         live, _ = generation_tracker.read_live(session, index)
-        judged, gone = _answerable(session, index, judgements)
-        with orm.Session(bind=generation_tracker.connect(session, index)) as own:  # not the caller's identity map
-            ask = Asked(index, judged.queries, options.rows, Encoders(given, load), on_query)
-            found = runs.run(own, variants, ask)
+        judged, gone = _answerable(session, index, judgements.distinct())
         options = dataclasses.replace(options, training=_resolved(session, index, options.training))
+    asked = Asked(index, judged.queries, options.rows, Encoders(given, load), on_query)
+    with database.translated():
+        found = runs.run(session, variants, asked)
     return _evaluation(live, (judgements, judged), options, found=found, gone=gone)
 
 
@@ -149,12 +152,12 @@ def _evaluation(
         queries=len(judged),
         judgements=judged.count,
         gone=gone,
-        unanswerable=len(given) - len(judged),
+        unanswerable=len(given.distinct()) - len(judged),
         implicit=judged.implicit,
         limit=options.rows,
         variants=tuple(figures),
-        warnings=(*_doubts(figures, judged, gone), *_cut_short(found, options.rows)),
-        details=Details(judged.queries, given.grades, judged.grades, values, keys),
+        warnings=(*_about_judgements(given, judged, gone), *_doubts(figures), *_cut_short(found, options.rows)),
+        details=Details(judged.queries, given.distinct().grades, judged.grades, values, keys),
     )
 
 
@@ -231,7 +234,7 @@ def difference(paired: NDArray[np.float64], *, seed: int = 0) -> PairedDifferenc
     if not len(paired):
         return None
     low, high = significance.bootstrap_interval(paired, seed=seed)
-    p = significance.randomisation_p(paired, seed=seed)
+    p = significance.randomization_p(paired, seed=seed)
     better, worse = int((paired > 0).sum()), int((paired < 0).sum())
     return PairedDifference(len(paired), float(paired.mean()), low, high, p, p, better, worse)
 
@@ -247,14 +250,22 @@ def _holm(figures: Sequence[VariantFigures]) -> list[VariantFigures]:
     return [dataclasses.replace(one, **change) for one, change in zip(figures, changes, strict=True)]
 
 
-def _doubts(figures: Sequence[VariantFigures], judged: Judgements, gone: int) -> Iterator[str]:
-    """Yields what keeps the figures from carrying a conclusion."""
+def _about_judgements(given: Judgements, judged: Judgements, gone: int) -> Iterator[str]:
+    """Yields what is to be known about the judgements."""
     if len(judged) < _FEW_QUERIES:
         yield f"There are only {len(judged)} queries: with fewer than {_FEW_QUERIES}, trust only large differences."
     if gone:
         yield f"{gone} judgements were left out, because their rows don't exist."
     if judged.implicit:
         yield "The grades are estimates from clicks: rows that were never shown have none."
+    if given.below_zero:
+        yield f"{given.below_zero} grades below 0 (spam) count as 0."
+    if spellings := len(given) - len(given.distinct()):
+        yield f"{spellings} queries differ from another one only in case, width or white space, and count as the same."
+
+
+def _doubts(figures: Sequence[VariantFigures]) -> Iterator[str]:
+    """Yields what keeps the differences from carrying a conclusion."""
     base = figures[0]
     for one in figures[1:]:
         if abs(one.judged - base.judged) > _JUDGED_GAP:

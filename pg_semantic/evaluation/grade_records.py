@@ -1,7 +1,8 @@
 """Collects grades of relevance from the records of a file or a table, and refuses what is not one."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ GRADE_RANGE = f"a whole number from 0 (not relevant) to {HIGHEST_GRADE}"
 
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,7}")
+_BELOW_ZERO = re.compile(r"-[0-9]{1,7}")
 
 Refuse = Callable[[int, str], errors.PgSemanticError]
 
@@ -31,6 +33,26 @@ class GradeRecord(NamedTuple):
     query: object
     key: object
     grade: object
+
+
+@dataclass(slots=True)
+class FromZero:
+    """Records of a format of TREC, where a grade below 0 marks spam or a page without text. Reads it as 0.
+
+    Attributes:
+        records: The records, with their grades as text.
+        below_zero: How many of those that were read have a grade below 0.
+    """
+
+    records: Iterable[GradeRecord]
+    below_zero: int = 0
+
+    def __iter__(self) -> Iterator[GradeRecord]:
+        """Yields the records."""
+        for record in self.records:
+            is_below = isinstance(record.grade, str) and _BELOW_ZERO.fullmatch(record.grade.strip()) is not None
+            self.below_zero += is_below
+            yield record._replace(grade=0) if is_below else record
 
 
 def collect(records: Iterable[GradeRecord], *, refuse: Refuse) -> dict[str, dict[str, int]]:

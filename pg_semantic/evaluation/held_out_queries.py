@@ -1,6 +1,7 @@
 """The registry of judged queries: which are held out from tuning and training, forever.
 
-Only the owner of the schema ``semantic`` can read and write it. It has hashes of queries, and no texts.
+They belong to the indexed table: all of its indexes share them, and they outlive the indexes. Only the owner of the
+schema ``semantic`` can read and write it. It has hashes of queries, and no texts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,16 +47,20 @@ def held_out_hashes(session: Session, index: BoundIndex[Any]) -> frozenset[bytes
 def require_not_held_out(session: Session, index: BoundIndex[Any], queries: Iterable[str]) -> None:
     """Checks that none of the queries is held out, before something is tuned or trained on them.
 
+    Args:
+        session: A Session or Connection of a role that can read the table of the index.
+
     Raises:
         errors.QueryError: Queries are held out; the message says how many.
         errors.IndexNotFound: The index has not been created.
-        errors.DatabaseError: The role does not own the schema ``semantic``.
+        errors.DatabaseError: The role cannot read the table.
     """
     hashes = {query_hash(query) for query in queries}
-    found = sum(sides(session, index, hashes).values())
+    binds = {"index": _id(session, index), "hashes": sorted(hashes)}
+    found = len(sessions.execute(session, index, sql.statement("evaluation", "held_out").bindparams(**binds)).all())
     if found:
         raise errors.QueryError(
-            f"{found} of {len(hashes)} queries are held out for semantic index {index.name!r}: if you tuned or trained "
+            f"{found} of {len(hashes)} queries are held out for table {index.spec.table!r}: if you tuned or trained "
             "on them, they could no longer measure what was learned. Pass the part `train` of evaluation.split, or "
             "leave them out with evaluation.without_held_out."
         )

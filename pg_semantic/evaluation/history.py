@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from pg_semantic.evaluation.measures import Grades
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.report import Evaluation, VariantFigures
 
+_KEPT_DAYS = 90
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -22,7 +25,7 @@ class Change:
     Attributes:
         since: When that was.
         mean: The mean difference of the first measure, now minus then.
-        p: Two-sided p value of the paired randomisation test.
+        p: Two-sided p value of the paired randomization test.
     """
 
     since: datetime
@@ -33,6 +36,72 @@ class Change:
     def is_worse(self) -> bool:
         """Whether the mean is lower, and by more than chance explains (p < .05)."""
         return self.mean < 0 and self.p < 0.05  # noqa: PLR2004 - the usual level
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFigures:
+    """The figures of a variant at one time.
+
+    Attributes:
+        evaluated_at: When.
+        variant: Its name.
+        measures: The mean of each measure.
+        queries: How many queries the figures are means of.
+        judged: The share of the first results that were judged.
+        p50_ms: Median time of a search.
+        p95_ms: 95th percentile of these times.
+        judgements: Numbers the sets of judgements, from 1. Figures on others are not comparable.
+        role: What the searched generation is now; None if it was dropped.
+        encoder: The reference of its encoder; None if it was dropped.
+    """
+
+    evaluated_at: datetime
+    variant: str
+    measures: Mapping[str, float]
+    queries: int
+    judged: float
+    p50_ms: float
+    p95_ms: float
+    judgements: int
+    role: str | None
+    encoder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatestFigures:
+    """The latest figures of a variant.
+
+    Attributes:
+        generation_id: The live generation of the index.
+        variant: Its name.
+        measures: The mean of each measure.
+        seconds: How long ago it was evaluated.
+    """
+
+    generation_id: int
+    variant: str
+    measures: Mapping[str, float]
+    seconds: float
+
+
+def newest(connection: sa.Connection, generation_id: int, *, most: int) -> list[KeptFigures]:
+    """Returns the newest figures of an index, newest first; none for a role that can't read all rows of its table.
+
+    Args:
+        generation_id: Any generation of the index.
+        most: How many to return at most. The variants of one evaluation count each.
+    """
+    binds = {"generation": generation_id, "most": most}
+    return [KeptFigures(*row) for row in connection.execute(sql.statement("evaluation", "newest"), binds)]
+
+
+def latest(connection: sa.Connection) -> list[LatestFigures]:
+    """Returns the latest figures of each variant of every index whose rows the role can all read.
+
+    Leaves out variants that were not evaluated in the 90 days before the latest evaluation of their index.
+    """
+    found = connection.execute(sql.statement("evaluation", "latest"), {"days": _KEPT_DAYS})
+    return [LatestFigures(row.live, row.variant, row.measures, float(row.seconds)) for row in found]
 
 
 def save(engine: sa.Engine, evaluation: Evaluation) -> None:
@@ -62,7 +131,7 @@ def change(engine: sa.Engine, evaluation: Evaluation) -> Change | None:
     if last is None:
         return None
     paired = np.array(row["per_query"]) - np.array(last.per_query)
-    return Change(last.evaluated_at, float(paired.mean()), significance.randomisation_p(paired))
+    return Change(last.evaluated_at, float(paired.mean()), significance.randomization_p(paired))
 
 
 def require_not_worse(found: Change | None, evaluation: Evaluation) -> None:

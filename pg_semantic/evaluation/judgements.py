@@ -5,7 +5,7 @@ and `existing_rows`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pg_semantic.evaluation import (
     read_judgements,
     selected_judgements,
 )
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.sessions import Session
 from pg_semantic.evaluation.user_statement import UserStatement
 from pg_semantic.index.bound_index import BoundIndex
@@ -34,6 +35,7 @@ class Judgements:
         grades: For each query text, the grade of each judged row by its key. 0 means not relevant, and a higher grade
             a more relevant row. A key is a text: the column as text, or for several columns a JSON array of texts.
         implicit: Whether the grades were estimated from clicks, and not given by people. The two kinds don't mix.
+        below_zero: How many grades in a file of TREC or BEIR were below 0, which marks spam, and were read as 0.
 
     Raises:
         errors.QueryError: A query cannot be searched for or has no judgements, or a grade is not a whole number from 0
@@ -42,6 +44,7 @@ class Judgements:
 
     grades: Mapping[str, Mapping[str, int]]
     implicit: bool = False
+    below_zero: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         for query, graded in self.grades.items():
@@ -61,7 +64,8 @@ class Judgements:
           Other columns are ignored. Without the column ``grade``, each row is relevant with grade 1. A record with an
           empty grade has not been judged, and is left out.
         * a folder in the format of BEIR: ``queries.jsonl``, and ``qrels/<split>.tsv``.
-        * with ``topics``: qrels of TREC, ``topic iteration document grade`` on each line.
+        * with ``topics``: qrels of TREC, ``topic iteration document grade`` on each line. Here and in BEIR, a grade
+          below 0 counts as 0.
         * any other file: JSON Lines, with ``{"query": "...", "relevant": {"key": grade}}`` on each line.
 
         Args:
@@ -73,7 +77,9 @@ class Judgements:
             errors.ConfigurationError: A file cannot be read or is empty; or a line is not valid, or gives a row another
                 grade than an earlier line for the same query. The message has the number of the line.
         """
-        return cls(read_judgements.read(Path(path), split=split, topics=None if topics is None else Path(topics)))
+        topics = None if topics is None else Path(topics)
+        grades, below_zero = read_judgements.read(Path(path), split=split, topics=topics)
+        return cls(grades, below_zero=below_zero)
 
     @classmethod
     def select(cls, session: Session, index: BoundIndex[Any], statement: UserStatement) -> "Judgements":
@@ -150,6 +156,25 @@ class Judgements:
         """Returns the judgements of these queries, in the present order. Ignores queries without judgements."""
         kept = frozenset(queries)
         return replace(self, grades={query: graded for query, graded in self.grades.items() if query in kept})
+
+    def distinct(self) -> "Judgements":
+        """Merges queries that differ only in case, width or white space into the first of them, as `split` does.
+
+        Raises:
+            errors.QueryError: They give a row different grades.
+        """
+        first: dict[bytes, str] = {}
+        spelled = {query: first.setdefault(query_hash(query), query) for query in self.queries}
+        if len(first) == len(self):
+            return self
+        merged: dict[str, dict[str, int]] = {query: {} for query in first.values()}
+        differing = sum(_add(merged[spelled[query]], graded) for query, graded in self.grades.items())
+        if differing:
+            raise errors.QueryError(
+                f"Queries that differ only in case, width or white space are the same query, but the judgements give "
+                f"{differing} of their rows different grades: keep one of each."
+            )
+        return replace(self, grades=merged)
 
     def merged(self, other: "Judgements") -> "Judgements":
         """Returns these judgements followed by those of ``other``.

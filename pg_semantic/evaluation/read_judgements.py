@@ -4,7 +4,7 @@ Files are read line by line. An error names the file and the line, and never has
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,22 +18,28 @@ _COLUMNS = ("query", "key", "grade")
 _JSON_LINE = 'write {"query": "...", "relevant": {"key": 1}} on each line.'
 
 
-def read(path: Path, *, split: str, topics: Path | None) -> dict[str, dict[str, int]]:
-    """Returns the grades of each query by key. `judgements.Judgements.read` describes the formats.
+def read(path: Path, *, split: str, topics: Path | None) -> tuple[dict[str, dict[str, int]], int]:
+    """Returns the grades of each query by key, and how many of them were below 0 and read as 0.
+
+    `judgements.Judgements.read` describes the formats.
 
     Raises:
         errors.ConfigurationError: A file cannot be read or is empty, or a line is not valid.
     """
-    if topics is not None:
-        source, records = path, trec.records(path, topics)
-    elif path.is_dir():
-        source, records = beir.qrels_of(path, split), beir.records(path, split)
-    else:
-        source, records = path, _records(path)
-    grades = grade_records.collect(records, refuse=lambda number, problem: input_lines.refusal(source, number, problem))
+    source, found = _found(path, split=split, topics=topics)
+    grades = grade_records.collect(found, refuse=lambda number, problem: input_lines.refusal(source, number, problem))
     if not grades:
         raise errors.ConfigurationError(f"{source} contains no judgements.")
-    return grades
+    return grades, found.below_zero if isinstance(found, grade_records.FromZero) else 0
+
+
+def _found(path: Path, *, split: str, topics: Path | None) -> tuple[Path, Iterable[GradeRecord]]:
+    """Returns the file that the records are in, and the records."""
+    if topics is not None:
+        return path, grade_records.FromZero(trec.records(path, topics))
+    if path.is_dir():
+        return beir.qrels_of(path, split), grade_records.FromZero(beir.records(path, split))
+    return path, _records(path)
 
 
 def _records(path: Path) -> Iterator[GradeRecord]:

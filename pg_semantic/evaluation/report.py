@@ -16,6 +16,7 @@ from pg_semantic.evaluation import significance
 from pg_semantic.index.chunk_tables import Role
 
 SIGNIFICANT = 0.05
+_LEAST_LOSS = 1e-9  # that is accepted: a difference of 0 is then above it
 
 PerQuery = Mapping[str, NDArray[np.float64]]  # by measure; one value per query
 
@@ -29,7 +30,7 @@ class PairedDifference:
         mean: The mean difference, variant minus base.
         low: Lower end of its 95% interval (`significance.bootstrap_interval`).
         high: Upper end.
-        p: Two-sided p value of the paired randomisation test (`significance.randomisation_p`).
+        p: Two-sided p value of the paired randomization test (`significance.randomization_p`).
         adjusted_p: The p value after Holm's correction for the number of variants.
         better: How many queries have a higher value.
         worse: How many have a lower one.
@@ -170,12 +171,14 @@ class Evaluation:
     def require_not_worse(self, variant: str, *, by: float = 0.01) -> None:
         """Raises AssertionError unless a variant is shown to be at most ``by`` worse than the base.
 
-        The interval of the difference must lie above ``-by``, and so must its mean by more than chance (p < .05).
+        The interval of the difference must lie above ``-by``, and so must its mean by more than chance (p < .05). With
+        0, a variant that equals the base on every query is accepted too.
         """
         found = self._difference(variant)
         values = self.details.values
         paired = values[variant][self.measure] - values[self.base.name][self.measure]
-        if not (found.low > -by and significance.randomisation_p(paired + by) < SIGNIFICANT):
+        loss = max(by, _LEAST_LOSS)
+        if not (found.low > -loss and significance.randomization_p(paired + loss) < SIGNIFICANT):
             raise AssertionError(
                 f"{variant!r} isn't shown to be at most {by} worse than {self.base.name!r}: {_said(self, found)}."
             )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import orm
 
 from pg_semantic import registry
+from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation.variants import Variant
 from pg_semantic.index.bound_index import BoundIndex
@@ -107,14 +108,24 @@ class Asked:
 def run(session: orm.Session, variants: Sequence[Variant], asked: Asked) -> list[Run]:
     """Runs all variants on all queries: each query on every variant in turn, so that they meet the same conditions.
 
-    The time to encode a query is measured once for each encoder, and counts for all variants that need it.
+    The time to encode a query is measured once for each encoder, and counts for all variants that need it. Encoders are
+    loaded outside of a transaction, unless the session is in one already.
 
     Raises:
         errors.GenerationError: The index has no such generation.
     """
-    searches = [_prepared(session, variant, asked) for variant in variants]
+    with own_transaction.reading(session):
+        generations = [_generation(session, variant, asked.index) for variant in variants]
+    searches = [_prepared(*one, asked) for one in zip(variants, generations, strict=True)]
+    with own_transaction.reading(session):
+        connection = generation_tracker.connect(session, asked.index)
+        with orm.Session(bind=connection) as own:  # not the caller's identity map
+            return _run(own, searches, asked)
+
+
+def _run(session: orm.Session, searches: Sequence[_PreparedVariant], asked: Asked) -> list[Run]:
     made = [Run(search.variant, search.generation, {}, {}, {}) for search in searches]
-    for search in searches:  # loads, compiles and plans, which no query should pay for
+    for search in searches:  # compiles and plans, which no query should pay for
         search(session, asked.queries[0])
     for query in asked.queries:
         encoded: dict[int, float] = {}
@@ -139,10 +150,14 @@ def _encode(encoder: BatchingEncoder | None, query: str, encoded: dict[int, floa
     return encoded[id(encoder)]
 
 
-def _prepared(session: orm.Session, variant: Variant, asked: Asked) -> _PreparedVariant:
-    live, _ = generation_tracker.read_live(session, asked.index)
-    connection = generation_tracker.connect(session, asked.index)
-    generation = registry.of_role(connection, live.qualified_name, variant.generation)
+def _generation(session: orm.Session, variant: Variant, index: BoundIndex[Any]) -> Generation:
+    live, _ = generation_tracker.read_live(session, index)
+    connection = generation_tracker.connect(session, index)
+    return registry.of_role(connection, live.qualified_name, variant.generation)
+
+
+def _prepared(variant: Variant, generation: Generation, asked: Asked) -> _PreparedVariant:
+    """Returns a variant with its encoder, which may be loaded now."""
     encoder = None if variant.mode == "lexical" else asked.encoders.of(generation)
     searcher = Searcher.pinned(Target(generation, generation.tables, encoder))
     return _PreparedVariant(variant, asked.index, generation, searcher, asked.limit)

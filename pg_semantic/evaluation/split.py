@@ -40,9 +40,9 @@ def split(
     same side. So a large group of connected queries can make the held-out share differ from what you ask for. Queries
     that differ in case, width or white space only are the same query.
 
-    The database remembers the side of each query forever, under a hash. If you split more judgements later, known
-    queries keep their sides, and new ones join those that they are connected to. The caller commits. Two splits at the
-    same time agree on the sides.
+    The database remembers the side of each query forever, under a hash, for the table and all of its indexes, even if
+    you drop them. If you split more judgements later, known queries keep their sides, and new ones join those that they
+    are connected to. The caller commits. Two splits at the same time agree on the sides.
 
     Args:
         session: A Session or Connection of a role that owns the schema ``semantic``. With an AsyncSession:

@@ -11,10 +11,10 @@ from pg_semantic.index.chunk_tables import Role
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import Convex, Diverse, Fusion, Mode, Options, Rerank, Rrf, Where
 
-_KEYS = "generation, mode, exact, match, depth, fusion, k, dense, lexical, reranker, rerank_depth, diverse"
+_KEYS = "generation, mode, exact, match, depth, ef_search, fusion, k, dense, lexical, reranker, rerank_depth, diverse"
 _ONLY_IN = {
     "match": ("lexical", "hybrid"),
-    "exact": ("dense", "hybrid"),
+    **dict.fromkeys(("exact", "ef_search"), ("dense", "hybrid")),
     **dict.fromkeys(("depth", "fusion", "k", "dense", "lexical"), ("hybrid",)),
 }
 _EXAMPLE = "both:mode=hybrid,fusion=convex,dense=0.6,lexical=0.4"
@@ -69,6 +69,8 @@ class Variant:
         if self.mode == "hybrid":
             fusion = {"kind": type(options.fusion).__name__.lower(), **dataclasses.asdict(options.fusion)}
             found |= {"fusion": fusion, "depth": options.depth}
+        if options.ef_search is not None:
+            found["ef_search"] = options.ef_search
         if options.min_score is not None:
             found["min_score"] = options.min_score
         if options.rerank:
@@ -137,8 +139,9 @@ def _tuned(given: Mapping[str, str], tuned: Callable[[], Options] | None) -> dic
         raise ValueError("fusion=tuned needs the options that were tuned for an index.")
     options = tuned()
     depth = {} if options.depth is None or "depth" in given else {"depth": str(options.depth)}
+    match = {} if options.match == "any" or "match" in given else {"match": options.match}
     weights = {name: str(value) for name, value in dataclasses.asdict(options.fusion).items()}
-    return {"fusion": type(options.fusion).__name__.lower(), **weights, **depth}
+    return {"fusion": type(options.fusion).__name__.lower(), **weights, **depth, **match}
 
 
 def _variant(name: str, given: dict[str, str], load: Callable[[str], BatchingReranker]) -> Variant:
@@ -152,7 +155,7 @@ def _variant(name: str, given: dict[str, str], load: Callable[[str], BatchingRer
     if match not in get_args(Match):
         raise ValueError(f"match={match} is unknown: use one of {', '.join(get_args(Match))}.")
     exact = _yes_or_no("exact", given.pop("exact", "no"))
-    depth, fusion = given.pop("depth", None), _fusion(given)
+    depth, ef_search, fusion = given.pop("depth", None), given.pop("ef_search", None), _fusion(given)
     diverse, reranker = given.pop("diverse", None), given.pop("reranker", None)
     rerank_depth = given.pop("rerank_depth", None)
     if rerank_depth is not None and reranker is None:
@@ -162,6 +165,7 @@ def _variant(name: str, given: dict[str, str], load: Callable[[str], BatchingRer
         fusion=fusion,
         match=match,
         depth=None if depth is None else int(depth),
+        ef_search=None if ef_search is None else int(ef_search),
         rerank=None if reranker is None else Rerank(load(reranker), **depths),
         diverse=None if diverse is None else Diverse(float(diverse)),
     )

@@ -10,13 +10,16 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
+from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation import Judgements, PairedDifference, Variant, measures, runs
 from pg_semantic.evaluation.evaluate import difference
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.runs import Asked, Encoders, Run
 from pg_semantic.index import declare
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.recall.score_interval import interval
 from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker
-from pg_semantic.search.recall import interval
 
 _KEPT_SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 _LONGEST = 200  # characters of a chunk that serves as a query
@@ -62,6 +65,7 @@ def compare(  # noqa: PLR0913 - options
     judged: Judgements | None = None,
     how: Variant = Variant("dense"),  # noqa: B008 - frozen
     limit: int = 10,
+    load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     on_query: Callable[[], object] = lambda: None,
 ) -> Comparison:
     """Runs queries on the live generation and another one, each with its own encoder. Loads both encoders.
@@ -69,27 +73,36 @@ def compare(  # noqa: PLR0913 - options
     Args:
         engine: Connects to the database.
         generations: The live one and another.
-        queries: The queries.
+        queries: The queries. Those that differ only in case, width or white space are one query.
         judged: Judgements of these queries, or of some of them.
         how: How to search both.
         limit: How many rows each search returns.
+        load: Loads an encoder. No transaction is open meanwhile.
         on_query: Called after each query.
 
     Raises:
         errors.QueryError: There is no query.
         errors.MissingExtra: There are judgements, and ir-measures is not installed.
     """
-    queries = list(dict.fromkeys(queries))
+    queries, judged = _distinct(queries), judged and judged.distinct()
     if not queries:
         raise errors.QueryError(
             "Nothing to compare: you passed no queries, and the index has no chunks to take queries from."
         )
     variants = [dataclasses.replace(how, name=one.role, generation=one.role) for one in generations]
-    asked = Asked(declare.bind(generations[0].spec), queries, limit, Encoders(None, generation_tracker.load), on_query)
+    asked = Asked(declare.bind(generations[0].spec), queries, limit, Encoders(None, load), on_query)
     with database.translated(), orm.Session(engine) as session:
         live, other = runs.run(session, variants, asked)
         existing = None if judged is None else judged.resolved(session, asked.index)[0]
     return _compared(live, other, existing, limit=limit)
+
+
+def _distinct(queries: Sequence[str]) -> list[str]:
+    """Returns the first spelling of each query."""
+    first: dict[bytes, str] = {}
+    for query in queries:
+        first.setdefault(query_hash(query), query)
+    return list(first.values())
 
 
 def _compared(live: Run, other: Run, judged: Judgements | None, *, limit: int) -> Comparison:
@@ -101,7 +114,9 @@ def _compared(live: Run, other: Run, judged: Judgements | None, *, limit: int) -
     plain = Comparison(of.qualified_name, of.role, limit, len(shares), overlap, low, high, _scores(live, other))
     if judged is None:
         return plain
-    graded = measures.answerable({query: judged.grades[query] for query in live.found if query in judged.grades})
+    grades = {query_hash(query): of_query for query, of_query in judged.grades.items()}
+    found = {query: grades[known] for query in live.found if (known := query_hash(query)) in grades}
+    graded = measures.answerable(found)
     if not graded:
         return plain
     name = f"nDCG@{limit}"

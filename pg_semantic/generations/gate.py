@@ -8,11 +8,15 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import errors, evaluation
+from pg_semantic.database import own_transaction
+from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, Variant, held_out_queries, query_hash
 from pg_semantic.generations.lifecycle import find
 from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Role
+from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.search import generation_tracker
 
 _COMPARED: tuple[Role, ...] = ("live", "next")
 
@@ -23,8 +27,9 @@ def require_relevance(  # noqa: PLR0913 - options
     judgements: Judgements,
     *,
     how: Variant = Variant("dense"),  # noqa: B008 - frozen
-    worse_by: float = 0.0,
+    worse_by: float | None = None,
     options: EvaluationOptions | None = None,
+    load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     on_query: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Compares the next generation with the live one, and refuses it unless it is good enough. Call it before `switch`.
@@ -37,25 +42,33 @@ def require_relevance(  # noqa: PLR0913 - options
         name: The semantic index.
         judgements: The queries and the grades of rows.
         how: How to search both generations.
-        worse_by: How much lower the measure may be. With 0, the next generation must be better.
+        worse_by: How much lower the measure may be; with 0, it may be equal. If None, it must be higher.
         options: The measure, and the page size.
+        load: Loads an encoder. No transaction is open meanwhile.
         on_query: Called after each query.
 
     Raises:
         errors.GenerationError: There is no ``next``, or it is not shown to be good enough.
         errors.QueryError: All queries were trained or tuned on.
     """
-    live = find(engine, name, "live")
-    find(engine, name, "next")
+    live, _ = (find(engine, name, role) for role in _COMPARED)
     both = [dataclasses.replace(how, name=role, generation=role) for role in _COMPARED]
     with orm.Session(engine) as session:
         index = declare.bind(live.spec)
-        unknown = _without_trained(session, index, judgements)
-        report = evaluation.evaluate(session, index, unknown, variants=both, options=options, on_query=on_query)
+        with own_transaction.reading(session):
+            unknown = _without_trained(session, index, judgements)
+        report = evaluation.evaluate(
+            session, index, unknown, variants=both, options=options, load=load, on_query=on_query
+        )
+    return _checked(report, worse_by)
+
+
+def _checked(report: Evaluation, worse_by: float | None) -> Evaluation:
+    """Returns the report if it shows that the next generation is good enough."""
     try:
-        report.require_not_worse("next", by=worse_by) if worse_by else report.require_better("next")
+        report.require_better("next") if worse_by is None else report.require_not_worse("next", by=worse_by)
     except AssertionError as error:
-        raise errors.GenerationError(f"{live.qualified_name} was not switched: {error}") from None
+        raise errors.GenerationError(f"{report.index} was not switched: {error}") from None
     return report
 
 

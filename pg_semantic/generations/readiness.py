@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pg_semantic import database, sql
+from pg_semantic import database, registry, sql
 from pg_semantic.database import transaction
+from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.operations import verify
 from pg_semantic.operations.verify import CheckedPage, VerifyReport
 from pg_semantic.registry import Generation
@@ -72,10 +73,13 @@ def coverage(
 ) -> Coverage:
     """Compares every row with its vectors, as `verify` does, and checks which indexes are built. Changes nothing.
 
-    Reads all text of the source inside the database, in pages.
+    Reads all text of the source inside the database, in pages. Lexemes are compared with those of the live generation,
+    and only computed again where they differ: a switch must not make them worse.
     """
     with database.translated():
-        report = verify.verify(engine, generation, keys_shown=0, on_page=on_page)
+        report = verify.verify(
+            engine, generation, keys_shown=0, sister=_with_the_same_lexemes(engine, generation), on_page=on_page
+        )
         with transaction.begin(engine) as connection:
             binds = {"generation": generation.id, "seconds": _LATE_SECONDS}
             late = min(report.waiting, connection.execute(sql.statement("registry", "late"), binds).scalar_one())
@@ -85,6 +89,15 @@ def coverage(
     wrong = report.damaged + report.wrong_encoder + report.orphan
     uncaptured = tuple(report.uncaptured)
     return Coverage(report.rows, current, report.failed, wrong, generation.backfilled, lacks, uncaptured)
+
+
+def _with_the_same_lexemes(engine: sa.Engine, generation: Generation) -> Tables | None:
+    """Returns the tables of the live generation, unless its rows have other texts or lexemes."""
+    with transaction.begin(engine) as connection:
+        live = registry.of_role(connection, generation.qualified_name, "live")
+    configs = [one.spec.lexical and one.spec.lexical.config for one in (live, generation)]
+    is_same = configs[0] is not None and configs[0] == configs[1] and live.spec.columns == generation.spec.columns
+    return live.tables if is_same and live.id != generation.id and not live.gone else None
 
 
 def _not_yet(report: VerifyReport, late: int, *, backfilled: bool) -> int:

@@ -66,6 +66,11 @@ def withdraw(target: IndexSpec, was: IndexSpec) -> list[ExecutableDDLElement]:
     return [triggers.Withdraw(target, _of(chunk_tables.build(was)), was=was), *create_triggers(was)]
 
 
+def set_recall_objective(spec: IndexSpec) -> list[ExecutableDDLElement]:
+    """Returns the statement that gives all copies of a semantic index the recall objective of ``spec``."""
+    return [triggers.SetRecallObjective(spec, _of(chunk_tables.build(spec)))]
+
+
 def create_triggers(spec: IndexSpec, *, functions: bool = True, enable: bool = False) -> list[ExecutableDDLElement]:
     """Returns the statements that install capture for the columns of all generations. Existing triggers are kept.
 

@@ -49,6 +49,8 @@ class SemanticIndex:
         hnsw: Parameters of the vector index.
         lexical: How to index the words of rows for BM25; the default suits English. None omits the lexical index.
         policy_column: The attribute that the table's row-level security compares (docs/reference/privileges.md).
+        recall_objective: The share of the nearest chunks that the vector index should find, such as 0.95. A worker
+            measures it and adjusts the scans to it (docs/how-to/keep-recall.md). It can change without a rebuild.
         name: Name of the chunk table; by default the names of table and attribute (``article_semantic``).
 
     Raises:
@@ -68,6 +70,7 @@ class SemanticIndex:
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
         lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
         policy_column: str | None = None,
+        recall_objective: float | None = None,
         name: str | None = None,
     ) -> None:
         self._columns = columns
@@ -81,6 +84,7 @@ class SemanticIndex:
         self._hnsw = hnsw
         self._lexical = lexical
         self._policy_column = policy_column
+        self._recall_objective = recall_objective
         self._name = name
         self._attribute = ""
 
@@ -152,6 +156,7 @@ class SemanticIndex:
             policy_column=None
             if self._policy_column is None
             else _policy_column_name(mapper, table, self._policy_column),
+            recall_objective=self._recall_objective,
         )
 
 

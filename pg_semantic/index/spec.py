@@ -209,9 +209,11 @@ class IndexSpec:
     hnsw: Hnsw = field(default_factory=Hnsw)
     lexical: Lexical | None = field(default_factory=Lexical)
     policy_column: str | None = None
+    recall_objective: float | None = None  # not part of what is built: it can change without another copy
 
     def __post_init__(self) -> None:
         self._check_names()
+        _check_recall_objective(self.name, self.recall_objective)
         if self.storage not in MAX_DIMENSIONS:
             raise errors.DeclarationError(
                 f"Semantic index {self.name!r}: storage={self.storage!r} is unknown: use {' or '.join(MAX_DIMENSIONS)}."
@@ -295,4 +297,15 @@ class IndexSpec:
             hnsw=Hnsw(**data["hnsw"]),
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # specs from before BM25 don't have it
             policy_column=data.get("policy_column"),
+            recall_objective=data.get("recall_objective"),
+        )
+
+
+def _check_recall_objective(name: str, objective: object) -> None:
+    if objective is None:
+        return
+    if not isinstance(objective, int | float) or isinstance(objective, bool) or not 0 < objective < 1:
+        raise errors.DeclarationError(
+            f"Semantic index {name!r}: recall_objective={objective!r} must be a number between 0 and 1, such as 0.95, "
+            "or None."
         )

@@ -20,6 +20,7 @@ from pg_semantic.index import keys, supported_tables
 from pg_semantic.index.spec import IndexSpec
 
 log = logging.getLogger("pg_semantic.privileges")
+declarations = logging.getLogger("pg_semantic.index")
 
 
 class _Step(ExecutableDDLElement):
@@ -60,6 +61,10 @@ class Register(_Step):
 
 class Unregister(_Step):
     """Removes the semantic index from the registry, and drops its other generations."""
+
+
+class SetRecallObjective(_Step):
+    """Gives all generations the recall objective of the spec."""
 
 
 class Begin(_Step):
@@ -176,7 +181,25 @@ def _require_as_stored(step: Register, _target: sa.MetaData, connection: object,
         raise errors.DeclarationError(
             f"The tables {name} and {receipts} are left over from a table {source} that was dropped: drop them too."
         )
-    _require_same_recipe(step.spec, IndexSpec.from_json(known.spec))
+    stored = IndexSpec.from_json(known.spec)
+    _require_same_recipe(step.spec, stored)
+    _warn_of_another_objective(step.spec, stored)
+
+
+def _warn_of_another_objective(declared: IndexSpec, stored: IndexSpec) -> None:
+    """Logs a difference that searches and the worker can live with, and that an operator may have made on purpose."""
+    if declared.recall_objective != stored.recall_objective:
+        wanted = "none" if declared.recall_objective is None else format(declared.recall_objective, "g")
+        declarations.warning(
+            "semantic index %s is declared with recall_objective=%s, but the database keeps %s. To change that: a "
+            "migration, or `pg-semantic index objective %s %s`",
+            declared.name,
+            declared.recall_objective,
+            stored.recall_objective,
+            declared.name,
+            wanted,
+            extra={"event": "recall_objective_differs", "index": declared.name},
+        )
 
 
 def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
@@ -274,6 +297,15 @@ def _change(step: _Change, compiler: DDLCompiler) -> dict[str, str]:
         "target": _literal(compiler, json.dumps(step.spec.to_json())),
         "was": _literal(compiler, json.dumps(step.was.to_json())),
     }
+
+
+@compiles(SetRecallObjective, "postgresql")
+def _set_recall_objective(step: SetRecallObjective, compiler: DDLCompiler, **_: object) -> str:
+    return _fill(
+        "set_recall_objective",
+        chunks=_regclass(compiler, step.chunks),
+        objective="NULL" if step.spec.recall_objective is None else repr(float(step.spec.recall_objective)),
+    )
 
 
 @compiles(Unregister, "postgresql")

@@ -1,11 +1,13 @@
 """Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query.
 
-Also rows that are alike, as pairs and as groups.
+Also rows that are alike, as pairs and as groups, and the impressions and clicks that searches are improved with.
 """
 
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.search.duplicates import Duplicate, duplicates
 from pg_semantic.search.fusion import Convex, Fusion, Rrf, hybrid
+from pg_semantic.search.impressions import clicks, forget_impressions, impressions, impressions_table, record_click
+from pg_semantic.search.interleaving import Drafted, Team, interleave
 from pg_semantic.search.legs import Where
 from pg_semantic.search.query_plan import Plan, explain
 from pg_semantic.search.recall import ClassRecall, RecallReport, recall
@@ -24,6 +26,7 @@ __all__ = [
     "ClassRecall",
     "Convex",
     "Diverse",
+    "Drafted",
     "Duplicate",
     "Fusion",
     "Group",
@@ -38,15 +41,22 @@ __all__ = [
     "Rrf",
     "Searcher",
     "Snippet",
+    "Team",
     "Where",
+    "clicks",
     "duplicates",
     "exact",
     "exactly",
     "explain",
+    "forget_impressions",
     "groups",
     "hybrid",
+    "impressions",
+    "impressions_table",
+    "interleave",
     "knn",
     "lexical",
     "recall",
+    "record_click",
     "tuned_options",
 ]

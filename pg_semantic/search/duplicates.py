@@ -52,8 +52,9 @@ def duplicates(
 
     Rows that share the text of a chunk are found by its hash, the others through the vector index, which can miss a
     pair. The time grows with the number of rows and of similar rows per row, the memory with ``limit`` and the number
-    of texts that several rows have. A REPEATABLE READ transaction compares all rows as of one moment. With an
-    AsyncSession: ``await session.run_sync(search.duplicates, Article.semantic)``.
+    of texts that several rows have. A REPEATABLE READ transaction compares all rows as of one moment. Otherwise, if the
+    session is in no transaction, each page is read in one of its own. With an AsyncSession: ``await
+    session.run_sync(search.duplicates, Article.semantic)``.
 
     Args:
         session: Runs the statements, with its privileges and row-level security.

@@ -34,12 +34,20 @@ class Leg:
         return [column for column in self.rows.c if column.name.startswith("key_")]
 
 
-def dense(index: BoundIndex[T], vector: QueryLike, *, where: Where, depth: int, exact: bool) -> Leg:
+def dense(
+    index: BoundIndex[T],
+    vector: QueryLike,
+    *,
+    where: Where,
+    depth: int,
+    exact: bool,
+    ef_search: int | None = None,
+) -> Leg:
     """Ranks rows by the cosine similarity of their best chunk, through the vector index unless ``exact``."""
     if exact:
         ranked = statements.ranked_exact(index, vector, limit=depth, offset=0)
     else:
-        ranked = statements.ranked_knn(index, vector, limit=depth, offset=0, order="relaxed_order")
+        ranked = statements.ranked_knn(index, vector, limit=depth, offset=0, order="relaxed_order", ef_search=ef_search)
     return Leg("dense", _rows(index, ranked, where), lowest=-1.0)
 
 

@@ -4,7 +4,6 @@ The recall of one query is the share of the rows of `search.exact` that `search.
 one with the same score counts as found, since it is chance which of the two comes last.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from sqlalchemy import orm
 from pg_semantic import database, errors
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.distances import Vector
+from pg_semantic.recall.score_interval import interval
 from pg_semantic.search import legs, query_plan, statements
 from pg_semantic.search.legs import Where
 from pg_semantic.search.statements import Ranked
@@ -25,7 +25,6 @@ T = TypeVar("T")
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
 _SAME_SCORE = 1e-6
-_NORMAL_QUANTILE = 1.959964  # the 97.5% quantile; leaves 5% outside an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +154,6 @@ def _checked(index: BoundIndex[Any], where: Mapping[str, Where] | None) -> Mappi
     for conditions in classes.values():
         legs.require_own(index, conditions)
     return classes
-
-
-def interval(mean: float, count: int) -> tuple[float, float]:
-    """Returns the 95% score interval (Wilson 1927) of a mean of ``count`` shares, each 0 to 1.
-
-    It is the interval of a binary variable, which varies the most with a given mean, so it is wide enough for any.
-    """
-    square = _NORMAL_QUANTILE**2 / count
-    middle = (mean + square / 2) / (1 + square)
-    reach = math.sqrt(mean * (1 - mean) * square + square**2 / 4) / (1 + square)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def _given(queries: Sequence[Vector]) -> list[_Query]:

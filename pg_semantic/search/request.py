@@ -19,7 +19,7 @@ from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.rerankers import Scores
-from pg_semantic.search import fusion, legs, rerank_and_diversify, results, validation
+from pg_semantic.search import fusion, legs, rerank_and_diversify, results, scan_settings, validation
 from pg_semantic.search.fusion import Convex, Fusion, Rrf
 from pg_semantic.search.legs import Leg, Where
 from pg_semantic.search.rerank_and_diversify import Diverse, Rerank
@@ -41,6 +41,9 @@ class Options:
         match: Which rows match by words: those with ``any`` of the words, with ``all`` of them, with the ``phrase``,
             or by ``websearch`` syntax (quotes, ``or``, ``-``).
         depth: How many rows of each leg a hybrid search fuses; 100 by default. Later pages go beyond it.
+        ef_search: How many candidates the scan of the vector index keeps, 1 to 1000. By default, what was chosen for
+            the recall of the index, or twice the rows that the search needs and at least 100. More take longer and
+            miss fewer rows.
         min_score: Drops hits with a lower score, on the scale of the score that orders them. A hybrid search also
             drops the rows beyond the depth, since their scores are not comparable with the others. If a reranker runs
             out of time, no hit is dropped, since the scores are then on another scale.
@@ -59,6 +62,7 @@ class Options:
     fusion: Fusion = Rrf()  # noqa: RUF009 - frozen
     match: Match = "any"
     depth: int | None = None
+    ef_search: int | None = None
     min_score: float | None = None
     passages: int = 1
     snippets: bool = False
@@ -69,6 +73,7 @@ class Options:
     load: Sequence[ExecutableOption] = ()
 
     def __post_init__(self) -> None:
+        scan_settings.check_ef_search(self.ef_search)
         if self.passages < 1:
             raise errors.QueryError(f"Options(passages={self.passages}): passages must be 1 or more.")
         if not isinstance(self.fusion, Rrf | Convex):
@@ -90,6 +95,7 @@ class Shape(Generic[T]):
     reach: int
     fusion: Fusion
     match: Match
+    ef_search: int | None
     extras: Extras
 
 
@@ -190,7 +196,7 @@ class Request(Generic[T]):
         options = self.options
         extras = Extras(options.passages, bool(options.diverse), options.snippets, options.headlines, options.keys)
         numbers = (self.first, self.skipped, fusion.depth_of(options.depth), self.reach)
-        return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, extras)
+        return Shape(self.index, self.mode, exact, *numbers, options.fusion, options.match, options.ef_search, extras)
 
     def values(self, vector: NDArray[np.float32] | None, connection: sa.Connection) -> dict[str, object]:
         """Returns the parameters of the statement, in a form that the server of this connection accepts."""
@@ -218,7 +224,9 @@ def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None =
     else:
         query = examples or distances.query_parameter(index.spec, VECTOR)
         relevance = results.by_meaning(index, query)
-        found.append(legs.dense(index, query, where=where, depth=shape.reach, exact=shape.exact))
+        found.append(
+            legs.dense(index, query, where=where, depth=shape.reach, exact=shape.exact, ef_search=shape.ef_search)
+        )
     if shape.mode != "dense":
         found.append(legs.lexical(index, text, where=where, depth=shape.reach, match=shape.match))
     ranking = fusion.fused(found, shape.fusion, depth=shape.depth, reach=shape.reach)

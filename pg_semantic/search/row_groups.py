@@ -4,9 +4,8 @@ A group is a connected component of the pairs that `duplicates` finds: each row 
 two rows of a large group need not be alike.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -17,7 +16,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from pg_semantic import database, errors
 from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.search import generation_tracker, rows_by_key
+from pg_semantic.search import connected_rows, generation_tracker, rows_by_key
+from pg_semantic.search.connected_rows import DisjointSets
 from pg_semantic.search.duplicates import similarity
 from pg_semantic.search.legs import Where
 from pg_semantic.search.similar_chunks import SimilarChunks
@@ -54,8 +54,9 @@ def groups(
 ) -> list[Group[T]]:
     """Finds groups of rows that are alike: the connected components of all pairs that `duplicates` finds.
 
-    The time is that of `duplicates` without a limit: among m rows that are all alike but not copies, it compares m²
-    pairs. The memory grows with the number of rows in groups. With an AsyncSession: ``await
+    Takes a search through the vector index for each chunk, also among many rows that are all alike. If there are
+    several groups of many such rows, those but the largest are searched up to their number of rows, to find whether
+    they are connected. The memory grows with the number of rows in groups. With an AsyncSession: ``await
     session.run_sync(search.groups, Article.semantic)``.
 
     Args:
@@ -79,8 +80,7 @@ def groups(
             copied.add(text.content_hash)
             for row in text.rows:
                 sets.join(text.rows[0], row)
-        for near in chunks.near(copied=copied, least=lambda: farthest, on_rows=on_rows):
-            sets.join(near.first.row, near.second.row)
+        connected_rows.connect(chunks, sets, copied=copied, least=farthest, on_rows=on_rows)
         return _loaded(session, chunks.index, sets.sets(), smallest=members)
 
 
@@ -88,35 +88,6 @@ def _checked_size(smallest: object) -> int:
     if isinstance(smallest, bool) or not isinstance(smallest, int) or smallest < _PAIR:
         raise errors.QueryError(f"smallest={smallest!r}: it must be a whole number of rows, {_PAIR} or more.")
     return smallest
-
-
-@dataclass(slots=True)
-class DisjointSets:
-    """Disjoint sets of keys, with path halving and union by size (Tarjan and van Leeuwen 1984)."""
-
-    _parents: dict[str, str] = field(default_factory=dict)
-    _sizes: dict[str, int] = field(default_factory=dict)
-
-    def join(self, one: str, other: str) -> None:
-        """Merges the sets of two keys. A new key is a set of its own."""
-        small, large = sorted((self._root(one), self._root(other)), key=self._sizes.__getitem__)
-        if small != large:
-            self._parents[small] = large
-            self._sizes[large] += self._sizes.pop(small)
-
-    def sets(self) -> list[list[str]]:
-        """Returns the sets."""
-        found = defaultdict(list)
-        for key in self._parents:
-            found[self._root(key)].append(key)
-        return list(found.values())
-
-    def _root(self, key: str) -> str:
-        if key not in self._parents:
-            self._parents[key], self._sizes[key] = key, 1
-        while (parent := self._parents[key]) != key:
-            self._parents[key] = key = self._parents[parent]
-        return key
 
 
 def _loaded(

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
+from pg_semantic.database import own_transaction
 from pg_semantic.index import distances, keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.key_range import KeyRange
@@ -27,7 +28,8 @@ from pg_semantic.search.legs import Where
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
 PAGE_CHUNKS = 1_000
-_NEAREST = 10  # how many chunks to ask for at first
+NEAREST = 10
+"""How many chunks to ask for at first."""
 _MOST_FOUND = 10_000  # by one statement
 _COPIED_TEXTS = 1_000  # per statement
 
@@ -61,7 +63,7 @@ class NearTexts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class AskedChunk:
     """A chunk to find the nearest chunks of: its place (key and ordinal), and the texts to leave out, its own too."""
 
     place: str
@@ -71,11 +73,16 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class SimilarChunks:
-    """The chunks of one generation that a session sees and whose rows match the filters."""
+    """The chunks of one generation that a session sees and whose rows match the filters.
+
+    Attributes:
+        pauses: Whether each page is read in a transaction of its own, so that none stays open for long.
+    """
 
     session: orm.Session
     index: BoundIndex[Any]
     where: Where
+    pauses: bool = False
 
     @classmethod
     def live(cls, session: orm.Session, index: BoundIndex[Any], where: Where) -> "SimilarChunks":
@@ -87,8 +94,10 @@ class SimilarChunks:
         """
         conditions = legs.conditions(where)
         legs.require_own(index, conditions)
+        mapper = sa.inspect(index.entity, raiseerr=True).mapper
+        pauses = own_transaction.can_pause(session, {"mapper": mapper})
         generation, _ = generation_tracker.read_live(session, index)
-        return cls(session, Target(generation, generation.tables, None).bound(index), conditions)
+        return cls(session, Target(generation, generation.tables, None).bound(index), conditions, pauses)
 
     def copies(self, *, most_rows: int | None = None) -> Iterator[CopiedText]:
         """Yields each text that several rows have, in the order of the hashes.
@@ -103,6 +112,7 @@ class SimilarChunks:
         while hashes:
             for content_hash, rows in self._execute(self._rows_with(hashes, most_rows)):
                 yield CopiedText(content_hash, rows)
+            self._pause()
             hashes = self._execute(page.where(chunks.content_hash > hashes[-1])).scalars().all()
 
     def near(
@@ -121,7 +131,20 @@ class SimilarChunks:
             most_rows: How many near rows of each chunk are enough; None for all.
             on_rows: Called after each page with the number of rows that it completed.
         """
-        self._execute(_WITHOUT_JIT)
+        for page in self.pages(copied=copied, on_rows=on_rows):
+            asked, count = page, NEAREST
+            while asked:
+                again = []
+                for one, near in self.nearest(asked, count=count, least=least):
+                    yield from near
+                    if len(near) == count and (most_rows is None or len({n.second.row for n in near}) < most_rows):
+                        again.append(without_copies(one, near))
+                asked, count = again, 2 * count
+
+    def pages(
+        self, *, copied: Container[bytes], on_rows: Callable[[int], object] = lambda _: None
+    ) -> Iterator[list[AskedChunk]]:
+        """Yields all chunks to look up, page by page in key order; the arguments are those of `near`."""
         after, row, done = None, None, set[bytes]()
         while page := self._page(after):
             asked = []
@@ -131,35 +154,35 @@ class SimilarChunks:
                 if one.text.content_hash in copied:
                     done.add(one.text.content_hash)
                 asked.append(one)
-            yield from self._near_page(asked, least, most_rows)
+            yield asked
             rows = [one.text.row for one in page]
             on_rows(len(dict.fromkeys(rows)) - (row == rows[0]))
             after, row = page[-1].place, rows[-1]
+            self._pause()
 
-    def _near_page(
-        self, asked: Sequence[_Asked], least: Callable[[], float], most_rows: int | None
-    ) -> Iterator[NearTexts]:
-        """Yields what is near the chunks of a page, with k doubled until no result is cut off."""
-        nearest = _NEAREST
-        while asked:
-            again = []
-            for part in _parts(asked, max(1, _MOST_FOUND // nearest)):
-                found = self._nearest(part, nearest, least())
-                for one in part:
-                    near = found.get(one.place, [])
-                    yield from near
-                    if len(near) == nearest and (most_rows is None or len({n.second.row for n in near}) < most_rows):
-                        again.append(_without_copies(one, near))
-            asked, nearest = again, 2 * nearest
+    def _pause(self) -> None:
+        if self.pauses:
+            self.session.commit()
 
-    def _nearest(self, asked: Sequence[_Asked], nearest: int, least: float) -> dict[str, list[NearTexts]]:
+    def nearest(
+        self, asked: Sequence[AskedChunk], *, count: int, least: Callable[[], float]
+    ) -> Iterator[tuple[AskedChunk, list[NearTexts]]]:
+        """Yields each of the asked chunks with up to ``count`` of the nearest ones, if they are near."""
+        for part in _parts(asked, max(1, _MOST_FOUND // count)):
+            self._execute(_WITHOUT_JIT)  # until the end of the transaction
+            found = self._nearest(part, count, least())
+            for one in part:
+                yield one, found.get(one.place, [])
+            self._pause()
+
+    def _nearest(self, asked: Sequence[AskedChunk], nearest: int, least: float) -> dict[str, list[NearTexts]]:
         texts = {one.place: one.text for one in asked}
         found = collections.defaultdict(list)
         for place, row, content_hash, score in self._execute(self._nearest_chunks(asked, nearest, least)):
             found[place].append(NearTexts(texts[place], ChunkText(content_hash, row), score))
         return found
 
-    def _nearest_chunks(self, asked: Sequence[_Asked], nearest: int, least: float) -> Statement:
+    def _nearest_chunks(self, asked: Sequence[AskedChunk], nearest: int, least: float) -> Statement:
         """Selects place, row, hash and score of the chunks that are near the asked ones: up to k for each."""
         one = self._asked_chunks(asked, nearest)
         other = self.index.tables.chunks.alias("other")
@@ -186,7 +209,7 @@ class SimilarChunks:
         is_same = (a == b for a, b in zip(self._place(same), self._place(other), strict=True))
         return sa.select(same.c.ordinal == other.c.ordinal).where(*is_same).correlate(other).scalar_subquery()
 
-    def _asked_chunks(self, asked: Sequence[_Asked], nearest: int) -> sa.CTE:
+    def _asked_chunks(self, asked: Sequence[AskedChunk], nearest: int) -> sa.CTE:
         """Returns the asked chunks with their vectors. Reading a vector applies the settings of the scan."""
         without = [_array_literal(one.without) for one in asked]
         bind = sa.bindparam(None, without, type_=ARRAY(sa.Text))
@@ -202,7 +225,7 @@ class SimilarChunks:
         )
         return found.join(chunks, keys.matches_key_table(table, place)).cte("asked").prefix_with("MATERIALIZED")
 
-    def _page(self, after: str | None) -> list[_Asked]:
+    def _page(self, after: str | None) -> list[AskedChunk]:
         chunks = self.index.tables.chunks
         place = self._place(chunks)
         page = (
@@ -212,7 +235,7 @@ class SimilarChunks:
             .limit(PAGE_CHUNKS)
         )
         return [
-            _Asked(place, ChunkText(content_hash, row), frozenset([content_hash]))
+            AskedChunk(place, ChunkText(content_hash, row), frozenset([content_hash]))
             for place, row, content_hash in self._execute(page)
         ]
 
@@ -250,11 +273,11 @@ class SimilarChunks:
         return self.session.execute(statement, bind_arguments={"mapper": mapper})
 
 
-def _without_copies(asked: _Asked, near: Sequence[NearTexts]) -> _Asked:
+def without_copies(asked: AskedChunk, near: Sequence[NearTexts]) -> AskedChunk:
     """Returns what to ask next: the texts with several copies in the result are left out, because they are known."""
     counts = collections.Counter(one.second.content_hash for one in near)
     copied = {content_hash for content_hash, count in counts.items() if count > 1}
-    return _Asked(asked.place, asked.text, asked.without | copied)
+    return AskedChunk(asked.place, asked.text, asked.without | copied)
 
 
 def _array_literal(hashes: frozenset[bytes]) -> str:
@@ -262,6 +285,6 @@ def _array_literal(hashes: frozenset[bytes]) -> str:
     return "{" + ",".join(f'"\\\\x{one.hex()}"' for one in sorted(hashes)) + "}"
 
 
-def _parts(asked: Sequence[_Asked], size: int) -> Iterator[Sequence[_Asked]]:
+def _parts(asked: Sequence[AskedChunk], size: int) -> Iterator[Sequence[AskedChunk]]:
     for start in range(0, len(asked), size):
         yield asked[start : start + size]

@@ -14,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from pg_semantic import errors
+from pg_semantic import errors, registry
 from pg_semantic.index import bm25_expressions, distances
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
@@ -37,12 +37,15 @@ class Ranked(Generic[T]):
     score: sa.ColumnElement[float]
 
 
-def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0) -> "sa.Select[T, float]":
+def knn(
+    index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, offset: int = 0, ef_search: int | None = None
+) -> "sa.Select[T, float]":
     """Selects the rows nearest to a vector, best first, through the vector index.
 
     You can add ``where()``, joins and ORM options as to any `Select`; filters apply before the limit. The statement
     sets up its own index scan, until the end of the transaction: it sets ``hnsw.ef_search`` to suit limit and offset,
-    and turns on iterative scans, so that filters don't leave the result short. If a Session or AsyncSession still gets
+    or to what was chosen for the recall of the index, and turns on iterative scans, so that filters don't leave the
+    result short. If a Session or AsyncSession still gets
     fewer than ``limit`` rows, it reruns the statement with every distance computed, so a result is short only if no
     more rows match. A Core connection doesn't rerun it, and a `knn` inside a larger statement isn't rerun either.
 
@@ -51,6 +54,7 @@ def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, off
         vector: A query vector, which need not be normalized, or ``index.similar_to(...)`` for rows similar to examples.
         limit: How many rows to return. Set it here rather than with ``.limit()``, to set up the index scan for it.
         offset: How many rows to skip, for which the same holds.
+        ef_search: How many candidates the scan keeps, 1 to 1000, instead of the number that it would choose.
 
     Returns:
         A statement for rows of the entity and its score: the cosine similarity of the row's best chunk, -1 to 1. Rows
@@ -58,10 +62,10 @@ def knn(index: BoundIndex[T], vector: Vector | Examples, *, limit: int = 10, off
         with 16-bit vectors, rows whose scores differ by less than 0.001 can be swapped.
 
     Raises:
-        errors.QueryError: The vector has the wrong dimensions, is all zeros or is not finite, or limit or offset is
-            out of range.
+        errors.QueryError: The vector has the wrong dimensions, is all zeros or is not finite, or limit, offset or
+            ef_search is out of range.
     """
-    ranked = ranked_knn(index, vector, limit=limit, offset=offset)
+    ranked = ranked_knn(index, vector, limit=limit, offset=offset, ef_search=ef_search)
     return ranked.statement.options(short_results.RerunIfShort(limit))
 
 
@@ -102,13 +106,21 @@ def lexical(
 
 
 def ranked_knn(
-    index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int, order: scan_settings.Order = "strict_order"
+    index: BoundIndex[T],
+    vector: QueryLike,
+    *,
+    limit: int,
+    offset: int,
+    order: scan_settings.Order = "strict_order",
+    ef_search: int | None = None,
 ) -> Ranked[T]:
     """Ranks as `knn` does. ``relaxed_order`` finds more of the nearest rows, but not quite in order."""
     validation.check_page(limit=limit, offset=offset)
+    scan_settings.check_ef_search(ef_search)
     tables, chunks = index.tables, index.tables.chunks.c
     query = query_vector(index, vector)
-    aimed = scan_settings.with_scan_settings(query, wanted=limit + offset, order=order)
+    chosen = registry.ef_search_of(tables) if ef_search is None else ef_search
+    aimed = scan_settings.with_scan_settings(query, wanted=limit + offset, order=order, ef_search=chosen)
     score = 1 - distances.distance(chunks.vector, query)
     statement = (
         sa.select(index.entity, score.label("score"))

@@ -63,4 +63,4 @@ def from_data(data: Mapping[str, Any]) -> Options:
     """Returns options from their JSON, as `tuning.Setting.data` writes it."""
     given = dict(data["fusion"])
     fusion = _FUSIONS[given.pop("kind")](**given)
-    return Options(fusion=fusion, depth=data["depth"])
+    return Options(fusion=fusion, depth=data["depth"], match=data["match"])

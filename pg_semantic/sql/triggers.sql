@@ -27,6 +27,10 @@ SELECT semantic.create_triggers_v1($source, CAST($function_name AS regproc), $st
 -- Records a semantic index and its first generation, and creates its search function.
 SELECT semantic.register_index_v1($name, $source, $chunks, $receipts, $encoder_id, $spec)
 
+-- name: set_recall_objective
+-- Gives all copies of a semantic index this recall objective.
+SELECT semantic.set_recall_objective_v1($chunks, $objective)
+
 -- name: unregister
 -- Deletes a semantic index, its generations and their jobs from the registry.
 SELECT semantic.unregister_index_v1($chunks)

@@ -1,14 +1,16 @@
 """Writes a trained encoder as a sentence-transformers folder, whole or not at all.
 
-Queries and documents take different routes through it (`Router`). Documents pass through the modules of the encoder
-that training started from, so their vectors are the stored ones to the last bit. The folder has weights, settings, and
-a record of the training, but no text of a query or a row: that is why it has no model card.
+If only the side of queries was trained, queries and documents take different routes through it (`Router`): documents
+pass through the modules of the encoder that training started from, so their vectors are the stored ones to the last
+bit. The folder has weights, settings, and a record of the training, but no text of a query or a row: that is why it has
+no model card.
 """
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,41 +70,66 @@ def with_query_encoder(whole: "SentenceTransformer", trained: "SentenceTransform
     return _routed(whole, [], queries=queries, documents=documents)
 
 
-def write(target: Path, made: "SentenceTransformer", *, base: "SentenceTransformer", record: Mapping[str, Any]) -> None:
+def write(
+    target: Path, made: "SentenceTransformer", *, base: "SentenceTransformer | None" = None, record: Mapping[str, Any]
+) -> None:
     """Writes an encoder to a folder next to the target, checks it, and renames it.
 
     Args:
         target: A folder that doesn't exist or is empty.
         made: The encoder.
-        base: The encoder that its documents come from.
+        base: The encoder whose vectors of documents it must keep; None if documents were trained too.
         record: What to write to ``training.json``. Must not contain texts of queries or rows.
 
     Raises:
         errors.ConfigurationError: The folder cannot be written, or isn't empty any more.
         errors.EncoderError: What was written has other vectors than the encoder in memory.
     """
+    with new(target, what="encoder") as folder:
+        made.save(str(folder), create_model_card=False, safe_serialization=True)
+        write_record(folder, record)
+        _check(folder, made, base)
+
+
+@contextlib.contextmanager
+def new(target: Path, *, what: str) -> Iterator[Path]:
+    """Makes a folder next to the target, and renames it to the target after the block, unless the block fails.
+
+    Args:
+        target: A folder that doesn't exist or is empty.
+        what: What is written, for the message.
+
+    Raises:
+        errors.ConfigurationError: The folder cannot be written, or isn't empty any more.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
             folder = Path(temporary) / target.name
-            made.save(str(folder), create_model_card=False, safe_serialization=True)
-            (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-            _check(folder, made, base)
+            yield folder
             folder.replace(target)
     except OSError as error:
         raise errors.ConfigurationError(
-            f"The encoder cannot be written to {target} ({error.strerror}): choose another folder."
+            f"The {what} cannot be written to {target} ({error.strerror}): choose another folder."
         ) from error
 
 
-def _check(folder: Path, made: "SentenceTransformer", base: "SentenceTransformer") -> None:
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes the record of a training into a folder."""
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+def _check(folder: Path, made: "SentenceTransformer", base: "SentenceTransformer | None") -> None:
     from pg_semantic.encoders.local import backends
 
-    read = backends.open_whole(folder, reference=str(folder), dimensions=base.truncate_dim, device=str(base.device))
-    documents, _ = self_check.reference(base)
-    found, queries = self_check.reference(read)
-    _, expected = self_check.reference(made.eval())
-    if not np.array_equal(found, documents) or self_check.cosines(queries, expected).min() < self_check.LEAST_COSINE:
+    kept = made if base is None else base
+    read = backends.open_whole(folder, reference=str(folder), dimensions=kept.truncate_dim, device=str(kept.device))
+    found, expected = self_check.reference(read), self_check.reference(made.eval())
+    is_close = all(
+        self_check.cosines(*both).min() >= self_check.LEAST_COSINE for both in zip(found, expected, strict=True)
+    )
+    is_kept = base is None or np.array_equal(found[0], self_check.documents(base, self_check.TEXTS))
+    if not is_close or not is_kept:
         raise errors.EncoderError(
             "The trained encoder was not written, because it has other vectors once it is loaded again: its modules "
             "cannot be saved by sentence-transformers."

@@ -1,4 +1,4 @@
-"""What is written about a training into the encoder's folder: figures and versions, and no text."""
+"""What is written about a training into the new folder: figures and versions, and no text."""
 
 import dataclasses
 import hashlib
@@ -35,23 +35,43 @@ def of(
         settings: How it trained.
         seed: The seed.
     """
+    base = {
+        "reference": encoder.reference,
+        "revision": encoder.revision,
+        "fingerprint": encoder.fingerprint,
+        "document_fingerprint": encoder.document_fingerprint,
+    }
+    return {"side": side} | about(report, pairs, base=base, settings=settings, seed=seed)
+
+
+def about(
+    report: TrainingReport,
+    pairs: Sequence[Pair],
+    *,
+    base: Mapping[str, str],
+    settings: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the record of a training of anything, for JSON.
+
+    Args:
+        report: What training did.
+        pairs: What it was given. Only a hash of all of them together is recorded, from which no text can be guessed.
+        base: What it started from.
+        settings: How it trained.
+        seed: The seed.
+    """
     return {
         "format": _FORMAT,
-        "side": side,
         "kind": report.kind,
-        "base": {
-            "reference": encoder.reference,
-            "revision": encoder.revision,
-            "fingerprint": encoder.fingerprint,
-            "document_fingerprint": encoder.document_fingerprint,
-        },
+        "base": dict(base),
         "pairs_sha256": pairs_hash(pairs),
         **{name: getattr(report, name) for name in _COUNTS},
         "seed": seed,
         "settings": dict(settings) | {"epochs": report.epochs, "decay": report.decay},
         "recommended": report.recommended,
         "held_out": dataclasses.asdict(report.held_out),
-        "trained_on": dataclasses.asdict(report.trained_on),
+        "trained_on": None if report.trained_on is None else dataclasses.asdict(report.trained_on),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 

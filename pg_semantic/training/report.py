@@ -14,12 +14,14 @@ Measured = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """nDCG@10 of queries before and after training, by exact search of the stored vectors.
+    """A measure of queries before and after training.
+
+    An encoder is measured by exact search, a reranker on what searches find.
 
     Attributes:
-        queries: How many queries were measured.
-        before: Mean nDCG@10 of the encoder that training started from, 0 to 1.
-        after: Mean nDCG@10 of the trained encoder.
+        queries: How many queries were measured, or how many pairs.
+        before: The mean for the encoder that training started from; or for searches without reranking.
+        after: The mean for the trained encoder, or for searches that the trained reranker reorders.
         difference: ``after`` minus ``before``.
         low: Lower end of the 95% interval of the difference.
         high: Upper end.
@@ -41,22 +43,25 @@ class TrainingReport:
 
     Attributes:
         index: The name of the semantic index.
-        kind: ``map`` or ``encoder``.
-        recommended: Whether to roll the encoder out: on held-out queries, the interval of the difference is above 0.
-        folder: The folder of the new encoder; None if nothing was written.
+        kind: ``map`` or ``encoder`` for the side of queries, ``whole`` for an encoder of queries and documents, or
+            ``reranker``.
+        recommended: Whether to roll it out: on held-out queries, the interval of the difference is above 0.
+        folder: The folder of what was trained; None if nothing was written.
         queries: How many queries were used, without those that have no row with vectors.
         pairs: How many pairs of a query and a row were used.
         rows: How many rows these pairs name.
         gone: How many pairs were left out because their row has no vectors.
-        vectors: How many stored vectors served as negatives.
+        vectors: How many vectors the held-out queries were compared with. For a reranker, how many passages it was
+            trained on.
         is_sample: Whether the index has more vectors than that.
         epochs: The number of epochs that the held-out queries chose.
-        decay: The pull to the identity that they chose; None for ``encoder``.
+        decay: The pull to the identity that they chose, for ``map``; None for others.
         held_out: The figures of held-out queries. They share no row with the queries that the measured encoder was
             trained on, so they say what to expect for other rows.
         trained_on: The figures of queries that the encoder was trained on. They also say how well it learned rows by
-            heart: never decide by them.
+            heart: never decide by them. None for a reranker, because reranking them all would take long.
         seconds: How long everything took.
+        measure: What the figures are: nDCG@10, 0 to 1; or Spearman's rank correlation, -1 to 1, if scores were learned.
     """
 
     index: str
@@ -72,15 +77,16 @@ class TrainingReport:
     epochs: int
     decay: float | None
     held_out: Gain
-    trained_on: Gain
+    trained_on: Gain | None
     seconds: float
+    measure: str = "nDCG@10"
 
     @property
     def verdict(self) -> str:
         """One sentence that says what to do."""
         found = self.held_out
         measured = (
-            f"on {found.queries} held-out queries nDCG@10 changed by {found.difference:+.3f} "
+            f"on {found.queries} held-out queries {self.measure} changed by {found.difference:+.3f} "
             f"(95% interval {found.low:+.3f} to {found.high:+.3f}, p {found.p:.3g})"
         )
         return f"A gain: {measured}." if self.recommended else f"No gain, nothing to roll out: {measured}."
@@ -103,5 +109,5 @@ def gain(before: Measured, after: Measured, *, seed: int) -> Gain:
         difference=float(differences.mean()),
         low=low,
         high=high,
-        p=significance.randomisation_p(differences, seed=seed),
+        p=significance.randomization_p(differences, seed=seed),
     )

@@ -48,5 +48,5 @@ class TimeLimit:
         least = self.elapsed + _CAUTION * (seconds + self.reserved)
         raise errors.ConfigurationError(
             f"seconds={self._seconds:g} is too short: {what} takes about {seconds:.0f} s here, with reading and "
-            f"writing {least:.0f} s. Allow at least {1.1 * least + 1:.0f} seconds, or train on fewer pairs."
+            f"writing {least:.0f} s. Allow at least {1.1 * least + 1:.0f} seconds, or train on less."
         )

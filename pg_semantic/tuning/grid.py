@@ -1,12 +1,13 @@
 """`Setting`: a fusion and its depth, the `grid` of those that `tune` tries, and which of them are neighbors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.search import Convex, Fusion, Options, Rrf
 
 DEPTH = 100
@@ -22,33 +23,36 @@ class Setting:
     Args:
         fusion: By ranks or by scores.
         depth: How many rows of each leg are fused.
+        match: Which rows match by words, as in `search.Options`.
     """
 
     fusion: Fusion = Rrf()  # noqa: RUF009 - frozen
     depth: int = DEPTH
+    match: Match = "any"
 
     @classmethod
     def of(cls, options: Options) -> "Setting":
         """Returns the setting of options."""
-        return cls(options.fusion, options.depth or DEPTH)
+        return cls(options.fusion, options.depth or DEPTH, options.match)
 
     @property
     def options(self) -> Options:
         """The options of a hybrid search with this setting."""
-        return Options(fusion=self.fusion, depth=None if self.depth == DEPTH else self.depth)
+        return Options(fusion=self.fusion, depth=None if self.depth == DEPTH else self.depth, match=self.match)
 
     @property
     def code(self) -> str:
         """The options as Python, to paste."""
         given = ", ".join(f"{name}={value:g}" for name, value in asdict(self.fusion).items())
         depth = "" if self.depth == DEPTH else f", depth={self.depth}"
-        return f"Options(fusion={type(self.fusion).__name__}({given}){depth})"
+        match = "" if self.match == "any" else f', match="{self.match}"'
+        return f"Options(fusion={type(self.fusion).__name__}({given}){depth}{match})"
 
     @property
     def data(self) -> dict[str, Any]:
         """The setting as data for JSON."""
         fusion = {"kind": type(self.fusion).__name__.lower(), **asdict(self.fusion)}
-        return {"fusion": fusion, "depth": self.options.depth}
+        return {"fusion": fusion, "depth": self.options.depth, "match": self.match}
 
 
 def grid(base: Setting) -> Sequence[Setting]:
@@ -58,7 +62,7 @@ def grid(base: Setting) -> Sequence[Setting]:
     (Bruch et al. 2022). At its ends, one leg ranks alone.
     """
     shares = (step / _SHARES for step in range(_SHARES + 1))
-    convex = [Setting(Convex(share, round(1 - share, 2)), base.depth) for share in shares]
+    convex = [replace(base, fusion=Convex(share, round(1 - share, 2))) for share in shares]
     return list(dict.fromkeys([base, *convex]))
 
 

@@ -1,7 +1,7 @@
 """`tune`: finds the best fusion for an index on judged queries."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
+from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
 from pg_semantic.evaluation import Judgements, held_out_queries, measures, significance
 from pg_semantic.evaluation.runs import Encoders
@@ -26,6 +27,7 @@ from pg_semantic.tuning.grid import Setting, grid, smoothing
 LEVEL = 0.9
 
 _FEWEST = 2
+_AFTER_FUSION = ("rerank", "diverse", "min_score")  # options of a search
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,13 @@ class TuningOptions:
 
     Args:
         measure: What is to be as high as possible, in the notation of ir-measures. Its cutoff is the page size.
-        base: The options in use, which a change must beat; the defaults of a search by default.
-        settings: The settings to try; by default those of `grid`.
+        base: The options in use, which a change must beat; the defaults of a search by default. Its ``match`` is kept.
+            Give it nothing that reorders or drops rows after the fusion, because that isn't measured.
+        settings: The settings to try, with the ``match`` of the base; by default those of `grid`.
         folds: Into how many parts the queries are divided to cross-validate the choice.
         repeats: How many such divisions are averaged.
         exact: Computes every distance instead of scanning the vector index.
-        seed: Seed of the divisions, the randomisation test and the bootstrap.
+        seed: Seed of the divisions, the randomization test and the bootstrap.
     """
 
     measure: str = "nDCG@10"
@@ -51,8 +54,13 @@ class TuningOptions:
     seed: int = 0
 
     def check(self) -> None:
-        """Raises `errors.ConfigurationError` if the measure is unknown, or looks at more rows than a leg finds."""
+        """Raises `errors.ConfigurationError` if the measure is unknown, or the options don't go with tuning."""
         measures.parse([self.measure])
+        if later := [name for name in _AFTER_FUSION if getattr(self.base, name) is not None]:
+            raise errors.ConfigurationError(
+                f"The fusion is tuned without {' and '.join(later)}: leave them out of the base, and add them to the "
+                "options that you get."
+            )
         depth = min(setting.depth for setting in self.tried)
         if measures.cutoff(self.measure) > depth:
             raise errors.ConfigurationError(
@@ -63,7 +71,8 @@ class TuningOptions:
     def tried(self) -> Sequence[Setting]:
         """The settings, first the base, each once."""
         base = Setting.of(self.base)
-        return list(dict.fromkeys([base, *(grid(base) if self.settings is None else self.settings)]))
+        given = grid(base) if self.settings is None else [replace(one, match=base.match) for one in self.settings]
+        return list(dict.fromkeys([base, *given]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class Tuning:
         low: Lower end of the 90% interval of ``fold_mean`` minus ``base_mean``: with 95% confidence, the gain is
             higher.
         high: Upper end.
-        p: Two-sided p value of the paired randomisation test of that difference.
+        p: Two-sided p value of the paired randomization test of that difference.
     """
 
     index: str
@@ -137,27 +146,37 @@ def tune(  # noqa: PLR0913 - options
     session.run_sync(tuning.tune, ...)``.
 
     Args:
+        session: If it is in no transaction, none is open while the encoder is loaded.
         judgements: The queries and the grades of rows.
         encoder: An encoder that is loaded already; by default that of the live generation is loaded.
         on_query: Called after each query.
 
     Raises:
-        errors.QueryError: There are too few queries, or the index has no BM25.
-        errors.ConfigurationError: The measure is unknown.
+        errors.QueryError: There are too few queries, one was held out meanwhile, or the index has no BM25.
+        errors.ConfigurationError: The measure is unknown, or the base has options that the fusion is tuned without.
     """
     options = options or TuningOptions()
     options.check()
     given = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
-    with database.translated():
+    with own_transaction.reading(session):
         live, _ = generation_tracker.read_live(session, index)
-        free = held_out_queries.without_held_out(session, index, judgements)
-        judged = free.judgements.only(measures.answerable(free.judgements.grades))
-        if len(judged) < _FEWEST:
-            raise errors.QueryError("There is nothing to tune on: fewer than two queries have a relevant row.")
-        held_out_queries.record_training(session, index, judged.queries)
-        search = _LegSearch(Target(live, live.tables, None).bound(index), Encoders(given, load).of(live), options)
+        judged, held_out = _free(session, index, judgements)
+    search = _LegSearch(Target(live, live.tables, None).bound(index), Encoders(given, load).of(live), options)
+    with own_transaction.reading(session):
         found = [search(session, query, on_query) for query in judged.queries]
-    return _tuning(live, options, matrix(found, judged, options), held_out=free.held_out_queries)
+    with database.translated():
+        held_out_queries.record_training(session, index, judged.queries)
+    return _tuning(live, options, matrix(found, judged, options), held_out=held_out)
+
+
+def _free(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -> tuple[Judgements, int]:
+    """Returns the queries to tune on, and how many are held out."""
+    free = held_out_queries.without_held_out(session, index, judgements)
+    distinct = free.judgements.distinct()
+    judged = distinct.only(measures.answerable(distinct.grades))
+    if len(judged) < _FEWEST:
+        raise errors.QueryError("There is nothing to tune on: fewer than two queries have a relevant row.")
+    return judged, free.held_out_queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,5 +226,5 @@ def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64
         fold_mean=float(chosen.mean()),
         low=low,
         high=high,
-        p=significance.randomisation_p(gains, seed=options.seed),
+        p=significance.randomization_p(gains, seed=options.seed),
     )

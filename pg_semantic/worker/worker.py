@@ -1,7 +1,8 @@
 """The worker: signs in, sends heartbeats, runs the pipeline, and reconnects if it loses the database.
 
 One more thread extends the leases of claims, one answers queries from plain SQL, and one follows the privileges of the
-sources, which may take long with many indexes. Vector indexes are built on separate threads.
+sources, which may take long with many indexes. Another measures the recall of indexes. Vector indexes are built on
+separate threads.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.pipeline import Pipeline
 from pg_semantic.worker.query_requests import QueryResponder
+from pg_semantic.worker.recall_watcher import RecallWatcher
 from pg_semantic.worker.served_indexes import ServedIndexes
 
 log = logging.getLogger("pg_semantic.worker")
@@ -136,10 +138,11 @@ class Worker:
         done = threading.Event()
         builder = IndexBuilder(self._engine, self._settings)
         self._unbuilt = builder.failed
-        with self._signed_in(), ThreadPoolExecutor(3) as threads:
+        with self._signed_in(), ThreadPoolExecutor(4) as threads:
             beside = [threads.submit(self._beat, done), threads.submit(self._keep_privileges, done)]
             if not once:
-                beside.append(threads.submit(self._answers.run, done))
+                watcher = RecallWatcher(self._engine, seconds=self._settings.recall_seconds)
+                beside += [threads.submit(self._answers.run, done), threads.submit(watcher.run, done)]
             try:
                 self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
                 self._held.give_back_all()

@@ -275,7 +275,7 @@ def test_a_stream_gives_rows_a_few_at_a_time(filled: sa.Engine, url: sa.URL) -> 
 def test_what_an_async_session_would_get_too_few_of_is_completed(
     filled: sa.Engine, url: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_MIN_EF_SEARCH", 10), ("_EF_SEARCH_FACTOR", 0), ("_MAX_SCAN_TUPLES", 1)):
+    for name, value in (("DEFAULT_EF_SEARCH", 10), ("_EF_SEARCH_FACTOR", 0), ("_MAX_SCAN_TUPLES", 1)):
         monkeypatch.setattr(scan_settings, name, value)
     few = Article.id * 1 > ROWS - 10  # the planner expects a third of the rows
     statement = search.knn(Article.semantic, encoder().encode_queries([TEXT])[0], limit=8).where(few)

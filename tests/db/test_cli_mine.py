@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pg_semantic import training
 from pg_semantic.training import Pair
 from tests.db.library import execute, sync
-from tests.db.test_cli import error, ok, parsed
+from tests.db.test_cli import error, ok, parsed, run
 
 WORDS = "harbour candle meadow engine violin glacier pepper lantern"
 
@@ -56,12 +56,40 @@ def test_the_tables_show_the_report_and_say_what_to_do(synced: sa.Engine, dsn: s
         "not_nearer_than",
         "max_score",
         "Random examples, as keys",
-        "secret pepper",
         "1 pair left out",
         "Queries with fewer negatives than wanted: 2.",
         "Wrote mined.jsonl. Only you can read it",
     ):
         assert shown in printed
+
+
+def test_queries_are_printed_only_if_asked_for(synced: sa.Engine, dsn: str) -> None:
+    command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl")
+    for extra in ((), ("--json",)):
+        assert "secret pepper" not in ok(*command, *extra, dsn=dsn)
+        assert "secret pepper" in ok(*command, *extra, "--show-queries", dsn=dsn)
+
+
+def test_only_rows_of_a_tenant_are_used(synced: sa.Engine, here: Path, dsn: str) -> None:
+    execute(synced, "ALTER TABLE article ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON article USING (lang = 'en')")
+    command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", "--negatives", "2")
+    assert "row-level security" in error(*command, dsn=dsn)
+    report = parsed(*command, "--where", "lang=en", dsn=dsn)
+    assert {int(key) % 2 for line in lines(here / "mined.jsonl") for key in line["negatives"]} == {1}
+    parsed(*command, "--where", "lang=en", "--where", "id=5", dsn=dsn)
+    assert [line["positive"] for line in lines(here / "mined.jsonl")] == ["5"]
+    assert report["gone"] == 1
+    refused = run(*command, "--where", "lang", dsn=dsn)
+    assert refused.returncode == 2
+    assert "write a column and a value" in " ".join(refused.stderr.replace("│", " ").split())
+    assert "colour" in error(*command, "--where", "colour=red", dsn=dsn, code=3)
+
+
+def test_qrels_with_topics_are_read(synced: sa.Engine, here: Path, dsn: str) -> None:
+    (here / "qrels").write_text("1 0 5 1\n1 0 4 -2\n", "utf-8")
+    (here / "topics").write_text("1\ta violin\n", "utf-8")
+    command = ("mine", "article_semantic", "--pairs", "qrels", "--topics", "topics", "--out", "mined.jsonl")
+    assert parsed(*command, dsn=dsn)["pairs"] == 1
 
 
 def test_options_are_those_of_mining(synced: sa.Engine, here: Path, dsn: str) -> None:

@@ -59,6 +59,7 @@ INDEX_KEYS = {
     "reconciled",
     "vector_index",
     "lexical_index",
+    "recall",
     "failures",
     "problems",
 }

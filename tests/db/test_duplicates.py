@@ -324,6 +324,51 @@ def mean_similarities(chunks: Sequence[Chunk], members: Sequence[int]) -> NDArra
     return means
 
 
+@pytest.fixture
+def asked_for(empty: sa.Engine) -> Iterator[list[int]]:
+    """How many of the nearest chunks each statement asked for."""
+    seen: list[int] = []
+
+    def listen(_: Any, __: Any, statement: str, given: dict[str, Any], *___: Any) -> None:
+        if "asked AS MATERIALIZED" in statement:
+            seen.append(max(value for value in given.values() if isinstance(value, int)))
+
+    sa.event.listen(empty, "before_cursor_execute", listen)
+    yield seen
+    sa.event.remove(empty, "before_cursor_execute", listen)
+
+
+def family(center: NDArray[np.float32], rows: Sequence[int], random: np.random.Generator) -> list[Chunk]:
+    return [Chunk(row, f"text {row}", near(center, 0.001, random)) for row in rows]
+
+
+def test_a_group_of_many_rows_takes_one_search_for_each(empty: sa.Engine, asked_for: list[int]) -> None:
+    random = np.random.default_rng(3)
+    center = random.standard_normal(DIMENSIONS).astype(np.float32)
+    store(empty, family(center, range(1, 301), random))
+    with Session(empty) as session:
+        [group] = search.groups(session, Article.semantic, least=0.98)
+    assert len(group.members) == 300
+    assert asked_for == [10]
+
+
+@pytest.mark.parametrize(("least", "groups"), [(0.9, [100, 60, 40]), (0.6, [160, 40])])
+def test_groups_of_many_rows_are_connected_through_rows_beyond_the_nearest(
+    empty: sa.Engine, least: float, groups: list[int]
+) -> None:
+    random = np.random.default_rng(3)
+    first, second, third = np.eye(DIMENSIONS, dtype=np.float32)[:3]
+    chunks = family(first, range(1, 101), random) + family(first + second, range(101, 161), random)
+    chunks += family(third, range(161, 201), random)
+    store(empty, chunks)
+    with Session(empty) as session:
+        found = search.groups(session, Article.semantic, least=least)
+    assert [len(group.members) for group in found] == groups
+    assert sorted(components(all_pairs(chunks, least)), key=min) == [
+        {row.id for row in group.members} for group in sorted(found, key=lambda group: group.members[0].id)
+    ]
+
+
 @pytest.mark.parametrize("least", [0.85, 0.95])
 def test_groups_are_the_connected_components_of_the_pairs(session: Session, least: float) -> None:
     groups = search.groups(session, Article.semantic, least=least)

@@ -79,7 +79,7 @@ def test_hits_come_with_a_collection_that_is_loaded_by_a_join(session: Session) 
 
 
 def test_rows_are_counted_and_not_what_they_were_joined_with(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_MIN_EF_SEARCH": 10, "_EF_SEARCH_FACTOR": 0, "_MAX_SCAN_TUPLES": 1}.items():
+    for name, value in {"DEFAULT_EF_SEARCH": 10, "_EF_SEARCH_FACTOR": 0, "_MAX_SCAN_TUPLES": 1}.items():
         monkeypatch.setattr(scan_settings, name, value)  # scans that end after a few chunks
     statement = nearest(8, Note.id * 1 >= ROWS - 10)  # the planner expects a third of the rows
     assert len(session.connection().execute(statement).all()) < 8

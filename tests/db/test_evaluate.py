@@ -72,6 +72,14 @@ def test_the_figures_are_those_of_the_searcher_and_of_ir_measures(library: sa.En
     assert (report.queries, report.judgements, report.gone, report.limit) == (105, 210, 0, 10)
 
 
+def test_queries_that_differ_only_in_case_count_once(library: sa.Engine, judged: Judgements) -> None:
+    shouted = Judgements({query.upper(): graded for query, graded in judged.grades.items()})
+    report = evaluated(library, judged.merged(shouted))
+    assert (report.queries, report.unanswerable, report.judgements) == (105, 0, 210)
+    assert report.base.measures == evaluated(library, judged).base.measures
+    assert any("105 queries differ from another one only in case" in one for one in report.warnings)
+
+
 def test_a_clear_difference_is_shown_and_its_absence_too(library: sa.Engine, judged: Judgements) -> None:
     half = Variant("half", where=[Article.id % 2 == 0])
     report = evaluated(library, judged, variants=[half, *VARIANTS[1:], dataclasses.replace(half, name="again")])

@@ -209,6 +209,57 @@ def test_edits_of_the_last_minute_do_not_hold_a_switch_up(synced: sa.Engine) -> 
     assert generations.coverage(synced, all_of(synced)["next"]).share == 0.8
 
 
+DAMAGED = "rows with damaged, wrong or orphaned vectors: 1"
+OUT_OF_DATE = "80.00% of 5 rows are current"
+NEXT, LIVE = "UPDATE article_semantic__next_receipt SET", "UPDATE article_semantic_receipt SET"
+FAULTS = {
+    "lexemes": ([f"{NEXT} lexemes = 'wrong'"], DAMAGED),
+    "lexemes of another text": ([f"{NEXT} lexemes = 'a'", f"{LIVE} lexemes = 'a', source_hash = sha256('a')"], DAMAGED),
+    "chunk": (["UPDATE article_semantic__next SET content = 'wrong'"], DAMAGED),
+    "no chunk": (["DELETE FROM article_semantic__next"], DAMAGED),
+    "no receipt": (["DELETE FROM article_semantic__next_receipt"], OUT_OF_DATE),
+    "stale": (["UPDATE article SET title = 'unseen'"], OUT_OF_DATE),
+    "stale in both": ([f"{NEXT} source_hash = sha256('a')", f"{LIVE} source_hash = sha256('a')"], OUT_OF_DATE),
+}
+
+
+@pytest.mark.parametrize(("statements", "reason"), FAULTS.values(), ids=FAULTS)
+def test_a_switch_finds_every_fault_in_a_copy_whose_vectors_were_copied(
+    synced: sa.Engine, statements: list[str], reason: str
+) -> None:
+    begin(synced, hnsw=Hnsw(m=8))
+    sync(synced)
+    for statement in statements:
+        execute(synced, f"{statement} WHERE id = 1")
+    execute(synced, "DELETE FROM semantic.mark")
+    assert reason in unready(synced)
+
+
+@pytest.mark.parametrize(
+    ("changes", "computed"),
+    [
+        ({"hnsw": Hnsw(m=8)}, 0),
+        ({"encoder": OTHER}, 0),
+        ({"lexical": Lexical("simple")}, 5),
+        ({"columns": ("title",)}, 5),
+    ],
+    ids=["vector index", "encoder", "language", "columns"],
+)
+def test_before_a_switch_lexemes_are_computed_only_if_the_live_copy_has_others(
+    synced: sa.Engine, changes: dict[str, Any], computed: int
+) -> None:
+    begin(synced, **changes)
+    sync(synced)
+    calls = "SELECT coalesce(sum(calls), 0)::int FROM pg_stat_user_functions WHERE funcname = 'lexemes_v1'"
+    database = synced.url.database
+    execute(synced, f"ALTER DATABASE \"{database}\" SET track_functions = 'all'")
+    synced.dispose()
+    before = rows(synced, calls)[0][0]
+    generations.switch(synced, NAME)
+    synced.dispose()  # a server process reports its counts when it ends
+    eventually(lambda: rows(synced, calls)[0][0] - before == computed, "the counts")
+
+
 STEPS: dict[str, tuple[Callable[[sa.Engine], object], str]] = {
     "switch": (lambda engine: generations.switch(engine, NAME), "has no next generation; it has: live"),
     "rollback": (lambda engine: generations.rollback(engine, NAME), "has no previous generation; it has: live"),

@@ -1,7 +1,7 @@
 """Mining: the negatives of `mine_hard_negatives`, from stored vectors alone, and behind every filter."""
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,28 @@ class Counting(HashedEncoder):
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         self.queries += texts
+        return super().encode_queries(texts)
+
+
+class WithoutDirection(HashedEncoder):
+    """Finds nothing in the query "nothing"."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return super().encode_queries(texts) * np.array([[text != "nothing"] for text in texts], np.float32)
+
+
+class LateAnswer(HashedEncoder):
+    """Lets something happen when it encodes queries."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__(32)
+        self.happens = happens
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        self.happens()
         return super().encode_queries(texts)
 
 
@@ -386,9 +408,9 @@ def test_held_out_queries_are_refused_by_number_and_not_by_text(empty: sa.Engine
 
 
 @pytest.fixture
-def tenants(empty: sa.Engine) -> Iterator[tuple[sa.Engine, str]]:
+def tenants(empty: sa.Engine) -> tuple[sa.Engine, str]:
     """Rows of two tenants, and a role that sees those of t0 only."""
-    role = f"reader_{threading.get_native_id()}"
+    role = f"reader_{uuid.uuid4().hex}"
     with Session(empty) as session:
         session.add_all(Doc(id=number, text=sentence(number), topic=f"t{number % 2}") for number in range(60))
         session.commit()
@@ -396,9 +418,7 @@ def tenants(empty: sa.Engine) -> Iterator[tuple[sa.Engine, str]]:
     execute(empty, "ALTER TABLE doc ENABLE ROW LEVEL SECURITY")
     execute(empty, "CREATE POLICY own ON doc USING (topic = 't0')")
     sync(empty)
-    execute(empty, f"GRANT SELECT ON semantic.judged_query TO {role}")
-    yield empty, role
-    execute(empty, f"REVOKE ALL ON semantic.judged_query FROM {role}")
+    return empty, role
 
 
 def test_tenants_stay_apart(tenants: tuple[sa.Engine, str]) -> None:
@@ -415,6 +435,66 @@ def test_tenants_stay_apart(tenants: tuple[sa.Engine, str]) -> None:
     assert mined.report.gone == 2
     assert len(mined.pairs[0].negatives) == 3
     assert {int(one.key) % 2 for one in mined.pairs[0].negatives} == {0}
+
+
+def test_a_role_without_privileges_on_the_registry_is_told_of_held_out_queries(tenants: tuple[sa.Engine, str]) -> None:
+    engine, role = tenants
+    with Session(engine) as session:
+        evaluation.split(session, Doc.semantic, Judgements({QUERIES[0]: {"0": 1}}), held_out=1)
+        session.commit()
+        session.execute(sa.text(f"SET LOCAL ROLE {role}"))
+        with pytest.raises(errors.QueryError, match="1 of 2 queries are held out"):
+            mine(session, [Pair(QUERIES[0], "0"), Pair(QUERIES[1], "2")])
+        assert mine(session, [Pair(QUERIES[1], "2")]).report.mined == 1
+
+
+def test_a_query_without_direction_is_left_out_and_counted(session: Session) -> None:
+    pairs = [*PAIRS, Pair("nothing", "1")]
+    mined = training.mine(session, Doc.semantic, pairs, encoder=WithoutDirection())
+    assert mined.report.zero == 1
+    assert negatives(mined) == negatives(mine(session))
+
+
+def test_the_depth_of_a_query_is_that_of_its_own_positives(session: Session, filled: sa.Engine) -> None:
+    limits: list[int] = []
+
+    def listen(_: Any, __: Any, statement: str, given: Mapping[str, Any], *___: Any) -> None:
+        if "MATERIALIZED" in statement:
+            numbers = {name: value for name, value in given.items() if isinstance(value, int)}
+            limits.append(max(value for name, value in numbers.items() if name.startswith("param_")))
+
+    many = [Pair(QUERIES[0], key) for key in list(TEXTS)[:200]]
+    sa.event.listen(filled, "before_cursor_execute", listen)
+    try:
+        mine(session, [*many, Pair(QUERIES[1], "5")], options=Mining(**PLAIN))
+    finally:
+        sa.event.remove(filled, "before_cursor_execute", listen)
+    assert limits[0] > 200
+    assert limits[-1] < 100
+
+
+def late_row(engine: sa.Engine, answer: Pair) -> None:
+    """Adds the row that answers a query, with the text of the query, and its vectors."""
+    execute(engine, "INSERT INTO doc (id, text) VALUES (:id, :text)", id=int(answer.key), text=answer.query)
+    sync(engine)
+
+
+@pytest.mark.parametrize("key", ["500", "0500"])
+@pytest.mark.parametrize("spelled", [str, str.upper])
+def test_an_answer_that_gets_its_vectors_meanwhile_is_not_a_negative(
+    empty: sa.Engine, key: str, spelled: Callable[[str], str]
+) -> None:
+    with Session(empty) as session:
+        session.add_all(Doc(id=number, text=sentence(number)) for number in range(20))
+        session.commit()
+        sync(empty)
+        query = QUERIES[0]
+        encoder = LateAnswer(lambda: late_row(empty, Pair(query, "500")))
+        pairs = [Pair(query, "1"), Pair(spelled(query), key)]
+        options = Mining(negatives=20, not_nearer_than=None)
+        mined = training.mine(session, Doc.semantic, pairs, encoder=encoder, options=options)
+    assert mined.pairs
+    assert all(negative.key != "500" for pair in mined.pairs for negative in pair.negatives)
 
 
 def test_another_encoder_is_refused(session: Session) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import errors, search
 from pg_semantic.index import declare, distances
+from pg_semantic.recall.score_interval import interval
 from pg_semantic.search import scan_settings
-from pg_semantic.search.recall import interval
 from tests.db.library import Article, encoder, execute, generation_of, sync
 
 

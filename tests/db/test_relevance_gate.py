@@ -46,7 +46,7 @@ def begin(engine: sa.Engine, dimensions: int) -> None:
 
 def test_a_worse_copy_is_refused_with_the_interval(library: sa.Engine) -> None:
     begin(library, 4)
-    for worse_by in (0.0, 0.01):
+    for worse_by in (None, 0.0, 0.01):
         with pytest.raises(
             errors.GenerationError, match=r"was not switched: 'next' isn't shown to be .*95% interval -"
         ):
@@ -59,7 +59,8 @@ def test_an_equal_copy_is_not_better_and_not_worse(library: sa.Engine) -> None:
     sync(library)
     with pytest.raises(errors.GenerationError, match="isn't shown to be better"):
         generations.require_relevance(library, NAME, JUDGED)
-    report = generations.require_relevance(library, NAME, JUDGED, worse_by=0.01)
+    generations.require_relevance(library, NAME, JUDGED, worse_by=0.01)
+    report = generations.require_relevance(library, NAME, JUDGED, worse_by=0.0)
     assert report["next"].measures == report["live"].measures
 
 
@@ -84,6 +85,18 @@ def test_queries_that_were_trained_on_decide_nothing(library: sa.Engine) -> None
         generations.require_relevance(library, NAME, JUDGED.only(QUERIES[:50]))
 
 
+def test_queries_that_differ_only_in_case_count_once(library: sa.Engine) -> None:
+    begin(library, 512)
+    query = QUERIES[0]
+    shouted = [query.upper(), query.title(), f"  {query} "]
+    judged = JUDGED.only([query]).merged(Judgements(dict.fromkeys(shouted, JUDGED.grades[query])))
+    both = generations.find(library, NAME, "live"), generations.find(library, NAME, "next")
+    found = generations.compare(library, both, judged.queries, judged=judged)
+    assert found.queries == 1
+    assert found.difference is not None
+    assert found.difference.queries == 1
+
+
 def test_there_must_be_a_copy(library: sa.Engine) -> None:
     with pytest.raises(errors.GenerationError, match="has no next generation"):
         generations.require_relevance(library, NAME, JUDGED)
@@ -97,8 +110,9 @@ def test_the_command_switches_only_through_the_gate(library: sa.Engine, dsn: str
     file = tmp_path / "judged.jsonl"
     file.write_text("".join(json.dumps({"query": q, "relevant": g}) + "\n" for q, g in JUDGED.grades.items()), "utf-8")
     begin(library, 4)
-    done = invoke(dsn, "switch", NAME, "--judgements", file, "--unless-worse", 0.01)
-    assert isinstance(done.exception, errors.GenerationError)
+    for loss in (0, 0.01):
+        done = invoke(dsn, "switch", NAME, "--judgements", file, "--unless-worse", loss)
+        assert isinstance(done.exception, errors.GenerationError)
     assert generation_of(library).spec.encoder.reference == "hashed:32"
     compared = json.loads(invoke(dsn, "compare", NAME, "--judgements", file, "--json").stdout)
     assert compared["difference"]["high"] < 0
@@ -111,6 +125,19 @@ def test_the_command_switches_only_through_the_gate(library: sa.Engine, dsn: str
     done = invoke(dsn, "switch", NAME, "--judgements", file, "--if-better")
     assert done.exit_code == 0, done.output
     assert generation_of(library).spec.encoder.reference == "hashed:512"
+
+
+def test_the_command_accepts_an_equal_copy_and_qrels(library: sa.Engine, dsn: str, tmp_path: Path) -> None:
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    sync(library)
+    qrels, topics = tmp_path / "qrels", tmp_path / "topics"
+    qrels.write_text("".join(f"{n} 0 {n + 1} 1\n{n} 0 999 -2\n" for n in range(20)), "utf-8")
+    topics.write_text("".join(f"{n}\t{QUERIES[n]}\n" for n in range(20)), "utf-8")
+    done = invoke(dsn, "switch", NAME, "--judgements", qrels, "--topics", topics, "--unless-worse", 0)
+    assert done.exit_code == 0, done.output
+    assert "20 grades below 0, which mark spam, are read as 0" in done.stderr
+    assert generation_of(library).spec.hnsw.m == 8
 
 
 @pytest.mark.parametrize(

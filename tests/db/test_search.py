@@ -121,7 +121,7 @@ def test_the_vector_index_gives_a_row_of_several_chunks_once(session: Session) -
 @pytest.fixture
 def gives_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans of the vector index that end after a few chunks."""
-    monkeypatch.setattr(scan_settings, "_MIN_EF_SEARCH", 10)
+    monkeypatch.setattr(scan_settings, "DEFAULT_EF_SEARCH", 10)
     monkeypatch.setattr(scan_settings, "_EF_SEARCH_FACTOR", 0)
     monkeypatch.setattr(scan_settings, "_MAX_SCAN_TUPLES", 1)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations, search, tuning
 from pg_semantic.evaluation import Judgements
-from pg_semantic.search import Convex, Options, Rrf
+from pg_semantic.search import Convex, Diverse, Options, Rrf
 from pg_semantic.tuning import Setting, TuningOptions, candidates
 from pg_semantic.tuning.candidates import LegOptions
 from pg_semantic.worker import privileges
@@ -149,6 +149,33 @@ def test_kept_options_are_read_by_applications_until_a_switch_to_other_documents
     assert "were tuned for other documents" in caplog.text
     generations.rollback(library, "article_semantic")
     assert kept() == found.recommended.options
+
+
+def test_the_match_of_the_base_is_tuned_with_and_kept(library: sa.Engine) -> None:
+    base = Options(match="all", depth=20)
+    found = tuned(library, judged_by(library, Options(fusion=Convex(0.0, 1.0), match="all")), base=base)
+    assert found.recommended == Setting(Convex(0.0, 1.0), 20, "all")
+    assert found.recommended.code == 'Options(fusion=Convex(dense=0, lexical=1), depth=20, match="all")'
+    tuning.save(library, found)
+    with Session(library) as session:
+        assert search.tuned_options(session, Article.semantic) == Options(Convex(0.0, 1.0), match="all", depth=20)
+    given = TuningOptions(base=base, settings=[Setting(Convex(1, 0))])
+    assert {setting.match for setting in given.tried} == {"all"}
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [(Options(min_score=0.5), "min_score"), (Options(diverse=Diverse(0.5), min_score=0.1), "diverse and min_score")],
+)
+def test_a_base_with_steps_after_the_fusion_is_refused(library: sa.Engine, base: Options, said: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"tuned without {said}: leave them out of the base"):
+        tuned(library, judged_by(library, Options()), base=base)
+
+
+def test_queries_that_differ_only_in_case_are_tuned_on_once(library: sa.Engine) -> None:
+    judged = judged_by(library, Options())
+    shouted = Judgements({query.upper(): graded for query, graded in judged.grades.items()})
+    assert tuned(library, judged.merged(shouted)).queries == len(judged)
 
 
 def test_an_application_that_only_reads_the_table_gets_the_tuned_options(library: sa.Engine) -> None:

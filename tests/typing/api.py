@@ -1,8 +1,9 @@
 """The public types, pinned: mypy checks this file and nothing runs it."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import numpy as np
 import sqlalchemy as sa
@@ -29,7 +30,7 @@ from pg_semantic.evaluation import Judgements
 from pg_semantic.index.chunk_class import Chunk
 from pg_semantic.rerankers import BatchingReranker, Reranker
 from pg_semantic.search import Convex, Diverse, Options, Passage, Rerank, Rrf, Snippet
-from pg_semantic.training import QueryTraining
+from pg_semantic.training import QueryTraining, RerankerTraining, StaticTraining
 
 
 class Base(DeclarativeBase): ...
@@ -235,15 +236,60 @@ def an_encoder_is_trained(session: Session, judged: Judgements) -> None:
     assert_type(report, training.TrainingReport)
     assert_type(report.folder, Path | None)
     assert_type(report.held_out, training.Gain)
+    assert_type(report.trained_on, training.Gain | None)
+
+
+def a_whole_encoder_is_trained(session: Session, mined: training.Mined) -> None:
+    chosen = training.EncoderTraining(loss="gist", matryoshka=(256, 128), lora=True, seconds=600)
+    report = training.train_encoder(session, Article.semantic, mined.pairs, out=Path("encoder"), options=chosen)
+    assert_type(report, training.TrainingReport)
+
+
+def a_reranker_is_trained(session: Session, mined: training.Mined) -> None:
+    chosen = RerankerTraining(start="org/cross-encoder", loss="lambda", mode="hybrid", where=[Article.id > 7], depth=50)
+    report = training.train_reranker(session, Article.semantic, mined.pairs, out=Path("reranker"), options=chosen)
+    assert_type(report, training.TrainingReport)
+
+
+def an_encoder_is_distilled(session: Session, judged: Judgements) -> None:
+    chosen = StaticTraining(dimensions=256, vocabulary="encoder", seconds=600)
+    report = training.distill_static(
+        session, Article.semantic, out=Path("student"), options=chosen, judgements=judged, on_step=lambda *_: None
+    )
+    assert_type(report, training.StaticReport)
+    assert_type(report.judged, training.Gain | None)
+    assert_type(report.share, float | None)
 
 
 def negatives_are_mined(session: Session, judged: Judgements, encoder: encoders.Encoder) -> None:
     pairs = training.from_judgements(judged)
     assert_type(pairs, list[training.Pair])
     assert_type(training.from_column(session, Article.semantic, Article.body, limit=10), list[training.Pair])
+    assert_type(training.from_texts(session, Article.semantic, limit=10), list[training.Pair])
     assert_type(training.from_select(session, Article.semantic, "SELECT 'tea', 7"), list[training.Pair])
     options = training.Mining(negatives=5, relative_margin=0.05, sampling="random", group=Article.body)
     mined = training.mine(session, Article.semantic, pairs, encoder=encoder, where=[Article.id > 7], options=options)
     assert_type(mined.pairs, tuple[training.MinedPair, ...])
     assert_type(mined.pairs[0].negatives, tuple[training.ScoredChunk, ...])
     assert_type(mined.report.positive_scores, training.ScoreQuantiles | None)
+
+
+def impressions_are_rows_and_statements(session: Session, hits: list[Hit[Article]]) -> None:
+    table = search.impressions_table(Base.metadata)
+    assert_type(table, sa.Table)
+    shown = uuid.uuid4()
+    page = search.interleave(hits, hits, seed=shown, limit=5)
+    assert_type(page, list[search.Drafted[Article]])
+    assert_type(page[0].team, Literal["first", "second"] | None)
+    for given in (hits, page):
+        assert_type(
+            search.impressions(Article.semantic, given, query="tea", impression=shown, offset=10, visitor="a7c1"),
+            list[dict[str, Any]],
+        )
+    assert_type(search.record_click(table, impression=shown, key="7"), sa.Update)
+    assert_type(search.forget_impressions(table, visitor="a7c1"), sa.Delete)
+    clicks = search.clicks(Article.semantic, table, where=[table.c.rank < 10], most_per_visitor=100)
+    assert_type(Judgements.clicks(session, Article.semantic, clicks), Judgements)
+    found = evaluation.interleaving_outcome(session, Article.semantic, table, variant="now or both", unit="visitor")
+    assert_type(found, evaluation.InterleavingOutcome)
+    assert_type(found.preferred, Literal["first", "second"] | None)

@@ -36,14 +36,13 @@ def chosen(
     queries: Vectors, documents: Vectors, positives: Mapping[str, Sequence[str]], mining: Mining
 ) -> tuple[Found, Counter[str]]:
     """What `choose` makes of an exact search."""
-    most = max(map(len, positives.values()))
     found, dropped = {}, Counter[str]()
     for query, vector in queries.items():
         scored = [candidate(key, float(row.astype(float) @ vector.astype(float))) for key, row in documents.items()]
         scored.sort(key=lambda one: -one.passage.score)
         answers = [one for one in scored if one.passage.key in positives[query]]
-        others = [one for one in scored[: mining.last_rank(most) + most] if one not in answers]
-        negatives = choose(query, answers, others, mining=mining, most_positives=most, dropped=dropped)
+        others = [one for one in scored[: mining.last_rank(len(answers)) + len(answers)] if one not in answers]
+        negatives = choose(query, answers, others, mining=mining, dropped=dropped)
         found[query] = [one.key for one in negatives]
     return found, dropped
 
@@ -91,7 +90,7 @@ def test_a_query_gets_the_same_random_negatives_whatever_the_other_queries() -> 
 def test_the_margin_is_that_of_the_least_similar_positive_and_works_below_zero() -> None:
     answers = [candidate("a", 0.9), candidate("b", -0.5)]
     others = [candidate("c", 0.8), candidate("d", -0.51), candidate("e", -0.56)]
-    found = choose("q", answers, others, mining=Mining(relative_margin=0.1), most_positives=2, dropped=Counter())
+    found = choose("q", answers, others, mining=Mining(relative_margin=0.1), dropped=Counter())
     assert [one.key for one in found] == ["e"]
 
 
@@ -104,7 +103,7 @@ def test_candidates_too_near_to_a_positive_or_of_its_group_are_dropped_and_count
         candidate("f", 0.4, 0.1),
     ]
     dropped = Counter[str]()
-    found = choose("q", answers, others, mining=Mining(), most_positives=2, dropped=dropped)
+    found = choose("q", answers, others, mining=Mining(), dropped=dropped)
     assert [one.key for one in found] == ["d", "f"]
     assert dropped == {"not_nearer_than": 1, "group": 1}
 
@@ -112,7 +111,7 @@ def test_candidates_too_near_to_a_positive_or_of_its_group_are_dropped_and_count
 def test_a_rounded_similarity_of_equal_texts_counts_as_1() -> None:
     found = [candidate("b", 0.8, 1 - 1e-7), candidate("c", 0.7, 0.99999)]
     mining = Mining(not_nearer_than=1)
-    kept = choose("q", [candidate("a", 0.9)], found, mining=mining, most_positives=1, dropped=Counter())
+    kept = choose("q", [candidate("a", 0.9)], found, mining=mining, dropped=Counter())
     assert [one.key for one in kept] == ["c"]
 
 

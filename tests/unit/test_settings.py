@@ -38,6 +38,7 @@ IN_THE_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "retry_seconds": ("2.5", 2.5),
     "statistics_drift": ("0.5", 0.5),
     "statistics_seconds": ("60", 60.0),
+    "recall_seconds": ("30", 30.0),
     "query_cache": ("0", 0),
     "vector_index_backlog": ("0", 0),
     "service_api_key": ("hunter2", pydantic.SecretStr("hunter2")),

@@ -6,6 +6,7 @@ import pytest
 
 from pg_semantic.database import revisions
 from pg_semantic.index import chunk_tables
+from pg_semantic.recall import objective
 from pg_semantic.search import fusion, scan_settings
 
 FUNCTIONS = revisions.folder() / "versions" / "0001_baseline" / "functions"
@@ -25,13 +26,13 @@ def numbers(file: str, pattern: str) -> set[int]:
         ("search/search_template_values_v1.sql", r"depth \* (\d+)", {scan_settings._EF_SEARCH_FACTOR}),
         (
             "search/search_template_values_v1.sql",
-            r"greatest\(depth \* \d+, (\d+)\), \d+\)",
-            {scan_settings._MIN_EF_SEARCH},
+            r"coalesce\(chosen, (\d+)\)",
+            {objective.DEFAULT_EF_SEARCH},
         ),
         (
             "search/search_template_values_v1.sql",
-            r"greatest\(depth \* \d+, \d+\), (\d+)\)",
-            {scan_settings._MAX_EF_SEARCH},
+            r"coalesce\(chosen, \d+\)\), (\d+)\)",
+            {objective.MAX_EF_SEARCH},
         ),
         ("search/create_search_function_v1.sql", r"max_scan_tuples = (\d+)", {scan_settings._MAX_SCAN_TUPLES}),
         ("search/create_search_function_v1.sql", r"scan_mem_multiplier = (\d+)", {scan_settings._SCAN_MEM_MULTIPLIER}),

@@ -49,19 +49,19 @@ def drawn(population: tuple[tuple[float, float], ...], rng: np.random.Generator,
 
 @given(_tenths)
 def test_p_of_up_to_twelve_differences_is_that_of_all_combinations_of_signs(tenths: list[int]) -> None:
-    assert significance.randomisation_p(array(tenths) / 10) == enumerated_p(tenths)
+    assert significance.randomization_p(array(tenths) / 10) == enumerated_p(tenths)
 
 
 def test_p_of_twelve_differences_is_exact() -> None:
     tenths = [7, -1, 4, 2, -3, 5, 6, 1, -2, 3, 8, -4]
-    assert significance.randomisation_p(array(tenths) / 10, flips=1) == enumerated_p(tenths)
+    assert significance.randomization_p(array(tenths) / 10, flips=1) == enumerated_p(tenths)
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("queries", [30, 200])
 def test_p_of_many_differences_is_that_of_scipy_within_three_standard_errors(seed: int, queries: int) -> None:
     differences, flips = skewed(seed, queries), 10_000
-    p = significance.randomisation_p(differences, flips=flips)
+    p = significance.randomization_p(differences, flips=flips)
     expected = scipy.stats.permutation_test(
         (differences,),
         lambda sample, axis: abs(np.mean(sample, axis=axis)),
@@ -80,7 +80,7 @@ def test_identical_variants_rarely_differ_significantly(queries: int) -> None:
     alarms = 0
     for seed in range(1000):
         first, second = rng.beta(0.3, 0.3, (2, queries))
-        alarms += significance.randomisation_p(first - second, flips=199, seed=seed) < 0.05
+        alarms += significance.randomization_p(first - second, flips=199, seed=seed) < 0.05
     # At most 5% are expected. More than 7% of 1,000 would be 2.9 standard deviations away; less than 2%, 4.4.
     assert 20 <= alarms <= 70
 
@@ -88,31 +88,31 @@ def test_identical_variants_rarely_differ_significantly(queries: int) -> None:
 @pytest.mark.parametrize("queries", [5, 80])
 def test_p_is_the_same_when_the_variants_change_places(queries: int) -> None:
     differences = skewed(3, queries)
-    assert significance.randomisation_p(differences) == significance.randomisation_p(-differences)
+    assert significance.randomization_p(differences) == significance.randomization_p(-differences)
 
 
 @pytest.mark.parametrize("queries", [5, 80])
 def test_queries_without_a_difference_leave_p_unchanged(queries: int) -> None:
     differences = skewed(4, queries)
     more = np.concatenate((np.zeros(300), differences))
-    assert significance.randomisation_p(more) == significance.randomisation_p(differences)
+    assert significance.randomization_p(more) == significance.randomization_p(differences)
 
 
 @pytest.mark.parametrize("queries", [1, 500])
 def test_p_without_any_difference_is_one(queries: int) -> None:
-    assert significance.randomisation_p(np.zeros(queries)) == 1
+    assert significance.randomization_p(np.zeros(queries)) == 1
 
 
 def test_p_is_never_zero() -> None:
-    assert significance.randomisation_p(np.full(100, 0.5), flips=999) == 1 / 1000
+    assert significance.randomization_p(np.full(100, 0.5), flips=999) == 1 / 1000
 
 
-@pytest.mark.parametrize("function", [significance.randomisation_p, significance.bootstrap_interval])
+@pytest.mark.parametrize("function", [significance.randomization_p, significance.bootstrap_interval])
 def test_memory_is_bounded_whatever_the_number_of_queries(function: Callable[..., object]) -> None:
     differences = skewed(5, 20_000)
     tracemalloc.start()
     try:
-        function(differences, **{"flips" if function is significance.randomisation_p else "resamples": 500})
+        function(differences, **{"flips" if function is significance.randomization_p else "resamples": 500})
         assert tracemalloc.get_traced_memory()[1] < 30 * 1024**2  # all at once take 80 MB
     finally:
         tracemalloc.stop()
@@ -122,7 +122,7 @@ def test_memory_is_bounded_whatever_the_number_of_queries(function: Callable[...
     ("values", "message"),
     [([], "nothing to test"), ([[0.1]], "nothing to test"), ([0.1, math.nan], "finite"), ([math.inf], "finite")],
 )
-@pytest.mark.parametrize("function", [significance.randomisation_p, significance.bootstrap_interval])
+@pytest.mark.parametrize("function", [significance.randomization_p, significance.bootstrap_interval])
 def test_differences_that_say_nothing_are_refused(
     function: Callable[..., object], values: list[float], message: str
 ) -> None:
@@ -132,7 +132,7 @@ def test_differences_that_say_nothing_are_refused(
 
 def test_a_number_of_samples_must_be_positive() -> None:
     with pytest.raises(errors.QueryError, match="positive, not 0"):
-        significance.randomisation_p(array([0.1]), flips=0)
+        significance.randomization_p(array([0.1]), flips=0)
     with pytest.raises(errors.QueryError, match="positive, not -1"):
         significance.bootstrap_interval(array([0.1, 0.2]), resamples=-1)
 
@@ -186,7 +186,7 @@ def test_a_higher_level_has_a_wider_interval() -> None:
         assert outer[0] < inner[0] < inner[1] < outer[1]
 
 
-@pytest.mark.parametrize("function", [significance.randomisation_p, significance.bootstrap_interval])
+@pytest.mark.parametrize("function", [significance.randomization_p, significance.bootstrap_interval])
 def test_the_same_seed_gives_the_same_result(function: Callable[..., object]) -> None:
     results = [function(skewed(8, 60), seed=seed) for seed in (1, 1, 2)]
     assert results[0] == results[1] != results[2]

@@ -60,6 +60,16 @@ def test_the_spec_of_an_index_that_is_older_than_bm25_has_no_words() -> None:
     assert IndexSpec.from_json(before).lexical is None
 
 
+def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:
+    before = declare().to_json()
+    del before["recall_objective"]
+    assert IndexSpec.from_json(before).recall_objective is None
+    assert IndexSpec.from_json(declare(recall_objective=0.95).to_json()).recall_objective == 0.95
+    for objective in (0, 1, 1.5, -0.1, True, "0.9", float("nan")):
+        with pytest.raises(errors.DeclarationError, match="must be a number between 0 and 1"):
+            declare(recall_objective=objective)
+
+
 @pytest.mark.parametrize(
     ("declaration", "advice"),
     [

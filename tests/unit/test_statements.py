@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -56,13 +56,17 @@ KNN = one_line(f"""
         ORDER BY (article_semantic_1.vector <=> CAST(%(query_vector_1)s AS HALFVEC(3))) + 0, article_semantic_1.ordinal
         LIMIT %(param_2)s::INTEGER)
     ORDER BY article_semantic.vector <=> (SELECT CASE
-        WHEN (set_config(%(set_config_1)s::VARCHAR, %(set_config_2)s::VARCHAR, true) IS NOT NULL
-            AND set_config(%(set_config_3)s::VARCHAR, %(set_config_4)s::VARCHAR, true) IS NOT NULL
-            AND set_config(%(set_config_5)s::VARCHAR, %(set_config_6)s::VARCHAR, true) IS NOT NULL
-            AND set_config(%(set_config_7)s::VARCHAR, %(set_config_8)s::VARCHAR, true) IS NOT NULL)
+        WHEN (set_config(%(set_config_1)s::VARCHAR, CAST(least(greatest(%(greatest_1)s::INTEGER, coalesce(
+                (SELECT semantic.recall.ef_search FROM semantic.recall JOIN semantic.generation
+                    ON semantic.generation.id = semantic.recall.generation_id
+                    AND semantic.generation.chunks = to_regclass('article_semantic')),
+                %(coalesce_1)s::INTEGER)), %(least_1)s::INTEGER) AS TEXT), true) IS NOT NULL
+            AND set_config(%(set_config_2)s::VARCHAR, %(set_config_3)s::VARCHAR, true) IS NOT NULL
+            AND set_config(%(set_config_4)s::VARCHAR, %(set_config_5)s::VARCHAR, true) IS NOT NULL
+            AND set_config(%(set_config_6)s::VARCHAR, %(set_config_7)s::VARCHAR, true) IS NOT NULL)
         THEN CAST(%(query_vector_1)s AS HALFVEC(3)) END AS anon_2), article.id
     LIMIT %(param_3)s::INTEGER
-""")
+""").replace("coalesce( (", "coalesce((")
 
 EXACT = one_line(f"""
     SELECT article.id, article.author_id, article.body, %(distance_1)s::INTEGER - anon_1.distance AS score
@@ -97,13 +101,30 @@ def test_the_query_vector_has_the_type_of_the_storage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "offset", "ef_search"),
-    [(1, 0, "100"), (50, 0, "100"), (50, 50, "200"), (500, 0, "1000"), (9000, 0, "1000")],
+    ("limit", "offset", "needed"),
+    [(1, 0, 2), (50, 0, 100), (50, 50, 200), (500, 0, 1000), (9000, 0, 18000)],
 )
-def test_a_scan_looks_at_twice_what_is_wanted_within_pgvectors_limits(limit: int, offset: int, ef_search: str) -> None:
+def test_a_scan_looks_at_twice_what_is_wanted_or_what_was_chosen_within_pgvectors_limits(
+    limit: int, offset: int, needed: int
+) -> None:
     given = binds(search.knn(Article.semantic, VECTOR, limit=limit, offset=offset))
-    settings = [given[f"set_config_{number}"] for number in (1, 2, 3, 4)]
-    assert settings == ["hnsw.ef_search", ef_search, "hnsw.iterative_scan", "strict_order"]
+    assert [given[name] for name in ("greatest_1", "coalesce_1", "least_1")] == [needed, 100, 1000]
+    settings = [given[f"set_config_{number}"] for number in (1, 2, 3)]
+    assert settings == ["hnsw.ef_search", "hnsw.iterative_scan", "strict_order"]
+
+
+def test_a_caller_can_say_how_far_to_look() -> None:
+    given = binds(search.knn(Article.semantic, VECTOR, ef_search=7))
+    assert [given[f"set_config_{number}"] for number in (1, 2)] == ["hnsw.ef_search", "7"]
+    assert "semantic.recall" not in text(search.knn(Article.semantic, VECTOR, ef_search=7))
+
+
+@pytest.mark.parametrize("ef_search", [0, 1001, 7.5, True, "7"])
+def test_how_far_to_look_is_within_pgvectors_limits(ef_search: Any) -> None:
+    with pytest.raises(errors.QueryError, match="a whole number from 1 to 1000"):
+        search.knn(Article.semantic, VECTOR, ef_search=ef_search)
+    with pytest.raises(errors.QueryError, match="a whole number from 1 to 1000"):
+        search.Options(ef_search=ef_search)
 
 
 @pytest.mark.parametrize("build", [search.knn, search.exact])

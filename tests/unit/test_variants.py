@@ -35,6 +35,8 @@ def test_tuned_stands_for_the_options_that_were_kept() -> None:
         assert found.options == (wanted or Options(fusion=Convex(0.8, 0.2), depth=50, match="all"))
     rrf = evaluation.parse_variant("a:mode=hybrid,fusion=tuned", tuned=lambda: Options(fusion=Rrf(7, 2, 1)))
     assert rrf.options == Options(fusion=Rrf(7, 2, 1))
+    words = evaluation.parse_variant("a:mode=hybrid,fusion=tuned", tuned=lambda: Options(match="all"))
+    assert words.options == Options(match="all")
     for text, said in (("dense=0.3", "already has dense"), ("k=3", "already has k")):
         with pytest.raises(errors.ConfigurationError, match=said):
             evaluation.parse_variant(f"a:mode=hybrid,fusion=tuned,{text}", tuned=lambda: kept)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.index import chunk_tables, hashing
 from pg_semantic.index.chunking import TextChunk
-from pg_semantic.index.spec import EncoderSpec, IndexSpec, KeyColumn
+from pg_semantic.index.spec import EncoderSpec, IndexSpec, KeyColumn, Storage
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.worker.batch import Batch, BatchRow
 from pg_semantic.worker.vector_cache import VectorCache
@@ -15,7 +15,7 @@ REMEMBERED_BYTES = 16_000_000
 
 
 def tables_of(
-    reference: str, dimensions: int, *, name: str = "article_semantic", **prompts: str
+    reference: str, dimensions: int, *, name: str = "article_semantic", storage: Storage = "halfvec", **prompts: str
 ) -> chunk_tables.Tables:
     spec = IndexSpec(
         name=name,
@@ -23,6 +23,7 @@ def tables_of(
         key=(KeyColumn("id", "integer"),),
         columns=("body",),
         encoder=EncoderSpec(reference, dimensions, **prompts),
+        storage=storage,
     )
     return chunk_tables.build(spec)
 
@@ -84,6 +85,13 @@ def test_a_vector_of_another_encoder_is_never_lent() -> None:
     cache.store(encoded(SMALL, "tea"), encoder_of(SMALL))
     assert lent(cache, LARGE, "tea") == set()
     assert lent(cache, tables_of("hashed:8", 8, document_prompt="a page: "), "tea") == set()
+
+
+def test_a_vector_that_may_have_been_stored_in_16_bits_is_not_lent_to_a_copy_with_32() -> None:
+    cache = VectorCache()
+    cache.store(encoded(SMALL, "tea"), encoder_of(SMALL))
+    assert lent(cache, tables_of("hashed:8", 8, storage="vector"), "tea") == set()
+    assert lent(cache, SMALL, "tea") == {"tea"}
 
 
 def test_encoders_that_differ_only_in_how_they_encode_queries_lend_to_each_other() -> None:

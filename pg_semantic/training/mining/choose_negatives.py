@@ -57,8 +57,8 @@ class Mining:
         min_score: Drops candidates with a lower score: they are too easy.
         range_min: How many of the best remaining candidates to skip.
         range_max: How many of the best remaining candidates to choose from, including the skipped ones. The default is
-            ``range_min``, plus the negatives (ten times as many if a filter is set), plus the most positives of any
-            query.
+            ``range_min``, plus the negatives (ten times as many if a filter is set), plus the positives of the
+            query. ``mine_hard_negatives`` adds the most positives of any query for all of them.
         sampling: Takes the ``top`` candidates, or ``random`` ones.
         not_nearer_than: Drops candidates that have this cosine similarity to a stored vector of a positive, or a higher
             one: nearly the same text is an answer too. None turns this off. Not part of ``mine_hard_negatives``.
@@ -118,13 +118,13 @@ class Mining:
     def _scores_are_logits(self) -> bool:
         return self.rerank is not None and self.rerank.score_type == "logit"
 
-    def last_rank(self, most_positives: int) -> int:
-        """Returns ``range_max``, or its default for pairs whose queries have up to ``most_positives`` positives."""
+    def last_rank(self, positives: int) -> int:
+        """Returns ``range_max``, or its default for a query with this number of positives."""
         if self.range_max is not None:
             return self.range_max
         filters = (self.relative_margin, self.absolute_margin, self.max_score, self.not_nearer_than, self.group)
         drops = any(one is not None for one in filters) or (self.rerank is not None and self.min_score is not None)
-        return self.range_min + self.negatives * (_FACTOR if drops else 1) + most_positives
+        return self.range_min + self.negatives * (_FACTOR if drops else 1) + positives
 
 
 def choose(
@@ -133,7 +133,6 @@ def choose(
     candidates: Sequence[Candidate],
     *,
     mining: Mining,
-    most_positives: int,
     dropped: Counter[str],
 ) -> list[ScoredChunk]:
     """Returns the negatives of a query, hardest first.
@@ -143,7 +142,6 @@ def choose(
         positives: The query's positives, scored like the candidates; at least one.
         candidates: What the search found, best first, without the positives.
         mining: Which negatives to choose.
-        most_positives: The highest number of positives of any query.
         dropped: Counts what each filter dropped.
     """
     left = list(candidates)
@@ -153,7 +151,7 @@ def choose(
         kept = [one for one in left if not drops(one)]
         dropped[name] += len(left) - len(kept)
         left = kept
-    ranked = left[mining.range_min : mining.last_rank(most_positives)]
+    ranked = left[mining.range_min : mining.last_rank(len(positives))]
     if mining.sampling == "random" and len(ranked) > mining.negatives:
         chosen = random.Random(f"{mining.seed} {query}").sample(range(len(ranked)), mining.negatives)  # noqa: S311
         ranked = [ranked[number] for number in sorted(chosen)]

@@ -6,7 +6,7 @@ Each query is searched once, and all scores come from stored vectors, so no docu
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args
 
@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic import database, errors, evaluation
+from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
 from pg_semantic.evaluation import existing_rows
-from pg_semantic.index import chunk_tables, distances
+from pg_semantic.evaluation.query_hash import query_hash
+from pg_semantic.index import distances
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs, validation
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode
+from pg_semantic.training import tenants
 from pg_semantic.training.mining import choose_negatives, mined, statements
 from pg_semantic.training.mining.choose_negatives import Candidate, Group, Mining
 from pg_semantic.training.mining.mined import Mined, MinedPair, MiningReport, ScoredChunk, ScoreQuantiles
@@ -33,8 +36,6 @@ from pg_semantic.training.pairs import Pair
 T = TypeVar("T")
 
 _BATCH = 64  # queries that are encoded at once
-
-_PG_CLASS = sa.table("pg_class", sa.column("oid"), sa.column("relrowsecurity", sa.Boolean), schema="pg_catalog")
 
 
 def mine(  # noqa: PLR0913 - search options
@@ -55,6 +56,8 @@ def mine(  # noqa: PLR0913 - search options
     Filters and row-level security apply to positives and negatives alike.
 
     Args:
+        session: Its privileges and row-level security apply. If it is in no transaction, each query is searched in one
+            of its own, and none is open while queries are encoded or passages reranked.
         encoder: Encodes the queries, such as ``searcher.encoder``: the one that encoded the live generation.
         where: Conditions, as in a search. Required if the table has row-level security that the role bypasses.
         mode: How to rank candidates, as in a search. Margins and bounds compare cosines or reranker scores regardless.
@@ -69,14 +72,12 @@ def mine(  # noqa: PLR0913 - search options
     """
     filters = _checked(index, where=where, mode=mode, group=options.group)
     with database.translated():
-        live, connection = _live(session, index, encoder), generation_tracker.connect(session, index)
-        _require_separate_tenants(connection, index, filters)
+        pauses = own_transaction.can_pause(session, {"mapper": sa.inspect(index.entity, raiseerr=True).mapper})
+        live = _live(session, index, encoder)
+        tenants.require_separate(generation_tracker.connect(session, index), index, filters)
         given = _resolved(session, index, pairs)
-        depth = options.last_rank(given.most_positives) + given.most_positives
-        searched = Searched(live, filters, mode, depth, options.group, contents=options.reranks)
-        run = _Run(connection, searched, options, given=given, exact=exact)
-        run.mine_all(encoder, on_query)
-    return run.result()
+        searched = Searched(live, filters, mode, options.last_rank(1), options.group, contents=options.reranks)
+        return _Run(session, searched, options, given=given, exact=exact, pauses=pauses).mine_all(encoder, on_query)
 
 
 def _checked(index: BoundIndex[Any], *, where: Where, mode: Mode, group: Group) -> Where:
@@ -89,14 +90,14 @@ def _checked(index: BoundIndex[Any], *, where: Where, mode: Mode, group: Group) 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """The existing rows that answer each query, by their keys, and how many pairs there were."""
+    """The existing rows that answer each query, by their keys; other keys that do; and how many pairs there were.
+
+    Keys that are given for a query in another spelling count as others too.
+    """
 
     keys: Mapping[str, Sequence[str]]
+    others: Mapping[str, Set[str]]
     pairs: int
-
-    @property
-    def most_positives(self) -> int:
-        return max(map(len, self.keys.values()))
 
 
 def _resolved(session: orm.Session, index: BoundIndex[Any], pairs: Sequence[Pair]) -> _Given:
@@ -113,7 +114,11 @@ def _resolved(session: orm.Session, index: BoundIndex[Any], pairs: Sequence[Pair
         query: list(dict.fromkeys(canonical[key] for key in given if key in canonical))
         for query, given in answers.items()
     }
-    return _Given(keys, sum(map(len, answers.values())))
+    spellings: dict[bytes, set[str]] = {}
+    for query, found in answers.items():
+        spellings.setdefault(query_hash(query), set()).update(canonical.get(key, key) for key in found)
+    others = {query: spellings[query_hash(query)] - set(known) for query, known in keys.items()}
+    return _Given(keys, others, sum(map(len, answers.values())))
 
 
 def _live(session: orm.Session, index: BoundIndex[T], encoder: Encoder | BatchingEncoder) -> BoundIndex[T]:
@@ -129,21 +134,6 @@ def _live(session: orm.Session, index: BoundIndex[T], encoder: Encoder | Batchin
     return Target(live, live.tables, None).bound(index)
 
 
-def _require_separate_tenants(connection: sa.Connection, index: BoundIndex[Any], where: Where) -> None:
-    """Refuses a table with row-level security if the role bypasses it and there is no filter in its place."""
-    if where:
-        return
-    oid = chunk_tables.RegClass(index.tables.source)
-    active = sa.func.row_security_active(_PG_CLASS.c.oid, type_=sa.Boolean)
-    bypassed = sa.select(_PG_CLASS.c.relrowsecurity & ~active).where(_PG_CLASS.c.oid == oid)
-    if connection.scalar(bypassed):
-        raise errors.QueryError(
-            f"Table {index.spec.table!r} has row-level security, which the current role bypasses, so rows of one "
-            "tenant could become negatives of another. Connect as a role that the policies apply to, or pass "
-            "where=[...]."
-        )
-
-
 def _encoded(queries: Iterable[str], encoder: Encoder | BatchingEncoder) -> Iterator[tuple[str, NDArray[np.float32]]]:
     if isinstance(encoder, BatchingEncoder):
         yield from ((query, encoder.encode(query)) for query in queries)
@@ -157,6 +147,7 @@ def _encoded(queries: Iterable[str], encoder: Encoder | BatchingEncoder) -> Iter
 @dataclass(slots=True, kw_only=True)
 class _Counts:
     quoted: int = 0
+    zero: int = 0
     mined: int = 0
     short: int = 0
     candidates: int = 0
@@ -168,20 +159,33 @@ class _Run:
     """Mines query by query, and collects the pairs and what the report counts."""
 
     def __init__(
-        self, connection: sa.Connection, searched: Searched, options: Mining, *, given: _Given, exact: bool
+        self, session: orm.Session, searched: Searched, options: Mining, *, given: _Given, exact: bool, pauses: bool
     ) -> None:
-        self._connection, self._searched, self._options, self._exact = connection, searched, options, exact
-        self._given = given
-        self._choose = functools.partial(choose_negatives.choose, mining=options, most_positives=given.most_positives)
+        self._session, self._searched, self._options, self._exact = session, searched, options, exact
+        self._given, self._pauses = given, pauses
+        self._choose = functools.partial(choose_negatives.choose, mining=options)
         self._pairs: list[MinedPair] = []
         self._counts = _Counts()
 
-    def mine_all(self, encoder: Encoder | BatchingEncoder, on_query: Callable[[], object]) -> None:
-        """Mines the negatives of every query that has a positive left."""
+    def mine_all(self, encoder: Encoder | BatchingEncoder, on_query: Callable[[], object]) -> Mined:
+        """Mines the negatives of every query that has a positive left. Returns the pairs with them, and the report."""
+        self._pause()
         for query, vector in _encoded(self._given.keys, encoder):
-            if self._given.keys[query]:
+            if not vector.any():
+                self._counts.zero += 1
+            elif self._given.keys[query]:
                 self._mine(query, vector, self._given.keys[query])
+                self._pause()
             on_query()
+        return self._result()
+
+    def _pause(self) -> None:
+        if self._pauses:
+            self._session.commit()
+
+    @property
+    def _connection(self) -> sa.Connection:
+        return generation_tracker.connect(self._session, self._searched.index)
 
     def _mine(self, query: str, vector: NDArray[np.float32], keys: Sequence[str]) -> None:
         counts, text = self._counts, sa.literal(database.searchable(query, self._connection), sa.Text)
@@ -191,7 +195,7 @@ class _Run:
         counts.quoted += sum(row.quoted for row in rows)
         if not positives:
             return
-        found = self._candidates(asked, list(positives))
+        found = self._candidates(asked, list(positives), {*self._given.others[query], *keys} - positives.keys())
         counts.candidates += len(found)
         answers, found = self._rescored(query, list(positives.values()), found)
         negatives = tuple(self._choose(query, answers, found, dropped=counts.dropped))
@@ -200,14 +204,19 @@ class _Run:
         counts.negatives += [negative.score for negative in negatives]
         self._pairs += [MinedPair(query, answer.passage, negatives) for answer in answers]
 
-    def _candidates(self, query: AskedQuery, answers: Sequence[str]) -> list[Candidate]:
-        """Returns what the search finds, best first, without the positives."""
-        statement = functools.partial(statements.candidates, self._searched, query, answers)
-        rows = self._connection.execute(statement(exact=self._exact)).all()
+    def _candidates(self, query: AskedQuery, answers: Sequence[str], others: Set[str]) -> list[Candidate]:
+        """Returns what the search finds, best first, without the positives and other answers."""
+        known, connection = len(answers) + len(others), self._connection
+        searched = dataclasses.replace(self._searched, depth=self._options.last_rank(known) + known)
+        statement = functools.partial(statements.candidates, searched, query, answers)
+        rows = connection.execute(statement(exact=self._exact)).all()
         scanned = rows[0].scanned if rows else 0
-        if self._searched.mode != "lexical" and not self._exact and scanned < self._searched.leg_depth:
-            rows = self._connection.execute(statement(exact=True)).all()  # the index scan may have ended too early
-        return [_candidate(row, row.nearness) for row in rows if row.key not in answers]
+        if searched.mode != "lexical" and not self._exact and scanned < searched.leg_depth:
+            rows = connection.execute(statement(exact=True)).all()  # the index scan may have ended too early
+        left = {row.key for row in rows}.difference(answers)
+        if left and others:  # an answer that had no vectors, or no row, may have them by now
+            left -= {*others, *existing_rows.canonical(self._session, searched.index, others).values()}
+        return [_candidate(row, row.nearness) for row in rows if row.key in left]
 
     def _rescored(
         self, query: str, positives: list[Candidate], found: list[Candidate]
@@ -216,14 +225,14 @@ class _Run:
         reranker = self._options.rerank
         if reranker is None or not self._options.reranks:
             return positives, found
+        self._pause()  # reranking takes long
         every = [*positives, *found]
         scores = reranker.score(query, [one.content for one in every])
         assert scores is not None  # noqa: S101 - there is no time limit
         scored = [_with_score(one, float(score)) for one, score in zip(every, scores, strict=True)]
         return scored[: len(positives)], scored[len(positives) :]
 
-    def result(self) -> Mined:
-        """Returns the pairs with their negatives, and the report."""
+    def _result(self) -> Mined:
         counts, pairs = self._counts, tuple(self._pairs)
         report = MiningReport(
             index=self._searched.index.name,
@@ -231,6 +240,7 @@ class _Run:
             pairs=self._given.pairs,
             gone=self._given.pairs - len(pairs),
             quoted=counts.quoted,
+            zero=counts.zero,
             mined=counts.mined,
             short=counts.short,
             negatives=len(counts.negatives),

@@ -59,9 +59,11 @@ class MiningReport:
         index: The name of the semantic index.
         queries: How many distinct queries were asked.
         pairs: How many distinct pairs of a query and a row were given.
-        gone: Pairs whose row has no vectors, does not exist, or was not visible behind the filters.
+        gone: Pairs whose row has no vectors, does not exist, or was not visible behind the filters; and those whose
+            query has a zero vector.
         quoted: Pairs whose query is part of the passage that answers it, word for word. The recall of such pairs says
             nothing: leave the text that the queries come from out of the index, or use other queries.
+        zero: Queries whose vector is all zeros, so that nothing is similar to them. They are left out.
         mined: Queries with at least one negative.
         short: Queries with fewer negatives than wanted.
         negatives: Negatives in all, each once per query.
@@ -78,6 +80,7 @@ class MiningReport:
     pairs: int
     gone: int
     quoted: int
+    zero: int
     mined: int
     short: int
     negatives: int

@@ -140,6 +140,9 @@ def run(
 
     Yields:
         After each epoch. It stops after ``recipe.epochs``.
+
+    Raises:
+        errors.EncoderError: The loss is no longer finite: the learning rate is too high.
     """
     import torch
 
@@ -152,12 +155,17 @@ def run(
         shuffled = [pairs[place] for place in order.permutation(len(pairs))]
         for start in range(0, len(shuffled), recipe.batch):
             batch = shuffled[start : start + recipe.batch]
-            optimizer.zero_grad()
             loss = negatives.loss(side.forward([query for query, _ in batch]), batch) + side.penalty()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            _step(optimizer, loss)
             on_step()
         yield
+
+
+def _step(optimizer: "torch.optim.Optimizer", loss: "torch.Tensor") -> None:
+    training_queries.require_finite(loss.detach().cpu().numpy())
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def steps(negatives: Negatives, numbers: Sequence[int], recipe: Recipe) -> int:

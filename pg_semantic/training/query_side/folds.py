@@ -1,23 +1,69 @@
 """Divides queries into folds that share no row, so that a figure about one fold says something about other rows."""
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.evaluation import Judgements, components
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.training.query_side.training_queries import TrainingQueries
+
+LEAST_QUERIES = 50
+"""The fewest queries to train with. The interval of a gain on a fifth of them would mean little."""
+
+
+def require_enough(count: int, what: str) -> None:
+    """Checks that the queries are enough to train and to measure with.
+
+    Args:
+        count: How many queries.
+        what: The beginning of the message.
+
+    Raises:
+        errors.QueryError: There are fewer than `LEAST_QUERIES`.
+    """
+    if count < LEAST_QUERIES:
+        raise errors.QueryError(
+            f"{what} only {count} queries with a relevant row, and training needs {LEAST_QUERIES}: with fewer, no one "
+            "could tell whether it helped. Judge more queries."
+        )
+
+
+def hold_out(components: NDArray[np.int64], *, count: int, seed: int) -> NDArray[np.int64]:
+    """Returns the fold of each query, shape (queries,): each of ``count`` folds is about an equal part.
+
+    Raises:
+        errors.QueryError: There are too few components.
+    """
+    assigned = divide(components, count=count, seed=seed)
+    if len(np.unique(assigned)) < count:
+        raise errors.QueryError(
+            "Too few queries can be held out, because they are connected through rows that they share: judge queries "
+            "about other rows too."
+        )
+    return assigned
 
 
 def component_numbers(queries: TrainingQueries) -> NDArray[np.int64]:
     """Returns the number of each query's component, shape (queries,); see `evaluation.components.connected`."""
     keys = queries.stored.keys
-    hashes = {query: query_hash(query) for query in queries.queries}
-    grades = {
-        query: {keys[row]: 1 for row in rows} for query, rows in zip(queries.queries, queries.relevant, strict=True)
-    }
+    both = zip(queries.queries, queries.relevant, strict=True)
+    return numbers_of({query: [keys[row] for row in rows] for query, rows in both})
+
+
+def numbers_of(relevant: Mapping[str, Iterable[str]]) -> NDArray[np.int64]:
+    """Returns the number of each query's component, shape (queries,).
+
+    Args:
+        relevant: The keys of the rows that are relevant to each query.
+    """
+    hashes = {query: query_hash(query) for query in relevant}
+    grades = {query: dict.fromkeys(keys, 1) for query, keys in relevant.items()}
     connected = components.connected(Judgements(grades), hashes)
     numbers = {hashed: number for number, members in enumerate(connected) for hashed in members}
-    return np.array([numbers[hashes[query]] for query in queries.queries], np.int64)
+    return np.array([numbers[hashed] for hashed in hashes.values()], np.int64)
 
 
 def divide(groups: NDArray[np.int64], *, count: int, seed: int) -> NDArray[np.int64]:
@@ -29,8 +75,8 @@ def divide(groups: NDArray[np.int64], *, count: int, seed: int) -> NDArray[np.in
         seed: The same seed gives the same folds.
 
     Returns:
-        The fold of each query, shape (queries,). No fold has fewer queries than fold 0, so if a single group is larger
-        than a fold, it is in another one.
+        The fold of each query, shape (queries,). The size of fold 0 is nearest to an equal part of the queries: if a
+        single group is larger, it is in another fold, and the others have the same share of the rest.
     """
     sizes = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -39,6 +85,6 @@ def divide(groups: NDArray[np.int64], *, count: int, seed: int) -> NDArray[np.in
         fold_of[group] = filled.argmin()
         filled[fold_of[group]] += sizes[group]
     rank = np.empty(count, np.int64)
-    rank[np.argsort(filled, kind="stable")] = np.arange(count)
+    rank[np.argsort(abs(filled - len(groups) / count), kind="stable")] = np.arange(count)
     assigned: NDArray[np.int64] = rank[fold_of[groups]]
     return assigned

@@ -73,18 +73,18 @@ def read(
     tables = index.tables
     count = connection.scalar(sa.select(sa.func.count()).select_from(tables.chunks)) or 0
     if count <= MOST:
-        return _stored(_all(connection, tables), is_sample=False)
+        return of_rows(_all(connection, tables), is_sample=False)
     needed = sorted(set(existing_rows.canonical(session, index, relevant).values()))
     others = [*_random(connection, tables, seed=seed), *_nearest(session, index, queries)]
     wanted = [key for key in dict.fromkeys(others) if key not in relevant]
     found = _by_key(connection, tables, needed, most=None) | _by_key(connection, tables, wanted, most=MOST)
-    return _stored(found, is_sample=True)
+    return of_rows(found, is_sample=True)
 
 
 def _all(connection: sa.Connection, tables: Tables) -> dict[str, list[Vectors]]:
     found: dict[str, list[Vectors]] = {}
     for key, vector in connection.execute(_columns(tables).execution_options(yield_per=_KEYS)):
-        found.setdefault(key, []).append(_numbers(vector))
+        found.setdefault(key, []).append(numbers(vector))
     return found
 
 
@@ -100,7 +100,7 @@ def _by_key(
         table = keys.key_table(batch, len(tables.chunk_key))
         statement = _columns(tables).join(table, keys.matches_key_table(table, tables.chunk_key))
         for key, vector in connection.execute(statement):
-            found.setdefault(key, []).append(_numbers(vector))
+            found.setdefault(key, []).append(numbers(vector))
             count += 1
     return found
 
@@ -132,11 +132,13 @@ def _batches(wanted: Sequence[str]) -> Iterator[Sequence[str]]:
         yield wanted[start : start + _KEYS]
 
 
-def _numbers(text: str) -> Vectors:
+def numbers(text: str) -> Vectors:
+    """Reads a vector that was selected as text."""
     return np.fromstring(text[1:-1], np.float32, sep=",")
 
 
-def _stored(found: dict[str, list[Vectors]], *, is_sample: bool) -> StoredVectors:
+def of_rows(found: dict[str, list[Vectors]], *, is_sample: bool) -> StoredVectors:
+    """Puts the vectors of rows together, and scales them to unit length. Empties ``found``, to save memory."""
     names = sorted(found)
     counts = [len(found[name]) for name in names]
     starts = np.cumsum([0, *counts[:-1]]) if names else np.zeros(0, np.int64)

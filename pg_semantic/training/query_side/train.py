@@ -4,8 +4,7 @@ Training compares queries with the stored vectors, so no row is encoded: not for
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors, evaluation, settings
+from pg_semantic import evaluation, settings
+from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, validation
@@ -31,9 +31,6 @@ from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-LEAST_QUERIES = 50
-"""The fewest queries to train with. The interval of a gain on a fifth of them would mean little."""
 
 
 def train_query_side(
@@ -61,13 +58,12 @@ def train_query_side(
 
     Raises:
         errors.ConfigurationError: The folder isn't empty, or the time is too short for one epoch.
-        errors.EncoderError: The encoder cannot be trained: it has no weights here, is quantized, or was trained before.
+        errors.EncoderError: The encoder has no weights here, is quantized, or was trained before; or training diverged.
         errors.EncoderMismatch: The stored vectors come from other weights.
         errors.QueryError: A query isn't valid or is held out, or there are too few with rows.
     """
-    limit, out = TimeLimit(options.seconds), out.resolve()
+    limit, out, pairs = TimeLimit(options.seconds), out.resolve(), [pair for pair in pairs if pair.score != 0]
     folder.require_free(out)
-    pairs = [pair for pair in pairs if pair.score != 0]
     base, data = _read(session, index, pairs, options=options, limit=limit)
     fitted = _fit(data, base, options, limit=limit, on_step=on_step)
     found = _report(index.name, data.queries, fitted, options=options)
@@ -83,14 +79,14 @@ def _read(
 ) -> tuple[BaseEncoder, TrainingSet]:
     """Loads the encoder, and reads the vectors that it is trained with."""
     texts = _texts(pairs)
-    with _reading(session):
+    with own_transaction.reading(session):
         live, _ = generation_tracker.read_live(session, index)
         evaluation.require_not_held_out(session, index, texts)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
     vectors = base.encoder.encode_queries(texts)
-    with _reading(session):
+    with own_transaction.reading(session):
         bound = Target(live, live.tables, None).bound(index)
         canonical = existing_rows.canonical(session, index, {pair.key for pair in pairs})
         pairs = [dataclasses.replace(pair, key=canonical.get(pair.key, pair.key)) for pair in pairs]
@@ -103,31 +99,18 @@ def _read(
 def _texts(pairs: Sequence[Pair]) -> list[str]:
     """Returns the queries, each once, in the order of the pairs."""
     texts = list(dict.fromkeys(validation.check_query_text(pair.query) for pair in pairs))
-    _require(len(texts), "There are")
+    folds.require_enough(len(texts), "There are")
     return texts
 
 
 def _training_set(
     queries: TrainingQueries, vectors: Mapping[str, NDArray[np.float32]], options: QueryTraining
 ) -> TrainingSet:
-    _require(len(queries.queries), f"{queries.gone} pairs name rows without vectors, which leaves")
+    folds.require_enough(len(queries.queries), f"{queries.gone} pairs name rows without vectors, which leaves")
     component = folds.component_numbers(queries)
-    fold = folds.divide(component, count=round(1 / options.held_out), seed=options.seed)
-    if fold.min() > 0:
-        raise errors.QueryError(
-            "Too few queries can be held out, because they are connected through rows that they share: judge queries "
-            "about other rows too."
-        )
+    fold = folds.hold_out(component, count=options.parts, seed=options.seed)
     used = np.stack([vectors[text] for text in queries.queries])
     return TrainingSet(queries, used, fold, component, options.seed)
-
-
-def _require(count: int, what: str) -> None:
-    if count < LEAST_QUERIES:
-        raise errors.QueryError(
-            f"{what} only {count} queries with a relevant row, and training needs {LEAST_QUERIES}: with fewer, no one "
-            "could tell whether it helped. Judge more queries."
-        )
 
 
 def _fit(data: TrainingSet, base: BaseEncoder, options: QueryTraining, *, limit: TimeLimit, on_step: OnStep) -> Fit:
@@ -167,15 +150,3 @@ def _made(base: BaseEncoder, fitted: Fit) -> "SentenceTransformer":
     if isinstance(fitted.trained, np.ndarray):
         return folder.with_map(base.whole, fitted.trained)
     return folder.with_query_encoder(base.whole, fitted.trained)
-
-
-@contextmanager
-def _reading(session: orm.Session) -> Iterator[None]:
-    """Reads from the database, and leaves no transaction open that it began: training takes long."""
-    is_own = not session.in_transaction()
-    try:
-        with database.translated():
-            yield
-    finally:
-        if is_own:
-            session.rollback()

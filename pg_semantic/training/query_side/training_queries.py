@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.encoders.base import Vectors
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.query_side.stored_vectors import StoredVectors
 
@@ -42,11 +45,15 @@ class TrainingQueries:
 
 
 def of(pairs: Iterable[Pair], stored: StoredVectors) -> TrainingQueries:
-    """Returns the queries of pairs that have rows among the stored vectors, in the order of the pairs."""
+    """Returns the queries of pairs that have rows among the stored vectors, in the order of the pairs.
+
+    Queries that differ only in case, width or white space are one query: the first of them.
+    """
     numbers = {key: number for number, key in enumerate(stored.keys)}
+    first: dict[bytes, str] = {}
     found: dict[str, dict[int, None]] = {}
     gone = 0
-    for query, key in dict.fromkeys((pair.query, pair.key) for pair in pairs):
+    for query, key in dict.fromkeys((first.setdefault(query_hash(pair.query), pair.query), pair.key) for pair in pairs):
         if key in numbers:
             found.setdefault(query, {})[numbers[key]] = None
         else:
@@ -66,7 +73,11 @@ def ndcg(queries: TrainingQueries, numbers: Sequence[int], vectors: Vectors) -> 
 
     Returns:
         Shape (queries,), 0 to 1.
+
+    Raises:
+        errors.EncoderError: A vector has a number that isn't finite. It would have no rank, and count as the best.
     """
+    require_finite(vectors)
     stored = queries.stored
     gains = np.zeros(len(numbers))
     discounts = 1 / np.log2(np.arange(2, DEPTH + 2))
@@ -78,6 +89,15 @@ def ndcg(queries: TrainingQueries, numbers: Sequence[int], vectors: Vectors) -> 
             gained = sum(discounts[rank] for rank in ranks if rank < DEPTH)
             gains[at] = gained / discounts[: len(rows)].sum()
     return gains
+
+
+def require_finite(numbers: NDArray[np.floating[Any]]) -> None:
+    """Raises `errors.EncoderError` if training has made numbers that aren't finite, such as a loss or vectors."""
+    if not np.isfinite(numbers).all():
+        raise errors.EncoderError(
+            "Training diverged: the loss or the vectors of queries are no longer finite numbers. Lower the learning "
+            "rate, such as to a tenth."
+        )
 
 
 def nearest_vectors(queries: TrainingQueries, vectors: Vectors) -> list[list[int]]:
@@ -99,8 +119,11 @@ def _ends(places: range) -> tuple[int, int]:
 
 
 def _rank(scores: Vectors, row: int) -> int:
-    """Returns the rank of a row from 0; rows of equal scores are ranked in their order."""
-    return int((scores > scores[row]).sum() + (scores[:row] == scores[row]).sum())
+    """Returns the rank of a row from 0; rows of equal scores are ranked in their order.
+
+    A row whose score is not a number, because the weights have become too large, is ranked last.
+    """
+    return int((~(scores <= scores[row])).sum() + (scores[:row] == scores[row]).sum())
 
 
 def _blocks(vectors: Vectors) -> Iterator[tuple[int, Vectors]]:

@@ -1,5 +1,5 @@
 -- What every role can read in our schema. Every role can also call the functions that run with the caller's privileges
--- and, of those that run with the owner's, the ones that request the vector of a query.
+-- and, of those that run with the owner's, the ones that request the vector of a query or ask whether it is held out.
 CREATE FUNCTION semantic.public_privileges_v1() RETURNS TABLE (object text, of_column name, privilege text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -8,8 +8,8 @@ AS $body$
     SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
     FROM unnest(
         ARRAY[
-            'captured', 'encoder', 'history', 'index_status', 'readable_lexicon', 'readable_term', 'semantic_index',
-            'tuned_options'
+            'captured', 'encoder', 'history', 'index_status', 'readable_evaluation', 'readable_lexicon', 'readable_term',
+            'recall', 'recall_sample', 'semantic_index', 'tuned_options'
         ]
     ) AS relation
     UNION ALL
@@ -21,6 +21,9 @@ AS $body$
     SELECT 'ROUTINE ' || CAST(CAST(oid AS regprocedure) AS text), NULL, 'EXECUTE'
     FROM pg_proc
     WHERE pronamespace = CAST('semantic' AS regnamespace) AND (
-        NOT prosecdef OR proname IN ('wait_over_dblink_v1', 'poll_query_vector_v1', 'cached_query_vector_v1', 'request_query_vector_v1')
+        NOT prosecdef OR proname IN (
+            'wait_over_dblink_v1', 'poll_query_vector_v1', 'cached_query_vector_v1', 'request_query_vector_v1',
+            'held_out_queries_v1'
+        )
     )
 $body$;

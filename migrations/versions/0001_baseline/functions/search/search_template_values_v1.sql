@@ -21,7 +21,7 @@ AS $body$
         'receipts', 'semantic.receipts_' || id,
         'generation', id,
         'depth', depth,
-        'ef_search', least(greatest(depth * 2, 100), 1000),
+        'ef_search', least(greatest(depth * 2, coalesce(chosen, 100)), 1000),
         'tie_break', CASE  -- since PostgreSQL 17, rows that arrive in order of distance can be sorted further
             WHEN CAST(current_setting('server_version_num') AS integer) >= 170000
             THEN ', ' || semantic.key_column_list_v1(spec, 'source.')
@@ -43,8 +43,9 @@ AS $body$
         WHERE extname = 'vector'
     ) AS pgvector
     CROSS JOIN (
-        SELECT generation.id, semantic.current_spec_v1(spec, chunks) AS spec, source, relkind
+        SELECT generation.id, semantic.current_spec_v1(spec, chunks) AS spec, source, relkind, recall.ef_search AS chosen
         FROM semantic.generation
+        LEFT JOIN semantic.recall ON generation_id = generation.id
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
         JOIN pg_class ON pg_class.oid = source
         WHERE generation.id = search_template_values_v1.generation

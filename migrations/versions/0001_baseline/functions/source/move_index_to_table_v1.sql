@@ -29,6 +29,7 @@ BEGIN
         END LOOP;
     END IF;
     DELETE FROM semantic.captured WHERE index_id = known_index;
+    PERFORM semantic.copy_judged_queries_v1(known.source, adopted);
     UPDATE semantic.semantic_index SET source = adopted WHERE id = known_index;
     UPDATE semantic.generation
     SET spec = jsonb_set(spec, '{table}', to_jsonb(relname))
