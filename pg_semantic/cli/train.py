@@ -98,10 +98,10 @@ def _train(
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, judged)
         pairs = training.from_judgements(left.judgements)
+        evaluation.record_training(session, index, {pair.query for pair in pairs})  # first, so that none is held out
+        session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_query_side(session, index, pairs, out=out, options=chosen, on_step=advance)
-        evaluation.record_training(session, index, {pair.query for pair in pairs})
-        session.commit()
     return report, left.held_out_queries
 
 

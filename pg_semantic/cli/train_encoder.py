@@ -4,7 +4,7 @@ import json as json_lines
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy import orm
@@ -12,7 +12,8 @@ from sqlalchemy import orm
 from pg_semantic import errors, evaluation, rerankers, training
 from pg_semantic.cli import named_index, options, progress, training_report
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import Judgements
+from pg_semantic.evaluation import Judgements, existing_rows
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.training import EncoderTraining, MinedPair, Pair, TrainingReport
 
 EXAMPLES = options.examples(
@@ -114,21 +115,47 @@ def _train(
     shown: bool,
 ) -> tuple[TrainingReport, int]:
     """Trains on the pairs that aren't held out. Returns the report, and how many queries were left out."""
-    queries = dict.fromkeys(one.query for one in given)
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
         with own_transaction.reading(session):
-            held_out = evaluation.held_out_hashes(session, index)
-        left = {query for query in queries if evaluation.query_hash(query) not in held_out}
-        used = [one for one in given if one.query in left]
+            used, left_out = _without_held_out(session, index, given)
+        evaluation.record_training(session, index, {one.query for one in used})  # first, so that none is held out
+        session.commit()
         loaded = None if teacher is None else rerankers.load(teacher)
         with progress.training(shown=shown) as advance:
             report = training.train_encoder(
                 session, index, used, out=out, options=chosen, teacher=loaded, on_step=advance
             )
-        evaluation.record_training(session, index, left)
-        session.commit()
-    return report, len(queries) - len(left)
+    return report, left_out
+
+
+def _without_held_out(
+    session: orm.Session, index: BoundIndex[Any], given: Sequence[MinedPair | Pair]
+) -> tuple[list[MinedPair | Pair], int]:
+    """Returns the pairs that may be trained on, and how many queries are held out.
+
+    Pairs about a row that is relevant to a held-out query are left out too. Pairs whose row doesn't exist stay, to be
+    counted later.
+    """
+    canonical = existing_rows.canonical(session, index, {_row(one) for one in given})
+    grades: dict[str, dict[str, int]] = {}
+    for one in given:
+        if _row(one) in canonical:
+            grades.setdefault(one.query, {})[canonical[_row(one)]] = 1
+    left = evaluation.without_held_out(session, index, Judgements(grades))
+    kept = left.judgements.grades
+    held_out = evaluation.held_out_hashes(session, index)
+    used = [
+        one
+        for one in given
+        if evaluation.query_hash(one.query) not in held_out
+        and (_row(one) not in canonical or canonical[_row(one)] in kept.get(one.query, ()))
+    ]
+    return used, sum(evaluation.query_hash(query) in held_out for query in {one.query for one in given})
+
+
+def _row(one: MinedPair | Pair) -> str:
+    return one.key if isinstance(one, Pair) else one.positive.key
 
 
 def _read(path: Path) -> Sequence[MinedPair | Pair]:

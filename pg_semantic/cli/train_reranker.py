@@ -82,8 +82,8 @@ def _train_reranker(
                 chosen = dataclasses.replace(chosen, search=searching.tuned_options(session, index))
         known = left.judgements.grades
         pairs = [pair for pair in mined if pair.positive.key in known.get(pair.query, ())]
+        evaluation.record_training(session, index, {pair.query for pair in pairs})  # first, so that none is held out
+        session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_reranker(session, index, pairs, out=out, options=chosen, on_step=advance)
-        evaluation.record_training(session, index, {pair.query for pair in pairs})
-        session.commit()
     return dataclasses.replace(report, gone=report.gone + left.gone), left.held_out_queries

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic.database import driver_errors
@@ -24,7 +25,7 @@ def reading(session: orm.Session) -> Iterator[None]:
     Raises:
         errors.PgSemanticError: The translated error of the driver.
     """
-    is_own = not session.in_transaction()
+    is_own = _is_in_none(session)
     try:
         with driver_errors.translated():
             yield
@@ -45,5 +46,11 @@ def can_pause(session: orm.Session, bind_arguments: dict[str, Any]) -> bool:
         session: The caller's session.
         bind_arguments: Which database, as in ``Session.connection``.
     """
-    is_own = not session.in_transaction()
+    is_own = _is_in_none(session)
     return is_own and session.connection(bind_arguments).get_isolation_level() in _NO_SNAPSHOT
+
+
+def _is_in_none(session: orm.Session) -> bool:
+    """Returns whether the session is in no transaction, nor a Connection that the caller has bound it to."""
+    bind = session.bind
+    return not session.in_transaction() and not (isinstance(bind, sa.Connection) and bind.in_transaction())

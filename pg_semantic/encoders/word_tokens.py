@@ -45,7 +45,7 @@ class WordTokens:
         if len(self._known) > _MOST_WORDS:
             self._known = {}
         known = self._known  # another thread may begin a new one
-        new = list(set().union(*filter(None, divided)) - known.keys())
+        new = [word for word in set().union(*filter(None, divided)) if word not in known]
         known.update(zip(new, self._ids(new), strict=True))
         return known
 
@@ -70,4 +70,4 @@ def is_local(tokenizer: "Tokenizer") -> bool:
     if not (isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)):
         return False
     added = tokenizer.get_added_tokens_decoder().values()
-    return not any(token.lstrip or token.rstrip or len(token.content.split()) != 1 for token in added)
+    return not any(token.lstrip or token.rstrip or token.content.split() != [token.content] for token in added)

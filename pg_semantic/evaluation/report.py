@@ -172,12 +172,14 @@ class Evaluation:
         """Raises AssertionError unless a variant is shown to be at most ``by`` worse than the base.
 
         The interval of the difference must lie above ``-by``, and so must its mean by more than chance (p < .05). With
-        0, a variant that equals the base on every query is accepted too.
+        0, a variant that is not worse on any query is accepted too.
         """
         found = self._difference(variant)
         values = self.details.values
         paired = values[variant][self.measure] - values[self.base.name][self.measure]
         loss = max(by, _LEAST_LOSS)
+        if not by and (paired >= 0).all():
+            return
         if not (found.low > -loss and significance.randomization_p(paired + loss) < SIGNIFICANT):
             raise AssertionError(
                 f"{variant!r} isn't shown to be at most {by} worse than {self.base.name!r}: {_said(self, found)}."

@@ -24,6 +24,7 @@ UNREACHABLE_ADVICE = "raise ef_construction or m (`hnsw=Hnsw(...)` in the declar
 
 # Lower ef_search only if at most this share of the misses that the objective allows is likely to happen.
 _FAR_ABOVE = 0.25
+_KEPT = 500  # queries that count at each value of ef_search, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +99,12 @@ def queries_needed(objective: float) -> int:
     The score interval of n perfect queries ends at n / (n + z²), where z is the quantile of the normal distribution.
     """
     return math.ceil(objective / (1 - objective) * NORMAL_QUANTILE**2)
+
+
+def queries_kept(objective: float) -> int:
+    """Returns how many of the newest queries count: 500, or as many as it takes to show that fewer would be enough.
+
+    To find out that a recall is far above a high objective takes four times as many queries as to show that it is met,
+    and one miss among them must not hide it.
+    """
+    return max(_KEPT, math.ceil(2 * queries_needed(objective) / _FAR_ABOVE))

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from pg_semantic import sql
 from pg_semantic.recall.objective import DEFAULT_EF_SEARCH, RecallEstimate, State
 
-_NEWEST = 500  # queries that count, per value of ef_search
 _DAYS = 7
 
 
@@ -59,16 +58,16 @@ def keep(connection: sa.Connection, generation_id: int, *, ef_search: int, evide
 
 
 def record(
-    connection: sa.Connection, generation_id: int, *, ef_search: int, measured: RecallEstimate
+    connection: sa.Connection, generation_id: int, *, ef_search: int, measured: RecallEstimate, newest: int
 ) -> dict[int, RecallEstimate]:
     """Adds what was measured, and returns what is known of the generation at each value of ``hnsw.ef_search``.
 
-    Only the newest 500 queries at a value count, and only those of the last seven days. The others are deleted.
+    Only the ``newest`` queries at a value count, and only those of the last seven days. The others are deleted.
     """
     found = {"queries": measured.queries, "found": measured.found, "expected": measured.expected}
     own = {"generation": generation_id}
     connection.execute(sql.statement("recall", "record"), own | {"ef_search": ef_search} | found)
-    connection.execute(sql.statement("recall", "forget"), own | {"days": _DAYS, "newest": _NEWEST})
+    connection.execute(sql.statement("recall", "forget"), own | {"days": _DAYS, "newest": newest})
     known = connection.execute(sql.statement("recall", "estimates"), own)
     return {row.ef_search: RecallEstimate(row.queries, row.found, row.expected) for row in known}
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
+from pg_semantic import registry
 from pg_semantic.database import own_transaction
 from pg_semantic.index import distances, keys
 from pg_semantic.index.bound_index import BoundIndex
@@ -216,7 +217,10 @@ class SimilarChunks:
         chunks = self.index.tables.chunks.alias("asked_chunk")
         place = self._place(chunks)
         table = keys.key_table([one.place for one in asked], len(place), without=bind)
-        vector = scan_settings.with_scan_settings(chunks.c.vector, wanted=nearest, order="relaxed_order")
+        chosen = registry.ef_search_of(self.index.tables)
+        vector = scan_settings.with_scan_settings(
+            chunks.c.vector, wanted=nearest, order="relaxed_order", ef_search=chosen
+        )
         found = sa.select(
             table.c.key.label("place"),
             *(column.label(f"key_{number}") for number, column in enumerate(place[:-1])),

@@ -45,9 +45,12 @@ WHERE generation_id = :generation
 GROUP BY ef_search
 
 -- name: change
--- Changes the number of candidates, unless someone else has changed it meanwhile.
+-- Changes the number of candidates, unless someone else has changed it or the objective meanwhile.
 UPDATE semantic.recall SET ef_search = :ef_search, evidence = NULL, changed_at = now()
-WHERE generation_id = :generation AND coalesce(ef_search, :default) = :before
+WHERE generation_id = :generation AND coalesce(ef_search, :default) = :before AND EXISTS (
+    SELECT FROM semantic.generation
+    WHERE id = :generation AND CAST(spec ->> 'recall_objective' AS double precision) = :objective
+)
 
 -- name: finish
 -- Says when to measure next, and what kept the recall from being measured now.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pg_semantic import database, registry, sql
+from pg_semantic import database, errors, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.recall import curve, objective, store
 from pg_semantic.recall.objective import RecallEstimate
@@ -53,6 +53,7 @@ class RecallWatcher:
         self._engine = engine
         self._seconds = seconds
         self._said = ""  # the last error that was logged
+        self._refused: dict[int, str] = {}  # by generation, why it could not be measured
         self._unreachable: set[int] = set()  # generations whose objective was said to be out of reach
 
     def run(self, done: threading.Event) -> None:
@@ -64,15 +65,24 @@ class RecallWatcher:
                 if self.step():  # another index may be due
                     pause = _REST_FACTOR * (time.monotonic() - began)
                 self._said = ""
-            except exc.DBAPIError as error:
+            except (exc.SQLAlchemyError, errors.PgSemanticError) as error:
                 self._say(error)
                 pause += _REST_FACTOR * (time.monotonic() - began)
 
-    def _say(self, error: exc.DBAPIError) -> None:
-        said = database.reason(error)
-        if said != self._said and not transaction.is_busy(error):
+    def _say(self, error: Exception) -> None:
+        """Logs what keeps the recall from being measured, unless it is a lock, or was the last thing to be logged."""
+        cause = error.__cause__ if isinstance(error, errors.PgSemanticError) else error
+        known = cause if isinstance(cause, exc.DBAPIError) else None
+        said = str(error) if known is None else database.reason(known)
+        if said != self._said and not (known is not None and transaction.is_busy(known)):
             self._said = said
             log.warning("the recall of indexes is not measured: %s", said, extra={"event": "recall_not_measured"})
+
+    def _say_refused(self, generation: Generation, said: str) -> None:
+        if self._refused.get(generation.id) != said:
+            self._refused[generation.id] = said
+            fields = {"event": "recall_not_measured", "index": generation.title}
+            log.warning("%s: its recall is not measured: %s", generation.title, said, extra=fields)
 
     def step(self) -> bool:
         """Measures one index, if one is due, and changes its ``ef_search`` if that is off. Returns whether one was due.
@@ -91,6 +101,7 @@ class RecallWatcher:
             if database.is_connection_lost(error) or transaction.is_busy(error):
                 raise
             measured, problem = None, _SLOW if database.sqlstate(error) == _QUERY_CANCELED else _UNREADABLE
+            self._say_refused(claimed.generation, database.reason(error))
         seconds = max(self._seconds, _REST_FACTOR * (time.monotonic() - began))
         with transaction.begin(self._engine) as connection:
             if measured is not None:
@@ -139,14 +150,17 @@ class RecallWatcher:
 
     def _decide(self, connection: sa.Connection, claimed: _Claimed, measured: RecallEstimate) -> None:
         generation, now = claimed.generation, claimed.ef_search
-        estimates = store.record(connection, generation.id, ef_search=now, measured=measured)
         wanted = generation.spec.recall_objective
-        if wanted is None or now not in estimates:  # dropped meanwhile
+        if wanted is None:
+            return
+        newest = objective.queries_kept(wanted)
+        estimates = store.record(connection, generation.id, ef_search=now, measured=measured, newest=newest)
+        if now not in estimates:  # dropped meanwhile
             return
         chosen, estimate = objective.next_ef_search(wanted, now=now, estimates=estimates), estimates[now]
         fields = {"index": generation.title, "recall": round(estimate.recall, 4), "objective": wanted}
         if chosen != now:
-            binds = {"generation": generation.id, "ef_search": chosen, "before": now}
+            binds = {"generation": generation.id, "ef_search": chosen, "before": now, "objective": wanted}
             connection.execute(sql.statement("recall", "change"), binds | {"default": objective.DEFAULT_EF_SEARCH})
             log.info(
                 "%s: recall is %.3f (%.3f to %.3f), the objective %g: searches use ef_search = %d instead of %d",

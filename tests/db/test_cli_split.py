@@ -69,3 +69,9 @@ def test_judgements_are_read_as_they_were_written(tmp_path: Path) -> None:
     judged.write(tmp_path / "judged.jsonl")
     assert Judgements.read(tmp_path / "judged.jsonl") == judged
     assert [json.loads(line)["query"] for line in (tmp_path / "judged.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_what_a_failed_training_was_given_is_not_held_out_later(judged: Judgements, dsn: str) -> None:
+    error("train", "queries", NAME, "--judgements", "judged.jsonl", "--out", "new", dsn=dsn)
+    counts = parsed("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", "--share", "1", dsn=dsn)
+    assert (counts["train"]["queries"], counts["held_out"]["queries"]) == (40, 0)

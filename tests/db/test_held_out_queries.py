@@ -139,3 +139,18 @@ def test_a_role_that_reads_the_table_can_ask_about_queries_that_it_knows_and_oth
         session.execute(sa.text(f"SET LOCAL ROLE {stranger}"))
         with pytest.raises(errors.DatabaseError, match="lacks privileges"):
             evaluation.require_not_held_out(session, Article.semantic, JUDGED.queries)
+
+
+def test_nobody_can_ask_once_the_table_is_dropped(filled: sa.Engine, known: frozenset[bytes]) -> None:
+    [(number,)] = rows(filled, "SELECT id FROM semantic.semantic_index")
+    reader = f"judge_{uuid.uuid4().hex}"
+    execute(filled, f"CREATE ROLE {reader}; GRANT SELECT ON article TO {reader}")
+    asked = sa.select(sa.func.count()).select_from(sa.func.semantic.held_out_queries_v1(number, list(known)))
+    with filled.connect() as connection:
+        connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
+        assert connection.scalar(asked) == len(known)
+    execute(filled, "DROP TABLE article CASCADE")
+    with filled.connect() as connection:
+        connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+            connection.scalar(asked)

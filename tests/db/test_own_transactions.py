@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from pg_semantic import evaluation, generations, search, training, tuning
+from pg_semantic import errors, evaluation, generations, search, training, tuning
 from pg_semantic.encoders import BatchingEncoder, Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.evaluation import Judgements
@@ -171,3 +171,14 @@ def test_duplicates_are_found_page_by_page_unless_a_transaction_is_a_snapshot(
         found = search.duplicates(session, Article.semantic, least=0.3)
     assert found
     assert (len(began) == 1) == is_one
+
+
+def test_a_transaction_of_the_connection_that_a_session_is_bound_to_is_not_ended(library: sa.Engine) -> None:
+    elsewhere = Judgements({"harbour": {"999": 1}})
+    with library.connect() as connection:
+        connection.execute(sa.insert(Article).values(id=500, title="kept"))
+        with Session(connection) as session, pytest.raises(errors.QueryError, match="There is nothing to measure"):
+            evaluation.evaluate(session, Article.semantic, elsewhere, encoder=encoder())
+        assert connection.scalar(sa.select(sa.func.count()).where(Article.id == 500)) == 1
+        connection.rollback()
+        assert connection.scalar(sa.select(sa.func.count()).where(Article.id == 500)) == 0

@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from pg_semantic import Searcher, cli, database, errors, generations, search, tuning
+from pg_semantic import Searcher, cli, database, errors, generations, search, sql, tuning
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, doctor
 from pg_semantic.recall import objective, store
@@ -172,13 +172,13 @@ def test_measuring_takes_a_hundredth_of_the_time(library: sa.Engine) -> None:
 
 def test_only_the_newest_measurements_count(library: sa.Engine) -> None:
     want(library, 0.95)
-    for recall in (0.0, *[1.0] * 25):
+    for recall in (0.0, *[1.0] * 30):
         plant(library, ef_search=100, queries=20, recall=recall)
     plant(library, ef_search=64, queries=20, recall=1.0)
     execute(library, "UPDATE semantic.recall_sample SET measured_at = now() - interval '8 days' WHERE ef_search = 64")
     measure(library)
     found = rows(library, "SELECT ef_search, count(*), min(found) > 0 FROM semantic.recall_sample GROUP BY 1")
-    assert found == [(100, 25, True)]
+    assert found == [(100, 30, True)]
 
 
 def test_an_exact_search_that_takes_too_long_is_a_problem_that_is_said(
@@ -496,3 +496,14 @@ def test_without_an_objective_only_what_was_tuned_is_still_used(library: sa.Engi
     want(library, 0.95)
     want(library, None)
     assert kept(library).tuned
+
+
+def test_an_objective_that_was_taken_back_meanwhile_changes_nothing(library: sa.Engine) -> None:
+    want(library, 0.95)
+    measure(library)
+    [(generation, before)] = rows(library, "SELECT generation_id, coalesce(ef_search, 100) FROM semantic.recall")
+    binds = {"generation": generation, "ef_search": 150, "before": before, "default": 100}
+    for wanted, changed in ((0.9, 0), (0.95, 1)):
+        with library.begin() as connection:
+            found = connection.execute(sql.statement("recall", "change"), binds | {"objective": wanted})
+            assert found.rowcount == changed

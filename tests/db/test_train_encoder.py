@@ -182,6 +182,12 @@ def test_the_same_seed_gives_the_same_encoder(
         assert file.read_bytes() == (trained.folder / file.relative_to(again.folder)).read_bytes()
 
 
+def test_spellings_of_a_query_are_one_query(notes: sa.Engine, note: Any, pairs: list[Pair], tmp_path: Path) -> None:
+    shouted = [Pair(pair.query.upper(), pair.key) for pair in pairs]
+    report = train(notes, note, [*pairs, *shouted], tmp_path / "new", epochs=1)
+    assert (report.queries, report.pairs) == (2 * ROWS, 2 * ROWS)
+
+
 def test_held_out_queries_are_refused_and_the_command_leaves_them_out(
     server: sa.URL, template: str, note: Any, pairs: list[Pair], tmp_path: Path
 ) -> None:

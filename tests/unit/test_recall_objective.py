@@ -32,6 +32,15 @@ def test_far_above_the_objective_lowers_by_one_step() -> None:
     assert after(1.0, 500, wanted=0.999) == 200
 
 
+def test_so_many_queries_are_kept_that_any_objective_can_be_exceeded_by_far() -> None:
+    for wanted in (0.5, 0.95, 0.99, 0.999):
+        kept = objective.queries_kept(wanted)
+        assert kept >= 500
+        assert after(1.0, kept, wanted=wanted) == 150
+        perfect = RecallEstimate(kept, 10 * kept, 10 * kept)
+        assert perfect.state(wanted, ef_search=200) == "met"
+
+
 def test_the_default_is_never_gone_below() -> None:
     assert after(1.0, 500, now=DEFAULT_EF_SEARCH) == DEFAULT_EF_SEARCH
     assert after(1.0, 500, now=48) == 48  # which someone chose

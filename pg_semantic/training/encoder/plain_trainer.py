@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from sentence_transformers import (
     SentenceTransformer,
@@ -43,6 +44,14 @@ class TrainerPlan:
 
 class PlainTrainer(SentenceTransformerTrainer):  # type: ignore[misc]  # its types are not followed
     """Trains without a model card, which would quote texts of rows and ask the hub about the encoder."""
+
+    halved = False
+    """Whether to multiply in bfloat16. With the argument ``bf16``, so would every later use of the encoder."""
+
+    def compute_loss(self, *args: Any, **named: Any) -> Any:
+        """Returns the loss of a batch."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.halved):
+            return super().compute_loss(*args, **named)
 
     def add_model_card_callback(self, *_: Any) -> None:
         """Adds no model card."""
@@ -91,6 +100,7 @@ def trainer(
         loss=loss,
         callbacks=[callback],
     )
+    made.halved = plan.precision == "bfloat16"
     made.remove_callback(transformers.PrinterCallback)
     return made
 
@@ -108,7 +118,6 @@ def _arguments(
         warmup_steps=0.1,  # a share of all steps
         weight_decay=0.01,
         seed=plan.seed,
-        bf16=plan.precision == "bfloat16",
         use_cpu=trained.device.type == "cpu",
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         prompts={name: prompt for name, prompt in prompts.items() if prompt} or None,

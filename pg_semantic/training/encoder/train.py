@@ -10,6 +10,7 @@ from sqlalchemy import orm
 
 from pg_semantic import errors, evaluation, settings
 from pg_semantic.database import own_transaction
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
@@ -102,6 +103,9 @@ def _prepared(
 
 
 def _given(mined: Given, options: EncoderTraining) -> Given:
+    """Returns the pairs to train on. Queries that differ only in case, width or white space are the first of them."""
+    first: dict[bytes, str] = {}
+    mined = [dataclasses.replace(one, query=first.setdefault(query_hash(one.query), one.query)) for one in mined]
     if not options.is_scored:
         return [one for one in mined if not isinstance(one, Pair) or one.score != 0]
     if any(not isinstance(one, Pair) or one.score is None for one in mined):

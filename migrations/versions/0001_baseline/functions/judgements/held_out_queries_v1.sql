@@ -7,7 +7,7 @@ DECLARE
     judged regclass := (SELECT source FROM semantic.semantic_index WHERE id = known_index);
     asking name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
-    IF NOT has_any_column_privilege(asking, judged, 'SELECT') THEN
+    IF has_any_column_privilege(asking, judged, 'SELECT') IS NOT TRUE THEN  -- NULL if the table was dropped
         RAISE EXCEPTION 'permission denied for table %', judged USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN QUERY
