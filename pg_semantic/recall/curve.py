@@ -86,8 +86,13 @@ def recall_curve(  # noqa: PLR0913 - options
         on_point: Called after each width.
 
     Raises:
-        errors.QueryError: The index has fewer than two chunks.
+        errors.QueryError: The index has fewer than two chunks, or the connection commits each statement.
     """
+    if connection.get_isolation_level() == "AUTOCOMMIT":  # and would measure without the settings
+        raise errors.QueryError(
+            "Recall is measured with settings of a transaction, and this connection commits each statement: use "
+            "another isolation level than AUTOCOMMIT."
+        )
     with database.translated():
         true = nearest_of_sample(connection, index.tables, sample=sample, limit=limit)
         if not true or not true[0].distances:

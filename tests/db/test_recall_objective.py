@@ -507,3 +507,11 @@ def test_an_objective_that_was_taken_back_meanwhile_changes_nothing(library: sa.
         with library.begin() as connection:
             found = connection.execute(sql.statement("recall", "change"), binds | {"objective": wanted})
             assert found.rowcount == changed
+
+
+def test_a_session_that_commits_each_statement_is_refused_because_it_would_measure_something_else(
+    library: sa.Engine,
+) -> None:
+    engine = library.execution_options(isolation_level="AUTOCOMMIT")
+    with Session(engine) as session, pytest.raises(errors.QueryError, match="another isolation level than AUTOCOMMIT"):
+        tuning.tune_ef_search(session, Article.semantic, wanted=0.5)
