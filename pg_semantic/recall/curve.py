@@ -86,13 +86,8 @@ def recall_curve(  # noqa: PLR0913 - options
         on_point: Called after each width.
 
     Raises:
-        errors.QueryError: The index has fewer than two chunks, or the connection commits each statement.
+        errors.QueryError: The index has fewer than two chunks; or see `scanned`.
     """
-    if connection.get_isolation_level() == "AUTOCOMMIT":  # and would measure without the settings
-        raise errors.QueryError(
-            "Recall is measured with settings of a transaction, and this connection commits each statement: use "
-            "another isolation level than AUTOCOMMIT."
-        )
     with database.translated():
         true = nearest_of_sample(connection, index.tables, sample=sample, limit=limit)
         if not true or not true[0].distances:
@@ -165,9 +160,17 @@ def scanned(
     Returns:
         For each query, how many of the nearest chunks it found, and the milliseconds. A chunk at the distance of the
         last of the nearest ones counts as found, since it is chance which of them comes last.
+
+    Raises:
+        errors.QueryError: The connection commits each statement, so the settings would have no effect.
     """
     statement = _nearest(tables, limit=len(true[0].distances), exact=False)
     connection.execute(settings(**_WALKING, **{"hnsw.ef_search": str(ef_search)}))
+    if connection.scalar(sa.select(sa.func.current_setting("enable_sort"))) != "off":
+        raise errors.QueryError(
+            "Recall is measured with settings of a transaction, and this connection commits each statement: use "
+            "another isolation level than AUTOCOMMIT."
+        )
     _timed(connection, statement, true[0].vector)  # warms up: the first scan is always slower
     found = []
     for one in true:
