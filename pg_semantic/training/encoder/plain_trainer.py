@@ -106,7 +106,7 @@ def trainer(
 
 
 def _arguments(
-    trained: SentenceTransformer, columns: Iterable[str], *, plan: TrainerPlan, scratch: Path
+    trained: SentenceTransformer, columns: Mapping[str, Sequence[Any]], *, plan: TrainerPlan, scratch: Path
 ) -> SentenceTransformerTrainingArguments:
     tasks = {name: "query" if name == QUERY else "document" for name in columns if name != "score"}
     prompts = {name: tokenization.prompt(trained, task) for name, task in tasks.items()}
@@ -119,7 +119,7 @@ def _arguments(
         weight_decay=0.01,
         seed=plan.seed,
         use_cpu=trained.device.type == "cpu",
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        batch_sampler=_sampler(columns),
         prompts={name: prompt for name, prompt in prompts.items() if prompt} or None,
         router_mapping=tasks if routes.has_router(trained) else None,
         dataloader_pin_memory=False,
@@ -129,3 +129,11 @@ def _arguments(
         report_to=[],
         save_strategy="no",
     )
+
+
+def _sampler(columns: Iterable[str]) -> BatchSamplers:
+    """Returns how batches are made: a text stands in a batch once, unless scores are learned.
+
+    Then the passages of one query are to be compared with each other, and none is a negative of another query.
+    """
+    return BatchSamplers.BATCH_SAMPLER if "score" in columns else BatchSamplers.NO_DUPLICATES
