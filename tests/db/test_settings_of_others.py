@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import Searcher, database
-from pg_semantic.database import migrate
+from pg_semantic.database import migrate, transaction
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, repair, status, verify
 from pg_semantic.settings import Settings
@@ -89,7 +89,7 @@ def test_rows_are_synced_built_verified_repaired_and_found(tuned: sa.Engine, art
     generation = generation_of(tuned)
     report = verify.verify(tuned, generation)
     assert (report.clean, report.rows) == (True, ROWS)
-    with tuned.connect() as connection:
+    with transaction.begin(tuned, statement_timeout="30min") as connection:  # as `pg-semantic status` does
         [index] = status.read(connection).indexes
     assert (index.vector_index, index.lexical_index, index.problems) == ("ready", "ready", [])
     reset(tuned)
