@@ -27,7 +27,6 @@ EXAMPLES = options.examples(
 
 _SCORES = ("scores", "lowest", "25%", "median", "75%", "highest")
 _QUERY_WIDTH = 60
-_JUDGEMENTS = {".csv", ".tsv", ".gz"}  # files that have judgements only
 
 Pairs = Annotated[
     Path, typer.Option(help="A file of pairs or of judgements (JSONL, CSV, TREC qrels), or a BEIR folder.")
@@ -86,16 +85,16 @@ def mine(
     """Find rows that look like answers to queries but aren't, to train on. Writes keys, and encodes no row.
 
     Costs one search per query. The file has your queries and the keys of rows, which are as secret as the rows: only
-    you can read it. Settings mean what they mean in mine_hard_negatives of sentence-transformers. If tenants share the
+    you can read it. Settings mean what they do in mine_hard_negatives of sentence-transformers. If tenants share the
     table, mine for each of them: with --where, or as a role that sees only its rows.
     """
-    bounds = (relative_margin, absolute_margin, max_score, min_score)
-    how = Mining(negatives, *bounds, range_min, range_max, sampling, not_nearer_than, seed=seed)
+    bounds = (relative_margin, absolute_margin, max_score, min_score, range_min, range_max)
+    given = options.read_pairs(pairs, split=split, topics=topics)
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
         bound = named_index.find(session, index)
-        how = dataclasses.replace(how, group=_column(bound, group), rerank=rerank)
+        how = Mining(negatives, *bounds, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
         scope = _Scope([_condition(bound, one) for one in where or ()], mode, exact)
-        found = _mine(session, bound, _pairs(pairs, split, topics), how=how, scope=scope, shown=not json)
+        found = _mine(session, bound, given, how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
     _print(found.report, out, json=json, show_queries=show_queries)
 
@@ -130,12 +129,6 @@ def _mine(
             session, index, pairs, encoder=encoder, where=scope.where, mode=scope.mode, exact=scope.exact, options=how,
             on_query=advance,
         )  # fmt: skip
-
-
-def _pairs(path: Path, split: str, topics: Path | None) -> list[Pair]:
-    if topics is not None or path.is_dir() or path.suffix in _JUDGEMENTS:
-        return training.from_judgements(options.read_judgements(path, split=split, topics=topics))
-    return training.read_pairs(path)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from pg_semantic import database, errors, settings
+from pg_semantic import database, errors, settings, training
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.training import Pair
 
 Dsn = Annotated[
     str | None,
@@ -29,6 +30,7 @@ QueryPrompt = Annotated[
 DocumentPrompt = Annotated[
     str | None, typer.Option(help="Prompt before each document, instead of the encoder's own; '' for none.")
 ]
+_ONLY_JUDGEMENTS = {".csv", ".tsv", ".gz"}  # suffixes
 _JUDGEMENTS = typer.Option("--judgements", help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")
 JudgementsPath = Annotated[Path, _JUDGEMENTS]
 MaybeJudgementsPath = Annotated[Path | None, _JUDGEMENTS]
@@ -47,6 +49,17 @@ def read_judgements(path: Path, *, split: str, topics: Path | None) -> Judgement
     if judged.below_zero:
         typer.echo(f"{path}: {judged.below_zero} grades below 0, which mark spam, are read as 0.", err=True)
     return judged
+
+
+def read_pairs(path: Path, *, split: str = "train", topics: Path | None = None) -> list[Pair]:
+    """Reads pairs to train on, or judgements as pairs: a folder and some suffixes can only be judgements.
+
+    Raises:
+        errors.ConfigurationError: A file cannot be read, or a line is not valid.
+    """
+    if topics is not None or path.is_dir() or path.suffix in _ONLY_JUDGEMENTS:
+        return training.from_judgements(read_judgements(path, split=split, topics=topics))
+    return training.read_pairs(path)
 
 
 def warn_of_prompts(encoder: EncoderSpec) -> None:

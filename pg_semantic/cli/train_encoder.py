@@ -22,8 +22,6 @@ EXAMPLES = options.examples(
     "pg-semantic train encoder article_semantic --pairs judged.csv --out ./encoders/articles-2 --matryoshka 256,128",
 )
 
-_JUDGEMENTS = {".csv", ".tsv", ".gz"}  # files that have judgements only
-
 
 class TrainedLoss(StrEnum):
     """What an encoder learns; see `EncoderTraining`."""
@@ -159,9 +157,7 @@ def _row(one: MinedPair | Pair) -> str:
 
 
 def _read(path: Path) -> Sequence[MinedPair | Pair]:
-    if path.is_dir() or path.suffix in _JUDGEMENTS:
-        return training.from_judgements(Judgements.read(path, split="train"))
-    return training.read_mined(path) if _is_mined(path) else training.read_pairs(path)
+    return training.read_mined(path) if _is_mined(path) else options.read_pairs(path)
 
 
 def _is_mined(path: Path) -> bool:
