@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from pg_semantic import errors
-from pg_semantic.index import hashing
+from pg_semantic.index import declared_types, hashing
 
 _CHARACTERS_OF_A_LONG_TOKEN = 8
 _CHARACTERS_NEAR_A_HEAD = 24  # per token of a chunk: how much text is searched for a short heading
@@ -32,6 +32,7 @@ class Chunking:
     overlap_tokens: int = 0
 
     def __post_init__(self) -> None:
+        declared_types.require(self, "Chunking")
         if self.max_tokens is not None and self.max_tokens < 8:  # noqa: PLR2004 - room for a word or two
             raise errors.DeclarationError(f"Chunking(max_tokens={self.max_tokens}) is too small: use 8 or more.")
         if not 0 <= self.overlap_tokens < (self.max_tokens or self.overlap_tokens + 1):

@@ -143,7 +143,7 @@ class SemanticIndex:
 
     def _spec(self, mapper: orm.Mapper[Any], table: sa.Table) -> IndexSpec:
         return IndexSpec(
-            name=self._name or f"{table.name}_{self._attribute}",
+            name=f"{table.name}_{self._attribute}" if self._name is None else self._name,
             table=table.name,
             schema=table.schema,
             key=tuple(_key_column(column) for column in table.primary_key.columns),
@@ -253,8 +253,8 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
     return KeyColumn(column.name, keys.type_name(of.data_type if isinstance(of, postgresql.DOMAIN) else of))
 
 
-def _policy_column_name(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
-    column = dict(mapper.columns.items()).get(attribute)
+def _policy_column_name(mapper: orm.Mapper[Any], table: sa.Table, attribute: object) -> str:
+    column = dict(mapper.columns.items()).get(attribute) if isinstance(attribute, str) else None
     if not isinstance(column, sa.Column) or column.table is not table:
         raise errors.DeclarationError(
             f"{mapper.class_.__name__}: policy_column={attribute!r} is not a column of its table: name the column "
@@ -263,11 +263,11 @@ def _policy_column_name(mapper: orm.Mapper[Any], table: sa.Table, attribute: str
     return column.name
 
 
-def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: str) -> str:
+def _text_column(mapper: orm.Mapper[Any], table: sa.Table, attribute: object) -> str:
     where = f"{mapper.class_.__name__}: the semantic index names {attribute!r}"
     # Not `mapper.attrs`, which configures all mappers, even those that refer to classes not yet declared.
     columns: dict[str, sa.ColumnElement[Any]] = dict(mapper.columns.items())
-    column = columns.get(attribute)
+    column = columns.get(attribute) if isinstance(attribute, str) else None
     if not isinstance(column, sa.Column):
         known = ", ".join(name for name, one in columns.items() if isinstance(one, sa.Column))
         raise errors.DeclarationError(f"{where}, which is not a column. Its columns: {known}.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pg_semantic import errors
-from pg_semantic.index import hashing, known_encoders
+from pg_semantic.index import declared_types, hashing, known_encoders
 from pg_semantic.index.chunking import Chunking
 
 Storage = Literal["halfvec", "vector"]
@@ -81,12 +81,9 @@ class EncoderSpec:
     document_prompt: str | None = None
 
     def __post_init__(self) -> None:
+        declared_types.require(self, "Encoder")
         for name in ("query_prompt", "document_prompt"):
             prompt = getattr(self, name)
-            if prompt is not None and not isinstance(prompt, str):
-                raise errors.DeclarationError(
-                    f"{name}={prompt!r} is not a string: pass one, or None for the encoder's own prompt."
-                )
             if prompt and ("\0" in prompt or len(prompt) > _LONGEST_PROMPT):
                 raise errors.DeclarationError(
                     f"{name} has {len(prompt)} characters: use at most {_LONGEST_PROMPT}, and no NUL."
@@ -106,7 +103,7 @@ class EncoderSpec:
         Raises:
             errors.DeclarationError: The dimensions are neither given nor in the catalog, or a prompt is invalid.
         """
-        known = known_encoders.dimensions(reference) if dimensions is None else dimensions
+        known = known_encoders.dimensions(str(reference)) if dimensions is None else dimensions
         if known is None:
             raise errors.DeclarationError(
                 f"Encoder {reference!r} isn't in the built-in catalog: check the name, or pass dimensions=..."
@@ -152,6 +149,7 @@ class Hnsw:
     ef_construction: int = 64
 
     def __post_init__(self) -> None:
+        declared_types.require(self, "Hnsw")
         if not 2 <= self.m <= 100:  # noqa: PLR2004 - pgvector's limits
             raise errors.DeclarationError(f"Hnsw(m={self.m}) is out of range: use 2 to 100.")
         if not max(4, 2 * self.m) <= self.ef_construction <= 1000:  # noqa: PLR2004 - pgvector's limits
@@ -181,6 +179,7 @@ class Lexical:
     b: float = 0.75
 
     def __post_init__(self) -> None:
+        declared_types.require(self, "Lexical")
         if not self.config.strip():
             raise errors.DeclarationError(
                 "Lexical(config='') is empty: name a text search configuration, such as 'english'."
@@ -212,12 +211,10 @@ class IndexSpec:
     recall_objective: float | None = None  # not part of what is built: it can change without another copy
 
     def __post_init__(self) -> None:
+        declared_types.require(self, f"Semantic index {self.name!r}")
         self._check_names()
+        self._check_columns()
         _check_recall_objective(self.name, self.recall_objective)
-        if self.storage not in MAX_DIMENSIONS:
-            raise errors.DeclarationError(
-                f"Semantic index {self.name!r}: storage={self.storage!r} is unknown: use {' or '.join(MAX_DIMENSIONS)}."
-            )
         limit = MAX_DIMENSIONS[self.storage]
         if not 1 <= self.encoder.dimensions <= limit:
             raise errors.DeclarationError(
@@ -226,6 +223,18 @@ class IndexSpec:
             )
 
     def _check_names(self) -> None:
+        if not self.name:
+            raise errors.DeclarationError("A semantic index has an empty name: pass another name=..., or omit it.")
+        if self.name == self.table:
+            raise errors.DeclarationError(f"{self.name!r} is the name of the source table: pass another name=...")
+        longest = len(self.name.encode()) + _LONGEST_SUFFIX
+        if longest > _IDENTIFIER_BYTES:
+            raise errors.DeclarationError(
+                f"The name {self.name!r} is too long: Postgres truncates names to {_IDENTIFIER_BYTES} bytes, and the "
+                f"suffixes need {_LONGEST_SUFFIX} of them: pass a shorter name=..."
+            )
+
+    def _check_columns(self) -> None:
         if self.policy_column in CHUNK_COLUMNS:
             raise errors.DeclarationError(
                 f"Semantic index {self.name!r}: policy_column={self.policy_column!r} is a name that is reserved for "
@@ -239,14 +248,6 @@ class IndexSpec:
             raise errors.DeclarationError(f"Semantic index {self.name!r} has an empty column name: {self.columns}.")
         if len(set(self.columns)) < len(self.columns):
             raise errors.DeclarationError(f"Semantic index {self.name!r} names a column twice: {self.columns}.")
-        if self.name == self.table:
-            raise errors.DeclarationError(f"{self.name!r} is the name of the source table: pass another name=...")
-        longest = len(self.name.encode()) + _LONGEST_SUFFIX
-        if longest > _IDENTIFIER_BYTES:
-            raise errors.DeclarationError(
-                f"The name {self.name!r} is too long: Postgres truncates names to {_IDENTIFIER_BYTES} bytes, and the "
-                f"suffixes need {_LONGEST_SUFFIX} of them: pass a shorter name=..."
-            )
 
     @property
     def receipts_name(self) -> str:
@@ -301,10 +302,8 @@ class IndexSpec:
         )
 
 
-def _check_recall_objective(name: str, objective: object) -> None:
-    if objective is None:
-        return
-    if not isinstance(objective, int | float) or isinstance(objective, bool) or not 0 < objective < 1:
+def _check_recall_objective(name: str, objective: float | None) -> None:
+    if objective is not None and not 0 < objective < 1:
         raise errors.DeclarationError(
             f"Semantic index {name!r}: recall_objective={objective!r} must be a number between 0 and 1, such as 0.95, "
             "or None."

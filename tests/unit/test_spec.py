@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pg_semantic import errors
 from pg_semantic.index import chunk_tables
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import CHUNK_COLUMNS, EncoderSpec, Hnsw, IndexSpec, KeyColumn
+from pg_semantic.index.spec import CHUNK_COLUMNS, EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
 
 LONGEST_NAME = "n" * 39
 
@@ -65,7 +65,7 @@ def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:
     del before["recall_objective"]
     assert IndexSpec.from_json(before).recall_objective is None
     assert IndexSpec.from_json(declare(recall_objective=0.95).to_json()).recall_objective == 0.95
-    for objective in (0, 1, 1.5, -0.1, True, "0.9", float("nan")):
+    for objective in (0, 1, 1.5, -0.1, float("nan")):
         with pytest.raises(errors.DeclarationError, match="must be a number between 0 and 1"):
             declare(recall_objective=objective)
 
@@ -87,6 +87,7 @@ def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:
         (lambda: Hnsw(ef_construction=1001), "use 32 to 1000"),
         (lambda: declare(key=()), "has no primary key, and a semantic index needs one"),
         (lambda: declare(columns=()), "name at least one"),
+        (lambda: declare(name=""), "pass another name=..., or omit it"),
         (lambda: declare(name=LONGEST_NAME + "n"), "pass a shorter name=..."),
         (lambda: declare(name="é" * 24), "pass a shorter name=..."),
         (
@@ -102,6 +103,40 @@ def test_a_declaration_that_can_not_be_is_refused_with_what_to_do(
 ) -> None:
     with pytest.raises(errors.DeclarationError) as refusal:
         declaration()
+    assert advice in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "advice"),
+    [
+        (declare, {"lexical": "simple"}, "lexical='simple' has the wrong type: pass Lexical or None"),
+        (declare, {"lexical": False}, "pass Lexical or None"),
+        (declare, {"lexical": Lexical}, "pass Lexical or None"),
+        (declare, {"lexical": {"config": "simple"}}, "pass Lexical or None"),
+        (declare, {"chunking": 256}, "chunking=256 has the wrong type: pass Chunking or None"),
+        (declare, {"hnsw": None}, "hnsw=None has the wrong type: pass Hnsw"),
+        (declare, {"storage": ["halfvec"]}, "pass halfvec or vector"),
+        (declare, {"columns": ["title", "body"]}, "pass a tuple of str"),
+        (declare, {"columns": ("title", 5)}, "pass a tuple of str"),
+        (declare, {"name": 5}, "name=5 has the wrong type: pass str"),
+        (declare, {"recall_objective": "0.9"}, "pass float or None"),
+        (declare, {"recall_objective": True}, "pass float or None"),
+        (EncoderSpec, {"reference": "hashed:64", "dimensions": True}, "dimensions=True has the wrong type: pass int"),
+        (EncoderSpec, {"reference": "hashed:64", "dimensions": 64.0}, "dimensions=64.0 has the wrong type: pass int"),
+        (EncoderSpec, {"reference": None, "dimensions": 64}, "reference=None has the wrong type: pass str"),
+        (EncoderSpec.resolve, {"reference": None, "dimensions": None}, "isn't in the built-in catalog"),
+        (EncoderSpec, {"reference": "x", "dimensions": 8, "query_prompt": 5}, "query_prompt=5 has the wrong type"),
+        (Hnsw, {"m": "16"}, "m='16' has the wrong type: pass int"),
+        (Lexical, {"config": None}, "config=None has the wrong type: pass str"),
+        (Lexical, {"k1": "1"}, "k1='1' has the wrong type: pass float"),
+        (Chunking, {"max_tokens": 8.5}, "max_tokens=8.5 has the wrong type: pass int or None"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_where_it_is_declared(
+    kind: Callable[..., object], arguments: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(errors.DeclarationError) as refusal:
+        kind(**arguments)
     assert advice in str(refusal.value)
 
 
