@@ -253,9 +253,9 @@ def _holm(figures: Sequence[VariantFigures]) -> list[VariantFigures]:
 def _about_judgements(given: Judgements, judged: Judgements, gone: int) -> Iterator[str]:
     """Yields what is to be known about the judgements."""
     if len(judged) < _FEW_QUERIES:
-        yield f"There are only {len(judged)} queries: with fewer than {_FEW_QUERIES}, trust only large differences."
+        yield f"Few queries ({len(judged)}): with fewer than {_FEW_QUERIES}, trust only large differences."
     if gone:
-        yield f"{gone} judgements were left out, because their rows don't exist."
+        yield f"Judgements left out because their rows don't exist: {gone}."
     if judged.implicit:
         yield "The grades are estimates from clicks: rows that were never shown have none."
     if given.below_zero:

@@ -13,7 +13,7 @@ HIGHEST_GRADE = 1_000_000
 GRADE_RANGE = f"a whole number from 0 (not relevant) to {HIGHEST_GRADE}"
 
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,7}")
+_WHOLE_NUMBER = re.compile(r"([0-9]{1,7})(?:\.0*)?")  # programs that keep numbers as floats write 2.0
 _BELOW_ZERO = re.compile(r"-[0-9]{1,7}")
 
 Refuse = Callable[[int, str], errors.PgSemanticError]
@@ -114,7 +114,8 @@ def _key_problem(key: object) -> str | None:
 def _as_grade(value: object) -> int | None:
     """Returns the value of a grade in a record, or None if it is not valid."""
     if isinstance(value, str):
-        value = int(value) if _WHOLE_NUMBER.fullmatch(value.strip()) else None
+        whole = _WHOLE_NUMBER.fullmatch(value.strip())
+        value = int(whole[1]) if whole else None
     elif isinstance(value, float | Decimal):  # numeric columns
         value = int(value) if float(value).is_integer() else None
     return value if isinstance(value, int) and is_grade(value) else None

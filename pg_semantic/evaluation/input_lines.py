@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[IO[str]]:
     except InvalidLine as error:
         raise refusal(path, error.number, error.problem) from None
     except UnicodeDecodeError:
-        raise errors.ConfigurationError(f"Cannot read {path}: it is not UTF-8. Convert it first.") from None
+        raise errors.ConfigurationError(f"Cannot read {path}: it is not text in UTF-8. Convert it first.") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise errors.ConfigurationError(f"Cannot read {path}: {reason}.") from None
@@ -66,7 +66,7 @@ def table(file: IO[str], *, delimiter: str) -> Iterator[tuple[int, Sequence[str]
     Raises:
         InvalidLine: Quotes are not closed, or a field is too long for a query.
     """
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
     for _ in itertools.count():
         number = reader.line_num + 1
         try:

@@ -14,8 +14,10 @@ from pg_semantic.evaluation.grade_records import GradeRecord
 from pg_semantic.evaluation.input_lines import InvalidLine
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHER_MARKS = ";\t|,"
 _COLUMNS = ("query", "key", "grade")
 _JSON_LINE = 'write {"query": "...", "relevant": {"key": 1}} on each line.'
+_NO_JSON = f"{_JSON_LINE} A table needs the suffix .csv or .tsv, and TREC qrels need their topics (--topics)."
 
 
 def read(path: Path, *, split: str, topics: Path | None) -> tuple[dict[str, dict[str, int]], int]:
@@ -55,7 +57,7 @@ def _json_lines(file: IO[str]) -> Iterator[GradeRecord]:
             record = json.loads(line, object_pairs_hook=_without_conflicts)
             query, relevant = record["query"], list(record["relevant"].items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise InvalidLine(number, _JSON_LINE) from None
+            raise InvalidLine(number, _JSON_LINE if line.lstrip().startswith("{") else _NO_JSON) from None
         if not relevant:
             raise InvalidLine(number, f"The query has no judgements: {_JSON_LINE}")
         for key, grade in relevant:
@@ -88,10 +90,19 @@ def _table(file: IO[str], delimiter: str) -> Iterator[GradeRecord]:
 def _places(number: int, header: Sequence[str], delimiter: str) -> Mapping[str, int]:
     """Returns the position of each column by name."""
     names = [name.strip().lower() for name in header]
+    wanted = delimiter.join(_COLUMNS)
+    if len(names) == 1 and (other := next((mark for mark in _OTHER_MARKS if mark in names[0]), None)):
+        raise InvalidLine(number, f"This line has no {delimiter!r} but {other!r}: begin the file with {wanted!r}.")
     if any(names.count(name) != 1 for name in _COLUMNS[:2]) or names.count("grade") > 1:
         raise InvalidLine(
             number,
-            f"Begin the file with a header: {delimiter.join(_COLUMNS)}, in any order. Without the column grade, every "
-            "row is relevant with grade 1. For a BEIR folder, pass the folder.",
+            f"Begin the file with a header: {wanted}, in any order. Without the column grade, every row is relevant "
+            "with grade 1. For a BEIR folder, pass the folder.",
+        )
+    if "grade" not in names and len(names) > len(_COLUMNS[:2]):
+        raise InvalidLine(
+            number,
+            "The file has other columns, but none is named grade. Name the column with the grades so. If every row is "
+            "relevant, keep only query and key.",
         )
     return {name: names.index(name) for name in _COLUMNS if name in names}

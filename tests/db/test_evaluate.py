@@ -140,7 +140,7 @@ def test_rows_that_are_gone_are_left_out_and_counted(library: sa.Engine, judged:
     lost = sum(graded.keys() <= {"1", "1000"} for graded in judged.grades.values())
     assert report.gone == 1 + sum("1000" in graded for graded in judged.grades.values())
     assert (report.unanswerable, report.queries) == (lost, 105 - lost)
-    assert any("were left out, because their rows don't exist" in warning for warning in report.warnings)
+    assert any("left out because their rows don't exist" in warning for warning in report.warnings)
     execute(library, "DELETE FROM article")
     with pytest.raises(errors.QueryError, match="no query has a relevant row"):
         evaluated(library, judged)
@@ -149,7 +149,7 @@ def test_rows_that_are_gone_are_left_out_and_counted(library: sa.Engine, judged:
 def test_few_queries_and_unequal_holes_are_warned_about(library: sa.Engine, judged: Judgements) -> None:
     few = judged.only(QUERIES[:20])
     report = evaluated(library, few, variants=VARIANTS[:2], options=EvaluationOptions(["nDCG@1", "RR@5"]))
-    assert "There are only 20 queries: with fewer than 50, trust only large differences." in report.warnings
+    assert "Few queries (20): with fewer than 50, trust only large differences." in report.warnings
     assert abs(report["words"].judged - report["now"].judged) > 0.05
     assert any("may come from unjudged rows" in warning for warning in report.warnings)
     assert report["words"].condensed is not None

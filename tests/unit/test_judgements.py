@@ -90,6 +90,11 @@ def test_without_the_column_grade_every_row_is_relevant_and_an_empty_grade_is_no
     assert Judgements.read(pooled).grades == {"a": {"1": 1}}
 
 
+def test_blanks_behind_commas_and_whole_numbers_with_a_point_are_read(tmp_path: Path) -> None:
+    spaced = written(tmp_path / "a.csv", 'query, key, grade\na, 1, 2.0\na, " 2", 1.\n')
+    assert Judgements.read(spaced).grades == {"a": {"1": 2, " 2": 1}}
+
+
 def test_a_judgement_that_is_given_twice_counts_once(tmp_path: Path) -> None:
     assert Judgements.read(written(tmp_path / "a.csv", "query,key,grade\na,1,2\nb,1,1\na,1,2\n")).count == 2
 
@@ -130,12 +135,17 @@ HEADER = "query,key,grade\n"
         ("a.csv", HEADER + f"{LONG},1,1", "line 2: the query has 100001 characters, but the limit is 100000"),
         ("a.csv", HEADER + f"{LONG * 100},1,1", "line 2: a field is longer than 100000 characters"),
         ("a.csv", "a,1,1\n", "line 1: begin the file with a header: query,key,grade"),
+        ("a.csv", "query,key,rating\na,1,0\n", "line 1: the file has other columns, but none is named grade"),
+        ("a.csv", "query;key;grade\na;1;0\n", "line 1: this line has no ',' but ';': begin the file with"),
+        ("a.tsv", "query,key,grade\na,1,0\n", "line 1: this line has no '\\t' but ',': begin the file with"),
+        ("qrels", "301 0 FR940203 1\n", "TREC qrels need their topics (--topics)"),
+        ("a.csv", HEADER + "a,1,1.05", "line 2: the grade must be"),
         ("a.csv", "query,key,key\n", "line 1: begin the file with a header"),
         ("a.tsv", "query-id\tcorpus-id\tscore\n", "line 1: begin the file with a header: query\tkey\tgrade"),
         ("a.csv", HEADER, "contains no judgements"),
         ("a.csv", "", "line 1: begin the file with a header"),
         ("a.jsonl", "", "contains no judgements"),
-        ("a.jsonl", b"\xff\xfe{", "it is not UTF-8"),
+        ("a.jsonl", b"\xff\xfe{", "it is not text in UTF-8"),
         ("a.jsonl.gz", b"", "contains no judgements"),
     ],
 )  # fmt: skip
