@@ -172,7 +172,7 @@ def test_a_transaction_that_does_not_end_holds_up_its_own_row_only(articles: sa.
     [
         "statement_timeout = '30ms'",
         "lock_timeout = '1ms'",
-        "idle_in_transaction_session_timeout = '100ms'",
+        "idle_in_transaction_session_timeout = '300ms'",
         "default_transaction_isolation = 'serializable'",
         "default_transaction_isolation = 'repeatable read'",
         "datestyle = 'German'",
