@@ -87,6 +87,8 @@ def evaluate(
     names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
     measured = EvaluationOptions(names, limit, _trained(training), seed)
     source = _Source(judgements, judgements_sql, split, topics)
+    if training and len(variant or ()) <= 1:
+        typer.echo("--training tells where a difference comes from: pass a second --variant.", err=True)
     with options.installed(dsn) as engine:
         report = _evaluate(engine, index, source, variant or ["now"], measured, shown=not json)
         before = _change(engine, report) if since_last else None
@@ -138,7 +140,10 @@ def _evaluate(
 
 def _tuned(session: orm.Session, index: BoundIndex[Any]) -> Options:
     with own_transaction.reading(session):
-        return searching.tuned_options(session, index)
+        found = searching.tuned_options(session, index)
+    if found == Options():
+        typer.echo("fusion=tuned stands for the defaults: `tune --save` has kept no others.", err=True)
+    return found
 
 
 def _is_last(given: str | None) -> bool:

@@ -34,6 +34,8 @@ def split(
     database remembers the side of each query, under a hash: later splits keep it, and no command tunes or trains on
     queries that are held out. The files have your queries; only you can read them.
     """
+    if train is not None and train.resolve() == held_out.resolve():
+        raise typer.BadParameter("--train and --held-out name the same file.")
     judged = options.read_judgements(judgements, split=split_of, topics=topics)
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         found = evaluation.split(session, named_index.find(session, index), judged, held_out=share, seed=seed)

@@ -7,16 +7,21 @@ for Training Query Rewriting", WWW 2007; Chapelle and Zhang, "A Dynamic Bayesian
     COEC(query, row) = clicks / sum over the times that the row was shown for the query of rate(rank then)
 
 where rate(rank) is the share of all rows shown at that rank, for any query, that were clicked. The database computes
-it; only one number for each query and row is transferred.
+the sums; only two numbers for each query and row are transferred.
+
+Spellings of a query that `query_hash` takes for the same are pooled. The database folds what it can, white space, case
+and, in UTF-8, width; Python pools the rest.
 """
 
 import bisect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from pg_semantic import errors
 from pg_semantic.evaluation import grade_records, user_statement
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.sessions import Session
 from pg_semantic.evaluation.user_statement import UserStatement
 from pg_semantic.index.bound_index import BoundIndex
@@ -46,10 +51,7 @@ def select(
     ).all()
     shown, clicked = rows[0][:2]
     _require_clicks(shown or 0, clicked or 0)
-    grades: dict[str, dict[str, int]] = {}
-    for _, _, query, key, ratio in rows:
-        if query is not None and grade_records.is_searchable(query):
-            grades.setdefault(query, {})[key] = bisect.bisect_right(THRESHOLDS, ratio)
+    grades = _grades([row[2:] for row in rows if row.query is not None and grade_records.is_searchable(row.query)])
     if not grades:
         raise errors.QueryError(
             f"No row has {least_expected:g} expected clicks for any query: collect more clicks, or pass a lower "
@@ -58,40 +60,75 @@ def select(
     return grades
 
 
+def _grades(sums: Iterable[Sequence[Any]]) -> dict[str, dict[str, int]]:
+    """Returns grades from query, key, clicks and expected clicks. The first spelling stands for the others."""
+    spelling: dict[bytes, str] = {}
+    pooled: dict[tuple[str, str], tuple[float, float]] = {}
+    for query, key, clicks, expected in sums:
+        pair = spelling.setdefault(query_hash(query), query), key
+        earlier = pooled.get(pair, (0.0, 0.0))
+        pooled[pair] = earlier[0] + clicks, earlier[1] + expected
+    grades: dict[str, dict[str, int]] = {}
+    for (query, key), (clicks, expected) in pooled.items():
+        grades.setdefault(query, {})[key] = bisect.bisect_right(THRESHOLDS, clicks / expected)
+    return grades
+
+
 def statement_of(
     session: Session, index: BoundIndex[Any], statement: UserStatement, *, least_expected: float
 ) -> sa.Select[*tuple[Any, ...]]:
-    """Returns the statement with the COEC of each query and row that has ``least_expected`` expected clicks.
+    """Returns the statement with the clicks and expected clicks of each query and row that has ``least_expected``.
 
-    Its columns are the numbers of rows shown and clicked in total, then query, key and COEC. If no row qualifies, it
-    returns one row in which these three are NULL.
+    Its columns are the numbers of rows shown and clicked in total, then query in its most frequent spelling, key,
+    clicks and expected. If no row qualifies, it returns one row in which these four are NULL.
     """
     given = user_statement.wrap(session, index, statement, others=["rank", "clicked"], required=2).subquery()
     clicked = sa.func.coalesce(sa.cast(given.c.clicked, sa.Integer), 0) > 0
     complete = sa.and_(*(given.c[name].is_not(None) for name in ("query", "key", "rank")))
-    shown = (
-        sa.select(given.c.query, given.c.key, given.c.rank, sa.cast(clicked, sa.Integer).label("clicked"))
-        .where(complete)
-        .cte("shown")
-    )
+    columns = (given.c.query, given.c.key, given.c.rank, sa.cast(clicked, sa.Integer).label("clicked"))
+    shown = sa.select(*columns, _folded(given.c.query).label("folded")).where(complete).cte("shown")
     rate = sa.cast(sa.func.avg(shown.c.clicked), sa.Double).label("rate")
     rates = sa.select(shown.c.rank, rate).group_by(shown.c.rank).cte("rates")
     totals = sa.select(sa.func.count().label("shown"), sa.func.sum(shown.c.clicked).label("clicked")).cte("totals")
     expected = sa.func.sum(rates.c.rate)
-    ratios = (
-        sa.select(shown.c.query, shown.c.key, (sa.func.sum(shown.c.clicked) / expected).label("ratio"))
+    sums = (
+        sa.select(shown.c.folded, shown.c.key, sa.func.sum(shown.c.clicked).label("clicks"), expected.label("expected"))
         .join_from(shown, rates, shown.c.rank == rates.c.rank)
-        .group_by(shown.c.query, shown.c.key)
+        .group_by(shown.c.folded, shown.c.key)
         .having(expected >= float(least_expected))
-        .cte("ratios")
+        .cte("sums")
     )
-    columns = (totals.c.shown, totals.c.clicked, ratios.c.query, ratios.c.key, ratios.c.ratio)
-    return sa.select(*columns).join_from(totals, ratios, sa.true(), isouter=True).order_by(*columns[2:4])
+    spelled = (
+        sa.select(shown.c.folded, sa.func.mode().within_group(shown.c.query).label("query"))
+        .where(shown.c.folded.in_(sa.select(sums.c.folded)))
+        .group_by(shown.c.folded)
+        .cte("spelled")
+    )
+    found = sa.select(spelled.c.query, sums.c.key, sums.c.clicks, sums.c.expected).join_from(
+        sums, spelled, sums.c.folded == spelled.c.folded
+    )
+    each = found.subquery("each")
+    return (
+        sa.select(totals.c.shown, totals.c.clicked, each.c.query, each.c.key, each.c.clicks, each.c.expected)
+        .join_from(totals, each, sa.true(), isouter=True)
+        .order_by(each.c.expected.desc(), each.c.query, each.c.key)
+    )
+
+
+def _folded(query: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Returns a query as the database can fold it: less than `query_hash` does, but never more."""
+    text = sa.cast(query, sa.Text)
+    is_utf8 = sa.func.getdatabaseencoding() == "UTF8"  # others can't be normalized
+    width = sa.case((is_utf8, sa.func.pg_catalog.normalize(text, "NFKC")), else_=text)
+    return sa.func.btrim(sa.func.regexp_replace(sa.func.lower(width), r"\s+", " ", "g"))
 
 
 def _require_clicks(shown: int, clicked: int) -> None:
     if not shown:
-        raise errors.QueryError("The statement returns no rows with a query, a key and a rank.")
+        raise errors.QueryError(
+            "The statement returns no rows with a query, a key and a rank: nothing was shown, conditions leave "
+            "everything out, or no query has one of the hashes of your texts."
+        )
     if not clicked:
         raise errors.QueryError(f"None of the {shown} rows was clicked: nothing can be learned from them.")
     if clicked == shown:

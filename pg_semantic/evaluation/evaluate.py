@@ -256,6 +256,8 @@ def _about_judgements(given: Judgements, judged: Judgements, gone: int) -> Itera
         yield f"Few queries ({len(judged)}): with fewer than {_FEW_QUERIES}, trust only large differences."
     if gone:
         yield f"Judgements left out because their rows don't exist: {gone}."
+    if idle := len(given.distinct()) - len(judged):
+        yield f"Queries left out because no row that exists is relevant to them: {idle}."
     if judged.implicit:
         yield "The grades are estimates from clicks: rows that were never shown have none."
     if given.below_zero:

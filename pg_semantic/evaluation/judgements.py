@@ -66,7 +66,8 @@ class Judgements:
         * a folder in the format of BEIR: ``queries.jsonl``, and ``qrels/<split>.tsv``.
         * with ``topics``: qrels of TREC, ``topic iteration document grade`` on each line. Here and in BEIR, a grade
           below 0 counts as 0.
-        * any other file: JSON Lines, with ``{"query": "...", "relevant": {"key": grade}}`` on each line.
+        * any other file: JSON Lines, with ``{"query": "...", "relevant": {"key": grade}}`` on each line. Grades from
+          clicks also have ``"implicit": true``, as `write` writes them.
 
         Args:
             path: The file or folder.
@@ -78,8 +79,8 @@ class Judgements:
                 grade than an earlier line for the same query. The message has the number of the line.
         """
         topics = None if topics is None else Path(topics)
-        grades, below_zero = read_judgements.read(Path(path), split=split, topics=topics)
-        return cls(grades, below_zero=below_zero)
+        found = read_judgements.read(Path(path), split=split, topics=topics)
+        return cls(found.grades, found.implicit, found.below_zero)
 
     @classmethod
     def select(cls, session: Session, index: BoundIndex[Any], statement: UserStatement) -> "Judgements":
@@ -112,7 +113,8 @@ class Judgements:
 
         Compares the clicks on a row with the clicks that an average row would have had at the same ranks (clicks over
         expected clicks). A row that was clicked less often than expected has grade 0, one that was clicked as often or
-        more 1, twice as often 2, and four times as often 3.
+        more 1, twice as often 2, and four times as often 3. Clicks on queries that differ only in case, width or white
+        space count together, for the most frequent spelling.
 
         Args:
             session: A Session or Connection, whose privileges and policies apply.
@@ -201,7 +203,8 @@ class Judgements:
         Raises:
             errors.ConfigurationError: The file cannot be written.
         """
-        lines = ({"query": query, "relevant": dict(graded)} for query, graded in self.grades.items())
+        kind = {"implicit": True} if self.implicit else {}
+        lines = ({"query": query, "relevant": dict(graded)} | kind for query, graded in self.grades.items())
         private_lines.write(Path(path), lines)
 
     def resolved(self, session: Session, index: BoundIndex[Any]) -> tuple["Judgements", int]:

@@ -27,4 +27,4 @@ def write(path: Path, records: Iterable[Mapping[str, object]]) -> None:
                 written.unlink()
                 raise
     except OSError as error:
-        raise errors.ConfigurationError(f"Cannot write {path}: {error}.") from None
+        raise errors.ConfigurationError(f"Cannot write {path}: {error.strerror or error}.") from None

@@ -5,8 +5,9 @@ Files are read line by line. An error names the file and the line, and never has
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from pg_semantic import errors
 from pg_semantic.evaluation import beir, grade_records, input_lines, trec
@@ -20,10 +21,22 @@ _JSON_LINE = 'write {"query": "...", "relevant": {"key": 1}} on each line.'
 _NO_JSON = f"{_JSON_LINE} A table needs the suffix .csv or .tsv, and TREC qrels need their topics (--topics)."
 
 
-def read(path: Path, *, split: str, topics: Path | None) -> tuple[dict[str, dict[str, int]], int]:
-    """Returns the grades of each query by key, and how many of them were below 0 and read as 0.
+class ReadGrades(NamedTuple):
+    """What a file has.
 
-    `judgements.Judgements.read` describes the formats.
+    Attributes:
+        grades: The grades of each query by key.
+        implicit: Whether they were estimated from clicks.
+        below_zero: How many of them were below 0 and read as 0.
+    """
+
+    grades: dict[str, dict[str, int]]
+    implicit: bool
+    below_zero: int
+
+
+def read(path: Path, *, split: str, topics: Path | None) -> ReadGrades:
+    """Returns what a file has; `judgements.Judgements.read` describes the formats.
 
     Raises:
         errors.ConfigurationError: A file cannot be read or is empty, or a line is not valid.
@@ -32,7 +45,8 @@ def read(path: Path, *, split: str, topics: Path | None) -> tuple[dict[str, dict
     grades = grade_records.collect(found, refuse=lambda number, problem: input_lines.refusal(source, number, problem))
     if not grades:
         raise errors.ConfigurationError(f"{source} contains no judgements.")
-    return grades, found.below_zero if isinstance(found, grade_records.FromZero) else 0
+    below_zero = found.below_zero if isinstance(found, grade_records.FromZero) else 0
+    return ReadGrades(grades, isinstance(found, _File) and found.implicit is True, below_zero)
 
 
 def _found(path: Path, *, split: str, topics: Path | None) -> tuple[Path, Iterable[GradeRecord]]:
@@ -41,27 +55,40 @@ def _found(path: Path, *, split: str, topics: Path | None) -> tuple[Path, Iterab
         return path, grade_records.FromZero(trec.records(path, topics))
     if path.is_dir():
         return beir.qrels_of(path, split), grade_records.FromZero(beir.records(path, split))
-    return path, _records(path)
+    return path, _File(path)
 
 
-def _records(path: Path) -> Iterator[GradeRecord]:
-    """Yields the records of a single file. The format follows from its suffix."""
-    delimiter = _DELIMITERS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
-    with input_lines.opened(path) as file:
-        yield from _json_lines(file) if delimiter is None else _table(file, delimiter)
+@dataclass(slots=True)
+class _File:
+    """The records of a single file. The format follows from its suffix.
 
+    Attributes:
+        implicit: Whether the records that were read come from clicks; None before the first.
+    """
 
-def _json_lines(file: IO[str]) -> Iterator[GradeRecord]:
-    for number, line in input_lines.numbered(file):
-        try:
-            record = json.loads(line, object_pairs_hook=_without_conflicts)
-            query, relevant = record["query"], list(record["relevant"].items())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise InvalidLine(number, _JSON_LINE if line.lstrip().startswith("{") else _NO_JSON) from None
-        if not relevant:
-            raise InvalidLine(number, f"The query has no judgements: {_JSON_LINE}")
-        for key, grade in relevant:
-            yield GradeRecord(number, query, key, grade)
+    path: Path
+    implicit: bool | None = None
+
+    def __iter__(self) -> Iterator[GradeRecord]:
+        delimiter = _DELIMITERS.get(Path(self.path.name.removesuffix(".gz")).suffix.lower())
+        with input_lines.opened(self.path) as file:
+            yield from self._json_lines(file) if delimiter is None else _table(file, delimiter)
+
+    def _json_lines(self, file: IO[str]) -> Iterator[GradeRecord]:
+        for number, line in input_lines.numbered(file):
+            try:
+                record = json.loads(line, object_pairs_hook=_without_conflicts)
+                query, relevant = record["query"], list(record["relevant"].items())
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise InvalidLine(number, _JSON_LINE if line.lstrip().startswith("{") else _NO_JSON) from None
+            if not relevant:
+                raise InvalidLine(number, f"The query has no judgements: {_JSON_LINE}")
+            implicit = record.get("implicit", False) is True
+            if self.implicit not in {None, implicit}:
+                raise InvalidLine(number, "Grades from clicks and from people can't be mixed: keep them in two files.")
+            self.implicit = implicit
+            for key, grade in relevant:
+                yield GradeRecord(number, query, key, grade)
 
 
 def _without_conflicts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

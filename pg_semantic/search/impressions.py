@@ -109,7 +109,12 @@ def record_click(table: sa.Table, *, impression: uuid.UUID, key: str) -> sa.Upda
         table: The table from `impressions_table`.
         impression: The impression's id.
         key: The key of the row, as in `Hit.key`.
+
+    Raises:
+        errors.QueryError: The key is not a text.
     """
+    if not isinstance(key, str):
+        raise errors.QueryError(f"key={key!r} is not a text: pass Hit.key as it is, or str(key) of a number.")
     columns = table.c
     clicked = (columns.impression == impression, columns.key == key, columns.clicked_at.is_(None))
     return sa.update(table).where(*clicked).values(clicked_at=sa.func.now())
@@ -131,7 +136,8 @@ def clicks(
         where: Conditions on the table, such as ``table.c.shown_at > ...``.
         most_per_visitor: Leaves out visitors with more impressions than this under the conditions: they are seldom
             people. Impressions without a visitor stay.
-        texts: Queries whose texts you know, if impressions have only hashes. Other hashed queries are left out.
+        texts: Queries whose texts you know, if impressions have only hashes: exactly as they were searched. Other
+            hashed queries are left out.
         hash_key: The secret that the hashes were computed with.
 
     Raises:
@@ -172,8 +178,10 @@ def forget_impressions(
         limit: How many rows to delete at most.
 
     Raises:
-        errors.QueryError: Neither ``before`` nor ``visitor`` was given.
+        errors.QueryError: Neither ``before`` nor ``visitor`` was given, or ``before`` has no time zone.
     """
+    if before is not None and before.tzinfo is None:
+        raise errors.QueryError("before has no time zone: pass one, as in datetime.now(UTC) - timedelta(days=90).")
     conditions = [] if before is None else [table.c.shown_at < before]
     if visitor is not None:
         conditions.append(table.c.visitor == visitor)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pg_semantic.evaluation import Judgements
 from tests.db.library import execute
-from tests.db.test_cli import error, ok, parsed
+from tests.db.test_cli import error, ok, parsed, run
 
 NAME = "article_semantic"
 
@@ -46,6 +46,14 @@ def test_the_files_have_all_judgements_of_existing_rows_and_no_row_in_common(
     rows = [{key for grades in part.grades.values() for key in grades} for part in (train, held_out)]
     assert rows[0].isdisjoint(rows[1])
     assert {stat.S_IMODE((here / name).stat().st_mode) for name in ("train.jsonl", "held.jsonl")} == {0o600}
+
+
+def test_one_file_for_both_sides_is_refused(judged: Judgements, here: Path, dsn: str) -> None:
+    both = ("--train", "judged.jsonl", "--held-out", "./judged.jsonl")
+    refused = run("split", NAME, "--judgements", "judged.jsonl", *both, dsn=dsn)
+    assert refused.returncode == 2
+    assert "name the same file" in refused.stderr
+    assert Judgements.read(here / "judged.jsonl") == judged
 
 
 def test_queries_keep_their_side_whatever_is_asked_for_later(judged: Judgements, here: Path, dsn: str) -> None:

@@ -140,6 +140,7 @@ def test_rows_that_are_gone_are_left_out_and_counted(library: sa.Engine, judged:
     lost = sum(graded.keys() <= {"1", "1000"} for graded in judged.grades.values())
     assert report.gone == 1 + sum("1000" in graded for graded in judged.grades.values())
     assert (report.unanswerable, report.queries) == (lost, 105 - lost)
+    assert f"Queries left out because no row that exists is relevant to them: {lost}." in report.warnings
     assert any("left out because their rows don't exist" in warning for warning in report.warnings)
     execute(library, "DELETE FROM article")
     with pytest.raises(errors.QueryError, match="no query has a relevant row"):

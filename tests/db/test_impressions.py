@@ -6,6 +6,7 @@ import random
 import types
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -300,6 +301,11 @@ def test_statements_without_what_they_need_are_refused() -> None:
         search.impressions(Article.semantic, no_key, query="harbour", impression=uuid.uuid4())
     with pytest.raises(errors.QueryError, match="this would delete all impressions"):
         search.forget_impressions(TABLE)
+    with pytest.raises(errors.QueryError, match="before has no time zone"):
+        search.forget_impressions(TABLE, before=dt.datetime(2021, 1, 1))  # noqa: DTZ001 - refused
+    number: Any = 7
+    with pytest.raises(errors.QueryError, match="key=7 is not a text"):
+        search.record_click(TABLE, impression=uuid.uuid4(), key=number)
     with pytest.raises(errors.QueryError, match="Pass texts and hash_key together"):
         search.clicks(Article.semantic, TABLE, texts=["harbour"])
     with pytest.raises(errors.QueryError, match="Pass texts and hash_key together"):
@@ -399,8 +405,9 @@ def test_rows_are_read_by_no_one_who_may_not_read_the_table(session: Session) ->
 
 
 def test_the_examples_of_the_guide_run_one_after_the_other(
-    articles: sa.Engine, capsys: pytest.CaptureFixture[str]
+    articles: sa.Engine, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     execute(articles, "INSERT INTO article SELECT i, 'reset ' || i, NULL, 'en' FROM generate_series(1, 20) AS i")
     sync(articles)
     guide = documents.ROOT / "docs" / "how-to" / "learn-from-clicks.md"

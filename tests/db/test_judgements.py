@@ -263,6 +263,17 @@ def rows_of(session: Session, statement: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in session.execute(sa.text(statement))]
 
 
+def test_clicks_on_spellings_of_a_query_count_together_for_the_most_frequent(session: Session) -> None:
+    spellings = ["Straße  Tee", "straße tee", "straße tee", "STRASSE\u00a0TEE", "ｓtraße tee"]  # noqa: RUF001 - wide
+    show(session, [(spelling, 1, 1, number < 3) for spelling in spellings for number in range(20)])
+    show(session, [(spelling, row, 1, False) for spelling in spellings for row in (2, 3) for number in range(20)])
+    grades = {"straße tee": {"1": 2, "2": 0, "3": 0}}  # five expected clicks on each row
+    assert Judgements.clicks(session, Article.semantic, CLICKS, least_expected=3).grades == grades  # pooled by Postgres
+    estimated = Judgements.clicks(session, Article.semantic, CLICKS, least_expected=0.5)
+    assert estimated.grades == grades
+    assert estimated.distinct() == estimated
+
+
 def test_a_number_of_clicks_counts_once_and_null_is_not_clicked(session: Session) -> None:
     show(session, [("q", 1, 1, number < 50) for number in range(100)] + [("q", 2, 1, False)] * 100)
     text = "SELECT query, article_id, rank, CASE WHEN clicked THEN 3 END FROM click"

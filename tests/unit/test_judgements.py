@@ -95,6 +95,17 @@ def test_blanks_behind_commas_and_whole_numbers_with_a_point_are_read(tmp_path: 
     assert Judgements.read(spaced).grades == {"a": {"1": 2, " 2": 1}}
 
 
+def test_grades_from_clicks_are_read_as_such_and_not_mixed_with_those_of_people(tmp_path: Path) -> None:
+    clicked = Judgements({"a": {"1": 2}, "b": {"2": 0}}, implicit=True)
+    clicked.write(tmp_path / "clicked.jsonl")
+    assert Judgements.read(tmp_path / "clicked.jsonl") == clicked
+    Judgements({"c": {"1": 2}}).write(tmp_path / "judged.jsonl")
+    assert not Judgements.read(tmp_path / "judged.jsonl").implicit
+    both = (tmp_path / "clicked.jsonl").read_text() + (tmp_path / "judged.jsonl").read_text()
+    with pytest.raises(errors.ConfigurationError, match=r"line 3: grades from clicks and from people can't be mixed"):
+        Judgements.read(written(tmp_path / "both.jsonl", both))
+
+
 def test_a_judgement_that_is_given_twice_counts_once(tmp_path: Path) -> None:
     assert Judgements.read(written(tmp_path / "a.csv", "query,key,grade\na,1,2\nb,1,1\na,1,2\n")).count == 2
 
