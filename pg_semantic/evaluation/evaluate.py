@@ -156,7 +156,12 @@ def _evaluation(
         implicit=judged.implicit,
         limit=options.rows,
         variants=tuple(figures),
-        warnings=(*_about_judgements(given, judged, gone), *_doubts(figures), *_cut_short(found, options.rows)),
+        warnings=(
+            *_about_judgements(given, judged, gone),
+            *_unfilled(found),
+            *_doubts(figures),
+            *_cut_short(found, options.rows),
+        ),
         details=Details(judged.queries, given.distinct().grades, judged.grades, values, keys),
     )
 
@@ -264,6 +269,14 @@ def _about_judgements(given: Judgements, judged: Judgements, gone: int) -> Itera
         yield f"{given.below_zero} grades below 0 (spam) count as 0."
     if spellings := len(given) - len(given.distinct()):
         yield f"{spellings} queries differ from another one only in case, width or white space, and count as the same."
+
+
+def _unfilled(found: Sequence[Run]) -> Iterator[str]:
+    """Yields which variants were measured on a generation that a worker is still to fill."""
+    for run in found:
+        if not run.generation.backfilled:
+            role = run.generation.role
+            yield f"{run.variant.name!r} is too low: the {role} generation isn't filled yet. Run a worker first."
 
 
 def _doubts(figures: Sequence[VariantFigures]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pg_semantic import errors, evaluation
 from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, Variant, held_out_queries, query_hash
+from pg_semantic.generations import readiness
 from pg_semantic.generations.lifecycle import find
 from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
@@ -48,10 +49,12 @@ def require_relevance(  # noqa: PLR0913 - options
         on_query: Called after each query.
 
     Raises:
-        errors.GenerationError: There is no ``next``, or it is not shown to be good enough.
+        errors.GenerationError: There is no ``next``, it is not filled yet, or it is not shown to be good enough.
         errors.QueryError: All queries were trained or tuned on.
     """
-    live, _ = (find(engine, name, role) for role in _COMPARED)
+    live, chosen = (find(engine, name, role) for role in _COMPARED)
+    if missing := readiness.unfinished(engine, chosen):
+        raise errors.GenerationError(f"{chosen.title} can't be measured yet: {'; '.join(missing)}. Run a worker first.")
     both = [dataclasses.replace(how, name=role, generation=role) for role in _COMPARED]
     with orm.Session(engine) as session:
         index = declare.bind(live.spec)

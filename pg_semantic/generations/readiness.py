@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pg_semantic import database, registry, sql
+from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.operations import verify
@@ -89,6 +89,22 @@ def coverage(
     wrong = report.damaged + report.wrong_encoder + report.orphan
     uncaptured = tuple(report.uncaptured)
     return Coverage(report.rows, current, report.failed, wrong, generation.backfilled, lacks, uncaptured)
+
+
+def unfinished(engine: sa.Engine, generation: Generation) -> list[str]:
+    """Returns what a worker has still to do before searches of a generation say anything; nothing if it is filled.
+
+    Takes milliseconds whatever the size of the table, because it doesn't compare rows as `coverage` does.
+    """
+    with database.translated(), transaction.begin(engine) as connection:
+        waiting = jobqueue.waiting(connection, generation.id, limit=_FEW + 1)
+        lacks = _lacking(connection, generation)
+    found = [
+        (not generation.backfilled, "the backfill is not complete"),
+        (waiting > _FEW, f"more than {_FEW} rows are waiting"),
+        (lacks, f"not built yet: {', '.join(lacks)}"),
+    ]
+    return [reason for holds, reason in found if holds]
 
 
 def _with_the_same_lexemes(engine: sa.Engine, generation: Generation) -> Tables | None:

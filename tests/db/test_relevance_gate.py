@@ -53,6 +53,20 @@ def test_a_worse_copy_is_refused_with_the_interval(library: sa.Engine) -> None:
             generations.require_relevance(library, NAME, JUDGED, worse_by=worse_by)
 
 
+def test_a_copy_that_is_not_filled_is_not_judged(library: sa.Engine) -> None:
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    refused = r"\(next\) can't be measured yet: the backfill is not complete.*Run a worker first"
+    with pytest.raises(errors.GenerationError, match=refused):
+        generations.require_relevance(library, NAME, JUDGED, worse_by=0.0)
+    with Session(library) as session:
+        both = [Variant("now"), Variant("new", generation="next")]
+        report = evaluation.evaluate(session, Article.semantic, JUDGED, variants=both)
+    assert "'new' is too low: the next generation isn't filled yet. Run a worker first." in report.warnings
+    sync(library)
+    assert generations.require_relevance(library, NAME, JUDGED, worse_by=0.01).warnings == ()
+
+
 def test_an_equal_copy_is_not_better_and_not_worse(library: sa.Engine) -> None:
     live = generations.find(library, NAME, "live")
     generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
