@@ -43,10 +43,10 @@ def split(
     found.held_out.write(held_out)
     if train is not None:
         found.train.write(train)
-    _print(found, json=json)
+    _print(found, share, json=json)
 
 
-def _print(found: Split, *, json: bool) -> None:
+def _print(found: Split, share: float, *, json: bool) -> None:
     parts = {"train": found.train, "held out": found.held_out, "left out": found.left_out}
     if json:
         counts = {name.replace(" ", "_"): {"queries": len(of), "judgements": of.count} for name, of in parts.items()}
@@ -59,6 +59,12 @@ def _print(found: Split, *, json: bool) -> None:
         output.say(
             f"Left out {len(found.left_out)} queries that were trained on, because they share a row with queries that "
             "are held out by now."
+        )
+    if len(found.train) and not len(found.held_out) and share:
+        typer.echo(
+            "No query is held out. Those that were tuned or trained on stay in train, and so do those that share "
+            "relevant rows with them: judge other queries to measure with.",
+            err=True,
         )
     if found.gone:
         output.say(f"Left out {output.counted(found.gone, 'judgement')} whose row doesn't exist.")

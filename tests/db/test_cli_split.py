@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from pg_semantic import evaluation
 from pg_semantic.evaluation import Judgements
-from tests.db.library import execute
+from tests.db.library import Article, execute
 from tests.db.test_cli import error, ok, parsed, run
 
 NAME = "article_semantic"
@@ -46,6 +48,17 @@ def test_the_files_have_all_judgements_of_existing_rows_and_no_row_in_common(
     rows = [{key for grades in part.grades.values() for key in grades} for part in (train, held_out)]
     assert rows[0].isdisjoint(rows[1])
     assert {stat.S_IMODE((here / name).stat().st_mode) for name in ("train.jsonl", "held.jsonl")} == {0o600}
+
+
+def test_a_person_is_told_if_nothing_is_left_to_hold_out(
+    articles: sa.Engine, judged: Judgements, here: Path, dsn: str
+) -> None:
+    with Session(articles) as session:
+        evaluation.record_training(session, Article.semantic, judged.queries)
+        session.commit()
+    done = run("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", dsn=dsn)
+    assert done.returncode == 0
+    assert "No query is held out. Those that were tuned or trained on stay in train" in done.stderr
 
 
 def test_one_file_for_both_sides_is_refused(judged: Judgements, here: Path, dsn: str) -> None:
