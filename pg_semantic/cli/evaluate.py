@@ -95,6 +95,9 @@ def evaluate(
         if save and not (before and before.is_worse):  # or the next run would be compared with this one
             _save(engine, report)
     _print(report, json=json)
+    if before and not json:
+        name = output.escaped(report.base.name)
+        output.say(f"{report.measure} of {name} since {before.since:%Y-%m-%d}: {before.mean:+.4f} (p {before.p:.3f}).")
     _write(report, pool, per_query, quiet=json)
     _check(report, floors, before)
 
