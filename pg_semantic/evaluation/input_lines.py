@@ -13,6 +13,10 @@ from pg_semantic import errors
 from pg_semantic.search import validation
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a spreadsheet begins a formula
+_AS_TEXT = "'"
+
+
 class InvalidLine(Exception):  # noqa: N818 - never leaves `read_judgements`
     """What is wrong with a line, without the line."""
 
@@ -60,8 +64,19 @@ def numbered(file: IO[str]) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
+def cell(value: object) -> object:
+    """Returns a value for a CSV file. A text that a spreadsheet would run as a formula gets a quote in front."""
+    return f"{_AS_TEXT}{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _without_mark(field: str) -> str:
+    return field[1:] if field.startswith(_AS_TEXT) and field[1:].startswith(_FORMULA) else field
+
+
 def table(file: IO[str], *, delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields each record of a CSV or TSV file that is not blank, with the number of the line where it begins.
+
+    Removes the quotes that `cell` puts in front of texts.
 
     Raises:
         InvalidLine: Quotes are not closed, or a field is too long for a query.
@@ -76,7 +91,7 @@ def table(file: IO[str], *, delimiter: str) -> Iterator[tuple[int, Sequence[str]
         if record is None:
             return
         if any(field.strip() for field in record):
-            yield number, record
+            yield number, [_without_mark(field) for field in record]
 
 
 def _csv_problem(said: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.evaluation import significance
+from pg_semantic.evaluation import input_lines, significance
 from pg_semantic.index.chunk_tables import Role
 
 SIGNIFICANT = 0.05
@@ -244,6 +244,8 @@ class Evaluation:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a CSV file that only its owner can read, since it has the text of queries.
 
+    Texts that begin like a formula get a quote in front, so that a spreadsheet doesn't run what a user has typed.
+
     Raises:
         errors.ConfigurationError: The file cannot be written.
     """
@@ -251,7 +253,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
         with open(path, "w", encoding="utf-8", newline="", opener=_private) as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            writer.writerows(rows)
+            writer.writerows([input_lines.cell(value) for value in row] for row in rows)
     except OSError as error:
         raise errors.ConfigurationError(f"Cannot write {path}: {error.strerror}.") from None
 

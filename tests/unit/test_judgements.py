@@ -1,5 +1,6 @@
 """Judgements from files: every format gives the same grades, and a bad line is refused by its number."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pg_semantic import errors
-from pg_semantic.evaluation import Judgements
+from pg_semantic.evaluation import Judgements, report
 from pg_semantic.search import validation
 
 HARBOUR, PEPPER = 'A "quiet"\nharbour, at dawn', "pepper"
@@ -104,6 +105,15 @@ def test_grades_from_clicks_are_read_as_such_and_not_mixed_with_those_of_people(
     both = (tmp_path / "clicked.jsonl").read_text() + (tmp_path / "judged.jsonl").read_text()
     with pytest.raises(errors.ConfigurationError, match=r"line 3: grades from clicks and from people can't be mixed"):
         Judgements.read(written(tmp_path / "both.jsonl", both))
+
+
+def test_a_query_that_looks_like_a_formula_is_text_for_a_spreadsheet_and_read_as_it_was(tmp_path: Path) -> None:
+    queries = ["=cmd|'/C calc'!A0", "+1", "-x", "@sum", "\tx", "'quoted'", "plain"]
+    report.write_csv(tmp_path / "a.csv", ("query", "key", "grade"), [(query, "-7", 1) for query in queries])
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells)
+    assert Judgements.read(tmp_path / "a.csv").grades == {query: {"-7": 1} for query in queries}
 
 
 def test_a_judgement_that_is_given_twice_counts_once(tmp_path: Path) -> None:
