@@ -44,6 +44,8 @@ _DEPENDED_ON = "2BP01"
 _LOCKED = "55P03"
 _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
+_CANNOT_WRITE = "This server can only be read: {said}. Connect to the primary server to write."
+_NO_ANSWER = "The database does not answer: {said}. Check the DSN and that the server is up."
 _INSUFFICIENT_RESOURCES = "53"
 _NO_FUNCTION = "42883"
 # How to recognize, in any language, an undefined object or operator that belongs to pgvector.
@@ -128,10 +130,8 @@ def translate(error: exc.DBAPIError) -> errors.PgSemanticError:
     """Returns the package's exception for a driver error, with advice on what to do next."""
     said = _said(error)
     state = sqlstate(error)
-    if state == _READ_ONLY:
-        return errors.DatabaseError(f"This connection can only read: {said}. Connect to the primary server to write.")
     if is_connection_lost(error):
-        return errors.DatabaseError(f"The database does not answer: {said}. Check the DSN and that the server is up.")
+        return errors.DatabaseError((_CANNOT_WRITE if state == _READ_ONLY else _NO_ANSWER).format(said=said))
     if missing := _missing(error, state, said):
         return missing
     if state is None:

@@ -12,7 +12,6 @@ from typing import IO, cast
 from pg_semantic import errors
 from pg_semantic.search import validation
 
-
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a spreadsheet begins a formula
 _AS_TEXT = "'"
 
