@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 # Each test process has its own server and encoders (2 GB); the tests of a file share their fixtures.
-PYTEST := -m pytest --numprocesses 2 --dist loadfile
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 
 help:  ## list the targets

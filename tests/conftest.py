@@ -21,6 +21,11 @@ _TEMPLATE = "template_pg_semantic"
 VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts with the files that take longest, so that no process ends long after the other."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "weights")))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[sa.URL]:
     """A server of our own, without fsync: its data is thrown away. No lock is waited for longer than ten seconds.

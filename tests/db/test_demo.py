@@ -23,6 +23,8 @@ from pg_semantic.demo import tldr_pages
 from pg_semantic.encoders.hashed import HashedEncoder
 from tests import openai_server
 
+pytestmark = pytest.mark.slow
+
 FOREVER = "10000"  # seconds: a claim that isn't given back would stop the next run
 INTERRUPTED = 130
 # A shell may have started the tests in the background, where SIGINT is ignored.

@@ -21,6 +21,8 @@ from tests.db import migrations
 from tests.db.library import ENCODER, Article, encoder, execute, generation_of, rows, sync
 from tests.db.test_sql_search import remember
 
+pytestmark = pytest.mark.slow
+
 _TYPES = """
 CREATE SCHEMA "App";
 CREATE TYPE "App"."State" AS ENUM ('draft', 'live', 'Über; "x"');

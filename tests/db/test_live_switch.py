@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -17,6 +18,8 @@ from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db.library import execute, generation_of, rows, sync
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 NAME, ROWS, THREADS, PATIENCE_SECONDS = "book_semantic", 2000, 4, 120
 SECOND = EncoderSpec("hashed:256", 256)

@@ -16,6 +16,8 @@ from tests.conftest import copy_of
 from tests.db.intruders import Intruders
 from tests.db.library import execute, generation_of, rows, sync
 
+pytestmark = pytest.mark.slow
+
 _DEFAULTS = ("TABLES", "SEQUENCES", "ROUTINES", "TYPES", "SCHEMAS")
 _ROLES = 7
 _ROWS = {"diary": 61, "memo": 47, "Letter": 53}

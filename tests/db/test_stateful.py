@@ -23,6 +23,8 @@ from pg_semantic.worker.batch import Batch
 from pg_semantic.worker.batch_log import Progress
 from tests.db.library import execute, generation_of, qualified, sync
 
+pytestmark = pytest.mark.slow
+
 
 class Base(DeclarativeBase): ...
 

@@ -17,6 +17,8 @@ from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from tests.conftest import copy_of
 from tests.db.library import Article, execute, rows, sync
 
+pytestmark = pytest.mark.slow
+
 KEYS = st.integers(0, 39)
 WORDS = st.sampled_from(["a harbour", "a lantern", "two words", "marble", ""])
 EVENTS = st.sampled_from(["insert", "update", "delete", "truncate", "replica"])

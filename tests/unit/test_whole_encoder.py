@@ -26,6 +26,8 @@ from pg_semantic.training.report import Measured
 from pg_semantic.training.time_limit import TimeLimit
 from tests.acceptance import architectures
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 ROWS = [" ".join(architectures.words(12, start=17 * number)) for number in range(COUNT)]
 QUERIES = [" ".join(row.split()[3:7]) for row in ROWS]
