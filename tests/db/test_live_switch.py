@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-NAME, ROWS, THREADS, PATIENCE_SECONDS = "book_semantic", 2000, 4, 120
+NAME, ROWS, THREADS, PATIENCE_SECONDS = "book_semantic", 2000, 4, 300
 SECOND = EncoderSpec("hashed:256", 256)
 
 
