@@ -26,12 +26,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Jobs of one generation that were claimed together. The token identifies the claim."""
+    """Jobs of one generation that were claimed together.
+
+    Attributes:
+        generation_id: The generation.
+        token: Identifies the claim.
+        jobs: What was claimed, oldest first.
+        priority: `EDIT` or `BACKFILL`.
+        is_alone: Whether its only job may be what ended a worker, and must have the next one to itself.
+    """
 
     generation_id: int
     token: uuid.UUID
     jobs: tuple[Job, ...]
     priority: int = EDIT
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,13 @@ def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Clai
 
 
 def claim(
-    connection: sa.Connection, generation_id: int, *, rows: int, lease_seconds: float, priority: int = EDIT
+    connection: sa.Connection,
+    generation_id: int,
+    *,
+    rows: int,
+    lease_seconds: float,
+    priority: int = EDIT,
+    holds_others: bool = False,
 ) -> Claim:
     """Claims pending jobs of one priority, oldest first. Commit before you work on them.
 
@@ -95,6 +110,7 @@ def claim(
         rows: Maximum number of jobs.
         lease_seconds: How long the claim is valid without a heartbeat.
         priority: `EDIT` or `BACKFILL`.
+        holds_others: Whether the worker holds other claims. A job that may have ended a worker waits until it doesn't.
     """
     token = uuid.uuid4()
     binds = {
@@ -103,9 +119,11 @@ def claim(
         "rows": rows,
         "claim": token,
         "lease": lease_seconds,
+        "holds_others": holds_others,
     }
     found = sorted(connection.execute(sql.statement("jobqueue", "claim"), binds), key=lambda row: row.available_at)
-    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), priority)
+    is_alone = any(row.claim_limit == 1 for row in found)
+    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), priority, is_alone)
 
 
 def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[str]:

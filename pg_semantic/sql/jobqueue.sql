@@ -51,7 +51,7 @@ GROUP BY key
 ORDER BY key
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
-    priority = least(job.priority, excluded.priority), attempts = 0, error = NULL,
+    priority = least(job.priority, excluded.priority), attempts = 0, claim_limit = NULL, error = NULL,
     available_at = least(job.available_at, now())
 
 -- name: ready
@@ -77,28 +77,32 @@ OR (
 )
 
 -- name: claim
--- Claims the oldest pending jobs of a generation and priority, in any order. A job that has been tried before is
--- claimed alone, because it may be what crashed the worker that tried it.
-WITH next AS MATERIALIZED (
-    SELECT place, attempts, row_number() OVER (ORDER BY available_at) AS number
-    FROM (
-        SELECT ctid AS place, attempts, available_at
-        FROM semantic.job
-        WHERE generation_id = :generation AND priority = :priority AND state = 'pending' AND available_at <= now()
-        ORDER BY available_at
-        LIMIT :rows
-        FOR UPDATE SKIP LOCKED
-    ) AS waiting
+-- Claims the oldest pending jobs of a generation and priority, in any order. Jobs that a lost worker had claimed are
+-- claimed with others that have the same limit, in no larger groups than that. A job that must be alone isn't claimed
+-- by a worker that holds other claims: if that worker is lost too, this job was the cause.
+WITH waiting AS MATERIALIZED (
+    SELECT ctid AS place, available_at, claim_limit
+    FROM semantic.job
+    WHERE generation_id = :generation AND priority = :priority AND state = 'pending' AND available_at <= now()
+    ORDER BY available_at
+    LIMIT :rows
+    FOR UPDATE SKIP LOCKED
+),
+oldest AS MATERIALIZED (
+    SELECT claim_limit FROM waiting ORDER BY available_at LIMIT 1
 ),
 taken AS MATERIALIZED (
-    SELECT place FROM next
-    WHERE number = 1 OR (attempts = 0 AND (SELECT attempts = 0 FROM next WHERE number = 1))
+    SELECT waiting.place
+    FROM waiting JOIN oldest ON waiting.claim_limit IS NOT DISTINCT FROM oldest.claim_limit
+    WHERE oldest.claim_limit IS DISTINCT FROM 1 OR NOT CAST(:holds_others AS boolean)
+    ORDER BY waiting.available_at
+    LIMIT (SELECT claim_limit FROM oldest)
 )
 UPDATE semantic.job
 SET state = 'processing', claim = :claim, attempts = attempts + 1,
     lease_until = now() + make_interval(secs => :lease)
 WHERE ctid = ANY (ARRAY(SELECT place FROM taken))
-RETURNING key, version, available_at
+RETURNING key, version, available_at, claim_limit
 
 -- name: hold
 -- Locks the jobs of a claim that are unchanged since they were claimed, until the end of the transaction. Looks up each
@@ -191,22 +195,28 @@ SET lease_until = now() + make_interval(secs => :lease)
 WHERE ctid = ANY (ARRAY(SELECT place FROM mine))
 
 -- name: reap
--- Frees the jobs of workers that no longer send heartbeats. They are retried one by one, in random order; a job without
--- attempts left is parked.
+-- Frees the jobs of workers that no longer send heartbeats. Any job of a claim may be what ended its worker, so they are
+-- retried in groups of an eighth of their number, in random order. That is no attempt: only a job that was claimed alone
+-- is known to be the cause. It is parked if it has no attempts left.
 WITH lost AS MATERIALIZED (
-    SELECT ctid AS place
+    SELECT ctid AS place, claim
     FROM semantic.job
     WHERE state = 'processing' AND lease_until < now()
     ORDER BY generation_id, key
     FOR UPDATE SKIP LOCKED
+),
+claims AS MATERIALIZED (
+    SELECT claim, greatest(CAST(count(*) AS integer) / 8, 1) AS claim_limit FROM lost GROUP BY claim
 )
 UPDATE semantic.job
-SET state = CASE WHEN attempts < :max_attempts THEN 'pending' ELSE 'failed' END,
-    claim = NULL, lease_until = NULL,
+SET state = CASE WHEN job.claim_limit = 1 AND attempts >= :max_attempts THEN 'failed' ELSE 'pending' END,
+    attempts = attempts - CASE WHEN job.claim_limit = 1 THEN 0 ELSE 1 END,
+    claim_limit = claims.claim_limit, claim = NULL, lease_until = NULL,
     available_at = now() + make_interval(
         secs => least(CAST(:retry AS double precision) * 2 ^ least(attempts - 1, 20) * random(), 3600)),
     error = 'the worker that had claimed this row stopped sending heartbeats'
-WHERE ctid = ANY (ARRAY(SELECT place FROM lost))
+FROM claims
+WHERE job.ctid = ANY (ARRAY(SELECT place FROM lost)) AND claims.claim = job.claim
 
 -- name: enqueue
 -- Creates jobs for rows that have none yet, behind all edits. Voids claims, because what the worker read may be out of
@@ -230,13 +240,13 @@ WHERE octet_length(wanted.key) <= 2600
 ORDER BY wanted.key
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
-    attempts = 0, error = NULL, available_at = least(job.available_at, now())
+    attempts = 0, claim_limit = NULL, error = NULL, available_at = least(job.available_at, now())
 
 -- name: retry
 -- Puts parked jobs back into the queue as if they had never been tried: all jobs of a generation, or those with certain
 -- keys.
 UPDATE semantic.job
-SET state = 'pending', attempts = 0, error = NULL, available_at = now()
+SET state = 'pending', attempts = 0, claim_limit = NULL, error = NULL, available_at = now()
 WHERE generation_id = :generation AND state = 'failed'
   AND (CAST(:keys AS text[]) IS NULL OR key = ANY (CAST(:keys AS text[])))
 RETURNING key

@@ -44,10 +44,11 @@ class HeldClaims:
             rows: The most jobs to claim.
 
         Returns:
-            The claim, or None if there are no jobs or `close` was called.
+            The claim, or None if there are no jobs, `close` was called, or one job must be alone: the one that is held,
+            or the oldest that is waiting while others are held.
         """
         with self._taking:
-            if self._closed:
+            if self._closed or any(claim.is_alone for claim in list(self._claims.values())):
                 return None
             with transaction.begin(self._engine, by_index=True) as connection:
                 marks = _FOLDED_EDITS if of.priority == jobqueue.EDIT else rows
@@ -116,8 +117,14 @@ class HeldClaims:
         self.give_back_left()  # jobs that a heartbeat had locked
 
     def _claim(self, connection: sa.Connection, of: Claimable, rows: int) -> Claim:
-        lease = self._settings.lease_seconds
-        return jobqueue.claim(connection, of.generation_id, rows=rows, lease_seconds=lease, priority=of.priority)
+        return jobqueue.claim(
+            connection,
+            of.generation_id,
+            rows=rows,
+            lease_seconds=self._settings.lease_seconds,
+            priority=of.priority,
+            holds_others=bool(self._claims),
+        )
 
     def beat(self) -> None:
         """Extends the leases of all claims that the worker holds."""

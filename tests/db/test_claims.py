@@ -17,6 +17,7 @@ from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, generation_of, jobs, rows, truth
 
 LONG_LEASE = 3600.0
+GENERATION = 7
 
 
 def lock(connection: sa.Connection, *keys: str) -> None:
@@ -133,3 +134,57 @@ def test_rows_that_a_batch_has_no_room_for_wait_for_no_lease_when_somebody_has_t
     assert done
     assert jobs(articles) == set()
     assert truth(articles) == CLEAN
+
+
+def lose(engine: sa.Engine) -> None:
+    """The workers that hold claims are gone, and others notice."""
+    execute(engine, "UPDATE semantic.job SET lease_until = now() - interval '1 second' WHERE claim IS NOT NULL")
+    HeldClaims(engine, Settings(retry_seconds=1e-9)).reap()
+
+
+def in_hand_of(engine: sa.Engine, count: int) -> tuple[HeldClaims, list[Claim]]:
+    """A worker that has taken what it can, but no more than ``count`` claims."""
+    held = HeldClaims(engine, Settings(lease_seconds=LONG_LEASE))
+    taken = (held.take(Claimable(GENERATION, jobqueue.BACKFILL), 2000) for _ in range(count))
+    return held, [claim for claim in taken if claim is not None]
+
+
+def test_a_row_that_ends_its_workers_is_parked_and_no_other(engine: sa.Engine) -> None:
+    """One of 6,000 rows. A worker has three claims in its hands, as the stages of the pipeline have."""
+    fill = (
+        "INSERT INTO semantic.job (generation_id, key, priority) SELECT 7, i::text, 1 FROM generate_series(1, 6000) i"
+    )
+    execute(engine, fill)
+    losses = 0
+    while rows(engine, "SELECT FROM semantic.job WHERE state = 'pending' LIMIT 1"):
+        held, taken = in_hand_of(engine, 3)
+        if any(job.key == "4711" for claim in taken for job in claim.jobs):
+            losses += 1
+            lose(engine)
+        else:
+            for claim in taken:
+                with engine.begin() as connection:
+                    jobqueue.complete(connection, claim, [job.key for job in claim.jobs])
+                held.finish(claim)
+    assert rows(engine, "SELECT key, state, attempts FROM semantic.job") == [("4711", "failed", 5)]
+    assert losses <= 4 + 5  # in groups of 2,000, 250, 31 and 3, and then alone
+
+
+def test_a_row_that_must_be_alone_is_claimed_by_a_worker_that_holds_nothing_else_and_then_takes_nothing_else(
+    engine: sa.Engine,
+) -> None:
+    execute(engine, "INSERT INTO semantic.job (generation_id, key, priority) VALUES (7, 'first', 1)")
+    held, [first] = in_hand_of(engine, 1)
+    execute(engine, "INSERT INTO semantic.job (generation_id, key, priority, claim_limit) VALUES (7, 'suspect', 1, 1)")
+    execute(engine, "INSERT INTO semantic.job (generation_id, key, priority) VALUES (7, 'last', 1)")
+    turn = Claimable(GENERATION, jobqueue.BACKFILL)
+    assert held.take(turn, 10) is None
+    held.finish(first)
+    suspect = held.take(turn, 10)
+    assert suspect is not None
+    assert [job.key for job in suspect.jobs] == ["suspect"]
+    assert held.take(turn, 10) is None
+    held.finish(suspect)
+    last = held.take(turn, 10)
+    assert last is not None
+    assert [job.key for job in last.jobs] == ["last"]

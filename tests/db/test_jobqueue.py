@@ -138,14 +138,72 @@ def test_a_heartbeat_keeps_a_claim_from_the_reaper(engine: sa.Engine) -> None:
     ]
 
 
+def lose(engine: sa.Engine, *, max_attempts: int = 5) -> None:
+    """The workers that hold claims are gone, and others notice."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE semantic.job SET lease_until = now() - interval '1 s' WHERE claim IS NOT NULL")
+        )
+        jobqueue.reap(connection, max_attempts=max_attempts, retry_seconds=1e-9)
+
+
 def test_a_job_whose_workers_keep_dying_is_parked(engine: sa.Engine) -> None:
     enqueue(engine, 1)
-    for _ in range(2):
+    states = []
+    for _ in range(3):
         with engine.begin() as connection:
             claim(connection)
-            connection.execute(sa.text("UPDATE semantic.job SET lease_until = now() - interval '1 second'"))
-            jobqueue.reap(connection, max_attempts=2, retry_seconds=0)
-    assert rows(engine, "SELECT state FROM semantic.job") == [("failed",)]
+        lose(engine, max_attempts=2)
+        states += rows(engine, "SELECT state, attempts FROM semantic.job")
+    assert states == [("pending", 0), ("pending", 1), ("failed", 2)]  # at first it might have been in company
+
+
+def test_jobs_of_a_lost_worker_are_claimed_in_groups_that_shrink_eightfold(engine: sa.Engine) -> None:
+    enqueue(engine, 2000)
+    sizes = []
+    for number in range(6):
+        with engine.begin() as connection:
+            lost = claim(connection, 2000).jobs
+        lose(engine)
+        sizes.append(len(lost))
+        oldest = "UPDATE semantic.job SET available_at = now() - make_interval(days => :days) WHERE key = ANY (:keys)"
+        execute(engine, oldest, days=number, keys=[job.key for job in lost])
+    assert sizes == [2000, 250, 31, 3, 1, 1]
+    limits = "SELECT claim_limit, count(*), sum(attempts) FROM semantic.job GROUP BY 1 ORDER BY 1"
+    assert rows(engine, limits) == [(1, 3, 2), (3, 28, 0), (31, 219, 0), (250, 1750, 0)]
+
+
+def test_jobs_that_no_lost_worker_had_are_not_claimed_with_those_that_one_had(engine: sa.Engine) -> None:
+    enqueue(engine, 20)
+    with engine.begin() as connection:
+        claim(connection)
+    lose(engine)
+    enqueue(engine, 20, prefix="new")
+    groups = []
+    with engine.begin() as connection:
+        while jobs := claim(connection).jobs:
+            groups.append({job.key.startswith("new") for job in jobs})
+    assert [len(group) for group in groups] == [1] * 11  # ten pairs of the old ones, and one group of all new ones
+    assert sum(group == {True} for group in groups) == 1
+
+
+@pytest.mark.parametrize("change", ["fold", "requeue", "retry"])
+def test_a_job_that_is_as_new_may_be_claimed_with_any_number_of_others(engine: sa.Engine, change: str) -> None:
+    enqueue(engine, 3)
+    execute(
+        engine,
+        "UPDATE semantic.job SET claim_limit = 1, state = CASE WHEN :retry THEN 'failed' ELSE 'pending' END",
+        retry=change == "retry",
+    )
+    execute(engine, "INSERT INTO semantic.mark SELECT 7, key FROM semantic.job")
+    with engine.begin() as connection:
+        if change == "fold":
+            jobqueue.fold(connection, GENERATION)
+        elif change == "requeue":
+            connection.execute(jobqueue.requeueing(GENERATION, ["0", "1", "2"]))
+        else:
+            jobqueue.retry(connection, GENERATION)
+    assert rows(engine, "SELECT DISTINCT state, claim_limit FROM semantic.job") == [("pending", None)]
 
 
 def test_counting_waiting_jobs_stops_at_the_limit(engine: sa.Engine) -> None:
@@ -159,7 +217,14 @@ def test_counting_waiting_jobs_stops_at_the_limit(engine: sa.Engine) -> None:
 def test_a_claim_reads_the_pending_index_however_many_jobs_there_are(engine: sa.Engine) -> None:
     enqueue(engine, 20_000)
     execute(engine, "ANALYZE semantic.job")
-    binds = {"generation": GENERATION, "priority": 1, "rows": 100, "claim": "0" * 32, "lease": 60}
+    binds = {
+        "generation": GENERATION,
+        "priority": 1,
+        "rows": 100,
+        "claim": "0" * 32,
+        "lease": 60,
+        "holds_others": False,
+    }
     with engine.connect() as connection:
         plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {sql.statement('jobqueue', 'claim').text}"), binds))
     assert "job_pending_idx" in plan

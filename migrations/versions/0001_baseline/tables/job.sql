@@ -1,4 +1,5 @@
 -- No foreign key to generation: it would cost every write of the application a lookup per row.
+-- claim_limit: how many jobs may be claimed together with this one, because a worker was lost that had claimed it.
 CREATE TABLE semantic.job (
     generation_id integer NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -8,6 +9,7 @@ CREATE TABLE semantic.job (
     attempts smallint NOT NULL DEFAULT 0,
     dirty_at timestamptz NOT NULL DEFAULT now(),
     available_at timestamptz NOT NULL DEFAULT now(),
+    claim_limit integer CHECK (claim_limit > 0),
     claim uuid,
     lease_until timestamptz,
     error text,
