@@ -1,7 +1,6 @@
 """``pg-semantic duplicates``: finds rows that are alike."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -10,10 +9,11 @@ from sqlalchemy import orm
 
 from pg_semantic import search as searching
 from pg_semantic.cli import named_index, options, output, progress
+from pg_semantic.cli.shown_rows import ShownRows
 from pg_semantic.database import own_transaction
 from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.search import Duplicate, Group, rows_by_key
+from pg_semantic.search import Duplicate, Group
 
 EXAMPLES = options.examples(
     "pg-semantic duplicates article_semantic",
@@ -21,7 +21,7 @@ EXAMPLES = options.examples(
 )
 
 _PAIR_LEAST, _GROUP_LEAST = 0.95, 0.9
-_HEADLINE_WIDTH, _MEMBERS_WIDTH = 40, 200
+_MEMBERS_WIDTH = 200
 
 
 def duplicates(
@@ -59,7 +59,7 @@ def duplicates(
             else:
                 least = _PAIR_LEAST if least is None else least
                 found = searching.duplicates(session, bound, least=least, limit=limit, on_rows=advance)
-        rows = _Rows.read(session, bound, (row for one in found for row in _rows_in(one)))
+        rows = ShownRows.read(session, bound, [row for one in found for row in _rows_in(one)])
     if json:
         output.as_json([_as_object(one, rows) for one in found])
     else:
@@ -71,49 +71,24 @@ def _count(session: orm.Session, index: BoundIndex[Any]) -> int:
         return session.scalar(sa.select(sa.func.count()).select_from(index.entity)) or 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """How rows are shown: the names of the key columns, and the headlines by key."""
-
-    names: Sequence[str]
-    headlines: Mapping[str, str | None]
-
-    @classmethod
-    def read(cls, session: orm.Session, index: BoundIndex[Any], rows: Iterable[object]) -> "_Rows":
-        known = cls([column.name for column in index.spec.key], {})
-        wanted = sorted({keys.joined(known.key(row)) for row in rows})
-        return cls(known.names, rows_by_key.load_headlines(session, index, wanted))
-
-    def key(self, row: object) -> tuple[object, ...]:
-        return tuple(getattr(row, name) for name in self.names)
-
-    def cells(self, row: object) -> tuple[object, ...]:
-        headline = self.headlines.get(keys.joined(self.key(row)))
-        return (*self.key(row), headline and output.one_line(headline, width=_HEADLINE_WIDTH))
-
-    def as_object(self, row: object) -> dict[str, object]:
-        key = self.key(row)
-        return {"key": dict(zip(self.names, key, strict=True)), "headline": self.headlines.get(keys.joined(key))}
-
-
 def _rows_in(one: Duplicate[Any] | Group[Any]) -> tuple[object, ...]:
     return one.members if isinstance(one, Group) else (one.first, one.second)
 
 
-def _as_object(one: Duplicate[Any] | Group[Any], rows: _Rows) -> dict[str, object]:
+def _as_object(one: Duplicate[Any] | Group[Any], rows: ShownRows) -> dict[str, object]:
     if isinstance(one, Group):
         return {"medoid": rows.as_object(one.medoid), "members": [rows.as_object(row) for row in one.members]}
     return {"score": one.score, "first": rows.as_object(one.first), "second": rows.as_object(one.second)}
 
 
-def _cells(one: Duplicate[Any] | Group[Any], rows: _Rows) -> tuple[object, ...]:
+def _cells(one: Duplicate[Any] | Group[Any], rows: ShownRows) -> tuple[object, ...]:
     if isinstance(one, Group):
         members = ", ".join(keys.joined(rows.key(row)) for row in one.members)
         return (len(one.members), *rows.cells(one.medoid), output.one_line(members, width=_MEMBERS_WIDTH))
     return (one.score, *rows.cells(one.first), *rows.cells(one.second))
 
 
-def _columns(rows: _Rows, *, groups: bool) -> list[str]:
+def _columns(rows: ShownRows, *, groups: bool) -> list[str]:
     if groups:
         return ["rows", *rows.names, "headline", "members"]
     return ["score", *(f"{place} {name}" for place in ("first", "second") for name in (*rows.names, "headline"))]

@@ -12,7 +12,8 @@ from playwright.sync_api import Route, expect
 
 from pg_semantic import database
 from pg_semantic.index.spec import Lexical
-from pg_semantic.service.pages import cluster_names, projection
+from pg_semantic.search import cluster_terms
+from pg_semantic.service.pages import projection
 from tests.conftest import copy_of
 from tests.db.library import Base, encoder, execute, sync
 from tests.pages.visit import Visit
@@ -93,7 +94,7 @@ def test_clusters_are_named_by_words_of_their_texts(visit: Visit, service: httpx
     visit.wait_for_points("map", ROWS)
     found = groups(visit)
     assert sum(found.values()) == ROWS
-    assert 2 <= len(found) <= projection.CLUSTERS
+    assert 2 <= len(found) <= 8
     words = [word for name in found for word in name.split(", ")]
     assert len(words) == len(set(words))
     assert {"harbour", "engine"} & set(words)
@@ -129,12 +130,12 @@ def test_the_names_on_the_map_are_whole_and_cover_none_of_the_others(
 def test_stop_words_of_the_indexs_language_name_no_cluster(articles: sa.Engine) -> None:
     with articles.connect() as connection:
         texts = ["The harbours and their candle", "In Häfen der Hafen"]
-        english = cluster_names.lexemes(connection, texts, Lexical("english"))
+        english = cluster_terms.lexemes(connection, texts, Lexical("english"))
         assert english == {"harbours": "harbour", "candle": "candl", "häfen": "häfen", "der": "der", "hafen": "hafen"}
-        german = cluster_names.lexemes(connection, texts, Lexical("german"))
+        german = cluster_terms.lexemes(connection, texts, Lexical("german"))
         assert (german["häfen"], german["hafen"], "der" in german, "the" in german) == ("haf", "haf", False, True)
-        assert cluster_names.lexemes(connection, texts, None)["the"] == "the"
-        assert cluster_names.lexemes(connection, [], None) == {}
+        assert cluster_terms.lexemes(connection, texts, None)["the"] == "the"
+        assert cluster_terms.lexemes(connection, [], None) == {}
 
 
 def test_chunks_are_colored_by_a_column_and_rare_values_share_a_color(visit: Visit, service: httpx2.Client) -> None:

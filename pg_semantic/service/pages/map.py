@@ -10,14 +10,16 @@ import numpy as np
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pg_semantic import database, errors, registry, sql
 from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec, Lexical
+from pg_semantic.search import cluster_terms, k_means
 from pg_semantic.service.dependencies import ServiceDep
-from pg_semantic.service.pages import cluster_names, index_picker, projection, status, templates
+from pg_semantic.service.pages import index_picker, projection, status, templates
 from pg_semantic.service.pages.projection import Plane
 from pg_semantic.service.request_limits import Name, RequestModel
 
@@ -26,7 +28,7 @@ router = APIRouter()
 _PATIENCE = "60s"
 _GROUPS = 8  # with a color of their own; the others share one
 _OTHERS, _NONE = "others", "none"
-_TEXT, _VALUE = 300, 60  # characters
+_VALUE = 60  # characters
 _COLUMN = "column:"
 _CLUSTER = "cluster"
 
@@ -64,7 +66,7 @@ class VectorMap:
 async def colors(shared: ServiceDep, index: Annotated[Name, Query()]) -> HTMLResponse:
     """Returns a menu of what the points of an index can be colored by."""
     columns = await asyncio.to_thread(_readable, index_picker.database(shared).engine, index)
-    return templates.answer("map_colors", columns=columns, can_cluster=projection.can_cluster())
+    return templates.answer("map_colors", columns=columns, can_cluster=k_means.can_cluster())
 
 
 @router.get("/map")
@@ -94,10 +96,11 @@ def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
         rows = connection.execute(_statement(declare.bind(spec), column, sample=wanted.sample)).all()
         if not rows:
             raise errors.QueryError(f"Nothing to draw: {wanted.index} has no vectors that the service's role can see.")
-        plane = projection.project(np.asarray([np.asarray(row.vector, np.float32) for row in rows]))
-        by_cluster = wanted.color == _CLUSTER and projection.can_cluster()
+        vectors = np.asarray([np.asarray(row.vector, np.float32) for row in rows])
+        plane = projection.project(vectors)
+        by_cluster = wanted.color == _CLUSTER and k_means.can_cluster()
         if by_cluster:
-            groups = _clusters(connection, plane, [row.text for row in rows], lexical=spec.lexical)
+            groups = _clusters(connection, vectors, [row.text for row in rows], lexical=spec.lexical)
         else:
             groups = [_NONE if row.value is None else str(row.value) for row in rows]
     key = [column.name for column in spec.key]
@@ -105,11 +108,13 @@ def _drawn(engine: sa.Engine, wanted: MapForm) -> VectorMap:
     return _vector_map(plane, named, groups, by_cluster=by_cluster)
 
 
-def _clusters(connection: sa.Connection, plane: Plane, texts: Sequence[str], *, lexical: Lexical | None) -> list[str]:
+def _clusters(
+    connection: sa.Connection, vectors: NDArray[np.float32], texts: Sequence[str], *, lexical: Lexical | None
+) -> list[str]:
     """Returns the name of each text's cluster. It consists of words of these texts, which the role can see."""
-    whole = [text if len(text) < _TEXT else text.rpartition(" ")[0] for text in texts]  # a word may have been cut
-    clusters = projection.cluster(plane)
-    names = cluster_names.names(whole, clusters, cluster_names.lexemes(connection, whole, lexical))
+    clusters = k_means.clustered(vectors, count=k_means.usual_count(len(vectors), most=_GROUPS))
+    found = cluster_terms.of(connection, texts, clusters, lexical=lexical)
+    names = [", ".join(terms) or f"cluster {number}" for number, terms in enumerate(found, start=1)]
     return [names[cluster] for cluster in clusters]
 
 
@@ -124,7 +129,7 @@ def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "s
     value = sa.null() if column is None else sa.func.left(sa.cast(source.c[column], sa.Text), _VALUE)
     chosen = sa.select(
         chunks.c.vector,
-        sa.func.left(chunks.c.content, _TEXT).label("text"),
+        sa.func.left(chunks.c.content, cluster_terms.LENGTH).label("text"),
         value.label("value"),
         *(key.label(f"key_{number}") for number, key in enumerate(keys)),
     )

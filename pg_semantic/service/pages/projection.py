@@ -1,13 +1,9 @@
-"""Vectors as points on a plane and as clusters: computation only, without the database."""
+"""Vectors as points on a plane: computation only, without the database."""
 
-import importlib.util
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-CLUSTERS = 8  # at most
 
 _PLANE = 2
 
@@ -37,25 +33,3 @@ def project(vectors: NDArray[np.float32]) -> Plane:
     whole = float((sizes**2).sum())
     variance = float((sizes[:_PLANE] ** 2).sum()) / whole if whole else 1.0
     return Plane(np.pad(points, ((0, 0), (0, missing))).astype(np.float32), variance)
-
-
-def can_cluster() -> bool:
-    """Returns whether scikit-learn is installed; sentence-transformers requires it."""
-    try:
-        return importlib.util.find_spec("sklearn") is not None
-    except ValueError:
-        return False
-
-
-def cluster(plane: Plane) -> list[int]:
-    """Clusters the points of a plane with k-means. Requires scikit-learn.
-
-    Returns:
-        The cluster of each point, counted from 0; the same points always give the same clusters.
-    """
-    from sklearn.cluster import KMeans
-
-    points = plane.points
-    count = min(CLUSTERS, max(1, round(math.sqrt(len(points) / 2))), len(np.unique(points, axis=0)))
-    found: list[int] = KMeans(count, n_init=4, random_state=0).fit_predict(points).tolist()
-    return found

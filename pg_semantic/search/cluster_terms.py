@@ -1,4 +1,4 @@
-"""Names for clusters of texts: the words that are more frequent in a cluster than in the whole sample."""
+"""Words that distinguish clusters of texts: they are more frequent in a cluster than in the whole sample."""
 
 import math
 import re
@@ -12,8 +12,26 @@ from pg_semantic.index import bm25_expressions
 from pg_semantic.index.spec import Lexical
 
 _WORD = re.compile(r"[^\W\d_]{2,24}")
-_WORDS = 3  # in a name
+_WORDS = 3  # of a cluster
 _TEXTS = 2  # that must have a word, unless the cluster has fewer
+
+LENGTH = 300
+"""How many characters of a text to read, at most."""
+
+
+def of(
+    connection: sa.Connection, texts: Sequence[str], clusters: Sequence[int], *, lexical: Lexical | None
+) -> list[tuple[str, ...]]:
+    """Returns the words of each cluster: up to three, and no word twice.
+
+    Args:
+        connection: Any connection. It reads no table.
+        texts: The beginnings of texts, up to `LENGTH` characters each, which the caller may show.
+        clusters: The cluster of each text, from 0.
+        lexical: As in `lexemes`.
+    """
+    whole = [text if len(text) < LENGTH else text.rpartition(" ")[0] for text in texts]  # a word may have been cut
+    return terms(whole, clusters, lexemes(connection, whole, lexical))
 
 
 def lexemes(connection: sa.Connection, texts: Sequence[str], lexical: Lexical | None) -> dict[str, str]:
@@ -31,8 +49,8 @@ def lexemes(connection: sa.Connection, texts: Sequence[str], lexical: Lexical | 
     return {row.word: row.found[0] for row in connection.execute(sa.select(word, found.label("found"))) if row.found}
 
 
-def names(texts: Sequence[str], clusters: Sequence[int], known: Mapping[str, str]) -> list[str]:
-    """Returns the name of each cluster: up to three words, and no word is in two names.
+def terms(texts: Sequence[str], clusters: Sequence[int], known: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Returns the words of each cluster, those that distinguish it best first; see `of`.
 
     Args:
         texts: The texts.
@@ -52,10 +70,7 @@ def names(texts: Sequence[str], clusters: Sequence[int], known: Mapping[str, str
         if len(chosen[cluster]) < _WORDS and lexeme not in taken:
             chosen[cluster].append(lexeme)
             taken.add(lexeme)
-    return [
-        ", ".join(_form(forms[number], lexeme) for lexeme in one) or f"cluster {number + 1}"
-        for number, one in enumerate(chosen)
-    ]
+    return [tuple(_form(forms[number], lexeme) for lexeme in one) for number, one in enumerate(chosen)]
 
 
 def _scores(having: Sequence[Counter[str]], sizes: Mapping[int, int]) -> list[tuple[float, int, str]]:
