@@ -75,7 +75,8 @@ def recall_curve(  # noqa: PLR0913 - options
 ) -> RecallCurve:
     """Measures the recall and latency of the vector index at each width.
 
-    Makes the planner use the vector index, however small the table is. Changes only settings of the transaction.
+    Makes the planner use the vector index, however small the table is. Leaves the settings of the transaction as they
+    were.
     Takes as long as ``sample`` exact searches and ``sample`` index scans per width.
 
     Args:
@@ -149,7 +150,7 @@ def scanned(
 ) -> list[tuple[int, float]]:
     """Scans the vector index for the same queries.
 
-    Changes settings of the transaction, so that the planner uses the index.
+    Changes settings of the transaction meanwhile, so that the planner uses the index.
 
     Args:
         connection: In the transaction that computed ``true``; with REPEATABLE READ, no change counts as a miss.
@@ -165,7 +166,10 @@ def scanned(
         errors.QueryError: The connection commits each statement, so the settings would have no effect.
     """
     statement = _nearest(tables, limit=len(true[0].distances), exact=False)
-    connection.execute(settings(**_WALKING, **{"hnsw.ef_search": str(ef_search)}))
+    wanted = _WALKING | {"hnsw.ef_search": str(ef_search)}
+    now = sa.select(*(sa.func.current_setting(name, sa.true()).label(name) for name in wanted))
+    before = connection.execute(now).mappings().one()
+    connection.execute(settings(**wanted))
     if connection.scalar(sa.select(sa.func.current_setting("enable_sort"))) != "off":
         raise errors.QueryError(
             "Recall is measured with settings of a transaction, and this connection commits each statement: use "
@@ -176,6 +180,7 @@ def scanned(
     for one in true:
         walked, ms = _timed(connection, statement, one.vector)
         found.append((sum(distance <= one.distances[-1] + _SAME_DISTANCE for distance in walked), ms))
+    connection.execute(settings(**before))  # after an error, the caller's rollback does this
     return found
 
 

@@ -1,7 +1,9 @@
 """How many candidates a scan needs to reach a recall objective: the decision, as pure functions of what was measured.
 
 Recall is the share of the ten nearest chunks that the vector index finds. Each estimate comes from a number of queries,
-so it has an interval, and nothing is changed until the whole interval is on one side of the objective.
+so it has an interval, and nothing is changed until the whole interval is on one side of the objective. A worker looks
+at the estimate after each measurement, so one of many 95% intervals is below the objective by chance. Hence a miss is
+only what a wider interval shows, with a bound for all looks of a week together.
 """
 
 import math
@@ -24,7 +26,12 @@ UNREACHABLE_ADVICE = "raise ef_construction or m (`hnsw=Hnsw(...)` in the declar
 
 # Lower ef_search only if at most this share of the misses that the objective allows is likely to happen.
 _FAR_ABOVE = 0.25
-_KEPT = 500  # queries that count at each value of ef_search, at least
+_KEPT = 2000  # queries that count at each value of ef_search, at least
+
+# Raise ef_search by chance in at most 5% of all weeks with a recall at the objective. That error is spent evenly
+# (Bonferroni; Lan and DeMets 1983 call it an alpha spending function) on the looks of the seven days for which a
+# measurement counts, one a minute. This is the quantile of the normal distribution for 0.05 / 10,080.
+_MISS_QUANTILE = 4.4189
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,13 @@ class RecallEstimate:
         """The upper end."""
         return interval(self.recall, self.queries)[1]
 
+    @property
+    def highest(self) -> float:
+        """The recall that is excluded however often a worker looks: the upper end of the interval that shows a miss."""
+        return interval(self.recall, self.queries, quantile=_MISS_QUANTILE)[1]
+
     def state(self, objective: float, *, ef_search: int) -> State:
-        """Says how the recall compares with an objective: ``open`` while the objective is inside the interval.
+        """Says how the recall compares with an objective: ``open`` until it is shown to be met or to be missed.
 
         Args:
             objective: The share that should be found.
@@ -65,7 +77,7 @@ class RecallEstimate:
         """
         if self.low >= objective:
             return "met"
-        if self.high >= objective:
+        if self.highest >= objective:
             return "open"
         return "missed" if ef_search < MAX_EF_SEARCH else "unreachable"
 
@@ -84,11 +96,11 @@ def next_ef_search(objective: float, *, now: int, estimates: Mapping[int, Recall
     known = estimates.get(now)
     if known is None:
         return now
-    if known.high < objective:
+    if known.highest < objective:
         return next((step for step in STEPS if step > now), now)
     lower = max((step for step in STEPS if step < now), default=now)
     tried = estimates.get(lower)
-    if lower < DEFAULT_EF_SEARCH or (tried is not None and tried.high < objective):
+    if lower < DEFAULT_EF_SEARCH or (tried is not None and tried.highest < objective):
         return now
     return lower if 1 - known.low <= (1 - objective) * _FAR_ABOVE else now
 
@@ -102,7 +114,7 @@ def queries_needed(objective: float) -> int:
 
 
 def queries_kept(objective: float) -> int:
-    """Returns how many of the newest queries count: 500, or as many as it takes to show that fewer would be enough.
+    """Returns how many of the newest queries count: 2000, or as many as it takes to show that fewer would be enough.
 
     To find out that a recall is far above a high objective takes four times as many queries as to show that it is met,
     and one miss among them must not hide it.

@@ -19,7 +19,7 @@ WHERE generation_id = (
     FOR UPDATE OF recall SKIP LOCKED
     LIMIT 1
 )
-RETURNING generation_id, ef_search
+RETURNING generation_id, ef_search, measure_at AS leased_until
 
 -- name: record
 -- Adds what was measured, unless the copy was dropped meanwhile.
@@ -53,9 +53,14 @@ WHERE generation_id = :generation AND coalesce(ef_search, :default) = :before AN
 )
 
 -- name: finish
--- Says when to measure next, and what kept the recall from being measured now.
+-- Says when to measure next, and what kept the recall from being measured now. If the objective was changed meanwhile,
+-- or the lease has expired, the measurement that is due stays due.
 UPDATE semantic.recall SET measure_at = now() + make_interval(secs => :seconds), problem = :problem
-WHERE generation_id = :generation
+WHERE generation_id = :generation AND measure_at = :leased_until
+
+-- name: release
+-- Makes a measurement that was given up due again, for any worker.
+UPDATE semantic.recall SET measure_at = now() WHERE generation_id = :generation AND measure_at = :leased_until
 
 -- name: keep
 -- Keeps the number of candidates that was measured to be enough, with the measurements.

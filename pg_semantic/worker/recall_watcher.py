@@ -4,12 +4,17 @@ A measurement takes about as long as twenty exact searches. So a worker rests fo
 which leaves it at most one percent of its time. Workers take turns.
 """
 
+import contextlib
+import datetime as dt
 import logging
 import secrets
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -28,6 +33,7 @@ _MEASURE_SECONDS = 5.0  # afterwards, no further query begins
 _TIMEOUT = "10s"  # of one statement
 _LEASE_SECONDS = 600.0
 _REST_FACTOR = 99
+_CANCEL_SECONDS, _CANCEL_TIMEOUT_SECONDS = 0.1, 5.0  # between attempts, and of one
 _QUERY_CANCELED = "57014"
 _SLOW = f"an exact search, which it is compared with, takes longer than {_TIMEOUT}"
 _UNREADABLE = "the database refused to compare stored vectors"
@@ -39,6 +45,12 @@ class _Claimed:
 
     generation: Generation
     ef_search: int
+    leased_until: dt.datetime
+
+    @property
+    def lease(self) -> dict[str, Any]:
+        """The parameters of statements that end the lease."""
+        return {"generation": self.generation.id, "leased_until": self.leased_until}
 
 
 class RecallWatcher:
@@ -47,11 +59,16 @@ class RecallWatcher:
     Args:
         engine: The worker's engine.
         seconds: How long to wait between two measurements of an index, at least.
+        clock: Returns the time in seconds, from any moment on.
     """
 
-    def __init__(self, engine: sa.Engine, *, seconds: float) -> None:
+    def __init__(self, engine: sa.Engine, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._seconds = seconds
+        self._clock = clock
+        self._stopping = False
+        self._ended = threading.Condition()
+        self._measuring: Any = None  # the driver's connection; change it with the condition held
         self._said = ""  # the last error that was logged
         self._refused: dict[int, str] = {}  # by generation, why it could not be measured
         self._unreachable: set[int] = set()  # generations whose objective was said to be out of reach
@@ -60,14 +77,23 @@ class RecallWatcher:
         """Measures until ``done`` is set. If the database refuses, logs why once and tries again later."""
         pause = self._seconds
         while not done.wait(pause):
-            began, pause = time.monotonic(), self._seconds
+            began, pause = self._clock(), self._seconds
             try:
                 if self.step():  # another index may be due
-                    pause = _REST_FACTOR * (time.monotonic() - began)
+                    pause = _REST_FACTOR * (self._clock() - began)
                 self._said = ""
             except (exc.SQLAlchemyError, errors.PgSemanticError) as error:
                 self._say(error)
-                pause += _REST_FACTOR * (time.monotonic() - began)
+                pause += _REST_FACTOR * (self._clock() - began)
+
+    def close(self) -> None:
+        """Cancels a measurement that is running, and waits until it has ended. No other begins."""
+        self._stopping = True
+        with self._ended:
+            while self._measuring is not None:  # again, because a cancellation between two statements has no effect
+                with contextlib.suppress(psycopg.Error):
+                    self._measuring.cancel_safe(timeout=_CANCEL_TIMEOUT_SECONDS)
+                self._ended.wait(_CANCEL_SECONDS)
 
     def _say(self, error: Exception) -> None:
         """Logs what keeps the recall from being measured, unless it is a lock, or was the last thing to be logged."""
@@ -93,21 +119,26 @@ class RecallWatcher:
         claimed = self._claim()
         if claimed is None:
             return False
-        began = time.monotonic()
-        problem = None
+        began = self._clock()
+        measured = problem = None
         try:
             measured = self._measure(claimed)
         except exc.DBAPIError as error:
             if database.is_connection_lost(error) or transaction.is_busy(error):
                 raise
-            measured, problem = None, _SLOW if database.sqlstate(error) == _QUERY_CANCELED else _UNREADABLE
-            self._say_refused(claimed.generation, database.reason(error))
-        seconds = max(self._seconds, _REST_FACTOR * (time.monotonic() - began))
+            if not self._stopping:
+                problem = _SLOW if database.sqlstate(error) == _QUERY_CANCELED else _UNREADABLE
+                self._say_refused(claimed.generation, database.reason(error))
+        if measured is None and self._stopping:
+            with transaction.begin(self._engine) as connection:
+                connection.execute(sql.statement("recall", "release"), claimed.lease)
+            return False
+        seconds = max(self._seconds, _REST_FACTOR * (self._clock() - began))
         with transaction.begin(self._engine) as connection:
             if measured is not None:
                 self._decide(connection, claimed, measured)
-            number = {"generation": claimed.generation.id}
-            connection.execute(sql.statement("recall", "finish"), number | {"seconds": seconds, "problem": problem})
+            ended = claimed.lease | {"seconds": seconds, "problem": problem}
+            connection.execute(sql.statement("recall", "finish"), ended)
         return True
 
     def _claim(self) -> _Claimed | None:
@@ -117,18 +148,19 @@ class RecallWatcher:
             known = registry.generations(connection) if row else []
         for generation in known:
             if row is not None and generation.id == row.generation_id:
-                return _Claimed(generation, row.ef_search or objective.DEFAULT_EF_SEARCH)
+                return _Claimed(generation, row.ef_search or objective.DEFAULT_EF_SEARCH, row.leased_until)
         return None
 
     def _measure(self, claimed: _Claimed) -> RecallEstimate | None:
-        """Compares scans with exact searches. Returns None before the index is built, or if there are few chunks.
+        """Compares scans with exact searches. Returns None without a built index, with few chunks, or after `close`.
 
         All in one snapshot, so that no change counts as a miss, and in one process of the server.
         """
         tables = claimed.generation.tables
         engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
-        with transaction.begin(engine, statement_timeout=_TIMEOUT) as connection:
-            if create_index_concurrently.state(connection, claimed.generation.stored.vector_index) != "ready":
+        with transaction.begin(engine, statement_timeout=_TIMEOUT) as connection, self._cancelable(connection):
+            index = claimed.generation.stored.vector_index
+            if self._stopping or create_index_concurrently.state(connection, index) != "ready":
                 return None
             connection.execute(sql.statement("registry", "find_pgvector"))
             connection.execute(curve.settings(max_parallel_workers_per_gather="0"))
@@ -147,6 +179,17 @@ class RecallWatcher:
                 return None
             found = curve.scanned(connection, tables, true, ef_search=claimed.ef_search)
         return RecallEstimate(len(found), sum(count for count, _ in found), len(found) * _LIMIT)
+
+    @contextlib.contextmanager
+    def _cancelable(self, connection: sa.Connection) -> Iterator[None]:
+        with self._ended:
+            self._measuring = connection.connection.driver_connection
+        try:
+            yield
+        finally:
+            with self._ended:
+                self._measuring = None
+                self._ended.notify_all()
 
     def _decide(self, connection: sa.Connection, claimed: _Claimed, measured: RecallEstimate) -> None:
         generation, now = claimed.generation, claimed.ef_search

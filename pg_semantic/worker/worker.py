@@ -137,17 +137,18 @@ class Worker:
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
         builder = IndexBuilder(self._engine, self._settings)
+        watcher = RecallWatcher(self._engine, seconds=self._settings.recall_seconds)
         self._unbuilt = builder.failed
         with self._signed_in(), ThreadPoolExecutor(4) as threads:
             beside = [threads.submit(self._beat, done), threads.submit(self._keep_privileges, done)]
             if not once:
-                watcher = RecallWatcher(self._engine, seconds=self._settings.recall_seconds)
                 beside += [threads.submit(self._answers.run, done), threads.submit(watcher.run, done)]
             try:
                 self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
                 self._held.give_back_all()
             finally:
                 done.set()
+                watcher.close()
                 builder.close()
                 self._served.close()
             for thread in beside:

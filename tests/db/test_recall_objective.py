@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -163,22 +162,37 @@ def test_workers_take_turns(library: sa.Engine) -> None:
 
 def test_measuring_takes_a_hundredth_of_the_time(library: sa.Engine) -> None:
     want(library, 0.95)
-    began = time.monotonic()
-    measure(library, seconds=0.001)
-    took = time.monotonic() - began
+    times = iter([0.0, 1000.0])  # the measurement takes a thousand seconds, by this clock
+    assert RecallWatcher(library, seconds=0.001, clock=lambda: next(times)).step()
     [(rest,)] = rows(library, "SELECT extract(epoch FROM measure_at - now()) FROM semantic.recall")
-    assert rest > took * 20  # some of the time was not for measuring
+    assert 98_000 < rest <= 99_000
+
+
+def test_a_measurement_that_is_running_does_not_delay_that_of_a_new_objective(library: sa.Engine) -> None:
+    want(library, 0.95)
+    measuring = threading.Event()
+
+    def clock() -> float:  # is read before a measurement and after it
+        if not measuring.is_set():
+            measuring.set()
+            want(library, 0.9)
+        return 0.0
+
+    assert RecallWatcher(library, seconds=60, clock=clock).step()
+    assert rows(library, "SELECT measure_at <= now() FROM semantic.recall") == [(True,)]
+    assert measure(library)
+    assert rows(library, "SELECT measure_at > now() FROM semantic.recall") == [(True,)]
 
 
 def test_only_the_newest_measurements_count(library: sa.Engine) -> None:
     want(library, 0.95)
-    for recall in (0.0, *[1.0] * 30):
+    for recall in (0.0, *[1.0] * 100):
         plant(library, ef_search=100, queries=20, recall=recall)
     plant(library, ef_search=64, queries=20, recall=1.0)
     execute(library, "UPDATE semantic.recall_sample SET measured_at = now() - interval '8 days' WHERE ef_search = 64")
     measure(library)
     found = rows(library, "SELECT ef_search, count(*), min(found) > 0 FROM semantic.recall_sample GROUP BY 1")
-    assert found == [(100, 30, True)]
+    assert found == [(100, 100, True)]
 
 
 def test_an_exact_search_that_takes_too_long_is_a_problem_that_is_said(
@@ -221,6 +235,32 @@ def test_a_running_worker_keeps_the_objective(library: sa.Engine) -> None:
         finally:
             stop.set()
         running.result()
+
+
+def test_a_worker_that_is_stopped_gives_up_a_measurement_and_leaves_it_to_others(
+    library: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want(library, 0.95)
+    monkeypatch.setattr(recall_watcher, "_TIMEOUT", "0")
+
+    def sleep(*given: Any) -> tuple[str, object]:
+        """Makes the exact search of a measurement take an hour."""
+        statement, parameters = given[2:4]
+        return ("SELECT 1.0 FROM pg_sleep(3600)", {}) if "<=>" in statement else (statement, parameters)
+
+    sa.event.listen(library, "before_cursor_execute", sleep, retval=True)
+    watcher = RecallWatcher(library, seconds=60)
+    sleeps = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    with ThreadPoolExecutor(1) as threads:
+        step = threads.submit(watcher.step)
+        eventually(lambda: rows(library, sleeps) == [(1,)], "a measurement", unless=step.done)
+        watcher.close()
+        assert step.result() is False
+    sa.event.remove(library, "before_cursor_execute", sleep)
+    assert (kept(library).queries, kept(library).problem) == (0, None)
+    assert not watcher.step()
+    assert RecallWatcher(library, seconds=60).step()
+    assert kept(library).queries == 20
 
 
 def test_a_role_that_may_not_see_all_rows_measures_nothing(articles: sa.Engine) -> None:
@@ -339,6 +379,16 @@ def test_another_copy_starts_with_the_default_and_it_is_said(articles: sa.Engine
     assert (kept(articles).ef_search, kept(articles).stale) == (chosen, False)
 
 
+def test_tuning_leaves_the_settings_of_the_callers_transaction_as_they_were(library: sa.Engine) -> None:
+    names = ("enable_seqscan", "enable_sort", "hnsw.iterative_scan", "hnsw.ef_search")
+    now = sa.select(*(sa.func.current_setting(name, sa.true()) for name in names))
+    with Session(library) as session:
+        session.execute(sa.text("SET LOCAL enable_sort = off; SET LOCAL hnsw.ef_search = 77"))
+        before = session.execute(now).one()
+        tuning.tune_ef_search(session, Article.semantic, wanted=0.5)
+        assert session.execute(now).one() == before
+
+
 def test_a_sample_that_cannot_show_the_objective_is_refused(library: sa.Engine) -> None:
     with pytest.raises(errors.ConfigurationError, match="use 381 or more"):
         tuned(library, 0.99, sample=380)
@@ -405,7 +455,7 @@ def test_the_doctor_reports_an_objective_that_is_missed_and_what_to_do(library: 
     assert what == "its recall is 0.800 with ef_search = 100, the objective 0.95"
     assert "pg-semantic worker" in repair
     use(library, 1000)
-    plant(library, ef_search=1000, queries=500, recall=0.9)
+    plant(library, ef_search=1000, queries=1000, recall=0.9)
     [(what, repair)] = findings(library)
     assert "ef_construction" in repair
     dsn = library.url.render_as_string(hide_password=False)
