@@ -1,26 +1,51 @@
-"""``pg-semantic tune``: finds the best fusion of a hybrid search on judged queries, or what a recall needs."""
+"""``pg-semantic tune``: finds the best settings of searches on judged queries, or what a recall needs."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-import sqlalchemy as sa
 import typer
-from sqlalchemy import orm
 
 from pg_semantic import errors, tuning
-from pg_semantic import search as searching
-from pg_semantic.cli import named_index, options, output, progress, tune_recall
-from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import Judgements
-from pg_semantic.tuning import Setting, Tuning, TuningOptions
+from pg_semantic.cli import options, output, progress, tune_chunk_size, tune_recall, tune_request, tune_reranker
+from pg_semantic.cli.tune_request import TuneRequest
+from pg_semantic.tuning import ChunkTuningOptions, RerankTuningOptions, Setting, Tuning, TuningOptions
 
 EXAMPLES = options.examples(
     "pg-semantic tune article_semantic --judgements judged.csv",
     "pg-semantic tune article_semantic --judgements judged.csv --measure RR@10 --save",
+    "pg-semantic tune article_semantic --judgements judged.csv --match any --match all --depths 50,100,200",
+    "pg-semantic tune article_semantic --judgements judged.csv --reranker ./reranker --rerank-depths 10,20,50",
+    "pg-semantic tune article_semantic --judgements judged.csv --chunk-sizes 128,256",
     "pg-semantic tune article_semantic --recall 0.95 --save",
 )
 
 _SHOWN = 5  # the best settings
+_RERANK_DEPTHS = "10,20,50"
+_ROWS = 2_000  # of the sample that is encoded for each chunk size
+_Matches = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MATCH", help="Also tune how words match: any, all, phrase or websearch. Repeat it."),
+]
+_Depths = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Also tune how many rows of each leg are fused: 50,100,200.")
+]
+
+
+_Reranker = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Tune how many hits this reranker reorders: a hub name or a folder.")
+]
+_RerankDepths = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="With --reranker: the depths to try. Default: 10,20,50.")
+]
+_ChunkSizes = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Tune the tokens per chunk, on a sample of rows: 128,256,512.")
+]
+_Sample = Annotated[
+    int | None,
+    typer.Option(help="With --recall: how many queries. With --chunk-sizes: how many rows; 2,000 by default.", min=1),
+]
 
 
 def tune(
@@ -30,24 +55,30 @@ def tune(
     topics: options.Topics = None,
     split: options.Split = "train",
     measure: Annotated[str, typer.Option(help="What to raise: nDCG@10, RR@10, R@100, ...")] = "nDCG@10",
+    match: _Matches = None,
+    depths: _Depths = None,
+    reranker: _Reranker = None,
+    rerank_depths: _RerankDepths = None,
+    chunk_sizes: _ChunkSizes = None,
     folds: Annotated[int, typer.Option(help="Parts for the cross-validation.", min=2)] = 5,
     exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, without the vector index.")] = False,
-    sample: Annotated[int | None, typer.Option(help="With --recall: the number of queries.", min=1)] = None,
+    sample: _Sample = None,
     save: Annotated[bool, typer.Option("--save", help="Keep what is recommended in the database.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the folds and of the tests of significance.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample, the folds and the tests of significance.")] = 0,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
-    """Find the fusion of a hybrid search that ranks best on judged queries, or the ef_search that reaches a recall.
+    """Find the settings that rank best on judged queries, or the ef_search that reaches a recall.
 
-    --judgements: Each leg is searched once per query; every setting is computed from what they found. What is in use
-    (the defaults, or what --save has kept) stays unless the cross-validated gain is above 0 with 95% confidence: each
-    part of the queries is searched with the setting that is best for the others. Queries that are held out for
-    evaluation are left out.
+    --judgements: Tunes the fusion of a hybrid search; if asked to, also match and depth, or a reranker or the chunk
+    size instead. What is in use stays unless the cross-validated gain is above 0 with 95% confidence: each part of the
+    queries is searched with the setting that is best for the others. Queries held out for evaluation are left out; the
+    others are recorded as tuned on, so that no later split holds them out.
 
-    --recall: The vectors of random chunks are the queries. The vector index is compared with exact searches at growing
-    values of ef_search, until the whole 95% interval of the recall reaches this share.
+    --recall: Compares the vector index with exact searches for the vectors of random chunks, at growing values of
+    ef_search, until the whole 95% interval of the recall reaches this share.
     """
+    given = _ToTune(measure, match or [], depths, reranker, rerank_depths, chunk_sizes, folds, exact, sample, seed)
     if (judgements is None) == (recall is None):
         raise errors.ConfigurationError("Pass either --judgements FILE or --recall SHARE.")
     with options.installed(dsn) as engine:
@@ -55,27 +86,75 @@ def tune(
             tune_recall.run(engine, index, wanted=recall, sample=sample, save=save, json=json)
         elif judgements is not None:
             judged = options.read_judgements(judgements, split=split, topics=topics)
-            how = TuningOptions(measure, folds=folds, exact=exact, seed=seed)
-            _tune_fusion(engine, index, judged, how=how, save=save, json=json)
+            given.run(TuneRequest(engine, index, judged, save, json))
 
 
-def _tune_fusion(
-    engine: sa.Engine, index: str, judged: Judgements, *, how: TuningOptions, save: bool, json: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _ToTune:
+    """The options of the command that say what to tune on judgements, and how."""
+
+    measure: str
+    matches: Sequence[str]
+    depths: str | None
+    reranker: str | None
+    rerank_depths: str | None
+    chunk_sizes: str | None
+    folds: int
+    exact: bool
+    sample: int | None
+    seed: int
+
+    def run(self, request: TuneRequest) -> None:
+        """Tunes what was asked for. Raises `errors.ConfigurationError` if that is more than one thing."""
+        given = {"--reranker": self.reranker, "--chunk-sizes": self.chunk_sizes}
+        asked = [name for name, value in given.items() if value is not None]
+        if len(asked) > 1 or (asked and (self.depths is not None or self.matches)):
+            raise errors.ConfigurationError(
+                f"{asked[0]} is tuned by itself: tune and save --match and --depths first, then run the command again."
+            )
+        if self.rerank_depths is not None and self.reranker is None:
+            raise errors.ConfigurationError("--rerank-depths needs --reranker NAME.")
+        if self.reranker is not None:
+            tune_reranker.run(request, self.reranking, reranker=self.reranker)
+        elif self.chunk_sizes is not None:
+            tune_chunk_size.run(request, self.chunking)
+        else:
+            _tune_fusion(request, self.fusion)
+
+    @property
+    def reranking(self) -> RerankTuningOptions:
+        """How to tune a reranker."""
+        depths = options.whole_numbers("--rerank-depths", self.rerank_depths or _RERANK_DEPTHS)
+        return RerankTuningOptions(depths, self.measure, folds=self.folds, exact=self.exact, seed=self.seed)
+
+    @property
+    def chunking(self) -> ChunkTuningOptions:
+        """How to tune the chunk size."""
+        sizes = options.whole_numbers("--chunk-sizes", self.chunk_sizes)
+        return ChunkTuningOptions(sizes, self.measure, self.sample or _ROWS, folds=self.folds, seed=self.seed)
+
+    @property
+    def fusion(self) -> TuningOptions:
+        """How to tune the fusion, the depth and the match."""
+        depths = options.whole_numbers("--depths", self.depths)
+        matches: Sequence[Any] = self.matches  # which are checked there
+        return TuningOptions(
+            self.measure, depths=depths, matches=matches, folds=self.folds, exact=self.exact, seed=self.seed
+        )
+
+
+def _tune_fusion(request: TuneRequest, how: TuningOptions) -> None:
     """Tunes the fusion, starting from the options in use, and prints what was found."""
-    with orm.Session(engine) as session:
-        bound = named_index.find(session, index)
-        with own_transaction.reading(session):
-            how = dataclasses.replace(how, base=searching.tuned_options(session, bound))
-        with progress.queries(len(judged), shown=not json) as advance:
-            found = tuning.tune(session, bound, judged, options=how, on_query=advance)
-        session.commit()
-    if save:
-        tuning.save(engine, found)
-    if json:
+    with request.session() as (session, bound):
+        how = dataclasses.replace(how, base=tune_request.in_use(session, bound))
+        with progress.queries(len(request.judged), shown=not request.json) as advance:
+            found = tuning.tune(session, bound, request.judged, options=how, on_query=advance)
+    if request.save:
+        tuning.save(request.engine, found)
+    if request.json:
         output.as_json(found.figures)
     else:
-        _print(found, saved=save)
+        _print(found, saved=request.save)
 
 
 def _print(found: Tuning, *, saved: bool) -> None:
@@ -86,12 +165,7 @@ def _print(found: Tuning, *, saved: bool) -> None:
     output.table(("setting", found.measure, "difference", ""), rows, title=title)
     if len(shown) < len(ordered):
         output.say(f"These are {len(shown)} of {len(ordered)} settings; --json has all.")
-    if found.held_out:
-        output.say(f"{found.held_out} queries were left out, because they are held out for evaluation.")
-    output.say(
-        f"Cross-validated: {found.fold_mean:.4f}, which is {found.fold_mean - found.base_mean:+.4f} "
-        f"(90% interval {found.low:+.4f} to {found.high:+.4f}, p {found.p:.4f})."
-    )
+    tune_request.say_gain(found, base_mean=found.base_mean)
     if found.recommended == found.base:
         output.say("Keep the settings in use: no other is shown to be better on queries that it wasn't chosen by.")
     else:

@@ -81,7 +81,9 @@ class Convex:
     def share(self, leg: Leg) -> sa.ColumnElement[float]:
         """Returns what a leg adds to the score of a row that it has."""
         best = sa.select(sa.func.max(leg.rows.c.value)).scalar_subquery()
-        scaled = (leg.rows.c.value - leg.lowest) / sa.func.nullif(best - leg.lowest, 0.0)
+        # Without its type, SQLAlchemy divides by a NUMERIC, which Postgres rounds to 15 digits.
+        reach = sa.func.nullif(best - leg.lowest, 0.0, type_=sa.Double)
+        scaled = (leg.rows.c.value - leg.lowest) / reach
         return _weight(self, leg) / (self.dense + self.lexical) * scaled
 
 

@@ -147,7 +147,7 @@ def ranked_exact(index: BoundIndex[T], vector: QueryLike, *, limit: int, offset:
         sa.select(index.entity, score.label("score"))
         .join(best, sa.true())
         .where(*distances.same_encoder(tables), *distances.same_table(tables), *_wanted(vector))
-        .order_by(best.c.distance, *tables.source_key)
+        .order_by(score.desc(), *tables.source_key)  # not by distance: the subtraction rounds some of them alike
     )
     return Ranked(validation.paginate(statement, limit=limit, offset=offset), score)
 

@@ -1,5 +1,6 @@
 """The options that `pg-semantic tune --save` keeps in the database, for applications to search with."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -10,9 +11,11 @@ from sqlalchemy import orm
 from pg_semantic import database, sql
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.registry import Generation
+from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import generation_tracker
 from pg_semantic.search.fusion import Convex, Fusion, Rrf
 from pg_semantic.search.request import Options
+from pg_semantic.search.rerank_and_diversify import Rerank
 
 log = logging.getLogger("pg_semantic.search")
 
@@ -20,7 +23,7 @@ _DECIDING = ("columns", "chunking", "lexical")
 _FUSIONS: Mapping[str, type[Fusion]] = {"rrf": Rrf, "convex": Convex}
 
 
-def tuned_options(session: orm.Session, index: BoundIndex[Any]) -> Options:
+def tuned_options(session: orm.Session, index: BoundIndex[Any], *, reranker: BatchingReranker | None = None) -> Options:
     """Returns the options that were tuned for an index and kept, for a hybrid search.
 
     Options are tuned for the vectors, the chunks and the BM25 of documents. After a switch to a generation with others,
@@ -31,6 +34,8 @@ def tuned_options(session: orm.Session, index: BoundIndex[Any]) -> Options:
     Args:
         session: Connects to the database, as a role that can read the table of the index.
         index: The semantic index, such as ``Article.semantic``.
+        reranker: Use it if a depth was tuned for it and kept. If it was found not to help, if a reranker with another
+            reference was tuned or none, the options have no ``rerank``.
 
     Raises:
         errors.IndexNotFound: The index has not been created.
@@ -50,7 +55,7 @@ def tuned_options(session: orm.Session, index: BoundIndex[Any]) -> Options:
             extra=fields,
         )
         return Options()
-    return from_data(kept.options)
+    return _with_reranker(from_data(kept.options), kept.options.get("rerank"), reranker)
 
 
 def documents_of(generation: Generation) -> dict[str, Any]:
@@ -64,3 +69,9 @@ def from_data(data: Mapping[str, Any]) -> Options:
     given = dict(data["fusion"])
     fusion = _FUSIONS[given.pop("kind")](**given)
     return Options(fusion=fusion, depth=data["depth"], match=data["match"])
+
+
+def _with_reranker(options: Options, kept: Mapping[str, Any] | None, reranker: BatchingReranker | None) -> Options:
+    if reranker is None or kept is None or kept["reranker"] != reranker.reference:
+        return options
+    return dataclasses.replace(options, rerank=Rerank(reranker, depth=kept["depth"]))

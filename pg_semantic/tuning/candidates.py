@@ -1,4 +1,7 @@
-"""`Candidates`: what both legs find for one query, from which the ranking of every fusion can be computed."""
+"""`Candidates`: what the legs find for one query, from which the ranking of every setting can be computed.
+
+There is one dense leg, and one lexical leg for each match. Each is asked once, at the greatest depth.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from pg_semantic.index import keys
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.distances import Vector
-from pg_semantic.search import Fusion, Rrf, fusion, legs, statements
+from pg_semantic.search import Fusion, Rrf, legs, statements
 from pg_semantic.search.legs import Where
 
+_DENSE = "dense"
 _LOWEST = {"dense": -1.0, "lexical": 0.0}  # the lowest possible value of each leg
 
 
@@ -27,7 +31,7 @@ class Candidates:
     Attributes:
         keys: Their keys as text.
         values: By leg, the value of each row (a cosine similarity, a BM25 score), shape (rows,), float64; NaN for rows
-            that the leg did not find.
+            that the leg did not find. The dense leg is called ``dense``, and each lexical leg like its match.
         ranks: By leg, the rank of each row from 1, shape (rows,), float64; infinity for rows that it did not find.
     """
 
@@ -47,35 +51,25 @@ class Candidates:
             ranks[leg][order[:count]] = np.arange(1, count + 1)
         return cls(tuple(keys), known, ranks)
 
-    def fused(self, how: Fusion, *, depth: int, limit: int) -> list[str]:
+    def fused(self, how: Fusion, *, depth: int, limit: int, match: Match = "any") -> list[str]:
         """Returns the keys of the best rows, best first, as `search.fusion` computes them in SQL.
 
         Args:
             how: The fusion.
             depth: How many rows of each leg are fused; at most the depth that the legs were asked for.
             limit: How many keys to return.
+            match: Which of the lexical legs is fused with the dense one.
         """
         score = np.zeros(len(self.keys))
         found = np.zeros(len(self.keys), bool)
-        for leg, ranks in self.ranks.items():
-            within = ranks <= depth
+        for leg, name in (("dense", _DENSE), ("lexical", match)):
+            within = self.ranks[name] <= depth
             found |= within
-            share = self._share(leg, how, within)
+            share = _share(how, leg, values=self.values[name], ranks=self.ranks[name], within=within)
             score += np.where(within & np.isfinite(share), share, 0.0)
         rows = np.flatnonzero(found)
         best = rows[np.argsort(-score[rows], kind="stable")][:limit]  # equal scores: by key
         return [self.keys[row] for row in best]
-
-    def _share(self, leg: str, how: Fusion, within: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Returns what a leg adds to the score of each row."""
-        weight: float = getattr(how, leg)
-        if isinstance(how, Rrf):
-            return weight / (how.k + self.ranks[leg])
-        values, lowest = self.values[leg], _LOWEST[leg]
-        reach = float(np.max(values[within], initial=lowest)) - lowest
-        if reach == 0:
-            return np.zeros(len(values))
-        return weight / (how.dense + how.lexical) * ((values - lowest) / reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +78,48 @@ class LegOptions:
 
     Attributes:
         depth: How many rows each finds, at most.
-        match: Which rows match by words.
+        matches: Which rows match by words: there is a lexical leg for each.
         where: Conditions on the searched table.
         exact: Computes every distance instead of scanning the vector index.
     """
 
     depth: int
-    match: Match = "any"
+    matches: Sequence[Match] = ("any",)
     where: Where = ()
     exact: bool = False
 
 
 def find(session: orm.Session, index: BoundIndex[Any], query: str, *, vector: Vector, how: LegOptions) -> Candidates:
-    """Asks both legs, in one statement."""
-    words = statements.query_words(database.searchable(query, session.connection()), how.match)
-    found = (
-        legs.dense(index, vector, where=how.where, depth=how.depth, exact=how.exact),
-        legs.lexical(index, words, where=how.where, depth=how.depth, match=how.match),
-    )
-    ranking = fusion.fused(found, Rrf(), depth=how.depth, reach=how.depth).order_by(None).subquery()
-    key = [ranking.c[f"key_{number}"] for number in range(len(index.spec.key))]
-    columns = (keys.as_text(key), ranking.c.dense, ranking.c.lexical)
-    rows = session.execute(sa.select(*columns).order_by(*key)).all()
-    return Candidates.of([row[0] for row in rows], dense=[row[1] for row in rows], lexical=[row[2] for row in rows])
+    """Asks all legs, in one statement.
+
+    Raises:
+        errors.QueryError: The index has no BM25, or the query is not valid with a match.
+    """
+    text = database.searchable(query, session.connection())
+    found = {_DENSE: legs.dense(index, vector, where=how.where, depth=how.depth, exact=how.exact)}
+    for match in how.matches:
+        words = statements.query_words(text, match)
+        found[match] = legs.lexical(index, words, where=how.where, depth=how.depth, match=match)
+    parts = [sa.select(sa.literal(name).label("leg"), *leg.key, leg.rows.c.value) for name, leg in found.items()]
+    together = sa.union_all(*parts).subquery()
+    key = [together.c[f"key_{number}"] for number in range(len(index.spec.key))]
+    values: dict[str, dict[str, float]] = {}
+    for row, leg, value in session.execute(
+        sa.select(keys.as_text(key), together.c.leg, together.c.value).order_by(*key)
+    ):
+        values.setdefault(row, {})[leg] = value
+    return Candidates.of(list(values), **{name: [row.get(name) for row in values.values()] for name in found})
+
+
+def _share(
+    how: Fusion, leg: str, *, values: NDArray[np.float64], ranks: NDArray[np.float64], within: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Returns what a leg adds to the score of each row."""
+    weight: float = getattr(how, leg)
+    if isinstance(how, Rrf):
+        return weight / (how.k + ranks)
+    lowest = _LOWEST[leg]
+    reach = float(np.max(values[within], initial=lowest)) - lowest
+    if reach == 0:
+        return np.zeros(len(values))
+    return weight / (how.dense + how.lexical) * ((values - lowest) / reach)

@@ -1,4 +1,4 @@
-"""`Setting`: a fusion and its depth, the `grid` of those that `tune` tries, and which of them are neighbors."""
+"""`Setting`: a fusion, its depth and match; the `grid` of those that `tune` tries, and which of them are neighbors."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -59,7 +59,7 @@ def grid(base: Setting) -> Sequence[Setting]:
     """Returns the settings to try, each once: the base, and all weights of a convex combination in steps of 0.05.
 
     A convex combination has one parameter, and learns it from fewer queries than reciprocal rank fusion learns its own
-    (Bruch et al. 2022). At its ends, one leg ranks alone.
+    (Bruch et al. 2022). At its ends, one leg ranks alone. All have the depth and the match of the base.
     """
     shares = (step / _SHARES for step in range(_SHARES + 1))
     convex = [replace(base, fusion=Convex(share, round(1 - share, 2))) for share in shares]
@@ -70,13 +70,14 @@ def smoothing(settings: Sequence[Setting]) -> NDArray[np.float64]:
     """Returns how much the mean of each setting counts for its neighbors, shape (settings, settings); rows add up to 1.
 
     Convex combinations with nearly equal weights rank nearly alike, so the best of them is better known from all of
-    them. The weight of a neighbor falls linearly to 0 at a distance of 0.15. Other settings have no neighbors.
+    them. The weight of a neighbor falls linearly to 0 at a distance of 0.15. Other settings have no neighbors, nor have
+    settings with another depth or match.
     """
     shares = np.array([_share(setting) for setting in settings])
     near = np.clip(1 - np.abs(shares[:, None] - shares[None, :]) / _REACH, 0, None)
     near = np.where(np.isnan(near), 0.0, near)
-    depths = np.array([setting.depth for setting in settings])
-    near[depths[:, None] != depths[None, :]] = 0
+    legs = np.unique([f"{one.depth} {one.match}" for one in settings], return_inverse=True)[1]
+    near[legs[:, None] != legs[None, :]] = 0
     np.fill_diagonal(near, 1)
     return np.asarray(near / near.sum(axis=1, keepdims=True))
 

@@ -5,20 +5,25 @@ import json
 import sqlalchemy as sa
 
 from pg_semantic import database, sql
+from pg_semantic.tuning.rerank_depth import RerankTuning
 from pg_semantic.tuning.tune import Tuning
 
+_NO_EVIDENCE = {"index", "settings", "documents", "depths"}  # times would tell other roles how many rows there are
 
-def save(engine: sa.Engine, found: Tuning) -> None:
-    """Keeps the recommended setting for the generation that it was tuned on, with what speaks for it.
+
+def save(engine: sa.Engine, found: Tuning | RerankTuning) -> None:
+    """Keeps what is recommended for the generation that it was tuned on, with what speaks for it.
+
+    Replaces what was kept before. A reranker's depth is kept together with the setting that it was tuned on.
 
     Raises:
         errors.DatabaseError: The role may not write to the schema `semantic`.
     """
-    evidence = {name: value for name, value in found.figures.items() if name not in {"index", "settings", "documents"}}
+    evidence = {name: value for name, value in found.figures.items() if name not in _NO_EVIDENCE}
     kept = {
         "generation": found.generation_id,
         "documents": json.dumps(found.documents),
-        "options": json.dumps(found.recommended.data),
+        "options": json.dumps(found.kept),
         "evidence": json.dumps(evidence),
     }
     with database.translated(), engine.begin() as connection:

@@ -1,8 +1,8 @@
-"""`tune`: finds the best fusion for an index on judged queries."""
+"""`tune`: finds the best fusion for an index on judged queries, and on demand the best depth and match."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,34 +11,36 @@ from sqlalchemy import orm
 from pg_semantic import database, errors
 from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
-from pg_semantic.evaluation import Judgements, held_out_queries, measures, significance
+from pg_semantic.evaluation import Judgements, held_out_queries, measures
 from pg_semantic.evaluation.runs import Encoders
+from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.registry import Generation
-from pg_semantic.search import Options, generation_tracker
+from pg_semantic.search import Options, fusion, generation_tracker
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.tuned_options import documents_of
-from pg_semantic.tuning import candidates, cross_validation
+from pg_semantic.tuning import candidates, cross_validation, judged_queries
 from pg_semantic.tuning.candidates import Candidates, LegOptions
+from pg_semantic.tuning.cross_validation import ExpectedGain, Validation
 from pg_semantic.tuning.grid import Setting, grid, smoothing
-
-# A change is recommended if the lower end of this interval is above 0, so with 95% confidence.
-LEVEL = 0.9
-
-_FEWEST = 2
-_AFTER_FUSION = ("rerank", "diverse", "min_score")  # options of a search
 
 
 @dataclass(frozen=True, slots=True)
 class TuningOptions:
     """How to tune.
 
+    Each depth and each match multiplies the number of settings. The more there are, the more the choice between them
+    depends on chance, and the more queries it takes to show a gain. So they are tuned only if you ask for it.
+
     Args:
         measure: What is to be as high as possible, in the notation of ir-measures. Its cutoff is the page size.
-        base: The options in use, which a change must beat; the defaults of a search by default. Its ``match`` is kept.
-            Give it nothing that reorders or drops rows after the fusion, because that isn't measured.
+        base: The options in use, which a change must beat; the defaults of a search by default. Give it nothing that
+            reorders or drops rows after the fusion, because that isn't measured.
         settings: The settings to try, with the ``match`` of the base; by default those of `grid`.
+        depths: Try each setting with each of these depths, which must not be lower than the cutoff of the measure. By
+            default, settings keep their own.
+        matches: Try each setting with each of these values of ``match``; by default with that of the base.
         folds: Into how many parts the queries are divided to cross-validate the choice.
         repeats: How many such divisions are averaged.
         exact: Computes every distance instead of scanning the vector index.
@@ -48,20 +50,27 @@ class TuningOptions:
     measure: str = "nDCG@10"
     base: Options = Options()  # noqa: RUF009 - frozen
     settings: Sequence[Setting] | None = None
+    depths: Sequence[int] = ()
+    matches: Sequence[Match] = ()
     folds: int = 5
     repeats: int = 10
     exact: bool = False
     seed: int = 0
 
     def check(self) -> None:
-        """Raises `errors.ConfigurationError` if the measure is unknown, or the options don't go with tuning."""
+        """Checks the options.
+
+        Raises:
+            errors.ConfigurationError: The measure or a match is unknown, or the options don't go with tuning.
+            errors.QueryError: A depth is out of range.
+        """
         measures.parse([self.measure])
-        if later := [name for name in _AFTER_FUSION if getattr(self.base, name) is not None]:
+        if unknown := [match for match in self.matches if match not in get_args(Match)]:
             raise errors.ConfigurationError(
-                f"The fusion is tuned without {' and '.join(later)}: leave them out of the base, and add them to the "
-                "options that you get."
+                f"match={unknown[0]!r} is unknown: use one of {', '.join(get_args(Match))}."
             )
-        depth = min(setting.depth for setting in self.tried)
+        judged_queries.require_plain(self.base, "The fusion")
+        depth = min(fusion.depth_of(setting.depth) for setting in self.tried)
         if measures.cutoff(self.measure) > depth:
             raise errors.ConfigurationError(
                 f"{self.measure} looks at more rows than the {depth} that each leg finds: use a lower cutoff."
@@ -71,8 +80,14 @@ class TuningOptions:
     def tried(self) -> Sequence[Setting]:
         """The settings, first the base, each once."""
         base = Setting.of(self.base)
-        given = grid(base) if self.settings is None else [replace(one, match=base.match) for one in self.settings]
-        return list(dict.fromkeys([base, *given]))
+        given = grid(base) if self.settings is None else self.settings
+        tried = [
+            replace(one, depth=one.depth if depth is None else depth, match=match)
+            for match in self.matches or (base.match,)
+            for depth in self.depths or (None,)
+            for one in given
+        ]
+        return list(dict.fromkeys([base, *tried]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,8 @@ class Tuning:
         low: Lower end of the 90% interval of ``fold_mean`` minus ``base_mean``: with 95% confidence, the gain is
             higher.
         high: Upper end.
-        p: Two-sided p value of the paired randomization test of that difference.
+        p: Two-sided p value of the paired randomization test of that difference. If depths or matches were tuned too,
+            it is at least that of `cross_validation.family_p`, which accounts for the number of settings.
     """
 
     index: str
@@ -118,7 +134,12 @@ class Tuning:
     @property
     def recommended(self) -> Setting:
         """The best setting if choosing it is shown to help on queries that it wasn't chosen by; otherwise the base."""
-        return self.best if self.low > 0 and self.p < 1 - LEVEL else self.base
+        return self.best if ExpectedGain(self.fold_mean, self.low, self.high, self.p).is_shown else self.base
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What `save` keeps as options, as data for JSON."""
+        return self.recommended.data
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -139,11 +160,11 @@ def tune(  # noqa: PLR0913 - options
     load: Callable[[EncoderSpec], BatchingEncoder] = generation_tracker.load,
     on_query: Callable[[], object] = lambda: None,
 ) -> Tuning:
-    """Finds the fusion and depth that rank best, and whether they are better than those in use.
+    """Finds the fusion that ranks best, and whether it is better than the one in use; on demand also depth and match.
 
-    Takes one search per query, however many settings are tried. Queries that are held out for evaluation are left out;
-    the others are recorded, so that no later split holds them out. The caller commits. With an AsyncSession: ``await
-    session.run_sync(tuning.tune, ...)``.
+    Takes one search per query, however many settings are tried: each leg is asked once, at the greatest depth. Queries
+    that are held out for evaluation are left out; the others are recorded, so that no later split holds them out. The
+    caller commits. With an AsyncSession: ``await session.run_sync(tuning.tune, ...)``.
 
     Args:
         session: If it is in no transaction, none is open while the encoder is loaded.
@@ -153,14 +174,15 @@ def tune(  # noqa: PLR0913 - options
 
     Raises:
         errors.QueryError: There are too few queries, one was held out meanwhile, or the index has no BM25.
-        errors.ConfigurationError: The measure is unknown, or the base has options that the fusion is tuned without.
+        errors.ConfigurationError: The measure or a match is unknown, or the base has options that the fusion is tuned
+            without.
     """
     options = options or TuningOptions()
     options.check()
     given = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
     with own_transaction.reading(session):
         live, _ = generation_tracker.read_live(session, index)
-        judged, held_out = _free(session, index, judgements)
+        judged, held_out = judged_queries.free(session, index, judgements)
     search = _LegSearch(Target(live, live.tables, None).bound(index), Encoders(given, load).of(live), options)
     with own_transaction.reading(session):
         found = [search(session, query, on_query) for query in judged.queries]
@@ -169,28 +191,17 @@ def tune(  # noqa: PLR0913 - options
     return _tuning(live, options, matrix(found, judged, options), held_out=held_out)
 
 
-def _free(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -> tuple[Judgements, int]:
-    """Returns the queries to tune on, and how many are held out."""
-    free = held_out_queries.without_held_out(session, index, judgements)
-    distinct = free.judgements.distinct()
-    judged = distinct.only(measures.answerable(distinct.grades))
-    if len(judged) < _FEWEST:
-        raise errors.QueryError("There is nothing to tune on: fewer than two queries have a relevant row.")
-    return judged, free.held_out_queries
-
-
 @dataclass(frozen=True, slots=True)
 class _LegSearch:
-    """Asks both legs for a query, to the greatest depth of all settings."""
+    """Asks all legs for a query, at the greatest depth of all settings."""
 
     index: BoundIndex[Any]
     encoder: BatchingEncoder
     options: TuningOptions
 
     def __call__(self, session: orm.Session, query: str, on_query: Callable[[], object]) -> Candidates:
-        depth = max(setting.depth for setting in self.options.tried)
-        how = LegOptions(depth, self.options.base.match, exact=self.options.exact)
-        found = candidates.find(session, self.index, query, vector=self.encoder.encode(query), how=how)
+        vector = self.encoder.encode(query)
+        found = candidates.find(session, self.index, query, vector=vector, how=_legs(self.options))
         on_query()
         return found
 
@@ -200,17 +211,17 @@ def matrix(found: Sequence[Candidates], judged: Judgements, options: TuningOptio
     limit = measures.cutoff(options.measure) or max(setting.depth for setting in options.tried)
     values = []
     for setting in options.tried:
-        keys = [one.fused(setting.fusion, depth=setting.depth, limit=limit) for one in found]
+        how, depth, match = setting.fusion, setting.depth, setting.match
+        keys = [one.fused(how, depth=depth, limit=limit, match=match) for one in found]
         run = dict(zip(judged.queries, keys, strict=True))
         values.append(measures.per_query([options.measure], judged.grades, run)[options.measure])
     return np.array(values)
 
 
 def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64], *, held_out: int) -> Tuning:
-    tried, near = options.tried, smoothing(options.tried)
-    chosen = cross_validation.held_out(values, near, folds=options.folds, repeats=options.repeats, seed=options.seed)
-    gains = chosen - values[0]
-    low, high = significance.bootstrap_interval(gains, level=LEVEL, seed=options.seed)
+    tried, near, is_large = options.tried, smoothing(options.tried), bool(options.depths or options.matches)
+    validation = Validation(options.folds, options.repeats, options.seed)
+    gain = cross_validation.expected_gain(values, lambda seen: cross_validation.best(seen, near), validation)
     return Tuning(
         index=live.qualified_name,
         generation_id=live.id,
@@ -223,8 +234,14 @@ def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64
         best=tried[cross_validation.best(values, near)],
         means=dict(zip(tried, map(float, values.mean(axis=1)), strict=True)),
         base_mean=float(values[0].mean()),
-        fold_mean=float(chosen.mean()),
-        low=low,
-        high=high,
-        p=significance.randomization_p(gains, seed=options.seed),
+        fold_mean=gain.fold_mean,
+        low=gain.low,
+        high=gain.high,
+        p=max(gain.p, cross_validation.family_p(values, near, seed=options.seed)) if is_large else gain.p,
     )
+
+
+def _legs(options: TuningOptions) -> LegOptions:
+    """Returns how the legs are asked, so that all settings can be computed from what they find."""
+    depth, matches = max(one.depth for one in options.tried), tuple(dict.fromkeys(one.match for one in options.tried))
+    return LegOptions(depth, matches, exact=options.exact)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations, search, tuning
 from pg_semantic.evaluation import Judgements
+from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.search import Convex, Diverse, Options, Rrf
 from pg_semantic.tuning import Setting, TuningOptions, candidates
 from pg_semantic.tuning.candidates import LegOptions
@@ -26,6 +27,7 @@ SETTINGS = [
     Setting(Rrf(5, dense=0, lexical=2), depth=3),
     Setting(Convex(3, 1), depth=1),
     Setting(Convex(0.1, 0.9), depth=20),
+    *(Setting(fusion, depth, match) for fusion in (Rrf(), Convex()) for depth in (4, 30) for match in get_args(Match)),
 ]
 
 
@@ -59,15 +61,15 @@ def test_the_computed_ranking_is_that_of_the_server(library: sa.Engine, setting:
     with Session(library) as session:
         for query in QUERIES[::5]:
             vector = encoder().encode_queries([query])[0]
-            found = candidates.find(
-                session, Article.semantic, query, vector=vector, how=LegOptions(depth=200, exact=True)
-            )
+            how = LegOptions(depth=200, matches=get_args(Match), exact=True)
+            found = candidates.find(session, Article.semantic, query, vector=vector, how=how)
             limit = min(10, setting.depth)  # a longer page reaches beyond the depth
             hits = searcher.search(
                 session, Article.semantic, query, mode="hybrid", limit=limit, exact=True, options=setting.options
             )
             keys = [str(hit.entity.id) for hit in hits]
-            assert found.fused(setting.fusion, depth=setting.depth, limit=limit) == keys
+            computed = found.fused(setting.fusion, depth=setting.depth, limit=limit, match=setting.match)
+            assert computed == keys
 
 
 def tuned(engine: sa.Engine, judged: Judgements, **options: Any) -> tuning.Tuning:
@@ -161,6 +163,75 @@ def test_the_match_of_the_base_is_tuned_with_and_kept(library: sa.Engine) -> Non
         assert search.tuned_options(session, Article.semantic) == Options(Convex(0.0, 1.0), match="all", depth=20)
     given = TuningOptions(base=base, settings=[Setting(Convex(1, 0))])
     assert {setting.match for setting in given.tried} == {"all"}
+
+
+def test_match_is_tuned_if_asked_for_and_kept(library: sa.Engine) -> None:
+    judged = judged_by(library, Options(fusion=Convex(0.0, 1.0), match="all"))
+    usual = tuned(library, judged)
+    assert {(setting.depth, setting.match) for setting in usual.means} == {(100, "any")}
+    found = tuned(library, judged, matches=("any", "all"))
+    assert len(found.means) == 2 * len(usual.means)
+    assert found.recommended == Setting(Convex(0.0, 1.0), match="all")
+    assert found.means[found.recommended] == 1 > max(usual.means.values())
+    tuning.save(library, found)
+    with Session(library) as session:
+        assert search.tuned_options(session, Article.semantic) == Options(Convex(0.0, 1.0), match="all")
+
+
+def test_depth_is_tuned_if_asked_for_and_kept(library: sa.Engine) -> None:
+    judged = judged_by(library, Options(depth=3))
+    found = tuned(library, judged, depths=(3, 100))
+    assert len(found.means) == 2 * len(tuned(library, judged).means)
+    assert found.recommended == Setting(depth=3)
+    assert found.means[found.recommended] == 1
+    tuning.save(library, found)
+    with Session(library) as session:
+        assert search.tuned_options(session, Article.semantic) == Options(depth=3)
+
+
+def test_the_command_tunes_depth_and_match(library: sa.Engine, dsn: str, tmp_path: Path) -> None:
+    judged = judged_by(library, Options(fusion=Convex(0.0, 1.0), match="all"))
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps({"query": q, "relevant": g}) + "\n" for q, g in judged.grades.items()), "utf-8")
+    arguments = ["tune", "article_semantic", "--judgements", str(file), "--measure", "nDCG@3", "--dsn", dsn, "--json"]
+    asked = ["--match", "any", "--match", "all", "--depths", "50,100"]
+    figures = json.loads(CliRunner().invoke(cli.app, [*arguments, *asked]).stdout)
+    assert len(figures["settings"]) == 4 * 22
+    assert 'match="all"' in figures["recommended"]
+    wrong = CliRunner().invoke(cli.app, [*arguments, "--depths", "50,many"])
+    assert wrong.exit_code != 0
+    assert "--depths 50,many: write whole numbers" in str(wrong.exception)
+
+
+def test_depth_and_match_of_the_settings_in_use_are_kept_without_evidence(library: sa.Engine) -> None:
+    in_use = Options(fusion=Convex(0.0, 1.0), match="all", depth=20)
+    found = tuned(library, judged_by(library, in_use), base=in_use, depths=(5, 100), matches=("any", "phrase"))
+    assert found.recommended == found.base == Setting.of(in_use)
+
+
+def test_each_leg_is_asked_once_for_each_query(library: sa.Engine) -> None:
+    judged = judged_by(library, Options()).only(QUERIES[:4])
+    ran: list[str] = []
+    sa.event.listen(library, "before_cursor_execute", lambda *event: ran.append(event[2]))
+    tuned(library, judged, depths=(5, 100, 200), matches=("any", "all"))
+    searches = [text for text in ran if "<=>" in text]
+    assert len(searches) == len(judged)
+    assert [text.count("bm25_query_weights_v1") for text in searches] == [2] * len(judged)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"depths": (0, 50)}, errors.QueryError, "depth=0"),
+        ({"depths": (2, 50)}, errors.ConfigurationError, "nDCG@3 looks at more rows than the 2"),
+        ({"matches": ("every",)}, errors.ConfigurationError, "match='every' is unknown: use one of any, all"),
+    ],
+)
+def test_depths_and_matches_that_no_search_has_are_refused(
+    library: sa.Engine, given: Any, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        tuned(library, judged_by(library, Options()), **given)
 
 
 @pytest.mark.parametrize(

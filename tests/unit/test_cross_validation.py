@@ -1,32 +1,39 @@
 """The choice of a setting: by smoothed means, and recommended only if it holds on queries that didn't make it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from pg_semantic.evaluation import significance
-from pg_semantic.search import Convex, Rrf
-from pg_semantic.tuning import Setting, cross_validation, grid
+from pg_semantic.search import Convex, Options, Rrf
+from pg_semantic.tuning import Setting, TuningOptions, cross_validation, grid
+from pg_semantic.tuning.cross_validation import LEVEL
 from pg_semantic.tuning.grid import smoothing
-from pg_semantic.tuning.tune import LEVEL
 
 SETTINGS = grid(Setting())
 NEAR = smoothing(SETTINGS)
+MANY = TuningOptions(depths=(50, 100, 200), matches=("any", "all")).tried
 
 
-def noise(chance: np.random.Generator, *, queries: int) -> NDArray[np.float64]:
+def noise(chance: np.random.Generator, *, queries: int, near: NDArray[np.float64] = NEAR) -> NDArray[np.float64]:
     """Values between 0 and 1 that no setting is better at: neighbors are alike, as they are in a search."""
-    own = chance.normal(size=(len(SETTINGS), queries))
-    return np.clip(chance.normal(0.5, 0.3, queries) + 0.15 * (NEAR @ own), 0, 1)
+    own = chance.normal(size=(len(near), queries))
+    return np.clip(chance.normal(0.5, 0.3, queries) + 0.15 * (near @ own), 0, 1)
 
 
-def is_recommended(values: NDArray[np.float64]) -> bool:
-    chosen = cross_validation.held_out(values, NEAR, folds=5, repeats=3, seed=0)
-    return significance.bootstrap_interval(chosen - values[0], level=LEVEL, resamples=1000)[0] > 0
+def is_recommended(values: NDArray[np.float64], near: NDArray[np.float64] = NEAR) -> bool:
+    chosen = cross_validation.held_out(values, near, folds=5, repeats=3, seed=0)
+    is_above = significance.bootstrap_interval(chosen - values[0], level=LEVEL, resamples=1000)[0] > 0
+    return is_above and (len(near) == len(SETTINGS) or cross_validation.family_p(values, near) < 1 - LEVEL)
 
 
-def test_a_change_is_rarely_recommended_by_chance() -> None:
-    chance = np.random.default_rng(0)
-    alarms = sum(is_recommended(noise(chance, queries=100)) for _ in range(200))
+@pytest.mark.parametrize("settings", [SETTINGS, MANY], ids=["fusion", "fusion, depth and match"])
+def test_a_change_is_rarely_recommended_by_chance_however_many_settings_are_tried(settings: Sequence[Setting]) -> None:
+    chance, near = np.random.default_rng(0), smoothing(settings)
+    alarms = sum(is_recommended(noise(chance, queries=100, near=near), near) for _ in range(200))
     assert alarms <= 20  # at most 5 % are expected, which is 10, with a standard deviation of 3
 
 
@@ -35,6 +42,20 @@ def test_a_setting_that_is_clearly_better_is_recommended() -> None:
     better = np.array([0.1 if setting.fusion == Convex(0.7, 0.3) else 0.0 for setting in SETTINGS])
     gain = (NEAR @ better / NEAR.max())[:, None]
     assert all(is_recommended(np.clip(noise(chance, queries=200) * 0.8 + gain, 0, 1)) for _ in range(20))
+
+
+def test_the_p_value_of_the_best_setting_accounts_for_the_number_of_unrelated_settings() -> None:
+    chance = np.random.default_rng(0)
+    values = np.array([chance.normal(0, 1, 100), chance.normal(0.25, 1, 100)])
+    alone = cross_validation.family_p(values, np.eye(2))
+    assert alone == pytest.approx(significance.randomization_p(values[1] - values[0]), abs=0.05)
+    alike = np.concatenate([values, np.repeat(values[1:], 50, axis=0)])
+    assert cross_validation.family_p(alike, np.eye(52)) == alone
+    worse = np.concatenate([values, chance.normal(-3, 1, (1, 100))])
+    assert cross_validation.family_p(worse, np.eye(3)) < 2.5 * alone
+    unrelated = np.concatenate([values, chance.normal(0, 1, (50, 100))])
+    assert cross_validation.family_p(unrelated, np.eye(52)) > 2 * alone
+    assert cross_validation.family_p(values[:1], np.eye(1)) == 1
 
 
 def test_each_query_is_measured_under_a_setting_that_it_did_not_choose() -> None:
@@ -53,6 +74,15 @@ def test_a_single_good_setting_counts_less_than_good_neighbors() -> None:
     assert smoothing(settings)[0].tolist() == [1, 0, 0, 0, 0]
 
 
-def test_settings_of_other_depths_are_not_neighbors() -> None:
-    near = smoothing([Setting(Convex(0.5, 0.5)), Setting(Convex(0.5, 0.5), depth=50)])
-    assert near.tolist() == [[1, 0], [0, 1]]
+def test_settings_with_another_depth_or_match_are_not_neighbors() -> None:
+    half = Setting(Convex(0.5, 0.5))
+    near = smoothing([half, replace(half, depth=50), replace(half, match="all")])
+    assert near.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_each_fusion_is_tried_with_each_depth_and_match_and_the_settings_in_use_are_the_first() -> None:
+    base = Options(depth=70, match="phrase")
+    tried = TuningOptions(base=base, depths=(50, 100), matches=("any", "all")).tried
+    assert tried[0] == Setting.of(base)
+    assert len(tried) == len(set(tried)) == 1 + len(SETTINGS) * 4
+    assert {(one.depth, one.match) for one in tried[1:]} == {(50, "any"), (50, "all"), (100, "any"), (100, "all")}

@@ -77,7 +77,7 @@ EXACT = one_line(f"""
         ORDER BY distance
         LIMIT %(param_1)s::INTEGER) AS anon_1 ON true
     WHERE {SAME_ENCODER} AND {SAME_TABLE}
-    ORDER BY anon_1.distance, article.id
+    ORDER BY %(distance_1)s::INTEGER - anon_1.distance DESC, article.id
     LIMIT %(param_2)s::INTEGER
 """).replace("( SELECT", "(SELECT")
 
