@@ -1,5 +1,7 @@
 """``pg-semantic train``: trains encoders and rerankers on a semantic index."""
 
+import dataclasses
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +14,11 @@ from pg_semantic.cli import (
     named_index,
     options,
     progress,
+    row_conditions,
     train_encoder,
     train_reranker,
     train_static,
+    training_options,
     training_report,
 )
 from pg_semantic.database import own_transaction
@@ -39,10 +43,6 @@ Epochs = Annotated[
 ]
 HeldOut = Annotated[float, typer.Option(help="Share of the queries to hold out at a time: 0.5, 0.33, 0.25, 0.2, ...")]
 LearningRate = Annotated[float | None, typer.Option(help="Default: 0.003 for a map, 0.00005 for an encoder.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same encoder on the same machine.")]
-FromTrained = Annotated[
-    bool, typer.Option("--from-trained", help="Start from the live encoder even if it was trained.")
-]
 
 
 @app.command(
@@ -54,19 +54,20 @@ FromTrained = Annotated[
     ),
 )
 def queries(
-    name: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    name: training_options.Name,
     judgements: options.JudgementsPath,
     out: Annotated[Path, typer.Option(help="Where to write the new encoder: an empty or new folder.")],
     kind: Kind = TrainedPart.map,
     split: options.Split = "train",
     topics: options.Topics = None,
+    where: row_conditions.Where = None,
     held_out: HeldOut = 0.2,
     epochs: Epochs = None,
     learning_rate: LearningRate = None,
-    seconds: Annotated[float | None, typer.Option(help="How long everything may take.")] = None,
-    seed: Seed = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Write the encoder even without a gain.")] = False,
-    from_trained: FromTrained = False,
+    seconds: training_options.Seconds = None,
+    seed: training_options.Seed = 0,
+    keep: training_options.Keep = False,
+    from_trained: training_options.FromTrained = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -85,16 +86,24 @@ def queries(
         keep=keep, from_trained=from_trained,
     )  # fmt: skip
     judged = options.read_judgements(judgements, split=split, topics=topics)
-    report, left_out = _train(name, judged, out, chosen=chosen, dsn=dsn, shown=not json)
+    report, left_out = _train(name, judged, out, chosen=chosen, where=where, dsn=dsn, shown=not json)
     training_report.show(name, report, left_out=left_out, json=json)
 
 
 def _train(
-    name: str, judged: Judgements, out: Path, *, chosen: QueryTraining, dsn: str | None, shown: bool
+    name: str,
+    judged: Judgements,
+    out: Path,
+    *,
+    chosen: QueryTraining,
+    where: Sequence[str] | None,
+    dsn: str | None,
+    shown: bool,
 ) -> tuple[TrainingReport, int]:
     """Trains on the judgements that aren't held out. Returns the report, and how many queries were left out."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, judged)
         pairs = training.from_judgements(left.judgements)

@@ -1,25 +1,31 @@
 """``pg-semantic train encoder``: trains an encoder for queries and documents."""
 
+import dataclasses
 import json as json_lines
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from sqlalchemy import orm
 
 from pg_semantic import errors, evaluation, rerankers, training
-from pg_semantic.cli import named_index, options, progress, training_report
+from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.training import EncoderTraining, MinedPair, Pair, TrainingReport
+from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport
+
+AskedPairs: TypeAlias = Sequence[MinedPair | Pair]
+Given: TypeAlias = Sequence[MinedPair | Pair | RowPair]
 
 EXAMPLES = options.examples(
     "pg-semantic train encoder article_semantic --pairs mined.jsonl --out ./encoders/articles-2",
     "pg-semantic train encoder article_semantic --pairs mined.jsonl --out ./encoders/articles-2 --lora --seconds 1800",
     "pg-semantic train encoder article_semantic --pairs judged.csv --out ./encoders/articles-2 --matryoshka 256,128",
+    "pg-semantic train encoder article_semantic --pairs sentences.jsonl --pairs rows.jsonl --without-quotes "
+    "--out ./encoders/articles-2",
 )
 
 
@@ -31,20 +37,26 @@ class TrainedLoss(StrEnum):
     cosent = "cosent"
     cosine = "cosine"
     teacher = "teacher"
+    tsdae = "tsdae"
 
 
-PairsFile = Annotated[
-    Path, typer.Option(help="A file that `mine` wrote, one of pairs or judgements, or a BEIR folder (its split train).")
+PairsFiles = Annotated[
+    list[Path],
+    typer.Option(
+        metavar="FILE",
+        help="A file of `mine` or `pairs`, one of pairs or judgements, or a BEIR folder (train). Repeat for more.",
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write the new encoder: an empty or new folder.")]
-Learned = Annotated[TrainedLoss, typer.Option("--loss", help="Rank answers above others, or learn scores of pairs.")]
+Learned = Annotated[
+    TrainedLoss, typer.Option("--loss", help="Rank answers above others, learn scores of pairs, or restore texts.")
+]
 TeachingReranker = Annotated[
     str | None, typer.Option("--teacher", help="The cross-encoder whose scores --loss teacher learns.")
 ]
 Negatives = Annotated[int, typer.Option(help="How many mined negatives per pair.", min=0)]
 Matryoshka = Annotated[str | None, typer.Option(help="Smaller dimensions to train too, such as 256,128.")]
 Lora = Annotated[bool, typer.Option("--lora", help="Train low-rank changes of the weights, which takes less memory.")]
-Epochs = Annotated[int, typer.Option(help="How many epochs at most.", min=1)]
 Batch = Annotated[int | None, typer.Option(help="Pairs per step. Default: 32 on a CPU, else 128.", min=2)]
 LearningRate = Annotated[
     float | None, typer.Option(help="The highest learning rate. Default: 5e-5, or 5e-4 with --lora.")
@@ -55,32 +67,28 @@ RandomPassages = Annotated[
 WithoutQuotes = Annotated[
     bool, typer.Option("--without-quotes", help="Cut queries out of the passages that quote them word for word.")
 ]
-HeldOut = Annotated[float, typer.Option(help="Share of the queries to hold out.")]
-Seconds = Annotated[float | None, typer.Option(help="How long everything may take.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same encoder on the same machine.")]
-Keep = Annotated[bool, typer.Option("--keep", help="Write the encoder even without a gain.")]
-FromTrained = Annotated[bool, typer.Option("--from-trained", help="Start from an encoder that was already trained.")]
 
 
 def encoder(
-    name: Annotated[str, typer.Argument(help="The name of the semantic index.")],
-    pairs: PairsFile,
+    name: training_options.Name,
+    pairs: PairsFiles,
     out: Out,
     loss: Learned = TrainedLoss.ranking,
     teacher: TeachingReranker = None,
     negatives: Negatives = 1,
     matryoshka: Matryoshka = None,
     lora: Lora = False,
-    epochs: Epochs = 3,
+    epochs: training_options.Epochs = 3,
     batch: Batch = None,
     learning_rate: LearningRate = None,
     random: RandomPassages = None,
+    where: row_conditions.Where = None,
     without_quotes: WithoutQuotes = False,
-    held_out: HeldOut = 0.2,
-    seconds: Seconds = None,
-    seed: Seed = 0,
-    keep: Keep = False,
-    from_trained: FromTrained = False,
+    held_out: training_options.HeldOut = 0.2,
+    seconds: training_options.Seconds = None,
+    seed: training_options.Seed = 0,
+    keep: training_options.Keep = False,
+    from_trained: training_options.FromTrained = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -98,37 +106,64 @@ def encoder(
         learning_rate=learning_rate, random=random, without_quotes=without_quotes, held_out=held_out, seconds=seconds,
         seed=seed, keep=keep, from_trained=from_trained,
     )  # fmt: skip
-    report, left_out = _train(name, _read(pairs), out, chosen=chosen, teacher=teacher, dsn=dsn, shown=not json)
+    extras = _Extras(where, teacher)
+    report, left_out = _train(name, _read(pairs), out, chosen=chosen, extras=extras, dsn=dsn, shown=not json)
     training_report.show(name, report, left_out=left_out, json=json)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Extras:
+    """What is looked up once the index is known: conditions on its rows, and the teacher."""
+
+    where: Sequence[str] | None
+    teacher: str | None
 
 
 def _train(
     name: str,
-    given: Sequence[MinedPair | Pair],
+    given: Given,
     out: Path,
     *,
     chosen: EncoderTraining,
-    teacher: str | None,
+    extras: _Extras,
     dsn: str | None,
     shown: bool,
 ) -> tuple[TrainingReport, int]:
     """Trains on the pairs that aren't held out. Returns the report, and how many queries were left out."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, extras.where))
+        asked = [one for one in given if not isinstance(one, RowPair)]
         with own_transaction.reading(session):
-            used, left_out = _without_held_out(session, index, given)
+            used, left_out = _without_held_out(session, index, asked)
+            rows = _rows_without_held_out(session, index, given, asked=asked, used=used)
         evaluation.record_training(session, index, {one.query for one in used})  # first, so that none is held out
         session.commit()
-        loaded = None if teacher is None else rerankers.load(teacher)
+        loaded = None if extras.teacher is None else rerankers.load(extras.teacher)
         with progress.training(shown=shown) as advance:
             report = training.train_encoder(
-                session, index, used, out=out, options=chosen, teacher=loaded, on_step=advance
+                session, index, [*used, *rows], out=out, options=chosen, teacher=loaded, on_step=advance
             )
     return report, left_out
 
 
+def _rows_without_held_out(
+    session: orm.Session, index: BoundIndex[Any], given: Given, *, asked: AskedPairs, used: AskedPairs
+) -> list[RowPair]:
+    """Returns the pairs of rows without those of rows that answer a held-out query, as far as these were given."""
+    held_out = evaluation.held_out_hashes(session, index)
+    pairs = [one for one in given if isinstance(one, RowPair)]
+    left = {_row(one) for one in asked if evaluation.query_hash(one.query) in held_out}
+    if not pairs or len(used) == len(asked):
+        return pairs
+    named = left.union(*((one.row, one.key) for one in pairs))
+    canonical = existing_rows.canonical(session, index, named)
+    rows = {canonical.get(key, key) for key in left}
+    return [one for one in pairs if rows.isdisjoint(canonical.get(key, key) for key in (one.row, one.key))]
+
+
 def _without_held_out(
-    session: orm.Session, index: BoundIndex[Any], given: Sequence[MinedPair | Pair]
+    session: orm.Session, index: BoundIndex[Any], given: AskedPairs
 ) -> tuple[list[MinedPair | Pair], int]:
     """Returns the pairs that may be trained on, and how many queries are held out.
 
@@ -156,17 +191,25 @@ def _row(one: MinedPair | Pair) -> str:
     return one.key if isinstance(one, Pair) else one.positive.key
 
 
-def _read(path: Path) -> Sequence[MinedPair | Pair]:
-    return training.read_mined(path) if _is_mined(path) else options.read_pairs(path)
+def _read(paths: Sequence[Path]) -> Given:
+    return [one for path in paths for one in _read_one(path)]
 
 
-def _is_mined(path: Path) -> bool:
-    """Returns whether the first line is one of a mined file. Whatever is wrong with it is reported by the reader."""
+def _read_one(path: Path) -> Given:
+    first = _first_line(path)
+    if "positive" in first:
+        return training.read_mined(path)
+    return training.read_row_pairs(path) if "row" in first else options.read_pairs(path)
+
+
+def _first_line(path: Path) -> Mapping[str, Any]:
+    """Returns the first line of a file of JSON Lines. Whatever is wrong with it is reported by the reader."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            return "positive" in json_lines.loads(next((line for line in file if line.strip()), "{}"))
-    except (OSError, ValueError, TypeError):
-        return False
+            found = json_lines.loads(next((line for line in file if line.strip()), "{}"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _dimensions(text: str | None) -> tuple[int, ...]:

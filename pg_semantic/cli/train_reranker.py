@@ -1,6 +1,7 @@
 """``pg-semantic train reranker``: trains a cross-encoder that reorders what a search finds."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from sqlalchemy import orm
 
 from pg_semantic import evaluation, training
 from pg_semantic import search as searching
-from pg_semantic.cli import named_index, options, progress, training_report
+from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
 from pg_semantic.search.request import Mode
@@ -29,7 +30,7 @@ Start = Annotated[
 
 
 def reranker(
-    name: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    name: training_options.Name,
     pairs: Annotated[Path, typer.Option(help="A file that `pg-semantic mine` wrote.")],
     out: Annotated[Path, typer.Option(help="Where to write the reranker: an empty or new folder.")],
     start: Start = None,
@@ -37,15 +38,14 @@ def reranker(
     mode: Annotated[Mode, typer.Option(help="How the searches rank that it must improve.")] = "dense",
     depth: Annotated[int, typer.Option(help="How many hits of a search to rerank.", min=10, max=1000)] = 20,
     max_tokens: Annotated[int | None, typer.Option(help="Truncate a query with its passage to this length.")] = None,
-    held_out: Annotated[float, typer.Option(help="Share of the queries to hold out.")] = 0.2,
-    epochs: Annotated[int, typer.Option(help="How many epochs at most.", min=1)] = 3,
+    where: row_conditions.Where = None,
+    held_out: training_options.HeldOut = 0.2,
+    epochs: training_options.Epochs = 3,
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="How long everything may take.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same reranker on the same machine.")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Write the reranker even without a gain.")] = False,
-    from_trained: Annotated[
-        bool, typer.Option("--from-trained", help="Start from the weights even if they were trained.")
-    ] = False,
+    seconds: training_options.Seconds = None,
+    seed: training_options.Seed = 0,
+    keep: training_options.Keep = False,
+    from_trained: training_options.FromTrained = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -63,12 +63,20 @@ def reranker(
         learning_rate=learning_rate, held_out=held_out, seconds=seconds, seed=seed, keep=keep,
         from_trained=from_trained,
     )  # fmt: skip
-    report, left_out = _train_reranker(name, training.read_mined(pairs), out, chosen=chosen, dsn=dsn, shown=not json)
+    mined = training.read_mined(pairs)
+    report, left_out = _train_reranker(name, mined, out, chosen=chosen, where=where, dsn=dsn, shown=not json)
     training_report.show(name, report, left_out=left_out, json=json)
 
 
 def _train_reranker(
-    name: str, mined: list[MinedPair], out: Path, *, chosen: RerankerTraining, dsn: str | None, shown: bool
+    name: str,
+    mined: list[MinedPair],
+    out: Path,
+    *,
+    chosen: RerankerTraining,
+    where: Sequence[str] | None,
+    dsn: str | None,
+    shown: bool,
 ) -> tuple[TrainingReport, int]:
     """Trains on the pairs that aren't held out. Returns the report, and how many queries were left out."""
     grades: dict[str, dict[str, int]] = {}
@@ -76,6 +84,7 @@ def _train_reranker(
         grades.setdefault(pair.query, {})[pair.positive.key] = 1
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, Judgements(grades))
             if chosen.mode == "hybrid":

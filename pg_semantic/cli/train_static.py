@@ -1,5 +1,6 @@
 """``pg-semantic train static``: distills an encoder into a table of words."""
 
+import dataclasses
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 from sqlalchemy import orm
 
 from pg_semantic import registry, training
-from pg_semantic.cli import options, output, progress
+from pg_semantic.cli import options, output, progress, row_conditions, training_options
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index import declare
 from pg_semantic.training import StaticReport, StaticTraining
@@ -42,7 +43,7 @@ Spans = Annotated[int, typer.Option(help="How many sentences of rows to encode, 
 
 
 def static(
-    name: Annotated[str, typer.Argument(help="The name of the semantic index.")],
+    name: training_options.Name,
     out: Annotated[Path, typer.Option(help="Where to write the student: an empty or new folder.")],
     judgements: Measured = None,
     split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
@@ -51,10 +52,11 @@ def static(
     vocabulary: Words = VocabularySource.rows,
     least_rows: LeastRows = 5,
     spans: Spans = 20_000,
-    epochs: Annotated[int, typer.Option(help="How many epochs at most.", min=1)] = 6,
-    seconds: Annotated[float | None, typer.Option(help="How long everything may take.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same student on the same machine.")] = 0,
-    from_trained: Annotated[bool, typer.Option("--from-trained", help="Distill an encoder that was trained.")] = False,
+    where: row_conditions.Where = None,
+    epochs: training_options.Epochs = 6,
+    seconds: training_options.Seconds = None,
+    seed: training_options.Seed = 0,
+    from_trained: training_options.FromTrained = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -74,6 +76,7 @@ def static(
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = declare.bind(registry.find(session.connection(), name).spec)
         session.rollback()
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
         with progress.training(shown=not json) as advance:
             report = training.distill_static(
                 session, index, out=out, options=chosen, judgements=judged, on_step=advance

@@ -8,7 +8,7 @@ Nothing here uses the database.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Literal, TypeAlias
 
 from pg_semantic.evaluation.judgements import Judgements
@@ -24,6 +24,15 @@ def connected(judgements: Judgements, hashes: Mapping[str, bytes]) -> list[Compo
         judgements: The judgements. Those with grade 0 connect nothing.
         hashes: The `query_hash` of each query. Queries with the same hash are the same query.
     """
+    return connected_by((hashes[query], judgements.relevant(query)) for query in judgements.queries)
+
+
+def connected_by(named: Iterable[tuple[bytes, Iterable[str]]]) -> list[Component]:
+    """Returns the components of queries that name the same things, such as rows, directly or over other queries.
+
+    Args:
+        named: The `query_hash` of queries, with what each one names. The same query may come several times.
+    """
     parents: dict[bytes | str, bytes | str] = {}
 
     def root(node: bytes | str) -> bytes | str:
@@ -32,13 +41,14 @@ def connected(judgements: Judgements, hashes: Mapping[str, bytes]) -> list[Compo
             parents[node] = node = parents[parent]
         return node
 
-    for query in judgements.queries:
-        top = root(hashes[query])
-        for key in judgements.relevant(query):
-            parents[root(key)] = top
+    queries: dict[bytes, None] = {}
+    for query, names in named:
+        queries[query] = None
+        for name in names:
+            parents[root(name)] = root(query)
     found: dict[bytes | str, set[bytes]] = {}
-    for query in judgements.queries:
-        found.setdefault(root(hashes[query]), set()).add(hashes[query])
+    for query in queries:
+        found.setdefault(root(query), set()).add(query)
     return [frozenset(members) for members in found.values()]
 
 

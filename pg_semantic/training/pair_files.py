@@ -2,7 +2,8 @@
 
 A line of pairs is ``{"query": "...", "key": "7"}``, with an optional ``score`` from 0 to 1. A line of judgements,
 ``{"query": "...", "relevant": {"7": 1}}``, is read as one pair per relevant row. A line of a mined file has the keys of
-the positive and its negatives, and where to find their passages.
+the positive and its negatives, and where to find their passages. A line of pairs of rows is ``{"row": "7", "key":
+"8"}``.
 
 The files have queries and keys, but no texts of rows. Queries can be as secret as the rows that answer them, so only
 the owner of a file can read it.
@@ -18,10 +19,12 @@ from pg_semantic import errors
 from pg_semantic.evaluation import private_lines
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.pairs import Pair
+from pg_semantic.training.row_pairs import RowPair
 
 R = TypeVar("R")
 
 _PAIR = '{"query": "...", "key": "7"} or {"query": "...", "relevant": {"7": 1}}'
+_ROWS = '{"row": "7", "key": "8"}'
 _MINED = '{"query": "...", "positive": "7", "negatives": ["8", "9"]}'
 
 
@@ -46,6 +49,23 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     private_lines.write(
         path, (_without_none({"query": one.query, "key": one.key, "score": one.score}) for one in pairs)
     )
+
+
+def read_row_pairs(path: Path) -> list[RowPair]:
+    """Reads a file of pairs of rows.
+
+    Returns:
+        The pairs in the order of the file, each once.
+
+    Raises:
+        errors.ConfigurationError: The file cannot be read, or a line is invalid. The message has the line's number.
+    """
+    return list(dict.fromkeys(_objects(path, _row_pair_of, expected=_ROWS)))
+
+
+def write_row_pairs(path: Path, pairs: Iterable[RowPair]) -> None:
+    """Writes a file that `read_row_pairs` reads, with keys only. An existing file is replaced."""
+    private_lines.write(path, ({"row": one.row, "key": one.key} for one in pairs))
 
 
 def read_mined(path: Path) -> list[MinedPair]:
@@ -73,6 +93,10 @@ def _pairs_of(record: Mapping[str, Any]) -> list[Pair]:
         return [Pair(query, key) for key, grade in grades.items() if grade >= 1]
     score = record.get("score")
     return [Pair(query, _key(record["key"]), None if score is None else _number(score))]
+
+
+def _row_pair_of(record: Mapping[str, Any]) -> RowPair:
+    return RowPair(_key(record["row"]), _key(record["key"]))
 
 
 def _mined_line(one: MinedPair) -> dict[str, object]:

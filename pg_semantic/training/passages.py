@@ -1,6 +1,6 @@
 """Reads the texts of passages, which training needs in memory and never writes: `read`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from sqlalchemy import orm
 from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
+from pg_semantic.search.legs import Where
 
 Passage: TypeAlias = tuple[str, int]
 """The key of a row as text, and the ordinal of one of its chunks."""
@@ -16,13 +17,16 @@ Passage: TypeAlias = tuple[str, int]
 _KEYS = 1_000  # rows read by one statement
 
 
-def read(session: orm.Session, index: BoundIndex[Any], wanted: Iterable[Passage]) -> dict[Passage, str]:
+def read(
+    session: orm.Session, index: BoundIndex[Any], wanted: Iterable[Passage], *, where: Where = ()
+) -> dict[Passage, str]:
     """Returns the texts of passages, as they were encoded. Leaves out those that are not there any more.
 
     Args:
         session: A session. Row-level security applies.
         index: The semantic index, bound to the tables of its live generation.
         wanted: The passages.
+        where: Conditions on their rows. Passages of other rows are left out.
     """
     passages = set(wanted)
     rows = sorted({key for key, _ in passages})
@@ -35,9 +39,28 @@ def read(session: orm.Session, index: BoundIndex[Any], wanted: Iterable[Passage]
         chunks = tables.chunks.c
         statement = (
             sa.select(keys.as_text(tables.chunk_key), chunks.ordinal, chunks.content)
-            .select_from(tables.chunks)
+            .select_from(of_rows(index, tables.chunks, key=tables.chunk_key, where=where))
             .join(table, keys.matches_key_table(table, tables.chunk_key))
             .where(chunks.ordinal.in_(ordinals))
         )
         found |= {(key, ordinal): text for key, ordinal, text in connection.execute(statement)}
     return {passage: found[passage] for passage in passages if passage in found}
+
+
+def of_rows(
+    index: BoundIndex[Any], table: sa.FromClause, *, key: Sequence[sa.ColumnElement[Any]], where: Where
+) -> sa.FromClause:
+    """Returns a table with a row's key, such as that of chunks, joined with the rows that fulfill the conditions.
+
+    Args:
+        index: The semantic index.
+        table: The table.
+        key: Its columns that are the key of a row.
+        where: Conditions on rows. Without any, the table is returned as it is.
+    """
+    if not where:
+        return table
+    named = [column.label(f"key_{number}") for number, column in enumerate(index.tables.source_key)]
+    chosen = sa.select(index.entity).where(*where).with_only_columns(*named, maintain_column_froms=True)
+    rows = chosen.subquery("chosen_row")
+    return table.join(rows, sa.and_(*(one == other for one, other in zip(key, rows.c, strict=True))))

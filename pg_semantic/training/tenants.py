@@ -1,11 +1,12 @@
-"""Keeps rows of different tenants apart in what is trained on: `require_separate`."""
+"""Keeps rows of different tenants apart in what is trained on: `require_separate`, `matching`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from pg_semantic import errors
-from pg_semantic.index import chunk_tables
+from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search.legs import Where
 
@@ -35,3 +36,24 @@ def require_separate(connection: sa.Connection, index: BoundIndex[Any], where: W
             "tenant could become negatives of another. Connect as a role that the policies apply to, or pass "
             "where=[...]."
         )
+
+
+def matching(
+    connection: sa.Connection, index: BoundIndex[Any], given: Iterable[str], *, where: Where
+) -> frozenset[str]:
+    """Returns those keys whose row fulfills the conditions; all of them without conditions.
+
+    Args:
+        connection: A connection of the role that reads.
+        index: The semantic index.
+        given: Keys in canonical form.
+        where: Conditions on rows.
+    """
+    known = sorted(set(given))
+    if not where:
+        return frozenset(known)
+    own = index.tables.source_key
+    wanted = keys.key_table(known, len(own))
+    rows = sa.select(index.entity).join(wanted, keys.matches_key_table(wanted, own)).where(*where)
+    found = rows.with_only_columns(wanted.c.key, maintain_column_froms=True)
+    return frozenset(connection.scalars(found))

@@ -27,11 +27,28 @@ class TimeLimit:
         """Seconds since the start."""
         return self._clock() - self._started
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self._seconds is not None
+
     def allows(self, seconds: float) -> bool:
         """Returns whether another step of this length fits, before the time that is reserved for writing the result."""
         if self._seconds is None:
             return True
         return self.elapsed + _CAUTION * (seconds + self.reserved) <= self._seconds
+
+    def require_not_over(self, what: str) -> None:
+        """Checks that time is left after a part of the work that comes before training.
+
+        Raises:
+            errors.ConfigurationError: The time is over, or will be before the result is written.
+        """
+        if not self.allows(0.0):
+            raise errors.ConfigurationError(
+                f"seconds={self._seconds:g} is too short: {what} took {self.elapsed:.0f} s here. Allow several times "
+                "as much, or train on less."
+            )
 
     def require(self, seconds: float, *, what: str) -> None:
         """Checks that the shortest useful training fits.

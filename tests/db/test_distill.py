@@ -123,6 +123,29 @@ def test_only_words_of_enough_rows_are_in_its_files(made: StaticReport) -> None:
     assert {Path(name).suffix for name in files} <= {".json", ".safetensors"}
 
 
+def test_only_rows_that_fulfill_the_conditions_are_learned(notes: Notes, tmp_path: Path) -> None:
+    note = notes.entity
+    with orm.Session(notes.engine) as session:
+        read = teacher_chunks.read(session, note.semantic, most=1000, seed=0, where=[note.id >= 40])
+        assert set(map(int, read.stored.keys)) == set(range(40, COUNT))
+        sample = teacher_chunks.read(session, note.semantic, most=40, seed=0, where=[note.id >= 40])
+        assert sample.stored.is_sample
+        assert 0 < len(sample.texts) < 80
+    report = distill(notes, tmp_path / "student", dataclasses.replace(QUICK, where=[note.id >= 40]))
+    assert report.chunks + report.held_out >= 80
+    assert report.chunks < 80
+    settings = json.loads(written(report)["training.json"])["settings"]
+    assert settings["conditions"] == 1
+    assert "where" not in settings
+
+
+def test_words_of_tenants_are_not_mixed_by_a_role_that_bypasses_policies(notes: Notes, tmp_path: Path) -> None:
+    with orm.Session(notes.engine) as session:
+        session.execute(sa.text("ALTER TABLE note ENABLE ROW LEVEL SECURITY"))
+        with pytest.raises(errors.QueryError, match="has row-level security, which the current role bypasses"):
+            training.distill_static(session, notes.entity.semantic, out=tmp_path / "student", options=QUICK)
+
+
 def test_it_can_keep_to_the_vocabulary_of_its_teacher(notes: Notes, tmp_path: Path) -> None:
     report = distill(notes, tmp_path / "student", dataclasses.replace(QUICK, vocabulary="encoder"))
     assert report.words == 0

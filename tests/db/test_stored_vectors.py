@@ -14,6 +14,7 @@ from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
 from pg_semantic.search.generation_tracker import Target, read_live
+from pg_semantic.search.legs import Where
 from pg_semantic.training import Pair, QueryTraining
 from pg_semantic.training.query_side import stored_vectors
 from pg_semantic.training.query_side.stored_vectors import StoredVectors
@@ -29,11 +30,13 @@ def session(many_articles: sa.Engine) -> Iterator[Session]:
         yield opened
 
 
-def read(session: Session, relevant: Iterable[str] = (), texts: tuple[str, ...] = ("violin 5",)) -> StoredVectors:
+def read(
+    session: Session, relevant: Iterable[str] = (), texts: tuple[str, ...] = ("violin 5",), *, where: Where = ()
+) -> StoredVectors:
     live, _ = read_live(session, Article.semantic)
     bound = Target(live, live.tables, None).bound(Article.semantic)
     vectors = encoder().encode_queries(texts)
-    return stored_vectors.read(session, bound, relevant=set(relevant), queries=vectors, seed=0)
+    return stored_vectors.read(session, bound, relevant=set(relevant), queries=vectors, seed=0, where=where)
 
 
 def test_a_small_table_is_read_whole_with_the_stored_vectors_scaled_to_unit_length(
@@ -67,6 +70,28 @@ def test_of_a_large_table_the_relevant_the_nearest_and_random_rows_are_read(
     known = {key: every.vectors[every.of_row(row)[0]] for row, key in enumerate(every.keys)}
     for row, key in enumerate(found.keys):
         np.testing.assert_array_equal(found.vectors[found.of_row(row)[0]], known[key])
+
+
+@pytest.mark.parametrize("most", [50_000, 100])
+def test_only_rows_that_fulfill_the_conditions_are_read(
+    session: Session, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(stored_vectors, "MOST", most)
+    monkeypatch.setattr(stored_vectors, "_RANDOM", 50)
+    found = read(session, {"17", "1001"}, where=[Article.id > 1000, Article.id <= 1500])
+    keys = set(map(int, found.keys))
+    assert 1001 in keys
+    assert keys <= set(range(1001, 1501))
+    assert len(keys) == 500 if most == 50_000 else 50 <= len(keys) < 200
+
+
+def test_rows_of_tenants_are_not_mixed_by_a_role_that_bypasses_policies(session: Session, tmp_path: Path) -> None:
+    session.execute(sa.text("ALTER TABLE article ENABLE ROW LEVEL SECURITY"))
+    with pytest.raises(errors.QueryError, match="has row-level security, which the current role bypasses"):
+        training.train_query_side(session, Article.semantic, PAIRS, out=tmp_path / "new")
+    one_tenant = QueryTraining(where=[Article.id < 9])
+    with pytest.raises(errors.EncoderError, match="has no weights to train"):
+        training.train_query_side(session, Article.semantic, PAIRS, out=tmp_path / "new", options=one_tenant)
 
 
 def test_the_same_seed_reads_the_same_rows(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

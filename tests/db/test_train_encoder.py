@@ -17,7 +17,7 @@ from pg_semantic import SemanticIndex, database, encoders, errors, evaluation, t
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.training import EncoderTraining, MinedPair, Pair, TrainingReport, record
+from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport, record
 from tests.acceptance import architectures
 from tests.conftest import copy_of
 from tests.db.library import rows, sync
@@ -212,6 +212,13 @@ def test_held_out_queries_are_refused_and_the_command_leaves_them_out(
         )
         assert f"Left out {len(parts.held_out)} queries that are held out" in printed
         assert f"generation begin {NAME} --encoder" in printed
+        training.write_row_pairs(tmp_path / "rows.jsonl", [RowPair(str(number), str(number)) for number in range(ROWS)])
+        files = ("--pairs", str(tmp_path / "pairs.jsonl"), "--pairs", str(tmp_path / "rows.jsonl"))
+        report = parsed(
+            "train", "encoder", NAME, *files, "--out", str(tmp_path / "rows"), "--epochs", "1", "--keep", dsn=dsn
+        )
+        held_out_rows = {key for graded in parts.held_out.grades.values() for key in graded}
+        assert report["pairs"] == len(pairs) - len(parts.held_out) + ROWS - len(held_out_rows)
         with Session(engine) as session:
             assert len(evaluation.split(session, note.semantic, judged, held_out=0.9).train) == len(parts.train)
         engine.dispose()
@@ -271,7 +278,60 @@ def test_a_sentence_asks_for_the_rest_of_its_text(server: sa.URL, template: str,
                 training.from_texts(session, note.semantic, limit=0)
         report = train(engine, note, pairs, tmp_path / "new", epochs=1, without_quotes=True)
         assert report.queries == ROWS
+        with Session(engine) as session:
+            rows_too = [*pairs, *training.from_rows(session, note.semantic, where=[note.id != 7])]
+        report = train(engine, note, rows_too, tmp_path / "rows", epochs=1, without_quotes=True)
+        assert (report.queries, report.pairs, report.held_out.queries) == (ROWS, 2 * ROWS, ROWS // 5)
+        made = {"--sentences": str(tmp_path / "sentences.jsonl"), "--rows": str(tmp_path / "rows.jsonl")}
+        for kind, path in made.items():
+            ok("pairs", NAME, kind, "100", "--out", path, dsn=dsn)
+        files = [word for path in made.values() for word in ("--pairs", path)]
+        command = ("train", "encoder", NAME, *files, "--without-quotes", "--epochs", "1", "--keep", "--out")
+        printed = parsed(*command, str(tmp_path / "command"), dsn=dsn)
+        assert (printed["queries"], printed["pairs"]) == (ROWS, 2 * ROWS + 1)
+        with pytest.raises(errors.QueryError, match="training needs 50"):
+            train(engine, note, training.read_row_pairs(Path(made["--rows"])), tmp_path / "only_rows")
         engine.dispose()
+
+
+def test_rows_that_conditions_leave_out_are_not_read(notes: sa.Engine, note: Any, pairs: list[Pair]) -> None:
+    from pg_semantic.training.encoder import examples
+
+    encoder = encoders.load(note.semantic.spec.encoder.reference)
+    queries = [pair.query for pair in pairs]
+    vectors = dict(zip(queries, encoder.encode_queries(queries), strict=True))
+    with Session(notes) as session:
+        mined = training.mine(session, note.semantic, pairs, encoder=encoder).pairs
+        for given in (pairs, mined):
+            found = examples.read(
+                session,
+                note.semantic,
+                given,
+                vectors=vectors,
+                random_passages=10,
+                seed=0,
+                where=[note.id < 30],
+            )
+            assert {int(key) for key, _ in found.texts} == set(range(30))
+            assert (len(found.all), found.gone) == (60, 60)
+            assert {int(key) for one in found.all for key, _ in one.passages} <= set(range(30))
+            assert {int(key) for key, _ in (*found.random, *found.spare)} <= set(range(30))
+
+
+def test_the_command_trains_on_the_rows_of_one_tenant(notes: sa.Engine, mined: Any, tmp_path: Path) -> None:
+    dsn = notes.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    training.write_mined(tmp_path / "mined.jsonl", mined)
+    command = ("train", "encoder", NAME, "--pairs", str(tmp_path / "mined.jsonl"), "--epochs", "1", "--keep")
+    assert "training needs 50" in error(*command, "--where", "id=7", "--out", str(tmp_path / "new"), dsn=dsn)
+
+
+def test_rows_of_tenants_are_not_mixed_by_a_role_that_bypasses_policies(
+    notes: sa.Engine, note: Any, mined: Any, tmp_path: Path
+) -> None:
+    with Session(notes) as session:
+        session.execute(sa.text("ALTER TABLE note ENABLE ROW LEVEL SECURITY"))
+        with pytest.raises(errors.QueryError, match="has row-level security, which the current role bypasses"):
+            training.train_encoder(session, note.semantic, mined, out=tmp_path / "new")
 
 
 def test_nothing_is_written_without_a_gain(notes: sa.Engine, note: Any, pairs: list[Pair], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pg_semantic.search import Options, Rerank
 from pg_semantic.training import MinedPair, RerankerTraining, ScoredChunk, TrainingReport, record
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.reranker import candidates, training_lists
+from pg_semantic.training.reranker import train as reranker_training
 from tests import cross_encoders
 from tests.conftest import copy_of
 from tests.db.library import execute, rows, sync
@@ -306,17 +307,19 @@ def test_each_query_gets_its_passages_and_a_random_negative_that_is_no_answer(le
 def test_answers_and_rows_behind_conditions_never_become_negatives(leaflets: sa.Engine) -> None:
     [pair, *_] = mined()
     known = {pair.positive.key, pair.negatives[1].key, "700"}
-    [one] = lists(leaflets, [pair], where=[Leaflet.id.between(700, 701)], **{pair.query: known})
+    named = [int(passage.key) for passage in (pair.positive, *pair.negatives)]
+    [one] = lists(leaflets, [pair], where=[Leaflet.id.in_([*named, 700, 701])], **{pair.query: known})
     expected = [text(int(pair.negatives[0].key)), text(int(pair.negatives[2].key)), text(701)]
     assert one.negatives == tuple(expected)
-    [none] = lists(leaflets, [pair], where=[Leaflet.id == 700], **{pair.query: known})
+    [none] = lists(leaflets, [pair], where=[Leaflet.id.in_([*named, 700])], **{pair.query: known})
     assert none.negatives == tuple(expected[:2])
 
 
 def test_a_negative_with_the_text_of_an_answer_is_left_out(leaflets: sa.Engine) -> None:
     [pair, *_] = mined()
     twin = dataclasses.replace(pair, negatives=(pair.positive, pair.negatives[0]))
-    [one] = lists(leaflets, [twin], where=[Leaflet.id < 0], **{pair.query: {"another key"}})
+    named = [int(passage.key) for passage in twin.negatives]
+    [one] = lists(leaflets, [twin], where=[Leaflet.id.in_(named)], **{pair.query: {"another key"}})
     assert one.negatives == (text(int(pair.negatives[0].key)),)
 
 
@@ -359,6 +362,23 @@ def test_rows_of_tenants_are_not_mixed_by_a_role_that_bypasses_policies(
             training.train_reranker(
                 session, Leaflet.semantic, mined(), out=tmp_path / "new", options=RerankerTraining(start=start)
             )
+
+
+def test_passages_and_queries_of_rows_that_conditions_leave_out_are_not_used(leaflets: sa.Engine) -> None:
+    where = [Leaflet.id < 30 * OF_EACH]
+    with Session(leaflets) as session:
+        pairs = [*mined(), MinedPair(query(0), passage(answer(0)), (passage(30 * OF_EACH), passage(1 - answer(0) % 2)))]
+        relevant, gone = reranker_training._relevant(session, Leaflet.semantic, pairs, where=where)
+        assert set(relevant) == {query(number) for number in range(30)}
+        assert gone == 30
+        lists = training_lists.read(session, Leaflet.semantic, pairs, relevant=relevant, where=where, seed=0)
+    allowed = {text(key) for key in range(30 * OF_EACH)}
+    assert all(set(one.passages) <= allowed for one in lists)
+
+
+def test_the_share_that_is_held_out_is_exact(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:
+    report = train(leaflets, mined(), tmp_path / "new", start=start, held_out=0.4, epochs=1)
+    assert report.held_out.queries == 24
 
 
 def test_too_few_queries_are_refused(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pg_semantic.encoders.local import backends
 from pg_semantic.search import Diverse, Options
 from pg_semantic.settings import Settings
 from pg_semantic.training import RerankerTraining
+from pg_semantic.training.quiet_trainer import TrainingProgress
 from pg_semantic.training.reranker import candidates, cross_trainer, fit, reranker_folder, starting_point
 from pg_semantic.training.reranker.candidates import HeldOutHits
 from pg_semantic.training.reranker.starting_point import StartingPoint
@@ -98,7 +99,7 @@ def trainer(loss: Any, tmp_path: Path, **options: Any) -> Any:
         LISTS,
         RerankerTraining(loss=loss, **options),
         halved=False,
-        progress=cross_trainer.RerankerProgress(lambda: None, lambda: True),
+        progress=TrainingProgress(lambda: None, lambda: True),
         scratch=tmp_path / "scratch",
     )
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from pg_semantic import errors
 from pg_semantic.training import StaticTraining
+from pg_semantic.training.pace import OnStep
 from pg_semantic.training.static_student import bags, first_table, fit, held_out, spans, words
 from pg_semantic.training.static_student.bags import Bags
 from pg_semantic.training.static_student.fit import StudyTexts, TableRecipe
@@ -149,13 +150,16 @@ class Taught:
     def measure(self, table: NDArray[np.float32]) -> float:
         return float((self.student(table, self.others) * self.student(self.true, self.others)).sum(axis=1).mean())
 
-    def fit(self, limit: TimeLimit | None = None, **recipe: float) -> fit.FittedTable:
+    def fit(
+        self, limit: TimeLimit | None = None, *, on_step: OnStep = lambda *_: None, **recipe: float
+    ) -> fit.FittedTable:
         return fit.fit(
             self.first,
             StudyTexts(self.texts, self.student(self.true, self.texts)),
             recipe=TableRecipe(**{"epochs": 8, "batch": 50, "learning_rate": 0.1} | recipe),  # type: ignore[arg-type]
             measure=self.measure,
             limit=limit or TimeLimit(None),
+            on_step=on_step,
         )
 
 
@@ -202,6 +206,27 @@ def test_a_short_time_makes_fewer_epochs_and_one_that_is_too_short_is_refused() 
     assert 1 <= limited.epochs < 30
     with pytest.raises(errors.ConfigurationError, match=r"^seconds=3 is too short: one epoch takes about"):
         taught.fit(TimeLimit(3, clock=Clock()), epochs=50)
+
+
+@pytest.mark.parametrize("seconds", [130, 150, 220, 400])
+def test_time_is_left_to_measure_the_student_once_more(seconds: float) -> None:
+    now, taught = [0.0], Taught()
+    measure = taught.measure
+
+    def slow_measure(table: NDArray[np.float32]) -> float:
+        now[0] += 30
+        return measure(table)
+
+    def on_step(_done: int, _planned: int) -> None:
+        now[0] += 1
+
+    taught.measure = slow_measure  # type: ignore[method-assign]
+    limit = TimeLimit(seconds, clock=lambda: now[0])
+    taught.fit(limit, on_step=on_step)
+    slow_measure(taught.first)
+    assert now[0] <= seconds
+    with pytest.raises(errors.ConfigurationError, match="is too short: one epoch"):
+        taught.fit(TimeLimit(110, clock=lambda: now[0]), on_step=on_step)
 
 
 def test_a_student_is_loaded_by_sentence_transformers_and_has_the_same_vectors() -> None:

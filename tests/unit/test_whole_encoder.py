@@ -194,7 +194,7 @@ class Judge:
 def test_an_encoder_learns_the_order_of_a_rerankers_scores(whole: SentenceTransformer) -> None:
     options = dataclasses.replace(PLAIN, loss="teacher", negatives=2, epochs=6)
     prepared = data(options)
-    scores = teacher.scores(Judge(), prepared.examples, prepared.texts)
+    scores = teacher.scores(Judge(), prepared.examples, prepared.texts, limit=TimeLimit(None))
     assert scores[0][0] == pytest.approx(
         np.log(1 / (1 / Judge().score("", [prepared.texts[prepared.examples[0].positive]])[0] - 1)), abs=1e-3
     )
@@ -224,7 +224,7 @@ def test_an_encoder_as_teacher_scores_by_cosine(made: Callable[[str], Path], who
         settings=Settings(backend="torch", device="cpu", precision="float32"),
     )
     prepared = data(PLAIN)
-    scores = teacher.scores(other, prepared.examples[:3], prepared.texts)
+    scores = teacher.scores(other, prepared.examples[:3], prepared.texts, limit=TimeLimit(None))
     for one, scored in zip(prepared.examples[:3], scores, strict=True):
         query = whole.encode_query(one.query, normalize_embeddings=True)
         documents = whole.encode_document(
@@ -350,6 +350,9 @@ def test_a_time_that_is_too_short_is_refused_and_a_short_one_trains_fewer_epochs
     with pytest.raises(errors.ConfigurationError, match="too short: one epoch takes about"):
         limited(0.6)
     steps.clear()
+    with pytest.raises(errors.ConfigurationError, match="too short: reading and measuring took"):
+        limited(0.2)
+    assert steps == []
     limited(2)
     assert 12 <= len(steps) < 10 * 12
     assert set(steps) == {50 * 12}

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from pg_semantic import errors
+from pg_semantic.search.legs import Where
 
-Loss: TypeAlias = Literal["ranking", "gist", "cosent", "cosine", "teacher"]
+Loss: TypeAlias = Literal["ranking", "gist", "cosent", "cosine", "teacher", "tsdae"]
 
 SCORED: frozenset[Loss] = frozenset({"cosent", "cosine"})
 """The losses that learn from the scores of pairs, without negatives."""
@@ -26,7 +27,9 @@ class EncoderTraining:
             a batch (MultipleNegativesRankingLoss). ``gist`` does the same, but leaves out texts that the encoder
             before training finds more similar than the answer, which are often answers too (GISTEmbedLoss). ``cosent``
             learns the order of scored pairs, ``cosine`` the scores themselves. ``teacher`` learns how a teacher scores
-            the answer and its negatives (Kullback-Leibler divergence), so mine several negatives.
+            the answer and its negatives (Kullback-Leibler divergence), so mine several negatives. ``tsdae`` learns to
+            restore the passages of the pairs from their vectors, after 60% of the words were deleted (TSDAE, Wang,
+            Reimers and Gurevych 2021): queries only measure. It needs an encoder that is a BERT or RoBERTa.
         negatives: How many mined negatives per pair, 0 to 16. Each one takes as much time as the answer. Queries with
             fewer get random passages in their place. ``gist`` takes one at most.
         matryoshka: Also train the vectors truncated to these dimensions, such as ``(256, 128)``, so that a smaller
@@ -36,15 +39,20 @@ class EncoderTraining:
         epochs: How many epochs at most. Held-out queries choose the best.
         batch: Pairs per step; by default 32 on a CPU, and 128 on another device. A larger one has more
             negatives, but there are fewer steps. If a batch doesn't fit into memory, ``ranking`` and ``gist`` encode it
-            part by part, and the others take a smaller one.
+            part by part, and the others take a smaller one. With ``ranking`` and ``gist``, queries that rows connect
+            are never in one batch, so with a large group of such queries there are more, smaller batches.
         learning_rate: Of AdamW, the highest one after the warm-up; by default 5e-5, and 5e-4 with ``lora``. Encoders
             of several hundred million weights need a smaller one.
         random: How many random passages of the index held-out queries must rank their answers among; by default 500
             on a CPU, and 2,000 on another device. They are encoded after each epoch.
-        without_quotes: Cut queries out of the passages that answer them, where these quote them word for word, so that
+        where: Conditions on the rows to train and measure with, as in a search. Pairs of other rows are left out.
+            Required if the table has row-level security that the role bypasses, because passages of other rows are
+            negatives.
+        without_quotes: Cut queries out of the passages that answer them, where these quote them as whole words, so that
             the encoder learns more than to find copies. Use it for pairs of `from_texts`, and for those of
             `from_column` if the column is indexed.
-        held_out: The share of the queries that are held out, above 0 and up to 0.5.
+        held_out: The share of the queries that are held out, above 0 and up to 0.5. Queries that rows connect stay
+            together, so it is as near to this as they allow.
         seconds: How long everything may take. Trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same encoder.
         keep: Write the folder even without a gain.
@@ -62,6 +70,7 @@ class EncoderTraining:
     batch: int | None = None
     learning_rate: float | None = None
     random: int | None = None
+    where: Where = ()
     without_quotes: bool = False
     held_out: float = 0.2
     seconds: float | None = None
@@ -78,6 +87,8 @@ class EncoderTraining:
             raise errors.ConfigurationError(
                 "negatives=0: the loss teacher compares answers with negatives, so use 1 or more."
             )
+        if self.loss == "tsdae" and (self.lora or self.matryoshka):
+            raise errors.ConfigurationError("The loss tsdae can't be combined with lora or matryoshka.")
         if not 0 < self.held_out <= _MOST_HELD_OUT:
             raise errors.ConfigurationError(f"held_out={self.held_out} must be above 0 and at most 0.5.")
         self._check_numbers()
@@ -107,6 +118,16 @@ class EncoderTraining:
     def fits_in_parts(self) -> bool:
         """Whether a batch can be encoded part by part, with the same gradients."""
         return self.loss in {"ranking", "gist"}
+
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether the other texts of a batch count as wrong answers."""
+        return self.loss in {"ranking", "gist"}
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether the loss can learn from pairs of rows."""
+        return self.is_in_batch or self.loss == "tsdae"
 
     @property
     def highest_rate(self) -> float:

@@ -1,8 +1,10 @@
 """`TrainingExamples`: what an encoder is trained on and measured with, as texts in memory. Reads the index once."""
 
 import dataclasses
+import itertools
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,14 +17,17 @@ from pg_semantic.evaluation import existing_rows
 from pg_semantic.index import distances, keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
+from pg_semantic.search.legs import Where
 from pg_semantic.training import passages
+from pg_semantic.training.encoder import similar_passages
 from pg_semantic.training.mining import statements
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.mining.statements import AskedQuery, Searched
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.passages import Passage
+from pg_semantic.training.row_pairs import RowPair
 
-Given: TypeAlias = Sequence[MinedPair | Pair]
+Given: TypeAlias = Sequence[MinedPair | Pair | RowPair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,14 @@ class Example:
         positive: The passage.
         negatives: Passages that don't answer it, hardest first.
         score: How well the passage answers, 0 to 1; None if that isn't known.
+        row: The key of the row whose text is the query; None if the query is one that people ask.
     """
 
     query: str
     positive: Passage
     negatives: tuple[Passage, ...] = ()
     score: float | None = None
+    row: str | None = None
 
     @property
     def passages(self) -> tuple[Passage, ...]:
@@ -67,42 +74,72 @@ class TrainingExamples:
     gone: int
     is_sample: bool
 
+    @property
+    def asked(self) -> list[Example]:
+        """The examples whose query isn't the text of a row. Only these measure an encoder."""
+        return [one for one in self.all if one.row is None]
+
     def relevant(self) -> dict[str, list[str]]:
-        """Returns the keys of the rows that are relevant to each query."""
+        """Returns the keys of the rows that are relevant to each query, with the row whose text it is."""
         found: dict[str, list[str]] = {}
         for one in self.all:
-            found.setdefault(one.query, []).append(one.positive[0])
+            found.setdefault(one.query, []).extend([one.positive[0], *([] if one.row is None else [one.row])])
         return found
 
     def without_quotes(self) -> "TrainingExamples":
-        """Returns the same with all queries cut out of the passages that answer them."""
+        """Returns the same with all queries cut out of the passages that answer them, where they are whole words."""
         texts = dict(self.texts)
-        for one in self.all:
-            texts[one.positive] = texts[one.positive].replace(one.query, " ")
+        for one in self.asked:
+            texts[one.positive] = re.sub(rf"(?<!\w){re.escape(one.query)}(?!\w)", " ", texts[one.positive])
         kept = [one for one in self.all if texts[one.positive].strip()]
         return dataclasses.replace(self, all=tuple(kept), texts=texts)
 
-    def padded(self, examples: Iterable[Example], *, count: int, seed: int) -> list[Example]:
+    def padded(
+        self, examples: Iterable[Example], *, count: int, seed: int, without: Collection[str] = ()
+    ) -> list[Example]:
         """Returns examples with exactly this many negatives, random passages where there are too few.
+
+        A random passage is no negative of a query that its row answers, or that a passage with the same text answers.
+        Where there are still too few, the negatives of an example are repeated. An example without any is left out,
+        unless that holds for all of them.
 
         Args:
             examples: The examples.
-            count: How many negatives. There are fewer if the index has not enough passages.
+            count: How many negatives.
             seed: Chooses the random passages.
+            without: The keys of rows that are not drawn.
         """
         choose, relevant = random.Random(seed), self.relevant()  # noqa: S311 - not a secret
-        source = self.spare or self.random
+        answers: dict[str, set[str]] = {}
+        for one in self.all:
+            answers.setdefault(one.query, set()).add(self.texts[one.positive])
+        source = [passage for passage in self.spare or self.random if passage[0] not in without]
         found = []
         for one in examples:
-            rows = relevant[one.query]
-            drawn = choose.sample(source, min(len(source), count + len(rows) + len(one.negatives)))
-            others = [passage for passage in drawn if passage[0] not in rows and passage not in one.negatives]
-            found.append(dataclasses.replace(one, negatives=(*one.negatives, *others)[:count]))
-        least = min((len(one.negatives) for one in found), default=0)
-        return [dataclasses.replace(one, negatives=one.negatives[:least]) for one in found]
+            known = answers[one.query] | {self.texts[passage] for passage in one.negatives}
+            drawn = self._others(_from_anywhere(source, choose), rows=relevant[one.query], texts=known)
+            negatives = [*one.negatives, *itertools.islice(drawn, max(0, count - len(one.negatives)))]
+            repeated = itertools.islice(itertools.cycle(negatives), count)
+            found.append(dataclasses.replace(one, negatives=tuple(repeated)))
+        return [one for one in found if one.negatives] or found
+
+    def _others(self, source: Iterable[Passage], *, rows: Collection[str], texts: Collection[str]) -> Iterator[Passage]:
+        """Yields the passages of other rows with other texts, each text once."""
+        known = set(texts)
+        for passage in source:
+            text = self.texts[passage]
+            if passage[0] not in rows and text not in known:
+                known.add(text)
+                yield passage
 
 
-def read(
+def _from_anywhere(source: Sequence[Passage], choose: random.Random) -> Iterator[Passage]:
+    """Yields all of them, beginning at a random one."""
+    start = choose.randrange(len(source)) if source else 0
+    return (source[(start + step) % len(source)] for step in range(len(source)))
+
+
+def read(  # noqa: PLR0913 - what to read, and how many
     session: orm.Session,
     index: BoundIndex[Any],
     given: Given,
@@ -110,6 +147,7 @@ def read(
     vectors: Mapping[str, NDArray[np.float32]],
     random_passages: int,
     seed: int,
+    where: Where = (),
 ) -> TrainingExamples:
     """Reads the texts of pairs, and random passages.
 
@@ -123,33 +161,51 @@ def read(
         vectors: The vectors of the queries whose passages aren't known.
         random_passages: How many random passages to measure with. As many as there are pairs are read to train with.
         seed: Chooses the random passages.
+        where: Conditions on the rows of all passages. Pairs of other rows are left out.
     """
     known = _with_passages(session, index, given, vectors=vectors)
-    found = passages.read(session, index, {one for example in known for one in example.passages})
-    drawn = _random(session, index, count=random_passages + len(known) + 1, seed=seed)
-    kept, order = _complete(known, found), list(drawn)
+    rows = similar_passages.read(session, index, [one for one in given if isinstance(one, RowPair)], seed=seed)
+    wanted = {one for example in known for one in example.passages} | {one for both in rows.values() for one in both}
+    found = passages.read(session, index, wanted, where=where)
+    drawn = _random(session, index, count=random_passages + len(given) + 1, where=where, seed=seed)
+    kept, order = [*_complete(known, found), *_of_rows(rows, found)], list(drawn)
     return TrainingExamples(
         all=tuple(kept),
         texts=found | drawn,
         random=tuple(order[:random_passages]),
         spare=tuple(order[random_passages:]),
-        gone=len({(one.query, _key(one)) for one in given}) - len(kept),
+        gone=len(dict.fromkeys(map(_name, given))) - len(kept),
         is_sample=len(drawn) > random_passages,
     )
 
 
 def _complete(known: Sequence[Example], found: Mapping[Passage, str]) -> list[Example]:
-    """Returns the examples whose passage was found, with those negatives that were found and answer no such query."""
+    """Returns the examples whose passage was found, with those negatives that were found and answer no such query.
+
+    A negative with the text of an answer is left out too.
+    """
     relevant: dict[str, set[str]] = {}
+    answers: dict[str, set[str]] = {}
     for example in known:
         relevant.setdefault(example.query, set()).add(example.positive[0])
+        answers.setdefault(example.query, set()).add(found.get(example.positive, ""))
+
+    def is_wrong(passage: Passage, query: str) -> bool:
+        return passage in found and passage[0] not in relevant[query] and found[passage] not in answers[query]
+
     return [
-        dataclasses.replace(
-            one, negatives=tuple(n for n in one.negatives if n in found and n[0] not in relevant[one.query])
-        )
+        dataclasses.replace(one, negatives=tuple(n for n in one.negatives if is_wrong(n, one.query)))
         for one in known
         if one.positive in found
     ]
+
+
+def _of_rows(rows: Mapping[RowPair, tuple[Passage, Passage]], found: Mapping[Passage, str]) -> Iterator[Example]:
+    """Yields an example for each pair of rows whose texts were found, unless two rows have the same text."""
+    for pair, (first, second) in rows.items():
+        texts = found.get(first), found.get(second)
+        if texts[0] is not None and texts[1] is not None and (pair.row == pair.key or texts[0] != texts[1]):
+            yield Example(texts[0], second, row=first[0])
 
 
 def _with_passages(
@@ -172,7 +228,7 @@ def _with_passages(
         if isinstance(one, MinedPair):
             negatives = tuple((chunk.key, chunk.ordinal) for chunk in one.negatives)
             made = Example(one.query, (one.positive.key, one.positive.ordinal), negatives)
-        elif chunk := nearest.get((one.query, canonical.get(one.key, one.key))):
+        elif isinstance(one, Pair) and (chunk := nearest.get((one.query, canonical.get(one.key, one.key)))):
             made = Example(one.query, (chunk.key, chunk.ordinal), score=one.score)
         else:
             continue
@@ -191,18 +247,20 @@ def _nearest(
     return [ScoredChunk(row.key, row.ordinal, row.score) for row in found]
 
 
-def _random(session: orm.Session, index: BoundIndex[Any], *, count: int, seed: int) -> dict[Passage, str]:
+def _random(session: orm.Session, index: BoundIndex[Any], *, count: int, where: Where, seed: int) -> dict[Passage, str]:
     """Returns the texts of random passages: the first ones in the order of a hash. Reads all chunks' keys."""
     tables = index.tables
     key, chunks = keys.as_text(tables.chunk_key), tables.chunks.c
     named = sa.func.concat(key, "/", chunks.ordinal)
     order = sa.func.hashtextextended(named, sa.cast(seed, sa.BigInteger))
-    statement = (
-        sa.select(key, chunks.ordinal, chunks.content).select_from(tables.chunks).order_by(order, named).limit(count)
-    )
+    chosen = passages.of_rows(index, tables.chunks, key=tables.chunk_key, where=where)
+    statement = sa.select(key, chunks.ordinal, chunks.content).select_from(chosen).order_by(order, named).limit(count)
     rows = generation_tracker.connect(session, index).execute(statement)
     return {(row_key, ordinal): text for row_key, ordinal, text in rows}
 
 
-def _key(one: MinedPair | Pair) -> str:
-    return one.key if isinstance(one, Pair) else one.positive.key
+def _name(one: MinedPair | Pair | RowPair) -> tuple[str, str, str]:
+    """Returns what tells pairs apart."""
+    if isinstance(one, RowPair):
+        return "row", one.row, one.key
+    return "query", one.query, one.key if isinstance(one, Pair) else one.positive.key

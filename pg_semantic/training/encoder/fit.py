@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic.encoders import tokenization
-from pg_semantic.training.encoder import losses, low_rank, memory
+from pg_semantic.training.encoder import losses, low_rank, memory, separate_batches
 from pg_semantic.training.encoder.encoder_training import EncoderTraining
 from pg_semantic.training.encoder.examples import Example
 from pg_semantic.training.encoder.held_out_measures import HeldOutMeasure
+from pg_semantic.training.encoder.separate_batches import SeparateBatches
 from pg_semantic.training.pace import OnStep, Pace
 from pg_semantic.training.passages import Passage
 from pg_semantic.training.query_side import choice, folds
@@ -26,6 +27,10 @@ from pg_semantic.training.time_limit import TimeLimit
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
+
+
+_SMALLEST_BATCH = 2  # because scores are compared with each other
+_DECODED = 3  # times the memory: a decoder also has a number for each word of the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class WholeSet:
         trained_on: Measures on some of the queries that are trained on.
         groups: The component of each query of ``held_out``, shape (queries,).
         scores: What the losses that need them learn: the score of each example, or those of its positive and negatives.
+        restored: Damaged texts with the texts to restore, which are trained on in place of the examples.
     """
 
     examples: Sequence[Example]
@@ -47,9 +53,17 @@ class WholeSet:
     trained_on: HeldOutMeasure
     groups: NDArray[np.int64]
     scores: Sequence[float | Sequence[float] | None] | None = None
+    restored: Sequence[tuple[str, str]] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many examples an epoch has."""
+        return len(self.examples) if self.restored is None else len(self.restored)
 
     def columns(self) -> dict[str, list[Any]]:
         """Returns the texts to train on by column, and the scores."""
+        if self.restored is not None:
+            return {"damaged": [one for one, _ in self.restored], "text": [text for _, text in self.restored]}
         found: dict[str, list[Any]] = {
             "query": [one.query for one in self.examples],
             "positive": [self.texts[one.positive] for one in self.examples],
@@ -104,6 +118,7 @@ def fit(
         started = limit.elapsed
         before = [data.held_out(whole)[1], data.trained_on(whole)[1]]
         limit.reserved += limit.elapsed - started  # to measure again at the end
+        limit.require_not_over("reading and measuring")
         run = _WholeRun(data, whole, options, precision=precision, limit=limit)
         tried = run.train(on_step)
     components = np.unique(data.groups, return_inverse=True)[1]
@@ -147,8 +162,10 @@ class _WholeRun:
         self._data, self._whole, self._options = data, whole, options
         self._precision, self._limit = precision, limit
         self._trained = whole
-        self._batch = min(options.batch_on(whole.device.type), len(data.examples))
-        self._mini_batch = None if whole.device.type != "cpu" else self._estimated()
+        self._batch = min(options.batch_on(whole.device.type), data.count)
+        self._mini_batch: int | None = None
+        if whole.device.type == "cpu":
+            self._estimate()
 
     def train(self, on_step: OnStep) -> _EpochMeasures:
         """Trains with as large a batch as fits into memory.
@@ -188,6 +205,7 @@ class _WholeRun:
 
     def _epochs(self, on_step: OnStep) -> _EpochMeasures:
         from pg_semantic.training.encoder import plain_trainer
+        from pg_semantic.training.quiet_trainer import TrainingProgress
 
         options, data = self._options, self._data
         tried, started = _EpochMeasures(), self._limit.elapsed
@@ -197,10 +215,11 @@ class _WholeRun:
             return self._limit.allows((self._limit.elapsed - started) / len(tried.reported))
 
         loss = losses.build(self._trained, options, guide=self._whole, mini_batch=self._mini_batch)
-        least = -(-len(data.examples) // self._batch)
+        batches = self._batches()
+        least = -(-data.count // self._batch) if batches is None else len(batches)
         pace = Pace(self._limit, least=least, planned=options.epochs * least, on_step=on_step)
         plan = plain_trainer.TrainerPlan(
-            options.epochs, self._batch, options.highest_rate, options.seed, self._precision
+            options.epochs, self._batch, options.highest_rate, options.seed, self._precision, batches
         )
         with tempfile.TemporaryDirectory() as scratch:
             plain_trainer.trainer(
@@ -208,19 +227,29 @@ class _WholeRun:
                 data.columns(),
                 loss,
                 plan=plan,
-                callback=plain_trainer.StepsAndEpochs(pace.step, on_epoch),
+                callback=TrainingProgress(pace.step, on_epoch),
                 scratch=Path(scratch),
             ).train()
         return tried
 
-    def _estimated(self) -> int | None:
-        if not self._options.fits_in_parts:
+    def _batches(self) -> SeparateBatches | None:
+        """Returns the batches for losses that take the other texts of a batch for wrong."""
+        if not self._options.is_in_batch:
             return None
-        columns = self._data.columns()
+        needs = separate_batches.needs(self._data.examples, self._data.texts)
+        return SeparateBatches(needs, size=self._batch, seed=self._options.seed)
+
+    def _estimate(self) -> None:
+        """Chooses how much of a batch to encode at once, or a smaller batch if the loss needs all of it at once."""
+        columns = {name: texts for name, texts in self._data.columns().items() if name != "score"}
         longest = max((text for name, texts in columns.items() if name != "query" for text in texts), key=len)
         features = self._whole.preprocess([longest], prompt=None, task="document")
         tokens = min(features["input_ids"].shape[-1], tokenization.limit(self._whole, "document"))
-        return memory.mini_batch(self._whole, batch=self._batch, columns=len(columns), tokens=tokens)
+        if self._options.fits_in_parts:
+            self._mini_batch = memory.mini_batch(self._whole, batch=self._batch, columns=len(columns), tokens=tokens)
+        elif (fits := memory.texts_at_once(self._whole, tokens=tokens)) is not None:
+            encoded = len(columns) * (1 if self._data.restored is None else _DECODED)
+            self._batch = min(self._batch, max(_SMALLEST_BATCH, fits // encoded))
 
 
 @contextlib.contextmanager

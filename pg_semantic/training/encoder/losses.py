@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pg_semantic.training.encoder import teacher
+from pg_semantic.training.encoder import denoising, teacher
 from pg_semantic.training.encoder.encoder_training import EncoderTraining
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def build(
     """
     from sentence_transformers.sentence_transformer import losses
 
+    if options.loss == "tsdae":
+        return denoising.loss(trained)
     if options.loss == "teacher":
         loss = losses.DistillKLDivLoss(trained, similarity_fct=_scaled_cosines)
     elif options.is_scored:

@@ -3,22 +3,23 @@
 This module imports torch, so import it only to train.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
-import transformers
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.base.sampler import BatchSamplers
+from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
 
 from pg_semantic.encoders import routes, tokenization
+from pg_semantic.training import quiet_trainer
+from pg_semantic.training.encoder.separate_batches import SeparateBatches
+from pg_semantic.training.quiet_trainer import OneDevice, QuietTrainer, TrainingProgress
 
 QUERY = "query"
 
@@ -33,6 +34,7 @@ class TrainerPlan:
         learning_rate: The highest one. It rises over the first tenth of the steps, and then falls to 0.
         seed: Of the order and of dropout.
         precision: ``bfloat16``, or else 32-bit arithmetic.
+        batches: The batches of each epoch; None for random ones.
     """
 
     epochs: int
@@ -40,37 +42,29 @@ class TrainerPlan:
     learning_rate: float
     seed: int
     precision: str
+    batches: SeparateBatches | None = None
 
 
-class PlainTrainer(SentenceTransformerTrainer):  # type: ignore[misc]  # its types are not followed
-    """Trains without a model card, which would quote texts of rows and ask the hub about the encoder."""
-
-    halved = False
-    """Whether to multiply in bfloat16. With the argument ``bf16``, so would every later use of the encoder."""
-
-    def compute_loss(self, *args: Any, **named: Any) -> Any:
-        """Returns the loss of a batch."""
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.halved):
-            return super().compute_loss(*args, **named)
-
-    def add_model_card_callback(self, *_: Any) -> None:
-        """Adds no model card."""
+class PlainArguments(OneDevice, SentenceTransformerTrainingArguments):  # type: ignore[misc]  # types are not followed
+    """The arguments of `PlainTrainer`."""
 
 
-class StepsAndEpochs(transformers.TrainerCallback):  # type: ignore[misc]  # its types are not followed
-    """Calls a function after each step, and one after each epoch, which says whether to train another one."""
+class PlainTrainer(QuietTrainer, SentenceTransformerTrainer):  # type: ignore[misc]  # its types are not followed
+    """The trainer of an encoder."""
 
-    def __init__(self, on_step: Callable[[], Any], on_epoch: Callable[[], bool]) -> None:
-        self._on_step, self._on_epoch = on_step, on_epoch
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Counts a step."""
-        self._on_step()
+class PlannedSampler(DefaultBatchSampler):  # type: ignore[misc]  # its types are not followed
+    """Gives the trainer the batches that were planned."""
 
-    def on_epoch_end(self, *given: Any, **_: Any) -> None:
-        """Ends training if no other epoch is wanted."""
-        _, _, control = given  # arguments, state, control
-        control.should_training_stop = not self._on_epoch()
+    def __init__(self, dataset: datasets.Dataset, batches: SeparateBatches) -> None:
+        super().__init__(dataset, batch_size=batches.size, drop_last=False)
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches.epoch(self.epoch))
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
 
 def trainer(
@@ -79,7 +73,7 @@ def trainer(
     loss: Any,
     *,
     plan: TrainerPlan,
-    callback: StepsAndEpochs,
+    callback: TrainingProgress,
     scratch: Path,
 ) -> PlainTrainer:
     """Returns a trainer of all parameters that can be trained.
@@ -92,48 +86,34 @@ def trainer(
         callback: What to call.
         scratch: An empty folder. Nothing is written to it.
     """
-    arguments = _arguments(trained, columns, plan=plan, scratch=scratch)
     made = PlainTrainer(
         model=trained,
-        args=arguments,
+        args=_arguments(trained, columns, plan=plan, scratch=scratch),
         train_dataset=datasets.Dataset.from_dict(dict(columns)),
         loss=loss,
         callbacks=[callback],
     )
-    made.halved = plan.precision == "bfloat16"
-    made.remove_callback(transformers.PrinterCallback)
+    made.prepared(halved=plan.precision == "bfloat16")
     return made
 
 
 def _arguments(
     trained: SentenceTransformer, columns: Mapping[str, Sequence[Any]], *, plan: TrainerPlan, scratch: Path
-) -> SentenceTransformerTrainingArguments:
+) -> PlainArguments:
     tasks = {name: "query" if name == QUERY else "document" for name in columns if name != "score"}
     prompts = {name: tokenization.prompt(trained, task) for name, task in tasks.items()}
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(scratch),
-        num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch,
+    batches = plan.batches
+    return quiet_trainer.arguments(
+        PlainArguments,
+        trained.device,
+        scratch=scratch,
+        epochs=plan.epochs,
+        batch=plan.batch,
         learning_rate=plan.learning_rate,
-        warmup_steps=0.1,  # a share of all steps
-        weight_decay=0.01,
         seed=plan.seed,
-        use_cpu=trained.device.type == "cpu",
-        batch_sampler=_sampler(columns),
+        batch_sampler=BatchSamplers.BATCH_SAMPLER
+        if batches is None
+        else lambda dataset, **_: PlannedSampler(dataset, batches),
         prompts={name: prompt for name, prompt in prompts.items() if prompt} or None,
         router_mapping=tasks if routes.has_router(trained) else None,
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        eval_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        save_strategy="no",
     )
-
-
-def _sampler(columns: Iterable[str]) -> BatchSamplers:
-    """Returns how batches are made: a text stands in a batch once, unless scores are learned.
-
-    Then the passages of one query are to be compared with each other, and none is a negative of another query.
-    """
-    return BatchSamplers.BATCH_SAMPLER if "score" in columns else BatchSamplers.NO_DUPLICATES

@@ -1,15 +1,19 @@
 """Scores by which a teacher, a reranker or another encoder, tells an encoder how well passages answer: `scores`."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic.encoders import Encoder
+from pg_semantic.encoders.base import Vectors
 from pg_semantic.rerankers import Reranker
 from pg_semantic.training.encoder.examples import Example
 from pg_semantic.training.passages import Passage
+from pg_semantic.training.time_limit import TimeLimit
+
+T = TypeVar("T")
 
 Teacher: TypeAlias = Reranker | Encoder
 """What an encoder learns from, such as the result of `rerankers.load` or of `encoders.load`."""
@@ -18,9 +22,12 @@ SCALE = 20.0
 """What cosines are multiplied by before the softmax, as in MultipleNegativesRankingLoss."""
 
 _CERTAIN = 1e-6
+_AT_ONCE = 128  # texts
 
 
-def scores(teacher: Teacher, examples: Sequence[Example], texts: Mapping[Passage, str]) -> list[list[float]]:
+def scores(
+    teacher: Teacher, examples: Sequence[Example], texts: Mapping[Passage, str], *, limit: TimeLimit
+) -> list[list[float]]:
     """Returns the teacher's scores of each example's positive and negatives, as logits.
 
     Args:
@@ -28,27 +35,51 @@ def scores(teacher: Teacher, examples: Sequence[Example], texts: Mapping[Passage
             cosines are multiplied by `SCALE`.
         examples: The examples.
         texts: The texts of all passages.
+        limit: How long everything may take.
+
+    Raises:
+        errors.ConfigurationError: The time limit is too short for all of them.
     """
     if hasattr(teacher, "score_type"):
-        return _by_reranker(cast("Reranker", teacher), examples, texts)
-    return _by_encoder(teacher, examples, texts)
+        return _by_reranker(cast("Reranker", teacher), examples, texts, limit=limit)
+    return _by_encoder(teacher, examples, texts, limit=limit)
 
 
-def _by_reranker(teacher: Reranker, examples: Sequence[Example], texts: Mapping[Passage, str]) -> list[list[float]]:
+def _by_reranker(
+    teacher: Reranker, examples: Sequence[Example], texts: Mapping[Passage, str], *, limit: TimeLimit
+) -> list[list[float]]:
     found = []
-    for one in examples:
+    for one in _timed(examples, limit):
         scored = np.asarray(teacher.score(one.query, [texts[passage] for passage in one.passages]), np.float64)
         found.append(_logits(scored) if teacher.score_type == "probability" else scored)
     return [scored.tolist() for scored in found]
 
 
-def _by_encoder(teacher: Encoder, examples: Sequence[Example], texts: Mapping[Passage, str]) -> list[list[float]]:
+def _by_encoder(
+    teacher: Encoder, examples: Sequence[Example], texts: Mapping[Passage, str], *, limit: TimeLimit
+) -> list[list[float]]:
     queries = list(dict.fromkeys(one.query for one in examples))
     passages = list(dict.fromkeys(passage for one in examples for passage in one.passages))
-    by_query = dict(zip(queries, _unit(teacher.encode_queries(queries)), strict=True))
-    encoded = teacher.encode_documents([texts[passage] for passage in passages])
-    by_passage = dict(zip(passages, _unit(encoded), strict=True))
+    by_query = dict(zip(queries, _encoded(teacher.encode_queries, queries, limit), strict=True))
+    documents = [texts[passage] for passage in passages]
+    by_passage = dict(zip(passages, _encoded(teacher.encode_documents, documents, limit), strict=True))
     return [[SCALE * float(by_query[one.query] @ by_passage[passage]) for passage in one.passages] for one in examples]
+
+
+def _encoded(encode: Callable[[list[str]], Vectors], texts: Sequence[str], limit: TimeLimit) -> Vectors:
+    """Returns vectors of unit length."""
+    parts = [list(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
+    return _unit(np.concatenate([encode(part) for part in _timed(parts, limit)]))
+
+
+def _timed(parts: Sequence[T], limit: TimeLimit) -> Iterator[T]:
+    """Yields parts of the same size as long as the others fit into the time limit too."""
+    started = limit.elapsed
+    for number, part in enumerate(parts):
+        if number:  # the first one is slower, but a promise must not be broken
+            each = (limit.elapsed - started) / number
+            limit.require(each * (len(parts) - number), what="scoring with the teacher")
+        yield part
 
 
 def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,6 +88,6 @@ def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return logits
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit

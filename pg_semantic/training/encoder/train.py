@@ -1,23 +1,23 @@
 """Trains an encoder for queries and documents alike: `train_encoder`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import orm
 
-from pg_semantic import errors, evaluation, settings
+from pg_semantic import errors, settings
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.search import generation_tracker, validation
+from pg_semantic.search import validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import base_encoder, extra, folder, record, report
+from pg_semantic.training import base_encoder, extra, folder, live_generation, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
+from pg_semantic.training.encoder import denoising, fit
 from pg_semantic.training.encoder import examples as reading_examples
-from pg_semantic.training.encoder import fit
 from pg_semantic.training.encoder import teacher as teachers
 from pg_semantic.training.encoder.encoder_training import EncoderTraining
 from pg_semantic.training.encoder.examples import Example, Given, TrainingExamples
@@ -28,6 +28,7 @@ from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.query_side import folds
 from pg_semantic.training.report import TrainingReport
+from pg_semantic.training.row_pairs import RowPair
 from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no option
     Args:
         session: Reads texts; row-level security applies. A transaction that this begins ends after reading.
         mined: Pairs with negatives, such as ``mine(...).pairs``, or pairs without. Those whose row has no vectors are
-            left out, and so are those with a score of 0 unless scores are learned. Record the queries with
-            `evaluation.record_training`, so that no split holds them out.
+            left out, and so are those with a score of 0 unless scores are learned. A `RowPair` only teaches, and is
+            left out if it has a row of the held-out part. Record the queries with `evaluation.record_training`.
         out: A folder that doesn't exist or is empty.
         teacher: Whose scores to learn with the loss ``teacher``: a reranker, or another encoder.
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
-        errors.ConfigurationError: The folder isn't empty, the time is too short for one epoch, or options don't fit.
+        errors.ConfigurationError: The folder isn't empty, the time is too short, or options don't fit.
         errors.EncoderError: The encoder cannot be trained: it has no weights here, is quantized, or was trained before.
         errors.EncoderMismatch: The stored vectors come from other weights.
         errors.MissingExtra: The extra ``train`` isn't installed.
@@ -98,14 +99,25 @@ def _prepared(
 ) -> tuple[BaseEncoder, TrainingExamples, WholeSet]:
     """Returns the encoder, what was read, and what to train and measure with."""
     base, found = _read(session, index, given, options=options, limit=limit)
+    limit.require_not_over("reading")
     data = divided(found, options)
-    return base, found, dataclasses.replace(data, scores=_scores(data, teacher, options))
+    return base, found, dataclasses.replace(data, scores=_scores(data, teacher, options, limit=limit))
 
 
 def _given(mined: Given, options: EncoderTraining) -> Given:
     """Returns the pairs to train on. Queries that differ only in case, width or white space are the first of them."""
     first: dict[bytes, str] = {}
-    mined = [dataclasses.replace(one, query=first.setdefault(query_hash(one.query), one.query)) for one in mined]
+    mined = [
+        one
+        if isinstance(one, RowPair)
+        else dataclasses.replace(one, query=first.setdefault(query_hash(one.query), one.query))
+        for one in mined
+    ]
+    if any(isinstance(one, RowPair) for one in mined) and not options.takes_rows:
+        raise errors.QueryError(
+            f"loss={options.loss!r} cannot learn from pairs of rows, which have no scores: use the loss ranking, gist "
+            "or tsdae, or leave them out."
+        )
     if not options.is_scored:
         return [one for one in mined if not isinstance(one, Pair) or one.score != 0]
     if any(not isinstance(one, Pair) or one.score is None for one in mined):
@@ -120,14 +132,15 @@ def _read(
     session: orm.Session, index: BoundIndex[Any], given: Given, *, options: EncoderTraining, limit: TimeLimit
 ) -> tuple[BaseEncoder, TrainingExamples]:
     """Loads the encoder, and reads the texts that it is trained with."""
-    texts = list(dict.fromkeys(validation.check_query_text(one.query) for one in given))
+    asked = (one.query for one in given if not isinstance(one, RowPair))
+    texts = list(dict.fromkeys(validation.check_query_text(query) for query in asked))
     folds.require_enough(len(texts), "There are")
-    with own_transaction.reading(session):
-        live, _ = generation_tracker.read_live(session, index)
-        evaluation.require_not_held_out(session, index, texts)
+    live = live_generation.read(session, index, texts, where=options.where)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     _require_dimensions(base, options)
+    if options.loss == "tsdae":
+        denoising.require_decoder(base.whole)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
     plain = list(dict.fromkeys(one.query for one in given if isinstance(one, Pair)))
     vectors = dict(zip(plain, base.encoder.encode_queries(plain), strict=True)) if plain else {}
@@ -139,6 +152,7 @@ def _read(
             vectors=vectors,
             random_passages=options.random_on(base.whole.device.type),
             seed=options.seed,
+            where=options.where,
         )
     return base, found.without_quotes() if options.without_quotes else found
 
@@ -149,25 +163,57 @@ def divided(found: TrainingExamples, options: EncoderTraining) -> WholeSet:
     Raises:
         errors.QueryError: There are too few queries, or too few can be held out.
     """
-    relevant = found.relevant()
+    relevant = _relevant(found.asked)
     folds.require_enough(len(relevant), f"{found.gone} pairs name rows without vectors, which leaves")
     components = folds.numbers_of(relevant)
-    fold = folds.hold_out(components, count=round(1 / options.held_out), seed=options.seed)
-    held_out = {query for query, number in zip(relevant, fold, strict=True) if number == 0}
+    is_held_out = folds.share_of(components, options.held_out, seed=options.seed)
+    held_out = {query: rows for (query, rows), held in zip(relevant.items(), is_held_out, strict=True) if held}
     component = dict(zip(relevant, components, strict=True))
-    measured = _measure([one for one in found.all if one.query in held_out], found, options)
-    others = [one for one in found.all if one.query not in held_out]
-    known = _some(others, count=len(held_out), seed=options.seed)
+    measured = _measure([one for one in found.asked if one.query in held_out], found, options)
+    others, rows = _others(found, held_out)
+    known = _some([one for one in others if one.row is None], count=len(held_out), seed=options.seed)
     most = options.negatives
     if options.loss != "teacher":  # a teacher has something to say about random passages too
         most = min(most, max(len(one.negatives) for one in others))
     return WholeSet(
-        examples=found.padded(others, count=most, seed=options.seed),
+        examples=found.padded(others, count=most, seed=options.seed, without=rows),
         texts=found.texts,
         held_out=measured,
         trained_on=_measure([dataclasses.replace(one, negatives=()) for one in known], found, options),
         groups=np.array([component[query] for query in measured.queries], np.int64),
+        restored=_restored(others, found, options) if options.loss == "tsdae" else None,
     )
+
+
+def _restored(others: Sequence[Example], found: TrainingExamples, options: EncoderTraining) -> list[tuple[str, str]]:
+    """Returns the damaged texts of the rows to train on, with these texts."""
+    rows = (one.query for one in others if one.row is not None)
+    texts = list(dict.fromkeys([*(found.texts[one.positive] for one in others), *rows]))
+    return list(zip(denoising.damaged(texts, seed=options.seed), texts, strict=True))
+
+
+def _others(found: TrainingExamples, held_out: Mapping[str, Collection[str]]) -> tuple[list[Example], Collection[str]]:
+    """Returns the examples to train on, and the keys of held-out rows.
+
+    Of examples whose query is the text of a row, those are left out that have a row or a text of the held-out part.
+    """
+    rows = {row for keys in held_out.values() for row in keys}
+    texts = {found.texts[one.positive] for one in found.asked if one.query in held_out}
+    kept = [
+        one
+        for one in found.all
+        if (one.row is None and one.query not in held_out)
+        or (one.row is not None and rows.isdisjoint((one.row, one.positive[0])))
+    ]
+    return [one for one in kept if one.row is None or texts.isdisjoint((one.query, found.texts[one.positive]))], rows
+
+
+def _relevant(asked: Sequence[Example]) -> dict[str, list[str]]:
+    """Returns the keys of the rows that are relevant to each query that people ask."""
+    found: dict[str, list[str]] = {}
+    for one in asked:
+        found.setdefault(one.query, []).append(one.positive[0])
+    return found
 
 
 def _measure(some: Sequence[Example], found: TrainingExamples, options: EncoderTraining) -> RankedAnswers | ScoredPairs:
@@ -177,11 +223,11 @@ def _measure(some: Sequence[Example], found: TrainingExamples, options: EncoderT
 
 
 def _scores(
-    data: WholeSet, teacher: Teacher | None, options: EncoderTraining
+    data: WholeSet, teacher: Teacher | None, options: EncoderTraining, *, limit: TimeLimit
 ) -> Sequence[float | Sequence[float] | None] | None:
     """Returns what the loss learns in addition to the texts, if anything."""
     if teacher is not None:
-        return teachers.scores(teacher, data.examples, data.texts)
+        return teachers.scores(teacher, data.examples, data.texts, limit=limit)
     return [one.score for one in data.examples] if options.is_scored else None
 
 
@@ -224,9 +270,9 @@ def _report(
         kind="whole",
         recommended=held_out.low > 0,
         folder=None,
-        queries=len(found.relevant()),
+        queries=len(_relevant(found.asked)),
         pairs=len(found.all),
-        rows=len({one.positive[0] for one in found.all}),
+        rows=len({row for rows in found.relevant().values() for row in rows}),
         gone=found.gone,
         vectors=vectors,
         is_sample=found.is_sample,
@@ -243,11 +289,20 @@ def _record(
     made: TrainingReport, base: BaseEncoder, given: Given, *, options: EncoderTraining, teacher: Teacher | None
 ) -> dict[str, Any]:
     """Returns what to record about how an encoder was trained."""
-    unused = {"seconds", "seed", "keep", "from_trained"}
-    used = {name: value for name, value in dataclasses.asdict(options).items() if name not in unused}
+    unused = {"where", "seconds", "seed", "keep", "from_trained"}
+    names = [field.name for field in dataclasses.fields(options) if field.name not in unused]
+    used = {name: getattr(options, name) for name in names} | {"conditions": len(options.where)}
     used |= {"learning_rate": options.highest_rate, "teacher": None if teacher is None else teacher.reference}
     return record.of(made, base.encoder, _pairs(given), side="both", settings=used, seed=options.seed)
 
 
 def _pairs(given: Given) -> list[Pair]:
-    return [one if isinstance(one, Pair) else Pair(one.query, one.positive.key) for one in given]
+    """Returns what to record a hash of. A row whose text is the query is named by its key, in a form no query has."""
+    return [
+        one
+        if isinstance(one, Pair)
+        else Pair(f"row {one.row}", one.key)
+        if isinstance(one, RowPair)
+        else Pair(one.query, one.positive.key)
+        for one in given
+    ]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.evaluation import Judgements, components
+from pg_semantic.evaluation import components
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.training.query_side.training_queries import TrainingQueries
 
@@ -31,6 +31,12 @@ def require_enough(count: int, what: str) -> None:
         )
 
 
+_TOO_FEW = (
+    "Too few queries can be held out, because they are connected through rows that they share: judge queries about "
+    "other rows too."
+)
+
+
 def hold_out(components: NDArray[np.int64], *, count: int, seed: int) -> NDArray[np.int64]:
     """Returns the fold of each query, shape (queries,): each of ``count`` folds is about an equal part.
 
@@ -39,11 +45,38 @@ def hold_out(components: NDArray[np.int64], *, count: int, seed: int) -> NDArray
     """
     assigned = divide(components, count=count, seed=seed)
     if len(np.unique(assigned)) < count:
-        raise errors.QueryError(
-            "Too few queries can be held out, because they are connected through rows that they share: judge queries "
-            "about other rows too."
-        )
+        raise errors.QueryError(_TOO_FEW)
     return assigned
+
+
+def share_of(components: NDArray[np.int64], share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Returns which queries to hold out: whole components in random order, as near to a share as they allow.
+
+    Components that are too large for what is left of the share are not held out, unless the smallest one of these
+    brings the number of held-out queries nearer to it.
+
+    Args:
+        components: The number of each query's component, shape (queries,). They are numbered from 0.
+        share: The share of the queries, above 0 and below 1.
+        seed: The same seed holds the same queries out.
+
+    Raises:
+        errors.QueryError: There is only one component.
+    """
+    sizes, wanted = np.bincount(components), share * len(components)
+    chosen, count = np.zeros(len(sizes), np.bool_), 0
+    for component in np.random.default_rng(seed).permutation(len(sizes)):
+        if count + sizes[component] <= wanted:
+            chosen[component] = True
+            count += sizes[component]
+    if not chosen.all():
+        smallest = np.flatnonzero(~chosen)[sizes[~chosen].argmin()]
+        if not count or abs(count + sizes[smallest] - wanted) < abs(count - wanted):
+            chosen[smallest] = True
+    if chosen.all():
+        raise errors.QueryError(_TOO_FEW)
+    held_out: NDArray[np.bool_] = chosen[components]
+    return held_out
 
 
 def component_numbers(queries: TrainingQueries) -> NDArray[np.int64]:
@@ -60,8 +93,7 @@ def numbers_of(relevant: Mapping[str, Iterable[str]]) -> NDArray[np.int64]:
         relevant: The keys of the rows that are relevant to each query.
     """
     hashes = {query: query_hash(query) for query in relevant}
-    grades = {query: dict.fromkeys(keys, 1) for query, keys in relevant.items()}
-    connected = components.connected(Judgements(grades), hashes)
+    connected = components.connected_by((hashes[query], keys) for query, keys in relevant.items())
     numbers = {hashed: number for number, members in enumerate(connected) for hashed in members}
     return np.array([numbers[hashed] for hashed in hashes.values()], np.int64)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from pg_semantic import errors
+from pg_semantic.search.legs import Where
 from pg_semantic.training.query_side.epochs import Recipe
 
 Kind: TypeAlias = Literal["map", "encoder"]
@@ -30,6 +31,8 @@ class QueryTraining:
             0.25 and so on.
         epochs: How many epochs at most; by default 6 for a map, 1 for an encoder. Held-out queries choose the best.
         learning_rate: Of AdamW; by default 0.003 for a map, 0.00005 for an encoder.
+        where: Conditions on the rows whose vectors are read, as in a search. Pairs of other rows are left out. Required
+            if the table has row-level security that the role bypasses, because vectors of other rows are negatives.
         seconds: How long everything may take. Trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same encoder.
         keep: Write the folder even without a gain.
@@ -43,6 +46,7 @@ class QueryTraining:
     held_out: float = 0.2
     epochs: int | None = None
     learning_rate: float | None = None
+    where: Where = ()
     seconds: float | None = None
     seed: int = 0
     keep: bool = False
@@ -81,4 +85,4 @@ class QueryTraining:
     @property
     def used(self) -> dict[str, Any]:
         """The settings as data for JSON."""
-        return asdict(self.recipe) | {"held_out": self.held_out}
+        return asdict(self.recipe) | {"held_out": self.held_out, "conditions": len(self.where)}

@@ -1,8 +1,9 @@
 """Reads the stored vectors of a semantic index into memory: `StoredVectors`. Encodes nothing."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -15,8 +16,11 @@ from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.search import generation_tracker, statements
+from pg_semantic.search.legs import Where
+from pg_semantic.training import passages
 
 T = TypeVar("T")
+Columns: TypeAlias = "sa.Select[str, str]"
 
 MOST = 50_000
 """The most vectors that are read of a table, in addition to those of the rows in pairs."""
@@ -56,6 +60,7 @@ def read(
     relevant: Set[str],
     queries: Vectors,
     seed: int,
+    where: Where = (),
 ) -> StoredVectors:
     """Reads the vectors of an index: all of them, or those that matter if there are more than `MOST`.
 
@@ -68,28 +73,30 @@ def read(
         relevant: Keys of rows that must be read. Those without vectors are left out.
         queries: The vectors of the queries, shape (queries, dimensions).
         seed: Chooses the random rows.
+        where: Conditions on the rows.
     """
     connection = generation_tracker.connect(session, index)
-    tables = index.tables
-    count = connection.scalar(sa.select(sa.func.count()).select_from(tables.chunks)) or 0
+    chunks = passages.of_rows(index, index.tables.chunks, key=index.tables.chunk_key, where=where)
+    count = connection.scalar(sa.select(sa.func.count()).select_from(chunks)) or 0
+    columns = _columns(index.tables, chunks)
     if count <= MOST:
-        return of_rows(_all(connection, tables), is_sample=False)
+        return of_rows(_all(connection, columns), is_sample=False)
     needed = sorted(set(existing_rows.canonical(session, index, relevant).values()))
-    others = [*_random(connection, tables, seed=seed), *_nearest(session, index, queries)]
+    others = [*_random(connection, index, where=where, seed=seed), *_nearest(session, index, queries, where=where)]
     wanted = [key for key in dict.fromkeys(others) if key not in relevant]
-    found = _by_key(connection, tables, needed, most=None) | _by_key(connection, tables, wanted, most=MOST)
-    return of_rows(found, is_sample=True)
+    read_rows = functools.partial(_by_key, connection, columns, tables=index.tables)
+    return of_rows(read_rows(needed, most=None) | read_rows(wanted, most=MOST), is_sample=True)
 
 
-def _all(connection: sa.Connection, tables: Tables) -> dict[str, list[Vectors]]:
+def _all(connection: sa.Connection, columns: Columns) -> dict[str, list[Vectors]]:
     found: dict[str, list[Vectors]] = {}
-    for key, vector in connection.execute(_columns(tables).execution_options(yield_per=_KEYS)):
+    for key, vector in connection.execute(columns.execution_options(yield_per=_KEYS)):
         found.setdefault(key, []).append(numbers(vector))
     return found
 
 
 def _by_key(
-    connection: sa.Connection, tables: Tables, wanted: Sequence[str], *, most: int | None
+    connection: sa.Connection, columns: Columns, wanted: Sequence[str], *, tables: Tables, most: int | None
 ) -> dict[str, list[Vectors]]:
     """Reads the vectors of these rows, until there are ``most`` of them."""
     found: dict[str, list[Vectors]] = {}
@@ -98,32 +105,34 @@ def _by_key(
         if most is not None and count >= most:
             break
         table = keys.key_table(batch, len(tables.chunk_key))
-        statement = _columns(tables).join(table, keys.matches_key_table(table, tables.chunk_key))
+        statement = columns.join(table, keys.matches_key_table(table, tables.chunk_key))
         for key, vector in connection.execute(statement):
             found.setdefault(key, []).append(numbers(vector))
             count += 1
     return found
 
 
-def _columns(tables: Tables) -> "sa.Select[str, str]":
+def _columns(tables: Tables, chunks: sa.FromClause) -> Columns:
     """Selects key and vector as text: a text is read in a quarter of the time that pgvector's own type takes."""
     key, vector = keys.as_text(tables.chunk_key).label("key"), sa.cast(tables.chunks.c.vector, sa.Text)
-    return sa.select(key, vector).select_from(tables.chunks).order_by(key, tables.chunks.c.ordinal)
+    return sa.select(key, vector).select_from(chunks).order_by(key, tables.chunks.c.ordinal)
 
 
-def _random(connection: sa.Connection, tables: Tables, *, seed: int) -> Iterable[str]:
+def _random(connection: sa.Connection, index: BoundIndex[Any], *, where: Where, seed: int) -> Iterable[str]:
     """Returns the keys of random rows: the first ones in the order of a hash of their keys. Scans all receipts."""
+    tables = index.tables
     key = keys.as_text(tables.receipt_key)
     order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
-    return connection.scalars(sa.select(key).order_by(order, key).limit(_RANDOM)).all()
+    receipts = passages.of_rows(index, tables.receipts, key=tables.receipt_key, where=where)
+    return connection.scalars(sa.select(key).select_from(receipts).order_by(order, key).limit(_RANDOM)).all()
 
 
-def _nearest(session: orm.Session, index: BoundIndex[T], queries: Vectors) -> Iterator[str]:
+def _nearest(session: orm.Session, index: BoundIndex[T], queries: Vectors, *, where: Where) -> Iterator[str]:
     """Yields the keys of the rows nearest to each query, found through the vector index."""
     limit = min(_NEAREST, max(10, (MOST - _RANDOM) // max(1, len(queries))))
     key = keys.as_text(index.tables.source_key)
     for vector in queries:
-        nearest = statements.knn(index, vector, limit=limit)
+        nearest = statements.knn(index, vector, limit=limit).where(*where)
         yield from session.scalars(nearest.with_only_columns(key, maintain_column_froms=True))
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import evaluation, settings
+from pg_semantic import settings
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import existing_rows
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.search import generation_tracker, validation
+from pg_semantic.search import validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import base_encoder, folder, record, report
+from pg_semantic.training import base_encoder, folder, live_generation, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
@@ -79,9 +79,7 @@ def _read(
 ) -> tuple[BaseEncoder, TrainingSet]:
     """Loads the encoder, and reads the vectors that it is trained with."""
     texts = _texts(pairs)
-    with own_transaction.reading(session):
-        live, _ = generation_tracker.read_live(session, index)
-        evaluation.require_not_held_out(session, index, texts)
+    live = live_generation.read(session, index, texts, where=options.where)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
@@ -91,7 +89,9 @@ def _read(
         canonical = existing_rows.canonical(session, index, {pair.key for pair in pairs})
         pairs = [dataclasses.replace(pair, key=canonical.get(pair.key, pair.key)) for pair in pairs]
         relevant = {pair.key for pair in pairs}
-        stored = stored_vectors.read(session, bound, relevant=relevant, queries=vectors, seed=options.seed)
+        stored = stored_vectors.read(
+            session, bound, relevant=relevant, queries=vectors, seed=options.seed, where=options.where
+        )
     by_text = dict(zip(texts, vectors, strict=True))
     return base, _training_set(training_queries.of(pairs, stored), by_text, options)
 

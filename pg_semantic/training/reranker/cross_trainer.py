@@ -3,52 +3,30 @@
 This module imports torch, so import it only to train.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-import transformers
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder import losses
 
+from pg_semantic.training import quiet_trainer
+from pg_semantic.training.quiet_trainer import OneDevice, QuietTrainer, TrainingProgress
 from pg_semantic.training.reranker.reranker_training import RerankerTraining
 from pg_semantic.training.reranker.starting_point import HEAD, StartingPoint
 from pg_semantic.training.reranker.training_lists import TrainingList
 
 _NEW_HEAD_RATE = 1e-3  # a new head has everything to learn
-_WEIGHT_DECAY = 0.01
 
 
-class UnpublishedTrainer(CrossEncoderTrainer):  # type: ignore[misc]  # its types are not followed
-    """Trains without a model card, which would quote texts of rows and ask the hub about the weights."""
-
-    halved = False
-    """Whether to multiply in bfloat16. With the argument ``bf16``, so would every later use of the weights."""
-
-    def compute_loss(self, *args: Any, **named: Any) -> Any:
-        """Returns the loss of a batch."""
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.halved):
-            return super().compute_loss(*args, **named)
-
-    def add_model_card_callback(self, default_args_dict: Any) -> None:
-        """Adds no model card."""
+class CrossArguments(OneDevice, CrossEncoderTrainingArguments):  # type: ignore[misc]  # types are not followed
+    """The arguments of `CrossTrainer`."""
 
 
-class RerankerProgress(transformers.TrainerCallback):  # type: ignore[misc]  # its types are not followed
-    """Calls a function after each step, and one after each epoch, which says whether to train another one."""
-
-    def __init__(self, on_step: Callable[[], Any], on_epoch: Callable[[], bool]) -> None:
-        self._on_step, self._on_epoch = on_step, on_epoch
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Counts a step."""
-        self._on_step()
-
-    def on_epoch_end(self, _: Any, __: Any, control: Any, **___: Any) -> None:
-        """Ends training if no other epoch is wanted."""
-        control.should_training_stop = not self._on_epoch()
+class CrossTrainer(QuietTrainer, CrossEncoderTrainer):  # type: ignore[misc]  # its types are not followed
+    """The trainer of a cross-encoder."""
 
 
 def trainer(
@@ -57,9 +35,9 @@ def trainer(
     options: RerankerTraining,
     *,
     halved: bool,
-    progress: RerankerProgress,
+    progress: TrainingProgress,
     scratch: Path,
-) -> UnpublishedTrainer:
+) -> CrossTrainer:
     """Returns a trainer of all weights.
 
     Args:
@@ -71,37 +49,27 @@ def trainer(
         scratch: An empty folder. Nothing is written to it.
     """
     trained, is_listwise = start.cross_encoder, options.loss == "lambda"
-    made = UnpublishedTrainer(
+    made = CrossTrainer(
         model=trained,
         args=_arguments(start, options, batch=batch(lists, options), scratch=scratch),
         train_dataset=datasets.Dataset.from_dict(_in_lists(lists) if is_listwise else _in_pairs(lists)),
         loss=_ranking_loss(trained, options) if is_listwise else _answer_loss(trained, lists),
         callbacks=[progress],
     )
-    made.halved = halved
-    made.remove_callback(transformers.PrinterCallback)
+    made.prepared(halved=halved)
     return made
 
 
-def _arguments(
-    start: StartingPoint, options: RerankerTraining, *, batch: int, scratch: Path
-) -> CrossEncoderTrainingArguments:
-    return CrossEncoderTrainingArguments(
-        output_dir=str(scratch),
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=batch,
+def _arguments(start: StartingPoint, options: RerankerTraining, *, batch: int, scratch: Path) -> CrossArguments:
+    return quiet_trainer.arguments(
+        CrossArguments,
+        start.cross_encoder.device,
+        scratch=scratch,
+        epochs=options.epochs,
+        batch=batch,
         learning_rate=options.learning_rate or start.learning_rate,
-        learning_rate_mapping={rf"\b{HEAD}\.linear\.": _NEW_HEAD_RATE} if start.is_new else {},
-        warmup_steps=0.1,  # a share of all steps
-        weight_decay=_WEIGHT_DECAY,
         seed=options.seed,
-        use_cpu=start.cross_encoder.device.type == "cpu",
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        eval_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        save_strategy="no",
+        learning_rate_mapping={rf"\b{HEAD}\.linear\.": _NEW_HEAD_RATE} if start.is_new else {},
     )
 
 

@@ -125,7 +125,8 @@ def _train(  # noqa: PLR0913 - see `fit`
     on_step: OnStep,
 ) -> None:
     """Trains epoch by epoch as long as there is time, and measures after each."""
-    from pg_semantic.training.reranker import cross_trainer  # imports torch
+    from pg_semantic.training.quiet_trainer import TrainingProgress
+    from pg_semantic.training.reranker import cross_trainer  # both import torch
 
     trained, started = start.cross_encoder, limit.elapsed
     steps = cross_trainer.steps(data.lists, options)
@@ -135,7 +136,7 @@ def _train(  # noqa: PLR0913 - see `fit`
         tried.add(_measured(trained, data.held_out), trained)
         return limit.allows((limit.elapsed - started) / len(tried.measured))
 
-    progress = cross_trainer.RerankerProgress(pace.step, on_epoch)
+    progress = TrainingProgress(pace.step, on_epoch)
     with tempfile.TemporaryDirectory() as scratch, _generators_kept(trained.device):
         cross_trainer.trainer(
             start, data.lists, options, halved=halved, progress=progress, scratch=Path(scratch)

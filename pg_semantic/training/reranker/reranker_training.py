@@ -26,8 +26,8 @@ class RerankerTraining:
             query's passages (LambdaLoss, Wang et al. 2018).
         mode: How the first stage ranks, as in a search.
         search: Other options of the first stage, such as the `search.Options` that `search.tuned_options` returns.
-        where: Conditions of the first stage, as in a search. Random negatives fulfill them too. Required if the table
-            has row-level security that the role bypasses.
+        where: Conditions of the first stage, as in a search. All passages that it is trained on fulfill them too, and
+            pairs of other rows are left out. Required if the table has row-level security that the role bypasses.
         depth: How many hits of a search to rerank, 10 to 1000.
         max_tokens: The limit of a query and a passage together; longer ones are truncated. None keeps the limit of the
             weights that training starts from. Time grows with it, in training and in searches.
@@ -35,7 +35,8 @@ class RerankerTraining:
         batch: Pairs of a query and a passage per step; with ``lambda``, as many queries as have about this many.
         learning_rate: Of AdamW, the highest one after the warm-up; by default 2e-5 from a cross-encoder, and 5e-5 from
             an encoder.
-        held_out: The share of the queries that are held out, above 0 and up to 0.5.
+        held_out: The share of the queries that are held out, above 0 and up to 0.5. Queries that rows connect stay
+            together, so it is as near to this as they allow.
         seconds: How long everything may take. Trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same reranker.
         keep: Write the folder even without a gain.

@@ -7,14 +7,15 @@ from typing import Any
 
 from sqlalchemy import orm
 
-from pg_semantic import errors, evaluation, settings
+from pg_semantic import errors, settings
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.registry import Generation
-from pg_semantic.search import generation_tracker, legs, validation
+from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import extra, folder, record, report, tenants
+from pg_semantic.search.legs import Where
+from pg_semantic.training import extra, folder, live_generation, record, report, tenants
 from pg_semantic.training.mining.mined import MinedPair
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
@@ -108,13 +109,7 @@ def _live(
     """Returns the live generation, once nothing keeps these queries from being trained on."""
     texts = {validation.check_query_text(pair.query) for pair in mined}
     folds.require_enough(len(texts), "There are")
-    filters = legs.conditions(options.where)
-    legs.require_own(index, filters)
-    with own_transaction.reading(session):
-        live, _ = generation_tracker.read_live(session, index)
-        evaluation.require_not_held_out(session, index, texts)
-        tenants.require_separate(generation_tracker.connect(session, index), index, filters)
-    return live
+    return live_generation.read(session, index, texts, where=options.where)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,11 +135,11 @@ def _read(
     """Reads what to train on, and searches the held-out queries."""
     bound = Target(live, live.tables, None).bound(index)
     with own_transaction.reading(session):
-        relevant, gone = _relevant(session, index, mined)
+        relevant, gone = _relevant(session, index, mined, where=options.where)
         folds.require_enough(len(relevant), f"{gone} pairs name rows that don't exist, which leaves")
         component = folds.numbers_of(relevant)
-        fold = folds.hold_out(component, count=round(1 / options.held_out), seed=options.seed)
-        held_out = {query: rows for (query, rows), of in zip(relevant.items(), fold, strict=True) if of == 0}
+        is_held_out = folds.share_of(component, options.held_out, seed=options.seed)
+        held_out = {query: rows for (query, rows), held in zip(relevant.items(), is_held_out, strict=True) if held}
         others = {query: rows for query, rows in relevant.items() if query not in held_out}
         lists = training_lists.read(session, bound, mined, relevant=others, where=options.where, seed=options.seed)
         if not lists:
@@ -159,18 +154,19 @@ def _read(
         gone=gone,
         passages=len({text for one in lists for text in one.passages}),
     )
-    return RerankerSet(lists, found, component[fold == 0]), counts
+    return RerankerSet(lists, found, component[is_held_out]), counts
 
 
 def _relevant(
-    session: orm.Session, index: BoundIndex[Any], mined: Sequence[MinedPair]
+    session: orm.Session, index: BoundIndex[Any], mined: Sequence[MinedPair], *, where: Where
 ) -> tuple[Mapping[str, Set[str]], int]:
-    """Returns the keys of the rows that answer each query and exist, and how many pairs have none."""
+    """Returns the keys of the rows that answer each query, exist and may be used, and how many pairs have none."""
     pairs = {(pair.query, pair.positive.key) for pair in mined}
     canonical = existing_rows.canonical(session, index, {key for _, key in pairs})
+    used = tenants.matching(generation_tracker.connect(session, index), index, canonical.values(), where=where)
     found: dict[str, set[str]] = {}
     for query, key in dict.fromkeys((pair.query, pair.positive.key) for pair in mined):
-        if key in canonical:
+        if canonical.get(key) in used:
             found.setdefault(query, set()).add(canonical[key])
     return found, len(pairs) - sum(map(len, found.values()))
 

@@ -66,11 +66,11 @@ def read(
         index: The semantic index, bound to the tables of its live generation.
         mined: The pairs.
         relevant: The keys of all rows that answer each query to use. None of them becomes a negative.
-        where: Conditions on the random negatives.
+        where: Conditions on the rows of all passages. Those of other rows are left out.
         seed: Chooses the random negatives.
     """
     wanted = {(one.key, one.ordinal) for pair in mined for one in (pair.positive, *pair.negatives)}
-    texts = passages.read(session, index, wanted)
+    texts = passages.read(session, index, wanted, where=where)
     others = _random(session, index, count=len(relevant) + _SPARE, where=where, seed=seed)
     random.Random(seed).shuffle(others)  # noqa: S311 - not a secret
     by_query = {query: pairs for query, pairs in _by_query(mined).items() if query in relevant}

@@ -15,15 +15,18 @@ from sqlalchemy import orm
 from pg_semantic import database, settings
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.search import generation_tracker
+from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import base_encoder, folder, pairs, report
+from pg_semantic.training import base_encoder, folder, pairs, report, tenants
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.query_side import training_queries
-from pg_semantic.training.report import Gain
+from pg_semantic.training.query_side.training_queries import TrainingQueries
+from pg_semantic.training.report import Gain, Measured
 from pg_semantic.training.static_student import fit, lesson, static_record, teacher_chunks
+from pg_semantic.training.static_student import student as student_vectors
+from pg_semantic.training.static_student.bags import Bags
 from pg_semantic.training.static_student.fit import FittedTable, TableRecipe
 from pg_semantic.training.static_student.lesson import Lesson
 from pg_semantic.training.static_student.report import StaticReport
@@ -66,6 +69,7 @@ def distill_static(
         errors.ConfigurationError: The folder isn't empty, the index has too few rows, or the time is too short.
         errors.EncoderError: The encoder has no weights here, is quantized, or was trained before.
         errors.EncoderMismatch: The stored vectors come from other weights.
+        errors.QueryError: A condition is on another table, or is missing although the role bypasses row-level security.
     """
     limit, out = TimeLimit(options.seconds), out.resolve()
     folder.require_free(out)
@@ -94,15 +98,18 @@ def _read(
     options: StaticTraining,
     limit: TimeLimit,
 ) -> _TeacherData:
+    filters = legs.conditions(options.where)
+    legs.require_own(index, filters)
     with _reading(session):
         live, _ = generation_tracker.read_live(session, index)
+        tenants.require_separate(generation_tracker.connect(session, index), index, filters)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = limit.elapsed - before  # the student is written, and loaded to check it
     asked = pairs.from_judgements(judgements) if judgements else []
     with _reading(session):
         bound = Target(live, live.tables, None).bound(index)
-        chunks = teacher_chunks.read(session, bound, most=options.chunks, seed=options.seed)
+        chunks = teacher_chunks.read(session, bound, most=options.chunks, where=filters, seed=options.seed)
         canonical = existing_rows.canonical(session, index, {pair.key for pair in asked})
     return _TeacherData(
         base, chunks, [dataclasses.replace(pair, key=canonical.get(pair.key, pair.key)) for pair in asked]
@@ -114,12 +121,13 @@ def _distill(
 ) -> tuple[StaticReport, Student, TableRecipe]:
     """Returns the report, the student, and how it was trained."""
     recipe = TableRecipe(epochs=options.epochs, seed=options.seed)
+    asked = _JudgedQueries.of(source, limit)
     teacher = TeacherVectors(source.base.encoder, limit, planned=_planned(source, recipe, options), on_step=on_step)
     taught = lesson.prepare(source.base, source.chunks, options, teacher=teacher)
     measure, on_epoch = taught.held_out.overlap, teacher.following
     fitted = fit.fit(taught.first, taught.examples, recipe=recipe, measure=measure, limit=limit, on_step=on_epoch)
     student = Student(taught.tokenizer, fitted.table)
-    return _report(index, source, student, taught=taught, fitted=fitted), student, recipe
+    return _report(index, source, student, taught=taught, fitted=fitted, asked=asked), student, recipe
 
 
 def _planned(source: _TeacherData, recipe: TableRecipe, options: StaticTraining) -> int:
@@ -128,9 +136,16 @@ def _planned(source: _TeacherData, recipe: TableRecipe, options: StaticTraining)
     return recipe.epochs * recipe.steps(len(source.chunks.texts) + spans) + (spans + _VOCABULARY) // BLOCK
 
 
-def _report(index: str, source: _TeacherData, student: Student, *, taught: Lesson, fitted: FittedTable) -> StaticReport:
+def _report(
+    index: str,
+    source: _TeacherData,
+    student: Student,
+    *,
+    taught: Lesson,
+    fitted: FittedTable,
+    asked: "_JudgedQueries",
+) -> StaticReport:
     """Returns the report of a student that wasn't written yet."""
-    judged, gone = _judged(source, student)
     return StaticReport(
         index=index,
         folder=None,
@@ -143,23 +158,44 @@ def _report(index: str, source: _TeacherData, student: Student, *, taught: Lesso
         epochs=fitted.epochs,
         held_out=len(taught.held_out.own),
         overlap=fitted.measured,
-        judged=judged,
-        gone=gone,
+        judged=asked.gain(student, chunks=taught.held_out.chunks),
+        gone=asked.known.gone,
         seconds=0.0,
     )
 
 
-def _judged(source: _TeacherData, student: Student) -> tuple[Gain | None, int]:
-    """Measures the encoder and the student on judged queries. Returns also how many pairs were left out."""
-    stored = source.chunks.stored
-    known = training_queries.of(source.asked, stored)
-    if not known.queries:
-        return None, known.gone
-    every = range(len(known.queries))
-    own = dataclasses.replace(stored, vectors=student.encode(source.chunks.texts))
-    before = training_queries.ndcg(known, every, source.base.encoder.encode_queries(known.queries))
-    after = training_queries.ndcg(dataclasses.replace(known, stored=own), every, student.encode(known.queries))
-    return report.gain(before, after, seed=0), known.gone
+@dataclasses.dataclass(frozen=True, slots=True)
+class _JudgedQueries:
+    """Judged queries, and how well the encoder ranks their answers; None if there are no queries."""
+
+    known: TrainingQueries
+    before: Measured | None
+
+    @classmethod
+    def of(cls, source: _TeacherData, limit: TimeLimit) -> "_JudgedQueries":
+        """Measures the encoder, and reserves the time to measure the student just so."""
+        known = training_queries.of(source.asked, source.chunks.stored)
+        if not known.queries:
+            return cls(known, None)
+        vectors = source.base.encoder.encode_queries(known.queries)
+        started = limit.elapsed
+        before = training_queries.ndcg(known, range(len(known.queries)), vectors)
+        limit.reserved += limit.elapsed - started
+        return cls(known, before)
+
+    def gain(self, student: Student, *, chunks: Bags) -> Gain | None:
+        """Compares the student with the encoder.
+
+        Args:
+            student: The student.
+            chunks: The tokens of all chunks.
+        """
+        if self.before is None:
+            return None
+        own = dataclasses.replace(self.known.stored, vectors=student_vectors.vectors(student.table, chunks))
+        queries = student.encode(self.known.queries)
+        known = dataclasses.replace(self.known, stored=own)
+        return report.gain(self.before, training_queries.ndcg(known, range(len(queries)), queries), seed=0)
 
 
 @contextmanager

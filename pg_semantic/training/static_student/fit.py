@@ -86,13 +86,17 @@ def fit(
         examples: The texts to learn from.
         recipe: How to train.
         measure: Says how good a table is, on rows that it isn't trained on. The best epoch is taken.
-        limit: How long training may take. If it is short, trains for fewer epochs.
+        limit: How long training may take, with another measure at the end. If it is short, trains for fewer epochs.
         on_step: Called after each step.
 
     Raises:
         errors.ConfigurationError: The time limit is too short for one epoch.
     """
     training = _TableTraining(first, examples, recipe)
+    if limit.is_set:
+        before = limit.elapsed
+        measure(first)
+        limit.reserved += 2 * (limit.elapsed - before)  # after the first epoch, and with judged queries in the end
     pace = Pace(limit, least=training.steps, planned=recipe.epochs * training.steps, on_step=on_step)
     best = FittedTable(first, 0, -1.0)
     started, epochs, done = limit.elapsed, recipe.epochs, 0

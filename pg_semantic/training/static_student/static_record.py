@@ -23,6 +23,8 @@ def of(found: StaticReport, encoder: Encoder, *, recipe: TableRecipe, options: S
         recipe: How it was trained.
         options: What was asked for.
     """
+    names = [field.name for field in dataclasses.fields(options) if field.name != "where"]
+    settings = {name: getattr(options, name) for name in names}
     figures = {name: value for name, value in dataclasses.asdict(found).items() if name not in _NOT_RECORDED}
     return {
         "format": _FORMAT,
@@ -35,6 +37,6 @@ def of(found: StaticReport, encoder: Encoder, *, recipe: TableRecipe, options: S
             "document_fingerprint": encoder.document_fingerprint,
         },
         **figures,
-        "settings": dataclasses.asdict(options) | {"recipe": dataclasses.asdict(recipe)},
+        "settings": settings | {"conditions": len(options.where), "recipe": dataclasses.asdict(recipe)},
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }

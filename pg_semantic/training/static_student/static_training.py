@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from pg_semantic import errors
+from pg_semantic.search.legs import Where
 
 Vocabulary: TypeAlias = Literal["rows", "encoder"]
 
@@ -27,6 +28,8 @@ class StaticTraining:
         spans: How many short texts to encode: random sentences of chunks, in place of queries. They take most of the
             time, and more of them make a better student.
         epochs: How many epochs at most. Held-out rows choose the best.
+        where: Conditions on the rows to learn from, as in a search. Required if the table has row-level security that
+            the role bypasses, because the student's files contain words of the rows.
         seconds: How long everything may take. Encodes fewer short texts and trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same table.
         from_trained: Distill an encoder that was already trained by this package.
@@ -42,6 +45,7 @@ class StaticTraining:
     chunks: int = 50_000
     spans: int = 20_000
     epochs: int = 6
+    where: Where = ()
     seconds: float | None = None
     seed: int = 0
     from_trained: bool = False

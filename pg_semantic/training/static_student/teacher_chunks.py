@@ -12,6 +12,8 @@ from pg_semantic.encoders.base import Vectors
 from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
+from pg_semantic.search.legs import Where
+from pg_semantic.training import passages
 from pg_semantic.training.query_side import stored_vectors
 from pg_semantic.training.query_side.stored_vectors import StoredVectors
 
@@ -38,7 +40,7 @@ class TeacherChunks:
         return np.repeat(np.arange(len(self.stored.starts)), ends - self.stored.starts)
 
 
-def read(session: orm.Session, index: BoundIndex[Any], *, most: int, seed: int) -> TeacherChunks:
+def read(session: orm.Session, index: BoundIndex[Any], *, most: int, seed: int, where: Where = ()) -> TeacherChunks:
     """Reads the chunks of an index, or those of random rows if there are more than ``most``.
 
     Args:
@@ -46,11 +48,14 @@ def read(session: orm.Session, index: BoundIndex[Any], *, most: int, seed: int) 
         index: The semantic index, bound to the tables of its live generation.
         most: About how many chunks to read at most.
         seed: Chooses the random rows, by a hash of their keys.
+        where: Conditions on the rows.
     """
     connection, tables = generation_tracker.connect(session, index), index.tables
-    count = connection.scalar(sa.select(sa.func.count()).select_from(tables.chunks)) or 0
+    chosen = passages.of_rows(index, tables.chunks, key=tables.chunk_key, where=where)
+    count = connection.scalar(sa.select(sa.func.count()).select_from(chosen)) or 0
     chunks, key = tables.chunks.c, keys.as_text(tables.chunk_key)
-    statement = sa.select(key, chunks.content, sa.cast(chunks.vector, sa.Text)).order_by(key, chunks.ordinal)
+    columns = sa.select(key, chunks.content, sa.cast(chunks.vector, sa.Text))
+    statement = columns.select_from(chosen).order_by(key, chunks.ordinal)
     if count > most:
         hashed = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger)).op("&")(_HASHES - 1)
         statement = statement.where(hashed < int(_HASHES * most / count))
