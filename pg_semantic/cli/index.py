@@ -8,6 +8,7 @@ from pg_semantic import database, encoders, errors, registry
 from pg_semantic.cli import options, output
 from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
+from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec, Lexical
 from pg_semantic.operations import create_index
 from pg_semantic.worker import key_changes as adapting
@@ -42,8 +43,7 @@ def create(
 ) -> None:
     """Make a table searchable by meaning. A `worker` then encodes its rows."""
     del yes  # accepted as in the other commands: this one asks nothing
-    known = dimensions or known_encoders.dimensions(encoder) or encoders.load(encoder).dimensions
-    described = EncoderSpec(encoder, known, query_prompt, document_prompt)
+    described = _encoder(options.encoder_reference(encoder), dimensions, Prompts(query_prompt, document_prompt))
     with options.engine(dsn) as engine:
         with engine.connect() as connection:
             spec = create_index.describe(
@@ -61,6 +61,11 @@ def create(
         options.warn_of_prompts(described)
         output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
         output.say(output.escaped(create_index.privileges(engine, spec)))
+
+
+def _encoder(reference: str, dimensions: int | None, prompts: Prompts) -> EncoderSpec:
+    known = dimensions or known_encoders.dimensions(reference) or encoders.load(reference).dimensions
+    return EncoderSpec(reference, known, prompts.query, prompts.document)
 
 
 @app.command("list", epilog=options.examples("pg-semantic index list --json"))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, errors, settings, training
+from pg_semantic.encoders.local import weights
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.training import Pair
@@ -60,6 +61,28 @@ def read_pairs(path: Path, *, split: str = "train", topics: Path | None = None) 
     if topics is not None or path.is_dir() or path.suffix in _ONLY_JUDGEMENTS:
         return training.from_judgements(read_judgements(path, split=split, topics=topics))
     return training.read_pairs(path)
+
+
+def encoder_reference(given: str) -> str:
+    """Returns the encoder reference to store in the database: the absolute path of a folder on this machine."""
+    configured = settings.load()
+    return given if given in configured.encoder_urls else weights.absolute(given, configured.encoder_paths)
+
+
+def whole_numbers(name: str, text: str | None) -> tuple[int, ...]:
+    """Reads the value of an option that takes whole numbers above 0, separated by commas; none if it isn't given.
+
+    Args:
+        name: The name of the option, for the message.
+        text: Its value.
+
+    Raises:
+        errors.ConfigurationError: The value has another form.
+    """
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise errors.ConfigurationError(f"{name} {text}: write whole numbers above 0, such as 50,100,200.")
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def warn_of_prompts(encoder: EncoderSpec) -> None:

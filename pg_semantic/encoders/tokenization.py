@@ -290,6 +290,14 @@ def rules(transformer: "SentenceTransformer", task: str) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
+def truncation_side(transformer: "SentenceTransformer", task: str) -> str:
+    """Returns at which end a text that is too long loses tokens: ``right`` for almost all encoders, or ``left``."""
+    tokenizer = _input_module(transformer, task).tokenizer
+    if _is_bare(tokenizer):
+        return str((tokenizer.truncation or {}).get("direction", "right"))
+    return str(getattr(tokenizer, "truncation_side", "right"))
+
+
 def sample(transformer: "SentenceTransformer", task: str) -> str:
     """Returns the hexadecimal SHA-256 of the token ids of the self-check's texts.
 

@@ -61,6 +61,21 @@ def test_a_rule_of_the_tokenizer_that_no_sample_shows_changes_it(folder: Path, c
     assert documents(plain) != documents(changed)
 
 
+def test_the_end_at_which_a_long_text_is_truncated_changes_it_and_the_whole_one(folder: Path) -> None:
+    """Also of an encoder that reads longer texts than any of the self-check, whose tokens can't tell."""
+    plain, left = opened(folder), opened(folder)
+    plain.max_seq_length = left.max_seq_length = 4000
+    assert documents(plain) == documents(left)
+    left.tokenizer.truncation_side = "left"
+    one, other = [word for word in sorted(plain.tokenizer.get_vocab()) if word.isalpha()][:2]
+    text = f"{one} " * plain.max_seq_length + f"{other} " * plain.max_seq_length
+    first, last = (encoder.preprocess([text])["input_ids"] for encoder in (plain, left))
+    assert first.shape == last.shape
+    assert not first.equal(last)
+    assert documents(plain) != documents(left)
+    assert fingerprints.of(plain, digest="of files").whole != fingerprints.of(left, digest="of files").whole
+
+
 def test_truncation_and_padding_of_the_last_batch_do_not_change_it(folder: Path) -> None:
     encoder = opened(folder)
     before = documents(encoder)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pg_semantic import encoders, errors
+from pg_semantic.encoders.local import weights as local
 from pg_semantic.settings import Settings
 
 
@@ -46,6 +47,27 @@ def test_a_folder_from_the_settings_that_is_not_there_is_refused_by_name(tmp_pat
     settings = Settings(encoder_paths={"org/name": str(tmp_path / "absent")})
     with pytest.raises(errors.EncoderError, match=r"'org/name': .*absent is not a folder"):
         encoders.load("org/name", settings=settings)
+
+
+def test_a_folder_has_an_absolute_path_wherever_a_process_is_started_and_other_names_stay(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(weights.parent)
+    kept = {"org/name": "/elsewhere", weights.name: "/elsewhere"}
+    for given in (weights.name, f"./{weights.name}", f"../{weights.parent.name}/{weights.name}", str(weights)):
+        assert local.absolute(given, {"org/name": "/elsewhere"}) == str(weights)
+    for given in ("hashed:64", "org/name", weights.name, "intfloat/e5-small-v2", "./absent"):
+        assert local.absolute(given, kept) == given
+    monkeypatch.setenv("HOME", str(weights.parent))
+    assert local.absolute(f"~/{weights.name}", kept) == str(weights)
+
+
+def test_a_relative_folder_that_is_not_there_is_refused_with_how_to_give_another(here: Path) -> None:
+    with pytest.raises(errors.EncoderError, match=r"copy the folder to this machine, or say where a copy is"):
+        encoders.load("./absent")
+    settings = Settings(encoder_paths={"./absent": str(here)})
+    with pytest.raises(errors.EncoderError, match=f"{here} is not a folder"):
+        encoders.load("./absent", settings=settings)
 
 
 def test_a_folder_without_safetensors_is_refused(weights: Path) -> None:

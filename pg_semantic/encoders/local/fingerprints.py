@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = ("pooling_mode", "include_prompt", "activation_function")  # of modules; their other state is weights
 _POOLER = "pooler."
+_USUAL_SIDE = "right"
 _ADAPTER_STATE = ("scaling", "use_dora", "active_adapters", "disable_adapters", "merged_adapters")  # in peft
 
 
@@ -48,6 +49,9 @@ def of(
     identity = _whole(transformer, digest=digest, precision="float" if quantized is None else "int8")
     if routes.has_router(transformer):  # the digest of files doesn't tell which module is on which route
         identity["routes"] = [_names(transformer, task) for task in tokenization.TASKS]
+    sides = [tokenization.truncation_side(transformer, task) for task in tokenization.TASKS]
+    if set(sides) != {_USUAL_SIDE}:  # or encoders would get another fingerprint than before
+        identity["truncation_sides"] = sides
     return Fingerprints(_hash(identity), _hash(_documents(transformer, quantized=quantized or {})))
 
 
@@ -80,7 +84,9 @@ def _names(transformer: "SentenceTransformer", task: str) -> list[str]:
 def _documents(transformer: "SentenceTransformer", *, quantized: Mapping[int, tuple[Path, ...]]) -> dict[str, object]:
     """Describes everything that decides the vectors of documents."""
     modules = routes.modules(transformer, "document")
+    side = tokenization.truncation_side(transformer, "document")
     return {
+        **({} if side == _USUAL_SIDE else {"truncation_side": side}),
         "modules": [_module(module, quantized.get(id(module))) for module in modules],
         "vocabulary": tokenization.vocabulary(transformer, "document"),
         "tokenizer": tokenization.rules(transformer, "document"),

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,16 +74,30 @@ def folder(reference: str, paths: Mapping[str, str], *, of: What = "Encoder") ->
         errors.MissingExtra: The extra ``encode`` isn't installed.
     """
     given = Path(paths.get(reference, reference)).expanduser()
-    if (given / "modules.json").exists() or (given / "config.json").exists():
+    if _has_weights(given):
         return given
     if reference in paths or given.is_absolute() or reference.startswith("."):
         raise errors.EncoderError(
-            f"{of} {reference!r}: {given} is not a folder with modules.json or config.json. Check the path."
+            f"{of} {reference!r}: {given} is not a folder with modules.json or config.json. Check the path, copy the "
+            f"folder to this machine, or say where a copy is: {_setting(reference)}."
         )
     package = PACKAGES.get(reference)
     if package and importlib.util.find_spec(package):
         return Path(importlib.import_module(package).get_model_path())
     return _from_hub(reference, of)
+
+
+def absolute(reference: str, paths: Mapping[str, str]) -> str:
+    """Returns the absolute path if the reference is a folder of weights, so that any process finds it; else as given.
+
+    Args:
+        reference: As in `folder`.
+        paths: The setting ``encoder_paths``. A name in it is kept, since each machine can have it elsewhere.
+    """
+    path = Path(reference).expanduser()
+    if reference in paths or not _has_weights(path):
+        return reference
+    return os.path.abspath(path)  # noqa: PTH100 - keeps symbolic links, which may lead elsewhere tomorrow
 
 
 def missing_extra(reference: str, *, of: What = "Encoder") -> errors.MissingExtra:
@@ -164,6 +179,14 @@ def _from_hub(reference: str, of: What) -> Path:
         raise errors.EncoderError(
             f"{of} {reference!r} is not on this machine and cannot be downloaded from the hub "
             f"({type(error).__name__}). Check the name and the network, or set the path of a copy: "
-            f"""PG_SEMANTIC_ENCODER_PATHS='{{"{reference}": "/path/to/folder"}}'."""
+            f"{_setting(reference)}."
         ) from error
     return Path(found)
+
+
+def _has_weights(folder: Path) -> bool:
+    return (folder / "modules.json").exists() or (folder / "config.json").exists()
+
+
+def _setting(reference: str) -> str:
+    return f"""PG_SEMANTIC_ENCODER_PATHS='{{"{reference}": "/path/to/folder"}}'"""
