@@ -11,8 +11,9 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import encoders, rerankers, training
-from pg_semantic.cli import named_index, options, output, progress
+from pg_semantic import encoders, evaluation, rerankers, training
+from pg_semantic.cli import named_index, options, output, progress, row_conditions
+from pg_semantic.database import own_transaction
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search.request import Mode
@@ -30,12 +31,6 @@ _QUERY_WIDTH = 60
 
 Pairs = Annotated[
     Path, typer.Option(help="A file of pairs or of judgements (JSONL, CSV, TREC qrels), or a BEIR folder.")
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN=VALUE", help="Use only rows with this value, such as those of a tenant. Repeat for more."
-    ),
 ]
 ShowQueries = Annotated[
     bool, typer.Option("--show-queries", help="Print the queries of the examples, which are secret.")
@@ -63,7 +58,7 @@ def mine(
     out: Out,
     topics: options.Topics = None,
     split: options.Split = "train",
-    where: Where = None,
+    where: row_conditions.Where = None,
     negatives: Negatives = 3,
     relative_margin: RelativeMargin = None,
     absolute_margin: AbsoluteMargin = None,
@@ -93,10 +88,15 @@ def mine(
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
         bound = named_index.find(session, index)
         how = Mining(negatives, *bounds, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
-        scope = _Scope([_condition(bound, one) for one in where or ()], mode, exact)
-        found = _mine(session, bound, given, how=how, scope=scope, shown=not json)
+        scope = _Scope(row_conditions.conditions(bound, where), mode, exact)
+        with own_transaction.reading(session):
+            held_out = evaluation.held_out_among(session, bound, {pair.query for pair in given})
+        used = [pair for pair in given if pair.query not in held_out] or given  # with none left, `mine` says why
+        found = _mine(session, bound, used, how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
     _print(found.report, out, json=json, show_queries=show_queries)
+    if held_out:
+        typer.echo(f"Queries left out because they are held out to measure with: {len(held_out)}.", err=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +142,7 @@ def _loaded(reference: str | None) -> Iterator[BatchingReranker | None]:
 
 
 def _column(index: BoundIndex[Any], name: str | None) -> sa.ColumnElement[Any] | None:
-    """Returns a column of the indexed table by its name in the database; the server checks that it exists."""
-    table = index.tables.source
-    if name is None:
-        return None
-    if name not in table.c:
-        table.append_column(sa.Column(name, sa.types.NullType()))
-    return table.c[name]
-
-
-def _condition(index: BoundIndex[Any], text: str) -> sa.ColumnElement[bool]:
-    """Returns a condition from COLUMN=VALUE. The server reads the value as one of the column's type."""
-    name, equals, value = text.partition("=")
-    column = _column(index, name.strip() or None)
-    if column is None or not equals:
-        raise typer.BadParameter(f"--where {text}: write a column and a value, as in --where tenant=acme.")
-    return column == sa.bindparam(None, value, type_=sa.types.NullType())
+    return None if name is None else row_conditions.column(index, name)
 
 
 def _as_object(report: MiningReport, *, show_queries: bool) -> dict[str, Any]:
@@ -200,5 +185,7 @@ def _advice(report: MiningReport) -> Iterator[str]:
         )
     if report.zero:
         yield f"Queries left out, because the encoder finds nothing in them (their vectors are zero): {report.zero}."
-    if report.short:
-        yield (f"Queries with fewer negatives than wanted: {report.short}. Raise --range-max, or lower the margins.")
+    if not report.mined:
+        yield "No row is left that could be a negative: the filters above took all, or the table has no others."
+    elif report.short:
+        yield f"Queries with fewer negatives than wanted: {report.short}. Raise --range-max, or lower the margins."

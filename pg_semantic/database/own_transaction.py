@@ -36,6 +36,23 @@ def reading(session: orm.Session) -> Iterator[None]:
             session.rollback()
 
 
+@contextlib.contextmanager
+def one_snapshot(session: orm.Session, bind_arguments: dict[str, Any]) -> Iterator[None]:
+    """Runs a block with several `reading` in one transaction if a transaction is a snapshot, and else in several.
+
+    Args:
+        session: If it is in a transaction already, the caller decides when that ends.
+        bind_arguments: Which database, as in ``Session.connection``.
+
+    Raises:
+        errors.PgSemanticError: The translated error of the driver.
+    """
+    with reading(session):
+        if can_pause(session, bind_arguments):
+            session.commit()
+        yield
+
+
 def can_pause(session: orm.Session, bind_arguments: dict[str, Any]) -> bool:
     """Returns whether a long reader may end its transaction now and then, and continue in another one.
 

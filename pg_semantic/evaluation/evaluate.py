@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors
+from pg_semantic import errors
 from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
 from pg_semantic.evaluation import measures, runs, significance
@@ -92,7 +93,8 @@ def evaluate(  # noqa: PLR0913 - options
     ``await session.run_sync(evaluation.evaluate, ...)``.
 
     Args:
-        session: If it is in no transaction, none is open while encoders are loaded.
+        session: If it is in no transaction, none is open while encoders are loaded. But if its isolation level makes a
+            transaction a snapshot (REPEATABLE READ), everything is read in one.
         judgements: The queries and the grades of rows. Rows that don't exist are left out and counted. Queries that
             differ only in case, width or white space are one query.
         variants: Ways to search, with different names. The first is the base.
@@ -106,13 +108,12 @@ def evaluate(  # noqa: PLR0913 - options
     options = options or EvaluationOptions()
     _require_names(variants)
     given = encoder if encoder is None or isinstance(encoder, BatchingEncoder) else BatchingEncoder(encoder)
-    with own_transaction.reading(session):
-        live, _ = generation_tracker.read_live(session, index)
-        judged, gone = _answerable(session, index, judgements.distinct())
-        options = dataclasses.replace(options, training=_resolved(session, index, options.training))
-    asked = Asked(index, judged.queries, options.rows, Encoders(given, load), on_query)
-    with database.translated():
-        found = runs.run(session, variants, asked)
+    with own_transaction.one_snapshot(session, {"mapper": sa.inspect(index.entity, raiseerr=True).mapper}):
+        with own_transaction.reading(session):
+            live, _ = generation_tracker.read_live(session, index)
+            judged, gone = _answerable(session, index, judgements.distinct())
+            options = dataclasses.replace(options, training=_resolved(session, index, options.training))
+        found = runs.run(session, variants, Asked(index, judged.queries, options.rows, Encoders(given, load), on_query))
     return _evaluation(live, (judgements, judged), options, found=found, gone=gone)
 
 

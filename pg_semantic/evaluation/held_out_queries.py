@@ -1,7 +1,8 @@
 """The registry of judged queries: which are held out from tuning and training, forever.
 
 They belong to the indexed table: all of its indexes share them, and they outlive the indexes. Only the owner of the
-schema ``semantic`` can read and write it. It has hashes of queries, and no texts.
+schema ``semantic`` can read and write it. It has hashes of queries, and no texts. A role that can search an index of
+the table can ask about texts, and so test guesses.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,25 +45,40 @@ def held_out_hashes(session: Session, index: BoundIndex[Any]) -> frozenset[bytes
     return frozenset(query for query, is_held_out in sides(session, index, None).items() if is_held_out)
 
 
-def require_not_held_out(session: Session, index: BoundIndex[Any], queries: Iterable[str]) -> None:
-    """Checks that none of the queries is held out, before something is tuned or trained on them.
+def held_out_among(session: Session, index: BoundIndex[Any], queries: Iterable[str]) -> frozenset[str]:
+    """Returns those of the queries that are held out.
 
     Args:
         session: A Session or Connection of a role that can read the table of the index.
 
     Raises:
-        errors.QueryError: Queries are held out; the message says how many.
         errors.IndexNotFound: The index has not been created.
         errors.DatabaseError: The role cannot read the table.
     """
-    hashes = {query_hash(query) for query in queries}
-    binds = {"index": _id(session, index), "hashes": sorted(hashes)}
-    found = len(sessions.execute(session, index, sql.statement("evaluation", "held_out").bindparams(**binds)).all())
-    if found:
+    hashes = {query: query_hash(query) for query in queries}
+    binds = {"index": _id(session, index), "hashes": sorted(set(hashes.values()))}
+    found = set(sessions.execute(session, index, sql.statement("evaluation", "held_out").bindparams(**binds)).scalars())
+    return frozenset(query for query, hashed in hashes.items() if hashed in found)
+
+
+def require_not_held_out(session: Session, index: BoundIndex[Any], queries: Iterable[str]) -> None:
+    """Checks that none of the queries is held out, before something is tuned or trained on them.
+
+    Args:
+        session: A Session or Connection of a role that can search the index.
+
+    Raises:
+        errors.QueryError: Queries are held out; the message says how many.
+        errors.IndexNotFound: The index has not been created.
+        errors.DatabaseError: The role cannot search the index.
+    """
+    queries = list(queries)
+    if found := held_out_among(session, index, queries):
+        distinct = [len({query_hash(query) for query in some}) for some in (found, queries)]
         raise errors.QueryError(
-            f"{found} of {len(hashes)} queries are held out for table {index.spec.table!r}: if you tuned or trained "
-            "on them, they could no longer measure what was learned. Pass the part `train` of evaluation.split, or "
-            "leave them out with evaluation.without_held_out."
+            f"{distinct[0]} of {distinct[1]} queries are held out for table {index.spec.table!r}: if you tuned or "
+            "trained on them, they could no longer measure what was learned. Pass the part `train` of "
+            "evaluation.split, or leave them out with evaluation.without_held_out."
         )
 
 

@@ -15,6 +15,7 @@ from pg_semantic.evaluation import sessions, significance
 from pg_semantic.evaluation.sessions import Session
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import Team
+from pg_semantic.search.impressions import of_index
 
 Unit: TypeAlias = Literal["impression", "visitor"]
 
@@ -132,7 +133,7 @@ def interleaving_outcome(
     """
     if unit not in get_args(Unit):
         raise errors.QueryError(f"unit={unit!r} is unknown: use one of {', '.join(get_args(Unit))}.")
-    conditions = (table.c.index_name == index.name, table.c.variant == variant, *where)
+    conditions = (*of_index(table, index), table.c.variant == variant, *where)
     [row] = sessions.execute(session, index, _statement(table, conditions, unit=unit))
     found = _Votes(*row)
     if not found.impressions:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pg_semantic import errors
+from pg_semantic.index import chunk_tables
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import interleaving, validation
 from pg_semantic.search.interleaving import Drafted
@@ -28,8 +29,9 @@ def impressions_table(metadata: sa.MetaData, *, name: str = "impression", schema
 
     An impression is what one visitor was shown for one search: a result page, and its further pages. The table has one
     row for each row that was shown, of about 230 bytes with its indexes. Its columns are ``impression`` (a UUID),
-    ``rank`` (from 1, across pages), ``shown_at``, ``index_name``, ``key``, ``query`` or ``query_hash``, ``variant``,
-    ``team`` (of an interleaved page), ``visitor`` and ``clicked_at``.
+    ``rank`` (from 1, across pages), ``shown_at``, ``index_schema`` (NULL if the mapped class names none),
+    ``index_name``, ``key``, ``query`` or ``query_hash``, ``variant``, ``team`` (of an interleaved page), ``visitor``
+    and ``clicked_at``.
 
     For a mapped class: ``class Impression(Base): __table__ = search.impressions_table(Base.metadata)``.
 
@@ -44,6 +46,7 @@ def impressions_table(metadata: sa.MetaData, *, name: str = "impression", schema
         sa.Column("impression", sa.Uuid, primary_key=True),
         sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("shown_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now(), index=True),
+        sa.Column("index_schema", sa.Text),
         sa.Column("index_name", sa.Text, nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("query", sa.Text),
@@ -90,8 +93,8 @@ def impressions(  # noqa: PLR0913 - options
     if offset < 0:
         raise errors.QueryError(f"offset={offset}: it must be 0 or more.")
     hashed = None if hash_key is None else query_hmac(query, hash_key)
-    common = {"impression": impression, "index_name": index.name, "variant": variant, "visitor": visitor}
-    common |= {"query": query if hashed is None else None, "query_hash": hashed}
+    common: dict[str, Any] = {"impression": impression, "index_schema": index.spec.schema, "index_name": index.name}
+    common |= {"variant": variant, "visitor": visitor, "query": query if hashed is None else None, "query_hash": hashed}
     drafted = [one if isinstance(one, Drafted) else Drafted(one, None) for one in hits]
     return [
         {"rank": rank, "key": interleaving.key_of(one.hit), "team": one.team, **common}
@@ -145,7 +148,7 @@ def clicks(
     """
     if bool(texts) != (hash_key is not None):
         raise errors.QueryError("Pass texts and hash_key together: a hash says nothing without the texts to compare.")
-    columns, conditions = table.c, [table.c.index_name == index.name, *where]
+    columns, conditions = table.c, [*of_index(table, index), *where]
     if most_per_visitor is not None:
         conditions.append(_not_busier(table, conditions, most_per_visitor))
     query: sa.ColumnElement[str] = columns.query
@@ -160,6 +163,23 @@ def clicks(
         .select_from(source)
         .where(*conditions, query.is_not(None))
     )
+
+
+def of_index(table: sa.Table, index: BoundIndex[Any]) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Returns the conditions that an impression belongs to an index.
+
+    An index without a declared schema is in the first one on the reader's search path that has an index of the name.
+    """
+    relation = sa.table("pg_class", sa.column("oid"), sa.column("relnamespace"), schema="pg_catalog")
+    namespace = sa.table("pg_namespace", sa.column("oid"), sa.column("nspname"), schema="pg_catalog")
+    first = (
+        sa.select(sa.cast(namespace.c.nspname, sa.Text))
+        .join(relation, relation.c.relnamespace == namespace.c.oid)
+        .where(relation.c.oid == chunk_tables.RegClass(sa.table(index.name)))
+        .scalar_subquery()
+    )
+    stored, wanted = (sa.func.coalesce(one, first, "") for one in (table.c.index_schema, index.spec.schema))
+    return table.c.index_name == index.name, stored == wanted
 
 
 def forget_impressions(

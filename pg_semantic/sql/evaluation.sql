@@ -55,7 +55,7 @@ FROM semantic.judged_query
 WHERE table_id = (SELECT semantic.judged_table_v1(source) FROM semantic.semantic_index WHERE id = :index) AND (CAST(:hashes AS bytea[]) IS NULL OR query_hash = ANY (CAST(:hashes AS bytea[])))
 
 -- name: held_out
--- Which of the given queries are held out. For roles that can read the table of the index, too.
+-- Which of the given queries are held out. For all roles that can search the index.
 SELECT query_hash
 FROM semantic.held_out_queries_v1(:index, CAST(:hashes AS bytea[])) AS query_hash
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from pg_semantic import training
+from pg_semantic import evaluation, training
+from pg_semantic.evaluation import Judgements
 from pg_semantic.training import Pair
-from tests.db.library import execute, sync
+from tests.db.library import Article, execute, sync
 from tests.db.test_cli import error, ok, parsed, run
 
 WORDS = "harbour candle meadow engine violin glacier pepper lantern"
@@ -61,6 +63,27 @@ def test_the_tables_show_the_report_and_say_what_to_do(synced: sa.Engine, dsn: s
         "Wrote mined.jsonl. Only you can read it",
     ):
         assert shown in printed
+
+
+def test_queries_that_are_held_out_are_left_out_and_counted(synced: sa.Engine, here: Path, dsn: str) -> None:
+    with Session(synced) as session:
+        evaluation.split(session, Article.semantic, Judgements({"A  Violin": {"5": 1}}), held_out=1)
+        session.commit()
+    done = run("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", dsn=dsn)
+    assert done.returncode == 0
+    assert "Queries left out because they are held out to measure with: 1." in done.stderr
+    assert [line["query"] for line in lines(here / "mined.jsonl")] == ["secret pepper"]
+    training.write_pairs(here / "pairs.jsonl", [Pair("a violin", "5")])
+    assert "1 of 1 queries are held out" in error(
+        "mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "none.jsonl", dsn=dsn
+    )
+
+
+def test_a_report_without_negatives_says_why(synced: sa.Engine, dsn: str) -> None:
+    printed = ok(
+        *("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", "--max-score", "-1"), dsn=dsn
+    )
+    assert "No row is left that could be a negative" in printed
 
 
 def test_queries_are_printed_only_if_asked_for(synced: sa.Engine, dsn: str) -> None:

@@ -15,6 +15,7 @@ from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index
+from pg_semantic.worker import privileges
 from tests.conftest import copy_of
 from tests.db.library import Article, Base, execute, generation_of, rows
 from tests.db.test_dump import dump_and_restore
@@ -64,9 +65,9 @@ def create(engine: sa.Engine, table: str, name: str) -> BoundIndex[Any]:
     return declare.bind(generation_of(engine, name).spec)
 
 
-def record(engine: sa.Engine) -> None:
+def record(engine: sa.Engine, index: BoundIndex[Any] = Article.semantic) -> None:
     with Session(engine) as session:
-        evaluation.record_training(session, Article.semantic, ["something else"])
+        evaluation.record_training(session, index, ["something else"])
         session.commit()
 
 
@@ -92,9 +93,27 @@ def test_an_index_that_is_created_again_has_them_again(
     assert held_out(filled) == known
     record(filled)
     assert held_out(filled) == known
-    assert rows(filled, "SELECT source::regclass::text, name FROM semantic.judged_table") == [
-        ("article", "public.article")
+    replaced = [("old", "public.old")] if meanwhile == SWAP else []
+    assert rows(filled, "SELECT source::regclass::text, name FROM semantic.judged_table ORDER BY id") == [
+        *replaced,
+        ("article", "public.article"),
     ]
+
+
+def test_a_table_renamed_without_an_index_does_not_lose_them_to_a_new_one_of_its_old_name(
+    filled: sa.Engine, known: frozenset[bytes], elsewhere: sa.Engine, tmp_path: Path
+) -> None:
+    create_index.drop(filled, generation_of(filled).spec)
+    for statement in SWAP:
+        execute(filled, statement)
+    Base.metadata.create_all(filled)
+    record(filled)
+    old = create(filled, "old", "old_bodies")
+    assert held_out(filled) == held_out(filled, old) == known
+    record(filled, old)
+    assert held_out(filled) == held_out(filled, old) == known
+    dump_and_restore(filled, elsewhere, tmp_path / "dump")
+    assert held_out(elsewhere) == held_out(elsewhere, old) == known
 
 
 def test_a_renamed_table_keeps_them_and_another_one_of_its_old_name_has_none(
@@ -127,24 +146,30 @@ def test_a_restored_database_has_them(
     assert held_out(elsewhere) == known
 
 
-def test_a_role_that_reads_the_table_can_ask_about_queries_that_it_knows_and_others_cannot(
+def test_a_role_that_reads_the_index_can_ask_about_queries_that_it_knows_and_others_cannot(
     filled: sa.Engine, known: frozenset[bytes]
 ) -> None:
-    reader, stranger = (f"judge_{uuid.uuid4().hex}" for _ in range(2))
-    execute(filled, f"CREATE ROLE {reader}; CREATE ROLE {stranger}; GRANT SELECT (id) ON article TO {reader}")
+    reader, of_keys, stranger = (f"judge_{uuid.uuid4().hex}" for _ in range(3))
+    execute(filled, f"CREATE ROLE {reader}; CREATE ROLE {of_keys}; CREATE ROLE {stranger}")
+    execute(filled, f"GRANT SELECT (id, title, body) ON article TO {reader}; GRANT SELECT (id) ON article TO {of_keys}")
+    privileges.follow(filled)
     with Session(filled) as session:
         session.execute(sa.text(f"SET LOCAL ROLE {reader}"))
         with pytest.raises(errors.QueryError, match=f"{len(known)} of 60 queries are held out for table 'article'"):
             evaluation.require_not_held_out(session, Article.semantic, JUDGED.queries)
-        session.execute(sa.text(f"SET LOCAL ROLE {stranger}"))
-        with pytest.raises(errors.DatabaseError, match="lacks privileges"):
-            evaluation.require_not_held_out(session, Article.semantic, JUDGED.queries)
+    for role in (of_keys, stranger):
+        with Session(filled) as session:
+            session.execute(sa.text(f"SET LOCAL ROLE {role}"))
+            with pytest.raises(errors.DatabaseError, match="lacks privileges"):
+                evaluation.require_not_held_out(session, Article.semantic, JUDGED.queries)
+    execute(filled, f"DROP OWNED BY {reader}, {of_keys}; DROP ROLE {reader}, {of_keys}, {stranger}")
 
 
 def test_nobody_can_ask_once_the_table_is_dropped(filled: sa.Engine, known: frozenset[bytes]) -> None:
     [(number,)] = rows(filled, "SELECT id FROM semantic.semantic_index")
     reader = f"judge_{uuid.uuid4().hex}"
     execute(filled, f"CREATE ROLE {reader}; GRANT SELECT ON article TO {reader}")
+    privileges.follow(filled)
     asked = sa.select(sa.func.count()).select_from(sa.func.semantic.held_out_queries_v1(number, list(known)))
     with filled.connect() as connection:
         connection.execute(sa.text(f"SET LOCAL ROLE {reader}"))

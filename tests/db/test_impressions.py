@@ -1,6 +1,7 @@
 """Impressions in the application's own table: stored, clicked, read as judgements, compared and forgotten."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import random
 import types
@@ -18,6 +19,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pg_semantic import AsyncSearcher, Searcher, SemanticIndex, errors, evaluation, search
 from pg_semantic.evaluation import InterleavingOutcome, Judgements
+from pg_semantic.index import declare
+from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import Drafted, Hit, Options
 from tests import documents
 from tests.db.library import ENCODER, Article, encoder, execute, rows, sync
@@ -120,11 +123,10 @@ def rows_of(session: Session, statement: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_an_async_session_stores_clicks_and_counts_the_same_way(session: Session, driver: str) -> None:
-    bind = session.get_bind()
-    assert isinstance(bind, sa.Engine)
+    url = engine_of(session).url
 
     async def work() -> None:
-        engine = create_async_engine(bind.url.set(drivername=f"postgresql+{driver}"))
+        engine = create_async_engine(url.set(drivername=f"postgresql+{driver}"))
         async with AsyncSession(engine) as own:
             impression = uuid.uuid4()
             found = [
@@ -228,6 +230,37 @@ def test_of_a_hashed_query_no_text_is_stored_and_known_texts_are_matched(session
     assert Judgements.clicks(session, Article.semantic, known).grades == {"my illness": {"1": 0, "2": 1}}
     other = search.clicks(Article.semantic, TABLE, texts=["my illness"], hash_key=SECRET[::-1])
     assert session.execute(other).all() == []
+
+
+@pytest.mark.parametrize("first", ["public", "library"])
+def test_indexes_of_one_name_in_two_schemas_are_kept_apart(session: Session, first: str) -> None:
+    """One whose class names no schema is the first on the search path."""
+    execute(engine_of(session), "CREATE SCHEMA library; CREATE TABLE library.article_semantic ()")
+    spec = Article.semantic.spec
+    named = {schema: declare.bind(dataclasses.replace(spec, schema=schema)) for schema in ("public", "library")}
+    indexes = {"declared": Article.semantic, **named}
+    session.execute(sa.text(f"SET LOCAL search_path = {first}, public"))
+    for number, (name, index) in enumerate(indexes.items()):
+        made = search.impressions(index, hits(number), query=name, impression=uuid.uuid4(), variant=EXPERIMENT)
+        session.execute(sa.insert(TABLE), made)
+    seen = {name: set(found_queries(session, index)) for name, index in indexes.items()}
+    other = "library" if first == "public" else "public"
+    assert seen == {"declared": {"declared", first}, first: {"declared", first}, other: {other}}
+    counts = {
+        name: evaluation.interleaving_outcome(session, index, TABLE, variant=EXPERIMENT).unclicked
+        for name, index in indexes.items()
+    }
+    assert counts == {"declared": 2, first: 2, other: 1}
+
+
+def engine_of(session: Session) -> sa.Engine:
+    bind = session.get_bind()
+    assert isinstance(bind, sa.Engine)
+    return bind
+
+
+def found_queries(session: Session, index: BoundIndex[Any]) -> list[str]:
+    return [row.query for row in session.execute(search.clicks(index, TABLE))]
 
 
 def test_visitors_with_too_many_impressions_are_left_out(session: Session) -> None:

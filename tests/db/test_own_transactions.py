@@ -15,11 +15,11 @@ from pg_semantic.encoders import BatchingEncoder, Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.spec import EncoderSpec
-from pg_semantic.rerankers import BatchingReranker
+from pg_semantic.rerankers import BatchingReranker, ScoreType
 from pg_semantic.search import generation_tracker
 from pg_semantic.training import Mining, Pair
-from pg_semantic.tuning import TuningOptions
-from tests.db.library import Article, encoder, generation_of, sync
+from pg_semantic.tuning import ChunkTuningOptions, RerankTuningOptions, TuningOptions
+from tests.db.library import Article, encoder, execute, generation_of, sync
 
 NAME = "article_semantic"
 WORDS = ["harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern", "anchor", "thistle"]
@@ -78,7 +78,8 @@ class WatchfulEncoder(HashedEncoder):
 class WatchfulReranker:
     """Counts the idle transactions whenever it scores passages."""
 
-    reference, score_type = "watchful", "probability"
+    reference = "watchful"
+    score_type: ScoreType = "probability"
 
     def __init__(self, idle: Callable[[], int]) -> None:
         self.idle = idle
@@ -123,12 +124,46 @@ def test_objects_that_the_caller_keeps_are_not_expired(library: sa.Engine) -> No
         assert "title" in one.__dict__
 
 
+@pytest.mark.parametrize(("level", "found"), [("READ COMMITTED", 0.0), ("REPEATABLE READ", 1.0)])
+def test_an_evaluation_is_in_one_snapshot_if_transactions_are(library: sa.Engine, level: Any, found: float) -> None:
+    def load(spec: EncoderSpec) -> BatchingEncoder:
+        execute(library, "DELETE FROM article WHERE id = 1")
+        return generation_tracker.load(spec)
+
+    first = Judgements({QUERIES[0]: {"1": 1}})
+    with Session(library.execution_options(isolation_level=level)) as session:
+        report = evaluation.evaluate(session, Article.semantic, first, load=load)
+        assert not session.in_transaction()
+    assert report.base.measures["RR@10"] == found
+
+
 def test_tuning_loads_its_encoder_outside_of_a_transaction(library: sa.Engine, idle: Callable[[], int]) -> None:
     load = CountingLoader(idle)
     with Session(library) as session:
         tuning.tune(session, Article.semantic, JUDGED, options=TuningOptions("nDCG@3"), load=load)
         assert session.in_transaction()  # records what was tuned on, when the caller commits
     assert load.seen == [0]
+
+
+def test_tuning_a_reranker_loads_encodes_and_scores_outside_of_a_transaction(
+    library: sa.Engine, idle: Callable[[], int]
+) -> None:
+    load, watchful, reranker = CountingLoader(idle), WatchfulEncoder(idle), WatchfulReranker(idle)
+    some, options = JUDGED.only(QUERIES[:5]), RerankTuningOptions((3, 6), "nDCG@3")
+    with Session(library) as session:
+        tuning.tune_rerank_depth(session, Article.semantic, some, reranker=reranker, options=options, load=load)
+        session.commit()
+        tuning.tune_rerank_depth(session, Article.semantic, some, reranker=reranker, options=options, encoder=watchful)
+    assert len(reranker.seen) == 20
+    assert {*load.seen, *watchful.seen, *reranker.seen} == {0}
+
+
+def test_tuning_the_chunk_size_encodes_outside_of_a_transaction(library: sa.Engine, idle: Callable[[], int]) -> None:
+    watchful = WatchfulEncoder(idle)
+    with Session(library) as session:
+        options = ChunkTuningOptions((16,), "nDCG@3")
+        tuning.tune_chunk_size(session, Article.semantic, JUDGED, options=options, encoder=watchful)
+    assert watchful.seen == [0]
 
 
 def test_a_comparison_and_the_gate_load_encoders_outside_of_a_transaction(
@@ -146,7 +181,7 @@ def test_a_comparison_and_the_gate_load_encoders_outside_of_a_transaction(
 def test_mining_encodes_and_reranks_outside_of_a_transaction(library: sa.Engine, idle: Callable[[], int]) -> None:
     watchful, reranker = WatchfulEncoder(idle), WatchfulReranker(idle)
     pairs = [Pair(query, str(number + 1)) for number, query in enumerate(QUERIES)] * 2
-    with Session(library) as session, BatchingReranker(reranker) as shared:  # type: ignore[arg-type]
+    with Session(library) as session, BatchingReranker(reranker) as shared:
         training.mine(
             session, Article.semantic, pairs, encoder=watchful, options=Mining(rerank=shared, absolute_margin=0.0)
         )
