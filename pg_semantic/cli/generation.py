@@ -1,8 +1,9 @@
 """``pg-semantic generation``: changes a semantic index without downtime, and rolls back instantly."""
 
+import contextlib
 import dataclasses
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -13,14 +14,13 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import database, encoders, generations, registry, search
-from pg_semantic.cli import options, output, progress
+from pg_semantic import database, encoders, errors, generations, registry, search
+from pg_semantic.cli import changed_spec, options, output, progress
 from pg_semantic.encoders import Encoder
 from pg_semantic.evaluation import Judgements, Variant, parse_variant
 from pg_semantic.index import declare, known_encoders
-from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.known_encoders import Prompts
-from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, Lexical, Storage
+from pg_semantic.index.spec import EncoderSpec, IndexSpec
 from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
 from pg_semantic.search import Options
@@ -94,10 +94,10 @@ def begin(
         changes: dict[str, Any] = {
             "encoder": chosen,
             "columns": tuple(part.strip() for part in columns.split(",")) if columns else live.spec.columns,
-            "chunking": _chunking(live.spec, max_tokens, overlap_tokens, chunked=chunked),
-            "storage": _storage(live.spec, storage),
-            "hnsw": _hnsw(live.spec, m, ef_construction),
-            "lexical": _lexical(live.spec, lexical),
+            "chunking": changed_spec.chunking(live.spec, max_tokens, overlap_tokens, chunked=chunked),
+            "storage": changed_spec.storage(live.spec, None if storage is None else storage.value),
+            "hnsw": changed_spec.hnsw(live.spec, m, ef_construction),
+            "lexical": changed_spec.lexical(live.spec, lexical),
         }
         _begin(engine, live, dataclasses.replace(live.spec, **changes), loaded=loaded, ask=not yes)
 
@@ -237,10 +237,26 @@ def compare(
             found = generations.compare(
                 engine, (live, other), asked, judged=judged, how=variant, limit=limit, on_query=advance
             )
+        doubts = [] if json else [*_doubts(engine, live, other, judged)]
     if json:
         output.as_json(found)
     else:
         _show(found)
+        for doubt in doubts:
+            typer.echo(doubt, err=True)
+
+
+def _doubts(engine: sa.Engine, live: Generation, other: Generation, judged: Judgements | None) -> Iterator[str]:
+    """Yields why the comparison says less than it seems to, as far as the role can know."""
+    with contextlib.suppress(errors.DatabaseError):
+        if missing := generations.unfinished(engine, other):
+            yield f"{other.title} isn't filled yet: {'; '.join(missing)}. Run a worker first."
+    with contextlib.suppress(errors.DatabaseError):
+        if judged and (known := generations.count_learned(engine, live, judged)):
+            yield (
+                f"{known} of {len(judged)} queries were tuned or trained on, so they don't show what to expect of "
+                "others. `switch --if-better` leaves them out."
+            )
 
 
 def _show(found: generations.Comparison) -> None:
@@ -315,8 +331,9 @@ def _encoder(
     """Returns the encoder of the new copy, and the loaded one if it had to be loaded to learn its dimensions."""
     if reference is None:
         kept = prompts.filled(now.encoder.prompts)
-        known = _given(dimensions, now.encoder.dimensions)
+        known = now.encoder.dimensions if dimensions is None else dimensions
         return EncoderSpec(now.encoder.reference, known, kept.query, kept.document), None
+    reference = options.encoder_reference(reference)
     length = dimensions if dimensions is not None else known_encoders.dimensions(reference)
     if length is not None:
         return EncoderSpec(reference, length, prompts.query, prompts.document), None
@@ -329,37 +346,6 @@ def _say_if_copied(live: Generation, target: IndexSpec, loaded: Encoder | None) 
     same_vectors = loaded is not None and loaded.document_fingerprint == live.document_fingerprint
     if same_texts and same_vectors and target.storage == live.spec.storage:
         output.say("The new encoder differs only in how it encodes queries: vectors are copied, no text is encoded.")
-
-
-def _hnsw(now: IndexSpec, m: int | None, ef_construction: int | None) -> Hnsw:
-    return Hnsw(_given(m, now.hnsw.m), _given(ef_construction, now.hnsw.ef_construction))
-
-
-def _chunking(
-    now: IndexSpec, max_tokens: int | None, overlap_tokens: int | None, *, chunked: bool | None
-) -> Chunking | None:
-    given = max_tokens is not None or overlap_tokens is not None
-    if chunked is False and given:
-        raise typer.BadParameter("--one-chunk cannot be combined with --max-tokens or --overlap-tokens.")
-    if chunked is False or (now.chunking is None and not chunked and not given):
-        return None
-    before = now.chunking or Chunking()
-    longest = before.max_tokens if max_tokens is None else max_tokens
-    return Chunking(max_tokens=longest, overlap_tokens=_given(overlap_tokens, before.overlap_tokens))
-
-
-def _given(value: int | None, otherwise: int) -> int:
-    return otherwise if value is None else value
-
-
-def _storage(now: IndexSpec, kind: Kind | None) -> Storage:
-    return now.storage if kind is None else kind.value
-
-
-def _lexical(now: IndexSpec, config: str | None) -> Lexical | None:
-    if config is None:
-        return now.lexical
-    return None if config == "none" else dataclasses.replace(now.lexical or Lexical(), config=config)
 
 
 def _show_cost(disk: generations.Disk) -> None:

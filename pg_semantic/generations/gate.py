@@ -17,6 +17,7 @@ from pg_semantic.index import declare
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Role
 from pg_semantic.index.spec import EncoderSpec
+from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker
 
 _COMPARED: tuple[Role, ...] = ("live", "next")
@@ -75,10 +76,24 @@ def _checked(report: Evaluation, worse_by: float | None) -> Evaluation:
     return report
 
 
+def count_learned(engine: sa.Engine, live: Generation, judgements: Judgements) -> int:
+    """Returns how many of the queries were tuned or trained on, as far as the database knows.
+
+    Raises:
+        errors.DatabaseError: The role does not own the schema ``semantic``.
+    """
+    with orm.Session(engine) as session, own_transaction.reading(session):
+        return len(judgements) - len(_unlearned(session, declare.bind(live.spec), judgements))
+
+
+def _unlearned(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -> Judgements:
+    known = held_out_queries.sides(session, index, [query_hash(query) for query in judgements.queries])
+    return judgements.only(query for query in judgements.queries if known.get(query_hash(query)) is not False)
+
+
 def _without_trained(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -> Judgements:
     """Returns the judgements of queries that nothing was trained or tuned on, as far as the database knows."""
-    known = held_out_queries.sides(session, index, [query_hash(query) for query in judgements.queries])
-    unknown = judgements.only(query for query in judgements.queries if known.get(query_hash(query)) is not False)
+    unknown = _unlearned(session, index, judgements)
     if not len(unknown):
         raise errors.QueryError(
             "All of these queries were trained or tuned on, so they cannot tell whether it helped: hold some out "

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from pg_semantic import Searcher, cli, errors
+from pg_semantic import Searcher, cli, errors, generations
 from pg_semantic.cli import error_exit
 from tests.db.library import Article, encoder, execute, generation_of, sync
 
@@ -41,6 +41,16 @@ def run(*arguments: object, code: int = 0, said: str = "") -> str:
 
 def as_json(*arguments: object) -> Any:
     return json.loads(run(*arguments, "--json"))
+
+
+def test_the_registry_gets_the_absolute_path_of_a_folder(synced: sa.Engine, here: Path) -> None:
+    (here / "mine").mkdir()
+    (here / "mine" / "modules.json").write_text("[]")
+    run("begin", NAME, "--encoder", "./mine", "--dimensions", 32, "--yes")
+    assert generations.find(synced, NAME, "next").spec.encoder.reference == str(here / "mine")
+    arguments = ["create", "article", "--columns", "body", "--encoder", "mine", "--dimensions", "32", "--name", "other"]
+    assert CliRunner().invoke(cli.app, ["index", *arguments]).exit_code == 0
+    assert generation_of(synced, "other").spec.encoder.reference == str(here / "mine")
 
 
 def test_another_encoder_from_begin_to_rollback_to_drop(synced: sa.Engine) -> None:

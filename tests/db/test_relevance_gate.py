@@ -111,6 +111,20 @@ def test_queries_that_differ_only_in_case_count_once(library: sa.Engine) -> None
     assert found.difference.queries == 1
 
 
+def test_a_person_is_told_what_a_comparison_does_not_show(library: sa.Engine, dsn: str, tmp_path: Path) -> None:
+    JUDGED.write(tmp_path / "judged.jsonl")
+    with Session(library) as session:
+        evaluation.record_training(session, Article.semantic, QUERIES[:50])
+        session.commit()
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    told = invoke(dsn, "compare", NAME, "--judgements", tmp_path / "judged.jsonl").stderr
+    assert "(next) isn't filled yet: the backfill is not complete" in told
+    assert "50 of 105 queries were tuned or trained on" in told
+    sync(library)
+    assert invoke(dsn, "compare", NAME).stderr == ""
+
+
 def test_there_must_be_a_copy(library: sa.Engine) -> None:
     with pytest.raises(errors.GenerationError, match="has no next generation"):
         generations.require_relevance(library, NAME, JUDGED)
