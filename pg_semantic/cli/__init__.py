@@ -7,6 +7,7 @@ Exit codes: 0 success; 1 the command failed, and one line on standard error says
 import typer
 
 from pg_semantic.cli import (
+    clusters,
     database,
     demo,
     doctor,
@@ -18,6 +19,7 @@ from pg_semantic.cli import (
     generation,
     index,
     mine,
+    pairs,
     privileges,
     recall,
     retry,
@@ -51,11 +53,13 @@ for command, function, examples, summary in (
     ("search", search.search, search.EXAMPLES, "Find the rows closest in meaning to a text."),
     ("explain", explain.explain, explain.EXAMPLES, "Show the plan of a search, and which indexes it uses."),
     ("duplicates", duplicates.duplicates, duplicates.EXAMPLES, "Find rows that are alike, as pairs or as groups."),
+    ("clusters", clusters.clusters, clusters.EXAMPLES, "Show what is in a table, as clusters of its rows."),
     ("recall", recall.recall, recall.EXAMPLES, "Compare searches through the vector index with exact ones."),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES, "Measure how well searches find what was judged relevant."),
     ("split", split.split, split.EXAMPLES, "Hold some judged queries out, to measure with."),
-    ("tune", tune.tune, tune.EXAMPLES, "Find the best fusion of a hybrid search, or reach a recall."),
+    ("tune", tune.tune, tune.EXAMPLES, "Find the best settings of searches, or reach a recall."),
     ("mine", mine.mine, mine.EXAMPLES, "Find hard negatives to train on, without encoding a row."),
+    ("pairs", pairs.pairs, pairs.EXAMPLES, "Make pairs to train on from the rows, without judgements."),
     ("status", status.status, status.EXAMPLES, "Show each semantic index: rows, failures, indexes, workers."),
     ("doctor", doctor.doctor, doctor.EXAMPLES, "Find problems in a database, and how to fix them."),
     ("verify", verify.verify, verify.VERIFY_EXAMPLES, "Check that every vector matches the text of its row."),

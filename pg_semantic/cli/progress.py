@@ -94,13 +94,13 @@ def compared(count: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
-def training(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Shows a bar over the steps of training while the block runs.
+def training(*, shown: bool, what: str = "training") -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar over the steps of training, or of ``what``, while the block runs.
 
     Yields:
         A function to call after each step, with how many are done and how many are planned.
     """
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
         task = display.add_task("steps", total=None)
         yield lambda done, planned: display.update(task, completed=done, total=planned)

@@ -1,9 +1,11 @@
 """Search by meaning, by words or by both: composable `Select` statements, and searchers that take a text query.
 
-Also rows that are alike, as pairs and as groups, and the impressions and clicks that searches are improved with.
+Also rows that are alike, as pairs and as groups, clusters of all rows, and the impressions and clicks that searches are
+improved with.
 """
 
 from pg_semantic.index.bm25_expressions import Match
+from pg_semantic.search.clusters import Cluster, clusters
 from pg_semantic.search.duplicates import Duplicate, duplicates
 from pg_semantic.search.fusion import Convex, Fusion, Rrf, hybrid
 from pg_semantic.search.impressions import clicks, forget_impressions, impressions, impressions_table, record_click
@@ -24,6 +26,7 @@ from pg_semantic.search.tuned_options import tuned_options
 __all__ = [
     "AsyncSearcher",
     "ClassRecall",
+    "Cluster",
     "Convex",
     "Diverse",
     "Drafted",
@@ -44,6 +47,7 @@ __all__ = [
     "Team",
     "Where",
     "clicks",
+    "clusters",
     "duplicates",
     "exact",
     "exactly",

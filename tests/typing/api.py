@@ -147,6 +147,9 @@ def rows_that_are_alike_are_found(session: Session) -> None:
     assert_type(groups, list[search.Group[Article]])
     assert_type(groups[0].members, tuple[Article, ...])
     assert_type(groups[0].medoid, Article)
+    clusters = search.clusters(session, Article.semantic, count=3, sample=100, seed=1, where=[Article.id > 7])
+    assert_type(clusters, list[search.Cluster[Article]])
+    assert_type(clusters[0].medoid, Article)
 
 
 def recall_is_measured(session: Session, vector: list[float]) -> None:
@@ -266,6 +269,8 @@ def negatives_are_mined(session: Session, judged: Judgements, encoder: encoders.
     assert_type(pairs, list[training.Pair])
     assert_type(training.from_column(session, Article.semantic, Article.body, limit=10), list[training.Pair])
     assert_type(training.from_texts(session, Article.semantic, limit=10), list[training.Pair])
+    assert_type(training.from_rows(session, Article.semantic, limit=10), list[training.RowPair])
+    assert_type(training.from_similar_rows(session, Article.semantic, least=0.8, most=0.9), list[training.RowPair])
     assert_type(training.from_select(session, Article.semantic, "SELECT 'tea', 7"), list[training.Pair])
     options = training.Mining(negatives=5, relative_margin=0.05, sampling="random", group=Article.body)
     mined = training.mine(session, Article.semantic, pairs, encoder=encoder, where=[Article.id > 7], options=options)
