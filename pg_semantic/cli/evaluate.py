@@ -87,17 +87,12 @@ def evaluate(
     names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
     measured = EvaluationOptions(names, limit, _trained(training), seed)
     source = _Source(judgements, judgements_sql, split, topics)
-    if training and len(variant or ()) <= 1:
-        typer.echo("--training tells where a difference comes from: pass a second --variant.", err=True)
     with options.installed(dsn) as engine:
         report = _evaluate(engine, index, source, variant or ["now"], measured, shown=not json)
         before = _change(engine, report) if since_last else None
         if save and not (before and before.is_worse):  # or the next run would be compared with this one
             _save(engine, report)
-    _print(report, json=json)
-    if before and not json:
-        name = output.escaped(report.base.name)
-        output.say(f"{report.measure} of {name} since {before.since:%Y-%m-%d}: {before.mean:+.4f} (p {before.p:.3f}).")
+    _print(report, before, json=json)
     _write(report, pool, per_query, quiet=json)
     _check(report, floors, before)
 
@@ -136,6 +131,8 @@ def _evaluate(
         index = named_index.find(session, name)
         judged = _judgements(session, index, source)
         session.rollback()  # loading encoders and rerankers takes long
+        if measured.training and len(variants) == 1:
+            typer.echo("--training tells where a difference comes from: pass a second --variant.", err=True)
         ways = [evaluation.parse_variant(text, tuned=partial(_tuned, session, index)) for text in variants]
         with progress.queries(len(judged), shown=shown) as advance:
             return evaluation.evaluate(session, index, judged, variants=ways, options=measured, on_query=advance)
@@ -179,7 +176,7 @@ def _save(engine: sa.Engine, report: Evaluation) -> None:
         typer.echo(f"Warning: the figures were not kept: {error}", err=True)
 
 
-def _print(report: Evaluation, *, json: bool) -> None:
+def _print(report: Evaluation, before: evaluation.Change | None, *, json: bool) -> None:
     if json:
         output.as_json(report.figures)
         return
@@ -197,6 +194,9 @@ def _print(report: Evaluation, *, json: bool) -> None:
         output.table(("variant", "rows", "queries", *_COMPARED), rows, title="Rows seen in training, and others")
     for warning in report.warnings:
         output.say(output.escaped(warning))
+    if before:
+        name = output.escaped(report.base.name)
+        output.say(f"{report.measure} of {name} since {before.since:%Y-%m-%d}: {before.mean:+.4f} (p {before.p:.3f}).")
 
 
 def _row(one: VariantFigures, *, compared: bool) -> list[object]:

@@ -18,6 +18,8 @@ from pg_semantic import database, encoders, errors, generations, registry, searc
 from pg_semantic.cli import changed_spec, options, output, progress
 from pg_semantic.encoders import Encoder
 from pg_semantic.evaluation import Judgements, Variant, parse_variant
+from pg_semantic.generations import readiness
+from pg_semantic.generations.gate import count_learned
 from pg_semantic.index import declare, known_encoders
 from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec, IndexSpec
@@ -249,10 +251,10 @@ def compare(
 def _doubts(engine: sa.Engine, live: Generation, other: Generation, judged: Judgements | None) -> Iterator[str]:
     """Yields why the comparison says less than it seems to, as far as the role can know."""
     with contextlib.suppress(errors.DatabaseError):
-        if missing := generations.unfinished(engine, other):
+        if missing := readiness.unfinished(engine, other):
             yield f"{other.title} isn't filled yet: {'; '.join(missing)}. Run a worker first."
     with contextlib.suppress(errors.DatabaseError):
-        if judged and (known := generations.count_learned(engine, live, judged)):
+        if judged and (known := count_learned(engine, live, judged)):
             yield (
                 f"{known} of {len(judged)} queries were tuned or trained on, so they don't show what to expect of "
                 "others. `switch --if-better` leaves them out."

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import encoders, evaluation, rerankers, training
+from pg_semantic import encoders, rerankers, training
 from pg_semantic.cli import named_index, options, output, progress, row_conditions
 from pg_semantic.database import own_transaction
+from pg_semantic.evaluation import held_out_queries
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search.request import Mode
@@ -89,14 +90,9 @@ def mine(
         bound = named_index.find(session, index)
         how = Mining(negatives, *bounds, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
         scope = _Scope(row_conditions.conditions(bound, where), mode, exact)
-        with own_transaction.reading(session):
-            held_out = evaluation.held_out_among(session, bound, {pair.query for pair in given})
-        used = [pair for pair in given if pair.query not in held_out] or given  # with none left, `mine` says why
-        found = _mine(session, bound, used, how=how, scope=scope, shown=not json)
+        found = _mine(session, bound, _usable(session, bound, given), how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
     _print(found.report, out, json=json, show_queries=show_queries)
-    if held_out:
-        typer.echo(f"Queries left out because they are held out to measure with: {len(held_out)}.", err=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +102,15 @@ class _Scope:
     where: Sequence[sa.ColumnElement[bool]]
     mode: Mode
     exact: bool
+
+
+def _usable(session: orm.Session, index: BoundIndex[Any], given: Sequence[Pair]) -> Sequence[Pair]:
+    """Returns the pairs without held-out queries, and says how many these are; all if none is left, to be refused."""
+    with own_transaction.reading(session):
+        held_out = held_out_queries.held_out_among(session, index, {pair.query for pair in given})
+    if held_out:
+        typer.echo(f"Queries left out because they are held out to measure with: {len(held_out)}.", err=True)
+    return [pair for pair in given if pair.query not in held_out] or given
 
 
 def _mine(

@@ -9,7 +9,6 @@ people prefer, by their clicks.
 from pg_semantic.evaluation.evaluate import EvaluationOptions, evaluate
 from pg_semantic.evaluation.held_out_queries import (
     TrainingJudgements,
-    held_out_among,
     held_out_hashes,
     record_training,
     require_not_held_out,
@@ -37,7 +36,6 @@ __all__ = [
     "VariantFigures",
     "change",
     "evaluate",
-    "held_out_among",
     "held_out_hashes",
     "interleaving_outcome",
     "normalized",

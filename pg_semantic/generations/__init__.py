@@ -6,9 +6,9 @@ change, and `switch` makes the copy live at once. Workers keep the previous copy
 """
 
 from pg_semantic.generations.compare_results import Comparison, compare, read_queries, sampled
-from pg_semantic.generations.gate import count_learned, require_relevance
+from pg_semantic.generations.gate import require_relevance
 from pg_semantic.generations.lifecycle import Disk, begin, clear, disk, drop, find, rollback, size, switch
-from pg_semantic.generations.readiness import Coverage, coverage, unfinished
+from pg_semantic.generations.readiness import Coverage, coverage
 
 __all__ = [
     "Comparison",
@@ -17,7 +17,6 @@ __all__ = [
     "begin",
     "clear",
     "compare",
-    "count_learned",
     "coverage",
     "disk",
     "drop",
@@ -28,5 +27,4 @@ __all__ = [
     "sampled",
     "size",
     "switch",
-    "unfinished",
 ]

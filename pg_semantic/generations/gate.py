@@ -53,18 +53,22 @@ def require_relevance(  # noqa: PLR0913 - options
         errors.GenerationError: There is no ``next``, it is not filled yet, or it is not shown to be good enough.
         errors.QueryError: All queries were trained or tuned on.
     """
-    live, chosen = (find(engine, name, role) for role in _COMPARED)
-    if missing := readiness.unfinished(engine, chosen):
-        raise errors.GenerationError(f"{chosen.title} can't be measured yet: {'; '.join(missing)}. Run a worker first.")
+    index = declare.bind(find(engine, name, "live").spec)
+    _require_filled(engine, find(engine, name, "next"))
     both = [dataclasses.replace(how, name=role, generation=role) for role in _COMPARED]
     with orm.Session(engine) as session:
-        index = declare.bind(live.spec)
         with own_transaction.reading(session):
             unknown = _without_trained(session, index, judgements)
         report = evaluation.evaluate(
             session, index, unknown, variants=both, options=options, load=load, on_query=on_query
         )
     return _checked(report, worse_by)
+
+
+def _require_filled(engine: sa.Engine, generation: Generation) -> None:
+    if missing := readiness.unfinished(engine, generation):
+        reasons = "; ".join(missing)
+        raise errors.GenerationError(f"{generation.title} can't be measured yet: {reasons}. Run a worker first.")
 
 
 def _checked(report: Evaluation, worse_by: float | None) -> Evaluation:

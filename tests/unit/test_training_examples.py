@@ -83,6 +83,17 @@ def test_pairs_of_rows_only_teach_and_have_no_row_or_text_that_is_held_out() -> 
         assert set(prepared.trained_on.queries) <= set(QUERIES)
 
 
+def test_no_other_passage_of_a_held_out_row_is_taught() -> None:
+    found = whole_encoder.found()
+    texts = {(f"{n:03}", 1): f"the second part of {n}" for n in range(COUNT)}
+    parts = [Example(text, passage, row=passage[0]) for passage, text in texts.items()]
+    found = dataclasses.replace(found, all=(*found.all, *parts), texts=dict(found.texts) | texts)
+    prepared = whole_training.divided(found, EncoderTraining(held_out=0.3))
+    held_out = {f"{QUERIES.index(query):03}" for query in prepared.held_out.queries}
+    taught = {one.row for one in prepared.examples if one.row is not None}
+    assert taught == {f"{n:03}" for n in range(COUNT)} - held_out
+
+
 def test_held_out_rows_are_no_random_negatives() -> None:
     found = whole_encoder.found()
     bare = dataclasses.replace(found, all=tuple(dataclasses.replace(one, negatives=()) for one in found.all))
