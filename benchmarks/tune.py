@@ -36,7 +36,7 @@ from pg_semantic.tuning import TuningOptions, candidates, cross_validation
 from pg_semantic.tuning.candidates import Candidates, LegOptions
 from pg_semantic.tuning.cross_validation import LEVEL
 from pg_semantic.tuning.grid import smoothing
-from pg_semantic.tuning.tune import matrix
+from pg_semantic.tuning.tune import legs_of, matrix
 from pg_semantic.worker.worker import Worker
 
 DRAWS = 100
@@ -69,7 +69,7 @@ def _judgements(split: str) -> Judgements:
 
 
 def _found(judged: Mapping[str, Judgements], options: TuningOptions) -> dict[str, list[Candidates]]:
-    how = options.legs
+    how = legs_of(options)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         engine = database.connect(f"embedded:{data}")

@@ -201,7 +201,7 @@ class _LegSearch:
 
     def __call__(self, session: orm.Session, query: str, on_query: Callable[[], object]) -> Candidates:
         vector = self.encoder.encode(query)
-        found = candidates.find(session, self.index, query, vector=vector, how=_legs(self.options))
+        found = candidates.find(session, self.index, query, vector=vector, how=legs_of(self.options))
         on_query()
         return found
 
@@ -241,7 +241,7 @@ def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64
     )
 
 
-def _legs(options: TuningOptions) -> LegOptions:
+def legs_of(options: TuningOptions) -> LegOptions:
     """Returns how the legs are asked, so that all settings can be computed from what they find."""
     depth, matches = max(one.depth for one in options.tried), tuple(dict.fromkeys(one.match for one in options.tried))
     return LegOptions(depth, matches, exact=options.exact)
