@@ -108,9 +108,10 @@ def _usable(session: orm.Session, index: BoundIndex[Any], given: Sequence[Pair])
     """Returns the pairs without held-out queries, and says how many these are; all if none is left, to be refused."""
     with own_transaction.reading(session):
         held_out = held_out_queries.held_out_among(session, index, {pair.query for pair in given})
-    if held_out:
+    usable = [pair for pair in given if pair.query not in held_out]
+    if held_out and usable:
         typer.echo(f"Queries left out because they are held out to measure with: {len(held_out)}.", err=True)
-    return [pair for pair in given if pair.query not in held_out] or given
+    return usable or given
 
 
 def _mine(

@@ -83,7 +83,7 @@ def test_damaged_files_are_made_once_more(
     assert "is damaged, converting again" in caplog.text
     caplog.clear()
     load("bert", "openvino")
-    assert not caplog.records
+    assert "converting again" not in caplog.text
 
 
 def test_an_encoder_that_is_loaded_twice_is_converted_once(load: Load, tmp_path: Path) -> None:
