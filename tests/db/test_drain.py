@@ -85,7 +85,8 @@ def held_worker(dsn: str, *, drain_seconds: float, batch_rows: int = 10) -> Iter
 
 @pytest.fixture
 def thirty(articles: sa.Engine) -> sa.Engine:
-    """Thirty rows that wait for a worker."""
+    """Thirty rows that wait for a worker, all edits: a backfill that meets a claim voids it."""
+    sync(articles)
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 30) i")
     return articles
 
