@@ -205,9 +205,17 @@ def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) 
     connection.execute(sql.statement("jobqueue", "reap"), binds)
 
 
-def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:
-    """Creates jobs for rows that have none, with lower priority than edits. Invalidates claims on the others."""
-    connection.execute(sql.statement("jobqueue", "enqueue"), {"generation": generation_id, "keys": list(keys)})
+def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str], *, voids: bool = True) -> None:
+    """Creates jobs for rows that have none, with lower priority than edits.
+
+    Args:
+        connection: A connection in a transaction.
+        generation_id: The generation.
+        keys: The keys of the rows.
+        voids: Whether to invalidate claims on the others. Needed if rows may have changed past the triggers.
+    """
+    binds = {"generation": generation_id, "keys": list(keys), "voids": voids}
+    connection.execute(sql.statement("jobqueue", "enqueue"), binds)
 
 
 def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:

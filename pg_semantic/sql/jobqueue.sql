@@ -219,8 +219,8 @@ FROM claims
 WHERE job.ctid = ANY (ARRAY(SELECT place FROM lost)) AND claims.claim = job.claim
 
 -- name: enqueue
--- Creates jobs for rows that have none yet, behind all edits. Voids claims, because what the worker read may be out of
--- date; that does not count as an attempt.
+-- Creates jobs for rows that have none yet, behind all edits. If rows may have changed past the triggers, voids claims,
+-- because what the worker read may be out of date; that does not count as an attempt.
 INSERT INTO semantic.job AS job (generation_id, key, priority)
 SELECT :generation, wanted.key, 1
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
@@ -228,7 +228,7 @@ WHERE octet_length(wanted.key) <= 2600
 ORDER BY wanted.key
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL, attempts = job.attempts - 1
-WHERE job.state = 'processing'
+WHERE job.state = 'processing' AND CAST(:voids AS boolean)
 
 -- name: requeue
 -- Queues rows that must be checked again, as folding a mark does, so a worker that is processing such a row writes

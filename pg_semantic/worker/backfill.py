@@ -103,7 +103,7 @@ def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, r
         wanted = [*connection.scalars(select(tables, part, generation_id)), *gone]
     policy_column.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
-    jobqueue.enqueue(connection, generation_id, wanted)
+    jobqueue.enqueue(connection, generation_id, wanted, voids=state.again or bool(gone))
     last = page[-1] if page else state.backfill_after
     binds = {"generation": generation_id, "after": last, "done": done, "rows": len(page)}
     connection.execute(sql.statement("registry", "advance_backfill"), binds)

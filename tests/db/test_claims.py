@@ -12,6 +12,7 @@ from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.jobqueue import Claim, Claimable
 from pg_semantic.settings import Settings
+from pg_semantic.worker import backfill
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.worker import Worker
 from tests.db.library import CLEAN, execute, fold, generation_of, jobs, rows, truth
@@ -188,3 +189,31 @@ def test_a_row_that_must_be_alone_is_claimed_by_a_worker_that_holds_nothing_else
     last = held.take(turn, 10)
     assert last is not None
     assert [job.key for job in last.jobs] == ["last"]
+
+
+def claims_of_a_page(engine: sa.Engine) -> int:
+    """How many claims of edits outlive a page of a backfill that had looked at its rows before."""
+    generation = generation_of(engine)
+    taken: list[Claim | None] = []
+
+    def claim_first(*call: Any) -> None:
+        if "INSERT INTO semantic.job" in call[2] and not taken:
+            taken.append(None)  # first, because taking inserts jobs too
+            in_hand = HeldClaims(engine, Settings(lease_seconds=LONG_LEASE))
+            taken.append(in_hand.take(Claimable(generation.id, jobqueue.EDIT), 10))
+
+    sa.event.listen(engine, "before_cursor_execute", claim_first)
+    assert backfill.advance(engine, generation.tables, generation.id)
+    assert [len(claim.jobs) for claim in taken if claim] == [4]
+    return len(claimed(engine))
+
+
+def test_a_first_backfill_leaves_edits_alone_that_are_claimed_meanwhile(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) i")
+    assert claims_of_a_page(articles) == 4
+
+
+def test_a_backfill_of_rows_that_may_have_changed_past_the_triggers_voids_claims(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) i")
+    execute(articles, "UPDATE semantic.generation SET stale_since = now()")
+    assert claims_of_a_page(articles) == 0
