@@ -33,7 +33,8 @@ class Claim:
         token: Identifies the claim.
         jobs: What was claimed, oldest first.
         priority: `EDIT` or `BACKFILL`.
-        is_alone: Whether its only job may be what ended a worker, and must have the next one to itself.
+        is_alone: Whether its only job may be what ended a worker, and must have the next one to itself. If there are no
+            jobs, that job is the oldest, and waits until the worker holds no other claim.
     """
 
     generation_id: int
@@ -121,9 +122,10 @@ def claim(
         "lease": lease_seconds,
         "holds_others": holds_others,
     }
-    found = sorted(connection.execute(sql.statement("jobqueue", "claim"), binds), key=lambda row: row.available_at)
+    found = connection.execute(sql.statement("jobqueue", "claim"), binds).all()
+    claimed = sorted((row for row in found if row.key is not None), key=lambda row: row.available_at)
     is_alone = any(row.claim_limit == 1 for row in found)
-    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), priority, is_alone)
+    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in claimed), priority, is_alone)
 
 
 def hold(connection: sa.Connection, claimed: Claim, jobs: Sequence[Job]) -> set[str]:

@@ -79,7 +79,8 @@ OR (
 -- name: claim
 -- Claims the oldest pending jobs of a generation and priority, in any order. Jobs that a lost worker had claimed are
 -- claimed with others that have the same limit, in no larger groups than that. A job that must be alone isn't claimed
--- by a worker that holds other claims: if that worker is lost too, this job was the cause.
+-- by a worker that holds other claims: if that worker is lost too, this job was the cause. Then the only row has no key
+-- and the limit 1.
 WITH waiting AS MATERIALIZED (
     SELECT ctid AS place, available_at, claim_limit
     FROM semantic.job
@@ -97,12 +98,16 @@ taken AS MATERIALIZED (
     WHERE oldest.claim_limit IS DISTINCT FROM 1 OR NOT CAST(:holds_others AS boolean)
     ORDER BY waiting.available_at
     LIMIT (SELECT claim_limit FROM oldest)
+),
+claimed AS (
+    UPDATE semantic.job
+    SET state = 'processing', claim = :claim, attempts = attempts + 1,
+        lease_until = now() + make_interval(secs => :lease)
+    WHERE ctid = ANY (ARRAY(SELECT place FROM taken))
+    RETURNING key, version, available_at
 )
-UPDATE semantic.job
-SET state = 'processing', claim = :claim, attempts = attempts + 1,
-    lease_until = now() + make_interval(secs => :lease)
-WHERE ctid = ANY (ARRAY(SELECT place FROM taken))
-RETURNING key, version, available_at, claim_limit
+SELECT claimed.key, claimed.version, claimed.available_at, oldest.claim_limit
+FROM oldest LEFT JOIN claimed ON true
 
 -- name: hold
 -- Locks the jobs of a claim that are unchanged since they were claimed, until the end of the transaction. Looks up each

@@ -102,7 +102,8 @@ class FastLane:
 
     def _claimed(self, in_progress: Claimable) -> Batch | None:
         """Claims and reads a few urgent edits."""
-        urgent = [one for one in self._stages.ready(self._connection) if _is_urgent(one, in_progress)]
+        allowed = self._held.allowed(self._stages.ready(self._connection))
+        urgent = [one for one in allowed if _is_urgent(one, in_progress)]
         if not urgent:
             return None
         turn = self._scheduler.pick(urgent)

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -35,6 +35,17 @@ class HeldClaims:
         self._settings = settings
         self._claims: dict[uuid.UUID, Claim] = {}
         self._left: dict[uuid.UUID, tuple[Claim, set[str]]] = {}  # to release once they are unlocked
+        self._postponed: Claimable | None = None  # its oldest job must be alone, and waits until nothing is held
+
+    def allowed(self, ready: Sequence[Claimable]) -> list[Claimable]:
+        """Returns what this worker may claim now: nothing next to a job that must be alone, otherwise all that is ready.
+
+        If such a job had to wait for other claims, it is next when these are finished. Otherwise an index with a long
+        queue would keep it waiting for as long as that lasts.
+        """
+        if self._postponed not in ready:  # claimed by another worker, or its index is no longer served
+            self._postponed = None
+        return [one for one in ready if self._may_take(one)]
 
     def take(self, of: Claimable, rows: int) -> Claim | None:
         """Folds the marks of a generation and priority, then claims jobs.
@@ -48,7 +59,7 @@ class HeldClaims:
             or the oldest that is waiting while others are held.
         """
         with self._taking:
-            if self._closed or any(claim.is_alone for claim in list(self._claims.values())):
+            if self._closed or not self._may_take(of):
                 return None
             with transaction.begin(self._engine, by_index=True) as connection:
                 marks = _FOLDED_EDITS if of.priority == jobqueue.EDIT else rows
@@ -56,7 +67,20 @@ class HeldClaims:
                 claim = self._claim(connection, of, rows)
             if claim.jobs:
                 self._claims[claim.token] = claim
+            self._postpone(of, must_wait=claim.is_alone and not claim.jobs)
         return claim if claim.jobs else None
+
+    def _may_take(self, of: Claimable) -> bool:
+        claims = list(self._claims.values())
+        if any(claim.is_alone for claim in claims):
+            return False
+        return bool(claims) or self._postponed in {None, of}
+
+    def _postpone(self, of: Claimable, *, must_wait: bool) -> None:
+        if must_wait:
+            self._postponed = self._postponed or of
+        elif of == self._postponed:
+            self._postponed = None
 
     def close(self) -> None:
         """Releases all claims and takes no more."""

@@ -117,9 +117,10 @@ class Pipeline:
         self._keep_house(builder)
         waiting = self._stages.ready(connection)
         self._served.settle({one.generation_id for one in waiting})
-        if not waiting:
+        allowed = self._held.allowed(waiting)
+        if not allowed:
             return None
-        ahead.turn = turn = self._scheduler.pick(waiting)
+        ahead.turn = turn = self._scheduler.pick(allowed)
         limits = ReadLimits(self._stages.batch_sizes[turn.generation_id].characters, self._settings.batch_bytes)
 
         def long_row_ahead() -> None:

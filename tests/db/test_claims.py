@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from pg_semantic import jobqueue
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.jobqueue import Claim, Claimable
+from pg_semantic.operations import create_index
 from pg_semantic.settings import Settings
 from pg_semantic.worker import backfill
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.worker import Worker
-from tests.db.library import CLEAN, execute, fold, generation_of, jobs, rows, truth
+from tests.db.library import CLEAN, ENCODER, execute, fold, generation_of, jobs, rows, sync, truth
 
 LONG_LEASE = 3600.0
 GENERATION = 7
@@ -217,3 +219,68 @@ def test_a_backfill_of_rows_that_may_have_changed_past_the_triggers_voids_claims
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) i")
     execute(articles, "UPDATE semantic.generation SET stale_since = now()")
     assert claims_of_a_page(articles) == 0
+
+
+class Recording(HashedEncoder):
+    """Remembers the order of the texts, and calls back before the first ones."""
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        super().__init__(32)
+        self.read: list[str] = []
+        self._first = first
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        if not self.read:
+            self.read.append("")
+            self._first()
+        self.read.extend(texts)
+        return super().encode_documents(texts)
+
+
+@pytest.mark.parametrize("priority", [jobqueue.EDIT, jobqueue.BACKFILL])
+def test_rows_that_must_be_alone_take_turns_with_the_backlog_of_another_index(
+    articles: sa.Engine, priority: int
+) -> None:
+    execute(articles, "CREATE TABLE note (id int PRIMARY KEY, words text)")
+    with articles.connect() as connection:
+        spec = create_index.describe(connection, "note", columns=("words",), encoder=EncoderSpec(ENCODER, 32))
+    create_index.create(articles, spec)
+    execute(articles, "INSERT INTO note SELECT i, 'backlog ' || i FROM generate_series(1, 400) i")
+
+    def suspect_rows() -> None:
+        execute(articles, "INSERT INTO article SELECT i, 'suspect ' || i, NULL, 'en' FROM generate_series(1, 3) i")
+        fold(articles)
+        only = "WHERE generation_id = :generation"
+        suspect = f"UPDATE semantic.job SET claim_limit = 1, priority = :priority {only}"
+        execute(articles, suspect, priority=priority, generation=generation_of(articles).id)
+
+    encoder = Recording(suspect_rows)
+    sync(articles, lambda *_, **__: encoder, batch_rows=10)
+    first, *_, last = [place for place, text in enumerate(encoder.read) if text.startswith("suspect")]
+    assert last < len(encoder.read) / 2
+    assert any(text.startswith("backlog") for text in encoder.read[first:last])
+    assert truth(articles) == CLEAN
+
+
+def test_a_heartbeat_comes_between_the_transactions_of_a_batch(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 100) i")
+    worker = Worker(articles, Settings(write_chunks=2, lease_seconds=LONG_LEASE))
+    beats: list[threading.Thread] = []
+    order: list[str] = []
+
+    def look(*arguments: Any) -> None:
+        statement = arguments[2]
+        if "INSERT INTO semantic.receipts" in statement:
+            order.append("write")
+            if not beats:
+                beats.append(threading.Thread(target=worker._held.beat))
+                beats[0].start()
+        elif "SET lease_until = now() +" in statement and "attempts" not in statement:
+            order.append("beat")
+
+    sa.event.listen(articles, "before_cursor_execute", look)
+    worker.run(threading.Event(), once=True)
+    beats[0].join(20)
+    assert order.count("write") >= 40
+    assert order.index("beat") < 30
+    assert truth(articles) == CLEAN
