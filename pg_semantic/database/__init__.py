@@ -11,6 +11,7 @@ from pg_semantic.database.connection import (
     require_pgvector_found,
 )
 from pg_semantic.database.driver_errors import (
+    cause,
     fault,
     is_busy_or_slow,
     is_connection_lost,
@@ -29,6 +30,7 @@ __all__ = [
     "MINIMUM_PGVECTOR",
     "MINIMUM_POSTGRES",
     "NO_REVISION",
+    "cause",
     "connect",
     "fault",
     "is_busy_or_slow",

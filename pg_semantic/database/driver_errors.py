@@ -114,6 +114,12 @@ def is_short_of_resources(error: exc.DBAPIError) -> bool:
     return (sqlstate(error) or "").startswith(_INSUFFICIENT_RESOURCES)
 
 
+def cause(error: BaseException) -> exc.DBAPIError | None:
+    """Returns the driver error that an error is, or was translated from; None if there is none."""
+    found = error.__cause__ if isinstance(error, errors.PgSemanticError) else error
+    return found if isinstance(found, exc.DBAPIError) else None
+
+
 def is_busy_or_slow(error: exc.DBAPIError) -> bool:
     """Returns whether the statement met another transaction's lock or took too long: try again later."""
     return fault(error) == "busy" or sqlstate(error) == _QUERY_CANCELED

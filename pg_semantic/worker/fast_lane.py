@@ -9,10 +9,8 @@ import sqlalchemy as sa
 
 from pg_semantic import jobqueue
 from pg_semantic.jobqueue import Claimable
-from pg_semantic.settings import Settings
-from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
+from pg_semantic.worker.batch import Batch
 from pg_semantic.worker.held_claims import HeldClaims
-from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.stages import Stages
 
@@ -62,7 +60,7 @@ class FastLane:
     def __init__(
         self,
         stages: Stages,
-        settings: Settings,
+        check: Callable[[], None],
         *,
         scheduler: Scheduler,
         held: HeldClaims,
@@ -70,15 +68,19 @@ class FastLane:
         ahead: ReadAhead,
     ) -> None:
         self._stages = stages
-        self._settings = settings
+        self._check = check
         self._scheduler = scheduler
         self._held = held
         self._connection = connection
         self._ahead = ahead
 
     def wait_for(self, stage: Future[R] | None) -> R | None:
-        """Waits for a stage and returns its result, or raises its error. Meanwhile, processes urgent edits."""
+        """Waits for a stage and returns its result, or raises its error. Meanwhile, processes urgent edits.
+
+        Also raises what the check raises, even before the stage ends.
+        """
         while stage is not None and not wait([stage], LOOK_SECONDS).done:
+            self._check()
             in_progress = self._ahead.turn if stage is self._ahead.batch else self.current
             if in_progress is not None:
                 self._process_edits(in_progress, is_reading=stage is self._ahead.batch)
@@ -106,9 +108,7 @@ class FastLane:
         urgent = [one for one in allowed if _is_urgent(one, in_progress)]
         if not urgent:
             return None
-        turn = self._scheduler.pick(urgent)
-        size = self._stages.batch_sizes[turn.generation_id]
-        return self._stages.read(turn, ReadLimits(size.edit_characters, self._settings.batch_bytes, LONG_CHARACTERS))
+        return self._stages.read_edits(self._scheduler.pick(urgent))
 
 
 def turn_of(batch: Batch) -> Claimable:

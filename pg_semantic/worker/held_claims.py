@@ -38,7 +38,7 @@ class HeldClaims:
         self._postponed: Claimable | None = None  # its oldest job must be alone, and waits until nothing is held
 
     def allowed(self, ready: Sequence[Claimable]) -> list[Claimable]:
-        """Returns what this worker may claim now: nothing next to a job that must be alone, otherwise all that is ready.
+        """Returns what this worker may claim now: nothing next to a job that must be alone, otherwise what is ready.
 
         If such a job had to wait for other claims, it is next when these are finished. Otherwise an index with a long
         queue would keep it waiting for as long as that lasts.

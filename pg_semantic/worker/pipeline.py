@@ -66,12 +66,12 @@ class Pipeline:
             stop: Checked between batches and while idle.
             builder: Builds indexes alongside.
             once: Whether to return as soon as no job is waiting and all indexes are built.
-            check: Called between batches; may raise to end the run.
+            check: Called between batches and while a stage is busy; may raise to end the run.
 
         Raises:
             sqlalchemy.exc.DBAPIError: The database is unreachable, or a statement on the queue failed.
         """
-        with self._lanes(builder) as (threads, ahead, lane):
+        with self._lanes(builder, check) as (threads, ahead, lane):
             writing: Future[None] | None = None
             ahead.start()
             while not stop.is_set():
@@ -97,14 +97,16 @@ class Pipeline:
             ahead.batch.result()
 
     @contextlib.contextmanager
-    def _lanes(self, builder: IndexBuilder) -> Iterator[tuple[ThreadPoolExecutor, ReadAhead, FastLane]]:
+    def _lanes(
+        self, builder: IndexBuilder, check: Callable[[], None]
+    ) -> Iterator[tuple[ThreadPoolExecutor, ReadAhead, FastLane]]:
         """Opens a connection for each lane and keeps it open, so that a poll costs next to nothing."""
         engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as polling, engine.connect() as overtaking, ThreadPoolExecutor(3) as threads:
             ahead = ReadAhead(threads, lambda ahead: self._read(ahead, polling, builder))
             lane = FastLane(
                 self._stages,
-                self._settings,
+                check,
                 scheduler=self._scheduler,
                 held=self._held,
                 connection=overtaking,

@@ -92,6 +92,11 @@ class Stages:
                     return self._read_claimed(served, claim, limits, on_long=on_long)
         return None
 
+    def read_edits(self, turn: Claimable) -> Batch | None:
+        """Claims and reads a few short edits, as `read` does."""
+        characters = self.batch_sizes[turn.generation_id].edit_characters
+        return self.read(turn, ReadLimits(characters, self._settings.batch_bytes, LONG_CHARACTERS))
+
     def _rows_to_claim(self, turn: Claimable, limits: ReadLimits) -> int:
         fewest = 1 if limits.longest is None else min(_FEWEST_BESIDE, self._settings.batch_rows)
         size = self.batch_sizes[turn.generation_id]

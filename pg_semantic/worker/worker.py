@@ -6,6 +6,7 @@ separate threads.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -112,8 +113,8 @@ class Worker:
         try:
             self._work(stop, once=once)
         except (exc.DBAPIError, errors.DatabaseError) as error:
-            cause = error if isinstance(error, exc.DBAPIError) else error.__cause__
-            if not isinstance(cause, exc.DBAPIError) or not _may_pass(cause):
+            cause = database.cause(error)
+            if cause is None or not _may_pass(cause):
                 raise
             if once:
                 self._give_back_on_a_new_connection()
@@ -171,24 +172,26 @@ class Worker:
             log.info("reconnected to the database", extra={"event": "reconnected"})
 
     def _beat(self, done: threading.Event) -> None:
-        seconds = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
+        seconds = pause = min(self._settings.lease_seconds / 3, _BEAT_SECONDS)
         rows, at = self.progress.rows, time.monotonic()
-        while not done.wait(seconds):
+        while not done.wait(pause):
             now, count = time.monotonic(), self.progress.rows
-            binds = {"id": self._id, "rows": count, "rate": (count - rows) / (now - at)}
+            beat = functools.partial(self._beat_once, rows=count, rate=(count - rows) / (now - at))
             rows, at = count, now
-            with transaction.unless_busy():
-                with transaction.begin(self._engine) as connection:
-                    database.require_installed(connection)  # it may have been upgraded meanwhile
-                    connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
-                self._held.beat()
-                self._held.reap()
-                jobqueue.sweep(self._engine)
+            pause = seconds if _succeeds(beat, "heartbeat") else min(seconds, _SOON_SECONDS)
+
+    def _beat_once(self, *, rows: int, rate: float) -> None:
+        with transaction.begin(self._engine) as connection:
+            database.require_installed(connection)  # it may have been upgraded meanwhile
+            binds = {"id": self._id, "rows": rows, "rate": rate}
+            connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
+        self._held.beat()
+        self._held.reap()
+        jobqueue.sweep(self._engine)
 
     def _keep_privileges(self, done: threading.Event) -> None:
         while not done.wait(self._privileges_pause):
-            with transaction.unless_busy():
-                self._follow_privileges(done.is_set)
+            _succeeds(functools.partial(self._follow_privileges, done.is_set), "update of privileges")
 
     def _follow_privileges(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Brings privileges up to date. Retries soon while a table is in use, because its readers may be shut out."""
@@ -230,6 +233,24 @@ class Worker:
 def _may_pass(error: exc.DBAPIError) -> bool:
     """Whether all work should start over a while after this error, whichever statement caused it."""
     return database.is_connection_lost(error) or database.is_short_of_resources(error)
+
+
+def _succeeds(step: Callable[[], None], name: str) -> bool:
+    """Runs a step next to the pipeline. Returns False if the database is too busy, or cannot be reached, for now.
+
+    A single lost connection must not end the work in progress: if the server is away, the pipeline notices.
+    """
+    try:
+        step()
+    except (exc.DBAPIError, errors.DatabaseError) as error:
+        cause = database.cause(error)
+        if cause is None or not (_may_pass(cause) or transaction.is_busy(cause)):
+            raise
+        if _may_pass(cause):
+            said = database.reason(cause)
+            log.warning("the %s failed and will be repeated: %s", name, said, extra={"event": "repeated"})
+        return False
+    return True
 
 
 def _raise_from(threads: Sequence[Future[None]]) -> None:

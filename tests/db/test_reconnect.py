@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -164,3 +165,44 @@ def test_a_worker_outlives_a_restart_of_postgres() -> None:
         assert truth(engine) == CLEAN
         engine.dispose()
         embedded.stop(data)
+
+
+class Counted(Held):
+    """Counts its calls."""
+
+    calls = 0
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        self.calls += 1
+        return super().encode_documents(texts)
+
+
+def test_a_worker_whose_heartbeat_loses_its_connection_keeps_the_claims_in_hand(
+    articles: sa.Engine, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+    engine, encoder, stop, cut = database.connect(dsn), Counted(), threading.Event(), threading.Event()
+
+    def cut_off(_: object, cursor: Any, statement: str, *__: object) -> None:
+        if "UPDATE semantic.worker" in statement and not cut.is_set():
+            end = "UPDATE semantic.job SET lease_until = now() FROM pg_terminate_backend(:pid, 5000)"
+            execute(articles, end, pid=cursor.connection.info.backend_pid)
+            cut.set()
+
+    sa.event.listen(engine, "before_cursor_execute", cut_off)
+    worker = Worker(engine, Settings(lease_seconds=3), load=lambda *_, **__: encoder)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    try:
+        extended = "SELECT state, attempts FROM semantic.job WHERE lease_until > now()"
+        assert cut.wait(20)
+        assert eventually(lambda: rows(articles, extended), "a heartbeat") == [("processing", 1)]
+        assert encoder.calls == 1
+        assert "the heartbeat failed and will be repeated" in caplog.text
+    finally:
+        encoder.let.set()
+        stop.set()
+        thread.join(20)
+        engine.dispose()
+    assert truth(articles) == CLEAN
+    assert encoder.calls == 1
