@@ -145,8 +145,8 @@ class Worker:
             if not once:
                 beside += [threads.submit(self._answers.run, done), threads.submit(watcher.run, done)]
             try:
-                self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
-                self._held.give_back_all()
+                with self._giving_back():
+                    self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
             finally:
                 done.set()
                 watcher.close()
@@ -154,6 +154,22 @@ class Worker:
                 self._served.close()
             for thread in beside:
                 thread.result()
+
+    @contextlib.contextmanager
+    def _giving_back(self) -> Iterator[None]:
+        """Releases all claims at the end, also after an error, unless the connection was lost.
+
+        Otherwise their rows would wait for the leases to end, and would then be suspected of ending the worker.
+        """
+        try:
+            yield
+        except Exception as error:
+            cause = database.cause(error)
+            if cause is None or not database.is_connection_lost(cause):
+                with contextlib.suppress(exc.DBAPIError):
+                    self._held.give_back_all()
+            raise
+        self._held.give_back_all()
 
     def _wait_for_server(self, stop: threading.Event) -> None:
         """Tries to connect until it works or ``stop`` is set, at growing intervals with jitter."""

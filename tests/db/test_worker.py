@@ -56,6 +56,18 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_has_not_begun(articles
     assert rows(articles, "SELECT state, attempts, count(*) FROM semantic.job GROUP BY 1, 2") == [("pending", 0, 40)]
 
 
+def test_a_worker_that_ends_with_an_error_gives_back_what_it_has_in_hand(articles: sa.Engine) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+
+    def fail(_: Progress) -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        Worker(articles, Settings(batch_rows=10), on_progress=fail).run(threading.Event())
+    assert rows(articles, "SELECT DISTINCT state, attempts, claim FROM semantic.job") == [("pending", 0, None)]
+    assert rows(articles, "SELECT count(*) BETWEEN 1 AND 49 FROM semantic.job") == [(True,)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_process_ends_cleanly_on_a_signal(articles: sa.Engine, dsn: str, number: signal.Signals) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 20) i")
