@@ -120,9 +120,19 @@ def cause(error: BaseException) -> exc.DBAPIError | None:
     return found if isinstance(found, exc.DBAPIError) else None
 
 
-def is_busy_or_slow(error: exc.DBAPIError) -> bool:
-    """Returns whether the statement met another transaction's lock or took too long: try again later."""
-    return fault(error) == "busy" or sqlstate(error) == _QUERY_CANCELED
+def is_canceled(error: exc.DBAPIError) -> bool:
+    """Returns whether a statement was canceled, by a timeout or by someone."""
+    return sqlstate(error) == _QUERY_CANCELED
+
+
+def is_busy_or_slow(error: BaseException) -> bool:
+    """Returns whether a statement met another transaction or took too long, so that it should be tried again later.
+
+    Args:
+        error: A driver error, or what it was translated to.
+    """
+    found = cause(error)
+    return found is not None and (fault(found) in {"busy", "taken"} or is_canceled(found))
 
 
 def reason(error: exc.DBAPIError) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
 
-from pg_semantic import database, sql
+from pg_semantic import database, errors, sql
 
 _SETTINGS = {
     "lock_timeout": "200ms",  # yield well before deadlock_timeout, when Postgres might cancel the application instead
@@ -62,11 +62,11 @@ def begin(engine: sa.Engine, *, statement_timeout: str = "60s", by_index: bool =
 
 @contextlib.contextmanager
 def unless_busy() -> Iterator[None]:
-    """Skips the rest of the block if something in it is locked, so that it can run another time."""
+    """Skips the rest of the block if something in it is locked or takes too long: it can run another time."""
     try:
         yield
-    except exc.DBAPIError as error:
-        if not is_busy(error):
+    except (exc.DBAPIError, errors.DatabaseError) as error:
+        if not database.is_busy_or_slow(error):
             raise
 
 

@@ -162,7 +162,8 @@ class Pipeline:
 
     def _is_drained(self, builder: IndexBuilder) -> bool:
         """Whether nothing is left to do: no job is waiting, and every late index that can be built is built."""
-        self._served.refresh(at_once=True)  # to forget what was dropped meanwhile
+        if not self._served.refresh(at_once=True):  # to forget what was dropped meanwhile
+            return False
         if not all(self._is_done(served, builder) for served in list(self._served.served.values())):
             return False
         self._served.settle((), at_once=True)

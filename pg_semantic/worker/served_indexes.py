@@ -82,13 +82,17 @@ class ServedIndexes:
             at_once: Whether to read it now in any case.
 
         Returns:
-            Whether it was read.
+            Whether it was read: not if that was a moment ago, or if the server is too busy.
         """
         if not at_once and time.monotonic() < self._refresh_at:
             return False
         began = time.monotonic()
-        self._known = self._read()
+        found = self._read()
         read_seconds = time.monotonic() - began
+        if found is None:
+            self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+            return False
+        self._known = found
         self._detection.look(list(self._known.values()), at_once=at_once)
         for dropped in self.refused.keys() - self._known.keys():
             del self.refused[dropped]
@@ -126,7 +130,8 @@ class ServedIndexes:
         """
         self._refresh_at = 0.0
         refused = isinstance(error, errors.DatabaseError | errors.IndexNotFound)
-        if refused and generation_id not in self._read():
+        known = self._read() if refused else None
+        if known is not None and generation_id not in known:
             return
         generation = self._known.get(generation_id)
         name = generation.title if generation else f"generation {generation_id}"
@@ -216,9 +221,11 @@ class ServedIndexes:
             del self.refused[generation.id]
         return ServedGeneration(generation, generation.tables, encoder)
 
-    def _read(self) -> dict[int, Generation]:
-        with transaction.begin(self._engine) as connection:
+    def _read(self) -> dict[int, Generation] | None:
+        """Returns the generations in the registry by id, or None if the server is too busy."""
+        with transaction.unless_busy(), transaction.begin(self._engine) as connection:
             return {generation.id: generation for generation in registry.generations(connection)}
+        return None
 
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder

@@ -260,7 +260,7 @@ def _succeeds(step: Callable[[], None], name: str) -> bool:
         step()
     except (exc.DBAPIError, errors.DatabaseError) as error:
         cause = database.cause(error)
-        if cause is None or not (_may_pass(cause) or transaction.is_busy(cause)):
+        if cause is None or not (_may_pass(cause) or database.is_busy_or_slow(cause)):
             raise
         if _may_pass(cause):
             said = database.reason(cause)

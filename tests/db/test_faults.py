@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database, jobqueue
+from pg_semantic import database, jobqueue, sql
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.settings import Settings
@@ -192,3 +193,36 @@ def test_settings_of_the_database_do_not_keep_a_worker_from_its_work(
     assert jobs(articles) == set()
     built = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'article_semantic_vector_idx'::regclass"
     assert rows(articles, built) == [(True,)]
+
+
+@pytest.mark.parametrize("code", ["query_canceled", "lock_not_available"])
+@pytest.mark.parametrize("what", ["UPDATE semantic.worker", "generations", "DELETE FROM semantic.problem", "heartbeat"])
+def test_housekeeping_that_is_locked_or_too_slow_is_repeated_and_the_worker_continues(
+    articles: sa.Engine, what: str, code: str
+) -> None:
+    known = {"generations": str(sql.statement("registry", "generations")), "heartbeat": "SET lease_until = now() + "}
+    left = iter(range(2))
+    refused = threading.Event()
+
+    def refuse(*arguments: Any) -> tuple[str, Any]:
+        _, __, statement, parameters, *___ = arguments
+        if known.get(what, what)[:200] not in statement:
+            return statement, parameters
+        if next(left, None) is None:
+            refused.set()
+            return statement, parameters
+        return f"DO $$ BEGIN RAISE 'not now' USING ERRCODE = '{code}'; END $$", ()
+
+    sa.event.listen(articles, "before_cursor_execute", refuse, retval=True)
+    stop, synced = threading.Event(), threading.Event()
+    worker = Worker(articles, Settings(poll_seconds=0.01, lease_seconds=1), on_progress=lambda _: synced.set())
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    try:
+        eventually(refused.is_set, "two errors", unless=lambda: not thread.is_alive())
+        execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en')")
+        eventually(synced.is_set, "the row", unless=lambda: not thread.is_alive())
+    finally:
+        stop.set()
+        thread.join(20)
+    assert truth(articles) == CLEAN
