@@ -13,8 +13,10 @@ from pg_semantic.database import transaction
 from pg_semantic.jobqueue import Claim, Claimable
 from pg_semantic.settings import Settings
 from pg_semantic.worker import write_chunks
+from pg_semantic.worker.turn_lock import TurnLock
 
 _FOLDED_EDITS = 5_000  # at once, however few jobs are claimed: several marks of a row become one job
+_LEASE_PARTS = 10  # a heartbeat waits for a lock for one part of the lease
 
 
 class HeldClaims:
@@ -26,8 +28,8 @@ class HeldClaims:
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
-        self.locks = threading.Lock()
-        self.edit_locks = threading.Lock()
+        self.locks = TurnLock()
+        self.edit_locks = TurnLock()
         self._taking = threading.Lock()
         self._giving = threading.RLock()
         self._closed = False
@@ -151,9 +153,18 @@ class HeldClaims:
         )
 
     def beat(self) -> None:
-        """Extends the leases of all claims that the worker holds."""
-        with self.locks, self.edit_locks, transaction.begin(self._engine, by_index=True) as connection:
-            jobqueue.heartbeat(connection, [*self._claims, *self._left], lease_seconds=self._settings.lease_seconds)
+        """Extends the leases of all claims that the worker holds.
+
+        Waits for transactions that are writing, but not so long that leases end. The jobs in a longer one are locked,
+        so no worker can take them; the leases of all others are extended then.
+        """
+        lease = self._settings.lease_seconds
+        with contextlib.ExitStack() as stack:
+            for lock in (self.locks, self.edit_locks):
+                if lock.acquire(seconds=lease / _LEASE_PARTS):
+                    stack.callback(lock.release)
+            connection = stack.enter_context(transaction.begin(self._engine, by_index=True))
+            jobqueue.heartbeat(connection, [*self._claims, *self._left], lease_seconds=lease)
 
     def reap(self) -> None:
         """Frees jobs whose lease has expired, whichever worker held them."""

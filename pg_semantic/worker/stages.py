@@ -5,7 +5,6 @@ worker skips that index for a while, and the jobs of the batch go back to the qu
 """
 
 import functools
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from pg_semantic.worker.batch_size import BatchSizer
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
+from pg_semantic.worker.turn_lock import TurnLock
 from pg_semantic.worker.vector_cache import VectorCache
 
 _FEWEST_BESIDE = 16  # rows to claim alongside a batch: the first may be too long, and others may be waiting behind them
@@ -147,12 +147,12 @@ class Stages:
         self._give_back(batch)
         return False
 
-    def write(self, batch: Batch, locks: threading.Lock) -> None:
+    def write(self, batch: Batch, locks: TurnLock) -> None:
         """Writes a batch, and gives back the jobs that could not be finished.
 
         Args:
             batch: The batch, encoded.
-            locks: Held while the transaction locks jobs: one of those in `HeldClaims`.
+            locks: Held during each transaction, which locks jobs: one of those in `HeldClaims`.
 
         Raises:
             sqlalchemy.exc.DBAPIError: The connection was lost.
@@ -161,8 +161,8 @@ class Stages:
         tries = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
         batch.stubborn = {key for key, count in tries.items() if count >= self._settings.max_attempts}
         try:
-            with locks, self._served.isolating_failures(number):
-                write_chunks.write(self._engine, batch, settings=self._settings)
+            with self._served.isolating_failures(number):
+                write_chunks.write(self._engine, batch, settings=self._settings, locks=locks)
             moved = [job for job in batch.claim.jobs if job.key in batch.moved]
             self._moved.update({(number, job): tries[job.key] + 1 for job in moved})
             if batch.written < len(batch.claim.jobs):

@@ -5,7 +5,7 @@ slip in before the commit; (2) lock the source rows against deletion; (3) write;
 jobs and rows that are locked are left for later.
 """
 
-import functools
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,22 +31,38 @@ _RELEASE_SECONDS = 0.25
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 
 
-def write(engine: sa.Engine, batch: Batch, *, settings: Settings) -> int:
+def write(
+    engine: sa.Engine,
+    batch: Batch,
+    *,
+    settings: Settings,
+    locks: contextlib.AbstractContextManager[None] = contextlib.nullcontext(),  # noqa: B008 - has no state
+) -> int:
     """Writes a batch in transactions of about ``write_chunks`` chunks.
 
     Jobs that could not be finished remain claimed: `give_back` them. The batch says what was committed, even if a later
     transaction fails.
+
+    Args:
+        engine: The worker's engine.
+        batch: The batch, encoded.
+        settings: What an operator can change.
+        locks: Held during each transaction, so that heartbeats can come between two of them.
 
     Returns:
         How many rows were synced.
     """
     idle = batch.idle_jobs
     rows = [row for row in batch.rows if batch.failure(row) is None]
-    step = functools.partial(_write_unless_busy, engine, batch)
+
+    def step(share: Sequence[BatchRow]) -> None:
+        with locks:
+            _write_unless_busy(engine, batch, share)
+
     for share in _shares(rows, settings.write_chunks):
         failure_isolation.halving(share, step, blame=lambda row, error: batch.blame(row.job, error))
     if idle or batch.failures or batch.moved:
-        with transaction.begin(engine) as connection:
+        with locks, transaction.begin(engine) as connection:
             ended = _finish_idle(connection, batch, idle)
             recorded = _report_failures(connection, batch, settings=settings)
             _look_again(connection, batch, settings=settings)
