@@ -1,9 +1,10 @@
 -- The life cycle of marks and jobs, one statement per transition. docs/explanation/how-a-change-becomes-a-vector.md
 -- shows the states.
--- All times are the server's. Locks are taken in key order, and no statement waits for a lock (SKIP LOCKED). Locked
--- rows are then found by ctid, and keys are looked up one by one, so that a wrong estimate of the queue's size does no
--- harm: the planner has no statistics for marks that one large statement has just written, and outdated ones for jobs,
--- which come and go. A job that another transaction changed between snapshot and lock has a new ctid and is left out.
+-- All times are the server's. Locks are taken in key order, in the collation "C". No statement waits for a lock (SKIP
+-- LOCKED), except that an INSERT with ON CONFLICT may wait for another of the same key. Locked rows are then found by
+-- ctid, and keys are looked up one by one, so that a wrong estimate of the queue's size does no harm: the planner has no
+-- statistics for marks that one large statement has just written, and outdated ones for jobs, which come and go. A job
+-- that another transaction changed between snapshot and lock has a new ctid and is left out.
 
 -- name: fold
 -- Turns marks of a generation and priority into jobs, oldest first: a new job, or a new version of the existing one. A
@@ -171,7 +172,7 @@ WHERE given.key NOT IN (SELECT key FROM released)
 
 -- name: fail
 -- Records a failure. The job is retried with back-off and jitter, or parked as failed after the last attempt. A job
--- that another transaction has locked is left until its lease expires.
+-- that another transaction has locked is left: the worker then releases it, without an attempt.
 WITH mine AS MATERIALIZED (
     SELECT key
     FROM semantic.job
@@ -230,7 +231,7 @@ INSERT INTO semantic.job AS job (generation_id, key, priority)
 SELECT :generation, wanted.key, 1
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
 WHERE octet_length(wanted.key) <= 2600
-ORDER BY wanted.key
+ORDER BY wanted.key COLLATE "C"
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL, attempts = job.attempts - 1
 WHERE job.state = 'processing' AND CAST(:voids AS boolean)
@@ -242,7 +243,7 @@ INSERT INTO semantic.job AS job (generation_id, key)
 SELECT :generation, wanted.key
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
 WHERE octet_length(wanted.key) <= 2600
-ORDER BY wanted.key
+ORDER BY wanted.key COLLATE "C"
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL,
     attempts = 0, claim_limit = NULL, error = NULL, available_at = least(job.available_at, now())

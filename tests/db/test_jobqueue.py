@@ -386,3 +386,8 @@ def test_an_edit_is_folded_and_claimed_by_reading_nothing_of_a_long_backlog(engi
         jobqueue.fold(connection, GENERATION)
         assert [job.key for job in claim(connection, priority=jobqueue.EDIT).jobs] == ["edit 1"]
         assert read_of(connection, "mark") + read_of(connection, "job") <= 10
+
+
+def test_jobs_are_inserted_in_the_order_in_which_others_lock_them_whatever_the_collation() -> None:
+    for name in ("enqueue", "requeue"):
+        assert 'ORDER BY wanted.key COLLATE "C"' in str(sql.statement("jobqueue", name))
