@@ -175,7 +175,7 @@ class RecallWatcher:
             )
             # So few chunks need no vector index, and the number of queries would tell how many there are.
             all_asked = len(true) == _SAMPLE or time.monotonic() - began > _MEASURE_SECONDS
-            if not all_asked or any(len(one.distances) < _LIMIT for one in true):
+            if not true or not all_asked or any(len(one.distances) < _LIMIT for one in true):
                 return None
             found = curve.scanned(connection, tables, true, ef_search=claimed.ef_search)
         return RecallEstimate(len(found), sum(count for count, _ in found), len(found) * _LIMIT)

@@ -208,6 +208,18 @@ def test_an_exact_search_that_takes_too_long_is_a_problem_that_is_said(
     assert kept(library).problem is None
 
 
+def test_a_measurement_that_finds_no_vector_in_its_time_measures_nothing(
+    articles: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 50) i")
+    sync(articles)
+    want(articles, 0.9)
+    execute(articles, "DELETE FROM article_semantic")
+    monkeypatch.setattr(recall_watcher, "_MEASURE_SECONDS", -1.0)
+    assert measure(articles)
+    assert (kept(articles).queries, kept(articles).problem) == (0, None)
+
+
 def test_an_index_that_is_not_built_or_nearly_empty_is_not_measured(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'violin ' || i, NULL, 'en' FROM generate_series(1, 19) AS i")
     sync(articles)
