@@ -200,7 +200,8 @@ class Worker:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)  # it may have been upgraded meanwhile
             binds = {"id": self._id, "rows": rows, "rate": rate}
-            connection.execute(sql.statement("registry", "worker_heartbeat"), binds)
+            if not connection.execute(sql.statement("registry", "worker_heartbeat"), binds).rowcount:
+                self._id = self._sign_in(connection)  # it was suspended for a day, and another worker deleted it
         self._held.beat()
         self._held.reap()
         jobqueue.sweep(self._engine)

@@ -226,3 +226,19 @@ def test_housekeeping_that_is_locked_or_too_slow_is_repeated_and_the_worker_cont
         stop.set()
         thread.join(20)
     assert truth(articles) == CLEAN
+
+
+def test_a_worker_that_others_took_for_gone_signs_in_again(articles: sa.Engine) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=Worker(articles, Settings(poll_seconds=0.01, lease_seconds=1)).run, args=(stop,))
+    thread.start()
+    try:
+        there = "SELECT id FROM semantic.worker"
+        [(before,)] = eventually(lambda: rows(articles, there), "a worker", unless=lambda: not thread.is_alive())
+        execute(articles, "DELETE FROM semantic.worker")
+        [(after,)] = eventually(lambda: rows(articles, there), "it again", unless=lambda: not thread.is_alive())
+        assert after > before
+    finally:
+        stop.set()
+        thread.join(20)
+    assert rows(articles, there) == []
