@@ -223,9 +223,10 @@ class ServedIndexes:
 
     def _read(self) -> dict[int, Generation] | None:
         """Returns the generations in the registry by id, or None if the server is too busy."""
+        found: dict[int, Generation] | None = None
         with transaction.unless_busy(), transaction.begin(self._engine) as connection:
-            return {generation.id: generation for generation in registry.generations(connection)}
-        return None
+            found = {generation.id: generation for generation in registry.generations(connection)}
+        return found
 
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder
