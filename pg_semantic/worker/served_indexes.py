@@ -226,7 +226,7 @@ class ServedIndexes:
         found: dict[int, Generation] | None = None
         with transaction.unless_busy(), transaction.begin(self._engine) as connection:
             found = {generation.id: generation for generation in registry.generations(connection)}
-        return found
+        return found  # noqa: RET504 - None if the block was skipped
 
     def _encoder_for(self, generation: Generation) -> Encoder:
         spec = generation.spec.encoder
