@@ -80,6 +80,10 @@ class BatchingEncoder:
         """Encodes a query like `encode`, without blocking the event loop."""
         return (await asyncio.wrap_future(self._ask(text))).vector
 
+    def forget(self, text: str) -> None:
+        """Drops the cached vector of a query, so that the next call encodes it again, such as to time it."""
+        self._threads.get().forget(EncodeRequest(text))
+
     def close(self) -> None:
         """Encodes the waiting queries, then ends the thread. Later queries raise `errors.ClosedError`."""
         self._threads.get().close()

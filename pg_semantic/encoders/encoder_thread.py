@@ -106,6 +106,11 @@ class EncoderThread:
             self._require_room(wanted)
             return [self._answer_of(one) for one in wanted]
 
+    def forget(self, known: EncodeRequest) -> None:
+        """Drops the cached vector of a text."""
+        with self._lock:
+            self._remembered.pop(known, None)
+
     def close(self) -> None:
         """Rejects new texts, encodes those that are waiting, and ends the thread."""
         with self._lock:

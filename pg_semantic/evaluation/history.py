@@ -117,7 +117,7 @@ def save(engine: sa.Engine, evaluation: Evaluation) -> None:
 
 
 def change(engine: sa.Engine, evaluation: Evaluation) -> Change | None:
-    """Compares the base with its last evaluation on the same judgements and with the same settings.
+    """Compares the base with its last evaluation on the same judgements, with the same settings and limit.
 
     Returns:
         The change, or None if there is no earlier evaluation.
@@ -152,7 +152,8 @@ def _row(evaluation: Evaluation, one: VariantFigures, judged: bytes) -> dict[str
         "judgements": judged,
         "queries": evaluation.queries,
         "variant": one.name,
-        "settings": json.dumps(one.settings),
+        # How far a vector index is scanned and how much is reranked depend on the limit.
+        "settings": json.dumps({**one.settings, "limit": evaluation.limit}),
         "measures": json.dumps(one.measures),
         "judged": one.judged,
         "p50_ms": one.p50_ms,

@@ -144,6 +144,7 @@ def _encode(encoder: BatchingEncoder | None, query: str, encoded: dict[int, floa
     if encoder is None:
         return 0.0
     if id(encoder) not in encoded:
+        encoder.forget(query)  # which an earlier evaluation or the first search of a variant may have encoded
         began = time.perf_counter()
         encoder.encode(query)
         encoded[id(encoder)] = (time.perf_counter() - began) * 1000

@@ -74,6 +74,8 @@ def search(
     searcher = Searcher.pinned(how.target)
     _hits(session, index, searcher, query=queries[0], how=how)  # compiles and plans, which no query should pay for
     for query in queries:
+        if searcher.encoder:
+            searcher.encoder.forget(query)  # which may have been encoded before
         began = time.perf_counter()
         if searcher.encoder:
             searcher.encoder.encode(query)  # cached, so that no transaction is open meanwhile

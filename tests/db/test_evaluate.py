@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations, search
+from pg_semantic.encoders import BatchingEncoder, Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.evaluation import EvaluationOptions, Judgements, Variant
 from pg_semantic.search import Convex, Options
 from tests.db.library import Article, encoder, execute, rows, sync
@@ -214,6 +218,36 @@ def test_history_tells_whether_the_same_search_has_become_worse(library: sa.Engi
     with pytest.raises(AssertionError, match="nDCG@10 of 'now' fell by"):
         evaluation.require_not_worse(worse, evaluated(library, judged))
     assert evaluation.change(library, evaluated(library, judged.only(QUERIES[1:]))) is None  # other judgements
+
+
+def test_evaluations_with_other_limits_are_not_compared(library: sa.Engine, judged: Judgements) -> None:
+    evaluation.save(library, evaluated(library, judged, options=EvaluationOptions(limit=10)))
+    for limit, compared in ((20, False), (10, True), (None, True)):
+        found = evaluation.change(library, evaluated(library, judged, options=EvaluationOptions(limit=limit)))
+        assert (found is not None) is compared
+
+
+class CountingEncoder(HashedEncoder):
+    """Counts how often it encodes each query."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.encoded: Counter[str] = Counter()
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        self.encoded.update(texts)
+        return super().encode_queries(texts)
+
+
+def test_the_time_of_a_search_includes_encoding_also_of_queries_that_are_cached(
+    library: sa.Engine, judged: Judgements
+) -> None:
+    counting, few = CountingEncoder(), judged.only(QUERIES[:5])
+    with Session(library) as session, BatchingEncoder(counting) as shared:
+        for warming in (1, 0):  # the first query also warms up, unless it is cached
+            evaluation.evaluate(session, Article.semantic, few, variants=VARIANTS, encoder=shared)
+            assert counting.encoded == Counter({query: 1 for query in few.queries}) + Counter({few.queries[0]: warming})
+            counting.encoded.clear()
 
 
 def test_relevant_rows_that_are_lost_count_as_worse(library: sa.Engine) -> None:

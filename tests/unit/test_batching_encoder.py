@@ -88,6 +88,18 @@ def test_a_vector_is_the_one_that_the_encoder_makes_and_can_not_be_written_to() 
         vector[0] = 1
 
 
+def test_a_forgotten_query_is_encoded_again_and_the_others_are_not(held: Held) -> None:
+    held.let_go()
+    with BatchingEncoder(held) as queries:
+        queries.forget("tea")  # which it doesn't know
+        for text in ("tea", "milk"):
+            queries.encode(text)
+        queries.forget("tea")
+        for text in ("tea", "milk"):
+            queries.encode(text)
+    assert held.given == [["tea"], ["milk"], ["tea"]]
+
+
 def test_what_is_no_encoder_is_refused_with_what_to_give() -> None:
     with pytest.raises(errors.ConfigurationError, match=r"encoders\.load"):
         BatchingEncoder("hashed:8")  # type: ignore[arg-type]
