@@ -52,12 +52,12 @@ class Variant:
 
     @property
     def longest_page(self) -> int | None:
-        """The number of hits that a step reorders, which is the most that one page may have; None for no limit.
+        """The fewest hits that a step reorders, which is the most that one page may have; None for no limit.
 
-        A search reranks at least a page. Measured with a longer page, it would rerank more rows than it does in use.
+        Each step reorders at least a page. Measured with a longer page, it would reorder more rows than it does in use.
         """
         steps = [step.depth for step in (self.options.rerank, self.options.diverse) if step]
-        return max(steps, default=None)
+        return min(steps, default=None)
 
     @property
     def settings(self) -> dict[str, Any]:

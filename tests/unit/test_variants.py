@@ -1,12 +1,25 @@
 """Variants as text, and as data for the registry."""
 
 import json
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from pg_semantic import errors, evaluation
 from pg_semantic.evaluation import Variant
-from pg_semantic.search import Convex, Diverse, Options, Rrf
+from pg_semantic.rerankers import BatchingReranker, Scores, ScoreType
+from pg_semantic.search import Convex, Diverse, Options, Rerank, Rrf
+
+
+class LengthReranker:
+    """Scores a passage by its length."""
+
+    reference = "length"
+    score_type: ScoreType = "logit"
+
+    def score(self, query: str, passages: Sequence[str]) -> Scores:
+        return np.array([len(passage) for passage in passages], np.float32)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +92,13 @@ def test_settings_are_data_that_tells_variants_apart() -> None:
     assert (
         evaluation.parse_variant("b").settings == evaluation.parse_variant("a").settings
     )  # the name is only for people
+
+
+@pytest.mark.parametrize(("reranked", "diverse", "longest"), [(10, 50, 10), (100, 50, 50), (50, None, 50)])
+def test_a_page_is_no_longer_than_what_the_shallowest_step_reorders(
+    reranked: int, diverse: int | None, longest: int
+) -> None:
+    various = None if diverse is None else Diverse(0.7, diverse)
+    options = Options(rerank=Rerank(BatchingReranker(LengthReranker()), depth=reranked), diverse=various)
+    assert Variant("a", options=options).longest_page == longest
+    assert Variant("a").longest_page is None
