@@ -14,9 +14,9 @@ from pg_semantic import errors, evaluation
 from pg_semantic import search as searching
 from pg_semantic.cli import named_index, options, output, progress
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, measures
+from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, measures, pool_file, private_csv
 from pg_semantic.evaluation.evaluate import MEASURES
-from pg_semantic.evaluation.report import PairedDifference, VariantFigures, write_csv
+from pg_semantic.evaluation.report import PairedDifference, VariantFigures
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import Options
 
@@ -84,6 +84,9 @@ def evaluate(
     reranker, rerank_depth, diverse.
     """
     floors, since_last = [_floor(text) for text in least or ()], _is_last(not_worse_than)
+    _require_apart((pool, per_query), (judgements, topics, training))
+    if pool is not None:
+        pool_file.require_replaceable(pool)
     names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
     measured = EvaluationOptions(names, limit, _trained(training), seed)
     source = _Source(judgements, judgements_sql, split, topics)
@@ -102,6 +105,14 @@ def _change(engine: sa.Engine, report: Evaluation) -> evaluation.Change | None:
     if found is None:
         typer.echo("There is no earlier evaluation on these judgements, so nothing to compare with.", err=True)
     return found
+
+
+def _require_apart(written: Sequence[Path | None], read: Sequence[Path | None]) -> None:
+    """Refuses to write two files to one path, or one to a path that is read."""
+    paths = [path.resolve() for path in (*written, *read) if path]
+    for path in written:
+        if path and paths.count(path.resolve()) > 1:
+            raise typer.BadParameter(f"{path} is named by two options: write to another path.")
 
 
 def _trained(file: Path | None) -> Judgements | None:
@@ -225,7 +236,7 @@ def _write(report: Evaluation, pool: Path | None, per_query: Path | None, *, qui
             for one in report.variants[1:] or report.variants
             for record in report.per_query(one.name)
         ]
-        write_csv(per_query, _PER_QUERY, [[record[name] for name in _PER_QUERY] for record in records])
+        private_csv.write(per_query, _PER_QUERY, [[record[name] for name in _PER_QUERY] for record in records])
 
 
 def _check(report: Evaluation, floors: list[tuple[str, float]], before: evaluation.Change | None) -> None:

@@ -1,9 +1,7 @@
 """`Evaluation`: the figures of the variants, what they are worth, and the checks on them."""
 
-import csv
-import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.evaluation import input_lines, significance
+from pg_semantic.evaluation import pool_file, significance
 from pg_semantic.index.chunk_tables import Role
 
 SIGNIFICANT = 0.05
@@ -234,34 +232,15 @@ class Evaluation:
     def write_pool(self, path: Path, *, depth: int = 10, seed: int = 0) -> int:
         """Writes the pool as CSV with the columns query, key and grade, the last one empty, and returns its length.
 
-        The file has the text of the queries. Fill in the grades, and read it with `Judgements.read`.
+        The file has the text of the queries, so only its owner can read it. Fill in the grades, and read it with
+        `Judgements.read`.
+
+        Raises:
+            errors.ConfigurationError: The file cannot be written, or exists with grades or anything else in it.
         """
         pool = self.pool(depth=depth, seed=seed)
-        write_csv(path, ("query", "key", "grade"), [(query, key, "") for query, key in pool])
+        pool_file.write(path, pool)
         return len(pool)
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a CSV file that only its owner can read, since it has the text of queries.
-
-    Texts that begin like a formula get a quote in front, so that a spreadsheet doesn't run what a user has typed.
-
-    Raises:
-        errors.ConfigurationError: The file cannot be written.
-    """
-    try:
-        with open(path, "w", encoding="utf-8", newline="", opener=_private) as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([input_lines.cell(value) for value in row] for row in rows)
-    except OSError as error:
-        raise errors.ConfigurationError(f"Cannot write {path}: {error.strerror}.") from None
-
-
-def _private(path: str, flags: int) -> int:
-    opened = os.open(path, flags, mode=0o600)
-    os.fchmod(opened, 0o600)  # also if the file was there
-    return opened
 
 
 def _said(evaluation: Evaluation, found: PairedDifference) -> str:

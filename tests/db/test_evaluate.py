@@ -246,7 +246,7 @@ def test_the_time_of_a_search_includes_encoding_also_of_queries_that_are_cached(
     with Session(library) as session, BatchingEncoder(counting) as shared:
         for warming in (1, 0):  # the first query also warms up, unless it is cached
             evaluation.evaluate(session, Article.semantic, few, variants=VARIANTS, encoder=shared)
-            assert counting.encoded == Counter({query: 1 for query in few.queries}) + Counter({few.queries[0]: warming})
+            assert counting.encoded == Counter(dict.fromkeys(few.queries, 1)) + Counter({few.queries[0]: warming})
             counting.encoded.clear()
 
 
@@ -314,6 +314,8 @@ def test_judgements_can_be_a_select(dsn: str) -> None:
         (("--judgements", "x", "--judgements-sql", "SELECT"), "pass either"),
         (("--judgements", "x", "--min", "nDCG@10"), "write a measure and a number"),
         (("--judgements", "x", "--not-worse-than", "first"), "takes only `last`"),
+        (("--judgements", "x", "--per-query", "./x"), "x is named by two options"),
+        (("--judgements", "x", "--pool", "y", "--per-query", "y"), "y is named by two options"),
     ],
 )
 def test_wrong_usage_of_the_command_is_explained(dsn: str, arguments: tuple[str, ...], said: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pg_semantic import errors
-from pg_semantic.evaluation import Judgements, report
+from pg_semantic.evaluation import Judgements, private_csv
 from pg_semantic.search import validation
 
 HARBOUR, PEPPER = 'A "quiet"\nharbour, at dawn', "pepper"
@@ -109,7 +109,7 @@ def test_grades_from_clicks_are_read_as_such_and_not_mixed_with_those_of_people(
 
 def test_a_query_that_looks_like_a_formula_is_text_for_a_spreadsheet_and_read_as_it_was(tmp_path: Path) -> None:
     queries = ["=cmd|'/C calc'!A0", "+1", "-x", "@sum", "\tx", "'quoted'", "plain"]
-    report.write_csv(tmp_path / "a.csv", ("query", "key", "grade"), [(query, "-7", 1) for query in queries])
+    private_csv.write(tmp_path / "a.csv", ("query", "key", "grade"), [(query, "-7", 1) for query in queries])
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells)

@@ -13,13 +13,13 @@ from pg_semantic.search import Convex, Diverse, Options, Rerank, Rrf
 
 
 class LengthReranker:
-    """Scores a passage by its length."""
+    """Scores a passage by how much longer it is than the query."""
 
     reference = "length"
     score_type: ScoreType = "logit"
 
     def score(self, query: str, passages: Sequence[str]) -> Scores:
-        return np.array([len(passage) for passage in passages], np.float32)
+        return np.array([len(passage) - len(query) for passage in passages], np.float32)
 
 
 @pytest.mark.parametrize(
