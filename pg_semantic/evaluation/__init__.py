@@ -20,7 +20,7 @@ from pg_semantic.evaluation.judgements import Judgements
 from pg_semantic.evaluation.query_hash import normalized, query_hash
 from pg_semantic.evaluation.report import Details, Evaluation, PairedDifference, VariantFigures
 from pg_semantic.evaluation.split import Split, split
-from pg_semantic.evaluation.variants import Variant, parse_variant
+from pg_semantic.evaluation.variants import Variant, parse_variant, parse_variants
 
 __all__ = [
     "Change",
@@ -40,6 +40,7 @@ __all__ = [
     "interleaving_outcome",
     "normalized",
     "parse_variant",
+    "parse_variants",
     "query_hash",
     "record_training",
     "require_not_held_out",

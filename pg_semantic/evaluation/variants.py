@@ -1,15 +1,18 @@
 """`Variant`: one way of searching, to be compared with others."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pg_semantic import errors, rerankers
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.chunk_tables import Role
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import Convex, Diverse, Fusion, Mode, Options, Rerank, Rrf, Where
+
+N = TypeVar("N", int, float)
 
 _KEYS = "generation, mode, exact, match, depth, ef_search, fusion, k, dense, lexical, reranker, rerank_depth, diverse"
 _ONLY_IN = {
@@ -124,6 +127,21 @@ def parse_variant(
     return made
 
 
+def parse_variants(
+    texts: Iterable[str],
+    *,
+    load: Callable[[str], BatchingReranker] | None = None,
+    tuned: Callable[[], Options] | None = None,
+) -> list[Variant]:
+    """Returns the variants that texts describe, as in `parse_variant`. Those with the same reranker share it.
+
+    Raises:
+        errors.ConfigurationError: As in `parse_variant`.
+    """
+    shared = functools.cache(load or _load)
+    return [parse_variant(text, load=shared, tuned=tuned) for text in texts]
+
+
 def _load(reference: str) -> BatchingReranker:
     return BatchingReranker(rerankers.load(reference))
 
@@ -155,33 +173,56 @@ def _variant(name: str, given: dict[str, str], load: Callable[[str], BatchingRer
     if match not in get_args(Match):
         raise ValueError(f"match={match} is unknown: use one of {', '.join(get_args(Match))}.")
     exact = _yes_or_no("exact", given.pop("exact", "no"))
-    depth, ef_search, fusion = given.pop("depth", None), given.pop("ef_search", None), _fusion(given)
-    diverse, reranker = given.pop("diverse", None), given.pop("reranker", None)
-    rerank_depth = given.pop("rerank_depth", None)
+    depth, ef_search, rerank_depth = (_whole_number(given, key) for key in ("depth", "ef_search", "rerank_depth"))
+    if exact and ef_search is not None:
+        raise ValueError("ef_search has no effect with exact=yes: leave one of them out.")
+    fusion, diverse, reranker = _fusion(given), _number(given, "diverse"), given.pop("reranker", None)
     if rerank_depth is not None and reranker is None:
         raise ValueError("rerank_depth needs reranker=REFERENCE.")
-    depths = {} if rerank_depth is None else {"depth": int(rerank_depth)}
+    depths = {} if rerank_depth is None else {"depth": rerank_depth}
     options = Options(
         fusion=fusion,
         match=match,
-        depth=None if depth is None else int(depth),
-        ef_search=None if ef_search is None else int(ef_search),
+        depth=depth,
+        ef_search=ef_search,
         rerank=None if reranker is None else Rerank(load(reranker), **depths),
-        diverse=None if diverse is None else Diverse(float(diverse)),
+        diverse=None if diverse is None else Diverse(diverse),
     )
     return Variant(name, generation, mode, exact, options)
 
 
 def _fusion(given: dict[str, str]) -> Fusion:
     kind = given.pop("fusion", "rrf")
-    weights: Mapping[str, float] = {key: float(given.pop(key)) for key in ("dense", "lexical") if key in given}
+    found = {key: _number(given, key) for key in ("dense", "lexical")}
+    weights: Mapping[str, float] = {key: weight for key, weight in found.items() if weight is not None}
     if kind == "convex":
         if "k" in given:
             raise ValueError("k is an option of fusion=rrf.")
         return Convex(**weights)
     if kind != "rrf":
         raise ValueError(f"fusion={kind} is unknown: use rrf, convex or tuned.")
-    return Rrf(int(given.pop("k", 60)), **weights)
+    k = _whole_number(given, "k")
+    return Rrf(60 if k is None else k, **weights)
+
+
+def _whole_number(given: dict[str, str], key: str) -> int | None:
+    """Removes an option and returns its value; None if it isn't there."""
+    return _value(given, key, int, wanted="a whole number")
+
+
+def _number(given: dict[str, str], key: str) -> float | None:
+    """Removes an option and returns its value; None if it isn't there."""
+    return _value(given, key, float, wanted="a number")
+
+
+def _value(given: dict[str, str], key: str, read: Callable[[str], N], *, wanted: str) -> N | None:
+    text = given.pop(key, None)
+    if text is None:
+        return None
+    try:
+        return read(text)
+    except ValueError:
+        raise ValueError(f"{key}={text}: write {wanted}.") from None
 
 
 def _yes_or_no(key: str, value: str) -> bool:

@@ -70,7 +70,12 @@ def test_tuned_stands_for_the_options_that_were_kept() -> None:
         ("a:mode=hybrid,fusion=sum", "use rrf, convex or tuned"),
         ("a:mode=hybrid,fusion=tuned", "needs the options that were tuned"),
         ("a:mode=hybrid,fusion=convex,k=3", "k is an option of fusion=rrf"),
-        ("a:mode=hybrid,k=many", "invalid literal"),
+        ("a:mode=hybrid,k=many", r"k=many: write a whole number\."),
+        ("a:mode=hybrid,depth=1.5", r"depth=1\.5: write a whole number\."),
+        ("a:ef_search=", r"ef_search=: write a whole number\."),
+        ("a:diverse=much", r"diverse=much: write a number\."),
+        ("a:mode=hybrid,lexical=half", r"lexical=half: write a number\."),
+        ("a:exact=yes,ef_search=200", "ef_search has no effect with exact=yes"),
         ("a:mode=hybrid,dense=-1", "weights must be"),
         ("a:dense=0.5", "dense has no effect with mode=dense: it needs mode=hybrid"),
         ("a:match=all", "match has no effect with mode=dense"),
@@ -83,6 +88,23 @@ def test_tuned_stands_for_the_options_that_were_kept() -> None:
 def test_a_text_that_is_no_variant_is_refused_with_what_to_write(text: str, said: str) -> None:
     with pytest.raises(errors.ConfigurationError, match=said):
         evaluation.parse_variant(text)
+
+
+def test_variants_with_the_same_reranker_share_it_and_it_is_loaded_once() -> None:
+    loaded = []
+
+    def load(reference: str) -> BatchingReranker:
+        loaded.append(reference)
+        return BatchingReranker(LengthReranker())
+
+    texts = ["none", "a:reranker=x,rerank_depth=5", "b:reranker=x,rerank_depth=9", "c:reranker=y"]
+    _, a, b, c = (variant.options.rerank for variant in evaluation.parse_variants(texts, load=load))
+    assert a
+    assert b
+    assert c
+    assert (a.depth, b.depth) == (5, 9)
+    assert a.reranker is b.reranker is not c.reranker
+    assert loaded == ["x", "y"]
 
 
 def test_settings_are_data_that_tells_variants_apart() -> None:
