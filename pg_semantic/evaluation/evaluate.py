@@ -27,6 +27,7 @@ from pg_semantic.search import generation_tracker
 MEASURES = ("nDCG@10", "RR@10", "R@10", "AP@10")
 
 _FEW_QUERIES = 50
+_JUDGED = 10  # results that should be judged, if the first measure has no cutoff
 _JUDGED_GAP = 0.05
 
 
@@ -54,12 +55,12 @@ class EvaluationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        measures.parse(self.computed)
+        measures.parse(self.measures)
         if self.limit is None and (endless := [name for name in self.measures if not measures.cutoff(name)]):
             raise errors.ConfigurationError(
                 f"{', '.join(endless)} looks at all results: add a cutoff, as in AP@100, or pass a limit."
             )
-        if too_far := [name for name in self.computed if measures.cutoff(name) > self.rows]:
+        if too_far := [name for name in self.measures if measures.cutoff(name) > self.rows]:
             raise errors.ConfigurationError(
                 f"limit={self.limit} is too low for {', '.join(too_far)}: raise the limit, or measure less."
             )
@@ -67,12 +68,19 @@ class EvaluationOptions:
     @property
     def rows(self) -> int:
         """How many rows each search returns."""
-        return self.limit or max(map(measures.cutoff, self.computed))
+        return self.limit or max(map(measures.cutoff, self.measures))
 
     @property
     def computed(self) -> list[str]:
         """The measures, and those that tell how much unjudged results matter."""
-        return list(dict.fromkeys([*self.measures, *_about_holes(self.measures[0])]))
+        return list(dict.fromkeys([*self.measures, *self.about_holes]))
+
+    @property
+    def about_holes(self) -> list[str]:
+        """The measures that tell how much unjudged results matter: ``Judged@k`` and the condensed first measure."""
+        name, cutoff = self.measures[0].partition("@")[0], measures.cutoff(self.measures[0])
+        condensed = [f"{name}(judged_only=True)@{cutoff}"] if name in {"nDCG", "RR", "AP", "P"} and cutoff else []
+        return [f"Judged@{cutoff or min(_JUDGED, self.rows)}", *condensed]
 
 
 def evaluate(  # noqa: PLR0913 - options
@@ -167,13 +175,6 @@ def _evaluation(
     )
 
 
-def _about_holes(measure: str) -> list[str]:
-    """Returns the measures that tell how much unjudged results matter: ``Judged@k`` and the condensed measure."""
-    name, cutoff = measure.partition("@")[0], measures.cutoff(measure)
-    condensed = [f"{name}(judged_only=True)@{cutoff}"] if name in {"nDCG", "RR", "AP", "P"} and cutoff else []
-    return [f"Judged@{cutoff or 10}", *condensed]
-
-
 def _require_names(variants: Sequence[Variant]) -> None:
     if not variants:
         raise errors.QueryError("Pass at least one variant.")
@@ -193,7 +194,7 @@ class _Comparing:
         """Returns the figures of a variant; its p value is not adjusted yet."""
         variant, generation, times = run.variant, run.generation, list(run.milliseconds.values())
         means = {name: float(values.mean()) for name, values in self.values[variant.name].items()}
-        judged, *condensed = _about_holes(self.options.measures[0])
+        judged, *condensed = self.options.about_holes
         every, seen, unseen = self._differences(variant.name)
         return VariantFigures(
             name=variant.name,
