@@ -1,5 +1,6 @@
 """``pg-semantic evaluate``: measures how well searches find the rows that people judged relevant."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ EXAMPLES = options.examples(
 )
 
 _FAILED = 1
+_NO_QRELS = {".jsonl", ".csv", ".tsv"}  # suffixes
 _COMPARED = ("difference", "from", "to", "p", "better", "worse")
 _PER_QUERY = ("variant", "query", "base_value", "variant_value", "difference", "unjudged")
 
@@ -44,7 +46,10 @@ _Variants = Annotated[
 _Measures = Annotated[
     list[str] | None, typer.Option(help="nDCG@10, RR@10, R@100, AP@10, ...; the first decides. Repeat it for more.")
 ]
-_Training = Annotated[Path | None, typer.Option(help="Judgements that something was trained on: reported apart.")]
+_Training = Annotated[
+    Path | None,
+    typer.Option(help="Judgements that something was trained on, reported apart; of a BEIR folder, the split train."),
+]
 _Pool = Annotated[Path | None, typer.Option(help="Write unjudged results to this CSV file, to be judged.")]
 _PerQueryFile = Annotated[Path | None, typer.Option(help="Write the figures of each query to this CSV file.")]
 _Least = Annotated[
@@ -60,7 +65,7 @@ def evaluate(
     judgements: options.MaybeJudgementsPath = None,
     judgements_sql: _Select = None,
     topics: options.Topics = None,
-    split: options.Split = "test",
+    split: options.TestSplit = None,
     variant: _Variants = None,
     measure: _Measures = None,
     limit: Annotated[int | None, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = None,
@@ -84,19 +89,16 @@ def evaluate(
     reranker, rerank_depth, diverse.
     """
     floors, since_last = [_floor(text) for text in least or ()], _is_last(not_worse_than)
-    _require_apart((pool, per_query), (judgements, topics, training))
-    if pool is not None:
-        pool_file.require_replaceable(pool)
-    names = [*dict.fromkeys([*(measure or MEASURES), *(name for name, _ in floors)])]
-    measured = EvaluationOptions(names, limit, _trained(training), seed)
-    source = _Source(judgements, judgements_sql, split, topics)
+    measured = EvaluationOptions(_measures(measure, floors), limit, _trained(training, topics), seed)
+    outputs = _Outputs.of(pool, per_query, read=(judgements, topics, training))
+    source = _Source.of(judgements, judgements_sql, split, topics, trained=training is not None)
     with options.installed(dsn) as engine:
         report = _evaluate(engine, index, source, variant or ["now"], measured, shown=not json)
         before = _change(engine, report) if since_last else None
         if save and not (before and before.is_worse):  # or the next run would be compared with this one
             _save(engine, report)
     _print(report, before, json=json)
-    _write(report, pool, per_query, quiet=json)
+    outputs.write(report, quiet=json)
     _check(report, floors, before)
 
 
@@ -107,16 +109,17 @@ def _change(engine: sa.Engine, report: Evaluation) -> evaluation.Change | None:
     return found
 
 
-def _require_apart(written: Sequence[Path | None], read: Sequence[Path | None]) -> None:
-    """Refuses to write two files to one path, or one to a path that is read."""
-    paths = [path.resolve() for path in (*written, *read) if path]
-    for path in written:
-        if path and paths.count(path.resolve()) > 1:
-            raise typer.BadParameter(f"{path} is named by two options: write to another path.")
+def _measures(given: Sequence[str] | None, floors: Sequence[tuple[str, float]]) -> list[str]:
+    return [*dict.fromkeys([*(given or MEASURES), *(name for name, _ in floors)])]
 
 
-def _trained(file: Path | None) -> Judgements | None:
-    return options.read_judgements(file, split="train", topics=None) if file else None
+def _trained(file: Path | None, topics: Path | None) -> Judgements | None:
+    """Reads the judgements that something was trained on; with topics, TREC qrels unless the name says otherwise."""
+    if file is None:
+        return None
+    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
+    known = file.is_dir() or suffix in _NO_QRELS
+    return options.read_judgements(file, split="train", topics=None if known else topics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,55 @@ class _Source:
     select: str | None
     split: str
     topics: Path | None
+
+    @classmethod
+    def of(
+        cls, file: Path | None, select: str | None, split: str | None, topics: Path | None, *, trained: bool
+    ) -> "_Source":
+        """Raises `typer.BadParameter` unless there is one source, and all other options have an effect."""
+        if (file is None) == (select is None):
+            raise typer.BadParameter("pass either --judgements or --judgements-sql.")
+        if topics is not None and file is None and not trained:
+            raise typer.BadParameter("--topics has no effect with --judgements-sql: leave it out.")
+        return cls(file, select, options.split_of(file, split, usual="test"), topics)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """The files to write."""
+
+    pool: Path | None
+    per_query: Path | None
+
+    @classmethod
+    def of(cls, pool: Path | None, per_query: Path | None, *, read: Sequence[Path | None]) -> "_Outputs":
+        """Raises `typer.BadParameter` if two options name one file, and `errors.ConfigurationError` if one has grades.
+
+        Args:
+            read: The files that other options name.
+        """
+        paths = [path.resolve() for path in (pool, per_query, *read) if path]
+        for path in (pool, per_query):
+            if path and paths.count(path.resolve()) > 1:
+                raise typer.BadParameter(f"{path} is named by two options: write to another path.")
+        if pool is not None:
+            pool_file.require_replaceable(pool)
+        return cls(pool, per_query)
+
+    def write(self, report: Evaluation, *, quiet: bool) -> None:
+        """Writes what was asked for."""
+        if self.pool is not None:
+            count = report.write_pool(self.pool, depth=measures.cutoff(report.measure) or 10)
+            if not quiet:
+                path = output.escaped(self.pool)
+                output.say(f"Wrote {count} results to judge to {path}: fill in the grades, 0 or higher.")
+        if self.per_query is not None:
+            records = [
+                {"variant": one.name} | record
+                for one in report.variants[1:] or report.variants
+                for record in report.per_query(one.name)
+            ]
+            private_csv.write(self.per_query, _PER_QUERY, [[record[name] for name in _PER_QUERY] for record in records])
 
 
 def _evaluate(
@@ -144,7 +196,7 @@ def _evaluate(
         session.rollback()  # loading encoders and rerankers takes long
         if measured.training and len(variants) == 1:
             typer.echo("--training tells where a difference comes from: pass a second --variant.", err=True)
-        ways = [evaluation.parse_variant(text, tuned=partial(_tuned, session, index)) for text in variants]
+        ways = evaluation.parse_variants(variants, tuned=partial(_tuned, session, index))
         with progress.queries(len(judged), shown=shown) as advance:
             return evaluation.evaluate(session, index, judged, variants=ways, options=measured, on_query=advance)
 
@@ -164,8 +216,6 @@ def _is_last(given: str | None) -> bool:
 
 
 def _judgements(session: orm.Session, index: BoundIndex[Any], source: _Source) -> Judgements:
-    if (source.file is None) == (source.select is None):
-        raise typer.BadParameter("pass either --judgements or --judgements-sql.")
     if source.file is not None:
         return options.read_judgements(source.file, split=source.split, topics=source.topics)
     return Judgements.select(session, index, source.select or "")
@@ -174,9 +224,12 @@ def _judgements(session: orm.Session, index: BoundIndex[Any], source: _Source) -
 def _floor(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
     try:
-        return name, float(value)
+        least = float(value)
     except ValueError:
-        raise typer.BadParameter(f"--min {text}: write a measure and a number, as in nDCG@10=0.70.") from None
+        least = math.nan
+    if not math.isfinite(least):
+        raise typer.BadParameter(f"--min {text}: write a measure and a number, as in nDCG@10=0.70.")
+    return name, least
 
 
 def _save(engine: sa.Engine, report: Evaluation) -> None:
@@ -191,10 +244,8 @@ def _print(report: Evaluation, before: evaluation.Change | None, *, json: bool) 
     if json:
         output.as_json(report.figures)
         return
-    title = (
-        f"{report.index}, {output.counted(report.queries, 'query')}".replace("querys", "queries")
-        + f", {output.counted(report.judgements, 'judgement')}"
-    )
+    queries = output.counted(report.queries, "query", plural="queries")
+    title = f"{report.index}, {queries}, {output.counted(report.judgements, 'judgement')}"
     measures = list(report.base.measures)
     compared = len(report.variants) > 1
     columns = ["variant", *measures, *(_COMPARED if compared else ()), "judged", "condensed", "p50 ms", "p95 ms"]
@@ -223,20 +274,6 @@ def _difference(found: PairedDifference | None) -> tuple[object, ...]:
 
 def _parts(one: VariantFigures) -> tuple[tuple[str, PairedDifference | None], ...]:
     return ("seen", one.seen), ("unseen", one.unseen)
-
-
-def _write(report: Evaluation, pool: Path | None, per_query: Path | None, *, quiet: bool) -> None:
-    if pool is not None:
-        count = report.write_pool(pool, depth=measures.cutoff(report.measure) or 10)
-        if not quiet:
-            output.say(f"Wrote {count} results to judge to {output.escaped(pool)}: fill in the grades, 0 or higher.")
-    if per_query is not None:
-        records = [
-            {"variant": one.name} | record
-            for one in report.variants[1:] or report.variants
-            for record in report.per_query(one.name)
-        ]
-        private_csv.write(per_query, _PER_QUERY, [[record[name] for name in _PER_QUERY] for record in records])
 
 
 def _check(report: Evaluation, floors: list[tuple[str, float]], before: evaluation.Change | None) -> None:

@@ -135,7 +135,7 @@ def switch(
     force: Annotated[bool, typer.Option("--force", help="Switch even if the copy is not ready.")] = False,
     judgements: options.MaybeJudgementsPath = None,
     topics: options.Topics = None,
-    split: options.Split = "test",
+    split: options.TestSplit = None,
     if_better: Annotated[bool, typer.Option("--if-better", help="Switch only if judged queries show a gain.")] = False,
     unless_worse: _WorseBy = None,
     how: _How = "",
@@ -150,7 +150,8 @@ def switch(
     queries show that the new copy is better, or at most --unless-worse lower.
     """
     del yes  # accepted as in the other commands: this one asks nothing
-    read = None if judgements is None else partial(options.read_judgements, judgements, split=split, topics=topics)
+    qrels = options.split_of(judgements, split, usual="test")
+    read = None if judgements is None else partial(options.read_judgements, judgements, split=qrels, topics=topics)
     gate = _Gate.of(read, unless_worse, how, if_better=if_better)
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
@@ -214,7 +215,7 @@ def compare(
     queries: Annotated[Path | None, typer.Option(help="A file with one query per line.")] = None,
     judgements: options.MaybeJudgementsPath = None,
     topics: options.Topics = None,
-    split: options.Split = "test",
+    split: options.TestSplit = None,
     how: _How = "",
     copy: Annotated[Copy, typer.Option("--with", help="The copy to compare with the live one.")] = Copy.next,
     limit: Annotated[int, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = 10,
@@ -229,9 +230,10 @@ def compare(
     the same share of hits, to adapt a min_score. Without queries, uses the beginnings of random chunks. Loads both
     encoders; changes nothing.
     """
+    qrels = options.split_of(judgements, split, usual="test")
     with options.engine(dsn) as engine:
         live, other = (generations.find(engine, name, role) for role in ("live", copy.value))
-        judged = options.read_judgements(judgements, split=split, topics=topics) if judgements else None
+        judged = options.read_judgements(judgements, split=qrels, topics=topics) if judgements else None
         asked = generations.read_queries(queries) if queries else list(judged.queries if judged else ())
         asked = asked or generations.sampled(engine, live, sample=sample)
         variant = _variant(engine, live, how)

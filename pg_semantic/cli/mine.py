@@ -58,7 +58,7 @@ def mine(
     pairs: Pairs,
     out: Out,
     topics: options.Topics = None,
-    split: options.Split = "train",
+    split: options.TrainSplit = None,
     where: row_conditions.Where = None,
     negatives: Negatives = 3,
     relative_margin: RelativeMargin = None,
@@ -85,7 +85,7 @@ def mine(
     table, mine for each of them: with --where, or as a role that sees only its rows.
     """
     bounds = (relative_margin, absolute_margin, max_score, min_score, range_min, range_max)
-    given = options.read_pairs(pairs, split=split, topics=topics)
+    given = options.read_pairs(pairs, split=options.split_of(pairs, split, usual="train"), topics=topics)
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
         bound = named_index.find(session, index)
         how = Mining(negatives, *bounds, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)

@@ -37,7 +37,20 @@ JudgementsPath = Annotated[Path, _JUDGEMENTS]
 MaybeJudgementsPath = Annotated[Path | None, _JUDGEMENTS]
 Topics = Annotated[Path | None, typer.Option(help="The queries of TREC qrels: topics, or lines of ID and text.")]
 Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")]
+TestSplit = Annotated[str | None, typer.Option(help="Which qrels of a BEIR folder. Default: test.")]
+TrainSplit = Annotated[str | None, typer.Option(help="Which qrels of a BEIR folder. Default: train.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts, instead of tables.")]
+
+
+def split_of(path: Path | None, given: str | None, *, usual: str, name: str = "--split") -> str:
+    """Returns which qrels of a BEIR folder to read: the given ones, or the usual ones.
+
+    Raises:
+        typer.BadParameter: Some were given, but no folder that has qrels.
+    """
+    if given is not None and not (path and path.is_dir()):
+        raise typer.BadParameter(f"{name} {given} names qrels of a BEIR folder: pass the folder, or leave it out.")
+    return given or usual
 
 
 def read_judgements(path: Path, *, split: str, topics: Path | None) -> Judgements:
@@ -58,7 +71,7 @@ def read_pairs(path: Path, *, split: str = "train", topics: Path | None = None) 
     Raises:
         errors.ConfigurationError: A file cannot be read, or a line is not valid.
     """
-    if topics is not None or path.is_dir() or path.suffix in _ONLY_JUDGEMENTS:
+    if topics is not None or path.is_dir() or path.suffix.lower() in _ONLY_JUDGEMENTS:
         return training.from_judgements(read_judgements(path, split=split, topics=topics))
     return training.read_pairs(path)
 

@@ -63,9 +63,9 @@ def escaped(text: object) -> str:
     return escape(str(text))
 
 
-def counted(count: int, noun: str) -> str:
-    """Returns a number with its noun, such as "1 row" or "2 rows"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, *, plural: str | None = None) -> str:
+    """Returns a number with its noun, such as "1 row" or "2 rows"; ``plural`` if it isn't the noun with an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
 
 
 def one_line(text: str, *, width: int) -> str:

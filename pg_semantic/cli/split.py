@@ -23,7 +23,7 @@ def split(
     train: Annotated[Path | None, typer.Option(help="The file to write the others to.")] = None,
     share: Annotated[float, typer.Option(help="Which share of the queries to hold out.", min=0, max=1)] = 0.3,
     topics: options.Topics = None,
-    split_of: options.Split = "train",
+    split_of: options.TrainSplit = None,
     seed: Annotated[int, typer.Option(help="The same seed holds the same queries out.")] = 0,
     json: options.Json = False,
     dsn: options.Dsn = None,
@@ -36,7 +36,8 @@ def split(
     """
     if train is not None and train.resolve() == held_out.resolve():
         raise typer.BadParameter("--train and --held-out name the same file.")
-    judged = options.read_judgements(judgements, split=split_of, topics=topics)
+    qrels = options.split_of(judgements, split_of, usual="train", name="--split-of")
+    judged = options.read_judgements(judgements, split=qrels, topics=topics)
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         found = evaluation.split(session, named_index.find(session, index), judged, held_out=share, seed=seed)
         session.commit()

@@ -53,7 +53,7 @@ def tune(
     judgements: options.MaybeJudgementsPath = None,
     recall: Annotated[float | None, typer.Option(help="Find the ef_search for this recall, such as 0.95.")] = None,
     topics: options.Topics = None,
-    split: options.Split = "train",
+    split: options.TrainSplit = None,
     measure: Annotated[str, typer.Option(help="What to raise: nDCG@10, RR@10, R@100, ...")] = "nDCG@10",
     match: _Matches = None,
     depths: _Depths = None,
@@ -81,11 +81,12 @@ def tune(
     given = _ToTune(measure, match or [], depths, reranker, rerank_depths, chunk_sizes, folds, exact, sample, seed)
     if (judgements is None) == (recall is None):
         raise errors.ConfigurationError("Pass either --judgements FILE or --recall SHARE.")
+    qrels = options.split_of(judgements, split, usual="train")
     with options.installed(dsn) as engine:
         if recall is not None:
             tune_recall.run(engine, index, wanted=recall, sample=sample, save=save, json=json)
         elif judgements is not None:
-            judged = options.read_judgements(judgements, split=split, topics=topics)
+            judged = options.read_judgements(judgements, split=qrels, topics=topics)
             given.run(TuneRequest(engine, index, judged, save, json))
 
 

@@ -299,6 +299,31 @@ def test_the_command_prints_writes_gates_and_keeps(
     assert rows(library, "SELECT FROM semantic.evaluation") == []
 
 
+def test_a_measure_of_all_results_needs_no_more_of_them_than_the_limit(library: sa.Engine, judged: Judgements) -> None:
+    report = evaluated(library, judged, options=EvaluationOptions(["AP"], limit=5))
+    asked = evaluated(library, judged, options=EvaluationOptions(["AP@5", "Judged@5"])).base
+    assert (report.limit, report.base.measures["AP"]) == (5, asked.measures["AP@5"])
+    assert report.base.judged == asked.measures["Judged@5"] < 1
+    with pytest.raises(errors.ConfigurationError, match="limit=5 is too low for Judged@10"):
+        EvaluationOptions(["AP", "Judged@10"], limit=5)
+
+
+@pytest.mark.usefixtures("library")
+def test_training_judgements_can_be_qrels_of_the_same_topics(dsn: str, tmp_path: Path) -> None:
+    topics, qrels = tmp_path / "topics.txt", tmp_path / "qrels.txt"
+    topics.write_text("".join(f"{number}\t{query}\n" for number, query in enumerate(QUERIES)), "utf-8")
+    qrels.write_text("".join(f"{number} 0 {number + 1} 1\n" for number in range(105)), "utf-8")
+    some, table = tmp_path / "some.txt", tmp_path / "some.csv"
+    some.write_text("".join(f"{number} 0 {number + 1} 1\n" for number in range(30)), "utf-8")
+    table.write_text("query,key\n" + "".join(f"{QUERIES[number]},{number + 1}\n" for number in range(30)), "utf-8")
+    for training in (some, table):
+        given = ("--judgements", qrels, "--topics", topics, "--training", training, "--no-save", "--json")
+        done = invoke(dsn, *given, "--variant", "now", "--variant", "words:mode=lexical")
+        assert done.exit_code == 0, done.output
+        _, words = json.loads(done.stdout)["variants"]
+        assert (words["seen"]["queries"], words["unseen"]["queries"]) == (30, 75)
+
+
 @pytest.mark.usefixtures("library")
 def test_judgements_can_be_a_select(dsn: str) -> None:
     done = invoke(dsn, "--judgements-sql", "SELECT title, id FROM article WHERE id < 50", "--no-save")
@@ -313,6 +338,10 @@ def test_judgements_can_be_a_select(dsn: str) -> None:
         ((), "pass either --judgements or --judgements-sql"),
         (("--judgements", "x", "--judgements-sql", "SELECT"), "pass either"),
         (("--judgements", "x", "--min", "nDCG@10"), "write a measure and a number"),
+        (("--judgements", "x", "--min", "nDCG@10=nan"), "write a measure and a number"),
+        (("--judgements-sql", "SELECT", "--topics", "x"), "--topics has no effect with --judgements-sql"),
+        (("--judgements-sql", "SELECT", "--split", "dev"), "--split dev names qrels of a BEIR folder"),
+        (("--judgements", "x.csv", "--split", "dev"), "--split dev names qrels of a BEIR folder"),
         (("--judgements", "x", "--not-worse-than", "first"), "takes only `last`"),
         (("--judgements", "x", "--per-query", "./x"), "x is named by two options"),
         (("--judgements", "x", "--pool", "y", "--per-query", "y"), "y is named by two options"),

@@ -34,6 +34,7 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
 
 def test_one_of_a_thing_is_not_called_several() -> None:
     assert [output.counted(count, "row") for count in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert [output.counted(count, "query", plural="queries") for count in (1, 2)] == ["1 query", "2 queries"]
 
 
 def said(text: str, *, width: int, terminal: bool) -> list[str]:
