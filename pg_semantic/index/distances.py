@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -84,6 +85,11 @@ def distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.
 def computed_distance(vector: sa.ColumnElement[Any], asked: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     """Returns the cosine distance in a form that the vector index does not support, so that all are computed."""
     return distance(vector, asked) + sa.literal_column("0")
+
+
+def normalized(vector: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Returns a vector of type ``vector`` scaled to length 1; a zero vector stays as it is."""
+    return sa.func.l2_normalize(vector, type_=VECTOR())
 
 
 def same_encoder(tables: Tables) -> list[sa.ColumnElement[bool]]:

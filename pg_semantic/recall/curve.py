@@ -17,6 +17,7 @@ from pg_semantic import database, errors
 from pg_semantic.index import chunk_tables, distances
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.recall import random_chunks
 from pg_semantic.recall.score_interval import interval
 
 WIDTHS = (16, 32, 64, 100, 200, 400)  # values of hnsw.ef_search; a search for up to 50 rows uses 100
@@ -138,7 +139,7 @@ def nearest_of_sample(
     """
     statement, ends_at = _nearest(tables, limit=limit, exact=True), time.perf_counter() + seconds
     found: list[NearestChunks] = []
-    for vector in _picked(connection, tables, sample=sample, seed=seed):
+    for vector in connection.scalars(random_chunks.picked(tables, sample=sample, seed=seed)).all():
         found.append(NearestChunks(vector, *_timed(connection, statement, vector)))
         if time.perf_counter() > ends_at:
             break
@@ -182,13 +183,6 @@ def scanned(
         found.append((sum(distance <= one.distances[-1] + _SAME_DISTANCE for distance in walked), ms))
     connection.execute(settings(**before))  # after an error, the caller's rollback does this
     return found
-
-
-def _picked(connection: sa.Connection, tables: Tables, *, sample: int, seed: int) -> list[Any]:
-    """Vectors of random chunks, the same ones for the same rows."""
-    name = sa.cast(sa.func.row(*tables.chunk_key, tables.chunks.c.ordinal), sa.Text)
-    order = sa.func.hashtextextended(name, sa.cast(seed, sa.BigInteger))
-    return list(connection.scalars(sa.select(tables.chunks.c.vector).order_by(order, name).limit(sample)))
 
 
 def _nearest(tables: Tables, *, limit: int, exact: bool) -> "sa.Select[float]":

@@ -151,11 +151,6 @@ class _Sample:
         return len(members), [self.keys[number] for number in members[nearest]], spread
 
 
-def _require_number(name: str, value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise errors.QueryError(f"{name}={value!r}: it must be a whole number, 1 or more.")
-
-
 def _sampled(index: BoundIndex[Any], where: Where, *, sample: int) -> "sa.Select[*tuple[Any, ...]]":
     """Selects key, vector and the beginning of the text of random rows, in key order. The same rows are always chosen.
 
@@ -178,19 +173,15 @@ def _sampled(index: BoundIndex[Any], where: Where, *, sample: int) -> "sa.Select
         .prefix_with("MATERIALIZED")
     )
     own_key = [chosen.c[column.name] for column in key]
-    mean = sa.func.avg(_normalized(sa.cast(chunks.c.vector, VECTOR())), type_=VECTOR())
+    mean = sa.func.avg(distances.normalized(sa.cast(chunks.c.vector, VECTOR())), type_=VECTOR())
     beginning = sa.func.left(chunks.c.content, cluster_terms.LENGTH)
     texts = sa.func.array_agg(aggregate_order_by(beginning, chunks.c.ordinal), type_=ARRAY(sa.Text))
     return (
-        sa.select(chosen.c.key, _normalized(mean).label("vector"), texts[1].label("text"))
+        sa.select(chosen.c.key, distances.normalized(mean).label("vector"), texts[1].label("text"))
         .join(chunks, sa.and_(*(a == b for a, b in zip(chunk_key, own_key, strict=True))))
         .group_by(*own_key, chosen.c.key)
         .order_by(*own_key)
     )
-
-
-def _normalized(vector: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.func.l2_normalize(vector, type_=VECTOR())
 
 
 def _loaded(

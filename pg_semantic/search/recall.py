@@ -16,6 +16,7 @@ from sqlalchemy import orm
 from pg_semantic import database, errors
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.distances import Vector
+from pg_semantic.recall import random_chunks
 from pg_semantic.recall.score_interval import interval
 from pg_semantic.search import legs, query_plan, statements
 from pg_semantic.search.legs import Where
@@ -161,12 +162,8 @@ def _given(queries: Sequence[Vector]) -> list[_Query]:
 
 
 def _picked(connection: sa.Connection, index: BoundIndex[Any], *, sample: int, seed: int) -> list[_Query]:
-    """Vectors of random chunks: the first ones in the order of a hash of their keys."""
     tables = index.tables
-    key = tables.chunk_key
-    name = sa.cast(sa.func.row(*key, tables.chunks.c.ordinal), sa.Text)
-    order = sa.func.hashtextextended(name, sa.cast(seed, sa.BigInteger))
-    rows = connection.execute(sa.select(tables.chunks.c.vector, *key).order_by(order, name).limit(sample))
+    rows = connection.execute(random_chunks.picked(tables, sample=sample, seed=seed))
     return [
         _Query(vector, ~sa.and_(*(column == value for column, value in zip(tables.source_key, own, strict=True))))
         for vector, *own in rows

@@ -14,7 +14,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from pg_semantic import database, errors
-from pg_semantic.index import keys
+from pg_semantic.index import distances, keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import connected_rows, generation_tracker, rows_by_key
 from pg_semantic.search.connected_rows import DisjointSets
@@ -135,9 +135,9 @@ def _medoids(index: BoundIndex[Any], groups: Sequence[Sequence[str]]) -> "sa.Sel
         number=sa.bindparam(None, numbers, type_=ARRAY(sa.Integer)),
         place=sa.bindparam(None, places, type_=ARRAY(sa.Integer)),
     )
-    vector = _normalized(sa.cast(index.tables.chunks.c.vector, VECTOR()))
+    vector = distances.normalized(sa.cast(index.tables.chunks.c.vector, VECTOR()))
     row = (
-        sa.select(table.c.number, table.c.place, table.c.key, _normalized(_mean(vector)).label("vector"))
+        sa.select(table.c.number, table.c.place, table.c.key, distances.normalized(_mean(vector)).label("vector"))
         .join(index.tables.chunks, keys.matches_key_table(table, index.tables.chunk_key))
         .group_by(table.c.number, table.c.place, table.c.key)
         .cte("member")
@@ -152,7 +152,3 @@ def _medoids(index: BoundIndex[Any], groups: Sequence[Sequence[str]]) -> "sa.Sel
 
 def _mean(vector: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.func.avg(vector, type_=VECTOR())
-
-
-def _normalized(vector: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.func.l2_normalize(vector, type_=VECTOR())
