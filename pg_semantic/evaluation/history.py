@@ -15,7 +15,7 @@ from pg_semantic.evaluation.measures import Grades
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.report import Evaluation, VariantFigures
 
-_KEPT_DAYS = 90
+_CURRENT_DAYS = 90  # how much older than the newest figures of an index those of a variant may be, to be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def latest(connection: sa.Connection) -> list[LatestFigures]:
 
     Leaves out variants that were not evaluated in the 90 days before the latest evaluation of their index.
     """
-    found = connection.execute(sql.statement("evaluation", "latest"), {"days": _KEPT_DAYS})
+    found = connection.execute(sql.statement("evaluation", "latest"), {"days": _CURRENT_DAYS})
     return [LatestFigures(row.live, row.variant, row.measures, float(row.seconds)) for row in found]
 
 
