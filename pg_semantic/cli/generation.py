@@ -252,15 +252,25 @@ def compare(
 
 def _doubts(engine: sa.Engine, live: Generation, other: Generation, judged: Judgements | None) -> Iterator[str]:
     """Yields why the comparison says less than it seems to, as far as the role can know."""
-    with contextlib.suppress(errors.DatabaseError):
+    with _as_far_as_allowed():
         if missing := readiness.unfinished(engine, other):
             yield f"{other.title} isn't filled yet: {'; '.join(missing)}. Run a worker first."
-    with contextlib.suppress(errors.DatabaseError):
+    with _as_far_as_allowed():
         if judged and (known := count_learned(engine, live, judged)):
             yield (
                 f"{known} of {len(judged)} queries were tuned or trained on, so they don't show what to expect of "
                 "others. `switch --if-better` leaves them out."
             )
+
+
+@contextlib.contextmanager
+def _as_far_as_allowed() -> Iterator[None]:
+    """Ends the block if the role lacks privileges."""
+    try:
+        yield
+    except errors.DatabaseError as error:
+        if not database.is_denied(error):
+            raise
 
 
 def _show(found: generations.Comparison) -> None:

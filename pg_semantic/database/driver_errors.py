@@ -135,6 +135,11 @@ def is_busy_or_slow(error: BaseException) -> bool:
     return found is not None and (fault(found) in {"busy", "taken"} or is_canceled(found))
 
 
+def is_denied(error: errors.DatabaseError) -> bool:
+    """Returns whether a translated error says that the role lacks privileges."""
+    return isinstance(error.__cause__, exc.DBAPIError) and sqlstate(error.__cause__) == _DENIED
+
+
 def reason(error: exc.DBAPIError) -> str:
     """Returns an error as text for the operator: its name, the server's message and the SQLSTATE."""
     said = _said(error)

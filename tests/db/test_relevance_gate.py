@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations
 from pg_semantic.evaluation import Judgements, Variant
-from tests.db.library import Article, generation_of, sync
+from pg_semantic.worker import privileges
+from tests.db.library import Article, execute, generation_of, sync
 
 NAME = "article_semantic"
 WORDS = [
@@ -123,6 +124,29 @@ def test_a_person_is_told_what_a_comparison_does_not_show(library: sa.Engine, ds
     assert "50 of 105 queries were tuned or trained on" in told
     sync(library)
     assert invoke(dsn, "compare", NAME).stderr == ""
+
+
+def test_only_what_the_role_may_not_know_is_left_unsaid(library: sa.Engine, dsn: str, tmp_path: Path) -> None:
+    JUDGED.write(tmp_path / "judged.jsonl")
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    sync(library)
+    compare = ("compare", NAME, "--judgements", tmp_path / "judged.jsonl")
+    role = f"reader_{str(library.url.database)[-8:]}"
+    execute(library, f"CREATE ROLE {role}; GRANT SELECT ON article TO {role}")
+    privileges.follow(library)
+    done = invoke(with_options(dsn, f"-c role={role}"), *compare)
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    execute(library, f"DROP OWNED BY {role}; DROP ROLE {role}")
+    with library.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE semantic.judged_query"))
+        done = invoke(with_options(dsn, "-c lock_timeout=100"), *compare)
+    assert isinstance(done.exception, errors.DatabaseError)
+    assert "lock" in str(done.exception)
+
+
+def with_options(dsn: str, options: str) -> str:
+    return sa.make_url(dsn).update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
 def test_there_must_be_a_copy(library: sa.Engine) -> None:
