@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -150,12 +151,7 @@ def _tune_fusion(request: TuneRequest, how: TuningOptions) -> None:
         how = dataclasses.replace(how, base=tune_request.in_use(session, bound))
         with progress.queries(len(request.judged), shown=not request.json) as advance:
             found = tuning.tune(session, bound, request.judged, options=how, on_query=advance)
-    if request.save:
-        tuning.save(request.engine, found)
-    if request.json:
-        output.as_json(found.figures)
-    else:
-        _print(found, saved=request.save)
+    tune_request.conclude(request, found, partial(_print, found, saved=request.save))
 
 
 def _print(found: Tuning, *, saved: bool) -> None:

@@ -1,5 +1,7 @@
 """The part of ``pg-semantic tune`` that finds the chunk size, on a sample of rows."""
 
+from functools import partial
+
 from pg_semantic import errors, tuning
 from pg_semantic.cli import output, progress, tune_request
 from pg_semantic.cli.tune_request import TuneRequest
@@ -20,10 +22,7 @@ def run(request: TuneRequest, how: ChunkTuningOptions) -> None:
         )
     with request.session() as (session, bound), progress.training(shown=not request.json, what="encoding") as advance:
         found = tuning.tune_chunk_size(session, bound, request.judged, options=how, on_encoded=advance)
-    if request.json:
-        output.as_json(found.figures)
-    else:
-        _print(found, index=request.index)
+    tune_request.conclude(request, found, partial(_print, found, index=request.index))
 
 
 def _print(found: ChunkTuning, *, index: str) -> None:

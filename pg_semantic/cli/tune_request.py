@@ -1,6 +1,6 @@
 """What the parts of ``pg-semantic tune`` that need judgements share: their input, and lines that they all print."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import search as searching
+from pg_semantic import tuning
 from pg_semantic.cli import named_index, output
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
@@ -33,6 +34,16 @@ class TuneRequest:
         with orm.Session(self.engine) as session:
             yield session, named_index.find(session, self.index)
             session.commit()
+
+
+def conclude(request: TuneRequest, found: Tuning | RerankTuning | ChunkTuning, show: Callable[[], object]) -> None:
+    """Keeps what was found, if it should be kept, and prints it: as JSON, or for people with ``show``."""
+    if request.save and not isinstance(found, ChunkTuning):  # a chunk size is no option of a search
+        tuning.save(request.engine, found)
+    if request.json:
+        output.as_json(found.figures)
+    else:
+        show()
 
 
 def in_use(session: orm.Session, index: BoundIndex[Any]) -> Options:

@@ -1,6 +1,7 @@
 """The part of ``pg-semantic tune`` that finds how many hits a reranker should reorder."""
 
 import dataclasses
+from functools import partial
 
 from pg_semantic import rerankers, tuning
 from pg_semantic.cli import output, progress, tune_request
@@ -22,12 +23,7 @@ def run(request: TuneRequest, how: RerankTuningOptions, *, reranker: str) -> Non
             found = tuning.tune_rerank_depth(
                 session, bound, request.judged, reranker=loaded, options=how, on_query=advance
             )
-    if request.save:
-        tuning.save(request.engine, found)
-    if request.json:
-        output.as_json(found.figures)
-    else:
-        _print(found, saved=request.save)
+    tune_request.conclude(request, found, partial(_print, found, saved=request.save))
 
 
 def _print(found: RerankTuning, *, saved: bool) -> None:
