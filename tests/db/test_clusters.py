@@ -17,7 +17,7 @@ from pg_semantic.operations import create_index
 from pg_semantic.search import Cluster
 from pg_semantic.worker import privileges
 from tests.db.library import Article, execute, generation_of, sync
-from tests.db.test_duplicates import Chunk, store
+from tests.db.similar_rows import Chunk, store
 
 SUBJECTS = ("harbour candle", "engine violin", "pepper lantern walnut")
 

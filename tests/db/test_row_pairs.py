@@ -16,9 +16,9 @@ from pg_semantic import database, errors, training
 from pg_semantic.training import Pair, RowPair
 from pg_semantic.training.encoder import similar_passages
 from tests.conftest import copy_of
-from tests.db.library import Article, Base, execute, sync
+from tests.db.library import Article, execute, sync
+from tests.db.similar_rows import VARIED, Chunk, Note, all_pairs, varied_database
 from tests.db.test_cli import error, ok, parsed, run
-from tests.db.test_duplicates import VARIED, Chunk, Note, all_pairs, store
 
 ALL = 100_000
 CROWDED = 600  # rows up to this one have few similar rows
@@ -26,14 +26,8 @@ CROWDED = 600  # rows up to this one have few similar rows
 
 @pytest.fixture(scope="module")
 def filled(server: sa.URL, template: str) -> Iterator[sa.Engine]:
-    """A thousand rows: some alone, some in clusters, some with more chunks, and many with one text."""
-    with copy_of(server, template) as dsn:
-        engine = database.connect(dsn)
-        Base.metadata.create_all(engine)
-        sync(engine)
-        store(engine, VARIED)
+    with varied_database(server, template) as engine:
         yield engine
-        engine.dispose()
 
 
 @pytest.fixture
