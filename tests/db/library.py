@@ -2,7 +2,8 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pg_semantic import SemanticIndex, encoders, jobqueue
 from pg_semantic import registry as known_indexes
-from pg_semantic.encoders import Encoder
+from pg_semantic.encoders import Encoder, Vectors
+from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.index import chunk_tables, hashing
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
@@ -48,6 +50,18 @@ def sync(engine: sa.Engine, load: Callable[..., Encoder] = encoders.load, **sett
 def encoder() -> Encoder:
     """The encoder of `Article`."""
     return encoders.load(ENCODER)
+
+
+class CountingEncoder(HashedEncoder):
+    """The encoder of `Article`, which counts how often it encodes each query."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.encoded: Counter[str] = Counter()
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        self.encoded.update(texts)
+        return super().encode_queries(texts)
 
 
 def execute(engine: sa.Engine, statement: str, **binds: Any) -> None:

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations, search
-from pg_semantic.encoders import BatchingEncoder, Vectors
-from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation import EvaluationOptions, Judgements, Variant
 from pg_semantic.search import Convex, Options
-from tests.db.library import Article, encoder, execute, rows, sync
+from tests.db.library import Article, CountingEncoder, encoder, execute, rows, sync
 
 WORDS = [
     *("harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern"),
@@ -227,18 +225,6 @@ def test_evaluations_with_other_limits_are_not_compared(library: sa.Engine, judg
         assert (found is not None) is compared
 
 
-class CountingEncoder(HashedEncoder):
-    """Counts how often it encodes each query."""
-
-    def __init__(self) -> None:
-        super().__init__(32)
-        self.encoded: Counter[str] = Counter()
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        self.encoded.update(texts)
-        return super().encode_queries(texts)
-
-
 def test_the_time_of_a_search_includes_encoding_also_of_queries_that_are_cached(
     library: sa.Engine, judged: Judgements
 ) -> None:
@@ -246,7 +232,7 @@ def test_the_time_of_a_search_includes_encoding_also_of_queries_that_are_cached(
     with Session(library) as session, BatchingEncoder(counting) as shared:
         for warming in (1, 0):  # the first query also warms up, unless it is cached
             evaluation.evaluate(session, Article.semantic, few, variants=VARIANTS, encoder=shared)
-            assert counting.encoded == Counter(dict.fromkeys(few.queries, 1)) + Counter({few.queries[0]: warming})
+            assert counting.encoded == Counter(few.queries) + Counter({few.queries[0]: warming})
             counting.encoded.clear()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pg_semantic.search.generation_tracker import Target
 from pg_semantic.tuning import RerankTuningOptions, Setting, TuningOptions, rerank_depth, scored_hits
 from pg_semantic.tuning.scored_hits import Scoring
 from tests import cross_encoders
-from tests.db.library import Article, encoder, generation_of, rows, sync
+from tests.db.library import Article, CountingEncoder, encoder, generation_of, rows, sync
 
 WORDS = cross_encoders.WORDS
 QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 45
@@ -74,7 +75,14 @@ def reranking(hits: int, **options: Any) -> Options:
     return Options(rerank=Rerank(BatchingReranker(HashedReranker()), depth=hits), **options)
 
 
-def tuned(engine: sa.Engine, judged: Judgements, *, reranker: Reranker | None = None, **options: Any) -> Any:
+def tuned(
+    engine: sa.Engine,
+    judged: Judgements,
+    *,
+    reranker: Reranker | None = None,
+    using: BatchingEncoder | None = None,
+    **options: Any,
+) -> Any:
     with Session(engine) as session:
         usual: dict[str, Any] = {"depths": DEPTHS, "measure": "nDCG@3", "exact": True}
         found = tuning.tune_rerank_depth(
@@ -83,7 +91,7 @@ def tuned(engine: sa.Engine, judged: Judgements, *, reranker: Reranker | None = 
             judged,
             reranker=reranker or HashedReranker(),
             options=RerankTuningOptions(**usual | options),
-            encoder=encoder(),
+            encoder=using or encoder(),
         )
         session.commit()
         return found
@@ -133,6 +141,15 @@ def test_every_hit_is_scored_once(library: sa.Engine) -> None:
     reranker, judged = HashedReranker(), judged_by(library, Options())
     tuned(library, judged, reranker=reranker)
     assert reranker.pairs == len(judged) * DEPTHS[-1]
+
+
+def test_the_time_includes_encoding_also_of_queries_that_are_cached(library: sa.Engine) -> None:
+    counting, judged = CountingEncoder(), judged_by(library, Options())
+    with BatchingEncoder(counting) as shared:
+        tuned(library, judged, using=shared)
+        counting.encoded.clear()
+        tuned(library, judged, using=shared)
+    assert counting.encoded == Counter(judged.queries)
 
 
 def test_the_shallowest_depth_that_is_not_shown_to_be_worse_is_chosen() -> None:
