@@ -311,6 +311,21 @@ def test_training_judgements_can_be_qrels_of_the_same_topics(dsn: str, tmp_path:
 
 
 @pytest.mark.usefixtures("library")
+def test_the_command_does_not_write_a_pool_over_grades(dsn: str, judged: Judgements, tmp_path: Path) -> None:
+    file, pool = tmp_path / "judged.jsonl", tmp_path / "pool.csv"
+    judged.only(QUERIES[:3]).write(file)
+    given = ("--judgements", file, "--pool", pool, "--no-save")
+    for _ in range(2):
+        assert invoke(dsn, *given).exit_code == 0
+    graded = pool.read_text("utf-8").replace(",\n", ",1\n", 1)
+    pool.write_text(graded, "utf-8")
+    done = invoke("postgresql://nowhere.invalid/x", *given)  # refused before anything is measured
+    assert isinstance(done.exception, errors.ConfigurationError)
+    assert "isn't a list of results without grades" in str(done.exception)
+    assert pool.read_text("utf-8") == graded
+
+
+@pytest.mark.usefixtures("library")
 def test_judgements_can_be_a_select(dsn: str) -> None:
     done = invoke(dsn, "--judgements-sql", "SELECT title, id FROM article WHERE id < 50", "--no-save")
     assert done.exit_code == 0, done.output
