@@ -191,18 +191,20 @@ def rollback(
 def drop(
     name: Name,
     copy: Annotated[Copy, typer.Argument(help="Which copy.")],
+    if_exists: Annotated[bool, typer.Option("--if-exists", help="Do nothing if there is no such copy.")] = False,
     yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Drop a copy that is not live, and its vectors."""
     with options.engine(dsn) as engine:
-        if copy.value in generations.clear(engine, name):
-            chosen = generations.find(engine, name, "live")
-        else:
-            chosen = generations.find(engine, name, copy.value)
-            options.confirm(f"Drop {chosen.title} and its vectors?", yes=yes)
-            generations.drop(engine, name, copy.value)
+        chosen = generations.find(engine, name, "live")
+        if copy.value not in generations.clear(engine, name):
+            with contextlib.suppress(*([errors.GenerationError] if if_exists else [])):
+                chosen = generations.find(engine, name, copy.value)
+            if chosen.role == copy.value:
+                options.confirm(f"Drop {chosen.title} and its vectors?", yes=yes)
+                generations.drop(engine, name, copy.value)
     _say(json, chosen, f"no longer has a {copy.value} generation.")
 
 
@@ -363,7 +365,8 @@ def _say_if_copied(live: Generation, target: IndexSpec, loaded: Encoder | None) 
 
 
 def _show_cost(disk: generations.Disk) -> None:
-    output.say(f"The live copy takes {_size(disk.live)}. The new one will take about {_size(disk.other)} more.")
+    now, more = (f"{size / 1e6:,.1f} MB" for size in (disk.live, disk.other))
+    output.say(f"The live copy takes {now}. The new one will take about {more} more.")
 
 
 def _warn(now: IndexSpec, target: IndexSpec) -> None:
@@ -393,7 +396,3 @@ def _say(json: bool, chosen: Generation, text: str) -> None:
         output.as_json({"index": chosen.qualified_name, "encoder": chosen.spec.encoder.reference})
     else:
         output.say(f"{output.escaped(chosen.qualified_name)} {output.escaped(text)}")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"

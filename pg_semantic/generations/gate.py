@@ -36,8 +36,7 @@ def require_relevance(  # noqa: PLR0913 - options
 ) -> Evaluation:
     """Compares the next generation with the live one, and refuses it unless it is good enough. Call it before `switch`.
 
-    Queries that are recorded as trained or tuned on are left out. Search as your users do: a gain by meaning can vanish
-    in a hybrid search.
+    Queries that were trained or tuned on are left out. A gain by meaning can vanish in a hybrid search.
 
     Args:
         engine: Connects to the database.
@@ -50,7 +49,7 @@ def require_relevance(  # noqa: PLR0913 - options
         on_query: Called after each query.
 
     Raises:
-        errors.GenerationError: There is no ``next``, it is not filled yet, or it is not shown to be good enough.
+        errors.GenerationError: There is no ``next``, it is not filled, or (`errors.NotBetter`) not shown to be better.
         errors.QueryError: All queries were trained or tuned on.
     """
     index = declare.bind(find(engine, name, "live").spec)
@@ -76,7 +75,7 @@ def _checked(report: Evaluation, worse_by: float | None) -> Evaluation:
     try:
         report.require_better("next") if worse_by is None else report.require_not_worse("next", by=worse_by)
     except AssertionError as error:
-        raise errors.GenerationError(f"{report.index} was not switched: {error}") from None
+        raise errors.NotBetter(f"{report.index} was not switched: {error}") from None
     return report
 
 

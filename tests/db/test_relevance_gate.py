@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations
+from pg_semantic.cli import error_exit
 from pg_semantic.evaluation import Judgements, Variant
 from pg_semantic.worker import privileges
 from tests.db.library import Article, execute, generation_of, sync
@@ -164,7 +165,8 @@ def test_the_command_switches_only_through_the_gate(library: sa.Engine, dsn: str
     begin(library, 4)
     for loss in (0, 0.01):
         done = invoke(dsn, "switch", NAME, "--judgements", file, "--unless-worse", loss)
-        assert isinstance(done.exception, errors.GenerationError)
+        assert isinstance(done.exception, errors.NotBetter)
+        assert error_exit.exit_code(done.exception) == 4
     assert generation_of(library).spec.encoder.reference == "hashed:32"
     compared = json.loads(invoke(dsn, "compare", NAME, "--judgements", file, "--json").stdout)
     assert compared["difference"]["high"] < 0
