@@ -11,6 +11,7 @@ import typer
 from pg_semantic import errors, tuning
 from pg_semantic.cli import options, output, progress, tune_chunk_size, tune_recall, tune_request, tune_reranker
 from pg_semantic.cli.tune_request import TuneRequest
+from pg_semantic.training import seeds
 from pg_semantic.tuning import ChunkTuningOptions, RerankTuningOptions, Setting, Tuning, TuningOptions
 
 EXAMPLES = options.examples(
@@ -47,6 +48,9 @@ _Sample = Annotated[
     int | None,
     typer.Option(help="With --recall: how many queries. With --chunk-sizes: how many rows; 2,000 by default.", min=1),
 ]
+_Seed = Annotated[
+    int, typer.Option(help="Seed of the sample, the folds and the tests of significance.", min=0, max=seeds.MOST)
+]
 
 
 def tune(
@@ -65,7 +69,7 @@ def tune(
     exact: Annotated[bool, typer.Option("--exact", help="Compute every distance, without the vector index.")] = False,
     sample: _Sample = None,
     save: Annotated[bool, typer.Option("--save", help="Keep what is recommended in the database.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the sample, the folds and the tests of significance.")] = 0,
+    seed: _Seed = 0,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -73,15 +77,15 @@ def tune(
 
     --judgements: Tunes the fusion of a hybrid search; if asked to, also match and depth, or a reranker or the chunk
     size instead. What is in use stays unless the cross-validated gain is above 0 with 95% confidence: each part of the
-    queries is searched with the setting that is best for the others. Queries held out for evaluation are left out; the
-    others are recorded as tuned on, so that no later split holds them out.
+    queries is searched with the setting that is best for the others. Held-out queries are left out, others recorded.
 
     --recall: Compares the vector index with exact searches for the vectors of random chunks, at growing values of
     ef_search, until the whole 95% interval of the recall reaches this share.
     """
-    given = _ToTune(measure, match or [], depths, reranker, rerank_depths, chunk_sizes, folds, exact, sample, seed)
+    given = _ToTune(measure, match or (), depths, reranker, rerank_depths, chunk_sizes, folds, exact, sample, seed)
     if (judgements is None) == (recall is None):
         raise errors.ConfigurationError("Pass either --judgements FILE or --recall SHARE.")
+    given.refuse_ignored(recall=recall is not None)
     qrels = options.split_of(judgements, split, usual="train")
     with options.installed(dsn) as engine:
         if recall is not None:
@@ -95,16 +99,27 @@ def tune(
 class _ToTune:
     """The options of the command that say what to tune on judgements, and how."""
 
-    measure: str
-    matches: Sequence[str]
-    depths: str | None
-    reranker: str | None
-    rerank_depths: str | None
-    chunk_sizes: str | None
-    folds: int
-    exact: bool
-    sample: int | None
-    seed: int
+    measure: str = "nDCG@10"
+    matches: Sequence[str] = ()
+    depths: str | None = None
+    reranker: str | None = None
+    rerank_depths: str | None = None
+    chunk_sizes: str | None = None
+    folds: int = 5
+    exact: bool = False
+    sample: int | None = None
+    seed: int = 0
+
+    def refuse_ignored(self, *, recall: bool) -> None:
+        """Raises `errors.ConfigurationError` if an option was given that would be ignored."""
+        unused: tuple[str, ...] = ("sample",)
+        what = "a fusion or a reranker"
+        if recall:
+            what, unused = "--recall", tuple(name for name in _NAMES if name != "sample")
+        elif self.chunk_sizes is not None:
+            what, unused = "--chunk-sizes", ("exact",)
+        if given := [_NAMES[name] for name in unused if getattr(self, name) != getattr(_DEFAULT, name)]:
+            raise errors.ConfigurationError(f"{', '.join(given)} means nothing for {what}: leave it out.")
 
     def run(self, request: TuneRequest) -> None:
         """Tunes what was asked for. Raises `errors.ConfigurationError` if that is more than one thing."""
@@ -143,6 +158,21 @@ class _ToTune:
         return TuningOptions(
             self.measure, depths=depths, matches=matches, folds=self.folds, exact=self.exact, seed=self.seed
         )
+
+
+_DEFAULT = _ToTune()
+_NAMES = {
+    "measure": "--measure",
+    "matches": "--match",
+    "depths": "--depths",
+    "reranker": "--reranker",
+    "rerank_depths": "--rerank-depths",
+    "chunk_sizes": "--chunk-sizes",
+    "folds": "--folds",
+    "exact": "--exact",
+    "sample": "--sample",
+    "seed": "--seed",
+}
 
 
 def _tune_fusion(request: TuneRequest, how: TuningOptions) -> None:

@@ -1,5 +1,6 @@
 """The part of ``pg-semantic tune`` that finds the chunk size, on a sample of rows."""
 
+import shlex
 from functools import partial
 
 from pg_semantic import errors, tuning
@@ -44,7 +45,7 @@ def _print(found: ChunkTuning, *, index: str) -> None:
     )
     output.verbatim(chosen.code)
     output.say("Build another copy of the index with it, and switch:")
-    output.verbatim(f"pg-semantic generation begin {index} --max-tokens {chosen.chunking.max_tokens}")
+    output.verbatim(f"pg-semantic generation begin {shlex.quote(index)} --max-tokens {chosen.chunking.max_tokens}")
 
 
 def _role(found: ChunkTuning, size: ChunkSize) -> str:

@@ -12,7 +12,7 @@ _COLUMNS = ("ef_search", "recall", "from", "to", "ms", "")
 
 
 def run(engine: sa.Engine, index: str, *, wanted: float, sample: int | None, save: bool, json: bool) -> None:
-    """Measures the recall of an index, keeps what is recommended if ``save``, and prints the result.
+    """Measures the recall of an index, prints the result, and keeps what is recommended if ``save``.
 
     Raises what `tuning.tune_ef_search` raises.
     """
@@ -20,15 +20,17 @@ def run(engine: sa.Engine, index: str, *, wanted: float, sample: int | None, sav
         bound = declare.bind(registry.find(connection, index).spec)
         with progress.queries(len(objective.STEPS), shown=not json, what="ef_search") as advance:
             found = tuning.tune_ef_search(connection, bound, wanted=wanted, sample=sample, on_point=advance)
-    if save:
-        tuning.keep_ef_search(engine, found)
     if json:
         output.as_json(found.figures)
     else:
-        _print(found, saved=save)
+        _print(found)
+    if save:  # last, so that a missing privilege doesn't cost the figures
+        tuning.keep_ef_search(engine, found)
+        if found.recommended is not None and not json:
+            output.say("Kept in the database: searches of this copy of the index use it from now on.")
 
 
-def _print(found: RecallTuning, *, saved: bool) -> None:
+def _print(found: RecallTuning) -> None:
     chosen = found.recommended
     rows = [
         (point.ef_search, point.recall, point.low, point.high, point.ms, "recommended" if point == chosen else "")
@@ -43,5 +45,3 @@ def _print(found: RecallTuning, *, saved: bool) -> None:
         f"Recommended: ef_search = {chosen.ef_search}. An exact search takes {found.curve.exact_ms:.1f} ms, this one "
         f"{chosen.ms:.1f} ms."
     )
-    if saved:
-        output.say("Kept in the database: searches of this copy of the index use it from now on.")

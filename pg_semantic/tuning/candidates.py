@@ -17,7 +17,7 @@ from pg_semantic.index import keys
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.distances import Vector
-from pg_semantic.search import Fusion, Rrf, legs, statements
+from pg_semantic.search import Fusion, Rrf, generation_tracker, legs, statements
 from pg_semantic.search.legs import Where
 
 _DENSE = "dense"
@@ -95,7 +95,8 @@ def find(session: orm.Session, index: BoundIndex[Any], query: str, *, vector: Ve
     Raises:
         errors.QueryError: The index has no BM25, or the query is not valid with a match.
     """
-    text = database.searchable(query, session.connection())
+    connection = generation_tracker.connect(session, index)
+    text = database.searchable(query, connection)
     found = {_DENSE: legs.dense(index, vector, where=how.where, depth=how.depth, exact=how.exact)}
     for match in how.matches:
         words = statements.query_words(text, match)
@@ -104,9 +105,8 @@ def find(session: orm.Session, index: BoundIndex[Any], query: str, *, vector: Ve
     together = sa.union_all(*parts).subquery()
     key = [together.c[f"key_{number}"] for number in range(len(index.spec.key))]
     values: dict[str, dict[str, float]] = {}
-    for row, leg, value in session.execute(
-        sa.select(keys.as_text(key), together.c.leg, together.c.value).order_by(*key)
-    ):
+    found_rows = sa.select(keys.as_text(key), together.c.leg, together.c.value).order_by(*key)
+    for row, leg, value in connection.execute(found_rows):
         values.setdefault(row, {})[leg] = value
     return Candidates.of(list(values), **{name: [row.get(name) for row in values.values()] for name in found})
 

@@ -48,8 +48,9 @@ class ChunkTuningOptions:
     seed: int = 0
 
     def check(self) -> None:
-        """Raises `errors.ConfigurationError` if the measure is unknown, or there is no size."""
+        """Raises `errors.ConfigurationError` if the measure is unknown, a number out of range, or no size given."""
         measures.parse([self.measure])
+        Validation(self.folds, self.repeats, self.seed)  # checks them
         if not self.sizes:
             raise errors.ConfigurationError("There is no chunk size to try: name at least one, such as 128.")
 

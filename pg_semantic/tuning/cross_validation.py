@@ -7,7 +7,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.evaluation import significance
+from pg_semantic.training import seeds
 
 # A change is recommended if the lower end of this interval is above 0, so with 95% confidence.
 LEVEL = 0.9
@@ -21,11 +23,21 @@ Choose: TypeAlias = Callable[[NDArray[np.float64]], int]
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How the queries are divided: into how many folds, how often, and with which seed."""
+    """How the queries are divided: into how many folds, how often, and with which seed.
+
+    Raises:
+        errors.ConfigurationError: A number is out of range.
+    """
 
     folds: int = 5
     repeats: int = 10
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        seeds.require(self.seed)
+        for name, value, least in (("folds", self.folds, 2), ("repeats", self.repeats, 1)):
+            if value < least:
+                raise errors.ConfigurationError(f"{name}={value} must be {least} or more.")
 
 
 @dataclass(frozen=True, slots=True)

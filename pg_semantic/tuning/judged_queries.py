@@ -24,7 +24,10 @@ def free(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -
     judged = distinct.only(measures.answerable(distinct.grades))
     if len(judged) < _FEWEST:
         held_out = f" {kept.held_out_queries} others are held out for evaluation." if kept.held_out_queries else ""
-        raise errors.QueryError(f"There is nothing to tune on: fewer than two queries have a relevant row.{held_out}")
+        gone = f" {kept.gone} judgements are about rows that don't exist." if kept.gone else ""
+        raise errors.QueryError(
+            f"There is nothing to tune on: fewer than two queries have a relevant row.{held_out}{gone}"
+        )
     return judged, kept.held_out_queries
 
 

@@ -62,10 +62,11 @@ class RerankTuningOptions:
 
         Raises:
             errors.ConfigurationError: The measure is unknown or has no cutoff, there is no depth or one below the
-                cutoff, or the base has other steps after the fusion.
+                cutoff, a number is out of range, or the base has other steps after the fusion.
             errors.QueryError: A depth is out of range.
         """
         measures.parse([self.measure])
+        Validation(self.folds, self.repeats, self.seed)  # checks them
         judged_queries.require_plain(self.base, "The depth of a reranker")
         page = measures.cutoff(self.measure)
         if not page:

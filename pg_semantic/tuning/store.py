@@ -14,7 +14,8 @@ _NO_EVIDENCE = {"index", "settings", "documents", "depths"}  # times would tell 
 def save(engine: sa.Engine, found: Tuning | RerankTuning) -> None:
     """Keeps what is recommended for the generation that it was tuned on, with what speaks for it.
 
-    Replaces what was kept before. A reranker's depth is kept together with the setting that it was tuned on.
+    Replaces what was kept before. A reranker's depth is kept together with the setting that it was tuned on, until
+    another setting is kept.
 
     Raises:
         errors.DatabaseError: The role may not write to the schema `semantic`.
@@ -24,6 +25,7 @@ def save(engine: sa.Engine, found: Tuning | RerankTuning) -> None:
         "generation": found.generation_id,
         "documents": json.dumps(found.documents),
         "options": json.dumps(found.kept),
+        "keep_rerank": isinstance(found, Tuning),
         "evidence": json.dumps(evidence),
     }
     with database.translated(), engine.begin() as connection:

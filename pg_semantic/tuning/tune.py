@@ -61,10 +61,12 @@ class TuningOptions:
         """Checks the options.
 
         Raises:
-            errors.ConfigurationError: The measure or a match is unknown, or the options don't go with tuning.
+            errors.ConfigurationError: The measure or a match is unknown, a number is out of range, or the options don't
+                go with tuning.
             errors.QueryError: A depth is out of range.
         """
         measures.parse([self.measure])
+        Validation(self.folds, self.repeats, self.seed)  # checks them
         if unknown := [match for match in self.matches if match not in get_args(Match)]:
             raise errors.ConfigurationError(
                 f"match={unknown[0]!r} is unknown: use one of {', '.join(get_args(Match))}."

@@ -17,7 +17,7 @@ from pg_semantic.search import Convex, Diverse, Options, Rrf
 from pg_semantic.tuning import Setting, TuningOptions, candidates
 from pg_semantic.tuning.candidates import LegOptions
 from pg_semantic.worker import privileges
-from tests.db.library import Article, encoder, execute, sync
+from tests.db.library import Article, Base, encoder, execute, sync
 
 WORDS = ["harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern", "anchor", "thistle"]
 QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 45
@@ -120,6 +120,8 @@ def test_what_was_tuned_on_is_not_held_out_later(library: sa.Engine) -> None:
 def test_too_few_queries_are_refused(library: sa.Engine) -> None:
     with pytest.raises(errors.QueryError, match="fewer than two queries have a relevant row"):
         tuned(library, judged_by(library, Options()).only(QUERIES[:1]))
+    with pytest.raises(errors.QueryError, match=r"relevant row. 45 judgements are about rows that don't exist.$"):
+        tuned(library, Judgements({query: {"9999": 1} for query in QUERIES}))
 
 
 def switch_to(engine: sa.Engine, **changes: Any) -> None:
@@ -278,3 +280,26 @@ def test_the_command_prints_a_line_to_paste_and_keeps_it(library: sa.Engine, dsn
     execute(library, "UPDATE semantic.tuned_options SET options = options")  # one row
     with Session(library) as session:
         assert search.tuned_options(session, Article.semantic).fusion == Convex(0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--sample 9", "--sample means nothing for a fusion or a reranker"),
+        ("--reranker x --sample 9", "--sample means nothing for a fusion or a reranker"),
+        ("--chunk-sizes 64 --exact", "--exact means nothing for --chunk-sizes"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(options: str, said: str) -> None:
+    arguments = ["tune", "article_semantic", "--judgements", "judged.jsonl", *options.split()]
+    with pytest.raises(errors.ConfigurationError, match=f"^{said}"):
+        CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+
+
+def test_a_session_that_is_bound_by_class_is_tuned_with(library: sa.Engine) -> None:
+    judged = judged_by(library, Options())
+    with Session(binds={Base: library}) as session:
+        options = TuningOptions(measure="nDCG@3")
+        assert tuning.tune(session, Article.semantic, judged, options=options, encoder=encoder()).queries == len(
+            QUERIES
+        )

@@ -1,5 +1,6 @@
 """Tuning a reranker: computed depths are those of searches, and no reranker is recommended without a gain."""
 
+import dataclasses
 import json
 import zlib
 from collections import Counter
@@ -19,7 +20,7 @@ from pg_semantic.evaluation import Judgements
 from pg_semantic.rerankers import BatchingReranker, Reranker, Scores, ScoreType
 from pg_semantic.search import Convex, Diverse, Options, Rerank
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.tuning import RerankTuningOptions, Setting, TuningOptions, rerank_depth, scored_hits
+from pg_semantic.tuning import RerankTuningOptions, Setting, Tuning, TuningOptions, rerank_depth, scored_hits
 from pg_semantic.tuning.scored_hits import Scoring
 from tests import cross_encoders
 from tests.db.library import Article, CountingEncoder, encoder, generation_of, rows, sync
@@ -95,6 +96,16 @@ def tuned(
         )
         session.commit()
         return found
+
+
+def fused(engine: sa.Engine, base: Options) -> Tuning:
+    """A tuning of the fusion that recommends what is in use, because there is nothing else to try."""
+    how = TuningOptions(base=base, settings=[])
+    with Session(engine) as session:
+        found = tuning.tune(session, Article.semantic, judged_by(engine, base), options=how)
+        session.commit()
+    assert found.recommended == Setting.of(base)
+    return found
 
 
 @pytest.mark.parametrize("distinct", [1_000_000, 4])
@@ -185,6 +196,12 @@ def test_the_kept_depth_is_returned_for_the_same_reranker_and_its_setting(librar
         options = search.tuned_options(session, Article.semantic, reranker=shared)
         assert options.rerank == Rerank(shared, depth=10)
         assert (options.fusion, options.match, options.depth) == (base.fusion, base.match, base.depth)
+    tuning.save(library, fused(library, base))  # which keeps the setting
+    with Session(library) as session:
+        assert search.tuned_options(session, Article.semantic, reranker=shared) == options
+    tuning.save(library, fused(library, dataclasses.replace(base, fusion=Convex(0.5, 0.5))))
+    with Session(library) as session:
+        assert search.tuned_options(session, Article.semantic, reranker=shared).rerank is None
     tuning.save(library, tuned(library, judged_by(library, base), base=base))
     with Session(library) as session:
         assert search.tuned_options(session, Article.semantic, reranker=shared) == base
