@@ -14,7 +14,7 @@ from sqlalchemy import orm
 from pg_semantic import encoders, rerankers, training
 from pg_semantic.cli import named_index, options, output, progress, row_conditions
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import held_out_queries
+from pg_semantic.evaluation import existing_rows, held_out_queries, private_files
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search.request import Mode
@@ -85,7 +85,7 @@ def mine(
     table, mine for each of them: with --where, or as a role that sees only its rows.
     """
     bounds = (relative_margin, absolute_margin, max_score, min_score, range_min, range_max)
-    given = options.read_pairs(pairs, split=options.split_of(pairs, split, usual="train"), topics=topics)
+    given = _given(pairs, split=options.split_of(pairs, split, usual="train"), topics=topics, out=out)
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
         bound = named_index.find(session, index)
         how = Mining(negatives, *bounds, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
@@ -93,6 +93,12 @@ def mine(
         found = _mine(session, bound, _usable(session, bound, given), how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
     _print(found.report, out, json=json, show_queries=show_queries)
+
+
+def _given(path: Path, *, split: str, topics: Path | None, out: Path) -> list[Pair]:
+    """Returns the pairs of a file, once it is sure that the result can be written."""
+    private_files.require_writable(out)
+    return options.read_pairs(path, split=split, topics=topics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +111,21 @@ class _Scope:
 
 
 def _usable(session: orm.Session, index: BoundIndex[Any], given: Sequence[Pair]) -> Sequence[Pair]:
-    """Returns the pairs without held-out queries, and says how many these are; all if none is left, to be refused."""
+    """Returns the pairs without held-out queries and their rows, and says how many these are.
+
+    Other queries about the same rows would teach the answers, and what is written doesn't name the rows that are held
+    out. Returns all pairs if none is left, to be refused.
+    """
     with own_transaction.reading(session):
         held_out = held_out_queries.held_out_among(session, index, {pair.query for pair in given})
-    usable = [pair for pair in given if pair.query not in held_out]
+        rows = existing_rows.canonical(session, index, {pair.key for pair in given} if held_out else ())
+    answers = {rows.get(pair.key, pair.key) for pair in given if pair.query in held_out}
+    others = [pair for pair in given if pair.query not in held_out]
+    usable = [pair for pair in others if rows.get(pair.key, pair.key) not in answers]
     if held_out and usable:
         typer.echo(f"Queries left out because they are held out to measure with: {len(held_out)}.", err=True)
+    if usable and (shared := len(others) - len(usable)):
+        typer.echo(f"Pairs of other queries left out because their row answers a held-out query: {shared}.", err=True)
     return usable or given
 
 

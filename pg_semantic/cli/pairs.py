@@ -9,31 +9,35 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import training
+from pg_semantic import errors, training
 from pg_semantic.cli import named_index, options, output, progress, row_conditions
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import existing_rows
+from pg_semantic.evaluation import existing_rows, private_files
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.training import Pair, RowPair
+from pg_semantic.training import Pair, RowPair, seeds
 
 EXAMPLES = options.examples(
     "pg-semantic pairs article_semantic --sentences 2000 --out sentences.jsonl",
-    "pg-semantic pairs article_semantic --column title --out titles.jsonl",
+    "pg-semantic pairs article_semantic --column title --limit 5000 --out titles.jsonl",
     "pg-semantic pairs article_semantic --similar-rows 2000 --least 0.8 --most 0.95 --out rows.jsonl",
 )
+
+_BAND = (0.8, 0.95)  # of the similarity of similar rows
 
 Sentences = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="A sentence of each of N random rows asks for its row.")
 ]
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="The text in this column asks for its row.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="With --column: only N random rows.")]
 Rows = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="The text of each of N random rows asks for itself (SimCSE).")
 ]
 SimilarRows = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="The text of a row asks for a similar row; up to N pairs.")
 ]
-Least = Annotated[float, typer.Option(help="The least similarity of similar rows.")]
-Most = Annotated[float, typer.Option(help="Their highest similarity: above are copies.")]
+Least = Annotated[float | None, typer.Option(help="The least similarity of similar rows. Default: 0.8.")]
+Most = Annotated[float | None, typer.Option(help="Their highest similarity: above are copies. Default: 0.95.")]
+Seed = Annotated[int, typer.Option(help="The same seed chooses the same rows.", min=0, max=seeds.MOST)]
 WithoutRowsOf = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Leave out rows that answer these judgements, such as the held-out ones."),
@@ -47,11 +51,12 @@ def pairs(
     column: Column = None,
     rows: Rows = None,
     similar_rows: SimilarRows = None,
-    least: Least = 0.8,
-    most: Most = 0.95,
+    limit: Limit = None,
+    least: Least = None,
+    most: Most = None,
     where: row_conditions.Where = None,
     without_rows_of: WithoutRowsOf = None,
-    seed: Annotated[int, typer.Option(help="The same seed chooses the same rows.")] = 0,
+    seed: Seed = 0,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -62,11 +67,17 @@ def pairs(
     two rows are a pair, the file has only keys, and you need a file with queries too, because pairs of rows only teach.
     Only you can read the file.
     """
-    source = _PairSource(sentences, column, rows, similar_rows, (least, most), seed)
+    source = _PairSource(sentences, column, rows, similar_rows, (least, most), limit, seed)
     source.check()
+    private_files.require_writable(out)
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         bound = named_index.find(session, index)
         found = source.made(session, bound, row_conditions.conditions(bound, where), shown=not json)
+        if sentences is not None and not found:
+            raise errors.ConfigurationError(
+                "No row has a sentence of 4 to 40 words and other text next to it: make pairs of a --column or of "
+                "--rows instead."
+            )
         kept = _without(session, bound, found, without_rows_of)
     if source.of_rows:
         training.write_row_pairs(out, [one for one in kept if isinstance(one, RowPair)])
@@ -83,7 +94,8 @@ class _PairSource:
     column: str | None
     rows: int | None
     similar_rows: int | None
-    band: tuple[float, float]
+    band: tuple[float | None, float | None]
+    limit: int | None
     seed: int
 
     @property
@@ -96,6 +108,12 @@ class _PairSource:
         given = [one for one in (self.sentences, self.column, self.rows, self.similar_rows) if one is not None]
         if len(given) != 1:
             raise typer.BadParameter("Pass one of --sentences, --column, --rows and --similar-rows.")
+        if self.similar_rows is None and self.band != (None, None):
+            raise typer.BadParameter("--least and --most need --similar-rows.")
+        if self.column is None and self.limit is not None:
+            raise typer.BadParameter("--limit needs --column.")
+        if self.column is not None and self.limit is None and self.seed:
+            raise typer.BadParameter("With --column, --seed needs --limit: otherwise all rows are taken.")
 
     def made(
         self, session: orm.Session, index: BoundIndex[Any], where: Sequence[sa.ColumnElement[bool]], *, shown: bool
@@ -104,14 +122,16 @@ class _PairSource:
         if self.sentences is not None:
             return training.from_texts(session, index, where=where, limit=self.sentences, seed=self.seed)
         if self.column is not None:
-            return training.from_column(session, index, row_conditions.column(index, self.column), where=where)
+            column, seed = row_conditions.column(index, self.column), None if self.limit is None else self.seed
+            return training.from_column(session, index, column, where=where, limit=self.limit, seed=seed)
         if self.rows is not None:
             return training.from_rows(session, index, where=where, limit=self.rows, seed=self.seed)
         assert self.similar_rows is not None  # noqa: S101 - checked
+        least, most = (default if given is None else given for given, default in zip(self.band, _BAND, strict=True))
         session.rollback()
         with progress.compared(_count(session, index) if shown else 0, shown=shown) as advance:
             return training.from_similar_rows(
-                session, index, least=self.band[0], most=self.band[1], where=where, limit=self.similar_rows,
+                session, index, least=least, most=most, where=where, limit=self.similar_rows,
                 seed=self.seed, on_rows=advance,
             )  # fmt: skip
 

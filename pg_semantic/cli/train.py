@@ -24,6 +24,7 @@ from pg_semantic.cli import (
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
 from pg_semantic.training import QueryTraining, TrainingReport
+from pg_semantic.training.query_side import train as query_side
 
 app = typer.Typer(help="Train encoders and rerankers on your own rows and judgements.", no_args_is_help=True)
 
@@ -58,7 +59,7 @@ def queries(
     judgements: options.JudgementsPath,
     out: Annotated[Path, typer.Option(help="Where to write the new encoder: an empty or new folder.")],
     kind: Kind = TrainedPart.map,
-    split: options.Split = "train",
+    split: options.TrainSplit = None,
     topics: options.Topics = None,
     where: row_conditions.Where = None,
     held_out: HeldOut = 0.2,
@@ -85,7 +86,8 @@ def queries(
         kind=kind.value, held_out=held_out, epochs=epochs, learning_rate=learning_rate, seconds=seconds, seed=seed,
         keep=keep, from_trained=from_trained,
     )  # fmt: skip
-    judged = options.read_judgements(judgements, split=split, topics=topics)
+    qrels = options.split_of(judgements, split, usual="train")
+    judged = options.read_judgements(judgements, split=qrels, topics=topics)
     report, left_out = _train(name, judged, out, chosen=chosen, where=where, dsn=dsn, shown=not json)
     training_report.show(name, report, left_out=left_out, json=json)
 
@@ -107,11 +109,12 @@ def _train(
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, judged)
         pairs = training.from_judgements(left.judgements)
+        query_side.check(pairs, out=out, gone=left.gone)  # a mistake in an option must not record anything
         evaluation.record_training(session, index, {pair.query for pair in pairs})  # first, so that none is held out
         session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_query_side(session, index, pairs, out=out, options=chosen, on_step=advance)
-    return report, left.held_out_queries
+    return dataclasses.replace(report, gone=report.gone + left.gone), left.held_out_queries
 
 
 for function, examples, summary in (

@@ -16,6 +16,7 @@ from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport
+from pg_semantic.training.encoder import train as encoder_training
 
 AskedPairs: TypeAlias = Sequence[MinedPair | Pair]
 Given: TypeAlias = Sequence[MinedPair | Pair | RowPair]
@@ -23,6 +24,7 @@ Given: TypeAlias = Sequence[MinedPair | Pair | RowPair]
 EXAMPLES = options.examples(
     "pg-semantic train encoder article_semantic --pairs mined.jsonl --out ./encoders/articles-2",
     "pg-semantic train encoder article_semantic --pairs mined.jsonl --out ./encoders/articles-2 --lora --seconds 1800",
+    "pg-semantic train encoder article_semantic --pairs mined.jsonl --out ./encoders/articles-2 --resume",
     "pg-semantic train encoder article_semantic --pairs judged.csv --out ./encoders/articles-2 --matryoshka 256,128",
     "pg-semantic train encoder article_semantic --pairs sentences.jsonl --pairs rows.jsonl --without-quotes "
     "--out ./encoders/articles-2",
@@ -34,6 +36,7 @@ class TrainedLoss(StrEnum):
 
     ranking = "ranking"
     gist = "gist"
+    triplet = "triplet"
     cosent = "cosent"
     cosine = "cosine"
     teacher = "teacher"
@@ -58,6 +61,9 @@ Negatives = Annotated[int, typer.Option(help="How many mined negatives per pair.
 Matryoshka = Annotated[str | None, typer.Option(help="Smaller dimensions to train too, such as 256,128.")]
 Lora = Annotated[bool, typer.Option("--lora", help="Train low-rank changes of the weights, which takes less memory.")]
 Batch = Annotated[int | None, typer.Option(help="Pairs per step. Default: 32 on a CPU, else 128.", min=2)]
+Margin = Annotated[
+    float, typer.Option(help="With --loss triplet: by how much an answer should be more similar than a negative.")
+]
 LearningRate = Annotated[
     float | None, typer.Option(help="The highest learning rate. Default: 5e-5, or 5e-4 with --lora.")
 ]
@@ -76,6 +82,7 @@ def encoder(
     loss: Learned = TrainedLoss.ranking,
     teacher: TeachingReranker = None,
     negatives: Negatives = 1,
+    margin: Margin = 0.2,
     matryoshka: Matryoshka = None,
     lora: Lora = False,
     epochs: training_options.Epochs = 3,
@@ -89,22 +96,21 @@ def encoder(
     seed: training_options.Seed = 0,
     keep: training_options.Keep = False,
     from_trained: training_options.FromTrained = False,
+    resume: training_options.Resume = False,
+    checkpoint_minutes: training_options.CheckpointMinutes = 10.0,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Train the live copy's encoder for queries and documents. The worker then encodes all rows again.
 
-    held out: queries that share no row with those that the encoder was trained on. They rank their answers among random
-    passages, so compare the copies with `generation compare` before you switch. trained on: queries that it knows;
-    never decide by them. from, to: the 95% interval of the difference.
-
-    Writes the encoder only if that interval is above 0, or with --keep. Queries that were held out by an earlier split
-    are left out; the others are recorded as trained on, so that no later split holds them out.
+    held out: queries that share no row with those it was trained on. Writes it only if the 95% interval (from, to) of
+    these is above 0, or with --keep. Queries that a split has held out are left out; others are recorded as trained on.
     """
     chosen = EncoderTraining(
-        loss=loss.value, negatives=negatives, matryoshka=_dimensions(matryoshka), lora=lora, epochs=epochs, batch=batch,
-        learning_rate=learning_rate, random=random, without_quotes=without_quotes, held_out=held_out, seconds=seconds,
-        seed=seed, keep=keep, from_trained=from_trained,
+        loss=loss.value, negatives=negatives, margin=margin, matryoshka=_dimensions(matryoshka), lora=lora,
+        epochs=epochs, batch=batch, learning_rate=learning_rate, random=random, without_quotes=without_quotes,
+        held_out=held_out, seconds=seconds, seed=seed, keep=keep, from_trained=from_trained, resume=resume,
+        checkpoint_seconds=60 * checkpoint_minutes,
     )  # fmt: skip
     extras = _Extras(where, teacher)
     report, left_out = _train(name, _read(pairs), out, chosen=chosen, extras=extras, dsn=dsn, shown=not json)
@@ -137,9 +143,11 @@ def _train(
         with own_transaction.reading(session):
             used, left_out = _without_held_out(session, index, asked)
             rows = _rows_without_held_out(session, index, given, asked=asked, used=used)
+        # A mistake in an option must not record anything.
+        encoder_training.check([*used, *rows], out=out, options=chosen, has_teacher=extras.teacher is not None)
+        loaded = None if extras.teacher is None else rerankers.load(extras.teacher)
         evaluation.record_training(session, index, {one.query for one in used})  # first, so that none is held out
         session.commit()
-        loaded = None if extras.teacher is None else rerankers.load(extras.teacher)
         with progress.training(shown=shown) as advance:
             report = training.train_encoder(
                 session, index, [*used, *rows], out=out, options=chosen, teacher=loaded, on_step=advance

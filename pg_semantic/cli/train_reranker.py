@@ -15,6 +15,7 @@ from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
 from pg_semantic.search.request import Mode
 from pg_semantic.training import MinedPair, RerankerTraining, TrainingReport
+from pg_semantic.training.reranker import train as reranker_training
 from pg_semantic.training.reranker.reranker_training import RerankerLoss
 
 EXAMPLES = options.examples(
@@ -41,11 +42,14 @@ def reranker(
     where: row_conditions.Where = None,
     held_out: training_options.HeldOut = 0.2,
     epochs: training_options.Epochs = 3,
+    batch: Annotated[int, typer.Option(help="Pairs of a query and a passage per step.", min=2)] = 32,
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
     seconds: training_options.Seconds = None,
     seed: training_options.Seed = 0,
     keep: training_options.Keep = False,
     from_trained: training_options.FromTrained = False,
+    resume: training_options.Resume = False,
+    checkpoint_minutes: training_options.CheckpointMinutes = 10.0,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -59,9 +63,9 @@ def reranker(
     options that `pg-semantic tune --save` kept.
     """
     chosen = RerankerTraining(
-        start=start, loss=loss, mode=mode, depth=depth, max_tokens=max_tokens, epochs=epochs,
+        start=start, loss=loss, mode=mode, depth=depth, max_tokens=max_tokens, epochs=epochs, batch=batch,
         learning_rate=learning_rate, held_out=held_out, seconds=seconds, seed=seed, keep=keep,
-        from_trained=from_trained,
+        from_trained=from_trained, resume=resume, checkpoint_seconds=60 * checkpoint_minutes,
     )  # fmt: skip
     mined = training.read_mined(pairs)
     report, left_out = _train_reranker(name, mined, out, chosen=chosen, where=where, dsn=dsn, shown=not json)
@@ -91,6 +95,8 @@ def _train_reranker(
                 chosen = dataclasses.replace(chosen, search=searching.tuned_options(session, index))
         known = left.judgements.grades
         pairs = [pair for pair in mined if pair.positive.key in known.get(pair.query, ())]
+        # A mistake in an option must not record anything.
+        reranker_training.check(pairs, out=out, options=chosen, gone=left.gone)
         evaluation.record_training(session, index, {pair.query for pair in pairs})  # first, so that none is held out
         session.commit()
         with progress.training(shown=shown) as advance:

@@ -9,10 +9,8 @@ from typing import Annotated
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import registry, training
-from pg_semantic.cli import options, output, progress, row_conditions, training_options
-from pg_semantic.evaluation import Judgements
-from pg_semantic.index import declare
+from pg_semantic import training
+from pg_semantic.cli import named_index, options, output, progress, row_conditions, training_options
 from pg_semantic.training import StaticReport, StaticTraining
 
 EXAMPLES = options.examples(
@@ -72,10 +70,9 @@ def static(
         dimensions=dimensions, vocabulary=vocabulary.value, least_rows=least_rows, spans=spans, epochs=epochs,
         seconds=seconds, seed=seed, from_trained=from_trained,
     )  # fmt: skip
-    judged = Judgements.read(judgements, split=split, topics=topics) if judgements else None
+    judged = options.read_judgements(judgements, split=split, topics=topics) if judgements else None
     with options.installed(dsn) as engine, orm.Session(engine) as session:
-        index = declare.bind(registry.find(session.connection(), name).spec)
-        session.rollback()
+        index = named_index.find(session, name)
         chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
         with progress.training(shown=not json) as advance:
             report = training.distill_static(

@@ -4,6 +4,7 @@ import shlex
 
 from pg_semantic.cli import output
 from pg_semantic.training import TrainingReport
+from pg_semantic.training.report import WHY_GONE
 
 
 def show(name: str, report: TrainingReport, *, left_out: int, json: bool) -> None:
@@ -25,8 +26,11 @@ def show(name: str, report: TrainingReport, *, left_out: int, json: bool) -> Non
     if left_out:
         output.say(f"Left out {left_out} queries that are held out to measure with.")
     if report.gone:
-        reason = "does not exist" if report.kind == "reranker" else "has no vectors"
-        output.say(f"Left out {output.counted(report.gone, 'pair')} whose row {reason}.")
+        left = output.counted(report.gone, "pair")
+        if report.kind == "reranker":
+            output.say(f"Left out {left} whose row does not exist, or is left out by --where.")
+        else:
+            output.say(f"Left out {left}: {WHY_GONE}.")
     if report.is_sample:
         output.say(f"Compared with a sample of {report.vectors} vectors, because the index has more.")
     output.say(report.verdict)

@@ -32,7 +32,7 @@ class BaseEncoder:
 
 
 def load(generation: Generation, settings: "Settings", *, from_trained: bool) -> BaseEncoder:
-    """Loads the encoder to start from: that of a generation, or the one that its queries' side was trained from.
+    """Loads the encoder to start from: that of a generation, or the first one that its queries' side was trained from.
 
     Training again and again on top of the last encoder would make it forget more each time.
 
@@ -47,9 +47,8 @@ def load(generation: Generation, settings: "Settings", *, from_trained: bool) ->
         errors.MissingExtra: The extra ``encode`` isn't installed.
     """
     known = generation.spec.encoder
-    reference, folder = known.reference, _folder(known.reference, settings)
-    if not from_trained and (before := _trained_from(reference, folder)):
-        reference, folder = before, _folder(before, settings)
+    reference = known.reference if from_trained else original(known.reference, settings)
+    folder = _folder(reference, settings)
     encoder = encoders.load(
         reference,
         dimensions=known.dimensions,
@@ -66,18 +65,42 @@ def load(generation: Generation, settings: "Settings", *, from_trained: bool) ->
     return BaseEncoder(encoder, whole)
 
 
+def original(reference: str, settings: "Settings") -> str:
+    """Returns the reference of the encoder that this one goes back to by trainings of its queries' side alone.
+
+    Args:
+        reference: The encoder.
+        settings: Where to find the weights.
+
+    Raises:
+        errors.EncoderError: An encoder on the way cannot be trained, was trained for documents too, or has a damaged
+            record.
+    """
+    known = [reference]
+    while (before := _trained_from(known[-1], _folder(known[-1], settings))) and before not in known:
+        known.append(before)
+    return known[-1]
+
+
 def _trained_from(reference: str, folder: Path) -> str | None:
     """Returns the reference of the encoder that this one was trained from; None if it wasn't trained here."""
     if not (folder / RECORD).exists():
         return None
-    record = json.loads((folder / RECORD).read_text("utf-8"))
-    if record["side"] != "queries":
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        side, before = record["side"], str(record["base"]["reference"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.EncoderError(
+            f"Encoder {reference!r}: {folder / RECORD} isn't a record of a training by pg_semantic: restore it, or "
+            "pass from_trained (--from-trained)."
+        ) from error
+    if side != "queries":
         raise errors.EncoderError(
             f"Encoder {reference!r} was trained already ({folder / RECORD}), and training again and again on the same "
             "judgements makes an encoder forget the rest: train an index of the original encoder, or pass from_trained "
             "(--from-trained)."
         )
-    return str(record["base"]["reference"])
+    return before
 
 
 def _require_same_documents(generation: Generation, encoder: Encoder) -> None:

@@ -102,15 +102,18 @@ def new(target: Path, *, what: str) -> Iterator[Path]:
     Raises:
         errors.ConfigurationError: The folder cannot be written, or isn't empty any more.
     """
+    from safetensors import SafetensorError
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
             folder = Path(temporary) / target.name
             yield folder
             folder.replace(target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own if the disk is full
         raise errors.ConfigurationError(
-            f"The {what} cannot be written to {target} ({error.strerror}): choose another folder."
+            f"The {what} cannot be written to {target} ({getattr(error, 'strerror', None) or error}): "
+            "choose another folder."
         ) from error
 
 

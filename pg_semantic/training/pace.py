@@ -19,10 +19,12 @@ class Pace:
         least: How many steps the shortest useful training has.
         planned: How many steps are planned at most.
         on_step: See `OnStep`.
+        before: How many steps were done before training was resumed. They don't count as the shortest training.
     """
 
-    def __init__(self, limit: TimeLimit, *, least: int, planned: int, on_step: OnStep) -> None:
-        self.done = 0
+    def __init__(self, limit: TimeLimit, *, least: int, planned: int, on_step: OnStep, before: int = 0) -> None:
+        self.done = before
+        self._before = before
         self._limit = limit
         self._least = least
         self._planned = planned
@@ -36,9 +38,12 @@ class Pace:
             errors.ConfigurationError: The time limit is too short for any useful training.
         """
         self.done += 1
-        if self.done == 1:
+        timed = self.done - self._before
+        if timed == 1:
             self._first = self._limit.elapsed
-        elif self.done == min(_TIMED, self._least):
-            each = (self._limit.elapsed - self._first) / (self.done - 1)
-            self._limit.require(each * (self._least - self.done), what="one epoch")
+        if timed == (last := min(_TIMED, self._least)) > 1:
+            each = (self._limit.elapsed - self._first) / (timed - 1)
+            self._limit.require(each * (self._least - timed), what="one epoch")
+        elif last <= timed <= self._least:  # later, a caller with something to keep ends training by itself
+            self._limit.require_not_over(f"reading and {timed} of the first epoch's {self._least} steps")
         self._on_step(self.done, self._planned)

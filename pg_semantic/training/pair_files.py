@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pg_semantic import errors
-from pg_semantic.evaluation import private_lines
+from pg_semantic.evaluation import grade_records, private_lines
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.row_pairs import RowPair
@@ -36,9 +36,20 @@ def read_pairs(path: Path) -> list[Pair]:
 
     Raises:
         errors.ConfigurationError: The file cannot be read or has no pair, or a line is invalid, such as one with a
-            score that is not between 0 and 1. The message has the number of the line.
+            score that is not between 0 and 1, or another one than an earlier line has for the same query and row. The
+            message has the number of the line.
     """
-    found = list(dict.fromkeys(pair for pairs in _objects(path, _pairs_of, expected=_PAIR) for pair in pairs))
+    scores: dict[tuple[str, str], float | None] = {}
+
+    def consistent(record: Mapping[str, Any]) -> list[Pair]:
+        pairs = _pairs_of(record)
+        if any(scores.setdefault((one.query, one.key), one.score) != one.score for one in pairs):
+            raise errors.ConfigurationError(
+                "An earlier line has another score for the same query and row, or none: keep one of them."
+            )
+        return pairs
+
+    found = list(dict.fromkeys(pair for pairs in _objects(path, consistent, expected=_PAIR) for pair in pairs))
     if not found:
         raise errors.ConfigurationError(f"{path} has no pairs: write {_PAIR} on each line.")
     return found
@@ -128,7 +139,7 @@ def _objects(path: Path, made: Callable[[Mapping[str, Any]], R], *, expected: st
             continue
         try:
             yield made(json.loads(line))
-        except errors.ConfigurationError as error:
+        except (errors.ConfigurationError, errors.QueryError) as error:
             raise errors.ConfigurationError(f"{path}, line {number}: {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise errors.ConfigurationError(f"{path}, line {number}: write {expected} on each line.") from None
@@ -153,7 +164,10 @@ def _text(value: object) -> str:
 
 
 def _key(value: object) -> str:
-    return str(_whole(value)) if isinstance(value, int) else _text(value)
+    key = str(_whole(value)) if isinstance(value, int) else _text(value)
+    if not grade_records.is_text(key):  # a lone surrogate or a NUL character, which no key has
+        raise ValueError
+    return key
 
 
 def _whole(value: object) -> int:

@@ -16,8 +16,9 @@ from pg_semantic.evaluation.judgements import Judgements
 from pg_semantic.evaluation.user_statement import UserStatement
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.search import generation_tracker, legs
+from pg_semantic.search import generation_tracker, legs, validation
 from pg_semantic.search.legs import Where
+from pg_semantic.training import seeds
 
 _RELEVANT = 1  # the lowest grade of a row that answers a query
 
@@ -33,6 +34,7 @@ class Pair:
 
     Raises:
         errors.ConfigurationError: The query is blank, or the score is not between 0 and 1.
+        errors.QueryError: The query is too long, or has a NUL character or a lone surrogate.
     """
 
     query: str
@@ -42,6 +44,7 @@ class Pair:
     def __post_init__(self) -> None:
         if not self.query.strip():
             raise errors.ConfigurationError("A training pair has an empty query: leave it out, or fill it in.")
+        validation.check_query_text(self.query)
         if self.score is not None and not 0 <= self.score <= 1:
             raise errors.ConfigurationError(
                 f"A training pair has the score {self.score}: a score must be between 0 (no answer) and 1 (the answer)."
@@ -84,6 +87,7 @@ def from_column(
     *,
     where: Where = (),
     limit: int | None = None,
+    seed: int | None = None,
 ) -> list[Pair]:
     """Returns a pair for each row: the text of a column asks for the row that it belongs to.
 
@@ -94,9 +98,11 @@ def from_column(
     Args:
         column: A column of the index's table, such as ``Article.title``. Rows where it is blank are left out.
         where: Conditions on the table, as in a search.
-        limit: How many pairs to return, in the order of the keys. None means all.
+        limit: How many pairs to return, in the order of the keys unless there is a seed. None means all.
+        seed: Chooses random rows. Computes a hash for each row of the table.
 
     Raises:
+        errors.ConfigurationError: The seed is out of range.
         errors.QueryError: The column belongs to another table.
     """
     if limit is not None and limit < 1:
@@ -105,7 +111,11 @@ def from_column(
     asks = chunk_tables.unblank(sa.cast(column, sa.Text))
     legs.require_own(index, [*filters, asks.is_not(None)])
     key = index.tables.source_key
-    statement = sa.select(asks, keys.as_text(key)).where(asks.is_not(None), *filters).order_by(*key)
+    order: list[sa.ColumnElement[Any]] = [*key]
+    if seed is not None:
+        order.insert(0, sa.func.hashtextextended(keys.as_text(key), sa.cast(seeds.require(seed), sa.BigInteger)))
+    chosen = sa.select(index.entity).where(asks.is_not(None), *filters).order_by(*order).limit(limit)
+    statement = chosen.with_only_columns(asks, keys.as_text(key), maintain_column_froms=True)
     with database.translated():
-        rows = generation_tracker.connect(session, index).execute(statement.limit(limit))
+        rows = generation_tracker.connect(session, index).execute(statement)
         return [Pair(query, row) for query, row in rows if query.strip()]

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from pg_semantic.evaluation import existing_rows
 from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
@@ -22,13 +23,18 @@ def read(
 ) -> dict[Passage, str]:
     """Returns the texts of passages, as they were encoded. Leaves out those that are not there any more.
 
+    Looks up the keys first, because a key from a file may be that of another table.
+
     Args:
         session: A session. Row-level security applies.
         index: The semantic index, bound to the tables of its live generation.
         wanted: The passages.
         where: Conditions on their rows. Passages of other rows are left out.
     """
-    passages = set(wanted)
+    asked = set(wanted)
+    canonical = existing_rows.canonical(session, index, {key for key, _ in asked})
+    named = {one: (canonical[one[0]], one[1]) for one in asked if one[0] in canonical}
+    passages = set(named.values())
     rows = sorted({key for key, _ in passages})
     connection, tables = generation_tracker.connect(session, index), index.tables
     found: dict[Passage, str] = {}
@@ -43,8 +49,9 @@ def read(
             .join(table, keys.matches_key_table(table, tables.chunk_key))
             .where(chunks.ordinal.in_(ordinals))
         )
-        found |= {(key, ordinal): text for key, ordinal, text in connection.execute(statement)}
-    return {passage: found[passage] for passage in passages if passage in found}
+        texts = connection.execute(statement)
+        found |= {(key, ordinal): text for key, ordinal, text in texts if (key, ordinal) in passages}
+    return {one: found[passage] for one, passage in named.items() if passage in found}
 
 
 def of_rows(

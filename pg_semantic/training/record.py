@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pg_semantic.encoders import Encoder
 from pg_semantic.training.pairs import Pair
-from pg_semantic.training.report import TrainingReport
+from pg_semantic.training.report import Gain, TrainingReport
 
 _FORMAT = 1
 _PACKAGES = ("pg-semantic-index", "sentence-transformers", "torch", "transformers")
@@ -70,10 +71,20 @@ def about(
         "seed": seed,
         "settings": dict(settings) | {"epochs": report.epochs, "decay": report.decay},
         "recommended": report.recommended,
-        "held_out": dataclasses.asdict(report.held_out),
-        "trained_on": None if report.trained_on is None else dataclasses.asdict(report.trained_on),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "held_out": _figures(report.held_out),
+        "trained_on": None if report.trained_on is None else _figures(report.trained_on),
+        "versions": versions(),
     }
+
+
+def _figures(gain: Gain) -> dict[str, float | None]:
+    """Returns figures for JSON, which has no infinity: the interval of a single component is as wide as that."""
+    return {name: value if math.isfinite(value) else None for name, value in dataclasses.asdict(gain).items()}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that train."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def pairs_hash(pairs: Sequence[Pair]) -> str:

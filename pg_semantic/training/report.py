@@ -12,6 +12,10 @@ Measured = NDArray[np.float64]
 """A measure of queries, shape (queries,)."""
 
 
+WHY_GONE = "a row has no vectors, a condition leaves it out, or two rows have the same text"
+"""Why pairs are not trained on, as what follows "because"."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gain:
     """A measure of queries before and after training.
@@ -23,8 +27,8 @@ class Gain:
         before: The mean for the encoder that training started from; or for searches without reranking.
         after: The mean for the trained encoder, or for searches that the trained reranker reorders.
         difference: ``after`` minus ``before``.
-        low: Lower end of the 95% interval of the difference.
-        high: Upper end.
+        low: Lower end of the 95% interval of the difference. Queries that rows connect count as one observation.
+        high: Upper end. If rows connect all queries, the interval is infinite.
         p: The probability of a difference of this size or larger by chance (two-sided paired randomization test).
     """
 
@@ -50,7 +54,7 @@ class TrainingReport:
         queries: How many queries were used, without those that have no row with vectors.
         pairs: How many pairs of a query and a row were used.
         rows: How many rows these pairs name.
-        gone: How many pairs were left out because their row has no vectors.
+        gone: How many pairs were left out; see `WHY_GONE`.
         vectors: How many vectors the held-out queries were compared with. For a reranker, how many passages it was
             trained on.
         is_sample: Whether the index has more vectors than that.
@@ -92,16 +96,22 @@ class TrainingReport:
         return f"A gain: {measured}." if self.recommended else f"No gain, nothing to roll out: {measured}."
 
 
-def gain(before: Measured, after: Measured, *, seed: int) -> Gain:
+def gain(before: Measured, after: Measured, *, seed: int, components: NDArray[np.int64] | None = None) -> Gain:
     """Compares a measure of the same queries before and after training.
+
+    Queries that rows connect are not independent: ten ways to ask for one row say little more than one. So whole
+    components are resampled, and get other signs, rather than queries.
 
     Args:
         before: The measure of each query before.
         after: The measure of each query after.
         seed: Of the resampling.
+        components: The number of each query's component, shape (queries,); None if queries are to count as independent,
+            which makes the interval too narrow if they aren't.
     """
     differences = after - before
-    low, high = significance.bootstrap_interval(differences, seed=seed)
+    independent = differences if components is None else _by_component(differences, components)
+    low, high = significance.bootstrap_interval(independent, seed=seed)
     return Gain(
         queries=len(differences),
         before=float(before.mean()),
@@ -109,5 +119,11 @@ def gain(before: Measured, after: Measured, *, seed: int) -> Gain:
         difference=float(differences.mean()),
         low=low,
         high=high,
-        p=significance.randomization_p(differences, seed=seed),
+        p=significance.randomization_p(independent, seed=seed),
     )
+
+
+def _by_component(differences: Measured, components: NDArray[np.int64]) -> Measured:
+    """Returns the sum of the differences of each component, scaled so that their mean is that of the queries."""
+    sums = np.bincount(np.unique(components, return_inverse=True)[1], weights=differences)
+    return np.asarray(sums * (len(sums) / len(differences)), np.float64)

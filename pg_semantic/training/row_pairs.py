@@ -18,7 +18,7 @@ from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.legs import Where
 from pg_semantic.search.similar_chunks import AskedChunk, SimilarChunks
-from pg_semantic.training import tenants
+from pg_semantic.training import seeds, tenants
 
 _NEAREST = 50  # chunks that are looked at for each chunk
 _ASKED = 4  # rows that are looked up for each wanted pair, since not all have a row in the band
@@ -54,9 +54,10 @@ def from_rows(
         seed: Chooses the rows. Computes a hash for each row of the table.
 
     Raises:
+        errors.ConfigurationError: The seed is out of range.
         errors.QueryError: A condition belongs to another table, or the limit isn't positive.
     """
-    filters = _checked(index, where=where, limit=limit)
+    filters = _checked(index, where=where, limit=limit, seed=seed)
     key = keys.as_text(index.tables.source_key)
     order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
     rows = sa.select(index.entity).where(*filters).with_only_columns(key, maintain_column_froms=True)
@@ -93,10 +94,10 @@ def from_similar_rows(  # noqa: PLR0913 - the band, and which rows
         on_rows: Called after each page with its number of rows.
 
     Raises:
-        errors.QueryError: An argument is not valid, or a condition is missing.
+        errors.ConfigurationError, errors.QueryError: An argument is not valid, or a condition is missing.
         errors.IndexNotFound: The index has not been created.
     """
-    filters = _checked(index, where=where, limit=limit)
+    filters = _checked(index, where=where, limit=limit, seed=seed)
     if not 0 < least < most <= 1:
         raise errors.QueryError(f"least={least}, most={most}: the band must lie above 0 and up to 1, least below most.")
     with database.translated():
@@ -151,7 +152,8 @@ def _count(session: orm.Session, chunks: SimilarChunks) -> int:
     return generation_tracker.connect(session, chunks.index).scalar(rows) or 0
 
 
-def _checked(index: BoundIndex[Any], *, where: Where, limit: int) -> Where:
+def _checked(index: BoundIndex[Any], *, where: Where, limit: int, seed: int) -> Where:
+    seeds.require(seed)
     if limit < 1:
         raise errors.QueryError(f"limit={limit}: limit must be 1 or more.")
     filters = legs.conditions(where)

@@ -18,8 +18,11 @@ from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
 from pg_semantic.training.pairs import Pair
 
-_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
+_ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|(?<=[\u0e00-\u0eff])\s+(?=[\u0e00-\u0eff])|\n+")  # noqa: RUF001
 _LEAST_WORDS, _MOST_WORDS = 4, 40
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""A character of Thai, Lao, Burmese, Khmer, Japanese or Chinese."""
+_CHARACTERS = 2  # of these that count as a word
 
 
 def from_texts(
@@ -34,7 +37,7 @@ def from_texts(
     Args:
         where: Conditions on the table, as in a search.
         limit: How many rows to choose, at most. Rows without a sentence of 4 to 40 words, and without other text, are
-            left out.
+            left out. In languages without spaces, two characters count as a word; Thai and Lao sentences end at spaces.
         seed: Chooses the rows and sentences. Computes a hash for each chunk of the index.
 
     Raises:
@@ -58,7 +61,12 @@ def sentences(text: str) -> list[str]:
     parts = [part.strip() for part in _ENDS.split(text) if part.strip()]
     if len(parts) == 1:
         return []
-    return [part for part in parts if _LEAST_WORDS <= len(part.split()) <= _MOST_WORDS]
+    return [part for part in parts if _LEAST_WORDS <= _words(part) <= _MOST_WORDS]
+
+
+def _words(text: str) -> int:
+    """Returns about how many words a text has, also in languages that are written without spaces."""
+    return max(len(text.split()), len(_WITHOUT_SPACES.findall(text)) // _CHARACTERS)
 
 
 def _chunks(index: BoundIndex[Any], filters: Where, *, limit: int, seed: int) -> "sa.Select[str, str]":

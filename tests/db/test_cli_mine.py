@@ -79,6 +79,19 @@ def test_queries_that_are_held_out_are_left_out_and_counted(synced: sa.Engine, h
     )
 
 
+def test_rows_that_answer_held_out_queries_are_left_out_for_other_queries_too(
+    synced: sa.Engine, here: Path, dsn: str
+) -> None:
+    with Session(synced) as session:
+        evaluation.split(session, Article.semantic, Judgements({"a violin": {"5": 1}}), held_out=1)
+        session.commit()
+    asked = [Pair("a violin", "5"), Pair("some fiddle", "005"), Pair("secret pepper", "7")]
+    training.write_pairs(here / "pairs.jsonl", asked)
+    done = run("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", dsn=dsn)
+    assert "Pairs of other queries left out because their row answers a held-out query: 1." in done.stderr
+    assert [line["query"] for line in lines(here / "mined.jsonl")] == ["secret pepper"]
+
+
 def test_a_report_without_negatives_says_why(synced: sa.Engine, dsn: str) -> None:
     printed = ok(
         *("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", "--max-score", "-1"), dsn=dsn
@@ -141,3 +154,16 @@ def test_a_mistake_is_one_line(synced: sa.Engine, dsn: str, options: list[str], 
     command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", *options)
     code = 3 if said == "colour" else 1
     assert said in error(*command, dsn=dsn, code=code)
+
+
+@pytest.mark.parametrize("out", ["no/folder/out.jsonl", "folder", "/dev/null"])
+@pytest.mark.parametrize("command", ["mine --pairs pairs.jsonl", "pairs --rows 3"])
+def test_a_file_that_cannot_be_written_is_named_before_any_work(
+    synced: sa.Engine, here: Path, dsn: str, command: str, out: str
+) -> None:
+    (here / "folder").mkdir()
+    what, *rest = command.split()
+    said = " ".join(error(what, "no_such_index", *rest, "--out", out, dsn=dsn).split())
+    assert f"Cannot write {out}" in said or f"{out} is not a regular file" in said
+    assert "no_such_index" not in said
+    assert sorted(file.name for file in here.iterdir()) == ["folder", "pairs.jsonl"]

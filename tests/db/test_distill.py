@@ -86,6 +86,13 @@ def vocabulary(report: StaticReport) -> set[str]:
     return set(Tokenizer.from_str(written(report)["tokenizer.json"].decode()).get_vocab())
 
 
+def test_a_transaction_of_the_caller_stays_open(notes: Notes, tmp_path: Path) -> None:
+    with notes.engine.connect() as connection, orm.Session(connection) as session:
+        connection.execute(sa.text("SET LOCAL application_name = 'mine'"))
+        training.distill_static(session, notes.entity.semantic, out=tmp_path / "student", options=QUICK)
+        assert connection.scalar(sa.text("SHOW application_name")) == "mine"
+
+
 def test_the_student_is_an_encoder_like_any_other_and_near_its_teacher(notes: Notes, made: StaticReport) -> None:
     student = encoders.load(str(made.folder))
     assert (student.dimensions, student.max_tokens) == (architectures.WIDTH, architectures.LONGEST)
@@ -219,7 +226,9 @@ def test_what_cannot_be_distilled_is_refused_before_anything_is_written(notes: N
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert refused(notes, tmp_path / "full").endswith("is not empty: choose an empty or new folder.")
-    assert refused(notes, tmp_path / "new", StaticTraining(seconds=0.001)).startswith("seconds=0.001 is too short")
+    assert refused(notes, tmp_path / "new", StaticTraining(seconds=0.001)).startswith(
+        "seconds=0.001 is too short: loading the encoder took"
+    )
     assert "rows with vectors were read, and distilling needs 50" in refused(
         notes, tmp_path / "new", StaticTraining(chunks=20)
     )

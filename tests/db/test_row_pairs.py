@@ -172,6 +172,9 @@ def test_the_command_writes_pairs_of_each_kind_which_only_you_can_read(synced: s
     assert all("." in one.query for one in sentences)
     titles = training.read_pairs(made("--column", "title", "--where", "lang=de"))
     assert {int(one.key) % 2 for one in titles} == {0}
+    some = [training.read_pairs(made("--column", "title", "--limit", "4", "--seed", seed)) for seed in ("0", "0", "1")]
+    assert some[0] == some[1] != some[2]
+    assert [len(one) for one in some] == [4, 4, 4]
     assert len(training.read_row_pairs(made("--rows", "6"))) == 6
     similar = training.read_row_pairs(made("--similar-rows", "6", "--least", "0.3", "--most", "0.999"))
     assert all(one.row != one.key for one in similar)
@@ -193,6 +196,17 @@ def test_a_mistake_in_the_command_is_one_line(synced: sa.Engine, dsn: str) -> No
         refused = run(*command, *given, dsn=dsn)
         assert refused.returncode == 2
         assert "Pass one of --sentences" in " ".join(refused.stderr.replace("│", " ").split())
+    for given in (("--rows", "2", "--least", "0.5"), ("--sentences", "2", "--most", "0.9")):
+        refused = run(*command, *given, dsn=dsn)
+        assert refused.returncode == 2
+        assert "--least and --most need --similar-rows" in " ".join(refused.stderr.replace("│", " ").split())
+    for given, said in (
+        (("--rows", "2", "--limit", "1"), "--limit needs --column"),
+        (("--column", "title", "--seed", "1"), "--seed needs --limit"),
+    ):
+        refused = run(*command, *given, dsn=dsn)
+        assert refused.returncode == 2
+        assert said in " ".join(refused.stderr.replace("│", " ").split())
     assert "the band must lie" in error(*command, "--similar-rows", "3", "--least", "0.9", "--most", "0.8", dsn=dsn)
 
 

@@ -79,11 +79,12 @@ def mined(notes: sa.Engine, note: Any, pairs: list[Pair]) -> tuple[MinedPair, ..
         return training.mine(session, note.semantic, pairs, encoder=encoder).pairs
 
 
-def train(engine: sa.Engine, note: Any, given: Any, out: Path, **options: Any) -> TrainingReport:
+def train(
+    engine: sa.Engine, note: Any, given: Any, out: Path, *, on_step: Any = lambda *_: None, **options: Any
+) -> TrainingReport:
     with Session(engine) as session:
-        return training.train_encoder(
-            session, note.semantic, given, out=out, options=EncoderTraining(**(FAST | options))
-        )
+        how = EncoderTraining(**(FAST | options))
+        return training.train_encoder(session, note.semantic, given, out=out, options=how, on_step=on_step)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,30 @@ def test_the_same_seed_gives_the_same_encoder(
     assert trained.folder is not None
     for file in again.folder.rglob("*.safetensors"):
         assert file.read_bytes() == (trained.folder / file.relative_to(again.folder)).read_bytes()
+
+
+def test_a_training_that_was_stopped_is_resumed_with_the_same_command(
+    notes: sa.Engine, note: Any, mined: Any, trained: TrainingReport, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+
+    def stop(done: int, planned: int) -> None:
+        steps.append(done)
+        if done == planned // 2:
+            raise KeyboardInterrupt
+
+    often: dict[str, Any] = {"resume": True, "checkpoint_seconds": 1e-9}
+    with pytest.raises(KeyboardInterrupt):
+        train(notes, note, mined, tmp_path / "new", on_step=stop, **often)
+    with pytest.raises(errors.ConfigurationError, match="was stopped before its end: resume it, or remove"):
+        train(notes, note, mined, tmp_path / "new")
+    with pytest.raises(errors.ConfigurationError, match="had other options and pairs and rows: pass the same"):
+        train(notes, note, mined[:-5], tmp_path / "new", seed=1, **often)
+    steps.clear()
+    again = train(notes, note, mined, tmp_path / "new", on_step=lambda done, _: steps.append(done), **often)
+    assert steps[0] > 1
+    assert dataclasses.replace(again, seconds=0, folder=None) == dataclasses.replace(trained, seconds=0, folder=None)
+    assert [one.name for one in tmp_path.iterdir()] == ["new"]
 
 
 def test_spellings_of_a_query_are_one_query(notes: sa.Engine, note: Any, pairs: list[Pair], tmp_path: Path) -> None:
@@ -322,7 +347,9 @@ def test_the_command_trains_on_the_rows_of_one_tenant(notes: sa.Engine, mined: A
     dsn = notes.url.set(drivername="postgresql").render_as_string(hide_password=False)
     training.write_mined(tmp_path / "mined.jsonl", mined)
     command = ("train", "encoder", NAME, "--pairs", str(tmp_path / "mined.jsonl"), "--epochs", "1", "--keep")
-    assert "training needs 50" in error(*command, "--where", "id=7", "--out", str(tmp_path / "new"), dsn=dsn)
+    said = " ".join(error(*command, "--where", "id=7", "--out", str(tmp_path / "new"), dsn=dsn).split())
+    assert "pairs were left out, because a row has no vectors, a condition leaves it out, or two rows" in said
+    assert "training needs 50" in said
 
 
 def test_rows_of_tenants_are_not_mixed_by_a_role_that_bypasses_policies(

@@ -23,6 +23,7 @@ from pg_semantic.training import MinedPair, RerankerTraining, ScoredChunk, Train
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.reranker import candidates, training_lists
 from pg_semantic.training.reranker import train as reranker_training
+from pg_semantic.training.time_limit import TimeLimit
 from tests import cross_encoders
 from tests.conftest import copy_of
 from tests.db.library import execute, rows, sync
@@ -205,6 +206,32 @@ def test_the_same_seed_gives_the_same_reranker_and_leaves_other_random_numbers_a
         assert file.read_bytes() == (folder_of(trained) / file.relative_to(folder_of(again))).read_bytes()
 
 
+def test_a_training_that_was_stopped_is_resumed_and_gives_the_same_reranker(
+    leaflets: sa.Engine, start: str, trained: TrainingReport, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+
+    def on_step(done: int, planned: int) -> None:
+        steps.append(done)
+        if done == planned // 2:
+            raise KeyboardInterrupt
+
+    often: dict[str, Any] = {"start": start, "checkpoint_seconds": 1e-9}
+    with pytest.raises(KeyboardInterrupt):
+        train(leaflets, mined(), tmp_path / "new", on_step=on_step, **often)
+    with pytest.raises(errors.ConfigurationError, match="was stopped before its end: resume it, or remove"):
+        train(leaflets, mined(), tmp_path / "new", **often)
+    with pytest.raises(errors.ConfigurationError, match="had other options and pairs and rows: pass the same"):
+        train(leaflets, mined()[:-5], tmp_path / "new", resume=True, max_tokens=20, **often)
+    steps.clear()
+    again = train(leaflets, mined(), tmp_path / "new", on_step=lambda done, _: steps.append(done), resume=True, **often)
+    assert steps[0] > 1
+    assert dataclasses.replace(again, seconds=0, folder=None) == dataclasses.replace(trained, seconds=0, folder=None)
+    for file in folder_of(again).rglob("*.safetensors"):
+        assert file.read_bytes() == (folder_of(trained) / file.relative_to(folder_of(again))).read_bytes()
+    assert [one.name for one in tmp_path.iterdir()] == ["new"]
+
+
 def test_lists_can_be_learned_too(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:
     report = train(leaflets, mined(), tmp_path / "new", start=start, loss="lambda")
     assert report.recommended
@@ -251,6 +278,7 @@ def test_answers_that_a_search_does_not_find_are_not_put_among_the_candidates(le
             relevant,
             encoder=HashedEncoder(DIMENSIONS),
             options=RerankerTraining(depth=OF_EACH),
+            limit=TimeLimit(None),
         )
     for number, one in zip((0, 1, 3), found, strict=True):
         assert sorted(map(int, one.keys)) == list(range(number * OF_EACH, (number + 1) * OF_EACH))
@@ -265,12 +293,32 @@ def test_answers_that_a_search_does_not_find_are_not_put_among_the_candidates(le
     assert before[1] == 0
 
 
+def test_searching_held_out_queries_ends_when_the_time_is_over(leaflets: sa.Engine) -> None:
+    now = iter(range(100))
+    relevant = {query(number): {str(answer(number))} for number in range(10)}
+    with Session(leaflets) as session, pytest.raises(errors.ConfigurationError, match="reading and searching took"):
+        candidates.search(
+            session,
+            Leaflet.semantic,
+            relevant,
+            encoder=HashedEncoder(DIMENSIONS),
+            options=RerankerTraining(depth=OF_EACH),
+            limit=TimeLimit(3, clock=lambda: next(now)),
+        )
+    assert next(now) < 10
+
+
 def test_candidates_are_what_a_search_returns(leaflets: sa.Engine) -> None:
     searcher = Searcher(HashedEncoder(DIMENSIONS))
     options = RerankerTraining(depth=20, mode="hybrid", where=[Leaflet.id % 2 == 0], search=Options(depth=50))
     with Session(leaflets) as session:
         [found] = candidates.search(
-            session, Leaflet.semantic, {query(5): {"1"}}, encoder=HashedEncoder(DIMENSIONS), options=options
+            session,
+            Leaflet.semantic,
+            {query(5): {"1"}},
+            encoder=HashedEncoder(DIMENSIONS),
+            options=options,
+            limit=TimeLimit(None),
         )
         hits = searcher.search(
             session,
@@ -329,6 +377,22 @@ def test_passages_that_are_gone_are_left_out_and_so_are_queries_without_any(leaf
     found = lists(leaflets, [dataclasses.replace(first, negatives=(gone, first.negatives[1]))])
     assert found[0].negatives[:-1] == (text(int(first.negatives[1].key)),)
     assert lists(leaflets, [dataclasses.replace(second, positive=ScoredChunk(second.positive.key, 7, 0.5))]) == []
+
+
+def test_keys_in_another_spelling_are_found_and_keys_of_another_table_are_left_out(leaflets: sa.Engine) -> None:
+    [pair, *_] = mined()
+    spelled = ScoredChunk(f"00{pair.positive.key}", 0, 0.5)
+    foreign = ScoredChunk("9b2f-foreign", 0, 0.5)
+    [one] = lists(leaflets, [dataclasses.replace(pair, positive=spelled, negatives=(foreign, pair.negatives[1]))])
+    assert one.positives == (text(int(pair.positive.key)),)
+    assert one.negatives[0] == text(int(pair.negatives[1].key))
+
+
+def test_spellings_of_a_query_are_one_query(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:
+    [pair, *others] = mined()
+    spelled = dataclasses.replace(pair, query=f" {pair.query.upper()}")
+    report = train(leaflets, [pair, spelled, *others], tmp_path / "new", start=start, epochs=1)
+    assert (report.queries, report.pairs) == (QUERIES, QUERIES)
 
 
 def test_pairs_of_rows_that_do_not_exist_are_left_out(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:
@@ -424,8 +488,8 @@ def test_no_transaction_stays_open_while_it_trains(leaflets: sa.Engine, start: s
 
 
 def test_a_time_that_is_too_short_is_refused_early(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:
-    with pytest.raises(errors.ConfigurationError, match=r"^seconds=0.1 is too short: one epoch takes about"):
-        train(leaflets, mined(), tmp_path / "new", start=start, seconds=0.1)
+    with pytest.raises(errors.ConfigurationError, match=r"^seconds=0.001 is too short: loading the weights took"):
+        train(leaflets, mined(), tmp_path / "new", start=start, seconds=0.001)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -459,3 +523,30 @@ def test_the_command_trains_from_a_mined_file_and_records_the_queries(
     assert "rerankers.load" in printed
     assert "is not empty" in error(*command, str(tmp_path / "b"), dsn=dsn)
     assert rows(leaflets, "SELECT count(*) FROM semantic.judged_query WHERE held_out") == [(1,)]
+
+
+def test_rows_that_answer_held_out_queries_never_become_random_negatives(leaflets: sa.Engine) -> None:
+    [pair, *_] = mined()
+    named = [int(passage.key) for passage in (pair.positive, *pair.negatives)]
+    answers = {pair.query: {pair.positive.key}}
+    with Session(leaflets) as session:
+        for left, expected in (({"700"}, text(701)), ({"701"}, text(700))):
+            [one] = training_lists.read(
+                session,
+                Leaflet.semantic,
+                [pair],
+                relevant=answers,
+                where=[Leaflet.id.in_([*named, 700, 701])],
+                seed=0,
+                without={*left, *(negative.key for negative in pair.negatives)},
+            )
+            assert one.negatives[3:] == (expected,)
+
+
+def test_scores_learned_as_answers_are_probabilities_whatever_the_start_applies(
+    leaflets: sa.Engine, tmp_path: Path
+) -> None:
+    raw = cross_encoders.save(tmp_path / "raw", activation=torch.nn.Identity())
+    assert rerankers.load(str(raw)).score_type == "logit"
+    report = train(leaflets, mined(), tmp_path / "new", start=str(raw), epochs=1, keep=True)
+    assert rerankers.load(str(folder_of(report))).score_type == "probability"

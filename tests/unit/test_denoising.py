@@ -13,6 +13,7 @@ from pg_semantic.training import EncoderTraining, folder
 from pg_semantic.training.encoder import denoising, fit
 from pg_semantic.training.encoder import train as whole_training
 from pg_semantic.training.time_limit import TimeLimit
+from tests import trainings
 from tests.acceptance import architectures
 from tests.unit import test_training_examples as training_examples
 from tests.unit import test_whole_encoder as whole_encoder
@@ -53,7 +54,9 @@ def test_an_encoder_learns_to_restore_texts_and_is_written_without_its_decoder(t
     prepared = whole_training.divided(whole_encoder.found(), TSDAE)
     told = whole_encoder.Told(prepared.held_out.queries, *range(TSDAE.epochs + 1))
     prepared = dataclasses.replace(prepared, held_out=told)
-    fitted = fit.fit(prepared, whole, TSDAE, precision="float32", limit=TimeLimit(None))
+    fitted = fit.fit(
+        prepared, whole, TSDAE, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+    )
     assert whole_encoder.state(whole) == before
     whole_encoder.assert_both_changed(fitted.trained, whole)
     folder.write(tmp_path / "new", fitted.trained, record={})

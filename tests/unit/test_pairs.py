@@ -30,6 +30,42 @@ def test_a_score_outside_0_to_1_is_refused(score: float) -> None:
         Pair("how", "7", score)
 
 
+@pytest.mark.parametrize("bad", ["\\ud83d", "\\u0000", "a" * 100_001])
+def test_the_line_of_a_query_that_no_one_can_search_for_is_named(here: Path, bad: str) -> None:
+    known = '"positive": "7", "positive_ordinal": 0, "positive_score": 1, "negatives": [], "negative_ordinals": []'
+    for line, read in (
+        (f'{{"query": "secret {bad}", "key": "7"}}', training.read_pairs),
+        (f'{{"query": "secret {bad}", "relevant": {{"7": 1}}}}', training.read_pairs),
+        (f'{{"query": "secret {bad}", {known}, "negative_scores": []}}', training.read_mined),
+    ):
+        with pytest.raises(errors.ConfigurationError, match=r"pairs\.jsonl, line 2: The query has") as refused:
+            read(written(here, "", line))
+        assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", ["\\ud83d", "\\u0000"])
+def test_the_line_of_a_key_that_no_row_has_is_named(here: Path, bad: str) -> None:
+    for line, read in (
+        (f'{{"query": "how", "key": "{bad}"}}', training.read_pairs),
+        (f'{{"row": "7", "key": "{bad}"}}', training.read_row_pairs),
+    ):
+        with pytest.raises(errors.ConfigurationError, match=r"pairs\.jsonl, line 2: "):
+            read(written(here, "", line))
+
+
+@pytest.mark.parametrize("other", [{"score": 0.5}, {}])
+def test_a_pair_with_two_scores_is_refused_and_one_that_is_repeated_counts_once(
+    here: Path, other: dict[str, float]
+) -> None:
+    first = {"query": "secret", "key": "7", "score": 1}
+    path = written(here, first, {"query": "secret", "key": "8", "score": 0}, first)
+    assert training.read_pairs(path) == [Pair("secret", "7", 1), Pair("secret", "8", 0)]
+    path = written(here, first, first, {"query": "secret", "key": "7"} | other)
+    with pytest.raises(errors.ConfigurationError, match=r"pairs\.jsonl, line 3: An earlier line has an") as refused:
+        training.read_pairs(path)
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("score", [1.5, -1, "Infinity", "NaN"])
 def test_the_line_of_a_score_outside_0_to_1_is_named(here: Path, score: object) -> None:
     line = f'{{"query": "secret", "key": "7", "score": {score}}}'
@@ -85,18 +121,17 @@ def test_a_file_without_pairs_or_without_text_is_refused(here: Path) -> None:
         training.read_pairs(here / "binary")
 
 
-_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+_CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # what Postgres can have
+_TEXTS = st.text(_CHARACTERS, min_size=1).filter(str.strip)
 _SCORES = st.floats(-1e6, 1e6)
-_CHUNKS = st.builds(
-    ScoredChunk, key=st.text(st.characters(exclude_categories=["Cs"])), ordinal=st.integers(0), score=_SCORES
-)
+_CHUNKS = st.builds(ScoredChunk, key=st.text(_CHARACTERS), ordinal=st.integers(0), score=_SCORES)
 
 
 @given(
     st.lists(
-        st.builds(Pair, _TEXTS, st.text(st.characters(exclude_categories=["Cs"])), st.none() | st.floats(0, 1)),
+        st.builds(Pair, _TEXTS, st.text(_CHARACTERS), st.none() | st.floats(0, 1)),
         min_size=1,
-        unique=True,
+        unique_by=lambda one: (one.query, one.key),
     )
 )
 def test_pairs_are_read_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, pairs: list[Pair]) -> None:

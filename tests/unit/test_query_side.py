@@ -173,6 +173,27 @@ def test_a_limit_that_one_epoch_cannot_meet_says_after_some_steps_how_long_it_ta
     assert "at least 137 seconds" in str(told.value)  # a tenth more than 5 s so far and 1.25 times the rest
 
 
+@pytest.mark.parametrize(("least", "slow"), [(1, 1), (100, 50), (100, 100)])
+def test_a_first_epoch_whose_steps_get_slower_ends_when_the_time_is_over(least: int, slow: int) -> None:
+    clock = Clock()
+    pace = Pace(TimeLimit(30, clock=clock), least=least, planned=2000, on_step=lambda *_: None)
+    for _ in range(slow - 1):
+        clock.now += 0.1
+        pace.step()
+    clock.now += 40
+    with pytest.raises(errors.ConfigurationError, match=f"seconds=30 is too short: reading and {slow} of the first"):
+        pace.step()
+
+
+def test_a_later_epoch_is_not_ended_by_an_error_because_something_can_be_kept() -> None:
+    clock = Clock()
+    pace = Pace(TimeLimit(30, clock=clock), least=2, planned=2000, on_step=lambda *_: None)
+    pace.step()
+    pace.step()
+    clock.now += 40
+    pace.step()
+
+
 def test_a_limit_allows_what_fits_with_some_caution_and_what_is_reserved() -> None:
     clock = Clock()
     limit = TimeLimit(30, clock=clock)
@@ -207,6 +228,24 @@ def test_a_map_learns_what_holds_for_rows_that_it_has_not_seen() -> None:
     found = report.gain(*fit(data).held_out, seed=0)
     assert found.low > 0.02
     assert found.p < 0.001
+
+
+def test_ways_to_ask_for_the_same_row_count_as_one_observation() -> None:
+    chance = np.random.default_rng(0)
+    rows = chance.normal(0.1, 0.5, size=20)
+    once = report.gain(np.zeros(20), rows, seed=0, components=np.arange(20))
+    assert once == report.gain(np.zeros(20), rows, seed=0)
+    often = np.repeat(rows, 10)
+    found = report.gain(np.zeros(200), often, seed=0, components=np.repeat(np.arange(20), 10))
+    assert found.queries == 200
+    assert (found.difference, found.low, found.high, found.p) == pytest.approx(
+        (once.difference, once.low, once.high, once.p)
+    )
+    assert report.gain(np.zeros(200), often, seed=0).low > found.low + 0.05  # as if they were independent
+    some = chance.integers(0, 7, 200)
+    mixed = report.gain(np.zeros(200), often, seed=0, components=some)
+    assert mixed.low < mixed.difference < mixed.high
+    assert mixed.difference == pytest.approx(often.mean())
 
 
 def test_training_that_diverges_is_an_error_and_no_gain() -> None:

@@ -14,12 +14,15 @@ from pg_semantic.encoders.local import backends
 from pg_semantic.search import Diverse, Options
 from pg_semantic.settings import Settings
 from pg_semantic.training import RerankerTraining
+from pg_semantic.training.epoch_measures import EpochMeasures
 from pg_semantic.training.quiet_trainer import TrainingProgress
 from pg_semantic.training.reranker import candidates, cross_trainer, fit, reranker_folder, starting_point
 from pg_semantic.training.reranker.candidates import HeldOutHits
+from pg_semantic.training.reranker.fit import RerankerSet
 from pg_semantic.training.reranker.starting_point import StartingPoint
 from pg_semantic.training.reranker.training_lists import TrainingList
-from tests import cross_encoders
+from pg_semantic.training.time_limit import TimeLimit
+from tests import cross_encoders, trainings
 from tests.acceptance import architectures
 
 PASSAGES = [" ".join(architectures.words(count, start=30 * count)) for count in range(1, 40, 4)]
@@ -98,8 +101,7 @@ def trainer(loss: Any, tmp_path: Path, **options: Any) -> Any:
         StartingPoint(start, None, is_new=False, source={}),
         LISTS,
         RerankerTraining(loss=loss, **options),
-        halved=False,
-        progress=TrainingProgress(lambda: None, lambda: True),
+        progress=TrainingProgress(lambda: None, lambda: True, is_due=lambda: False),
         scratch=tmp_path / "scratch",
     )
 
@@ -117,7 +119,7 @@ def test_answers_together_weigh_as_much_as_all_other_passages(tmp_path: Path) ->
         ("two", "false", 0.0),
     ]
     assert made.loss.pos_weight.item() == pytest.approx(5 / 3)
-    assert cross_trainer.steps(LISTS, RerankerTraining(batch=3)) == 3
+    assert len(cross_trainer.batches(LISTS, RerankerTraining(batch=3))) == 3
 
 
 def test_lists_have_the_passages_of_a_query_and_a_step_has_about_as_many_pairs(tmp_path: Path) -> None:
@@ -127,13 +129,15 @@ def test_lists_have_the_passages_of_a_query_and_a_step_has_about_as_many_pairs(t
         ("two", ["right", "true", "wrong", "false"], [1, 1, 0, 0]),
     ]
     assert made.args.per_device_train_batch_size == 2
-    assert cross_trainer.steps(LISTS, RerankerTraining(loss="lambda", batch=4)) == 2
+    assert len(cross_trainer.batches(LISTS, RerankerTraining(loss="lambda", batch=4))) == 2
 
 
 def test_the_trainer_writes_and_reports_nothing(tmp_path: Path) -> None:
-    made = trainer("bce", tmp_path, epochs=1)
-    made.train()
+    made, kept = trainer("bce", tmp_path, epochs=1), trainings.no_checkpoints()
+    batches = cross_trainer.batches(LISTS, RerankerTraining())
+    made.run(batches, halved=False, checkpoints=kept, measures=EpochMeasures())
     assert [file for file in (tmp_path / "scratch").rglob("*") if file.is_file()] == []
+    assert not kept.folder.exists()
     assert made.args.report_to == []
     assert not any("Card" in type(one).__name__ for one in made.callback_handler.callbacks)
 
@@ -177,6 +181,7 @@ def test_the_same_hits_are_measured_before_and_after_and_equal_scores_keep_their
         ({"batch": 1}, "batch=1 must be 2 or more"),
         ({"max_tokens": 7}, "max_tokens=7 must be 8 or more"),
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf must be above 0, and finite"),
         ({"seconds": float("nan")}, "seconds=nan must be above 0"),
     ],
 )
@@ -188,3 +193,22 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_a_first_stage_that_reorders_its_hits_itself_is_refused() -> None:
     with pytest.raises(errors.QueryError, match="can't rerank or diversify"):
         RerankerTraining(search=Options(diverse=Diverse()))
+
+
+def test_memory_that_runs_out_is_a_message_that_says_what_to_change(tmp_path: Path) -> None:
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    start = CrossEncoder(str(cross_encoders.save(tmp_path / "tiny")), device="cpu")
+    start.register_forward_pre_hook(fails)
+    keys = tuple(str(number) for number in range(10))
+    data = RerankerSet(LISTS, [HeldOutHits(str(n), {"0"}, keys, keys) for n in range(4)], np.arange(4))
+    with pytest.raises(errors.ConfigurationError, match="Memory ran out while training: choose a smaller batch"):
+        fit.fit(
+            data,
+            StartingPoint(start, None, is_new=False, source={}),
+            RerankerTraining(),
+            halved=False,
+            limit=TimeLimit(None),
+            checkpoints=trainings.no_checkpoints(),
+        )

@@ -55,6 +55,13 @@ def test_only_whole_words_are_cut_out() -> None:
     assert cut.texts == {("1", 0): "concatenate the  , not cats:  ", ("2", 0): "  and c++11", ("3", 0): "Straße  "}
 
 
+def test_a_query_is_cut_out_in_any_case_across_lines_and_before_text_without_spaces() -> None:
+    texts = {("1", 0): "More about The\n  Cat here", ("2", 0): "犬が走る。猫が寝る。鳥が鳴く。"}
+    examples = (Example("the cat", ("1", 0)), Example("猫が寝る。", ("2", 0)))
+    cut = TrainingExamples(examples, texts, (), (), 0, is_sample=False).without_quotes()
+    assert cut.texts == {("1", 0): "More about   here", ("2", 0): "犬が走る。 鳥が鳴く。"}
+
+
 def rows_and_queries() -> TrainingExamples:
     """Each row is asked for by its query, by the row after it, and by itself."""
     found = whole_encoder.found()

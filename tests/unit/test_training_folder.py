@@ -1,6 +1,7 @@
 """The folder of a trained encoder: documents as before, queries as trained, and no text, pickle or card in it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -16,7 +18,7 @@ from pg_semantic import errors
 from pg_semantic.encoders.local import backends
 from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.settings import Settings
-from pg_semantic.training import folder
+from pg_semantic.training import base_encoder, folder
 from tests.acceptance import architectures
 
 RECORD = {"side": "queries"}
@@ -180,3 +182,28 @@ def test_a_folder_that_was_filled_meanwhile_is_not_overwritten(made: Callable[[s
         write("map", made("bert"), out)
     assert [file.name for file in out.iterdir()] == ["mine.txt"]
     assert [file.name for file in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    "error", [SafetensorError("No space left on device (os error 28)"), OSError("No space left on device")]
+)
+def test_a_full_disk_is_a_message_that_says_why(tmp_path: Path, error: Exception) -> None:
+    with (
+        pytest.raises(errors.ConfigurationError, match=r"cannot be written to .* \(No space left on device"),
+        folder.new(tmp_path / "new", what="encoder"),
+    ):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_goes_back_to_the_first_encoder_and_refuses_damaged_records(tmp_path: Path) -> None:
+    first = architectures.make("bert", tmp_path)
+    second, third = (shutil.copytree(first, tmp_path / name) for name in ("second", "third"))
+    for trained, base in ((second, first), (third, second)):
+        record = {"side": "queries", "base": {"reference": str(base)}}
+        (trained / "training.json").write_text(json.dumps(record), "utf-8")
+    assert base_encoder.original(str(third), TORCH) == str(first)
+    for damaged in ("{", "[]", '{"side": "queries"}'):
+        (second / "training.json").write_text(damaged, "utf-8")
+        with pytest.raises(errors.EncoderError, match="isn't a record of a training"):
+            base_encoder.original(str(third), TORCH)

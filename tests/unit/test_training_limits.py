@@ -20,7 +20,9 @@ from pg_semantic.training.encoder import train as whole_training
 from pg_semantic.training.encoder.plain_trainer import PlainArguments
 from pg_semantic.training.query_side import folds
 from pg_semantic.training.reranker.cross_trainer import CrossArguments
+from pg_semantic.training.static_student.teacher_vectors import BLOCK, TeacherVectors
 from pg_semantic.training.time_limit import TimeLimit
+from tests import trainings
 from tests.acceptance import architectures
 from tests.unit import test_whole_encoder as whole_encoder
 
@@ -64,7 +66,9 @@ def test_an_epoch_trains_on_each_pair_of_a_query_with_many_answers(counting: Cou
     )
     prepared = whole_training.divided(some, dataclasses.replace(options, held_out=0.1))
     assert sum(one.query == whole_encoder.QUERIES[0] for one in prepared.examples) == 10
-    fit.fit(prepared, counting, options, precision="float32", limit=TimeLimit(None))
+    fit.fit(
+        prepared, counting, options, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+    )
     assert sum(counting.sizes) == 2 * 2 * len(prepared.examples)
     assert max(counting.sizes) <= 8
 
@@ -77,7 +81,14 @@ def test_a_batch_of_scored_pairs_that_does_not_fit_into_memory_gets_smaller(
     assert fits is not None
     assert fits < 32
     options = dataclasses.replace(whole_encoder.PLAIN, loss="cosent", epochs=1, batch=16)
-    fit.fit(whole_encoder.data(options, scored=True), counting, options, precision="float32", limit=TimeLimit(None))
+    fit.fit(
+        whole_encoder.data(options, scored=True),
+        counting,
+        options,
+        precision="float32",
+        limit=TimeLimit(None),
+        checkpoints=trainings.no_checkpoints(),
+    )
     assert max(counting.sizes) == fits // 2
 
 
@@ -129,6 +140,14 @@ def test_a_teacher_that_is_too_slow_is_stopped_early(kind: Any) -> None:
     assert clock.now <= (2 if kind is SlowJudge else 128)
     scored = teacher.scores(SlowJudge(clock), examples[:5], prepared.texts, limit=TimeLimit(60, clock=clock))
     assert len(scored) == 5
+
+
+def test_the_message_says_which_texts_a_static_student_cannot_have_encoded_in_time() -> None:
+    clock = Clock()
+    encoder: Any = SlowEncoder(clock)
+    teaching = TeacherVectors(encoder, TimeLimit(BLOCK + 1, clock=clock))
+    with pytest.raises(errors.ConfigurationError, match="too short: encoding the held-out sentences takes about"):
+        teaching.needed(["text"] * (3 * BLOCK), what="the held-out sentences")
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -220,6 +239,15 @@ def test_connected_queries_are_held_out_together_as_near_to_the_share_as_they_al
     assert {int(folds.share_of(components, 0.02, seed=seed).sum()) for seed in range(5)} == {10}
     with pytest.raises(errors.QueryError, match="Too few queries can be held out"):
         folds.share_of(np.zeros(60, np.int64), 0.2, seed=0)
+
+
+def test_a_share_that_is_too_small_for_the_queries_is_refused_at_once() -> None:
+    with pytest.raises(
+        errors.QueryError, match=r"^60 queries can't be divided into 1000000000000 parts: hold out a la"
+    ):
+        folds.hold_out(np.arange(60), count=10**12, seed=0)
+    with pytest.raises(errors.QueryError, match="Too few queries can be held out, because they are connected"):
+        folds.hold_out(np.zeros(60, np.int64), count=5, seed=0)
 
 
 def test_different_seeds_hold_out_different_queries() -> None:

@@ -1,7 +1,9 @@
 """A whole encoder in training: both sides learn, nothing is written, and the encoder that it started from stays."""
 
+import copy
 import dataclasses
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer, models
 
 from pg_semantic import errors
 from pg_semantic.encoders import self_check
+from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.encoders.local import backends
 from pg_semantic.rerankers import Scores, ScoreType
 from pg_semantic.settings import Settings
 from pg_semantic.training import EncoderTraining, extra, folder
+from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.encoder import fit, losses, memory, teacher
 from pg_semantic.training.encoder import train as whole_training
 from pg_semantic.training.encoder.examples import Example, TrainingExamples
@@ -24,6 +30,7 @@ from pg_semantic.training.encoder.fit import WholeFit, WholeSet
 from pg_semantic.training.encoder.held_out_measures import RankedAnswers, ScoredPairs
 from pg_semantic.training.report import Measured
 from pg_semantic.training.time_limit import TimeLimit
+from tests import trainings
 from tests.acceptance import architectures
 
 pytestmark = pytest.mark.slow
@@ -72,7 +79,14 @@ def data(options: EncoderTraining, **given: Any) -> WholeSet:
 
 
 def run(whole: SentenceTransformer, options: EncoderTraining = PLAIN, **given: Any) -> WholeFit:
-    return fit.fit(data(options, **given), whole, options, precision="float32", limit=TimeLimit(None))
+    return fit.fit(
+        data(options, **given),
+        whole,
+        options,
+        precision="float32",
+        limit=TimeLimit(None),
+        checkpoints=trainings.no_checkpoints(),
+    )
 
 
 def state(encoder: SentenceTransformer) -> bytes:
@@ -100,7 +114,9 @@ def to_the_end(whole: SentenceTransformer, options: EncoderTraining = PLAIN, **g
     prepared = data(options, **given)
     told = Told(prepared.held_out.queries, *range(options.epochs + 1))
     prepared = dataclasses.replace(prepared, held_out=told)
-    return fit.fit(prepared, whole, options, precision="float32", limit=TimeLimit(None))
+    return fit.fit(
+        prepared, whole, options, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+    )
 
 
 @pytest.mark.parametrize("name", ["bert", "prompts", "dense"])
@@ -142,8 +158,14 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(whole: S
 def test_the_weights_are_those_after_the_epoch_that_held_out_queries_choose(whole: SentenceTransformer) -> None:
     prepared = data(PLAIN)
     told = Told(prepared.held_out.queries, 0.3, 0.1, 0.5, 0.5, 0.2)
+    prepared = dataclasses.replace(prepared, held_out=told)
     fitted = fit.fit(
-        dataclasses.replace(prepared, held_out=told), whole, PLAIN, precision="float32", limit=TimeLimit(None)
+        prepared,
+        whole,
+        PLAIN,
+        precision="float32",
+        limit=TimeLimit(None),
+        checkpoints=trainings.no_checkpoints(),
     )
     assert fitted.epochs == 2
     assert state(fitted.trained) == told.states[2]
@@ -200,7 +222,9 @@ def test_an_encoder_learns_the_order_of_a_rerankers_scores(whole: SentenceTransf
     )
     told = Told(prepared.held_out.queries, *range(options.epochs + 1))
     prepared = dataclasses.replace(prepared, scores=scores, held_out=told)
-    fitted = fit.fit(prepared, whole, options, precision="float32", limit=TimeLimit(None))
+    fitted = fit.fit(
+        prepared, whole, options, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+    )
 
     def agreement(encoder: SentenceTransformer) -> float:
         queries = encoder.encode_query([one.query for one in prepared.examples], normalize_embeddings=True)
@@ -214,6 +238,25 @@ def test_an_encoder_learns_the_order_of_a_rerankers_scores(whole: SentenceTransf
         return float(np.corrcoef(np.ravel(found), np.ravel(scores))[0, 1])
 
     assert agreement(fitted.trained) > agreement(whole) + 0.1
+
+
+def test_an_answer_gets_more_similar_than_its_negative_by_the_margin(whole: SentenceTransformer) -> None:
+    def apart(encoder: SentenceTransformer) -> float:
+        """The mean margin of the queries that were trained on."""
+        examples = data(options).examples
+        queries, answers, negatives = (
+            encode(texts, normalize_embeddings=True)
+            for encode, texts in (
+                (encoder.encode_query, [one.query for one in examples]),
+                (encoder.encode_document, [found().texts[one.positive] for one in examples]),
+                (encoder.encode_document, [found().texts[one.negatives[0]] for one in examples]),
+            )
+        )
+        return float(((answers - negatives) * queries).sum(axis=1).mean())
+
+    options = dataclasses.replace(PLAIN, loss="triplet")
+    trained = to_the_end(whole, options).trained
+    assert apart(trained) > apart(whole) + 0.05
 
 
 def test_an_encoder_as_teacher_scores_by_cosine(made: Callable[[str], Path], whole: SentenceTransformer) -> None:
@@ -325,6 +368,49 @@ def test_training_starts_again_with_smaller_parts_when_memory_runs_out(whole: Se
     assert now.mean() > was.mean()
 
 
+class Watched(SentenceTransformer):  # type: ignore[misc]  # its types are not followed
+    """Runs out of memory with more than some texts, and notes at each copy how many copies there still are."""
+
+    def __init__(self, room: int, copies: list[Any], alive: list[int], **given: Any) -> None:
+        super().__init__(**given)
+        self.room, self.copies, self.alive = room, copies, alive
+
+    def forward(self, *given: Any, **options: Any) -> Any:
+        if self.training and len(given[0]["input_ids"]) > self.room:
+            raise torch.OutOfMemoryError
+        return super().forward(*given, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Watched":
+        self.alive.append(sum(known() is not None for known in self.copies))
+        modules = copy.deepcopy(list(self), memo)
+        made = Watched(self.room, self.copies, self.alive, modules=modules, prompts=self.prompts, device="cpu")
+        self.copies.append(weakref.ref(made))
+        return made
+
+
+def test_a_copy_that_did_not_fit_is_gone_before_the_next_one_is_made(whole: SentenceTransformer) -> None:
+    alive: list[int] = []
+    small = Watched(4, [], alive, modules=list(whole), prompts=whole.prompts, device="cpu").eval()
+    to_the_end(small, dataclasses.replace(PLAIN, epochs=1))
+    assert len(alive) > 1
+    assert set(alive) == {0}
+
+
+@pytest.mark.parametrize(("loss", "least"), [("ranking", 1), ("cosent", 2)])
+def test_what_does_not_fit_in_the_smallest_batch_is_refused(whole: SentenceTransformer, loss: Any, least: int) -> None:
+    small = Watched(0, [], [], modules=list(whole), prompts=whole.prompts, device="cpu").eval()
+    options = dataclasses.replace(PLAIN, loss=loss, batch=6)
+    with pytest.raises(errors.ConfigurationError, match=f"Memory ran out while training, even with {least} at once"):
+        fit.fit(
+            data(options, scored=loss == "cosent"),
+            small,
+            options,
+            precision="float32",
+            limit=TimeLimit(None),
+            checkpoints=trainings.no_checkpoints(),
+        )
+
+
 def test_a_time_that_is_too_short_is_refused_and_a_short_one_trains_fewer_epochs(whole: SentenceTransformer) -> None:
     class Clock:
         now = 0.0
@@ -344,6 +430,7 @@ def test_a_time_that_is_too_short_is_refused_and_a_short_one_trains_fewer_epochs
             options,
             precision="float32",
             limit=limit,
+            checkpoints=trainings.no_checkpoints(),
             on_step=lambda *step: steps.append(step[1]),
         )
 
@@ -404,6 +491,13 @@ def test_no_row_is_on_both_sides() -> None:
     [
         ({"loss": "other"}, "loss='other' is unknown"),
         ({"loss": "gist", "negatives": 2}, "gist takes one at most"),
+        ({"loss": "triplet", "negatives": 0}, "negatives=0: the loss triplet takes exactly one"),
+        ({"loss": "triplet", "negatives": 2}, "negatives=2: the loss triplet takes exactly one"),
+        ({"loss": "cosent", "negatives": 2}, "negatives=2: the loss cosent uses none"),
+        ({"loss": "cosine", "negatives": 2}, "negatives=2: the loss cosine uses none"),
+        ({"loss": "tsdae", "negatives": 2}, "negatives=2: the loss tsdae uses none"),
+        ({"margin": 0.0}, "margin=0"),
+        ({"checkpoint_seconds": 0.0}, "checkpoint_seconds=0"),
         ({"loss": "teacher", "negatives": 0}, "negatives=0: the loss teacher"),
         ({"held_out": 0.6}, "held_out=0.6"),
         ({"epochs": 0}, "epochs=0 must be 1 or more"),
@@ -413,12 +507,21 @@ def test_no_row_is_on_both_sides() -> None:
         ({"random": -1}, "random=-1"),
         ({"matryoshka": (8, 0)}, "matryoshka=0"),
         ({"learning_rate": 0.0}, "learning_rate=0"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf"),
         ({"seconds": float("nan")}, "seconds=nan"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(errors.ConfigurationError, match=said):
         EncoderTraining(**options)
+
+
+def test_low_rank_changes_need_a_transformer() -> None:
+    static = StaticEmbedding(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), embedding_dim=4)  # noqa: S106
+    base = BaseEncoder(HashedEncoder(4), SentenceTransformer(modules=[static], device="cpu"))
+    whole_training.require_fitting(base, EncoderTraining())
+    with pytest.raises(errors.ConfigurationError, match=r"^lora: 'hashed:4' has no transformer"):
+        whole_training.require_fitting(base, EncoderTraining(lora=True))
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -1,12 +1,14 @@
 """`EncoderTraining`: how to train a whole encoder."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from pg_semantic import errors
 from pg_semantic.search.legs import Where
+from pg_semantic.training import seeds
 
-Loss: TypeAlias = Literal["ranking", "gist", "cosent", "cosine", "teacher", "tsdae"]
+Loss: TypeAlias = Literal["ranking", "gist", "triplet", "cosent", "cosine", "teacher", "tsdae"]
 
 SCORED: frozenset[Loss] = frozenset({"cosent", "cosine"})
 """The losses that learn from the scores of pairs, without negatives."""
@@ -25,13 +27,17 @@ class EncoderTraining:
     Args:
         loss: What to learn. ``ranking`` ranks the answer of a query above its negatives and above the other texts of
             a batch (MultipleNegativesRankingLoss). ``gist`` does the same, but leaves out texts that the encoder
-            before training finds more similar than the answer, which are often answers too (GISTEmbedLoss). ``cosent``
+            before training finds more similar than the answer, which are often answers too (GISTEmbedLoss).
+            ``triplet`` ranks the answer above one negative, by a margin (TripletLoss with cosine distances). ``cosent``
             learns the order of scored pairs, ``cosine`` the scores themselves. ``teacher`` learns how a teacher scores
             the answer and its negatives (Kullback-Leibler divergence), so mine several negatives. ``tsdae`` learns to
             restore the passages of the pairs from their vectors, after 60% of the words were deleted (TSDAE, Wang,
             Reimers and Gurevych 2021): queries only measure. It needs an encoder that is a BERT or RoBERTa.
         negatives: How many mined negatives per pair, 0 to 16. Each one takes as much time as the answer. Queries with
-            fewer get random passages in their place. ``gist`` takes one at most.
+            fewer get random passages in their place. ``gist`` takes one at most, ``triplet`` exactly one, and
+            ``cosent``, ``cosine`` and ``tsdae`` use none.
+        margin: Of the loss ``triplet``: by how much the cosine of the answer should be above that of the negative. What
+            is that far apart isn't learned from any more.
         matryoshka: Also train the vectors truncated to these dimensions, such as ``(256, 128)``, so that a smaller
             index loses less.
         lora: Train low-rank changes of the weights instead of the weights, which takes less memory and forgets less
@@ -57,6 +63,10 @@ class EncoderTraining:
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same encoder.
         keep: Write the folder even without a gain.
         from_trained: Start from an encoder that was already trained.
+        resume: Continue a training to the same folder that was stopped, if there is one. Pass the same pairs and
+            options.
+        checkpoint_seconds: How often to write what that needs: weights and figures, and no text. It is in a hidden
+            folder next to the result, takes about four times the size of the weights, and is removed in the end.
 
     Raises:
         errors.ConfigurationError: An argument is out of range.
@@ -64,6 +74,7 @@ class EncoderTraining:
 
     loss: Loss = "ranking"
     negatives: int = 1
+    margin: float = 0.2
     matryoshka: tuple[int, ...] = ()
     lora: bool = False
     epochs: int = 3
@@ -77,12 +88,20 @@ class EncoderTraining:
     seed: int = 0
     keep: bool = False
     from_trained: bool = False
+    resume: bool = False
+    checkpoint_seconds: float = 600.0
 
     def __post_init__(self) -> None:
         if self.loss not in get_args(Loss):
             raise errors.ConfigurationError(f"loss={self.loss!r} is unknown: use one of {', '.join(get_args(Loss))}.")
         if self.loss == "gist" and self.negatives > 1:
             raise errors.ConfigurationError(f"negatives={self.negatives}: the loss gist takes one at most.")
+        if (self.is_scored or self.loss == "tsdae") and self.negatives > 1:
+            raise errors.ConfigurationError(
+                f"negatives={self.negatives}: the loss {self.loss} uses none. Leave it out."
+            )
+        if self.loss == "triplet" and self.negatives != 1:
+            raise errors.ConfigurationError(f"negatives={self.negatives}: the loss triplet takes exactly one.")
         if self.loss == "teacher" and self.negatives < 1:
             raise errors.ConfigurationError(
                 "negatives=0: the loss teacher compares answers with negatives, so use 1 or more."
@@ -94,6 +113,7 @@ class EncoderTraining:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
+        seeds.require(self.seed)
         if self.negatives > _MOST_NEGATIVES:
             raise errors.ConfigurationError(f"negatives={self.negatives} must be 16 or less.")
         for name, value, least in (
@@ -105,9 +125,10 @@ class EncoderTraining:
         ):
             if value is not None and value < least:
                 raise errors.ConfigurationError(f"{name}={value} must be {least} or more.")
-        for name, number in (("learning_rate", self.learning_rate), ("seconds", self.seconds)):
-            if number is not None and not number > 0:
-                raise errors.ConfigurationError(f"{name}={number} must be above 0.")
+        for name in ("learning_rate", "seconds", "checkpoint_seconds", "margin"):
+            number = getattr(self, name)
+            if number is not None and not 0 < number < math.inf:
+                raise errors.ConfigurationError(f"{name}={number} must be above 0, and finite.")
 
     @property
     def is_scored(self) -> bool:
@@ -123,6 +144,11 @@ class EncoderTraining:
     def is_in_batch(self) -> bool:
         """Whether the other texts of a batch count as wrong answers."""
         return self.loss in {"ranking", "gist"}
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether random passages are negatives where none was mined."""
+        return self.loss in {"teacher", "triplet"}
 
     @property
     def takes_rows(self) -> bool:

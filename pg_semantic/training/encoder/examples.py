@@ -63,7 +63,8 @@ class TrainingExamples:
         texts: The text of each passage, as it was encoded.
         random: Random passages to measure with.
         spare: Random passages to train with.
-        gone: How many pairs were left out because their row has no vectors.
+        gone: How many pairs were left out, because their row has no vectors or a condition leaves it out, or because
+            two rows have the same text.
         is_sample: Whether the index has more passages than ``random``.
     """
 
@@ -90,7 +91,7 @@ class TrainingExamples:
         """Returns the same with all queries cut out of the passages that answer them, where they are whole words."""
         texts = dict(self.texts)
         for one in self.asked:
-            texts[one.positive] = re.sub(rf"(?<!\w){re.escape(one.query)}(?!\w)", " ", texts[one.positive])
+            texts[one.positive] = _quote(one.query).sub(" ", texts[one.positive])
         kept = [one for one in self.all if texts[one.positive].strip()]
         return dataclasses.replace(self, all=tuple(kept), texts=texts)
 
@@ -257,6 +258,13 @@ def _random(session: orm.Session, index: BoundIndex[Any], *, count: int, where: 
     statement = sa.select(key, chunks.ordinal, chunks.content).select_from(chosen).order_by(order, named).limit(count)
     rows = generation_tracker.connect(session, index).execute(statement)
     return {(row_key, ordinal): text for row_key, ordinal, text in rows}
+
+
+def _quote(query: str) -> re.Pattern[str]:
+    """Returns a pattern that finds a query in a text as whole words, in upper or lower case, on any number of lines."""
+    words = r"\s+".join(map(re.escape, query.split()))
+    end = "" if query.rstrip().endswith(("。", "！", "？")) else r"(?!\w)"  # no space follows these  # noqa: RUF001
+    return re.compile(rf"(?<!\w){words}{end}", re.IGNORECASE)
 
 
 def _name(one: MinedPair | Pair | RowPair) -> tuple[str, str, str]:

@@ -2,26 +2,31 @@
 
 import contextlib
 import copy
+import gc
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.encoders import tokenization
+from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.encoder import losses, low_rank, memory, separate_batches
 from pg_semantic.training.encoder.encoder_training import EncoderTraining
 from pg_semantic.training.encoder.examples import Example
 from pg_semantic.training.encoder.held_out_measures import HeldOutMeasure
 from pg_semantic.training.encoder.separate_batches import SeparateBatches
+from pg_semantic.training.epoch_measures import EpochMeasures
 from pg_semantic.training.pace import OnStep, Pace
 from pg_semantic.training.passages import Passage
 from pg_semantic.training.query_side import choice, folds
 from pg_semantic.training.report import Measured
+from pg_semantic.training.shuffled_batches import EpochBatches, ShuffledBatches
 from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -90,13 +95,14 @@ class WholeFit:
     trained_on: tuple[Measured, Measured]
 
 
-def fit(
+def fit(  # noqa: PLR0913 - what keeps a training within bounds
     data: WholeSet,
     whole: "SentenceTransformer",
     options: EncoderTraining,
     *,
     precision: str,
     limit: TimeLimit,
+    checkpoints: Checkpoints,
     on_step: OnStep = lambda *_: None,
 ) -> WholeFit:
     """Trains a copy of ``whole``.
@@ -109,42 +115,25 @@ def fit(
         options: How to train.
         precision: ``bfloat16``, or else 32-bit arithmetic.
         limit: How long it may take.
+        checkpoints: Where to continue, and where to keep the state of the training.
         on_step: Called after each step.
 
     Raises:
-        errors.ConfigurationError: The time limit is too short.
+        errors.ConfigurationError: The time limit is too short, or memory runs out.
     """
     with _seeded(options.seed, whole.device):
         started = limit.elapsed
         before = [data.held_out(whole)[1], data.trained_on(whole)[1]]
         limit.reserved += limit.elapsed - started  # to measure again at the end
         limit.require_not_over("reading and measuring")
-        run = _WholeRun(data, whole, options, precision=precision, limit=limit)
+        run = _WholeRun(data, whole, options, precision=precision, limit=limit, checkpoints=checkpoints)
         tried = run.train(on_step)
     components = np.unique(data.groups, return_inverse=True)[1]
     halves = folds.divide(components, count=2, seed=options.seed)
-    chosen = choice.choose(np.stack(tried.chosen_by), halves, reported=np.stack(tried.reported))
+    chosen = choice.choose(tried.of(0), halves, reported=tried.of(1))
     trained = run.finished(tried)
     after = data.trained_on(trained)[1]
     return WholeFit(trained, chosen.candidate + 1, (before[0], chosen.per_query), (before[1], after))
-
-
-@dataclass(slots=True)
-class _EpochMeasures:
-    """What was measured after each epoch, and the weights after the best one."""
-
-    chosen_by: list[Measured] = field(default_factory=list)
-    reported: list[Measured] = field(default_factory=list)
-    weights: "dict[str, torch.Tensor]" = field(default_factory=dict)
-    best: float = -np.inf
-
-    def add(self, measured: tuple[Measured, Measured], trained: "SentenceTransformer") -> None:
-        """Adds an epoch."""
-        self.chosen_by.append(measured[0])
-        self.reported.append(measured[1])
-        if measured[0].mean() > self.best:
-            self.best = float(measured[0].mean())
-            self.weights = _weights(trained)
 
 
 class _WholeRun:
@@ -158,84 +147,97 @@ class _WholeRun:
         *,
         precision: str,
         limit: TimeLimit,
+        checkpoints: Checkpoints,
     ) -> None:
         self._data, self._whole, self._options = data, whole, options
-        self._precision, self._limit = precision, limit
+        self._precision, self._limit, self._checkpoints = precision, limit, checkpoints
         self._trained = whole
         self._batch = min(options.batch_on(whole.device.type), data.count)
         self._mini_batch: int | None = None
-        if whole.device.type == "cpu":
+        if "batch" in checkpoints.plan:
+            self._batch, self._mini_batch = checkpoints.plan["batch"], checkpoints.plan["mini_batch"]
+        elif whole.device.type == "cpu":
             self._estimate()
 
-    def train(self, on_step: OnStep) -> _EpochMeasures:
+    def train(self, on_step: OnStep) -> EpochMeasures:
         """Trains with as large a batch as fits into memory.
 
         Raises:
-            errors.ConfigurationError: The time limit is too short.
+            errors.ConfigurationError: The time limit is too short, or even the smallest batch doesn't fit.
         """
+        least = 1 if self._options.fits_in_parts else _SMALLEST_BATCH
         while (tried := self._tried(on_step)) is None:
-            smaller = (self._mini_batch or self._batch) // 2
+            self._trained = self._whole  # lets go of the copy that didn't fit
+            at_once = self._mini_batch or self._batch
+            if at_once <= least:
+                raise errors.ConfigurationError(
+                    f"Memory ran out while training, even with {at_once} at once: use lora (--lora), an encoder with "
+                    "a lower limit of tokens, or a smaller encoder."
+                )
+            smaller = max(least, at_once // 2)
             if self._options.fits_in_parts:
                 self._mini_batch = smaller
             else:
                 self._batch = smaller
+            self._checkpoints.remove()  # of a run with more at once
             _free(self._whole.device)
         return tried
 
-    def finished(self, tried: _EpochMeasures) -> "SentenceTransformer":
+    def finished(self, tried: EpochMeasures) -> "SentenceTransformer":
         """Returns the encoder after the best epoch."""
         self._trained.load_state_dict(tried.weights, strict=False)
         if self._options.lora:
             low_rank.merge(self._trained)
         return self._trained.eval()
 
-    def _tried(self, on_step: OnStep) -> _EpochMeasures | None:
+    def _tried(self, on_step: OnStep) -> EpochMeasures | None:
         """Returns None if memory runs out. Doesn't keep the error, whose frames hold on to memory."""
         from pg_semantic.encoders.local import transformer
 
-        self._trained = copy.deepcopy(self._whole)
-        if self._options.lora:
-            low_rank.adapt(self._trained)
         try:
+            self._trained = copy.deepcopy(self._whole)
+            if self._options.lora:
+                low_rank.adapt(self._trained)
             return self._epochs(on_step)
         except (MemoryError, RuntimeError) as error:
-            if (self._mini_batch or self._batch) < 2 or not transformer.is_out_of_memory(error):  # noqa: PLR2004
+            if not transformer.is_out_of_memory(error):
                 raise
             return None
 
-    def _epochs(self, on_step: OnStep) -> _EpochMeasures:
+    def _epochs(self, on_step: OnStep) -> EpochMeasures:
         from pg_semantic.training.encoder import plain_trainer
-        from pg_semantic.training.quiet_trainer import TrainingProgress
+        from pg_semantic.training.encoder.plain_trainer import TrainerPlan
+        from pg_semantic.training.quiet_trainer import TrainingProgress  # all of them import torch
 
-        options, data = self._options, self._data
-        tried, started = _EpochMeasures(), self._limit.elapsed
+        options, data, checkpoints = self._options, self._data, self._checkpoints
+        latest, done, started = checkpoints.latest, checkpoints.steps, self._limit.elapsed
+        tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, self._whole.device)
+        checkpoints.plan |= {"batch": self._batch, "mini_batch": self._mini_batch}
+        batches = self._batches()
+        steps = len(batches)
 
         def on_epoch() -> bool:
             tried.add(data.held_out(self._trained), self._trained)
-            return self._limit.allows((self._limit.elapsed - started) / len(tried.reported))
+            return self._limit.allows((self._limit.elapsed - started) / (len(tried.measured) - done / steps))
 
-        loss = losses.build(self._trained, options, guide=self._whole, mini_batch=self._mini_batch)
-        batches = self._batches()
-        least = -(-data.count // self._batch) if batches is None else len(batches)
-        pace = Pace(self._limit, least=least, planned=options.epochs * least, on_step=on_step)
-        plan = plain_trainer.TrainerPlan(
-            options.epochs, self._batch, options.highest_rate, options.seed, self._precision, batches
+        pace = Pace(
+            self._limit, least=steps - done % steps, planned=options.epochs * steps, on_step=on_step, before=done
         )
         with tempfile.TemporaryDirectory() as scratch:
             plain_trainer.trainer(
                 self._trained,
                 data.columns(),
-                loss,
-                plan=plan,
-                callback=TrainingProgress(pace.step, on_epoch),
+                losses.build(self._trained, options, guide=self._whole, mini_batch=self._mini_batch),
+                plan=TrainerPlan(options.epochs, self._batch, options.highest_rate, options.seed),
+                callback=TrainingProgress(pace.step, on_epoch, is_due=checkpoints.is_due),
                 scratch=Path(scratch),
-            ).train()
+            ).run(batches, halved=self._precision == "bfloat16", checkpoints=checkpoints, measures=tried)
         return tried
 
-    def _batches(self) -> SeparateBatches | None:
-        """Returns the batches for losses that take the other texts of a batch for wrong."""
+    def _batches(self) -> EpochBatches:
+        """Returns the batches, which are special for losses that take the other texts of a batch for wrong."""
         if not self._options.is_in_batch:
-            return None
+            return ShuffledBatches(self._data.count, size=self._batch, seed=self._options.seed)
         needs = separate_batches.needs(self._data.examples, self._data.texts)
         return SeparateBatches(needs, size=self._batch, seed=self._options.seed)
 
@@ -269,15 +271,10 @@ def _seeded(seed: int, device: "torch.device") -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-def _weights(trained: "SentenceTransformer") -> "dict[str, torch.Tensor]":
-    """Returns a copy of what is trained."""
-    return {
-        name: parameter.detach().clone() for name, parameter in trained.named_parameters() if parameter.requires_grad
-    }
-
-
 def _free(device: "torch.device") -> None:
+    """Gives back memory that nothing refers to any more. A SentenceTransformer refers to itself."""
     import torch
 
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

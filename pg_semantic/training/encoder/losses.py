@@ -27,6 +27,9 @@ def build(
         return denoising.loss(trained)
     if options.loss == "teacher":
         loss = losses.DistillKLDivLoss(trained, similarity_fct=_scaled_cosines)
+    elif options.loss == "triplet":
+        cosine = losses.TripletDistanceMetric.COSINE
+        loss = losses.TripletLoss(trained, distance_metric=cosine, triplet_margin=options.margin)
     elif options.is_scored:
         loss = (losses.CoSENTLoss if options.loss == "cosent" else losses.CosineSimilarityLoss)(trained)
     elif mini_batch is None:

@@ -3,7 +3,7 @@
 This module imports torch, so import it only to train.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,9 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
 
 from pg_semantic.encoders import routes, tokenization
 from pg_semantic.training import quiet_trainer
-from pg_semantic.training.encoder.separate_batches import SeparateBatches
 from pg_semantic.training.quiet_trainer import OneDevice, QuietTrainer, TrainingProgress
 
 QUERY = "query"
@@ -30,19 +28,15 @@ class TrainerPlan:
 
     Attributes:
         epochs: How many epochs at most.
-        batch: Examples per step.
+        batch: Examples per step at most.
         learning_rate: The highest one. It rises over the first tenth of the steps, and then falls to 0.
-        seed: Of the order and of dropout.
-        precision: ``bfloat16``, or else 32-bit arithmetic.
-        batches: The batches of each epoch; None for random ones.
+        seed: Of dropout.
     """
 
     epochs: int
     batch: int
     learning_rate: float
     seed: int
-    precision: str
-    batches: SeparateBatches | None = None
 
 
 class PlainArguments(OneDevice, SentenceTransformerTrainingArguments):  # type: ignore[misc]  # types are not followed
@@ -51,20 +45,6 @@ class PlainArguments(OneDevice, SentenceTransformerTrainingArguments):  # type: 
 
 class PlainTrainer(QuietTrainer, SentenceTransformerTrainer):  # type: ignore[misc]  # its types are not followed
     """The trainer of an encoder."""
-
-
-class PlannedSampler(DefaultBatchSampler):  # type: ignore[misc]  # its types are not followed
-    """Gives the trainer the batches that were planned."""
-
-    def __init__(self, dataset: datasets.Dataset, batches: SeparateBatches) -> None:
-        super().__init__(dataset, batch_size=batches.size, drop_last=False)
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches.epoch(self.epoch))
-
-    def __len__(self) -> int:
-        return len(self._batches)
 
 
 def trainer(
@@ -86,15 +66,13 @@ def trainer(
         callback: What to call.
         scratch: An empty folder. Nothing is written to it.
     """
-    made = PlainTrainer(
+    return PlainTrainer(
         model=trained,
         args=_arguments(trained, columns, plan=plan, scratch=scratch),
         train_dataset=datasets.Dataset.from_dict(dict(columns)),
         loss=loss,
         callbacks=[callback],
     )
-    made.prepared(halved=plan.precision == "bfloat16")
-    return made
 
 
 def _arguments(
@@ -102,7 +80,6 @@ def _arguments(
 ) -> PlainArguments:
     tasks = {name: "query" if name == QUERY else "document" for name in columns if name != "score"}
     prompts = {name: tokenization.prompt(trained, task) for name, task in tasks.items()}
-    batches = plan.batches
     return quiet_trainer.arguments(
         PlainArguments,
         trained.device,
@@ -111,9 +88,6 @@ def _arguments(
         batch=plan.batch,
         learning_rate=plan.learning_rate,
         seed=plan.seed,
-        batch_sampler=BatchSamplers.BATCH_SAMPLER
-        if batches is None
-        else lambda dataset, **_: PlannedSampler(dataset, batches),
         prompts={name: prompt for name, prompt in prompts.items() if prompt} or None,
         router_mapping=tasks if routes.has_router(trained) else None,
     )

@@ -10,12 +10,14 @@ from sqlalchemy import orm
 
 from pg_semantic import errors, settings
 from pg_semantic.database import own_transaction
+from pg_semantic.encoders.local import backends
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import validation
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.training import base_encoder, extra, folder, live_generation, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
+from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.encoder import denoising, fit
 from pg_semantic.training.encoder import examples as reading_examples
 from pg_semantic.training.encoder import teacher as teachers
@@ -47,45 +49,57 @@ def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no option
 ) -> TrainingReport:
     """Trains the live generation's encoder for queries and documents, and writes the new encoder to a folder.
 
-    It is only written if it is better on held-out queries, which share no row with those that it was trained on. They
-    rank their answers among random passages, so measure a generation with it too before you switch to that.
+    It is only written if it is better on held-out queries, which rank their answers among random passages. So measure a
+    generation with it too before you switch to that.
 
     Args:
         session: Reads texts; row-level security applies. A transaction that this begins ends after reading.
-        mined: Pairs with negatives, such as ``mine(...).pairs``, or pairs without. Those whose row has no vectors are
-            left out, and so are those with a score of 0 unless scores are learned. A `RowPair` only teaches, and is
-            left out if it has a row of the held-out part. Record the queries with `evaluation.record_training`.
+        mined: Pairs, with negatives or without. Those whose row has no vectors are left out, and those with score 0
+            unless scores are learned. Record the queries with `evaluation.record_training`.
         out: A folder that doesn't exist or is empty.
         teacher: Whose scores to learn with the loss ``teacher``: a reranker, or another encoder.
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
         errors.ConfigurationError: The folder isn't empty, the time is too short, or options don't fit.
-        errors.EncoderError: The encoder cannot be trained: it has no weights here, is quantized, or was trained before.
-        errors.EncoderMismatch: The stored vectors come from other weights.
+        errors.EncoderError: The encoder cannot be trained, or has other weights than the stored vectors come from.
         errors.MissingExtra: The extra ``train`` isn't installed.
         errors.QueryError: A query isn't valid or is held out, there are too few with rows, or pairs have no scores.
     """
     limit, out = TimeLimit(options.seconds), out.resolve()
-    given = _checked(mined, out=out, options=options, teacher=teacher)
+    given, checkpoints = check(mined, out=out, options=options, has_teacher=teacher is not None)
     base, found, data = _prepared(session, index, given, options=options, teacher=teacher, limit=limit)
-    fitted = _fit(data, base, options, limit=limit, on_step=on_step)
-    made = _report(index.name, found, fitted, vectors=data.held_out.passages, options=options)
-    if made.recommended or options.keep:
+    checkpoints.begin(_training(base, data, given, options=options, teacher=teacher))
+    fitted = _fit(data, base, options, limit=limit, checkpoints=checkpoints, on_step=on_step)
+    made = _report(index.name, found, fitted, data=data, options=options)
+    is_written = made.recommended or options.keep
+    if is_written:
         folder.write(out, fitted.trained, record=_record(made, base, given, options=options, teacher=teacher))
-        made = dataclasses.replace(made, folder=out)
-    return dataclasses.replace(made, seconds=round(limit.elapsed, 1))
+    checkpoints.remove()
+    return dataclasses.replace(made, folder=out if is_written else None, seconds=round(limit.elapsed, 1))
 
 
-def _checked(mined: Given, *, out: Path, options: EncoderTraining, teacher: Teacher | None) -> Given:
-    """Checks what can be checked before anything is loaded. Returns the pairs that can be used."""
+def check(mined: Given, *, out: Path, options: EncoderTraining, has_teacher: bool) -> tuple[Given, Checkpoints]:
+    """Checks what can be checked before anything is loaded, and before the queries are recorded as trained on.
+
+    Returns:
+        The pairs that can be used, and the checkpoints of this training.
+
+    Raises:
+        errors.ConfigurationError: The folder isn't empty, a training to it was stopped, or options don't fit.
+        errors.MissingExtra: The extra ``train`` isn't installed.
+        errors.QueryError: A query isn't valid, there are too few, or pairs have no scores.
+    """
     extra.require(*(["peft"] if options.lora else []))
     folder.require_free(out)
-    if (teacher is None) == (options.loss == "teacher"):
+    Checkpoints(out.resolve(), seconds=options.checkpoint_seconds, resume=options.resume)
+    if has_teacher != (options.loss == "teacher"):
         raise errors.ConfigurationError(
             f"loss={options.loss!r}: a teacher and the loss 'teacher' belong together. Pass both or neither."
         )
-    return _given(mined, options)
+    given = _given(mined, options)
+    folds.require_enough(len(_asked(given)), "There are")
+    return given, Checkpoints(out.resolve(), seconds=options.checkpoint_seconds, resume=options.resume)
 
 
 def _prepared(
@@ -128,17 +142,20 @@ def _given(mined: Given, options: EncoderTraining) -> Given:
     return mined
 
 
+def _asked(given: Given) -> list[str]:
+    """Returns the queries that people ask, each once. Raises `errors.QueryError` if one isn't valid."""
+    asked = (one.query for one in given if not isinstance(one, RowPair))
+    return list(dict.fromkeys(validation.check_query_text(query) for query in asked))
+
+
 def _read(
     session: orm.Session, index: BoundIndex[Any], given: Given, *, options: EncoderTraining, limit: TimeLimit
 ) -> tuple[BaseEncoder, TrainingExamples]:
     """Loads the encoder, and reads the texts that it is trained with."""
-    asked = (one.query for one in given if not isinstance(one, RowPair))
-    texts = list(dict.fromkeys(validation.check_query_text(query) for query in asked))
-    folds.require_enough(len(texts), "There are")
-    live = live_generation.read(session, index, texts, where=options.where)
+    live = live_generation.read(session, index, _asked(given), where=options.where)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
-    _require_dimensions(base, options)
+    require_fitting(base, options)
     if options.loss == "tsdae":
         denoising.require_decoder(base.whole)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
@@ -164,7 +181,7 @@ def divided(found: TrainingExamples, options: EncoderTraining) -> WholeSet:
         errors.QueryError: There are too few queries, or too few can be held out.
     """
     relevant = _relevant(found.asked)
-    folds.require_enough(len(relevant), f"{found.gone} pairs name rows without vectors, which leaves")
+    folds.require_enough(len(relevant), f"{found.gone} pairs were left out, because {report.WHY_GONE}, which leaves")
     components = folds.numbers_of(relevant)
     is_held_out = folds.share_of(components, options.held_out, seed=options.seed)
     held_out = {query: rows for (query, rows), held in zip(relevant.items(), is_held_out, strict=True) if held}
@@ -173,7 +190,7 @@ def divided(found: TrainingExamples, options: EncoderTraining) -> WholeSet:
     others, rows = _others(found, held_out)
     known = _some([one for one in others if one.row is None], count=len(held_out), seed=options.seed)
     most = options.negatives
-    if options.loss != "teacher":  # a teacher has something to say about random passages too
+    if not options.needs_negatives:
         most = min(most, max(len(one.negatives) for one in others))
     return WholeSet(
         examples=found.padded(others, count=most, seed=options.seed, without=rows),
@@ -239,7 +256,12 @@ def _some(examples: Sequence[Example], *, count: int, seed: int) -> list[Example
     return [one for one in examples if one.query in chosen]
 
 
-def _require_dimensions(base: BaseEncoder, options: EncoderTraining) -> None:
+def require_fitting(base: BaseEncoder, options: EncoderTraining) -> None:
+    """Raises `errors.ConfigurationError` if the encoder cannot be trained with these options."""
+    if options.lora and not backends.transformers_of(base.whole):
+        raise errors.ConfigurationError(
+            f"lora: {base.encoder.reference!r} has no transformer whose weights could change so. Leave lora out."
+        )
     width = base.encoder.dimensions
     if too_many := [dimensions for dimensions in options.matryoshka if dimensions > width]:
         raise errors.ConfigurationError(
@@ -247,24 +269,48 @@ def _require_dimensions(base: BaseEncoder, options: EncoderTraining) -> None:
         )
 
 
-def _fit(data: WholeSet, base: BaseEncoder, options: EncoderTraining, *, limit: TimeLimit, on_step: OnStep) -> WholeFit:
+def _fit(
+    data: WholeSet,
+    base: BaseEncoder,
+    options: EncoderTraining,
+    *,
+    limit: TimeLimit,
+    checkpoints: Checkpoints,
+    on_step: OnStep,
+) -> WholeFit:
     precision = _precision(base, settings.load())
-    return fit.fit(data, base.whole, options, precision=precision, limit=limit, on_step=on_step)
+    return fit.fit(
+        data, base.whole, options, precision=precision, limit=limit, checkpoints=checkpoints, on_step=on_step
+    )
+
+
+def _training(
+    base: BaseEncoder, data: WholeSet, given: Given, *, options: EncoderTraining, teacher: Teacher | None
+) -> dict[str, Any]:
+    """Returns what must be the same to resume a training. Texts of rows may have changed, and random passages."""
+    used = [Pair(one.query, one.positive[0]) for one in data.examples]
+    measured = [Pair(f"held out: {query}", "") for query in data.held_out.queries]
+    return {
+        "options": _options(options, teacher),
+        "pairs": record.pairs_hash(_pairs(given)),
+        "rows": record.pairs_hash([*used, *measured]),
+        "encoder": base.encoder.fingerprint,
+        "device and precision": [base.whole.device.type, _precision(base, settings.load())],
+        "versions of packages": record.versions(),
+    }
 
 
 def _precision(base: BaseEncoder, loaded: "Settings") -> str:
     """Returns the precision in which torch encodes on this machine, emulating nothing."""
-    from pg_semantic.encoders.local import backends
-
     own = loaded.model_copy(update={"backend": "torch"})
     return backends.candidates(base.whole.device.type, own, has_openvino=False)[0].precision
 
 
 def _report(
-    index: str, found: TrainingExamples, fitted: WholeFit, *, vectors: int, options: EncoderTraining
+    index: str, found: TrainingExamples, fitted: WholeFit, *, data: WholeSet, options: EncoderTraining
 ) -> TrainingReport:
     """Returns the report of a training whose encoder wasn't written."""
-    held_out = report.gain(*fitted.held_out, seed=options.seed)
+    held_out = report.gain(*fitted.held_out, seed=options.seed, components=data.groups)
     return TrainingReport(
         index=index,
         kind="whole",
@@ -274,7 +320,7 @@ def _report(
         pairs=len(found.all),
         rows=len({row for rows in found.relevant().values() for row in rows}),
         gone=found.gone,
-        vectors=vectors,
+        vectors=data.held_out.passages,
         is_sample=found.is_sample,
         epochs=fitted.epochs,
         decay=None,
@@ -289,11 +335,16 @@ def _record(
     made: TrainingReport, base: BaseEncoder, given: Given, *, options: EncoderTraining, teacher: Teacher | None
 ) -> dict[str, Any]:
     """Returns what to record about how an encoder was trained."""
-    unused = {"where", "seconds", "seed", "keep", "from_trained"}
+    used = _options(options, teacher)
+    return record.of(made, base.encoder, _pairs(given), side="both", settings=used, seed=used.pop("seed"))
+
+
+def _options(options: EncoderTraining, teacher: Teacher | None) -> dict[str, Any]:
+    """Returns the options that decide what is trained, as data for JSON. Conditions are only counted."""
+    unused = {"where", "seconds", "keep", "from_trained", "resume", "checkpoint_seconds"}
     names = [field.name for field in dataclasses.fields(options) if field.name not in unused]
     used = {name: getattr(options, name) for name in names} | {"conditions": len(options.where)}
-    used |= {"learning_rate": options.highest_rate, "teacher": None if teacher is None else teacher.reference}
-    return record.of(made, base.encoder, _pairs(given), side="both", settings=used, seed=options.seed)
+    return used | {"learning_rate": options.highest_rate, "teacher": None if teacher is None else teacher.reference}
 
 
 def _pairs(given: Given) -> list[Pair]:

@@ -17,6 +17,7 @@ from sqlalchemy import orm
 
 from pg_semantic import errors
 from pg_semantic.rerankers import BatchingReranker
+from pg_semantic.training import seeds
 from pg_semantic.training.mining.mined import ScoredChunk
 
 Sampling: TypeAlias = Literal["top", "random"]
@@ -69,7 +70,8 @@ class Mining:
         seed: The same seed takes the same random candidates for a query, whatever the other queries.
 
     Raises:
-        errors.QueryError: An argument is out of range.
+        errors.ConfigurationError: The seed is out of range.
+        errors.QueryError: Another argument is out of range.
     """
 
     negatives: int = 3
@@ -86,6 +88,7 @@ class Mining:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        seeds.require(self.seed)
         if self.negatives < 1:
             raise errors.QueryError(f"Mining(negatives={self.negatives}): negatives must be 1 or more.")
         if self.range_min < 0:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pg_semantic.search import validation
+
 _SHOWN = 10
 
 
@@ -26,11 +28,18 @@ class ScoredChunk:
 
 @dataclass(frozen=True, slots=True)
 class MinedPair:
-    """A query, the passage that answers it, and passages that look like answers but aren't, hardest first."""
+    """A query, the passage that answers it, and passages that look like answers but aren't, hardest first.
+
+    Raises:
+        errors.QueryError: The query is blank or too long, or has a NUL character or a lone surrogate.
+    """
 
     query: str
     positive: ScoredChunk
     negatives: tuple[ScoredChunk, ...]
+
+    def __post_init__(self) -> None:
+        validation.check_query_text(self.query)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Fit:
         decay: The decay of a map.
         held_out: nDCG@10 of each held-out query before and after training.
         trained_on: The same of each query that ``trained`` was trained on.
+        components: The component of each held-out query, shape (queries,).
     """
 
     trained: "Vectors | SentenceTransformer"
@@ -70,3 +71,4 @@ class Fit:
     decay: float | None
     held_out: tuple[Measured, Measured]
     trained_on: tuple[Measured, Measured]
+    components: NDArray[np.int64]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pg_semantic.training import out_of_memory
 from pg_semantic.training.pace import OnStep, Pace
 from pg_semantic.training.query_side import choice, epochs, folds
 from pg_semantic.training.query_side.epochs import Negatives, Recipe
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+@out_of_memory.translated('train a map (kind="map", --kind map), or a smaller encoder')
 def fit_encoder(
     data: TrainingSet,
     recipe: Recipe,
@@ -29,11 +31,12 @@ def fit_encoder(
     """Trains a copy of ``whole`` on the queries outside fold 0, which is held out and chooses the epoch.
 
     Raises:
-        errors.ConfigurationError: The time limit is too short.
+        errors.ConfigurationError: The time limit is too short, or memory runs out.
     """
     held_out, others = data.inside(0), data.outside(0)
     side = QueryTransformer(whole, data.queries.queries, dimensions=data.vectors.shape[1])
     negatives = Negatives(data.queries, data.vectors, device=side.device)
+    limit.require_not_over("reading")
     least = epochs.steps(negatives, others, recipe)
     pace = Pace(limit, least=least, planned=recipe.epochs * least, on_step=on_step)
     started = limit.elapsed
@@ -50,7 +53,8 @@ def fit_encoder(
     chosen = choice.choose(np.stack(tried.measured), folds.divide(component, count=2, seed=data.seed))
     side.trained.load_state_dict(tried.weights)
     after = data.ndcg(others, side.vectors(others))
-    return Fit(side.trained, chosen.candidate + 1, None, (before[0], chosen.per_query), (before[1], after))
+    of_held_out, of_others = (before[0], chosen.per_query), (before[1], after)
+    return Fit(side.trained, chosen.candidate + 1, None, of_held_out, of_others, data.components[held_out])
 
 
 @dataclass(slots=True)

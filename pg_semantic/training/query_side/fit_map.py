@@ -38,6 +38,7 @@ def fit_map(
         errors.ConfigurationError: The time limit is too short.
     """
     negatives = Negatives(data.queries, data.vectors, device=device)
+    limit.require_not_over("reading")
     folds = int(data.folds.max()) + 1
     # An epoch of each fold and decay, and one of the last map.
     least = (len(decays) * (folds - 1) + 1) * epochs.steps(negatives, data.all, recipe)
@@ -56,7 +57,9 @@ def fit_map(
     for _ in itertools.islice(last.epochs, rounds + 1):
         pass
     before, after = (data.ndcg(data.all, vectors) for vectors in (data.vectors, last.side.vectors(data.all)))
-    return Fit(last.side.matrix, rounds + 1, decays[number], (before, chosen.per_query), (before, after))
+    return Fit(
+        last.side.matrix, rounds + 1, decays[number], (before, chosen.per_query), (before, after), data.components
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,18 @@ def require_enough(count: int, what: str) -> None:
         )
 
 
+def require_enough_given(count: int, *, gone: int) -> None:
+    """Checks that the queries that were given are enough; see `require_enough`.
+
+    Args:
+        count: How many queries.
+        gone: How many judgements or pairs were left out already because their row doesn't exist.
+    """
+    require_enough(
+        count, f"{gone} judgements or pairs name rows that don't exist, which leaves" if gone else "There are"
+    )
+
+
 _TOO_FEW = (
     "Too few queries can be held out, because they are connected through rows that they share: judge queries about "
     "other rows too."
@@ -43,6 +55,10 @@ def hold_out(components: NDArray[np.int64], *, count: int, seed: int) -> NDArray
     Raises:
         errors.QueryError: There are too few components.
     """
+    if count > len(components):
+        raise errors.QueryError(
+            f"{len(components)} queries can't be divided into {count} parts: hold out a larger share."
+        )
     assigned = divide(components, count=count, seed=seed)
     if len(np.unique(assigned)) < count:
         raise errors.QueryError(_TOO_FEW)

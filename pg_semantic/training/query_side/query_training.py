@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from pg_semantic import errors
 from pg_semantic.search.legs import Where
+from pg_semantic.training import seeds
 from pg_semantic.training.query_side.epochs import Recipe
 
 Kind: TypeAlias = Literal["map", "encoder"]
@@ -53,6 +54,7 @@ class QueryTraining:
     from_trained: bool = False
 
     def __post_init__(self) -> None:
+        seeds.require(self.seed)
         if self.kind not in get_args(Kind):
             raise errors.ConfigurationError(f"kind={self.kind!r} is unknown: use one of {', '.join(get_args(Kind))}.")
         if not 0 < self.held_out <= _MOST_HELD_OUT:

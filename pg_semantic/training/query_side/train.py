@@ -63,7 +63,7 @@ def train_query_side(
         errors.QueryError: A query isn't valid or is held out, or there are too few with rows.
     """
     limit, out, pairs = TimeLimit(options.seconds), out.resolve(), [pair for pair in pairs if pair.score != 0]
-    folder.require_free(out)
+    check(pairs, out=out)
     base, data = _read(session, index, pairs, options=options, limit=limit)
     fitted = _fit(data, base, options, limit=limit, on_step=on_step)
     found = _report(index.name, data.queries, fitted, options=options)
@@ -72,6 +72,22 @@ def train_query_side(
         folder.write(out, _made(base, fitted), base=base.whole, record=written)
         found = dataclasses.replace(found, folder=out)
     return dataclasses.replace(found, seconds=round(limit.elapsed, 1))
+
+
+def check(pairs: Sequence[Pair], *, out: Path, gone: int = 0) -> None:
+    """Checks what can be checked before anything is loaded, and before the queries are recorded as trained on.
+
+    Args:
+        pairs: See `train_query_side`.
+        out: See `train_query_side`.
+        gone: How many judgements were left out already because their row doesn't exist, for the message.
+
+    Raises:
+        errors.ConfigurationError: The folder isn't empty.
+        errors.QueryError: A query isn't valid, or there are too few.
+    """
+    folder.require_free(out)
+    folds.require_enough_given(len(_texts(pairs)), gone=gone)
 
 
 def _read(
@@ -84,6 +100,7 @@ def _read(
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
     vectors = base.encoder.encode_queries(texts)
+    limit.require_not_over("loading the encoder")
     with own_transaction.reading(session):
         bound = Target(live, live.tables, None).bound(index)
         canonical = existing_rows.canonical(session, index, {pair.key for pair in pairs})
@@ -92,21 +109,22 @@ def _read(
         stored = stored_vectors.read(
             session, bound, relevant=relevant, queries=vectors, seed=options.seed, where=options.where
         )
+    limit.require_not_over("reading")
     by_text = dict(zip(texts, vectors, strict=True))
     return base, _training_set(training_queries.of(pairs, stored), by_text, options)
 
 
 def _texts(pairs: Sequence[Pair]) -> list[str]:
     """Returns the queries, each once, in the order of the pairs."""
-    texts = list(dict.fromkeys(validation.check_query_text(pair.query) for pair in pairs))
-    folds.require_enough(len(texts), "There are")
-    return texts
+    return list(dict.fromkeys(validation.check_query_text(pair.query) for pair in pairs))
 
 
 def _training_set(
     queries: TrainingQueries, vectors: Mapping[str, NDArray[np.float32]], options: QueryTraining
 ) -> TrainingSet:
-    folds.require_enough(len(queries.queries), f"{queries.gone} pairs name rows without vectors, which leaves")
+    folds.require_enough(
+        len(queries.queries), f"{queries.gone} pairs were left out, because {report.WHY_GONE}, which leaves"
+    )
     component = folds.component_numbers(queries)
     fold = folds.hold_out(component, count=options.parts, seed=options.seed)
     used = np.stack([vectors[text] for text in queries.queries])
@@ -126,7 +144,7 @@ def _fit(data: TrainingSet, base: BaseEncoder, options: QueryTraining, *, limit:
 
 def _report(index: str, queries: TrainingQueries, fitted: Fit, *, options: QueryTraining) -> TrainingReport:
     """Returns the report of a training whose encoder wasn't written."""
-    held_out = report.gain(*fitted.held_out, seed=options.seed)
+    held_out = report.gain(*fitted.held_out, seed=options.seed, components=fitted.components)
     return TrainingReport(
         index=index,
         kind=options.kind,

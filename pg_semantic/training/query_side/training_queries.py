@@ -67,7 +67,7 @@ def ndcg(queries: TrainingQueries, numbers: Sequence[int], vectors: Vectors) -> 
     A row's score is that of its best chunk, and all rows are ranked, as in an exact search.
 
     Args:
-        examples: The queries.
+        queries: The queries.
         numbers: Which queries, shape (queries,).
         vectors: Their vectors, shape (queries, dimensions). Their lengths don't matter.
 
@@ -104,7 +104,7 @@ def nearest_vectors(queries: TrainingQueries, vectors: Vectors) -> list[list[int
     """Returns the positive vector of each query and relevant row: the row's chunk that is nearest to the query.
 
     Args:
-        examples: The queries.
+        queries: The queries.
         vectors: The vectors of all queries, shape (queries, dimensions).
     """
     stored = queries.stored

@@ -15,6 +15,7 @@ from pg_semantic.rerankers import Reranker
 from pg_semantic.search import Searcher, generation_tracker
 from pg_semantic.training.report import Measured
 from pg_semantic.training.reranker.reranker_training import RerankerTraining
+from pg_semantic.training.time_limit import TimeLimit
 
 _MEASURE = "nDCG@10"
 
@@ -45,6 +46,7 @@ def search(
     *,
     encoder: Encoder | None,
     options: RerankerTraining,
+    limit: TimeLimit,
 ) -> list[HeldOutHits]:
     """Searches each query as an application does, without reranking.
 
@@ -54,8 +56,10 @@ def search(
         relevant: The keys of the rows that answer each query.
         encoder: Encodes the queries; None if the mode is ``lexical``.
         options: How to search.
+        limit: How long the training may take.
 
     Raises:
+        errors.ConfigurationError: The time is over.
         errors.EncoderMismatch: The stored vectors come from another encoder.
     """
     searcher = Searcher(encoder, follow=False)
@@ -69,6 +73,7 @@ def search(
             found.append(
                 HeldOutHits(query, answers, tuple(str(hit.key) for hit in hits), tuple(hit.passage for hit in hits))
             )
+            limit.require_not_over("reading and searching")
             own.expunge_all()  # the rows of thousands of searches don't fit into memory
     return found
 
@@ -83,7 +88,7 @@ def reranked(
 ) -> Measured:
     """Returns nDCG@10 of each query once the reranker has ordered its candidates, shape (queries,).
 
-    HeldOutHits with equal scores keep their order, as in a search.
+    Hits with equal scores keep their order, as in a search.
 
     Args:
         candidates: The candidates.

@@ -17,6 +17,7 @@ from pg_semantic.training.quiet_trainer import OneDevice, QuietTrainer, Training
 from pg_semantic.training.reranker.reranker_training import RerankerTraining
 from pg_semantic.training.reranker.starting_point import HEAD, StartingPoint
 from pg_semantic.training.reranker.training_lists import TrainingList
+from pg_semantic.training.shuffled_batches import ShuffledBatches
 
 _NEW_HEAD_RATE = 1e-3  # a new head has everything to learn
 
@@ -34,7 +35,6 @@ def trainer(
     lists: Sequence[TrainingList],
     options: RerankerTraining,
     *,
-    halved: bool,
     progress: TrainingProgress,
     scratch: Path,
 ) -> CrossTrainer:
@@ -44,20 +44,17 @@ def trainer(
         start: The cross-encoder, which is trained in place.
         lists: The passages to train on.
         options: How to train.
-        halved: Whether to multiply in bfloat16. The weights stay in 32 bits.
         progress: What to call.
         scratch: An empty folder. Nothing is written to it.
     """
     trained, is_listwise = start.cross_encoder, options.loss == "lambda"
-    made = CrossTrainer(
+    return CrossTrainer(
         model=trained,
         args=_arguments(start, options, batch=batch(lists, options), scratch=scratch),
         train_dataset=datasets.Dataset.from_dict(_in_lists(lists) if is_listwise else _in_pairs(lists)),
         loss=_ranking_loss(trained, options) if is_listwise else _answer_loss(trained, lists),
         callbacks=[progress],
     )
-    made.prepared(halved=halved)
-    return made
 
 
 def _arguments(start: StartingPoint, options: RerankerTraining, *, batch: int, scratch: Path) -> CrossArguments:
@@ -80,10 +77,10 @@ def batch(lists: Sequence[TrainingList], options: RerankerTraining) -> int:
     return max(1, round(options.batch * len(lists) / _pairs(lists)))
 
 
-def steps(lists: Sequence[TrainingList], options: RerankerTraining) -> int:
-    """Returns the number of steps of an epoch."""
+def batches(lists: Sequence[TrainingList], options: RerankerTraining) -> ShuffledBatches:
+    """Returns the batches of each epoch."""
     examples = _pairs(lists) if options.loss == "bce" else len(lists)
-    return -(-examples // batch(lists, options))
+    return ShuffledBatches(examples, size=batch(lists, options), seed=options.seed)
 
 
 def _pairs(lists: Sequence[TrainingList]) -> int:

@@ -1,18 +1,20 @@
 """Trains a cross-encoder epoch by epoch, and measures it on held-out queries: `fit`."""
 
 import contextlib
-import copy
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
+from pg_semantic.training import out_of_memory
+from pg_semantic.training.checkpoints import Checkpoints
+from pg_semantic.training.epoch_measures import EpochMeasures
 from pg_semantic.training.pace import OnStep, Pace
 from pg_semantic.training.query_side import choice, folds
 from pg_semantic.training.report import Measured
@@ -63,13 +65,14 @@ class RerankerFit:
     held_out: tuple[Measured, Measured]
 
 
-def fit(
+def fit(  # noqa: PLR0913 - what keeps a training within bounds
     data: RerankerSet,
     start: StartingPoint,
     options: RerankerTraining,
     *,
     halved: bool,
     limit: TimeLimit,
+    checkpoints: Checkpoints,
     on_step: OnStep = lambda *_: None,
 ) -> RerankerFit:
     """Trains the cross-encoder in place.
@@ -82,36 +85,22 @@ def fit(
         options: How to train.
         halved: Whether to multiply in bfloat16 while training.
         limit: How long it may take.
+        checkpoints: Where to continue, and where to keep the state of the training.
         on_step: Called after each step.
 
     Raises:
-        errors.ConfigurationError: The time limit is too short, or the learning rate too high.
+        errors.ConfigurationError: The time limit is too short, the learning rate too high, or memory runs out.
     """
-    limit.reserved += _time_to_measure(start.cross_encoder, data.held_out, limit)
-    tried = _Epochs()
-    _train(data, start, options, tried=tried, halved=halved, limit=limit, on_step=on_step)
+    with out_of_memory.translated("choose a smaller batch (--batch), or a lower max_tokens (--max-tokens)"):
+        limit.reserved += _time_to_measure(start.cross_encoder, data.held_out, limit)
+        limit.require_not_over("reading and searching")
+        tried = _train(data, start, options, halved=halved, limit=limit, checkpoints=checkpoints, on_step=on_step)
     component = np.unique(data.components, return_inverse=True)[1]
-    chosen = choice.choose(np.stack(tried.measured), folds.divide(component, count=2, seed=options.seed))
+    chosen = choice.choose(tried.of(0), folds.divide(component, count=2, seed=options.seed))
     trained = start.cross_encoder
-    trained.load_state_dict(tried.weights)
+    trained.load_state_dict(tried.weights, strict=False)
     before = candidates.first_stage(data.held_out)
     return RerankerFit(trained.eval(), chosen.candidate + 1, (before, chosen.per_query))
-
-
-@dataclass(slots=True)
-class _Epochs:
-    """What was measured after each epoch, and the weights after the best one."""
-
-    measured: list[Measured] = field(default_factory=list)
-    weights: dict[str, Any] = field(default_factory=dict)
-    best: float = -1.0
-
-    def add(self, measured: Measured, trained: "CrossEncoder") -> None:
-        """Adds an epoch."""
-        self.measured.append(measured)
-        if measured.mean() > self.best:
-            self.best = float(measured.mean())
-            self.weights = copy.deepcopy(trained.state_dict())
 
 
 def _train(  # noqa: PLR0913 - see `fit`
@@ -119,28 +108,30 @@ def _train(  # noqa: PLR0913 - see `fit`
     start: StartingPoint,
     options: RerankerTraining,
     *,
-    tried: _Epochs,
     halved: bool,
     limit: TimeLimit,
+    checkpoints: Checkpoints,
     on_step: OnStep,
-) -> None:
+) -> EpochMeasures:
     """Trains epoch by epoch as long as there is time, and measures after each."""
     from pg_semantic.training.quiet_trainer import TrainingProgress
     from pg_semantic.training.reranker import cross_trainer  # both import torch
 
-    trained, started = start.cross_encoder, limit.elapsed
-    steps = cross_trainer.steps(data.lists, options)
-    pace = Pace(limit, least=steps, planned=options.epochs * steps, on_step=on_step)
+    trained, latest, done, started = start.cross_encoder, checkpoints.latest, checkpoints.steps, limit.elapsed
+    tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, trained.device)
+    batches = cross_trainer.batches(data.lists, options)
+    steps = len(batches)
+    pace = Pace(limit, least=steps - done % steps, planned=options.epochs * steps, on_step=on_step, before=done)
 
     def on_epoch() -> bool:
-        tried.add(_measured(trained, data.held_out), trained)
-        return limit.allows((limit.elapsed - started) / len(tried.measured))
+        tried.add([_measured(trained, data.held_out)], trained)
+        return limit.allows((limit.elapsed - started) / (len(tried.measured) - done / steps))
 
-    progress = TrainingProgress(pace.step, on_epoch)
+    progress = TrainingProgress(pace.step, on_epoch, is_due=checkpoints.is_due)
     with tempfile.TemporaryDirectory() as scratch, _generators_kept(trained.device):
-        cross_trainer.trainer(
-            start, data.lists, options, halved=halved, progress=progress, scratch=Path(scratch)
-        ).train()
+        made = cross_trainer.trainer(start, data.lists, options, progress=progress, scratch=Path(scratch))
+        made.run(batches, halved=halved, checkpoints=checkpoints, measures=tried)
+    return tried
 
 
 def reranker(trained: "CrossEncoder") -> "CrossEncoderReranker":

@@ -80,6 +80,8 @@ def _from_encoder(generation: Generation, settings: "Settings", options: Reranke
 def _from_reranker(
     reference: str, generation: Generation, settings: "Settings", *, options: RerankerTraining
 ) -> StartingPoint:
+    import torch
+
     from pg_semantic.encoders.local import weights
     from pg_semantic.rerankers import cross_encoder
 
@@ -91,6 +93,8 @@ def _from_reranker(
             "(--from-trained)."
         )
     opened = cross_encoder.open_whole(folder, reference=reference, device=settings.device)
+    if options.loss == "bce":  # which computes the loss without it
+        opened.activation_fn = torch.nn.Sigmoid()
     identity = weights.identify(reference, folder)
     source = {"reference": reference, "revision": identity.revision, "digest": identity.digest}
     encoder = None if options.mode == "lexical" else _first_stage(generation, settings)

@@ -5,17 +5,21 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic import errors, settings
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import existing_rows
+from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
 from pg_semantic.training import extra, folder, live_generation, record, report, tenants
+from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.mining.mined import MinedPair
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
@@ -40,11 +44,10 @@ def train_reranker(
     """Trains a cross-encoder that reorders what a search finds, and writes it to a folder.
 
     Held-out queries, which share no relevant row with the others, are searched as in an application. Nothing is written
-    unless the reranker improves the order of their hits. Answers that a search doesn't find are not added to them.
+    unless the reranker improves the order of their hits.
 
     Args:
-        session: Reads texts and searches; row-level security applies. A transaction that this begins ends after
-            reading.
+        session: Reads and searches; row-level security applies. A transaction that this begins ends after that.
         index: The semantic index, such as ``Article.semantic``.
         mined: What `mine` returned or `read_mined` read. Pairs whose row doesn't exist are left out. Record the queries
             with `evaluation.record_training`, so that no split holds them out.
@@ -54,20 +57,50 @@ def train_reranker(
 
     Raises:
         errors.ConfigurationError: The folder isn't empty, the time is too short for one epoch, or training diverged.
-        errors.EncoderError: The weights cannot be loaded or trained, or were trained before.
-        errors.EncoderMismatch: The stored vectors come from another encoder.
+        errors.EncoderError: The weights cannot be loaded or trained, or the stored vectors come from others.
         errors.MissingExtra: The extra ``train`` isn't installed.
         errors.QueryError: A query isn't valid or is held out, or there are too few with rows and negatives.
     """
-    limit, out = TimeLimit(options.seconds), out.resolve()
-    extra.require("ir_measures")
-    folder.require_free(out)
+    limit, out, mined = TimeLimit(options.seconds), out.resolve(), _merged(mined)
+    checkpoints = check(mined, out=out, options=options)
     start, data, counts = _prepared(session, index, mined, options=options, limit=limit)
-    fitted = fit.fit(data, start, options, halved=_has_bfloat16(start), limit=limit, on_step=on_step)
-    found = _report(index.name, fitted, counts, options=options)
+    checkpoints.begin(_training(start, data, mined, options=options))
+    halved = _has_bfloat16(start)
+    fitted = fit.fit(data, start, options, halved=halved, limit=limit, checkpoints=checkpoints, on_step=on_step)
+    found = _report(index.name, fitted, counts, components=data.components, options=options)
     if found.recommended or options.keep:
         found = _written(found, fitted, out, mined=mined, start=start, options=options)
+    checkpoints.remove()
     return dataclasses.replace(found, seconds=round(limit.elapsed, 1))
+
+
+def _merged(mined: Sequence[MinedPair]) -> list[MinedPair]:
+    """Returns the pairs, in which queries that differ only in case, width or white space are the first of them."""
+    first: dict[bytes, str] = {}
+    return [dataclasses.replace(one, query=first.setdefault(query_hash(one.query), one.query)) for one in mined]
+
+
+def check(mined: Sequence[MinedPair], *, out: Path, options: RerankerTraining, gone: int = 0) -> Checkpoints:
+    """Checks what can be checked before anything is loaded, and before the queries are recorded as trained on.
+
+    Args:
+        mined: See `train_reranker`.
+        out: See `train_reranker`.
+        options: See `train_reranker`.
+        gone: How many pairs were left out already because their row doesn't exist, for the message.
+
+    Returns:
+        The checkpoints of this training.
+
+    Raises:
+        errors.ConfigurationError: The folder isn't empty, or a training to it was stopped.
+        errors.MissingExtra: The extra ``train`` isn't installed.
+        errors.QueryError: A query isn't valid, or there are too few.
+    """
+    extra.require("ir_measures")
+    folder.require_free(out)
+    folds.require_enough_given(len({validation.check_query_text(pair.query) for pair in mined}), gone=gone)
+    return Checkpoints(out.resolve(), seconds=options.checkpoint_seconds, resume=options.resume)
 
 
 def _prepared(
@@ -83,7 +116,8 @@ def _prepared(
     before = limit.elapsed
     start = starting_point.load(live, settings.load(), options)
     limit.reserved = limit.elapsed - before  # the reranker is written, and loaded to check it
-    return start, *_read(session, index, mined, live=live, start=start, options=options)
+    limit.require_not_over("loading the weights")
+    return start, *_read(session, index, mined, live=live, start=start, options=options, limit=limit)
 
 
 def _written(
@@ -96,20 +130,37 @@ def _written(
     options: RerankerTraining,
 ) -> TrainingReport:
     """Writes the reranker, and returns the report with its folder."""
-    pairs = [Pair(pair.query, pair.positive.key) for pair in mined]
     used = options.recorded | {"bfloat16": _has_bfloat16(start)}
-    written = record.about(found, pairs, base=start.source, settings=used, seed=options.seed)
+    written = record.about(found, _pairs(mined), base=start.source, settings=used, seed=options.seed)
     reranker_folder.write(out, fitted.trained, record=written, settings=settings.load())
     return dataclasses.replace(found, folder=out)
+
+
+def _training(
+    start: StartingPoint, data: RerankerSet, mined: Sequence[MinedPair], *, options: RerankerTraining
+) -> dict[str, Any]:
+    """Returns what must be the same to resume a training. Texts of rows may have changed, and what searches find."""
+    used = [Pair(one.query, str(one.labels)) for one in data.lists]
+    measured = [Pair(f"held out: {one.query}", "") for one in data.held_out]
+    return {
+        "options": options.recorded | {"seed": options.seed},
+        "pairs": record.pairs_hash(_pairs(mined)),
+        "rows": record.pairs_hash([*used, *measured]),
+        "weights to start from": start.source,
+        "device and precision": [start.cross_encoder.device.type, _has_bfloat16(start)],
+        "versions of packages": record.versions(),
+    }
+
+
+def _pairs(mined: Sequence[MinedPair]) -> list[Pair]:
+    return [Pair(pair.query, pair.positive.key) for pair in mined]
 
 
 def _live(
     session: orm.Session, index: BoundIndex[Any], mined: Sequence[MinedPair], *, options: RerankerTraining
 ) -> Generation:
     """Returns the live generation, once nothing keeps these queries from being trained on."""
-    texts = {validation.check_query_text(pair.query) for pair in mined}
-    folds.require_enough(len(texts), "There are")
-    return live_generation.read(session, index, texts, where=options.where)
+    return live_generation.read(session, index, {pair.query for pair in mined}, where=options.where)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +174,7 @@ class _ReadCounts:
     passages: int
 
 
-def _read(
+def _read(  # noqa: PLR0913 - what is read from what, and within which time
     session: orm.Session,
     index: BoundIndex[Any],
     mined: Sequence[MinedPair],
@@ -131,6 +182,7 @@ def _read(
     live: Generation,
     start: StartingPoint,
     options: RerankerTraining,
+    limit: TimeLimit,
 ) -> tuple[RerankerSet, _ReadCounts]:
     """Reads what to train on, and searches the held-out queries."""
     bound = Target(live, live.tables, None).bound(index)
@@ -141,12 +193,16 @@ def _read(
         is_held_out = folds.share_of(component, options.held_out, seed=options.seed)
         held_out = {query: rows for (query, rows), held in zip(relevant.items(), is_held_out, strict=True) if held}
         others = {query: rows for query, rows in relevant.items() if query not in held_out}
-        lists = training_lists.read(session, bound, mined, relevant=others, where=options.where, seed=options.seed)
+        answers = frozenset().union(*held_out.values())
+        lists = training_lists.read(
+            session, bound, mined, relevant=others, where=options.where, seed=options.seed, without=answers
+        )
+        limit.require_not_over("reading")
         if not lists:
             raise errors.QueryError(
                 "No query has both a passage that answers it and one that doesn't: mine the negatives again."
             )
-        found = candidates.search(session, index, held_out, encoder=start.encoder, options=options)
+        found = candidates.search(session, index, held_out, encoder=start.encoder, options=options, limit=limit)
     counts = _ReadCounts(
         queries=len(lists) + len(held_out),
         pairs=sum(map(len, relevant.values())),
@@ -180,9 +236,16 @@ def _has_bfloat16(start: StartingPoint) -> bool:
     return backends.candidates(device, torch_only, has_openvino=False)[0].precision == "bfloat16"
 
 
-def _report(index: str, fitted: RerankerFit, counts: _ReadCounts, *, options: RerankerTraining) -> TrainingReport:
+def _report(
+    index: str,
+    fitted: RerankerFit,
+    counts: _ReadCounts,
+    *,
+    components: NDArray[np.int64],
+    options: RerankerTraining,
+) -> TrainingReport:
     """Returns the report of a training whose reranker wasn't written."""
-    held_out = report.gain(*fitted.held_out, seed=options.seed)
+    held_out = report.gain(*fitted.held_out, seed=options.seed, components=components)
     return TrainingReport(
         index=index,
         kind="reranker",

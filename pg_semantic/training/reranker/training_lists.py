@@ -46,7 +46,7 @@ class TrainingList:
         return [1] * len(self.positives) + [0] * len(self.negatives)
 
 
-def read(
+def read(  # noqa: PLR0913 - which passages, and which not
     session: orm.Session,
     index: BoundIndex[Any],
     mined: Sequence[MinedPair],
@@ -54,6 +54,7 @@ def read(
     relevant: Mapping[str, Set[str]],
     where: Where,
     seed: int,
+    without: Set[str] = frozenset(),
 ) -> list[TrainingList]:
     """Reads the passages of mined pairs, and a random negative for each query.
 
@@ -68,10 +69,12 @@ def read(
         relevant: The keys of all rows that answer each query to use. None of them becomes a negative.
         where: Conditions on the rows of all passages. Those of other rows are left out.
         seed: Chooses the random negatives.
+        without: The keys of rows that don't become random negatives, such as those that answer held-out queries.
     """
     wanted = {(one.key, one.ordinal) for pair in mined for one in (pair.positive, *pair.negatives)}
     texts = passages.read(session, index, wanted, where=where)
-    others = _random(session, index, count=len(relevant) + _SPARE, where=where, seed=seed)
+    others = _random(session, index, count=len(relevant) + len(without) + _SPARE, where=where, seed=seed)
+    others = [(key, text) for key, text in others if key not in without]
     random.Random(seed).shuffle(others)  # noqa: S311 - not a secret
     by_query = {query: pairs for query, pairs in _by_query(mined).items() if query in relevant}
     found = []
@@ -118,10 +121,8 @@ def _random(
     """
     tables = index.tables
     key = keys.as_text(tables.receipt_key)
-    rows = sa.select(key.label("key"), *tables.receipt_key)
-    if conditions := legs.conditions(where):
-        same = (own == other for own, other in zip(tables.source_key, tables.receipt_key, strict=True))
-        rows = rows.join(tables.source, sa.and_(*same)).where(*conditions)
+    filtered = passages.of_rows(index, tables.receipts, key=tables.receipt_key, where=legs.conditions(where))
+    rows = sa.select(key.label("key"), *tables.receipt_key).select_from(filtered)
     order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
     drawn = rows.order_by(order, key).limit(count).subquery()
     chunks = tables.chunks.c

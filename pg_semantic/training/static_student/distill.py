@@ -5,14 +5,13 @@ already. Only words and short texts are encoded.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import orm
 
-from pg_semantic import database, settings
+from pg_semantic import settings
+from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
@@ -21,7 +20,7 @@ from pg_semantic.training import base_encoder, folder, pairs, report, tenants
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
-from pg_semantic.training.query_side import training_queries
+from pg_semantic.training.query_side import folds, training_queries
 from pg_semantic.training.query_side.training_queries import TrainingQueries
 from pg_semantic.training.report import Gain, Measured
 from pg_semantic.training.static_student import fit, lesson, static_record, teacher_chunks
@@ -100,17 +99,19 @@ def _read(
 ) -> _TeacherData:
     filters = legs.conditions(options.where)
     legs.require_own(index, filters)
-    with _reading(session):
+    with own_transaction.reading(session):
         live, _ = generation_tracker.read_live(session, index)
         tenants.require_separate(generation_tracker.connect(session, index), index, filters)
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = limit.elapsed - before  # the student is written, and loaded to check it
+    limit.require_not_over("loading the encoder")
     asked = pairs.from_judgements(judgements) if judgements else []
-    with _reading(session):
+    with own_transaction.reading(session):
         bound = Target(live, live.tables, None).bound(index)
         chunks = teacher_chunks.read(session, bound, most=options.chunks, where=filters, seed=options.seed)
         canonical = existing_rows.canonical(session, index, {pair.key for pair in asked})
+    limit.require_not_over("reading")
     return _TeacherData(
         base, chunks, [dataclasses.replace(pair, key=canonical.get(pair.key, pair.key)) for pair in asked]
     )
@@ -122,6 +123,7 @@ def _distill(
     """Returns the report, the student, and how it was trained."""
     recipe = TableRecipe(epochs=options.epochs, seed=options.seed)
     asked = _JudgedQueries.of(source, limit)
+    limit.require_not_over("reading and measuring")
     teacher = TeacherVectors(source.base.encoder, limit, planned=_planned(source, recipe, options), on_step=on_step)
     taught = lesson.prepare(source.base, source.chunks, options, teacher=teacher)
     measure, on_epoch = taught.held_out.overlap, teacher.following
@@ -195,16 +197,5 @@ class _JudgedQueries:
         own = dataclasses.replace(self.known.stored, vectors=student_vectors.vectors(student.table, chunks))
         queries = student.encode(self.known.queries)
         known = dataclasses.replace(self.known, stored=own)
-        return report.gain(self.before, training_queries.ndcg(known, range(len(queries)), queries), seed=0)
-
-
-@contextmanager
-def _reading(session: orm.Session) -> Iterator[None]:
-    """Leaves no transaction open that it began: training takes long."""
-    is_own = not session.in_transaction()
-    try:
-        with database.translated():
-            yield
-    finally:
-        if is_own:
-            session.rollback()
+        after = training_queries.ndcg(known, range(len(queries)), queries)
+        return report.gain(self.before, after, seed=0, components=folds.component_numbers(self.known))

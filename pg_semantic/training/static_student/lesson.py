@@ -64,9 +64,11 @@ def prepare(base: BaseEncoder, chunks: TeacherChunks, options: StaticTraining, *
     tokens = bags.of(made, chunks.texts)
     asked = spans.choose(chunks.texts, others, count=_MOST_HELD_OUT, seed=options.seed)
     rows, own = chunks.rows, chunks.rows[asked.chunks]
-    expected = held_out.nearest(teacher.needed(asked.texts), chunks.stored.vectors, own=own, rows=rows)
+    expected = held_out.nearest(
+        teacher.needed(asked.texts, what="the held-out sentences"), chunks.stored.vectors, own=own, rows=rows
+    )
     vocabulary = [token for token, _ in sorted(made.get_vocab().items(), key=lambda item: item[1])]
-    of_words = teacher.needed([words.text_of(token) for token in vocabulary])
+    of_words = teacher.needed([words.text_of(token) for token in vocabulary], what="the vocabulary")
     short = spans.choose(chunks.texts, learned, count=options.spans, seed=options.seed)
     targets = [chunks.stored.vectors[learned], first_table.unit(teacher.if_in_time(short.texts))]
     project = first_table.projection(targets[0], dimensions)

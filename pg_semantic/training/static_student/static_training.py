@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pg_semantic import errors
 from pg_semantic.search.legs import Where
+from pg_semantic.training import seeds
 
 Vocabulary: TypeAlias = Literal["rows", "encoder"]
 
@@ -51,6 +52,7 @@ class StaticTraining:
     from_trained: bool = False
 
     def __post_init__(self) -> None:
+        seeds.require(self.seed)
         if self.vocabulary not in get_args(Vocabulary):
             known = ", ".join(get_args(Vocabulary))
             raise errors.ConfigurationError(f"vocabulary={self.vocabulary!r} is unknown: use one of {known}.")

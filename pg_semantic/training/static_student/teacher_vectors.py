@@ -38,8 +38,12 @@ class TeacherVectors:
         """Reports a step of what comes after encoding."""
         self._on_step(self.steps + done, self.steps + planned)
 
-    def needed(self, texts: Sequence[str]) -> Vectors:
+    def needed(self, texts: Sequence[str], *, what: str) -> Vectors:
         """Returns the vectors of texts, shape (texts, dimensions).
+
+        Args:
+            texts: The texts.
+            what: What they are, for the message.
 
         Raises:
             errors.ConfigurationError: The time limit is too short.
@@ -49,7 +53,7 @@ class TeacherVectors:
         for vectors, done in self._blocks(texts):
             made.append(vectors)
             each = (self._limit.elapsed - started) / done
-            self._limit.require(each * (len(texts) - done), what="encoding the vocabulary")
+            self._limit.require(each * (len(texts) - done), what=f"encoding {what}")
         return np.concatenate(made)
 
     def if_in_time(self, texts: Sequence[str]) -> Vectors:

@@ -1,0 +1,117 @@
+"""`Checkpoints`: keeps the state of a training on disk, so that a training that was stopped can be resumed.
+
+A checkpoint has weights, the state of the optimizer and of random generators, and figures. It has no text of a query or
+a row. It is written next to the folder of the result, and removed once training has ended.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pg_semantic import errors
+
+_PLAN = "plan.json"
+_STATE = "trainer_state.json"  # which the trainer writes last, so a checkpoint with it is complete
+_MOST_OF_THE_TIME = 0.05  # that is spent on writing checkpoints
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Args:
+        out: The folder of the result, for which nothing is written here.
+        seconds: How long to train between two checkpoints. Longer if writing one takes more than a twentieth of that.
+        resume: Whether to continue where an earlier training to this folder was stopped, if there was one.
+        clock: Returns the time in seconds.
+
+    Raises:
+        errors.ConfigurationError: A training to this folder was stopped, and ``resume`` is false.
+    """
+
+    def __init__(self, out: Path, *, seconds: float, resume: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder = out.parent / f".{out.name}-checkpoints"
+        self.plan: dict[str, Any] = {}
+        self._seconds, self._clock = seconds, clock
+        self._written_at = clock()
+        self._cost = 0.0
+        if not resume and self.latest is not None:
+            raise errors.ConfigurationError(
+                f"A training to {out} was stopped before its end: resume it, or remove {self.folder} to begin again."
+            )
+
+    @property
+    def latest(self) -> Path | None:
+        """The last complete checkpoint; None to begin at the first step."""
+        complete = [state.parent for state in self.folder.glob(f"checkpoint-*/{_STATE}")]
+        return max(complete, key=lambda one: int(one.name.rpartition("-")[2]), default=None)
+
+    @property
+    def steps(self) -> int:
+        """How many steps were done when the last checkpoint was written."""
+        return 0 if self.latest is None else int(self.latest.name.rpartition("-")[2])
+
+    def begin(self, training: Mapping[str, Any]) -> None:
+        """Says what is trained, once that is known.
+
+        Args:
+            training: What must be the same to resume it, by what a person calls it; data for JSON.
+
+        Raises:
+            errors.ConfigurationError: The training that was stopped is another one, or its checkpoint is damaged.
+        """
+        wanted = json.loads(json.dumps(training))
+        if self.latest is not None:
+            self.plan = self._read(self.latest)
+            stopped = self.plan.get("training", {})
+            if others := [name for name, value in wanted.items() if stopped.get(name) != value]:
+                raise errors.ConfigurationError(
+                    f"The training that was stopped had other {' and '.join(others)}: pass the same, or remove "
+                    f"{self.folder} to begin again."
+                )
+        self.plan["training"] = wanted
+
+    def is_due(self) -> bool:
+        """Returns whether it is time for another checkpoint."""
+        return self._clock() - self._written_at >= max(self._seconds, self._cost / _MOST_OF_THE_TIME)
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Calls a function that writes a checkpoint. If that fails, training continues without."""
+        import safetensors
+
+        started = self._clock()
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            write()
+        except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # torch: RuntimeError on a full disk
+            log.warning(
+                "No checkpoint was written to %s, so resuming would repeat more: %s",
+                self.folder,
+                error,
+                extra={"event": "checkpoint_failed", "folder": str(self.folder)},
+            )
+        self._written_at = self._clock()
+        self._cost = self._written_at - started
+
+    def write_plan(self, folder: Path) -> None:
+        """Adds what is trained to a checkpoint."""
+        (folder / _PLAN).write_text(json.dumps(self.plan), "utf-8")
+
+    def remove(self) -> None:
+        """Removes all checkpoints."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.plan = {name: value for name, value in self.plan.items() if name == "training"}
+
+    def _read(self, checkpoint: Path) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((checkpoint / _PLAN).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise errors.ConfigurationError(
+                f"The checkpoint {checkpoint} can't be read: remove {self.folder} to begin again."
+            ) from error
+        return found
