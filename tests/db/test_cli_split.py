@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from pg_semantic import evaluation
+from pg_semantic import evaluation, training
 from pg_semantic.evaluation import Judgements
-from tests.db.library import Article, execute
+from pg_semantic.training import MinedPair, ScoredChunk
+from tests.db.library import Article, execute, rows
 from tests.db.test_cli import error, ok, parsed, run
 
 NAME = "article_semantic"
@@ -45,8 +46,8 @@ def test_the_files_have_all_judgements_of_existing_rows_and_no_row_in_common(
     assert {**train.grades, **held_out.grades} == {
         query: grades for query, grades in judged.grades.items() if query != "lost"
     }
-    rows = [{key for grades in part.grades.values() for key in grades} for part in (train, held_out)]
-    assert rows[0].isdisjoint(rows[1])
+    sides = [{key for grades in part.grades.values() for key in grades} for part in (train, held_out)]
+    assert sides[0].isdisjoint(sides[1])
     assert {stat.S_IMODE((here / name).stat().st_mode) for name in ("train.jsonl", "held.jsonl")} == {0o600}
 
 
@@ -92,7 +93,64 @@ def test_judgements_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [json.loads(line)["query"] for line in (tmp_path / "judged.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_what_a_failed_training_was_given_is_not_held_out_later(judged: Judgements, dsn: str) -> None:
+@pytest.fixture
+def enough(judged: Judgements, here: Path) -> Judgements:
+    """As many queries as training needs, as judgements and as mined pairs; and a folder that isn't empty."""
+    more = Judgements({**judged.grades, **{f"another query {number}": {str(number): 1} for number in range(20)}})
+    more.write(here / "judged.jsonl")
+    chunk = ScoredChunk("0", 0, 0.5)
+    training.write_mined(
+        here / "mined.jsonl",
+        [MinedPair(query, ScoredChunk(next(iter(grades)), 0, 0.5), (chunk,)) for query, grades in more.grades.items()],
+    )
+    (here / "full").mkdir()
+    (here / "full" / "file").touch()
+    return more
+
+
+def test_what_a_failed_training_was_given_is_not_held_out_later(enough: Judgements, dsn: str) -> None:
     error("train", "queries", NAME, "--judgements", "judged.jsonl", "--out", "new", dsn=dsn)
     counts = parsed("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", "--share", "1", dsn=dsn)
-    assert (counts["train"]["queries"], counts["held_out"]["queries"]) == (40, 0)
+    assert (counts["train"]["queries"], counts["held_out"]["queries"]) == (60, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("queries --judgements judged.jsonl --out full", "full is not empty"),
+        ("encoder --pairs judged.jsonl --out full", "full is not empty"),
+        ("encoder --pairs judged.jsonl --out new --loss cosent", "pairs without one"),
+        ("encoder --pairs judged.jsonl --out new --teacher other", "belong together"),
+        ("encoder --pairs judged.jsonl --out new --loss teacher --teacher ./none", "none"),
+        ("encoder --pairs judged.jsonl --out stopped", "was stopped before its end"),
+        ("reranker --pairs mined.jsonl --out full", "full is not empty"),
+        ("reranker --pairs mined.jsonl --out stopped", "was stopped before its end"),
+    ],
+)
+def test_a_mistake_in_an_option_records_no_query_as_trained_on(
+    enough: Judgements, articles: sa.Engine, here: Path, dsn: str, command: str, said: str
+) -> None:
+    checkpoint = here / ".stopped-checkpoints" / "checkpoint-3"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").touch()
+    what, *rest = command.split()
+    assert said in " ".join(error("train", what, NAME, *rest, dsn=dsn).split())
+    assert rows(articles, "SELECT count(*) FROM semantic.judged_query") == [(0,)]
+
+
+def test_grades_below_0_are_mentioned_when_a_static_student_is_measured(
+    enough: Judgements, here: Path, dsn: str
+) -> None:
+    (here / "qrels").write_text("1 0 7 -1\n1 0 8 1\n")
+    (here / "topics").write_text("1\ta violin\n")
+    files = ("--judgements", "qrels", "--topics", "topics")
+    done = run("train", "static", NAME, *files, "--out", "full", dsn=dsn)
+    assert "qrels: 1 grades below 0, which mark spam, are read as 0." in " ".join(done.stderr.split())
+
+
+def test_queries_that_are_too_few_are_not_recorded_as_trained_on(
+    judged: Judgements, articles: sa.Engine, dsn: str
+) -> None:
+    said = error("train", "queries", NAME, "--judgements", "judged.jsonl", "--out", "new", dsn=dsn)
+    assert "1 judgements or pairs name rows that don't exist, which leaves only 40 queries" in " ".join(said.split())
+    assert rows(articles, "SELECT count(*) FROM semantic.judged_query") == [(0,)]

@@ -11,8 +11,10 @@ from sqlalchemy.ext.automap import automap_base
 from sqlalchemy.ext.declarative import DeferredReflection
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from pg_semantic import Searcher, SemanticIndex, search
+from pg_semantic import Searcher, SemanticIndex, search, training
 from pg_semantic.search.request import Mode
+from pg_semantic.training import MinedPair, Pair, ScoredChunk
+from pg_semantic.training.reranker import training_lists
 from tests.db import migrations
 from tests.db.library import ENCODER, encoder, execute, generation_of, rows, sync
 
@@ -415,3 +417,21 @@ def test_tables_are_made_and_dropped_in_the_schema_of_a_translate_map(engine: sa
         "SELECT nspname FROM semantic.semantic_index JOIN pg_class ON pg_class.oid = source "
         "JOIN pg_namespace ON pg_namespace.oid = relnamespace",
     ) == [("Two %",)]
+
+
+def test_pairs_and_random_passages_can_be_chosen_by_an_inherited_column(engine: sa.Engine) -> None:
+    mapping = joined_table_inheritance(engine)
+    mapping.metadata.create_all(engine)
+    note = mapping.entity
+    with orm.Session(engine) as session:
+        session.add_all(mapping.make(f"{word} text") for word in ("harbour", "lantern", "meadow"))
+        session.commit()
+        sync(engine)
+        assert training.from_column(session, note.semantic, note.kind) == [Pair("note", key) for key in "123"]
+        execute(engine, "UPDATE paper SET kind = 'other' WHERE id = 2")
+        where = [note.kind == "note"]
+        asked = training.from_column(session, note.semantic, note.body, where=where)
+        assert asked == [Pair("harbour text", "1"), Pair("meadow text", "3")]
+        pair = MinedPair("a harbour", ScoredChunk("1", 0, 0.9), (ScoredChunk("3", 0, 0.5),))
+        [one] = training_lists.read(session, note.semantic, [pair], relevant={"a harbour": {"1"}}, where=where, seed=0)
+        assert one.negatives == ("meadow text",)

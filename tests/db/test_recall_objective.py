@@ -437,6 +437,36 @@ def test_the_command_prints_the_curve_and_keeps_the_recommendation(library: sa.E
         assert refused.exit_code != 0
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--measure RR@10",
+        "--match any",
+        "--depths 50",
+        "--reranker x",
+        "--rerank-depths 10",
+        "--chunk-sizes 64",
+        "--folds 3",
+        "--exact",
+        "--seed 1",
+    ],
+)
+def test_options_that_a_recall_does_not_depend_on_are_refused(option: str) -> None:
+    arguments = ["tune", "article_semantic", "--recall", "0.9", *option.split()]
+    with pytest.raises(errors.ConfigurationError, match=f"^{option.split(maxsplit=1)[0]} means nothing for --recall"):
+        CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+
+
+def test_the_curve_is_printed_even_if_it_cannot_be_kept(library: sa.Engine) -> None:
+    execute(library, "ALTER TABLE semantic.recall ADD CONSTRAINT refused CHECK (false) NOT VALID")
+    dsn = library.url.render_as_string(hide_password=False)
+    done = CliRunner().invoke(cli.app, ["tune", "article_semantic", "--recall", "0.9", "--dsn", dsn, "--save"])
+    execute(library, "ALTER TABLE semantic.recall DROP CONSTRAINT refused")
+    assert done.exit_code != 0
+    assert "Recommended: ef_search = " in done.stdout
+    assert "Kept in the database" not in done.stdout
+
+
 def test_the_command_sets_the_objective_and_status_shows_it(library: sa.Engine) -> None:
     dsn = library.url.render_as_string(hide_password=False)
     assert "objective" not in run("status", "--dsn", dsn)

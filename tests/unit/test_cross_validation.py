@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pg_semantic import errors
 from pg_semantic.evaluation import significance
 from pg_semantic.search import Convex, Options, Rrf
-from pg_semantic.tuning import Setting, TuningOptions, cross_validation, grid
+from pg_semantic.tuning import ChunkTuningOptions, Setting, TuningOptions, cross_validation, grid
 from pg_semantic.tuning.cross_validation import LEVEL
 from pg_semantic.tuning.grid import smoothing
 
@@ -86,3 +87,16 @@ def test_each_fusion_is_tried_with_each_depth_and_match_and_the_settings_in_use_
     assert tried[0] == Setting.of(base)
     assert len(tried) == len(set(tried)) == 1 + len(SETTINGS) * 4
     assert {(one.depth, one.match) for one in tried[1:]} == {(50, "any"), (50, "all"), (100, "any"), (100, "all")}
+
+
+@pytest.mark.parametrize(
+    ("folds", "repeats", "said"), [(1, 10, "folds=1 must be 2 or more"), (5, 0, "repeats=0 must be 1 or more")]
+)
+def test_a_division_into_too_few_parts_is_refused(folds: int, repeats: int, said: str) -> None:
+    for check in (
+        TuningOptions(folds=folds, repeats=repeats).check,
+        ChunkTuningOptions(sizes=[128], folds=folds, repeats=repeats).check,
+        lambda: cross_validation.Validation(folds, repeats),
+    ):
+        with pytest.raises(errors.ConfigurationError, match=f"^{said}"):
+            check()

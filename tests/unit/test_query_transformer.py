@@ -1,5 +1,6 @@
 """A query encoder in training: it learns, and the encoder that it started from stays as it is."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -81,3 +82,15 @@ def test_the_weights_are_those_after_the_chosen_epoch(data: TrainingSet, whole: 
     found = data.ndcg(data.outside(0), side.vectors(data.outside(0)))
     np.testing.assert_allclose(found, fitted.trained_on[1])
     assert 1 <= fitted.epochs <= 4
+
+
+def test_memory_that_runs_out_is_a_message_that_says_what_to_change(
+    data: TrainingSet, whole: SentenceTransformer
+) -> None:
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    small = copy.deepcopy(whole)
+    small[0].register_forward_pre_hook(fails)
+    with pytest.raises(errors.ConfigurationError, match="Memory ran out while training: train a map"):
+        fit(data, small)
