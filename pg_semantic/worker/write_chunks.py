@@ -28,6 +28,8 @@ from pg_semantic.worker.batch import Batch, BatchRow
 from pg_semantic.worker.chunk_diff import StoredChunk
 
 _RELEASE_SECONDS = 0.25
+_SECONDS = 60  # for a statement, and more if a single row has thousands of chunks, or it would never be written
+_SLOWEST_PER_SECOND = 10  # chunks that a large vector index takes
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 
 
@@ -102,8 +104,10 @@ def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once:
 
 def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow]) -> None:
     """Writes rows, or leaves them if a table is locked: the lock's holder may be waiting for a job that we hold."""
+    chunks = sum(len(row.new) for row in rows)
+    seconds = _SECONDS + chunks // _SLOWEST_PER_SECOND
     try:
-        with transaction.begin(engine) as connection:
+        with transaction.begin(engine, statement_timeout=f"{seconds}s") as connection:
             written = _write_rows(connection, batch, rows)
     except exc.DBAPIError as error:
         if database.fault(error) != "busy":

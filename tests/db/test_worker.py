@@ -299,3 +299,22 @@ def test_a_table_that_somebody_has_locked_keeps_no_other_index_waiting(articles:
         assert not thread.is_alive()
         other.rollback()
     assert rows(articles, "SELECT content FROM note_semantic") == [("one",)]
+
+
+def test_a_row_of_many_chunks_has_more_time_to_be_written(articles: sa.Engine) -> None:
+    """Otherwise, one that takes longer than any other statement may would stop its index again and again."""
+    allowed: list[int] = []
+
+    @sa.event.listens_for(articles, "before_cursor_execute")
+    def note(*call: object) -> None:
+        given = call[3].get("statement_timeout", "") if isinstance(call[3], dict) else ""
+        if seconds := re.fullmatch(r"(\d+)s", given):  # that of an index build is in minutes
+            allowed.append(int(seconds[1]))
+
+    execute(articles, "INSERT INTO article VALUES (1, 'short', NULL, 'en')")
+    sync(articles)
+    assert max(allowed) == 60
+    execute(articles, "INSERT INTO article VALUES (2, 'long', repeat('some words of a long text ', 30000), 'en')")
+    sync(articles)
+    [(chunks,)] = rows(articles, "SELECT count(*) FROM article_semantic WHERE id = 2")
+    assert max(allowed) == 60 + chunks // 10 > 90
