@@ -19,8 +19,6 @@ from pg_semantic.worker import compare_text_hashes, orphans, policy_column
 
 PAGE_ROWS = 2_000
 
-_QUERY_CANCELED = "57014"
-
 
 class Backfill:
     """The backfills of one worker. Not thread-safe.
@@ -51,15 +49,18 @@ class Backfill:
         if started < self._not_before.get(generation_id, 0.0):
             return
         rows = self._rows.get(generation_id, min(self._first_rows, PAGE_ROWS))
+        done = False
         try:
-            advance(self._engine, tables, generation_id, rows=rows)
+            done = advance(self._engine, tables, generation_id, rows=rows)
         except exc.DBAPIError as error:
-            if database.sqlstate(error) != _QUERY_CANCELED or rows == 1:
+            if not database.is_canceled(error) or rows == 1:
                 raise
         ended = time.monotonic()
         self._not_before[generation_id] = ended + (ended - started)
         is_slow = ended - started > self._page_seconds
         self._rows[generation_id] = max(1, rows // 2) if is_slow else min(2 * rows, PAGE_ROWS)
+        if done:  # the next one may compare texts, which a first one doesn't read
+            del self._rows[generation_id]
 
 
 def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int | None = None) -> bool:

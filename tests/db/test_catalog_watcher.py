@@ -454,6 +454,25 @@ def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine) ->
     assert truth(synced) == CLEAN
 
 
+def test_the_first_page_that_is_compared_is_small_whatever_a_first_backfill_took(articles: sa.Engine) -> None:
+    """A first backfill reads no text, so its pages say nothing about how long texts are."""
+    execute(articles, "ALTER TABLE article DISABLE TRIGGER USER")
+    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 100) i")
+    execute(articles, "ALTER TABLE article ENABLE TRIGGER USER")
+    generation, pages = generation_of(articles), backfill.Backfill(articles, first_rows=16)
+    pages.advance(generation.tables, generation.id)
+    assert generation_of(articles).backfilled
+    execute(articles, "SELECT semantic.restart_backfill_v1(id, 'again', true) FROM semantic.semantic_index")
+    fold(articles)
+
+    def compared() -> int:
+        pages.advance(generation.tables, generation.id)
+        [(count,)] = rows(articles, "SELECT backfill_rows FROM semantic.generation")
+        return int(count)
+
+    assert eventually(compared, "the first page") == 16
+
+
 DOUBTFUL = "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"
 VALIDATING = "SELECT FROM pg_stat_activity WHERE query LIKE '%validate_foreign_key_v1%' AND wait_event_type = 'Lock'"
 SLOW_VALIDATION = """
