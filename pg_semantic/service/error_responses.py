@@ -24,7 +24,6 @@ _AGAIN = {"Retry-After": str(RETRY_SECONDS)}
 _SERVERS_FAULT = 500
 _DATABASE_AWAY = "The database is unavailable. Try again; the service's log has the reason."
 _REJECTED = "The database rejected a statement. The service's log has the reason; trying again won't help."
-_CANCELED = "57014"
 _TOO_LONG = (
     "The database canceled a statement, most likely because it took too long. Request less. The timeout of searches is "
     f"{variable('service_statement_seconds')}."
@@ -123,7 +122,7 @@ def _of_database(error: errors.DatabaseError) -> JSONResponse:
     cause = error.__cause__
     driver = cause if isinstance(cause, exc.DBAPIError) else None
     state = database.sqlstate(driver) if driver else None
-    if state == _CANCELED:
+    if driver and database.is_canceled(driver):
         return answer(503, _TOO_LONG, "database_timeout", headers=_AGAIN)
     if driver and not isinstance(error, errors.NotInstalled) and not _is_temporary(driver):
         # The message of a value that doesn't fit quotes it, and no text or key may be logged.

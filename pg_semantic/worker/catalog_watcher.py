@@ -29,7 +29,6 @@ _LOOK_SECONDS = 3.0
 _REST_FACTOR = 10  # times as long as it took to read the catalogs, which is long with many indexes
 _AGAIN_SECONDS = 5.0  # after a step is first refused; doubles each time
 _LONGEST_WAIT_SECONDS = 600.0
-_QUERY_CANCELED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ class CatalogWatcher:
                 problems.forget(connection, [one.id for one in generations if one.index_id in sound], "foreign_key")
                 return [self._due(connection, *one, at_once=at_once) for one in known]
         except exc.DBAPIError as error:
-            if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
+            if not database.is_busy_or_slow(error):
                 raise
             return []
 

@@ -23,7 +23,6 @@ _WATCH_SECONDS = 0.2
 _AGAIN_SECONDS = 5.0  # after the first failure; doubles each time
 _LONGEST_WAIT_SECONDS = 3600.0
 _LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0
-_QUERY_CANCELED = "57014"
 
 
 class ForeignKeyValidator:
@@ -106,7 +105,7 @@ class ForeignKeyValidator:
         has_orphans = database.fault(error) == "key"
         if has_orphans:  # the comparison deletes them
             self._compare(generation)
-        gave_way = database.sqlstate(error) == _QUERY_CANCELED
+        gave_way = database.is_canceled(error)
         why = "another session is waiting for one of its tables" if gave_way else str(database.translate(error))
         said = f"its foreign keys could not be validated: {why}"
         seconds = problems.note(

@@ -24,7 +24,6 @@ _LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that were canceled fo
 _PATIENCE_SECONDS = 300.0  # after the backfill, to wait for a moment with few waiting rows
 _STATISTICS_SECONDS = 30.0  # between checks of their age
 _STATISTICS = "BM25 statistics"
-_QUERY_CANCELED = "57014"
 
 
 class IndexBuilder:
@@ -201,7 +200,7 @@ class IndexBuilder:
         """Logs why a step failed, unless this worker canceled it. Returns the seconds until the next attempt."""
         if self._closing or database.is_connection_lost(error):
             return _AGAIN_SECONDS
-        gave_way = transaction.is_busy(error) or database.sqlstate(error) == _QUERY_CANCELED
+        gave_way = database.is_busy_or_slow(error)
         said = f"{what} could not be built: {build_errors.reason(error)}"
         seconds = problems.note(
             self._engine,

@@ -34,7 +34,6 @@ _TIMEOUT = "10s"  # of one statement
 _LEASE_SECONDS = 600.0
 _REST_FACTOR = 99
 _CANCEL_SECONDS, _CANCEL_TIMEOUT_SECONDS = 0.1, 5.0  # between attempts, and of one
-_QUERY_CANCELED = "57014"
 _SLOW = f"an exact search, which it is compared with, takes longer than {_TIMEOUT}"
 _UNREADABLE = "the database refused to compare stored vectors"
 
@@ -127,7 +126,7 @@ class RecallWatcher:
             if database.is_connection_lost(error) or transaction.is_busy(error):
                 raise
             if not self._stopping:
-                problem = _SLOW if database.sqlstate(error) == _QUERY_CANCELED else _UNREADABLE
+                problem = _SLOW if database.is_canceled(error) else _UNREADABLE
                 self._say_refused(claimed.generation, database.reason(error))
         if measured is None and self._stopping:
             with transaction.begin(self._engine) as connection:

@@ -26,7 +26,6 @@ from pg_semantic.worker.turn_lock import TurnLock
 from pg_semantic.worker.vector_cache import VectorCache
 
 _FEWEST_BESIDE = 16  # rows to claim alongside a batch: the first may be too long, and others may be waiting behind them
-_QUERY_CANCELED = "57014"
 
 
 class Stages:
@@ -64,7 +63,7 @@ class Stages:
         try:
             return jobqueue.ready(connection, list(self._served.served))
         except exc.DBAPIError as error:
-            if database.sqlstate(error) != _QUERY_CANCELED and not transaction.is_busy(error):
+            if not database.is_busy_or_slow(error):
                 raise
             return []
 
