@@ -172,6 +172,19 @@ def test_each_query_learns_from_the_chunk_that_answers_it(notes: sa.Engine, note
     assert all(chunks[passage] == part for passage, part in found.texts.items())
 
 
+def test_a_query_without_a_direction_is_left_out_and_counted(notes: sa.Engine, note: Any, pairs: list[Pair]) -> None:
+    """As that of an encoder that knows none of its words."""
+    from pg_semantic.training.encoder import examples
+
+    own = encoders.load(note.semantic.spec.encoder.reference)
+    vectors = {pair.query: own.encode_queries([pair.query])[0] for pair in pairs[:3]}
+    vectors[pairs[0].query] = np.zeros_like(vectors[pairs[0].query])
+    with Session(notes) as session:
+        found = examples.read(session, note.semantic, pairs[:3], vectors=vectors, random_passages=0, seed=0)
+    assert [one.query for one in found.all] == [pair.query for pair in pairs[1:3]]
+    assert found.gone == 1
+
+
 def test_the_same_seed_gives_the_same_encoder(
     notes: sa.Engine, note: Any, mined: Any, trained: TrainingReport, tmp_path: Path
 ) -> None:

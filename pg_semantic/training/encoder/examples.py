@@ -63,8 +63,8 @@ class TrainingExamples:
         texts: The text of each passage, as it was encoded.
         random: Random passages to measure with.
         spare: Random passages to train with.
-        gone: How many pairs were left out, because their row has no vectors or a condition leaves it out, or because
-            two rows have the same text.
+        gone: How many pairs were left out, because their row has no vectors or a condition leaves it out, because two
+            rows have the same text, or because the vector of their query is all zeros.
         is_sample: Whether the index has more passages than ``random``.
     """
 
@@ -222,6 +222,7 @@ def _with_passages(
     nearest = {
         (query, one.key): one
         for query, rows in answers.items()
+        if vectors[query].any()  # nothing is near to zeros
         for one in _nearest(session, index, vectors[query], rows=sorted(rows))
     }
     found: dict[tuple[str, str], Example] = {}

@@ -22,6 +22,7 @@ SCALE = 20.0
 """What cosines are multiplied by before the softmax, as in MultipleNegativesRankingLoss."""
 
 _CERTAIN = 1e-6
+_LEAST_LENGTH = 1e-12
 _AT_ONCE = 128  # texts
 
 
@@ -89,5 +90,5 @@ def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _unit(vectors: Vectors) -> Vectors:
-    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(_LEAST_LENGTH)
     return unit

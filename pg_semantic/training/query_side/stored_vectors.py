@@ -131,7 +131,7 @@ def _nearest(session: orm.Session, index: BoundIndex[T], queries: Vectors, *, wh
     """Yields the keys of the rows nearest to each query, found through the vector index."""
     limit = min(_NEAREST, max(10, (MOST - _RANDOM) // max(1, len(queries))))
     key = keys.as_text(index.tables.source_key)
-    for vector in queries:
+    for vector in (one for one in queries if one.any()):  # nothing is near to zeros
         nearest = statements.knn(index, vector, limit=limit).where(*where)
         yield from session.scalars(nearest.with_only_columns(key, maintain_column_froms=True))
 
