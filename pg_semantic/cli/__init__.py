@@ -1,7 +1,8 @@
 """The command ``pg-semantic``. Each module defines one command, or a group of commands: parse, one call, print.
 
 Exit codes: 0 success; 1 the command failed, and one line on standard error says what to do; 2 wrong usage;
-3 the database cannot be reached or is not set up; 130 interrupted before the work was done.
+3 the database cannot be reached or is not set up; 4 judged queries refused a switch; 130 interrupted before the work
+was done.
 """
 
 import typer
@@ -38,7 +39,7 @@ app = typer.Typer(
     name="pg-semantic",
     help="Keep the vectors of Postgres rows in sync with their text, and search rows by meaning.",
     epilog="Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the database cannot be reached or is not set up; "
-    "130 interrupted.",
+    "4 judged queries refused a switch; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich breaks words to fit its frames
