@@ -10,7 +10,6 @@
     │   └── NotInstalled        pgvector or the schema `semantic` is missing or too old
     ├── IndexNotFound           this database has no semantic index of that name, or several
     ├── GenerationError         a generation that does not exist, or whose state does not allow the command
-    │   └── NotBetter           judged queries don't show that it is good enough to switch to
     ├── EncoderError            an encoder cannot be loaded, or fails on a text
     │   ├── EncoderMismatch     an encoder or dimensions that differ from those of the stored vectors
     │   └── EncoderUnavailable  an encoder that temporarily accepts no text at all
@@ -50,11 +49,14 @@ class IndexNotFound(PgSemanticError):  # noqa: N818 - reads as the state it repo
 
 
 class GenerationError(PgSemanticError):
-    """A generation does not exist, or its state does not allow the command."""
+    """A generation does not exist, or its state does not allow the command.
 
+    ``not_better`` is True if judged queries don't show that it is good enough to switch to.
+    """
 
-class NotBetter(GenerationError):  # noqa: N818 - reads as the state it reports
-    """Judged queries don't show that a generation is good enough to switch to."""
+    def __init__(self, message: str = "", *, not_better: bool = False) -> None:
+        super().__init__(message)
+        self.not_better = not_better
 
 
 class EncoderError(PgSemanticError):

@@ -20,5 +20,6 @@ def run(app: Callable[[], object]) -> None:
 
 def exit_code(error: errors.PgSemanticError) -> int:
     """Returns the exit code of the process for an error."""
-    codes: dict[type[errors.PgSemanticError], int] = {errors.DatabaseError: 3, errors.NotBetter: 4}
-    return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
+    if isinstance(error, errors.GenerationError) and error.not_better:
+        return 4
+    return 3 if isinstance(error, errors.DatabaseError) else 1

@@ -49,7 +49,7 @@ def require_relevance(  # noqa: PLR0913 - options
         on_query: Called after each query.
 
     Raises:
-        errors.GenerationError: There is no ``next``, it is not filled, or (`errors.NotBetter`) not shown to be better.
+        errors.GenerationError: There is no ``next``, it is not filled, or (``not_better``) not shown to be good enough.
         errors.QueryError: All queries were trained or tuned on.
     """
     index = declare.bind(find(engine, name, "live").spec)
@@ -75,7 +75,7 @@ def _checked(report: Evaluation, worse_by: float | None) -> Evaluation:
     try:
         report.require_better("next") if worse_by is None else report.require_not_worse("next", by=worse_by)
     except AssertionError as error:
-        raise errors.NotBetter(f"{report.index} was not switched: {error}") from None
+        raise errors.GenerationError(f"{report.index} was not switched: {error}", not_better=True) from None
     return report
 
 

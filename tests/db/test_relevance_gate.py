@@ -165,7 +165,7 @@ def test_the_command_switches_only_through_the_gate(library: sa.Engine, dsn: str
     begin(library, 4)
     for loss in (0, 0.01):
         done = invoke(dsn, "switch", NAME, "--judgements", file, "--unless-worse", loss)
-        assert isinstance(done.exception, errors.NotBetter)
+        assert isinstance(done.exception, errors.GenerationError)
         assert error_exit.exit_code(done.exception) == 4
     assert generation_of(library).spec.encoder.reference == "hashed:32"
     compared = json.loads(invoke(dsn, "compare", NAME, "--judgements", file, "--json").stdout)
