@@ -247,12 +247,15 @@ def test_rows_that_must_be_alone_take_turns_with_the_backlog_of_another_index(
     create_index.create(articles, spec)
     execute(articles, "INSERT INTO note SELECT i, 'backlog ' || i FROM generate_series(1, 400) i")
 
+    generation_id = generation_of(articles).id
+    suspects = sa.text("INSERT INTO article SELECT i, 'suspect ' || i, NULL, 'en' FROM generate_series(1, 3) i")
+    only_alone = sa.text("UPDATE semantic.job SET claim_limit = 1, priority = :priority WHERE generation_id = :id")
+
     def suspect_rows() -> None:
-        execute(articles, "INSERT INTO article SELECT i, 'suspect ' || i, NULL, 'en' FROM generate_series(1, 3) i")
-        fold(articles)
-        only = "WHERE generation_id = :generation"
-        suspect = f"UPDATE semantic.job SET claim_limit = 1, priority = :priority {only}"
-        execute(articles, suspect, priority=priority, generation=generation_of(articles).id)
+        with articles.begin() as connection:  # one transaction: the worker, claiming ahead, never sees them otherwise
+            connection.execute(suspects)
+            jobqueue.fold(connection, generation_id, priority=jobqueue.EDIT)
+            connection.execute(only_alone, {"priority": priority, "id": generation_id})
 
     encoder = Recording(suspect_rows)
     sync(articles, lambda *_, **__: encoder, batch_rows=10)
