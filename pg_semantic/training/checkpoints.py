@@ -86,7 +86,7 @@ class Checkpoints:
 
         started = self._clock()
         try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write()
         except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # torch: RuntimeError on a full disk
             log.warning(

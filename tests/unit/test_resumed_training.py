@@ -121,6 +121,13 @@ def test_a_batch_that_did_not_fit_is_not_tried_again(
     assert state(resumed.trained) == state(expected.trained)
 
 
+def test_a_checkpoint_is_written_although_the_folder_of_the_result_has_no_parent_yet(tmp_path: Path) -> None:
+    kept = checkpoints(tmp_path / "encoders" / "new")
+    kept.write(lambda: kept.write_plan(kept.folder))
+    assert json.loads((kept.folder / "plan.json").read_text()) == {"training": TRAINING}
+    assert kept.folder.stat().st_mode & 0o077 == 0
+
+
 def test_training_goes_on_if_no_checkpoint_can_be_written(
     made: Callable[[str], SentenceTransformer], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
