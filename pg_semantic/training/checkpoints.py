@@ -48,7 +48,7 @@ class Checkpoints:
     @property
     def latest(self) -> Path | None:
         """The last complete checkpoint; None to begin at the first step."""
-        complete = [state.parent for state in self.folder.glob(f"checkpoint-*/{_STATE}")]
+        complete = [one for one in self._folders() if (one / _STATE).exists()]
         return max(complete, key=lambda one: int(one.name.rpartition("-")[2]), default=None)
 
     @property
@@ -84,11 +84,13 @@ class Checkpoints:
         """Calls a function that writes a checkpoint. If that fails, training continues without."""
         import safetensors
 
-        started = self._clock()
+        started, before = self._clock(), set(self._folders())
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write()
         except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # torch: RuntimeError on a full disk
+            for begun in set(self._folders()) - before:  # it takes space that the result will need
+                shutil.rmtree(begun, ignore_errors=True)
             log.warning(
                 "No checkpoint was written to %s, so resuming would repeat more: %s",
                 self.folder,
@@ -106,6 +108,9 @@ class Checkpoints:
         """Removes all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.plan = {name: value for name, value in self.plan.items() if name == "training"}
+
+    def _folders(self) -> list[Path]:
+        return list(self.folder.glob("checkpoint-*"))
 
     def _read(self, checkpoint: Path) -> dict[str, Any]:
         try:

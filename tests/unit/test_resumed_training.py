@@ -1,6 +1,7 @@
 """A training that was stopped, by whatever, is resumed from its last checkpoint and gives the same encoder."""
 
 import dataclasses
+import errno
 import itertools
 import json
 from collections.abc import Callable
@@ -137,6 +138,21 @@ def test_training_goes_on_if_no_checkpoint_can_be_written(
     fitted, _ = train(data(options), made("prompts"), options, kept)
     assert fitted.epochs == 1
     assert "No checkpoint was written" in caplog.text
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_its_space_and_the_one_before(tmp_path: Path) -> None:
+    folder = stopped(tmp_path / "out")
+    kept = checkpoints(tmp_path / "out", resume=True)
+
+    def write() -> None:
+        (folder / "checkpoint-6").mkdir()
+        for file in ("weights.safetensors", "trainer_state.json"):  # cut off, so it must not count as complete
+            (folder / "checkpoint-6" / file).write_text("")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept.write(write)
+    assert kept.latest == folder / "checkpoint-3"
+    assert not (folder / "checkpoint-6").exists()
 
 
 def stopped(out: Path) -> Path:
