@@ -5,7 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pg_semantic.encoders import Encoder
@@ -89,5 +89,9 @@ def versions() -> dict[str, str]:
 
 def pairs_hash(pairs: Sequence[Pair]) -> str:
     """Returns the hexadecimal SHA-256 of the pairs of query and key, in whatever order they are."""
-    both = sorted({(pair.query, pair.key) for pair in pairs})
-    return hashlib.sha256(json.dumps(both).encode()).hexdigest()
+    return hash_of((pair.query, pair.key) for pair in pairs)
+
+
+def hash_of(texts: Iterable[tuple[str, str]]) -> str:
+    """Returns the hexadecimal SHA-256 of pairs of texts, in whatever order they are."""
+    return hashlib.sha256(json.dumps(sorted(set(texts))).encode()).hexdigest()

@@ -3,9 +3,15 @@
 import dataclasses
 
 import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer, models
 
 from pg_semantic import errors
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.search.validation import MOST_CHARACTERS
 from pg_semantic.training import EncoderTraining, Pair, RowPair
+from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.encoder import train as whole_training
 from pg_semantic.training.encoder.examples import Example, TrainingExamples
 from tests.unit import test_whole_encoder as whole_encoder
@@ -108,6 +114,19 @@ def test_held_out_rows_are_no_random_negatives() -> None:
     prepared = whole_training.divided(bare, options)
     held_out = {f"{QUERIES.index(query):03}" for query in prepared.held_out.queries}
     assert held_out.isdisjoint(key for one in prepared.examples for key, _ in one.negatives)
+
+
+def test_a_training_is_recognized_by_texts_of_rows_that_are_longer_than_a_query_can_be() -> None:
+    found = whole_encoder.found()
+    row = Example("word " * MOST_CHARACTERS, ("long", 0), row="long")
+    found = dataclasses.replace(found, all=(*found.all, row), texts={**found.texts, row.positive: row.query})
+    options = EncoderTraining()
+    prepared = whole_training.divided(found, options)
+    static = StaticEmbedding(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), embedding_dim=4)  # noqa: S106
+    base = BaseEncoder(HashedEncoder(4), SentenceTransformer(modules=[static], device="cpu"))
+    described = whole_training._training(base, prepared, [], options=options, teacher=None)
+    shorter = dataclasses.replace(prepared, examples=prepared.examples[:-1])
+    assert described["rows"] != whole_training._training(base, shorter, [], options=options, teacher=None)["rows"]
 
 
 @pytest.mark.parametrize("loss", ["cosent", "cosine", "teacher"])

@@ -288,12 +288,12 @@ def _training(
     base: BaseEncoder, data: WholeSet, given: Given, *, options: EncoderTraining, teacher: Teacher | None
 ) -> dict[str, Any]:
     """Returns what must be the same to resume a training. Texts of rows may have changed, and random passages."""
-    used = [Pair(one.query, one.positive[0]) for one in data.examples]
-    measured = [Pair(f"held out: {query}", "") for query in data.held_out.queries]
+    used = [(one.query, one.positive[0]) for one in data.examples]  # the query can be the text of a row, of any length
+    measured = [(f"held out: {query}", "") for query in data.held_out.queries]
     return {
         "options": _options(options, teacher),
         "pairs": record.pairs_hash(_pairs(given)),
-        "rows": record.pairs_hash([*used, *measured]),
+        "rows": record.hash_of([*used, *measured]),
         "encoder": base.encoder.fingerprint,
         "device and precision": [base.whole.device.type, _precision(base, settings.load())],
         "versions of packages": record.versions(),

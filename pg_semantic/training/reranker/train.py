@@ -140,12 +140,12 @@ def _training(
     start: StartingPoint, data: RerankerSet, mined: Sequence[MinedPair], *, options: RerankerTraining
 ) -> dict[str, Any]:
     """Returns what must be the same to resume a training. Texts of rows may have changed, and what searches find."""
-    used = [Pair(one.query, str(one.labels)) for one in data.lists]
-    measured = [Pair(f"held out: {one.query}", "") for one in data.held_out]
+    used = [(one.query, str(one.labels)) for one in data.lists]
+    measured = [(f"held out: {one.query}", "") for one in data.held_out]
     return {
         "options": options.recorded | {"seed": options.seed},
         "pairs": record.pairs_hash(_pairs(mined)),
-        "rows": record.pairs_hash([*used, *measured]),
+        "rows": record.hash_of([*used, *measured]),
         "weights to start from": start.source,
         "device and precision": [start.cross_encoder.device.type, _has_bfloat16(start)],
         "versions of packages": record.versions(),
