@@ -84,11 +84,11 @@ def mine(
     you can read it. Settings mean what they do in mine_hard_negatives of sentence-transformers. If tenants share the
     table, mine for each of them: with --where, or as a role that sees only its rows.
     """
-    bounds = (relative_margin, absolute_margin, max_score, min_score, range_min, range_max)
+    bounds, ranks = (relative_margin, absolute_margin, max_score, min_score), (range_min, range_max)
     given = _given(pairs, split=options.split_of(pairs, split, usual="train"), topics=topics, out=out)
-    with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker) as rerank:
+    with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker, bounds) as rerank:
         bound = named_index.find(session, index)
-        how = Mining(negatives, *bounds, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
+        how = Mining(negatives, *bounds, *ranks, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
         scope = _Scope(row_conditions.conditions(bound, where), mode, exact)
         found = _mine(session, bound, _usable(session, bound, given), how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
@@ -153,11 +153,16 @@ def _mine(
 
 
 @contextlib.contextmanager
-def _loaded(reference: str | None) -> Iterator[BatchingReranker | None]:
-    """Yields the reranker with this reference, if there is one."""
+def _loaded(reference: str | None, bounds: Sequence[float | None]) -> Iterator[BatchingReranker | None]:
+    """Yields the reranker with this reference, if there is one. Without a bound, its scores would decide nothing."""
     if reference is None:
         yield None
         return
+    if all(bound is None for bound in bounds):
+        raise typer.BadParameter(
+            "--reranker scores margins and bounds, and there is none: pass --absolute-margin, --relative-margin, "
+            "--max-score or --min-score, or leave --reranker out."
+        )
     with BatchingReranker(rerankers.load(reference)) as reranker:
         yield reranker
 

@@ -121,6 +121,15 @@ def test_only_rows_of_a_tenant_are_used(synced: sa.Engine, here: Path, dsn: str)
     assert "colour" in error(*command, "--where", "colour=red", dsn=dsn, code=3)
 
 
+def test_a_reranker_that_would_decide_nothing_is_refused_and_not_loaded(synced: sa.Engine, here: Path, dsn: str) -> None:
+    command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", "--reranker", "none/here")
+    refused = run(*command, dsn=dsn)
+    assert refused.returncode == 2
+    assert "or leave --reranker out" in " ".join(refused.stderr.replace("│", " ").split())
+    assert not (here / "mined.jsonl").exists()
+    assert "none/here" in error(*command, "--min-score", "0.1", dsn=dsn)
+
+
 def test_qrels_with_topics_are_read(synced: sa.Engine, here: Path, dsn: str) -> None:
     (here / "qrels").write_text("1 0 5 1\n1 0 4 -2\n", "utf-8")
     (here / "topics").write_text("1\ta violin\n", "utf-8")
