@@ -1,11 +1,9 @@
 """Trains a copy of an encoder, epoch by epoch, and measures it on a part that is held out: `fit`."""
 
-import contextlib
 import copy
 import gc
-import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from pg_semantic import errors
 from pg_semantic.encoders import tokenization
+from pg_semantic.training import random_generators
 from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.encoder import losses, low_rank, memory, separate_batches
 from pg_semantic.training.encoder.encoder_training import EncoderTraining
@@ -121,7 +120,7 @@ def fit(  # noqa: PLR0913 - what keeps a training within bounds
     Raises:
         errors.ConfigurationError: The time limit is too short, or memory runs out.
     """
-    with _seeded(options.seed, whole.device):
+    with random_generators.seeded(options.seed, whole.device):
         started = limit.elapsed
         before = [data.held_out(whole)[1], data.trained_on(whole)[1]]
         limit.reserved += limit.elapsed - started  # to measure again at the end
@@ -252,23 +251,6 @@ class _WholeRun:
         elif (fits := memory.texts_at_once(self._whole, tokens=tokens)) is not None:
             encoded = len(columns) * (1 if self._data.restored is None else _DECODED)
             self._batch = min(self._batch, max(_SMALLEST_BATCH, fits // encoded))
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: "torch.device") -> Iterator[None]:
-    """Seeds everything that is random in the block, and leaves the generators of the process as they were."""
-    import torch
-
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
-        try:
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def _free(device: "torch.device") -> None:

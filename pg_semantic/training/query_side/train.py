@@ -18,7 +18,7 @@ from pg_semantic.evaluation import existing_rows
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import base_encoder, folder, live_generation, record, report
+from pg_semantic.training import base_encoder, folder, live_generation, random_generators, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.pace import OnStep
 from pg_semantic.training.pairs import Pair
@@ -132,11 +132,8 @@ def _training_set(
 
 
 def _fit(data: TrainingSet, base: BaseEncoder, options: QueryTraining, *, limit: TimeLimit, on_step: OnStep) -> Fit:
-    import torch
-
     device, recipe = base.whole.device, options.recipe
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
-        torch.manual_seed(options.seed)
+    with random_generators.seeded(options.seed, device):
         if options.kind == "map":
             return fit_map.fit_map(data, recipe, device=device, limit=limit, on_step=on_step)
         return fit_encoder.fit_encoder(data, recipe, whole=base.whole, limit=limit, on_step=on_step)

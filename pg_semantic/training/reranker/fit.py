@@ -1,9 +1,7 @@
 """Trains a cross-encoder epoch by epoch, and measures it on held-out queries: `fit`."""
 
-import contextlib
-import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pg_semantic import errors
-from pg_semantic.training import out_of_memory
+from pg_semantic.training import out_of_memory, random_generators
 from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.epoch_measures import EpochMeasures
 from pg_semantic.training.pace import OnStep, Pace
@@ -26,7 +24,6 @@ from pg_semantic.training.reranker.training_lists import TrainingList
 from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import CrossEncoder
 
     from pg_semantic.rerankers.cross_encoder import CrossEncoderReranker
@@ -128,7 +125,7 @@ def _train(  # noqa: PLR0913 - see `fit`
         return limit.allows((limit.elapsed - started) / (len(tried.measured) - done / steps))
 
     progress = TrainingProgress(pace.step, on_epoch, is_due=checkpoints.is_due)
-    with tempfile.TemporaryDirectory() as scratch, _generators_kept(trained.device):
+    with tempfile.TemporaryDirectory() as scratch, random_generators.seeded(options.seed, trained.device):
         made = cross_trainer.trainer(start, data.lists, options, progress=progress, scratch=Path(scratch))
         made.run(batches, halved=halved, checkpoints=checkpoints, measures=tried)
     return tried
@@ -159,17 +156,3 @@ def _time_to_measure(trained: "CrossEncoder", held_out: Sequence[HeldOutHits], l
     started = limit.elapsed
     _measured(trained, some)
     return (limit.elapsed - started) * len(held_out) / len(some)
-
-
-@contextlib.contextmanager
-def _generators_kept(device: "torch.device") -> Iterator[None]:
-    """Leaves the random generators of the process as they were: the trainer seeds them."""
-    import torch
-
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
