@@ -121,7 +121,9 @@ def test_only_rows_of_a_tenant_are_used(synced: sa.Engine, here: Path, dsn: str)
     assert "colour" in error(*command, "--where", "colour=red", dsn=dsn, code=3)
 
 
-def test_a_reranker_that_would_decide_nothing_is_refused_and_not_loaded(synced: sa.Engine, here: Path, dsn: str) -> None:
+def test_a_reranker_that_would_decide_nothing_is_refused_and_not_loaded(
+    synced: sa.Engine, here: Path, dsn: str
+) -> None:
     command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", "--reranker", "none/here")
     refused = run(*command, dsn=dsn)
     assert refused.returncode == 2

@@ -55,7 +55,7 @@ def test_an_encoder_learns_to_restore_texts_and_is_written_without_its_decoder(t
     told = whole_encoder.Told(prepared.held_out.queries, *range(TSDAE.epochs + 1))
     prepared = dataclasses.replace(prepared, held_out=told)
     fitted = fit.fit(
-        prepared, whole, TSDAE, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+        prepared, whole, TSDAE, halved=False, limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
     )
     assert whole_encoder.state(whole) == before
     whole_encoder.assert_both_changed(fitted.trained, whole)

@@ -62,7 +62,7 @@ def train(
             raise InterruptedTrainingError
 
     limit = TimeLimit(None)
-    return fit.fit(prepared, whole, options, precision="float32", limit=limit, checkpoints=kept, on_step=on_step), steps
+    return fit.fit(prepared, whole, options, halved=False, limit=limit, checkpoints=kept, on_step=on_step), steps
 
 
 KINDS = [

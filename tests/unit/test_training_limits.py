@@ -66,9 +66,7 @@ def test_an_epoch_trains_on_each_pair_of_a_query_with_many_answers(counting: Cou
     )
     prepared = whole_training.divided(some, dataclasses.replace(options, held_out=0.1))
     assert sum(one.query == whole_encoder.QUERIES[0] for one in prepared.examples) == 10
-    fit.fit(
-        prepared, counting, options, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
-    )
+    fit.fit(prepared, counting, options, halved=False, limit=TimeLimit(None), checkpoints=trainings.no_checkpoints())
     assert sum(counting.sizes) == 2 * 2 * len(prepared.examples)
     assert max(counting.sizes) <= 8
 
@@ -85,7 +83,7 @@ def test_a_batch_of_scored_pairs_that_does_not_fit_into_memory_gets_smaller(
         whole_encoder.data(options, scored=True),
         counting,
         options,
-        precision="float32",
+        halved=False,
         limit=TimeLimit(None),
         checkpoints=trainings.no_checkpoints(),
     )

@@ -83,7 +83,7 @@ def run(whole: SentenceTransformer, options: EncoderTraining = PLAIN, **given: A
         data(options, **given),
         whole,
         options,
-        precision="float32",
+        halved=False,
         limit=TimeLimit(None),
         checkpoints=trainings.no_checkpoints(),
     )
@@ -115,7 +115,7 @@ def to_the_end(whole: SentenceTransformer, options: EncoderTraining = PLAIN, **g
     told = Told(prepared.held_out.queries, *range(options.epochs + 1))
     prepared = dataclasses.replace(prepared, held_out=told)
     return fit.fit(
-        prepared, whole, options, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+        prepared, whole, options, halved=False, limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
     )
 
 
@@ -163,7 +163,7 @@ def test_the_weights_are_those_after_the_epoch_that_held_out_queries_choose(whol
         prepared,
         whole,
         PLAIN,
-        precision="float32",
+        halved=False,
         limit=TimeLimit(None),
         checkpoints=trainings.no_checkpoints(),
     )
@@ -223,7 +223,7 @@ def test_an_encoder_learns_the_order_of_a_rerankers_scores(whole: SentenceTransf
     told = Told(prepared.held_out.queries, *range(options.epochs + 1))
     prepared = dataclasses.replace(prepared, scores=scores, held_out=told)
     fitted = fit.fit(
-        prepared, whole, options, precision="float32", limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
+        prepared, whole, options, halved=False, limit=TimeLimit(None), checkpoints=trainings.no_checkpoints()
     )
 
     def agreement(encoder: SentenceTransformer) -> float:
@@ -405,7 +405,7 @@ def test_what_does_not_fit_in_the_smallest_batch_is_refused(whole: SentenceTrans
             data(options, scored=loss == "cosent"),
             small,
             options,
-            precision="float32",
+            halved=False,
             limit=TimeLimit(None),
             checkpoints=trainings.no_checkpoints(),
         )
@@ -428,7 +428,7 @@ def test_a_time_that_is_too_short_is_refused_and_a_short_one_trains_fewer_epochs
             data(options),
             whole,
             options,
-            precision="float32",
+            halved=False,
             limit=limit,
             checkpoints=trainings.no_checkpoints(),
             on_step=lambda *step: steps.append(step[1]),

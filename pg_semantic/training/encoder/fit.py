@@ -99,7 +99,7 @@ def fit(  # noqa: PLR0913 - what keeps a training within bounds
     whole: "SentenceTransformer",
     options: EncoderTraining,
     *,
-    precision: str,
+    halved: bool,
     limit: TimeLimit,
     checkpoints: Checkpoints,
     on_step: OnStep = lambda *_: None,
@@ -112,7 +112,7 @@ def fit(  # noqa: PLR0913 - what keeps a training within bounds
         data: What to train and measure with.
         whole: The encoder to start from, which stays as it is.
         options: How to train.
-        precision: ``bfloat16``, or else 32-bit arithmetic.
+        halved: Whether to multiply in bfloat16 while training.
         limit: How long it may take.
         checkpoints: Where to continue, and where to keep the state of the training.
         on_step: Called after each step.
@@ -125,7 +125,7 @@ def fit(  # noqa: PLR0913 - what keeps a training within bounds
         before = [data.held_out(whole)[1], data.trained_on(whole)[1]]
         limit.reserved += limit.elapsed - started  # to measure again at the end
         limit.require_not_over("reading and measuring")
-        run = _WholeRun(data, whole, options, precision=precision, limit=limit, checkpoints=checkpoints)
+        run = _WholeRun(data, whole, options, halved=halved, limit=limit, checkpoints=checkpoints)
         tried = run.train(on_step)
     components = np.unique(data.groups, return_inverse=True)[1]
     halves = folds.divide(components, count=2, seed=options.seed)
@@ -144,12 +144,12 @@ class _WholeRun:
         whole: "SentenceTransformer",
         options: EncoderTraining,
         *,
-        precision: str,
+        halved: bool,
         limit: TimeLimit,
         checkpoints: Checkpoints,
     ) -> None:
         self._data, self._whole, self._options = data, whole, options
-        self._precision, self._limit, self._checkpoints = precision, limit, checkpoints
+        self._halved, self._limit, self._checkpoints = halved, limit, checkpoints
         self._trained = whole
         self._batch = min(options.batch_on(whole.device.type), data.count)
         self._mini_batch: int | None = None
@@ -230,7 +230,7 @@ class _WholeRun:
                 plan=TrainerPlan(options.epochs, self._batch, options.highest_rate, options.seed),
                 callback=TrainingProgress(pace.step, on_epoch, is_due=checkpoints.is_due),
                 scratch=Path(scratch),
-            ).run(batches, halved=self._precision == "bfloat16", checkpoints=checkpoints, measures=tried)
+            ).run(batches, halved=self._halved, checkpoints=checkpoints, measures=tried)
         return tried
 
     def _batches(self) -> EpochBatches:

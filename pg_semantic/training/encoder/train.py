@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sqlalchemy import orm
@@ -15,7 +15,7 @@ from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import base_encoder, extra, folder, live_generation, record, report
+from pg_semantic.training import base_encoder, extra, folder, live_generation, precision, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.encoder import denoising, fit
@@ -32,9 +32,6 @@ from pg_semantic.training.query_side import folds
 from pg_semantic.training.report import TrainingReport
 from pg_semantic.training.row_pairs import RowPair
 from pg_semantic.training.time_limit import TimeLimit
-
-if TYPE_CHECKING:
-    from pg_semantic.settings import Settings
 
 
 def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no options
@@ -278,10 +275,8 @@ def _fit(
     checkpoints: Checkpoints,
     on_step: OnStep,
 ) -> WholeFit:
-    precision = _precision(base, settings.load())
-    return fit.fit(
-        data, base.whole, options, precision=precision, limit=limit, checkpoints=checkpoints, on_step=on_step
-    )
+    halved = precision.is_halved(base.whole.device.type)
+    return fit.fit(data, base.whole, options, halved=halved, limit=limit, checkpoints=checkpoints, on_step=on_step)
 
 
 def _training(
@@ -295,15 +290,9 @@ def _training(
         "pairs": record.pairs_hash(_pairs(given)),
         "rows": record.hash_of([*used, *measured]),
         "encoder": base.encoder.fingerprint,
-        "device and precision": [base.whole.device.type, _precision(base, settings.load())],
+        "device and precision": [base.whole.device.type, precision.is_halved(base.whole.device.type)],
         "versions of packages": record.versions(),
     }
-
-
-def _precision(base: BaseEncoder, loaded: "Settings") -> str:
-    """Returns the precision in which torch encodes on this machine, emulating nothing."""
-    own = loaded.model_copy(update={"backend": "torch"})
-    return backends.candidates(base.whole.device.type, own, has_openvino=False)[0].precision
 
 
 def _report(

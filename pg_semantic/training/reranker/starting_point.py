@@ -38,6 +38,11 @@ class StartingPoint:
     source: Mapping[str, str]
 
     @property
+    def device(self) -> str:
+        """The type of device to train on, such as ``cpu``."""
+        return str(self.cross_encoder.device.type)
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate to use by default."""
         return _FROM_ENCODER if self.is_new else _FROM_RERANKER

@@ -18,7 +18,7 @@ from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
-from pg_semantic.training import extra, folder, live_generation, record, report, tenants
+from pg_semantic.training import extra, folder, live_generation, precision, record, report, tenants
 from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.mining.mined import MinedPair
 from pg_semantic.training.pace import OnStep
@@ -65,7 +65,7 @@ def train_reranker(
     checkpoints = check(mined, out=out, options=options)
     start, data, counts = _prepared(session, index, mined, options=options, limit=limit)
     checkpoints.begin(_training(start, data, mined, options=options))
-    halved = _has_bfloat16(start)
+    halved = precision.is_halved(start.device)
     fitted = fit.fit(data, start, options, halved=halved, limit=limit, checkpoints=checkpoints, on_step=on_step)
     found = _report(index.name, fitted, counts, components=data.components, options=options)
     if found.recommended or options.keep:
@@ -130,7 +130,7 @@ def _written(
     options: RerankerTraining,
 ) -> TrainingReport:
     """Writes the reranker, and returns the report with its folder."""
-    used = options.recorded | {"bfloat16": _has_bfloat16(start)}
+    used = options.recorded | {"bfloat16": precision.is_halved(start.device)}
     written = record.about(found, _pairs(mined), base=start.source, settings=used, seed=options.seed)
     reranker_folder.write(out, fitted.trained, record=written, settings=settings.load())
     return dataclasses.replace(found, folder=out)
@@ -147,7 +147,7 @@ def _training(
         "pairs": record.pairs_hash(_pairs(mined)),
         "rows": record.hash_of([*used, *measured]),
         "weights to start from": start.source,
-        "device and precision": [start.cross_encoder.device.type, _has_bfloat16(start)],
+        "device and precision": [start.device, precision.is_halved(start.device)],
         "versions of packages": record.versions(),
     }
 
@@ -225,15 +225,6 @@ def _relevant(
         if canonical.get(key) in used:
             found.setdefault(query, set()).add(canonical[key])
     return found, len(pairs) - sum(map(len, found.values()))
-
-
-def _has_bfloat16(start: StartingPoint) -> bool:
-    """Returns whether the device multiplies in bfloat16 by itself. Emulated, training would be slower."""
-    from pg_semantic.encoders.local import backends
-
-    device = start.cross_encoder.device.type
-    torch_only = settings.load().model_copy(update={"backend": "torch"})
-    return backends.candidates(device, torch_only, has_openvino=False)[0].precision == "bfloat16"
 
 
 def _report(
