@@ -13,8 +13,9 @@ from pg_semantic import errors, training
 from pg_semantic.cli import named_index, options, output, progress, row_conditions
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import existing_rows, private_files
+from pg_semantic.index import seeds
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.training import Pair, RowPair, seeds
+from pg_semantic.training import Pair, RowPair
 
 EXAMPLES = options.examples(
     "pg-semantic pairs article_semantic --sentences 2000 --out sentences.jsonl",

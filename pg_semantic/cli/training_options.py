@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pg_semantic.training import seeds
+from pg_semantic.index import seeds
 
 Name = Annotated[str, typer.Argument(help="The name of the semantic index.")]
 Epochs = Annotated[int, typer.Option(help="How many epochs at most.", min=1)]

@@ -11,7 +11,7 @@ import typer
 from pg_semantic import errors, tuning
 from pg_semantic.cli import options, output, progress, tune_chunk_size, tune_recall, tune_request, tune_reranker
 from pg_semantic.cli.tune_request import TuneRequest
-from pg_semantic.training import seeds
+from pg_semantic.index import seeds
 from pg_semantic.tuning import ChunkTuningOptions, RerankTuningOptions, Setting, Tuning, TuningOptions
 
 EXAMPLES = options.examples(

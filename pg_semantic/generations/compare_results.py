@@ -15,7 +15,7 @@ from pg_semantic.evaluation import Judgements, PairedDifference, Variant, measur
 from pg_semantic.evaluation.evaluate import difference
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.runs import Asked, Encoders, Run
-from pg_semantic.index import declare
+from pg_semantic.index import declare, seeds
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.recall.score_interval import interval
 from pg_semantic.registry import Generation
@@ -145,7 +145,7 @@ def sampled(engine: sa.Engine, generation: Generation, *, sample: int, seed: int
         seed: The same seed gives the same chunks, as long as the rows are the same.
     """
     tables = generation.tables
-    order = sa.func.hashtextextended(sa.cast(tables.chunks.c.content_hash, sa.Text), sa.cast(seed, sa.BigInteger))
+    order = seeds.order(sa.cast(tables.chunks.c.content_hash, sa.Text), seed)
     beginning = sa.func.left(tables.chunks.c.content, _LONGEST, type_=sa.Text)
     statement = sa.select(beginning).order_by(order, *tables.chunk_key, tables.chunks.c.ordinal).limit(sample)
     with database.translated(), engine.connect() as connection:

@@ -4,6 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pg_semantic.index import seeds
 from pg_semantic.index.chunk_tables import Tables
 
 
@@ -14,5 +15,5 @@ def picked(tables: Tables, *, sample: int, seed: int) -> "sa.Select[*tuple[Any, 
     """
     key = tables.chunk_key
     name = sa.cast(sa.func.row(*key, tables.chunks.c.ordinal), sa.Text)
-    order = sa.func.hashtextextended(name, sa.cast(seed, sa.BigInteger))
+    order = seeds.order(name, seed)
     return sa.select(tables.chunks.c.vector, *key).order_by(order, name).limit(sample)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from pg_semantic import database, errors
 from pg_semantic.database import own_transaction
-from pg_semantic.index import distances, keys
+from pg_semantic.index import distances, keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import cluster_terms, generation_tracker, k_means, legs, rows_by_key
 from pg_semantic.search.generation_tracker import Target
@@ -161,7 +161,7 @@ def _sampled(index: BoundIndex[Any], where: Where, *, sample: int) -> "sa.Select
     same = sa.and_(*(a == b for a, b in zip(chunk_key, source_key, strict=True)))
     has_chunks = sa.select(sa.literal(1)).select_from(chunks).where(same).exists()
     row_key = keys.as_text(source_key)
-    order = sa.func.hashtextextended(row_key, sa.cast(0, sa.BigInteger))
+    order = seeds.order(row_key, 0)
     key = [column.label(f"key_{number}") for number, column in enumerate(source_key)]
     chosen = (
         sa.select(index.entity)

@@ -14,11 +14,10 @@ from pg_semantic import database, errors
 from pg_semantic.evaluation import user_statement
 from pg_semantic.evaluation.judgements import Judgements
 from pg_semantic.evaluation.user_statement import UserStatement
-from pg_semantic.index import chunk_tables, keys
+from pg_semantic.index import chunk_tables, keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs, validation
 from pg_semantic.search.legs import Where
-from pg_semantic.training import seeds
 
 _RELEVANT = 1  # the lowest grade of a row that answers a query
 
@@ -113,7 +112,7 @@ def from_column(
     key = index.tables.source_key
     order: list[sa.ColumnElement[Any]] = [*key]
     if seed is not None:
-        order.insert(0, sa.func.hashtextextended(keys.as_text(key), sa.cast(seeds.require(seed), sa.BigInteger)))
+        order.insert(0, seeds.order(keys.as_text(key), seeds.require(seed)))
     chosen = sa.select(index.entity).where(asks.is_not(None), *filters).order_by(*order).limit(limit)
     statement = chosen.with_only_columns(asks, keys.as_text(key), maintain_column_froms=True)
     with database.translated():

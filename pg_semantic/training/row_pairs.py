@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
-from pg_semantic.index import keys
+from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.legs import Where
 from pg_semantic.search.similar_chunks import AskedChunk, SimilarChunks
-from pg_semantic.training import seeds, tenants
+from pg_semantic.training import tenants
 
 _NEAREST = 50  # chunks that are looked at for each chunk
 _ASKED = 4  # rows that are looked up for each wanted pair, since not all have a row in the band
@@ -59,7 +59,7 @@ def from_rows(
     """
     filters = _checked(index, where=where, limit=limit, seed=seed)
     key = keys.as_text(index.tables.source_key)
-    order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
+    order = seeds.order(key, seed)
     rows = sa.select(index.entity).where(*filters).with_only_columns(key, maintain_column_froms=True)
     with database.translated():
         connection = generation_tracker.connect(session, index)

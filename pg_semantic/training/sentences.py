@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
-from pg_semantic.index import keys
+from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.generation_tracker import Target
@@ -72,9 +72,9 @@ def _words(text: str) -> int:
 def _chunks(index: BoundIndex[Any], filters: Where, *, limit: int, seed: int) -> "sa.Select[str, str]":
     """Selects the keys of random rows, with a random chunk of each."""
     tables = index.tables
-    key, chunks, seeded = keys.as_text(tables.source_key), tables.chunks.c, sa.cast(seed, sa.BigInteger)
+    key, chunks = keys.as_text(tables.source_key), tables.chunks.c
     own = zip(tables.source_key, tables.chunk_key, strict=True)
-    drawn = sa.func.hashtextextended(sa.func.concat(key, "/", chunks.ordinal), seeded)
+    drawn = seeds.order(sa.func.concat(key, "/", chunks.ordinal), seed)
     place = sa.func.row_number().over(partition_by=key, order_by=drawn)
     one = (
         sa.select(index.entity)
@@ -85,5 +85,5 @@ def _chunks(index: BoundIndex[Any], filters: Where, *, limit: int, seed: int) ->
         )
         .subquery()
     )
-    order = sa.func.hashtextextended(one.c.key, seeded)
+    order = seeds.order(one.c.key, seed)
     return sa.select(one.c.key, one.c.content).where(one.c.place == 1).order_by(order, one.c.key).limit(limit)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pg_semantic import errors
 from pg_semantic.evaluation import significance
-from pg_semantic.training import seeds
+from pg_semantic.index import seeds
 
 # A change is recommended if the lower end of this interval is above 0, so with 95% confidence.
 LEVEL = 0.9

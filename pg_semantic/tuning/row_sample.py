@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import errors
-from pg_semantic.index import chunk_tables, keys
+from pg_semantic.index import chunk_tables, keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
 
@@ -37,7 +37,7 @@ def read(session: orm.Session, index: BoundIndex[Any], *, judged: Set[str], most
         )
     connection, source_key = generation_tracker.connect(session, index), index.tables.source_key
     key = keys.as_text(source_key)
-    order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
+    order = seeds.order(key, seed)
     drawn = sa.select(index.entity).with_only_columns(key, maintain_column_froms=True).order_by(order, key).limit(most)
     others = [one for one in connection.scalars(drawn) if one not in judged][: most - len(judged)]
     table = keys.key_table([*sorted(judged), *others], len(source_key))

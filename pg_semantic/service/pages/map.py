@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pg_semantic import database, errors, registry, sql
-from pg_semantic.index import declare
+from pg_semantic.index import declare, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import IndexSpec, Lexical
 from pg_semantic.search import cluster_terms, k_means
@@ -125,7 +125,7 @@ def _statement(index: BoundIndex[Any], column: str | None, *, sample: int) -> "s
     source = sa.table(index.spec.table, *map(sa.column, names), schema=index.spec.schema)
     same = sa.and_(*(source.c[key.name] == key for key in keys))
     name = sa.cast(sa.func.row(*keys, chunks.c.ordinal), sa.Text)
-    order = sa.func.hashtextextended(name, sa.cast(0, sa.BigInteger))
+    order = seeds.order(name, 0)
     value = sa.null() if column is None else sa.func.left(sa.cast(source.c[column], sa.Text), _VALUE)
     chosen = sa.select(
         chunks.c.vector,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic.evaluation import existing_rows
-from pg_semantic.index import distances, keys
+from pg_semantic.index import distances, keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
 from pg_semantic.search.legs import Where
@@ -254,7 +254,7 @@ def _random(session: orm.Session, index: BoundIndex[Any], *, count: int, where: 
     tables = index.tables
     key, chunks = keys.as_text(tables.chunk_key), tables.chunks.c
     named = sa.func.concat(key, "/", chunks.ordinal)
-    order = sa.func.hashtextextended(named, sa.cast(seed, sa.BigInteger))
+    order = seeds.order(named, seed)
     chosen = passages.of_rows(index, tables.chunks, key=tables.chunk_key, where=where)
     statement = sa.select(key, chunks.ordinal, chunks.content).select_from(chosen).order_by(order, named).limit(count)
     rows = generation_tracker.connect(session, index).execute(statement)

@@ -8,7 +8,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pg_semantic.evaluation import existing_rows
-from pg_semantic.index import distances, keys
+from pg_semantic.index import distances, keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
 from pg_semantic.training.passages import Passage
@@ -58,7 +58,7 @@ def _nearest_chunks(index: BoundIndex[Any], pairs: list[tuple[str, str]], *, see
     own = [[chunks.c[column.name] for column in index.spec.key] for chunks in (one, other)]
     is_same = first.c.key == second.c.key
     distance = sa.case((is_same, 0.0), else_=distances.computed_distance(one.c.vector, other.c.vector))
-    drawn = sa.func.hashtextextended(sa.func.concat(first.c.key, "/", one.c.ordinal), sa.cast(seed, sa.BigInteger))
+    drawn = seeds.order(sa.func.concat(first.c.key, "/", one.c.ordinal), seed)
     nearest = (
         sa.select(one.c.ordinal.label("first"), other.c.ordinal.label("second"))
         .select_from(one.join(other, keys.matches_key_table(second, own[1])))

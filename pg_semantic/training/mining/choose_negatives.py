@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import errors
+from pg_semantic.index import seeds
 from pg_semantic.rerankers import BatchingReranker
-from pg_semantic.training import seeds
 from pg_semantic.training.mining.mined import ScoredChunk
 
 Sampling: TypeAlias = Literal["top", "random"]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from pg_semantic import errors
+from pg_semantic.index import seeds
 from pg_semantic.search.legs import Where
-from pg_semantic.training import seeds
 from pg_semantic.training.query_side.epochs import Recipe
 
 Kind: TypeAlias = Literal["map", "encoder"]

@@ -12,7 +12,7 @@ from sqlalchemy import orm
 
 from pg_semantic.encoders.base import Vectors
 from pg_semantic.evaluation import existing_rows
-from pg_semantic.index import keys
+from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.search import generation_tracker, statements
@@ -122,7 +122,7 @@ def _random(connection: sa.Connection, index: BoundIndex[Any], *, where: Where, 
     """Returns the keys of random rows: the first ones in the order of a hash of their keys. Scans all receipts."""
     tables = index.tables
     key = keys.as_text(tables.receipt_key)
-    order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
+    order = seeds.order(key, seed)
     receipts = passages.of_rows(index, tables.receipts, key=tables.receipt_key, where=where)
     return connection.scalars(sa.select(key).select_from(receipts).order_by(order, key).limit(_RANDOM)).all()
 

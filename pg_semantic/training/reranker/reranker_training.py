@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from pg_semantic import errors
+from pg_semantic.index import seeds
 from pg_semantic.search.legs import Where
 from pg_semantic.search.request import Mode, Options
-from pg_semantic.training import seeds
 
 RerankerLoss: TypeAlias = Literal["bce", "lambda"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic.index import keys
+from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.legs import Where
@@ -123,7 +123,7 @@ def _random(
     key = keys.as_text(tables.receipt_key)
     filtered = passages.of_rows(index, tables.receipts, key=tables.receipt_key, where=legs.conditions(where))
     rows = sa.select(key.label("key"), *tables.receipt_key).select_from(filtered)
-    order = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger))
+    order = seeds.order(key, seed)
     drawn = rows.order_by(order, key).limit(count).subquery()
     chunks = tables.chunks.c
     own_chunks = (

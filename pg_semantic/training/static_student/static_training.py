@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from pg_semantic import errors
+from pg_semantic.index import seeds
 from pg_semantic.search.legs import Where
-from pg_semantic.training import seeds
 
 Vocabulary: TypeAlias = Literal["rows", "encoder"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic.encoders.base import Vectors
-from pg_semantic.index import keys
+from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
 from pg_semantic.search.legs import Where
@@ -57,7 +57,7 @@ def read(session: orm.Session, index: BoundIndex[Any], *, most: int, seed: int, 
     columns = sa.select(key, chunks.content, sa.cast(chunks.vector, sa.Text))
     statement = columns.select_from(chosen).order_by(key, chunks.ordinal)
     if count > most:
-        hashed = sa.func.hashtextextended(key, sa.cast(seed, sa.BigInteger)).op("&")(_HASHES - 1)
+        hashed = seeds.order(key, seed).op("&")(_HASHES - 1)
         statement = statement.where(hashed < int(_HASHES * most / count))
     texts: dict[str, list[str]] = {}
     vectors: dict[str, list[Vectors]] = {}
