@@ -223,6 +223,8 @@ def test_a_training_that_was_stopped_is_resumed_and_gives_the_same_reranker(
         train(leaflets, mined(), tmp_path / "new", **often)
     with pytest.raises(errors.ConfigurationError, match="had other options and pairs and rows: pass the same"):
         train(leaflets, mined()[:-5], tmp_path / "new", resume=True, max_tokens=20, **often)
+    with pytest.raises(errors.ConfigurationError, match="had other options: pass the same"):
+        train(leaflets, mined(), tmp_path / "new", resume=True, search=Options(depth=50), **often)
     steps.clear()
     again = train(leaflets, mined(), tmp_path / "new", on_step=lambda done, _: steps.append(done), resume=True, **often)
     assert steps[0] > 1

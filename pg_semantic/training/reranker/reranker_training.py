@@ -14,6 +14,7 @@ RerankerLoss: TypeAlias = Literal["bce", "lambda"]
 _BATCH = 32
 _MOST_HELD_OUT = 0.5
 _MOST_DEPTH = 1000  # as of `search.Rerank`
+_SEARCH = ("fusion", "match", "depth", "ef_search", "min_score")  # the options that decide what a search finds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,8 @@ class RerankerTraining:
     def recorded(self) -> dict[str, Any]:
         """What distinguishes a training from others, as data for JSON. Conditions are only counted."""
         names = ("loss", "mode", "depth", "max_tokens", "epochs", "batch", "learning_rate", "held_out")
-        return {name: getattr(self, name) for name in names} | {"conditions": len(self.where)}
+        found = {name: getattr(self, name) for name in names} | {"conditions": len(self.where)}
+        return found | {"search": {name: str(getattr(self.search, name)) for name in _SEARCH}}
 
 
 def _require_known(name: str, value: str, known: tuple[str, ...]) -> None:
