@@ -9,6 +9,7 @@ no model card.
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,10 @@ from pg_semantic.encoders.base import Vectors
 from pg_semantic.training.base_encoder import RECORD
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+
+_MEGABYTE = 1_000_000
 
 
 def require_free(target: Path) -> None:
@@ -35,9 +39,29 @@ def require_free(target: Path) -> None:
         raise errors.ConfigurationError(f"{target} is not empty: choose an empty or new folder.")
     if target.is_mount():  # nothing can be renamed to it
         raise errors.ConfigurationError(f"{target} is a mount point: choose a folder in it.")
-    parent = next(one for one in target.absolute().parents if one.exists())
+    parent = _parent(target)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise errors.ConfigurationError(f"{target} cannot be created in {parent}: choose another folder.")
+
+
+def require_space(target: Path, weights: "torch.nn.Module", *, copies: int = 1) -> None:
+    """Checks that weights fit on the disk of a folder, before hours of training.
+
+    Args:
+        target: The folder.
+        weights: The weights to train, as they will be written.
+        copies: How often they are written.
+
+    Raises:
+        errors.ConfigurationError: There is less space.
+    """
+    needed = copies * sum(tensor.nbytes for tensor in weights.state_dict().values())
+    parent = _parent(target)
+    if (free := shutil.disk_usage(parent).free) < needed:
+        raise errors.ConfigurationError(
+            f"{target} would have {needed / _MEGABYTE:,.0f} MB, but the disk of {parent} has only "
+            f"{free / _MEGABYTE:,.0f} MB of free space: free some, or choose a folder on another disk."
+        )
 
 
 def with_map(whole: "SentenceTransformer", matrix: Vectors) -> "SentenceTransformer":
@@ -120,6 +144,11 @@ def new(target: Path, *, what: str) -> Iterator[Path]:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Writes the record of a training into a folder."""
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+def _parent(target: Path) -> Path:
+    """Returns the nearest folder around a target that exists already."""
+    return next(one for one in target.absolute().parents if one.exists())
 
 
 def _check(folder: Path, made: "SentenceTransformer", base: "SentenceTransformer | None") -> None:

@@ -3,8 +3,10 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -381,6 +383,20 @@ def test_nothing_is_written_without_a_gain(notes: sa.Engine, note: Any, pairs: l
     assert (report.recommended, report.folder) == (False, None)
     assert report.verdict.startswith("No gain, nothing to roll out: on ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_space_for_the_weights_is_noticed_before_training(
+    notes: sa.Engine, note: Any, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    steps: list[int] = []
+    with pytest.raises(errors.ConfigurationError, match="MB of free space"):
+        train(notes, note, pairs, tmp_path / "new", on_step=lambda done, _: steps.append(done))
+    with Session(notes) as session, pytest.raises(errors.ConfigurationError, match="MB of free space"):
+        training.train_query_side(
+            session, note.semantic, pairs, out=tmp_path / "new", on_step=lambda *_: steps.append(0)
+        )
+    assert steps == []
 
 
 def test_no_transaction_stays_open_while_it_trains(notes: sa.Engine, note: Any, mined: Any, tmp_path: Path) -> None:

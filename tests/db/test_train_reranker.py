@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -232,6 +234,16 @@ def test_a_training_that_was_stopped_is_resumed_and_gives_the_same_reranker(
     for file in folder_of(again).rglob("*.safetensors"):
         assert file.read_bytes() == (folder_of(trained) / file.relative_to(folder_of(again))).read_bytes()
     assert [one.name for one in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_disk_without_space_for_the_weights_is_noticed_before_training(
+    leaflets: sa.Engine, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    steps: list[int] = []
+    with pytest.raises(errors.ConfigurationError, match="MB of free space"):
+        train(leaflets, mined(), tmp_path / "new", start=start, on_step=lambda done, _: steps.append(done))
+    assert steps == []
 
 
 def test_lists_can_be_learned_too(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,17 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) ->
     with pytest.raises(errors.ConfigurationError, match="cannot be created"):
         folder.require_free(out / "mine.txt" / "new")
     assert [file.name for file in out.iterdir()] == ["mine.txt"]
+
+
+def test_a_disk_without_space_for_the_weights_is_refused(
+    made: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = opened(made("bert"))
+    size = sum(tensor.numel() * 4 for tensor in whole.state_dict().values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size + 1000))
+    folder.require_space(tmp_path / "no" / "such" / "folder", whole)
+    with pytest.raises(errors.ConfigurationError, match=rf"the disk of {tmp_path} has only .* MB of free space"):
+        folder.require_space(tmp_path / "no" / "such" / "folder", whole, copies=2)
 
 
 class Interrupted(SentenceTransformer):  # type: ignore[misc]  # its types are not followed

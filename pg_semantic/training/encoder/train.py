@@ -58,7 +58,8 @@ def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no option
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
-        errors.ConfigurationError: The folder isn't empty, the time is too short, or options don't fit.
+        errors.ConfigurationError: The folder isn't empty, its disk is full, the time is too short, or options don't
+            fit.
         errors.EncoderError: The encoder cannot be trained, or has other weights than the stored vectors come from.
         errors.MissingExtra: The extra ``train`` isn't installed.
         errors.QueryError: A query isn't valid or is held out, there are too few with rows, or pairs have no scores.
@@ -66,6 +67,7 @@ def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no option
     limit, out = TimeLimit(options.seconds), out.resolve()
     given, checkpoints = check(mined, out=out, options=options, has_teacher=teacher is not None)
     base, found, data = _prepared(session, index, given, options=options, teacher=teacher, limit=limit)
+    folder.require_space(out, base.whole)
     checkpoints.begin(_training(base, data, given, options=options, teacher=teacher))
     fitted = _fit(data, base, options, limit=limit, checkpoints=checkpoints, on_step=on_step)
     made = _report(index.name, found, fitted, data=data, options=options)

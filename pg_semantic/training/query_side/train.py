@@ -57,7 +57,7 @@ def train_query_side(
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
-        errors.ConfigurationError: The folder isn't empty, or the time is too short for one epoch.
+        errors.ConfigurationError: The folder isn't empty, its disk is full, or the time is too short for one epoch.
         errors.EncoderError: The encoder has no weights here, is quantized, or was trained before; or training diverged.
         errors.EncoderMismatch: The stored vectors come from other weights.
         errors.QueryError: A query isn't valid or is held out, or there are too few with rows.
@@ -65,6 +65,7 @@ def train_query_side(
     limit, out, pairs = TimeLimit(options.seconds), out.resolve(), [pair for pair in pairs if pair.score != 0]
     check(pairs, out=out)
     base, data = _read(session, index, pairs, options=options, limit=limit)
+    folder.require_space(out, base.whole, copies=2 if options.kind == "encoder" else 1)
     fitted = _fit(data, base, options, limit=limit, on_step=on_step)
     found = _report(index.name, data.queries, fitted, options=options)
     if found.recommended or options.keep:

@@ -56,7 +56,8 @@ def train_reranker(
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
-        errors.ConfigurationError: The folder isn't empty, the time is too short for one epoch, or training diverged.
+        errors.ConfigurationError: The folder isn't empty, its disk is full, the time is too short for one epoch, or
+            training diverged.
         errors.EncoderError: The weights cannot be loaded or trained, or the stored vectors come from others.
         errors.MissingExtra: The extra ``train`` isn't installed.
         errors.QueryError: A query isn't valid or is held out, or there are too few with rows and negatives.
@@ -64,6 +65,7 @@ def train_reranker(
     limit, out, mined = TimeLimit(options.seconds), out.resolve(), _merged(mined)
     checkpoints = check(mined, out=out, options=options)
     start, data, counts = _prepared(session, index, mined, options=options, limit=limit)
+    folder.require_space(out, start.cross_encoder)
     checkpoints.begin(_training(start, data, mined, options=options))
     halved = precision.is_halved(start.device)
     fitted = fit.fit(data, start, options, halved=halved, limit=limit, checkpoints=checkpoints, on_step=on_step)
