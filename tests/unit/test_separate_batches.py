@@ -100,6 +100,15 @@ def test_the_row_that_asks_is_connected_with_the_row_that_answers() -> None:
     assert first.component == second.component != other.component
 
 
+def test_long_texts_are_not_copied_for_each_example() -> None:
+    texts: dict[Passage, str] = {(str(number), 0): "word " * 1_000 + str(number // 2) for number in range(4)}
+    examples = [Example(f"query {number}", (str(number), 0), (("0", 0),)) for number in range(4)]
+    needed = separate_batches.needs(examples, texts)
+    assert max(len(name) for one in needed for name in one.answers | one.negatives) < 20
+    assert [one.component for one in needed] == [needed[0].component] * 2 + [needed[2].component] * 2
+    assert needed[0].component != needed[2].component
+
+
 @pytest.mark.parametrize("size", [4, 32])
 def test_a_component_that_is_larger_than_an_epoch_has_batches_is_spread_over_more(size: int) -> None:
     examples = [BatchNeeds(0 if number < 40 else number) for number in range(100)]

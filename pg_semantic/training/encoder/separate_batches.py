@@ -43,22 +43,23 @@ def needs(examples: Sequence[Example], texts: Mapping[Passage, str]) -> list[Bat
         examples: The examples.
         texts: The texts of all passages. Rows with the same text count as one.
     """
+    numbers: dict[str, int] = {}  # of texts: their names would be as long as they are
+
+    def names(passage: Passage) -> tuple[str, str]:
+        return f"row {passage[0]}", f"text {numbers.setdefault(texts[passage], len(numbers))}"
+
     answers: dict[str, set[str]] = defaultdict(set)
     for one in examples:
-        answers[one.query] |= {*_names(one.positive, texts), *(() if one.row is None else (f"row {one.row}",))}
+        answers[one.query] |= {*names(one.positive), *(() if one.row is None else (f"row {one.row}",))}
     components = dict(zip(answers, folds.numbers_of(answers).tolist(), strict=True))
     return [
         BatchNeeds(
             components[one.query],
             frozenset(answers[one.query]),
-            frozenset(name for passage in one.negatives for name in _names(passage, texts)),
+            frozenset(name for passage in one.negatives for name in names(passage)),
         )
         for one in examples
     ]
-
-
-def _names(passage: Passage, texts: Mapping[Passage, str]) -> tuple[str, str]:
-    return f"row {passage[0]}", f"text {texts[passage]}"
 
 
 class SeparateBatches:
