@@ -1,7 +1,7 @@
 """Reads the texts of passages, which training needs in memory and never writes: `read`."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -11,6 +11,8 @@ from pg_semantic.index import keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
 from pg_semantic.search.legs import Where
+
+T = TypeVar("T")
 
 Passage: TypeAlias = tuple[str, int]
 """The key of a row as text, and the ordinal of one of its chunks."""
@@ -52,6 +54,11 @@ def read(
         texts = connection.execute(statement)
         found |= {(key, ordinal): text for key, ordinal, text in texts if (key, ordinal) in passages}
     return {one: found[passage] for one, passage in named.items() if passage in found}
+
+
+def from_place(every: Sequence[T], place: int) -> Iterator[T]:
+    """Yields all of a sequence once, beginning at a place, and copies none of it."""
+    return (every[(place + step) % len(every)] for step in range(len(every)))
 
 
 def of_rows(

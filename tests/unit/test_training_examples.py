@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 from pg_semantic import errors
 from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.search.validation import MOST_CHARACTERS
-from pg_semantic.training import EncoderTraining, Pair, RowPair
+from pg_semantic.training import EncoderTraining, Pair, RowPair, passages
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.encoder import train as whole_training
 from pg_semantic.training.encoder.examples import Example, TrainingExamples
@@ -51,6 +51,12 @@ def test_a_random_passage_with_the_text_of_an_answer_is_no_negative() -> None:
     for seed in range(10):
         (one,) = found.padded(found.all, count=2, seed=seed)
         assert one.negatives == (("9", 0), ("8", 0))
+
+
+def test_passages_are_taken_in_turn_from_any_place() -> None:
+    assert "".join(passages.from_place("abcd", 2)) == "cdab"
+    assert "".join(passages.from_place("abcd", 7)) == "dabc"
+    assert list(passages.from_place("", 3)) == []
 
 
 def test_only_whole_words_are_cut_out() -> None:

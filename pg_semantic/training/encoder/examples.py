@@ -118,7 +118,8 @@ class TrainingExamples:
         found = []
         for one in examples:
             known = answers[one.query] | {self.texts[passage] for passage in one.negatives}
-            drawn = self._others(_from_anywhere(source, choose), rows=relevant[one.query], texts=known)
+            place = choose.randrange(len(source)) if source else 0
+            drawn = self._others(passages.from_place(source, place), rows=relevant[one.query], texts=known)
             negatives = [*one.negatives, *itertools.islice(drawn, max(0, count - len(one.negatives)))]
             repeated = itertools.islice(itertools.cycle(negatives), count)
             found.append(dataclasses.replace(one, negatives=tuple(repeated)))
@@ -132,12 +133,6 @@ class TrainingExamples:
             if passage[0] not in rows and text not in known:
                 known.add(text)
                 yield passage
-
-
-def _from_anywhere(source: Sequence[Passage], choose: random.Random) -> Iterator[Passage]:
-    """Yields all of them, beginning at a random one."""
-    start = choose.randrange(len(source)) if source else 0
-    return (source[(start + step) % len(source)] for step in range(len(source)))
 
 
 def read(  # noqa: PLR0913 - what to read, and how many

@@ -1,7 +1,6 @@
 """`TrainingList`: a query with passages that answer it and passages that don't, as texts in memory."""
 
 import dataclasses
-import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -79,9 +78,8 @@ def read(  # noqa: PLR0913 - which passages, and which not
     by_query = {query: pairs for query, pairs in _by_query(mined).items() if query in relevant}
     found = []
     for number, (query, pairs) in enumerate(by_query.items()):
-        start = number % max(1, len(others))
         made = _list(query, pairs, texts, answers=relevant[query])
-        found.append(_with_random(made, itertools.chain(others[start:], others[:start]), relevant[query]))
+        found.append(_with_random(made, passages.from_place(others, number), relevant[query]))
     return [one for one in found if one.positives and one.negatives]
 
 
