@@ -113,6 +113,17 @@ def test_no_other_passage_of_a_held_out_row_is_taught() -> None:
     assert taught == {f"{n:03}" for n in range(COUNT)} - held_out
 
 
+def test_a_query_is_not_held_out_if_another_row_with_the_text_of_its_answer_is_trained_on() -> None:
+    found = whole_encoder.found()
+    texts = {passage: ROWS[int(passage[0]) // 2] for passage in found.texts}
+    for seed in range(5):
+        prepared = whole_training.divided(dataclasses.replace(found, texts=texts), EncoderTraining(seed=seed))
+        held_out = {QUERIES.index(query) // 2 for query in prepared.held_out.queries}
+        assert len(held_out) == COUNT // 10
+        assert held_out.isdisjoint(QUERIES.index(one.query) // 2 for one in prepared.examples)
+        assert len(set(prepared.groups)) == len(held_out)
+
+
 def test_held_out_rows_are_no_random_negatives() -> None:
     found = whole_encoder.found()
     bare = dataclasses.replace(found, all=tuple(dataclasses.replace(one, negatives=()) for one in found.all))

@@ -57,8 +57,8 @@ class EncoderTraining:
         without_quotes: Cut queries out of the passages that answer them, where these quote them as whole words, so that
             the encoder learns more than to find copies. Use it for pairs of `from_texts`, and for those of
             `from_column` if the column is indexed.
-        held_out: The share of the queries that are held out, above 0 and up to 0.5. Queries that rows connect stay
-            together, so it is as near to this as they allow.
+        held_out: The share of the queries that are held out, above 0 and up to 0.5. Queries that rows or equal texts
+            connect stay together, so it is as near to this as they allow.
         seconds: How long everything may take. Trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same encoder.
         keep: Write the folder even without a gain.

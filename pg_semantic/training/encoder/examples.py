@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import random
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -52,6 +52,16 @@ class Example:
     def passages(self) -> tuple[Passage, ...]:
         """The positive and the negatives."""
         return (self.positive, *self.negatives)
+
+
+def names_of(texts: Mapping[Passage, str]) -> Callable[[Passage], tuple[str, str]]:
+    """Returns a function that names the row and the text of a passage, shortly. Equal texts have the same name.
+
+    Args:
+        texts: The texts of all passages.
+    """
+    numbers: dict[str, int] = {}
+    return lambda one: (f"row {one[0]}", f"text {numbers.setdefault(texts[one], len(numbers))}")
 
 
 @dataclass(frozen=True, slots=True)

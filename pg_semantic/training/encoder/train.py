@@ -174,14 +174,14 @@ def _read(
 
 
 def divided(found: TrainingExamples, options: EncoderTraining) -> WholeSet:
-    """Divides the examples into those to train on and those to measure with, which share no row.
+    """Divides the examples into those to train on and those to measure with, which share no row, and no answer's text.
 
     Raises:
         errors.QueryError: There are too few queries, or too few can be held out.
     """
     relevant = _relevant(found.asked)
     folds.require_enough(len(relevant), f"{found.gone} pairs were left out, because {report.WHY_GONE}, which leaves")
-    components = folds.numbers_of(relevant)
+    components = folds.numbers_of(_connecting(found))
     is_held_out = folds.share_of(components, options.held_out, seed=options.seed)
     held_out = {query: rows for (query, rows), held in zip(relevant.items(), is_held_out, strict=True) if held}
     component = dict(zip(relevant, components, strict=True))
@@ -230,6 +230,15 @@ def _relevant(asked: Sequence[Example]) -> dict[str, list[str]]:
     for one in asked:
         found.setdefault(one.query, []).append(one.positive[0])
     return found
+
+
+def _connecting(found: TrainingExamples) -> dict[str, list[str]]:
+    """Returns what connects queries: the rows that are relevant to each one, and the texts that answer it."""
+    names = reading_examples.names_of(found.texts)
+    connecting: dict[str, list[str]] = {}
+    for one in found.asked:
+        connecting.setdefault(one.query, []).extend(names(one.positive))
+    return connecting
 
 
 def _measure(some: Sequence[Example], found: TrainingExamples, options: EncoderTraining) -> RankedAnswers | ScoredPairs:
