@@ -12,7 +12,9 @@ Measured = NDArray[np.float64]
 """A measure of queries, shape (queries,)."""
 
 
-WHY_GONE = "a row has no vectors, a condition leaves it out, or two rows have the same text"
+WHY_GONE = (
+    "a row has no vectors, a condition leaves it out, two rows have the same text, or a passage is only its query"
+)
 """Why pairs are not trained on, as what follows "because"."""
 
 

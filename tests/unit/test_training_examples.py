@@ -67,6 +67,12 @@ def test_only_whole_words_are_cut_out() -> None:
     assert cut.texts == {("1", 0): "concatenate the  , not cats:  ", ("2", 0): "  and c++11", ("3", 0): "Straße  "}
 
 
+def test_a_pair_whose_passage_is_nothing_but_the_query_is_left_out_and_counted() -> None:
+    found = with_spare({}, Example("an  Answer", ("1", 0)), Example("another", ("2", 0)))
+    cut = dataclasses.replace(found, gone=1).without_quotes()
+    assert ([one.query for one in cut.all], cut.gone) == (["another"], 2)
+
+
 def test_a_query_is_cut_out_in_any_case_across_lines_and_before_text_without_spaces() -> None:
     texts = {("1", 0): "More about The\n  Cat here", ("2", 0): "犬が走る。猫が寝る。鳥が鳴く。"}
     examples = (Example("the cat", ("1", 0)), Example("猫が寝る。", ("2", 0)))

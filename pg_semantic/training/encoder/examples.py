@@ -74,7 +74,8 @@ class TrainingExamples:
         random: Random passages to measure with.
         spare: Random passages to train with.
         gone: How many pairs were left out, because their row has no vectors or a condition leaves it out, because two
-            rows have the same text, or because the vector of their query is all zeros.
+            rows have the same text, because the vector of their query is all zeros, or because nothing is left of their
+            passage without its quote.
         is_sample: Whether the index has more passages than ``random``.
     """
 
@@ -103,7 +104,7 @@ class TrainingExamples:
         for one in self.asked:
             texts[one.positive] = _quote(one.query).sub(" ", texts[one.positive])
         kept = [one for one in self.all if texts[one.positive].strip()]
-        return dataclasses.replace(self, all=tuple(kept), texts=texts)
+        return dataclasses.replace(self, all=tuple(kept), texts=texts, gone=self.gone + len(self.all) - len(kept))
 
     def padded(
         self, examples: Iterable[Example], *, count: int, seed: int, without: Collection[str] = ()
