@@ -1,18 +1,16 @@
 """Trains a copy of a whole encoder for queries, and measures it on one held-out part: `fit_encoder`."""
 
-import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pg_semantic.training import out_of_memory
+from pg_semantic.training.epoch_measures import EpochMeasures
 from pg_semantic.training.pace import OnStep, Pace
 from pg_semantic.training.query_side import choice, epochs, folds
 from pg_semantic.training.query_side.epochs import Negatives, Recipe
 from pg_semantic.training.query_side.fit import Fit, TrainingSet
 from pg_semantic.training.query_side.query_transformer import QueryTransformer
-from pg_semantic.training.report import Measured
 from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -42,32 +40,16 @@ def fit_encoder(
     started = limit.elapsed
     before = [data.ndcg(numbers, side.vectors(numbers)) for numbers in (held_out, others)]
     limit.reserved += limit.elapsed - started  # to measure again at the end
-    tried = _Tried()
+    tried = EpochMeasures()
     started = limit.elapsed
     for _ in epochs.run(side, negatives, others, recipe=recipe, seed=data.seed, on_step=pace.step):
-        tried.add(data.ndcg(held_out, side.vectors(held_out)), side.trained)
+        tried.add([data.ndcg(held_out, side.vectors(held_out))], side.trained)
         if not limit.allows((limit.elapsed - started) / len(tried.measured)):
             break
     # Half of the held-out components choose the epoch that the other half is measured with.
     component = np.unique(data.components[held_out], return_inverse=True)[1]
-    chosen = choice.choose(np.stack(tried.measured), folds.divide(component, count=2, seed=data.seed))
-    side.trained.load_state_dict(tried.weights)
+    chosen = choice.choose(tried.of(0), folds.divide(component, count=2, seed=data.seed))
+    side.trained.load_state_dict(tried.weights, strict=False)
     after = data.ndcg(others, side.vectors(others))
     of_held_out, of_others = (before[0], chosen.per_query), (before[1], after)
     return Fit(side.trained, chosen.candidate + 1, None, of_held_out, of_others, data.components[held_out])
-
-
-@dataclass(slots=True)
-class _Tried:
-    """What was measured after each epoch, and the weights after the best one."""
-
-    measured: list[Measured] = field(default_factory=list)
-    weights: dict[str, Any] = field(default_factory=dict)
-    best: float = -1.0
-
-    def add(self, measured: Measured, trained: "SentenceTransformer") -> None:
-        """Adds an epoch."""
-        self.measured.append(measured)
-        if measured.mean() > self.best:
-            self.best = float(measured.mean())
-            self.weights = copy.deepcopy(trained.state_dict())
