@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import errors, evaluation, rerankers, training
+from pg_semantic import evaluation, rerankers, training
 from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
@@ -107,9 +107,10 @@ def encoder(
     these is above 0, or with --keep. Queries that a split has held out are left out; others are recorded as trained on.
     """
     chosen = EncoderTraining(
-        loss=loss.value, negatives=negatives, margin=margin, matryoshka=_dimensions(matryoshka), lora=lora,
-        epochs=epochs, batch=batch, learning_rate=learning_rate, random=random, without_quotes=without_quotes,
-        held_out=held_out, seconds=seconds, seed=seed, keep=keep, from_trained=from_trained, resume=resume,
+        loss=loss.value, negatives=negatives, margin=margin, lora=lora,
+        matryoshka=options.whole_numbers("--matryoshka", matryoshka), epochs=epochs, batch=batch,
+        learning_rate=learning_rate, random=random, without_quotes=without_quotes, held_out=held_out,
+        seconds=seconds, seed=seed, keep=keep, from_trained=from_trained, resume=resume,
         checkpoint_seconds=60 * checkpoint_minutes,
     )  # fmt: skip
     extras = _Extras(where, teacher)
@@ -218,10 +219,3 @@ def _first_line(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _dimensions(text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise errors.ConfigurationError(f"--matryoshka {text}: write numbers such as 256,128.") from None

@@ -290,7 +290,7 @@ def test_the_command_reads_mined_pairs_and_judgements(
         assert (out / "training.json").exists()
     refused = (*command, str(tmp_path / "judged.csv"), "--out", str(tmp_path / "other"))
     assert "without one" in error(*refused, "--loss", "cosine", dsn=dsn)
-    assert "write numbers such as 256,128" in error(*refused, "--matryoshka", "a", dsn=dsn)
+    assert "--matryoshka a: write whole numbers above 0" in error(*refused, "--matryoshka", "a", dsn=dsn)
     assert "the vectors have only 32 dimensions" in error(*refused, "--matryoshka", "64", dsn=dsn)
     assert not (tmp_path / "other").exists()
 

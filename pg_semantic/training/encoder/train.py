@@ -91,14 +91,14 @@ def check(mined: Given, *, out: Path, options: EncoderTraining, has_teacher: boo
     """
     extra.require(*(["peft"] if options.lora else []))
     folder.require_free(out)
-    Checkpoints(out.resolve(), seconds=options.checkpoint_seconds, resume=options.resume)
+    checkpoints = Checkpoints(out.resolve(), seconds=options.checkpoint_seconds, resume=options.resume)
     if has_teacher != (options.loss == "teacher"):
         raise errors.ConfigurationError(
             f"loss={options.loss!r}: a teacher and the loss 'teacher' belong together. Pass both or neither."
         )
     given = _given(mined, options)
     folds.require_enough(len(_asked(given)), "There are")
-    return given, Checkpoints(out.resolve(), seconds=options.checkpoint_seconds, resume=options.resume)
+    return given, checkpoints
 
 
 def _prepared(
