@@ -1,18 +1,25 @@
 """`BaseEncoder`: the encoder of an index that training starts from."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pg_semantic import encoders, errors
 from pg_semantic.encoders import Encoder
+from pg_semantic.encoders.base import Vectors
 from pg_semantic.registry import Generation
+from pg_semantic.training.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from pg_semantic.settings import Settings
+
+_AT_ONCE = 1_000  # queries
 
 RECORD = "training.json"
 """The file in an encoder's folder that says how it was trained."""
@@ -29,6 +36,16 @@ class BaseEncoder:
 
     encoder: Encoder
     whole: "SentenceTransformer"
+
+    def encode_queries(self, texts: Sequence[str], *, limit: TimeLimit) -> Vectors:
+        """Returns the vectors of queries, shape (texts, dimensions).
+
+        Raises:
+            errors.ConfigurationError: The time limit is too short for all of them.
+        """
+        parts = [list(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
+        encoded = [self.encoder.encode_queries(part) for part in limit.parts(parts, what="encoding the queries")]
+        return np.concatenate([np.zeros((0, self.encoder.dimensions), np.float32), *encoded])
 
 
 def load(generation: Generation, settings: "Settings", *, from_trained: bool) -> BaseEncoder:

@@ -1,9 +1,12 @@
 """`TimeLimit`: how long training may take, as a promise."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from pg_semantic import errors
+
+T = TypeVar("T")
 
 _CAUTION = 1.25  # a machine that is busy for a moment must not break the promise
 
@@ -49,6 +52,22 @@ class TimeLimit:
                 f"seconds={self._seconds:g} is too short: {what} took {self.elapsed:.0f} s here. Allow several times "
                 "as much, or train on less."
             )
+
+    def parts(self, given: Sequence[T], *, what: str) -> Iterator[T]:
+        """Yields parts of the same size, as long as the others fit into the time too.
+
+        Args:
+            given: The parts.
+            what: What is done with all of them, for the message.
+
+        Raises:
+            errors.ConfigurationError: They don't fit.
+        """
+        started = self.elapsed
+        for number, part in enumerate(given):
+            if number:  # the first one is slower, but a promise must not be broken
+                self.require((self.elapsed - started) / number * (len(given) - number), what=what)
+            yield part
 
     def require(self, seconds: float, *, what: str) -> None:
         """Checks that the shortest useful training fits.

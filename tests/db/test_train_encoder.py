@@ -20,6 +20,7 @@ from pg_semantic.encoders.local.transformer import TransformerEncoder
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport, record
+from pg_semantic.training.time_limit import TimeLimit
 from tests.acceptance import architectures
 from tests.conftest import copy_of
 from tests.db.library import rows, sync
@@ -172,6 +173,25 @@ def test_each_query_learns_from_the_chunk_that_answers_it(notes: sa.Engine, note
     assert set(found.random).isdisjoint(found.spare)
     chunks = {(key, n): part for key, n, part in rows(notes, "SELECT id::text, ordinal, content FROM note_semantic")}
     assert all(chunks[passage] == part for passage, part in found.texts.items())
+
+
+def test_reading_ends_when_the_time_is_over(notes: sa.Engine, note: Any, pairs: list[Pair]) -> None:
+    from pg_semantic.training.encoder import examples
+
+    now = iter(range(100))
+    limit = TimeLimit(3, clock=lambda: next(now))
+    vectors = {pair.query: np.ones(32, np.float32) for pair in pairs}
+    with Session(notes) as session, pytest.raises(errors.ConfigurationError, match="reading took"):
+        examples.read(
+            session,
+            note.semantic,
+            pairs,
+            vectors=vectors,
+            random_passages=0,
+            seed=0,
+            on_query=lambda: limit.require_not_over("reading"),
+        )
+    assert next(now) < 10
 
 
 def test_a_query_without_a_direction_is_left_out_and_counted(notes: sa.Engine, note: Any, pairs: list[Pair]) -> None:

@@ -12,9 +12,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pg_semantic import errors
+from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.encoders.local import backends
 from pg_semantic.rerankers import Scores, ScoreType
 from pg_semantic.training import EncoderTraining, quiet_trainer
+from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.encoder import fit, memory, teacher
 from pg_semantic.training.encoder import train as whole_training
 from pg_semantic.training.encoder.plain_trainer import PlainArguments
@@ -146,6 +148,18 @@ def test_the_message_says_which_texts_a_static_student_cannot_have_encoded_in_ti
     teaching = TeacherVectors(encoder, TimeLimit(BLOCK + 1, clock=clock))
     with pytest.raises(errors.ConfigurationError, match="too short: encoding the held-out sentences takes about"):
         teaching.needed(["text"] * (3 * BLOCK), what="the held-out sentences")
+
+
+def test_encoding_queries_ends_once_it_is_clear_that_the_time_is_too_short(counting: Counting) -> None:
+    texts, clock = [f"query {number}" for number in range(5_000)], Clock()
+    slow: Any = SlowEncoder(clock)
+    with pytest.raises(errors.ConfigurationError, match="too short: encoding the queries takes about 4000 s"):
+        BaseEncoder(slow, counting).encode_queries(texts, limit=TimeLimit(2_000, clock=clock))
+    assert clock.now == 1_000
+    base = BaseEncoder(HashedEncoder(4), counting)
+    made = base.encode_queries(texts, limit=TimeLimit(None))
+    np.testing.assert_array_equal(made, HashedEncoder(4).encode_queries(texts))
+    assert base.encode_queries([], limit=TimeLimit(None)).shape == (0, 4)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

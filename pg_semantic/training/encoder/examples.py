@@ -155,6 +155,7 @@ def read(  # noqa: PLR0913 - what to read, and how many
     random_passages: int,
     seed: int,
     where: Where = (),
+    on_query: Callable[[], object] = lambda: None,
 ) -> TrainingExamples:
     """Reads the texts of pairs, and random passages.
 
@@ -169,8 +170,9 @@ def read(  # noqa: PLR0913 - what to read, and how many
         random_passages: How many random passages to measure with. As many as there are pairs are read to train with.
         seed: Chooses the random passages.
         where: Conditions on the rows of all passages. Pairs of other rows are left out.
+        on_query: Called before each query whose passages aren't known.
     """
-    known = _with_passages(session, index, given, vectors=vectors)
+    known = _with_passages(session, index, given, vectors=vectors, on_query=on_query)
     rows = similar_passages.read(session, index, [one for one in given if isinstance(one, RowPair)], seed=seed)
     wanted = {one for example in known for one in example.passages} | {one for both in rows.values() for one in both}
     found = passages.read(session, index, wanted, where=where)
@@ -216,7 +218,12 @@ def _of_rows(rows: Mapping[RowPair, tuple[Passage, Passage]], found: Mapping[Pas
 
 
 def _with_passages(
-    session: orm.Session, index: BoundIndex[Any], given: Given, *, vectors: Mapping[str, NDArray[np.float32]]
+    session: orm.Session,
+    index: BoundIndex[Any],
+    given: Given,
+    *,
+    vectors: Mapping[str, NDArray[np.float32]],
+    on_query: Callable[[], object],
 ) -> list[Example]:
     """Returns an example for each query and row. Of several for the same, the first one counts."""
     plain = [one for one in given if isinstance(one, Pair)]
@@ -225,23 +232,23 @@ def _with_passages(
     for pair in plain:
         if pair.key in canonical:
             answers.setdefault(pair.query, set()).add(canonical[pair.key])
-    nearest = {
-        (query, one.key): one
-        for query, rows in answers.items()
-        if vectors[query].any()  # nothing is near to zeros
-        for one in _nearest(session, index, vectors[query], rows=sorted(rows))
-    }
-    found: dict[tuple[str, str], Example] = {}
+    nearest: dict[tuple[str, str], ScoredChunk] = {}
+    for query, rows in answers.items():
+        on_query()
+        if vectors[query].any():  # nothing is near to zeros
+            found = _nearest(session, index, vectors[query], rows=sorted(rows))
+            nearest |= {(query, one.key): one for one in found}
+    made: dict[tuple[str, str], Example] = {}
     for one in given:
         if isinstance(one, MinedPair):
             negatives = tuple((chunk.key, chunk.ordinal) for chunk in one.negatives)
-            made = Example(one.query, (one.positive.key, one.positive.ordinal), negatives)
+            example = Example(one.query, (one.positive.key, one.positive.ordinal), negatives)
         elif isinstance(one, Pair) and (chunk := nearest.get((one.query, canonical.get(one.key, one.key)))):
-            made = Example(one.query, (chunk.key, chunk.ordinal), score=one.score)
+            example = Example(one.query, (chunk.key, chunk.ordinal), score=one.score)
         else:
             continue
-        found.setdefault((made.query, made.positive[0]), made)
-    return list(found.values())
+        made.setdefault((example.query, example.positive[0]), example)
+    return list(made.values())
 
 
 def _nearest(

@@ -1,7 +1,7 @@
 """Scores by which a teacher, a reranker or another encoder, tells an encoder how well passages answer: `scores`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,6 @@ from pg_semantic.training.encoder.examples import Example
 from pg_semantic.training.passages import Passage
 from pg_semantic.training.time_limit import TimeLimit
 
-T = TypeVar("T")
-
 Teacher: TypeAlias = Reranker | Encoder
 """What an encoder learns from, such as the result of `rerankers.load` or of `encoders.load`."""
 
@@ -24,6 +22,7 @@ SCALE = 20.0
 _CERTAIN = 1e-6
 _LEAST_LENGTH = 1e-12
 _AT_ONCE = 128  # texts
+_WHAT = "scoring with the teacher"
 
 
 def scores(
@@ -50,7 +49,7 @@ def _by_reranker(
     teacher: Reranker, examples: Sequence[Example], texts: Mapping[Passage, str], *, limit: TimeLimit
 ) -> list[list[float]]:
     found = []
-    for one in _timed(examples, limit):
+    for one in limit.parts(examples, what=_WHAT):
         scored = np.asarray(teacher.score(one.query, [texts[passage] for passage in one.passages]), np.float64)
         found.append(_logits(scored) if teacher.score_type == "probability" else scored)
     return [scored.tolist() for scored in found]
@@ -70,17 +69,7 @@ def _by_encoder(
 def _encoded(encode: Callable[[list[str]], Vectors], texts: Sequence[str], limit: TimeLimit) -> Vectors:
     """Returns vectors of unit length."""
     parts = [list(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
-    return _unit(np.concatenate([encode(part) for part in _timed(parts, limit)]))
-
-
-def _timed(parts: Sequence[T], limit: TimeLimit) -> Iterator[T]:
-    """Yields parts of the same size as long as the others fit into the time limit too."""
-    started = limit.elapsed
-    for number, part in enumerate(parts):
-        if number:  # the first one is slower, but a promise must not be broken
-            each = (limit.elapsed - started) / number
-            limit.require(each * (len(parts) - number), what="scoring with the teacher")
-        yield part
+    return _unit(np.concatenate([encode(part) for part in limit.parts(parts, what=_WHAT)]))
 
 
 def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -159,7 +159,7 @@ def _read(
         denoising.require_decoder(base.whole)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
     plain = list(dict.fromkeys(one.query for one in given if isinstance(one, Pair)))
-    vectors = dict(zip(plain, base.encoder.encode_queries(plain), strict=True)) if plain else {}
+    vectors = dict(zip(plain, base.encode_queries(plain, limit=limit), strict=True))
     with own_transaction.reading(session):
         found = reading_examples.read(
             session,
@@ -169,6 +169,7 @@ def _read(
             random_passages=options.random_on(base.whole.device.type),
             seed=options.seed,
             where=options.where,
+            on_query=lambda: limit.require_not_over("reading"),
         )
     return base, found.without_quotes() if options.without_quotes else found
 

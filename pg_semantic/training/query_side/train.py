@@ -100,7 +100,7 @@ def _read(
     before = limit.elapsed
     base = base_encoder.load(live, settings.load(), from_trained=options.from_trained)
     limit.reserved = 2 * (limit.elapsed - before)  # the new encoder is written, and loaded to check it
-    vectors = base.encoder.encode_queries(texts)
+    vectors = base.encode_queries(texts, limit=limit)
     limit.require_not_over("loading the encoder")
     with own_transaction.reading(session):
         bound = Target(live, live.tables, None).bound(index)
