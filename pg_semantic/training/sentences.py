@@ -7,15 +7,14 @@ import random
 import re
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pg_semantic import database, errors
-from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
+from pg_semantic.training import drawn_passages
 from pg_semantic.training.pairs import Pair
 
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|(?<=[\u0e00-\u0eff])\s+(?=[\u0e00-\u0eff])|\n+")  # noqa: RUF001
@@ -38,7 +37,7 @@ def from_texts(
         where: Conditions on the table, as in a search.
         limit: How many rows to choose, at most. Rows without a sentence of 4 to 40 words, and without other text, are
             left out. In languages without spaces, two characters count as a word; Thai and Lao sentences end at spaces.
-        seed: Chooses the rows and sentences. Computes a hash for each chunk of the index.
+        seed: Chooses the rows and sentences. Computes a hash for each row of the index.
 
     Raises:
         errors.QueryError: A condition belongs to another table, or the limit isn't positive.
@@ -50,7 +49,8 @@ def from_texts(
     legs.require_own(index, list(filters))
     with database.translated():
         live, _ = generation_tracker.read_live(session, index)
-        statement = _chunks(Target(live, live.tables, None).bound(index), filters, limit=limit, seed=seed)
+        bound = Target(live, live.tables, None).bound(index)
+        statement = drawn_passages.one_of_each_row(bound, count=limit, where=filters, seed=seed)
         rows = generation_tracker.connect(session, index).execute(statement).all()
     choose = random.Random(seed)  # noqa: S311 - not a secret
     return [Pair(choose.choice(found), key) for key, text in rows if (found := sentences(text))]
@@ -67,23 +67,3 @@ def sentences(text: str) -> list[str]:
 def _words(text: str) -> int:
     """Returns about how many words a text has, also in languages that are written without spaces."""
     return max(len(text.split()), len(_WITHOUT_SPACES.findall(text)) // _CHARACTERS)
-
-
-def _chunks(index: BoundIndex[Any], filters: Where, *, limit: int, seed: int) -> "sa.Select[str, str]":
-    """Selects the keys of random rows, with a random chunk of each."""
-    tables = index.tables
-    key, chunks = keys.as_text(tables.source_key), tables.chunks.c
-    own = zip(tables.source_key, tables.chunk_key, strict=True)
-    drawn = seeds.order(sa.func.concat(key, "/", chunks.ordinal), seed)
-    place = sa.func.row_number().over(partition_by=key, order_by=drawn)
-    one = (
-        sa.select(index.entity)
-        .join(tables.chunks, sa.and_(*(mine == theirs for mine, theirs in own)))
-        .where(*filters)
-        .with_only_columns(
-            key.label("key"), chunks.content.label("content"), place.label("place"), maintain_column_froms=True
-        )
-        .subquery()
-    )
-    order = seeds.order(one.c.key, seed)
-    return sa.select(one.c.key, one.c.content).where(one.c.place == 1).order_by(order, one.c.key).limit(limit)

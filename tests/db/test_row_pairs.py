@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from pg_semantic import database, errors, training
-from pg_semantic.training import Pair, RowPair
+from pg_semantic.search.generation_tracker import Target, read_live
+from pg_semantic.training import Pair, RowPair, drawn_passages
 from pg_semantic.training.encoder import similar_passages
 from tests.conftest import copy_of
 from tests.db.library import Article, execute, sync
@@ -142,6 +143,11 @@ def test_composite_keys_are_named_as_everywhere(server: sa.URL, template: str) -
                 one for both in found.values() for one in both
             }
             assert len(found) == len(pairs)
+            live, _ = read_live(session, Note.semantic)
+            bound = Target(live, live.tables, None).bound(Note.semantic)
+            for select in (drawn_passages.of_any_chunks, drawn_passages.one_of_each_row):
+                drawn = session.execute(select(bound, count=99, where=[Note.number < 5], seed=0))
+                assert {row[0] for row in drawn} == {json.dumps([f'a "{n}"', str(n)]) for n in range(5)}
         engine.dispose()
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 
 from pg_semantic.evaluation import existing_rows
-from pg_semantic.index import distances, keys, seeds
+from pg_semantic.index import distances
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker
 from pg_semantic.search.legs import Where
-from pg_semantic.training import passages
+from pg_semantic.training import drawn_passages, passages
 from pg_semantic.training.encoder import similar_passages
 from pg_semantic.training.mining import statements
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
@@ -26,6 +26,8 @@ from pg_semantic.training.mining.statements import AskedQuery, Searched
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.passages import Passage
 from pg_semantic.training.row_pairs import RowPair
+
+_MOST_SPARE = 50_000  # random passages to train with
 
 Given: TypeAlias = Sequence[MinedPair | Pair | RowPair]
 
@@ -167,7 +169,8 @@ def read(  # noqa: PLR0913 - what to read, and how many
         index: The semantic index, bound to the tables of its live generation.
         given: Pairs, mined or not.
         vectors: The vectors of the queries whose passages aren't known.
-        random_passages: How many random passages to measure with. As many as there are pairs are read to train with.
+        random_passages: How many random passages to measure with. As many as there are pairs, up to 50,000, are read to
+            train with.
         seed: Chooses the random passages.
         where: Conditions on the rows of all passages. Pairs of other rows are left out.
         on_query: Called before each query whose passages aren't known.
@@ -176,7 +179,10 @@ def read(  # noqa: PLR0913 - what to read, and how many
     rows = similar_passages.read(session, index, [one for one in given if isinstance(one, RowPair)], seed=seed)
     wanted = {one for example in known for one in example.passages} | {one for both in rows.values() for one in both}
     found = passages.read(session, index, wanted, where=where)
-    drawn = _random(session, index, count=random_passages + len(given) + 1, where=where, seed=seed)
+    count = random_passages + min(_MOST_SPARE, len(given)) + 1
+    any_chunks = drawn_passages.of_any_chunks(index, count=count, where=where, seed=seed)
+    connection = generation_tracker.connect(session, index)
+    drawn = {(key, ordinal): text for key, ordinal, text in connection.execute(any_chunks)}
     kept, order = [*_complete(known, found), *_of_rows(rows, found)], list(drawn)
     return TrainingExamples(
         all=tuple(kept),
@@ -260,18 +266,6 @@ def _nearest(
     connection = generation_tracker.connect(session, index)
     found = connection.execute(statements.positives(searched, asked, rows))
     return [ScoredChunk(row.key, row.ordinal, row.score) for row in found]
-
-
-def _random(session: orm.Session, index: BoundIndex[Any], *, count: int, where: Where, seed: int) -> dict[Passage, str]:
-    """Returns the texts of random passages: the first ones in the order of a hash. Reads all chunks' keys."""
-    tables = index.tables
-    key, chunks = keys.as_text(tables.chunk_key), tables.chunks.c
-    named = sa.func.concat(key, "/", chunks.ordinal)
-    order = seeds.order(named, seed)
-    chosen = passages.of_rows(index, tables.chunks, key=tables.chunk_key, where=where)
-    statement = sa.select(key, chunks.ordinal, chunks.content).select_from(chosen).order_by(order, named).limit(count)
-    rows = generation_tracker.connect(session, index).execute(statement)
-    return {(row_key, ordinal): text for row_key, ordinal, text in rows}
 
 
 def _quote(query: str) -> re.Pattern[str]:

@@ -1,22 +1,20 @@
 """`TrainingList`: a query with passages that answer it and passages that don't, as texts in memory."""
 
 import dataclasses
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.legs import Where
-from pg_semantic.training import passages
+from pg_semantic.training import drawn_passages, passages
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.passages import Passage
 
+_MOST_RANDOM = 50_000  # random passages; more queries than that share some
 _SPARE = 20  # random passages in addition to one per query, for queries that must not take some of them
 
 
@@ -72,9 +70,10 @@ def read(  # noqa: PLR0913 - which passages, and which not
     """
     wanted = {(one.key, one.ordinal) for pair in mined for one in (pair.positive, *pair.negatives)}
     texts = passages.read(session, index, wanted, where=where)
-    others = _random(session, index, count=len(relevant) + len(without) + _SPARE, where=where, seed=seed)
-    others = [(key, text) for key, text in others if key not in without]
-    random.Random(seed).shuffle(others)  # noqa: S311 - not a secret
+    count = min(_MOST_RANDOM, len(relevant) + len(without)) + _SPARE
+    drawn = drawn_passages.one_of_each_row(index, count=count, where=legs.conditions(where), seed=seed)
+    rows = generation_tracker.connect(session, index).execute(drawn)
+    others = [(key, text) for key, text in rows if key not in without]
     by_query = {query: pairs for query, pairs in _by_query(mined).items() if query in relevant}
     found = []
     for number, (query, pairs) in enumerate(by_query.items()):
@@ -108,27 +107,3 @@ def _with_random(one: TrainingList, others: Iterable[tuple[str, str]], answers: 
         if key not in answers and text not in known:
             return dataclasses.replace(one, negatives=(*one.negatives, text))
     return one
-
-
-def _random(
-    session: orm.Session, index: BoundIndex[Any], *, count: int, where: Where, seed: int
-) -> list[tuple[str, str]]:
-    """Returns the keys and texts of random passages, one per row: the first rows in the order of a hash of their keys.
-
-    Scans all receipts, and with conditions the table too.
-    """
-    tables = index.tables
-    key = keys.as_text(tables.receipt_key)
-    filtered = passages.of_rows(index, tables.receipts, key=tables.receipt_key, where=legs.conditions(where))
-    rows = sa.select(key.label("key"), *tables.receipt_key).select_from(filtered)
-    order = seeds.order(key, seed)
-    drawn = rows.order_by(order, key).limit(count).subquery()
-    chunks = tables.chunks.c
-    own_chunks = (
-        column == drawn.c[receipt.name] for column, receipt in zip(tables.chunk_key, tables.receipt_key, strict=True)
-    )
-    place = sa.func.hashint4extended(chunks.ordinal, sa.cast(seed, sa.BigInteger))
-    one = sa.select(chunks.content).where(*own_chunks).order_by(place, chunks.ordinal).limit(1).lateral()
-    statement = sa.select(drawn.c.key, one.c.content).join_from(drawn, one, sa.true()).order_by(drawn.c.key)
-    found = generation_tracker.connect(session, index).execute(statement)
-    return [(row_key, text) for row_key, text in found]
