@@ -23,7 +23,7 @@ from pg_semantic.cli import (
 )
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
-from pg_semantic.training import QueryTraining, TrainingReport
+from pg_semantic.training import QueryTraining, TrainingReport, live_generation
 from pg_semantic.training.query_side import train as query_side
 
 app = typer.Typer(help="Train encoders and rerankers on your own rows and judgements.", no_args_is_help=True)
@@ -109,8 +109,10 @@ def _train(
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, judged)
         pairs = training.from_judgements(left.judgements)
-        query_side.check(pairs, out=out, gone=left.gone)  # a mistake in an option must not record anything
-        evaluation.record_training(session, index, {pair.query for pair in pairs})  # first, so that none is held out
+        asked = {pair.query for pair in pairs}
+        query_side.check(pairs, out=out, gone=left.gone)  # what cannot be trained on must not be recorded
+        live_generation.require_trainable(session, index, asked, where=chosen.where, from_trained=chosen.from_trained)
+        evaluation.record_training(session, index, asked)  # first, so that none is held out
         session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_query_side(session, index, pairs, out=out, options=chosen, on_step=advance)

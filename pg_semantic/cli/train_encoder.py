@@ -15,7 +15,7 @@ from pg_semantic.cli import named_index, options, progress, row_conditions, trai
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.index.bound_index import BoundIndex
-from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport
+from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport, live_generation
 from pg_semantic.training.encoder import train as encoder_training
 
 AskedPairs: TypeAlias = Sequence[MinedPair | Pair]
@@ -144,10 +144,11 @@ def _train(
         with own_transaction.reading(session):
             used, left_out = _without_held_out(session, index, asked)
             rows = _rows_without_held_out(session, index, given, asked=asked, used=used)
-        # A mistake in an option must not record anything.
+        queries = {one.query for one in used}  # recorded only if they can be trained on
         encoder_training.check([*used, *rows], out=out, options=chosen, has_teacher=extras.teacher is not None)
+        live_generation.require_trainable(session, index, queries, where=chosen.where, from_trained=chosen.from_trained)
         loaded = None if extras.teacher is None else rerankers.load(extras.teacher)
-        evaluation.record_training(session, index, {one.query for one in used})  # first, so that none is held out
+        evaluation.record_training(session, index, queries)  # first, so that none is held out
         session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_encoder(

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import evaluation, training
+from pg_semantic import evaluation, settings, training
 from pg_semantic import search as searching
 from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
 from pg_semantic.search.request import Mode
-from pg_semantic.training import MinedPair, RerankerTraining, TrainingReport
+from pg_semantic.training import MinedPair, RerankerTraining, TrainingReport, live_generation
+from pg_semantic.training.reranker import starting_point
 from pg_semantic.training.reranker import train as reranker_training
 from pg_semantic.training.reranker.reranker_training import RerankerLoss
 
@@ -95,9 +96,11 @@ def _train_reranker(
                 chosen = dataclasses.replace(chosen, search=searching.tuned_options(session, index))
         known = left.judgements.grades
         pairs = [pair for pair in mined if pair.positive.key in known.get(pair.query, ())]
-        # A mistake in an option must not record anything.
+        asked = {pair.query for pair in pairs}  # recorded only if they can be trained on
         reranker_training.check(pairs, out=out, options=chosen, gone=left.gone)
-        evaluation.record_training(session, index, {pair.query for pair in pairs})  # first, so that none is held out
+        live = live_generation.read(session, index, asked, where=chosen.where)
+        starting_point.require_trainable(live, settings.load(), chosen)
+        evaluation.record_training(session, index, asked)  # first, so that none is held out
         session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_reranker(session, index, pairs, out=out, options=chosen, on_step=advance)

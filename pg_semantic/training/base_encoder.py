@@ -64,7 +64,7 @@ def load(generation: Generation, settings: "Settings", *, from_trained: bool) ->
         errors.MissingExtra: The extra ``encode`` isn't installed.
     """
     known = generation.spec.encoder
-    reference = known.reference if from_trained else original(known.reference, settings)
+    reference = reference_of(generation, settings, from_trained=from_trained)
     folder = _folder(reference, settings)
     encoder = encoders.load(
         reference,
@@ -80,6 +80,18 @@ def load(generation: Generation, settings: "Settings", *, from_trained: bool) ->
     whole = backends.open_whole(folder, reference=reference, dimensions=known.dimensions, device=settings.device)
     prompt_precedence.apply(whole, reference, prompt_precedence.declared(reference, known.prompts, settings))
     return BaseEncoder(encoder, whole)
+
+
+def reference_of(generation: Generation, settings: "Settings", *, from_trained: bool) -> str:
+    """Returns the reference of the encoder to start from; see `load`. Loads nothing.
+
+    Raises:
+        errors.EncoderError: The encoder cannot be trained.
+    """
+    known = generation.spec.encoder.reference
+    found = known if from_trained else original(known, settings)
+    _folder(found, settings)
+    return found
 
 
 def original(reference: str, settings: "Settings") -> str:

@@ -1,17 +1,30 @@
-"""The generation to train on, once nothing forbids it: `read`."""
+"""The generation to train on, once nothing forbids it: `read`, `require_trainable`."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import orm
 
-from pg_semantic import evaluation
+from pg_semantic import evaluation, settings
 from pg_semantic.database import own_transaction
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker, legs
 from pg_semantic.search.legs import Where
-from pg_semantic.training import tenants
+from pg_semantic.training import base_encoder, tenants
+
+
+def require_trainable(
+    session: orm.Session, index: BoundIndex[Any], queries: Iterable[str], *, where: Where, from_trained: bool
+) -> None:
+    """Checks that the live generation's encoder can be trained on queries, before these are recorded as trained on.
+
+    Raises:
+        errors.EncoderError: The encoder has no weights here, is quantized, or was trained already.
+        errors.IndexNotFound, errors.QueryError: See `read`.
+    """
+    live = read(session, index, queries, where=where)
+    base_encoder.reference_of(live, settings.load(), from_trained=from_trained)
 
 
 def read(session: orm.Session, index: BoundIndex[Any], queries: Iterable[str], *, where: Where) -> Generation:

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import evaluation, training
 from pg_semantic.evaluation import Judgements
-from pg_semantic.training import Pair
-from tests.db.library import Article, execute, sync
+from pg_semantic.training import MinedPair, Pair, ScoredChunk
+from tests.db.library import Article, execute, rows, sync
 from tests.db.test_cli import error, ok, parsed, run
 
 WORDS = "harbour candle meadow engine violin glacier pepper lantern"
@@ -130,6 +130,26 @@ def test_a_reranker_that_would_decide_nothing_is_refused_and_not_loaded(
     assert "or leave --reranker out" in " ".join(refused.stderr.replace("│", " ").split())
     assert not (here / "mined.jsonl").exists()
     assert "none/here" in error(*command, "--min-score", "0.1", dsn=dsn)
+
+
+@pytest.mark.parametrize("part", ["queries", "encoder", "reranker"])
+def test_what_cannot_be_trained_on_is_not_recorded_as_trained_on(
+    synced: sa.Engine, here: Path, dsn: str, part: str
+) -> None:
+    asked = [Pair(f"query {number}", str(number % 8 + 1)) for number in range(60)]
+    judged = [json.dumps({"query": one.query, "relevant": {one.key: 1}}) for one in asked]
+    (here / "judged.jsonl").write_text("\n".join(judged), "utf-8")
+    chunks = [ScoredChunk(key, 0, 0.5) for key in "12345678"]
+    mined = [MinedPair(one.query, chunks[int(one.key) - 1], (chunks[int(one.key) % 8],)) for one in asked]
+    training.write_mined(here / "mined.jsonl", mined)
+    given = {
+        "queries": "--judgements judged.jsonl",
+        "encoder": "--pairs judged.jsonl",
+        "reranker": "--pairs mined.jsonl",
+    }
+    command = ("train", part, "article_semantic", *given[part].split(), "--out", "new")
+    assert "has no weights to train" in error(*command, dsn=dsn)
+    assert rows(synced, "SELECT * FROM semantic.judged_query") == []
 
 
 def test_qrels_with_topics_are_read(synced: sa.Engine, here: Path, dsn: str) -> None:

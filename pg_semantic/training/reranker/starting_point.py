@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_semantic import encoders, errors
@@ -48,6 +49,18 @@ class StartingPoint:
         return _FROM_ENCODER if self.is_new else _FROM_RERANKER
 
 
+def require_trainable(generation: Generation, settings: "Settings", options: RerankerTraining) -> None:
+    """Checks that the weights to start from can be trained. Loads nothing.
+
+    Raises:
+        errors.EncoderError: They cannot.
+    """
+    if options.start is None:
+        base_encoder.reference_of(generation, settings, from_trained=options.from_trained)
+    else:
+        _folder(options.start, settings, from_trained=options.from_trained)
+
+
 def load(generation: Generation, settings: "Settings", options: RerankerTraining) -> StartingPoint:
     """Loads what training starts from.
 
@@ -90,13 +103,7 @@ def _from_reranker(
     from pg_semantic.encoders.local import weights
     from pg_semantic.rerankers import cross_encoder
 
-    folder = weights.folder(reference, settings.encoder_paths, of="Reranker")
-    if (folder / base_encoder.RECORD).exists() and not options.from_trained:
-        raise errors.EncoderError(
-            f"Reranker {reference!r} was trained already ({folder / base_encoder.RECORD}). If it was trained on these "
-            "queries, they cannot show a gain any more: start from the original cross-encoder, or pass from_trained "
-            "(--from-trained)."
-        )
+    folder = _folder(reference, settings, from_trained=options.from_trained)
     opened = cross_encoder.open_whole(folder, reference=reference, device=settings.device)
     if options.loss == "bce":  # which computes the loss without it
         opened.activation_fn = torch.nn.Sigmoid()
@@ -104,6 +111,20 @@ def _from_reranker(
     source = {"reference": reference, "revision": identity.revision, "digest": identity.digest}
     encoder = None if options.mode == "lexical" else _first_stage(generation, settings)
     return StartingPoint(opened, encoder, is_new=False, source=source)
+
+
+def _folder(reference: str, settings: "Settings", *, from_trained: bool) -> Path:
+    """Returns the folder of a cross-encoder, unless it was trained already and may not be trained again."""
+    from pg_semantic.encoders.local import weights
+
+    folder = weights.folder(reference, settings.encoder_paths, of="Reranker")
+    if (folder / base_encoder.RECORD).exists() and not from_trained:
+        raise errors.EncoderError(
+            f"Reranker {reference!r} was trained already ({folder / base_encoder.RECORD}). If it was trained on these "
+            "queries, they cannot show a gain any more: start from the original cross-encoder, or pass from_trained "
+            "(--from-trained)."
+        )
+    return folder
 
 
 def _first_stage(generation: Generation, settings: "Settings") -> Encoder:
