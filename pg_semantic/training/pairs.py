@@ -95,7 +95,8 @@ def from_column(
     `mine` counts such pairs.
 
     Args:
-        column: A column of the index's table, such as ``Article.title``. Rows where it is blank are left out.
+        column: A column of the index's table, such as ``Article.title``. Rows where it is blank are left out, or longer
+            than a query can be.
         where: Conditions on the table, as in a search.
         limit: How many pairs to return, in the order of the keys unless there is a seed. None means all.
         seed: Chooses random rows. Computes a hash for each row of the table.
@@ -109,11 +110,12 @@ def from_column(
     filters = legs.conditions(where)
     asks = chunk_tables.unblank(sa.cast(column, sa.Text))
     legs.require_own(index, [*filters, asks.is_not(None)])
+    filters = [*filters, asks.is_not(None), sa.func.length(asks) <= validation.MOST_CHARACTERS]
     key = index.tables.source_key
     order: list[sa.ColumnElement[Any]] = [*key]
     if seed is not None:
         order.insert(0, seeds.order(keys.as_text(key), seeds.require(seed)))
-    chosen = sa.select(index.entity).where(asks.is_not(None), *filters).order_by(*order).limit(limit)
+    chosen = sa.select(index.entity).where(*filters).order_by(*order).limit(limit)
     statement = chosen.with_only_columns(asks, keys.as_text(key), maintain_column_froms=True)
     with database.translated():
         rows = generation_tracker.connect(session, index).execute(statement)

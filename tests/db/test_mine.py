@@ -18,7 +18,7 @@ from pg_semantic.evaluation import Judgements
 from pg_semantic.index import distances
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.rerankers import BatchingReranker
-from pg_semantic.search import scan_settings
+from pg_semantic.search import scan_settings, validation
 from pg_semantic.training import Mining, Pair
 from pg_semantic.training.mining import statements
 from pg_semantic.training.mining.statements import AskedQuery, Searched
@@ -534,6 +534,7 @@ def test_a_column_asks_for_its_row(empty: sa.Engine) -> None:
                 Doc(id=2, text="a sky", topic=" "),
                 Doc(id=3, text="a pear", topic=None),
                 Doc(id=4, text="a red plum", topic="red"),
+                Doc(id=5, text="a log", topic="line " * validation.MOST_CHARACTERS),
             ]
         )
         session.commit()
@@ -542,7 +543,7 @@ def test_a_column_asks_for_its_row(empty: sa.Engine) -> None:
         assert training.from_column(session, Doc.semantic, Doc.topic, where=[Doc.id > 1]) == [Pair("red", "4")]
         assert training.from_column(session, Doc.semantic, Doc.topic, limit=1) == [Pair("fruit", "1")]
         quoted = training.from_column(session, Doc.semantic, Doc.text)
-        assert mine(session, quoted).report.quoted == 4
+        assert mine(session, quoted).report.quoted == 5
         with pytest.raises(errors.QueryError, match="condition on part"):
             training.from_column(session, Doc.semantic, Part.text)
         with pytest.raises(errors.QueryError, match="limit=0"):
