@@ -1,6 +1,6 @@
 """Reads the texts of passages, which training needs in memory and never writes: `read`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -54,6 +54,16 @@ def read(
         texts = connection.execute(statement)
         found |= {(key, ordinal): text for key, ordinal, text in texts if (key, ordinal) in passages}
     return {one: found[passage] for one, passage in named.items() if passage in found}
+
+
+def names_of(texts: Mapping[Passage, str]) -> Callable[[Passage], tuple[str, str]]:
+    """Returns a function that names the row and the text of a passage, shortly. Equal texts have the same name.
+
+    Args:
+        texts: The texts of all passages.
+    """
+    numbers: dict[str, int] = {}
+    return lambda one: (f"row {one[0]}", f"text {numbers.setdefault(texts[one], len(numbers))}")
 
 
 def from_place(every: Sequence[T], place: int) -> Iterator[T]:

@@ -23,6 +23,7 @@ from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import Options, Rerank
 from pg_semantic.training import MinedPair, RerankerTraining, ScoredChunk, TrainingReport, record
 from pg_semantic.training.pairs import Pair
+from pg_semantic.training.query_side import folds
 from pg_semantic.training.reranker import candidates, training_lists
 from pg_semantic.training.reranker import train as reranker_training
 from pg_semantic.training.time_limit import TimeLimit
@@ -457,6 +458,21 @@ def test_passages_and_queries_of_rows_that_conditions_leave_out_are_not_used(lea
 def test_the_share_that_is_held_out_is_exact(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:
     report = train(leaflets, mined(), tmp_path / "new", start=start, held_out=0.4, epochs=1)
     assert report.held_out.queries == 24
+
+
+def test_queries_are_connected_by_rows_and_by_equal_texts_of_answers(leaflets: sa.Engine) -> None:
+    pairs = [*mined()[:4], MinedPair("another", passage(answer(3)), ())]
+    with Session(leaflets) as session:
+        relevant, _ = reranker_training._relevant(session, Leaflet.semantic, pairs, where=())
+        same = sa.text("UPDATE leaflet_semantic SET content = 'the same' WHERE id IN (:first, :second)")
+        session.execute(same, {"first": answer(0), "second": answer(2)})
+        found = reranker_training.connecting(session, Leaflet.semantic, pairs, relevant=relevant, where=())
+        session.rollback()
+    assert list(found) == list(relevant)
+    first, second, third, fourth, last = folds.numbers_of(found).tolist()
+    assert first == third
+    assert fourth == last
+    assert len({first, second, fourth}) == 3
 
 
 def test_too_few_queries_are_refused(leaflets: sa.Engine, start: str, tmp_path: Path) -> None:

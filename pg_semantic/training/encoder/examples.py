@@ -56,16 +56,6 @@ class Example:
         return (self.positive, *self.negatives)
 
 
-def names_of(texts: Mapping[Passage, str]) -> Callable[[Passage], tuple[str, str]]:
-    """Returns a function that names the row and the text of a passage, shortly. Equal texts have the same name.
-
-    Args:
-        texts: The texts of all passages.
-    """
-    numbers: dict[str, int] = {}
-    return lambda one: (f"row {one[0]}", f"text {numbers.setdefault(texts[one], len(numbers))}")
-
-
 @dataclass(frozen=True, slots=True)
 class TrainingExamples:
     """What was read.

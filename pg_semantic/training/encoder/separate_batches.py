@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from pg_semantic.training.encoder import examples as training_examples
+from pg_semantic.training import passages
 from pg_semantic.training.encoder.examples import Example
 from pg_semantic.training.passages import Passage
 from pg_semantic.training.query_side import folds
@@ -44,7 +44,7 @@ def needs(examples: Sequence[Example], texts: Mapping[Passage, str]) -> list[Bat
         examples: The examples.
         texts: The texts of all passages. Rows with the same text count as one.
     """
-    names = training_examples.names_of(texts)
+    names = passages.names_of(texts)
     answers: dict[str, set[str]] = defaultdict(set)
     for one in examples:
         answers[one.query] |= {*names(one.positive), *(() if one.row is None else (f"row {one.row}",))}

@@ -15,7 +15,7 @@ from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import validation
 from pg_semantic.search.generation_tracker import Target
-from pg_semantic.training import base_encoder, extra, folder, live_generation, precision, record, report
+from pg_semantic.training import base_encoder, extra, folder, live_generation, passages, precision, record, report
 from pg_semantic.training.base_encoder import BaseEncoder
 from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.encoder import denoising, fit
@@ -235,7 +235,7 @@ def _relevant(asked: Sequence[Example]) -> dict[str, list[str]]:
 
 def _connecting(found: TrainingExamples) -> dict[str, list[str]]:
     """Returns what connects queries: the rows that are relevant to each one, and the texts that answer it."""
-    names = reading_examples.names_of(found.texts)
+    names = passages.names_of(found.texts)
     connecting: dict[str, list[str]] = {}
     for one in found.asked:
         connecting.setdefault(one.query, []).extend(names(one.positive))

@@ -38,8 +38,8 @@ class RerankerTraining:
         batch: Pairs of a query and a passage per step; with ``lambda``, as many queries as have about this many.
         learning_rate: Of AdamW, the highest one after the warm-up; by default 2e-5 from a cross-encoder, and 5e-5 from
             an encoder.
-        held_out: The share of the queries that are held out, above 0 and up to 0.5. Queries that rows connect stay
-            together, so it is as near to this as they allow.
+        held_out: The share of the queries that are held out, above 0 and up to 0.5. Queries that rows or equal texts
+            connect stay together, so it is as near to this as they allow.
         seconds: How long everything may take. Trains for fewer epochs if necessary.
         seed: Decides everything that is random. On the CPU of one machine, the same seed gives the same reranker.
         keep: Write the folder even without a gain.

@@ -18,7 +18,7 @@ from pg_semantic.registry import Generation
 from pg_semantic.search import generation_tracker, validation
 from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
-from pg_semantic.training import extra, folder, live_generation, precision, record, report, tenants
+from pg_semantic.training import extra, folder, live_generation, passages, precision, record, report, tenants
 from pg_semantic.training.checkpoints import Checkpoints
 from pg_semantic.training.mining.mined import MinedPair
 from pg_semantic.training.pace import OnStep
@@ -191,7 +191,7 @@ def _read(  # noqa: PLR0913 - what is read from what, and within which time
     with own_transaction.reading(session):
         relevant, gone = _relevant(session, index, mined, where=options.where)
         folds.require_enough(len(relevant), f"{gone} pairs name rows that don't exist, which leaves")
-        component = folds.numbers_of(relevant)
+        component = folds.numbers_of(connecting(session, bound, mined, relevant=relevant, where=options.where))
         is_held_out = folds.share_of(component, options.held_out, seed=options.seed)
         held_out = {query: rows for (query, rows), held in zip(relevant.items(), is_held_out, strict=True) if held}
         others = {query: rows for query, rows in relevant.items() if query not in held_out}
@@ -213,6 +213,25 @@ def _read(  # noqa: PLR0913 - what is read from what, and within which time
         passages=len({text for one in lists for text in one.passages}),
     )
     return RerankerSet(lists, found, component[is_held_out]), counts
+
+
+def connecting(
+    session: orm.Session,
+    index: BoundIndex[Any],
+    mined: Sequence[MinedPair],
+    *,
+    relevant: Mapping[str, Set[str]],
+    where: Where,
+) -> dict[str, list[str]]:
+    """Returns what connects queries: the rows that are relevant to each one, and the texts that answer it."""
+    answers = [(pair.query, (pair.positive.key, pair.positive.ordinal)) for pair in mined if pair.query in relevant]
+    texts = passages.read(session, index, {passage for _, passage in answers}, where=where)
+    names = passages.names_of(texts)
+    found = {query: [f"row {key}" for key in keys] for query, keys in relevant.items()}
+    for query, passage in answers:
+        if passage in texts:
+            found[query] += names(passage)
+    return found
 
 
 def _relevant(
