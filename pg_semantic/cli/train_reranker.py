@@ -12,7 +12,7 @@ from pg_semantic import evaluation, settings, training
 from pg_semantic import search as searching
 from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import Judgements
+from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.search.request import Mode
 from pg_semantic.training import MinedPair, RerankerTraining, TrainingReport, live_generation
 from pg_semantic.training.reranker import starting_point
@@ -92,10 +92,11 @@ def _train_reranker(
         chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, Judgements(grades))
+            keys = existing_rows.canonical(session, index, {pair.positive.key for pair in mined})
             if chosen.mode == "hybrid":
                 chosen = dataclasses.replace(chosen, search=searching.tuned_options(session, index))
         known = left.judgements.grades
-        pairs = [pair for pair in mined if pair.positive.key in known.get(pair.query, ())]
+        pairs = [pair for pair in mined if keys.get(pair.positive.key) in known.get(pair.query, ())]
         asked = {pair.query for pair in pairs}  # recorded only if they can be trained on
         reranker_training.check(pairs, out=out, options=chosen, gone=left.gone)
         live = live_generation.read(session, index, asked, where=chosen.where)

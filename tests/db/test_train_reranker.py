@@ -66,7 +66,7 @@ def text(key: int) -> str:
     return f"{query(number)} {first} {SIGN if key == answer(number) else second} {key}"
 
 
-def passage(key: int) -> ScoredChunk:
+def passage(key: int | str) -> ScoredChunk:
     return ScoredChunk(str(key), 0, 0.5)
 
 
@@ -538,7 +538,9 @@ def test_the_command_trains_from_a_mined_file_and_records_the_queries(
         pair = held_out(session, "asked twice", 4)
         session.commit()
     gone = MinedPair("a query", passage(999_999), (passage(1),))
-    training.write_mined(file, [*mined(), pair, gone])
+    first, *others = mined()
+    spelled = dataclasses.replace(first, positive=passage(f"00{first.positive.key}"))
+    training.write_mined(file, [spelled, *others, pair, gone])
     command = ["train", "reranker", "leaflet_semantic", "--pairs", str(file), "--start", start]
     command += ["--depth", "12", "--learning-rate", "0.002", "--out"]
     found = parsed(*command, str(tmp_path / "a"), "--epochs", "1", "--keep", "--mode", "hybrid", dsn=dsn)
