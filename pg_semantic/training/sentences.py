@@ -19,7 +19,7 @@ from pg_semantic.training.pairs import Pair
 
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|(?<=[\u0e00-\u0eff])\s+(?=[\u0e00-\u0eff])|\n+")  # noqa: RUF001
 _LEAST_WORDS, _MOST_WORDS = 4, 40
-_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 """A character of Thai, Lao, Burmese, Khmer, Japanese or Chinese."""
 _CHARACTERS = 2  # of these that count as a word
 
@@ -66,4 +66,4 @@ def sentences(text: str) -> list[str]:
 
 def _words(text: str) -> int:
     """Returns about how many words a text has, also in languages that are written without spaces."""
-    return max(len(text.split()), len(_WITHOUT_SPACES.findall(text)) // _CHARACTERS)
+    return max(len(text.split()), len(WITHOUT_SPACES.findall(text)) // _CHARACTERS)

@@ -37,6 +37,14 @@ def test_most_words_of_a_text_are_deleted_and_the_others_keep_their_order() -> N
     assert denoising.damaged(texts, seed=1)[0] != long
 
 
+def test_characters_are_deleted_from_texts_without_spaces() -> None:
+    text = "猫が寝る。" * 40
+    [left, mixed] = denoising.damaged([text, "Python 3.11 は速い" * 50], seed=0)
+    assert 50 <= len(left) <= 110
+    assert set(left) == set(text)
+    assert {"Python", "3.11", "い"} <= set(mixed.replace("い", " い ").replace("は", " ").replace("速", " ").split())
+
+
 def test_the_texts_of_rows_are_restored_without_those_that_are_held_out() -> None:
     prepared = whole_training.divided(training_examples.rows_and_queries(), TSDAE)
     assert prepared.restored is not None

@@ -7,12 +7,14 @@ training.
 import contextlib
 import logging
 import random
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pg_semantic import errors
 from pg_semantic.encoders import routes
 from pg_semantic.encoders.local import backends
+from pg_semantic.training.sentences import WITHOUT_SPACES
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -20,18 +22,32 @@ if TYPE_CHECKING:
 _DECODERS = ("bert", "camembert", "roberta", "xlm-roberta")
 """The types of transformers that can also be a decoder which looks at a vector."""
 
+_PARTS = re.compile(f"{WITHOUT_SPACES.pattern}|(?:(?!{WITHOUT_SPACES.pattern}).)+")
+"""A character of a language without spaces, or a part of a word without such characters."""
+
 _DELETED = 0.6  # of the words, the best share in the paper
 
 
 def damaged(texts: Iterable[str], *, seed: int) -> list[str]:
-    """Returns texts without 60% of their words. At least one word is left."""
+    """Returns texts without 60% of their words. At least one word is left.
+
+    In languages that are written without spaces, each character counts as a word.
+    """
     choose = random.Random(seed)  # noqa: S311 - not a secret
     found = []
     for text in texts:
-        words = text.split()
+        words = list(_words(text))
         left = [word for word in words if choose.random() >= _DELETED]
-        found.append(" ".join(left or words[:1]))
+        found.append("".join(left or words[:1]).strip())
     return found
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yields the words of a text, with a space before those that have white space before them."""
+    for word in text.split():
+        first, *others = _PARTS.findall(word)
+        yield f" {first}"
+        yield from others
 
 
 def require_decoder(trained: "SentenceTransformer") -> None:
