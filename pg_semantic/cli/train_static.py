@@ -44,8 +44,8 @@ def static(
     name: training_options.Name,
     out: Annotated[Path, typer.Option(help="Where to write the student: an empty or new folder.")],
     judgements: Measured = None,
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
-    topics: Annotated[Path | None, typer.Option(help="The queries, for qrels.")] = None,
+    split: options.TestSplit = None,
+    topics: options.Topics = None,
     dimensions: Dimensions = None,
     vocabulary: Words = VocabularySource.rows,
     least_rows: LeastRows = 5,
@@ -70,7 +70,8 @@ def static(
         dimensions=dimensions, vocabulary=vocabulary.value, least_rows=least_rows, spans=spans, epochs=epochs,
         seconds=seconds, seed=seed, from_trained=from_trained,
     )  # fmt: skip
-    judged = options.read_judgements(judgements, split=split, topics=topics) if judgements else None
+    qrels = options.split_of(judgements, split, usual="test")
+    judged = options.read_judgements(judgements, split=qrels, topics=topics) if judgements else None
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
         chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))

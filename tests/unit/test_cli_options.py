@@ -18,6 +18,8 @@ from pg_semantic.training import Pair
         ("generation", "switch", "index", "--if-better", "--judgements"),
         ("mine", "index", "--out", "mined.jsonl", "--pairs"),
         ("tune", "index", "--judgements"),
+        ("train", "queries", "index", "--out", "new", "--judgements"),
+        ("train", "static", "index", "--out", "new", "--judgements"),
         ("split", "index", "--held-out", "held.jsonl", "--judgements"),
     ],
     ids=" ".join,
