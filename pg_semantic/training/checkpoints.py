@@ -4,11 +4,13 @@ A checkpoint has weights, the state of the optimizer and of random generators, a
 a row. It is written next to the folder of the result, and removed once training has ended.
 """
 
+import contextlib
 import json
 import logging
+import pickle
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from pg_semantic import errors
 
 _PLAN = "plan.json"
 _STATE = "trainer_state.json"  # which the trainer writes last, so a checkpoint with it is complete
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError)  # as torch reports it
 _MOST_OF_THE_TIME = 0.05  # that is spent on writing checkpoints
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,26 @@ class Checkpoints:
                 )
         self.plan["training"] = wanted
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raises an error that says what to do if the block reads a damaged file, as a crash may leave it.
+
+        Raises:
+            errors.ConfigurationError: A file of the last checkpoint is damaged.
+        """
+        import safetensors
+
+        from pg_semantic.encoders.local import transformer
+
+        try:
+            yield
+        except (*_DAMAGED, safetensors.SafetensorError) as error:
+            if transformer.is_out_of_memory(error):
+                raise
+            raise errors.ConfigurationError(
+                f"The checkpoint {self.latest} can't be read: remove {self.folder} to begin again."
+            ) from error
+
     def is_due(self) -> bool:
         """Returns whether it is time for another checkpoint."""
         return self._clock() - self._written_at >= max(self._seconds, self._cost / _MOST_OF_THE_TIME)
@@ -113,10 +136,7 @@ class Checkpoints:
         return list(self.folder.glob("checkpoint-*"))
 
     def _read(self, checkpoint: Path) -> dict[str, Any]:
-        try:
+        with self.reading():
+            json.loads((checkpoint / _STATE).read_text("utf-8"))
             found: dict[str, Any] = json.loads((checkpoint / _PLAN).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise errors.ConfigurationError(
-                f"The checkpoint {checkpoint} can't be read: remove {self.folder} to begin again."
-            ) from error
         return found

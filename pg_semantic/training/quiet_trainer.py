@@ -136,9 +136,17 @@ class QuietTrainer(BaseTrainer):  # type: ignore[misc]  # its types are not foll
         self.measures.write(folder)
         self.checkpoints.write_plan(folder)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with self.checkpoints.reading():
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with self.checkpoints.reading():
+            super()._load_rng_state(checkpoint)
+
     def _load_from_checkpoint(self, checkpoint_path: str, *_: Any) -> None:
-        found = safetensors.torch.load_file(Path(checkpoint_path) / _WEIGHTS)
-        with torch.no_grad():
+        with self.checkpoints.reading(), torch.no_grad():
+            found = safetensors.torch.load_file(Path(checkpoint_path) / _WEIGHTS)
             for name, parameter in self.loss.named_parameters():
                 if parameter.requires_grad:
                     parameter.copy_(found[name])

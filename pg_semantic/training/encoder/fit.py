@@ -210,7 +210,8 @@ class _WholeRun:
 
         options, data, checkpoints = self._options, self._data, self._checkpoints
         latest, done, started = checkpoints.latest, checkpoints.steps, self._limit.elapsed
-        tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, self._whole.device)
+        with checkpoints.reading():
+            tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, self._whole.device)
         checkpoints.plan |= {"batch": self._batch, "mini_batch": self._mini_batch}
         batches = self._batches()
         steps = len(batches)

@@ -115,7 +115,8 @@ def _train(  # noqa: PLR0913 - see `fit`
     from pg_semantic.training.reranker import cross_trainer  # both import torch
 
     trained, latest, done, started = start.cross_encoder, checkpoints.latest, checkpoints.steps, limit.elapsed
-    tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, trained.device)
+    with checkpoints.reading():
+        tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, trained.device)
     batches = cross_trainer.batches(data.lists, options)
     steps = len(batches)
     pace = Pace(limit, least=steps - done % steps, planned=options.epochs * steps, on_step=on_step, before=done)
