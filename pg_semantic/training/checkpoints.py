@@ -79,6 +79,19 @@ class Checkpoints:
                 )
         self.plan["training"] = wanted
 
+    def begin_epochs(self, *, steps: int) -> None:
+        """Says how many steps an epoch has.
+
+        Raises:
+            errors.ConfigurationError: It had another number when the training was stopped, because texts have changed.
+        """
+        if self.latest is not None and self.plan.get("steps", steps) != steps:
+            raise errors.ConfigurationError(
+                f"Texts of rows have changed since the training was stopped, and an epoch has {steps} steps instead of "
+                f"{self.plan['steps']}: remove {self.folder} to begin again."
+            )
+        self.plan["steps"] = steps
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Raises an error that says what to do if the block reads a damaged file, as a crash may leave it.

@@ -197,6 +197,19 @@ def test_another_training_is_not_taken_for_the_one_that_was_stopped(tmp_path: Pa
         Checkpoints(tmp_path / "out", seconds=0, resume=True).begin({"pairs": "others", "versions": {"torch": "9"}})
 
 
+def test_a_training_whose_texts_make_more_batches_now_is_not_resumed(
+    made: Callable[[str], SentenceTransformer], tmp_path: Path
+) -> None:
+    prepared = data(PLAIN)
+    with pytest.raises(InterruptedTrainingError):
+        train(prepared, made("prompts"), PLAIN, checkpoints(tmp_path / "out"), stop_at=3)
+    same = {one.positive: ROWS[0] for one in prepared.examples[:9]}
+    changed = dataclasses.replace(prepared, texts={**prepared.texts, **same})
+    kept = checkpoints(tmp_path / "out", resume=True)
+    with pytest.raises(errors.ConfigurationError, match=r"an epoch has \d+ steps instead of 3: remove"):
+        train(changed, made("prompts"), PLAIN, kept)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     folder = stopped(tmp_path / "out")
     (folder / "checkpoint-3" / "plan.json").write_text("{")

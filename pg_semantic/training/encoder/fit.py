@@ -215,6 +215,7 @@ class _WholeRun:
         checkpoints.plan |= {"batch": self._batch, "mini_batch": self._mini_batch}
         batches = self._batches()
         steps = len(batches)
+        checkpoints.begin_epochs(steps=steps)
 
         def on_epoch() -> bool:
             tried.add(data.held_out(self._trained), self._trained)

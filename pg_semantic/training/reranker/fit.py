@@ -119,6 +119,7 @@ def _train(  # noqa: PLR0913 - see `fit`
         tried = EpochMeasures() if latest is None else EpochMeasures.read(latest, trained.device)
     batches = cross_trainer.batches(data.lists, options)
     steps = len(batches)
+    checkpoints.begin_epochs(steps=steps)
     pace = Pace(limit, least=steps - done % steps, planned=options.epochs * steps, on_step=on_step, before=done)
 
     def on_epoch() -> bool:
