@@ -119,7 +119,7 @@ def _usable(session: orm.Session, index: BoundIndex[Any], given: Sequence[Pair])
     with own_transaction.reading(session):
         held_out = held_out_queries.held_out_among(session, index, {pair.query for pair in given})
         rows = existing_rows.canonical(session, index, {pair.key for pair in given} if held_out else ())
-    answers = {rows.get(pair.key, pair.key) for pair in given if pair.query in held_out}
+    answers = {rows.get(pair.key, pair.key) for pair in given if pair.query in held_out and pair.score != 0}
     others = [pair for pair in given if pair.query not in held_out]
     usable = [pair for pair in others if rows.get(pair.key, pair.key) not in answers]
     if held_out and usable:

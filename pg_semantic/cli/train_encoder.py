@@ -163,7 +163,7 @@ def _rows_without_held_out(
     """Returns the pairs of rows without those of rows that answer a held-out query, as far as these were given."""
     held_out = evaluation.held_out_hashes(session, index)
     pairs = [one for one in given if isinstance(one, RowPair)]
-    left = {_row(one) for one in asked if evaluation.query_hash(one.query) in held_out}
+    left = {_row(one) for one in asked if evaluation.query_hash(one.query) in held_out and _is_answer(one)}
     if not pairs or len(used) == len(asked):
         return pairs
     named = left.union(*((one.row, one.key) for one in pairs))
@@ -184,7 +184,8 @@ def _without_held_out(
     grades: dict[str, dict[str, int]] = {}
     for one in given:
         if _row(one) in canonical:
-            grades.setdefault(one.query, {})[canonical[_row(one)]] = 1
+            graded = grades.setdefault(one.query, {})
+            graded[canonical[_row(one)]] = max(graded.get(canonical[_row(one)], 0), int(_is_answer(one)))
     left = evaluation.without_held_out(session, index, Judgements(grades))
     kept = left.judgements.grades
     held_out = evaluation.held_out_hashes(session, index)
@@ -199,6 +200,10 @@ def _without_held_out(
 
 def _row(one: MinedPair | Pair) -> str:
     return one.key if isinstance(one, Pair) else one.positive.key
+
+
+def _is_answer(one: MinedPair | Pair) -> bool:
+    return not isinstance(one, Pair) or one.score != 0
 
 
 def _read(paths: Sequence[Path]) -> Given:
