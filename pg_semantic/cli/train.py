@@ -21,6 +21,7 @@ from pg_semantic.cli import (
     training_options,
     training_report,
 )
+from pg_semantic.cli.training_report import LeftOut
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements
 from pg_semantic.training import QueryTraining, TrainingReport, live_generation
@@ -101,8 +102,8 @@ def _train(
     where: Sequence[str] | None,
     dsn: str | None,
     shown: bool,
-) -> tuple[TrainingReport, int]:
-    """Trains on the judgements that aren't held out. Returns the report, and how many queries were left out."""
+) -> tuple[TrainingReport, LeftOut]:
+    """Trains on the judgements that aren't held out. Returns the report, and what was left out."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
         chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
@@ -116,7 +117,8 @@ def _train(
         session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_query_side(session, index, pairs, out=out, options=chosen, on_step=advance)
-    return dataclasses.replace(report, gone=report.gone + left.gone), left.held_out_queries
+    left_out = LeftOut(left.held_out_queries, left.held_out_pairs)
+    return dataclasses.replace(report, gone=report.gone + left.gone), left_out
 
 
 for function, examples, summary in (

@@ -12,6 +12,7 @@ from sqlalchemy import orm
 
 from pg_semantic import evaluation, rerankers, training
 from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
+from pg_semantic.cli.training_report import LeftOut
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.index.bound_index import BoundIndex
@@ -135,8 +136,8 @@ def _train(
     extras: _Extras,
     dsn: str | None,
     shown: bool,
-) -> tuple[TrainingReport, int]:
-    """Trains on the pairs that aren't held out. Returns the report, and how many queries were left out."""
+) -> tuple[TrainingReport, LeftOut]:
+    """Trains on the pairs that aren't held out. Returns the report, and what was left out."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
         chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, extras.where))
@@ -174,8 +175,8 @@ def _rows_without_held_out(
 
 def _without_held_out(
     session: orm.Session, index: BoundIndex[Any], given: AskedPairs
-) -> tuple[list[MinedPair | Pair], int]:
-    """Returns the pairs that may be trained on, and how many queries are held out.
+) -> tuple[list[MinedPair | Pair], LeftOut]:
+    """Returns the pairs that may be trained on, and what was left out.
 
     Pairs about a row that is relevant to a held-out query are left out too. Pairs whose row doesn't exist stay, to be
     counted later.
@@ -189,13 +190,10 @@ def _without_held_out(
     left = evaluation.without_held_out(session, index, Judgements(grades))
     kept = left.judgements.grades
     held_out = evaluation.held_out_hashes(session, index)
-    used = [
-        one
-        for one in given
-        if evaluation.query_hash(one.query) not in held_out
-        and (_row(one) not in canonical or canonical[_row(one)] in kept.get(one.query, ()))
-    ]
-    return used, sum(evaluation.query_hash(query) in held_out for query in {one.query for one in given})
+    others = [one for one in given if evaluation.query_hash(one.query) not in held_out]
+    used = [one for one in others if _row(one) not in canonical or canonical[_row(one)] in kept.get(one.query, ())]
+    queries = {one.query for one in given} - {one.query for one in others}
+    return used, LeftOut(len(queries), len(others) - len(used))
 
 
 def _row(one: MinedPair | Pair) -> str:

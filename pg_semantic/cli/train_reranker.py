@@ -11,6 +11,7 @@ from sqlalchemy import orm
 from pg_semantic import evaluation, settings, training
 from pg_semantic import search as searching
 from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
+from pg_semantic.cli.training_report import LeftOut
 from pg_semantic.database import own_transaction
 from pg_semantic.evaluation import Judgements, existing_rows
 from pg_semantic.search.request import Mode
@@ -82,8 +83,8 @@ def _train_reranker(
     where: Sequence[str] | None,
     dsn: str | None,
     shown: bool,
-) -> tuple[TrainingReport, int]:
-    """Trains on the pairs that aren't held out. Returns the report, and how many queries were left out."""
+) -> tuple[TrainingReport, LeftOut]:
+    """Trains on the pairs that aren't held out. Returns the report, and what was left out."""
     grades: dict[str, dict[str, int]] = {}
     for pair in mined:
         grades.setdefault(pair.query, {})[pair.positive.key] = 1
@@ -105,4 +106,5 @@ def _train_reranker(
         session.commit()
         with progress.training(shown=shown) as advance:
             report = training.train_reranker(session, index, pairs, out=out, options=chosen, on_step=advance)
-    return dataclasses.replace(report, gone=report.gone + left.gone), left.held_out_queries
+    left_out = LeftOut(left.held_out_queries, left.held_out_pairs)
+    return dataclasses.replace(report, gone=report.gone + left.gone), left_out

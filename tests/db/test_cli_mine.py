@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from pg_semantic import evaluation, training
 from pg_semantic.cli import train_encoder
+from pg_semantic.cli.training_report import LeftOut
 from pg_semantic.evaluation import Judgements
 from pg_semantic.training import MinedPair, Pair, ScoredChunk
 from tests.db.library import Article, execute, rows, sync
@@ -89,7 +90,7 @@ def test_rows_that_answer_held_out_queries_are_left_out_for_other_queries_too(
     asked = [Pair("a violin", "5"), Pair("some fiddle", "005"), Pair("secret pepper", "7"), Pair("a violin", "7", 0.0)]
     training.write_pairs(here / "pairs.jsonl", asked)
     with Session(synced) as session:
-        assert train_encoder._without_held_out(session, Article.semantic, asked) == ([asked[2]], 1)
+        assert train_encoder._without_held_out(session, Article.semantic, asked) == ([asked[2]], LeftOut(1, 1))
     done = run("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", dsn=dsn)
     assert "Pairs of other queries left out because their row answers a held-out query: 1." in done.stderr
     assert [line["query"] for line in lines(here / "mined.jsonl")] == ["secret pepper"]
