@@ -108,10 +108,9 @@ def encoder(
     these is above 0, or with --keep. Queries that a split has held out are left out; others are recorded as trained on.
     """
     chosen = EncoderTraining(
-        loss=loss.value, negatives=negatives, margin=margin, lora=lora,
-        matryoshka=options.whole_numbers("--matryoshka", matryoshka), epochs=epochs, batch=batch,
-        learning_rate=learning_rate, random=random, without_quotes=without_quotes, held_out=held_out,
-        seconds=seconds, seed=seed, keep=keep, from_trained=from_trained, resume=resume,
+        loss=loss.value, negatives=negatives, margin=margin, lora=lora, epochs=epochs, batch=batch, random=random,
+        matryoshka=options.whole_numbers("--matryoshka", matryoshka), learning_rate=learning_rate, held_out=held_out,
+        without_quotes=without_quotes, seconds=seconds, seed=seed, keep=keep, from_trained=from_trained, resume=resume,
         checkpoint_seconds=60 * checkpoint_minutes,
     )  # fmt: skip
     extras = _Extras(where, teacher)

@@ -107,10 +107,9 @@ def from_column(
     """
     if limit is not None and limit < 1:
         raise errors.QueryError(f"limit={limit}: limit must be 1 or more, or None for all rows.")
-    filters = legs.conditions(where)
     asks = chunk_tables.unblank(sa.cast(column, sa.Text))
-    legs.require_own(index, [*filters, asks.is_not(None)])
-    filters = [*filters, asks.is_not(None), sa.func.length(asks) <= validation.MOST_CHARACTERS]
+    filters = [*legs.conditions(where), sa.func.length(asks) <= validation.MOST_CHARACTERS]
+    legs.require_own(index, filters)
     key = index.tables.source_key
     order: list[sa.ColumnElement[Any]] = [*key]
     if seed is not None:

@@ -159,8 +159,7 @@ def read(  # noqa: PLR0913 - what to read, and how many
         index: The semantic index, bound to the tables of its live generation.
         given: Pairs, mined or not.
         vectors: The vectors of the queries whose passages aren't known.
-        random_passages: How many random passages to measure with. As many as there are pairs, up to 50,000, are read to
-            train with.
+        random_passages: How many random passages to measure with. Up to 50,000 others are read to train with.
         seed: Chooses the random passages.
         where: Conditions on the rows of all passages. Pairs of other rows are left out.
         on_query: Called before each query whose passages aren't known.
@@ -169,10 +168,7 @@ def read(  # noqa: PLR0913 - what to read, and how many
     rows = similar_passages.read(session, index, [one for one in given if isinstance(one, RowPair)], seed=seed)
     wanted = {one for example in known for one in example.passages} | {one for both in rows.values() for one in both}
     found = passages.read(session, index, wanted, where=where)
-    count = random_passages + min(_MOST_SPARE, len(given)) + 1
-    any_chunks = drawn_passages.of_any_chunks(index, count=count, where=where, seed=seed)
-    connection = generation_tracker.connect(session, index)
-    drawn = {(key, ordinal): text for key, ordinal, text in connection.execute(any_chunks)}
+    drawn = _drawn(session, index, count=random_passages + min(_MOST_SPARE, len(given)) + 1, where=where, seed=seed)
     kept, order = [*_complete(known, found), *_of_rows(rows, found)], list(drawn)
     return TrainingExamples(
         all=tuple(kept),
@@ -182,6 +178,13 @@ def read(  # noqa: PLR0913 - what to read, and how many
         gone=len(dict.fromkeys(map(_name, given))) - len(kept),
         is_sample=len(drawn) > random_passages,
     )
+
+
+def _drawn(session: orm.Session, index: BoundIndex[Any], *, count: int, where: Where, seed: int) -> dict[Passage, str]:
+    """Returns the texts of random passages."""
+    statement = drawn_passages.of_any_chunks(index, count=count, where=where, seed=seed)
+    rows = generation_tracker.connect(session, index).execute(statement)
+    return {(key, ordinal): text for key, ordinal, text in rows}
 
 
 def _complete(known: Sequence[Example], found: Mapping[Passage, str]) -> list[Example]:

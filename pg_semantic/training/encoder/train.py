@@ -58,8 +58,7 @@ def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no option
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
-        errors.ConfigurationError: The folder isn't empty, its disk is full, the time is too short, or options don't
-            fit.
+        errors.ConfigurationError: The folder isn't empty or its disk is full, time is too short, or options don't fit.
         errors.EncoderError: The encoder cannot be trained, or has other weights than the stored vectors come from.
         errors.MissingExtra: The extra ``train`` isn't installed.
         errors.QueryError: A query isn't valid or is held out, there are too few with rows, or pairs have no scores.
@@ -71,8 +70,7 @@ def train_encoder(  # noqa: PLR0913 - the callback and the teacher are no option
     checkpoints.begin(_training(base, data, given, options=options, teacher=teacher))
     fitted = _fit(data, base, options, limit=limit, checkpoints=checkpoints, on_step=on_step)
     made = _report(index.name, found, fitted, data=data, options=options)
-    is_written = made.recommended or options.keep
-    if is_written:
+    if is_written := made.recommended or options.keep:
         folder.write(out, fitted.trained, record=_record(made, base, given, options=options, teacher=teacher))
     checkpoints.remove()
     return dataclasses.replace(made, folder=out if is_written else None, seconds=round(limit.elapsed, 1))

@@ -56,16 +56,14 @@ def train_reranker(
         on_step: Called after each step, with how many steps are done and how many are planned at most.
 
     Raises:
-        errors.ConfigurationError: The folder isn't empty, its disk is full, the time is too short for one epoch, or
-            training diverged.
+        errors.ConfigurationError: The folder isn't empty or its disk is full, time is too short, or training diverged.
         errors.EncoderError: The weights cannot be loaded or trained, or the stored vectors come from others.
         errors.MissingExtra: The extra ``train`` isn't installed.
         errors.QueryError: A query isn't valid or is held out, or there are too few with rows and negatives.
     """
     limit, out, mined = TimeLimit(options.seconds), out.resolve(), _merged(mined)
     checkpoints = check(mined, out=out, options=options)
-    start, data, counts = _prepared(session, index, mined, options=options, limit=limit)
-    folder.require_space(out, start.cross_encoder)
+    start, data, counts = _prepared(session, index, mined, out=out, options=options, limit=limit)
     checkpoints.begin(_training(start, data, mined, options=options))
     halved = precision.is_halved(start.device)
     fitted = fit.fit(data, start, options, halved=halved, limit=limit, checkpoints=checkpoints, on_step=on_step)
@@ -110,6 +108,7 @@ def _prepared(
     index: BoundIndex[Any],
     mined: Sequence[MinedPair],
     *,
+    out: Path,
     options: RerankerTraining,
     limit: TimeLimit,
 ) -> "tuple[StartingPoint, RerankerSet, _ReadCounts]":
@@ -119,6 +118,7 @@ def _prepared(
     start = starting_point.load(live, settings.load(), options)
     limit.reserved = limit.elapsed - before  # the reranker is written, and loaded to check it
     limit.require_not_over("loading the weights")
+    folder.require_space(out, start.cross_encoder)
     return start, *_read(session, index, mined, live=live, start=start, options=options, limit=limit)
 
 
