@@ -14,7 +14,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.base.trainer import BaseTrainer
 
 from pg_semantic.training.checkpoints import Checkpoints
-from pg_semantic.training.epoch_measures import EpochMeasures, weights_of
+from pg_semantic.training.epoch_measures import EpochMeasures
 from pg_semantic.training.shuffled_batches import EpochBatches
 
 A = TypeVar("A", bound="OneDevice")
@@ -129,10 +129,12 @@ class QuietTrainer(BaseTrainer):  # type: ignore[misc]  # its types are not foll
         self.checkpoints.write(lambda: super(QuietTrainer, self)._save_checkpoint(*given))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - of the trainer
-        """Writes the weights that are trained, with those of the loss, and no card, tokenizer or pickled arguments."""
+        """Writes the weights that have changed, with those of the loss, and no card, tokenizer or pickled arguments."""
         folder = Path(output_dir or self.checkpoints.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(weights_of(self.loss), folder / _WEIGHTS)
+        changed = {id(parameter) for parameter in self.optimizer.state}  # not those of the loss gist's guide
+        weights = {name: one.detach() for name, one in self.loss.named_parameters() if id(one) in changed}
+        safetensors.torch.save_file({name: one.contiguous() for name, one in weights.items()}, folder / _WEIGHTS)
         self.measures.write(folder)
         self.checkpoints.write_plan(folder)
 
@@ -148,7 +150,7 @@ class QuietTrainer(BaseTrainer):  # type: ignore[misc]  # its types are not foll
         with self.checkpoints.reading(), torch.no_grad():
             found = safetensors.torch.load_file(Path(checkpoint_path) / _WEIGHTS)
             for name, parameter in self.loss.named_parameters():
-                if parameter.requires_grad:
+                if name in found:
                     parameter.copy_(found[name])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 from sentence_transformers import SentenceTransformer
 
 from pg_semantic import errors
@@ -70,6 +71,7 @@ KINDS = [
     (PLAIN, "prompts", 6),
     (PLAIN, "prompts", 9),
     (dataclasses.replace(PLAIN, lora=True), "bert", 6),
+    (dataclasses.replace(PLAIN, loss="gist"), "bert", 6),
     (dataclasses.replace(PLAIN, loss="cosent"), "prompts", 3),
     (dataclasses.replace(PLAIN, loss="tsdae"), "bert", 9),
 ]
@@ -105,6 +107,20 @@ def test_a_checkpoint_has_no_text_of_a_query_or_a_row(
     assert {"weights.safetensors", "epochs.safetensors", "optimizer.pt", "plan.json"} <= {file.name for file in files}
     contents = b"".join(file.read_bytes() for file in files)
     assert not any(text.encode() in contents for text in (*QUERIES, *ROWS))
+
+
+def test_a_checkpoint_has_no_weights_that_are_not_trained(
+    made: Callable[[str], SentenceTransformer], tmp_path: Path
+) -> None:
+    options, whole = dataclasses.replace(PLAIN, loss="gist", lora=True), made("bert")
+    with pytest.raises(InterruptedTrainingError):
+        train(data(options), whole, options, checkpoints(tmp_path / "out"), stop_at=3)
+    [file] = tmp_path.rglob("weights.safetensors")
+    size = sum(parameter.nbytes for parameter in whole.parameters())
+    assert 0 < file.stat().st_size < size
+    names = set(safetensors.torch.load_file(file))
+    assert names
+    assert all("lora" in name for name in names)
 
 
 def test_a_batch_that_did_not_fit_is_not_tried_again(
