@@ -198,14 +198,16 @@ def drop(
 ) -> None:
     """Drop a copy that is not live, and its vectors."""
     with options.engine(dsn) as engine:
-        chosen = generations.find(engine, name, "live")
+        chosen, had = generations.find(engine, name, "live"), "no longer has a"
         if copy.value not in generations.clear(engine, name):
             with contextlib.suppress(*([errors.GenerationError] if if_exists else [])):
                 chosen = generations.find(engine, name, copy.value)
             if chosen.role == copy.value:
                 options.confirm(f"Drop {chosen.title} and its vectors?", yes=yes)
                 generations.drop(engine, name, copy.value)
-    _say(json, chosen, f"no longer has a {copy.value} generation.")
+            else:
+                had = "has no"
+    _say(json, chosen, f"{had} {copy.value} generation.")
 
 
 @app.command(

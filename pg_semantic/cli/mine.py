@@ -80,6 +80,10 @@ def mine(
 ) -> None:
     """Find rows that look like answers to queries but aren't, to train on. Writes keys, and encodes no row.
 
+    gone: pairs left out, because their row doesn't exist or has no vectors. quoted: pairs whose answer has the query
+    word for word. candidates: rows found that aren't answers. mined: queries with negatives. short: queries with fewer
+    negatives than wanted. scores: how similar positives and negatives are to their queries.
+
     Costs one search per query. The file has your queries and the keys of rows, which are as secret as the rows: only
     you can read it. Settings mean what they do in mine_hard_negatives of sentence-transformers. If tenants share the
     table, mine for each of them: with --where, or as a role that sees only its rows.

@@ -67,7 +67,7 @@ def test_another_encoder_from_begin_to_rollback_to_drop(synced: sa.Engine) -> No
     execute(synced, "UPDATE semantic.generation SET role_since = role_since - interval '1 minute'")
     run("drop", NAME, "next", "--yes", said="no longer has a next generation")
     run("drop", NAME, "next", "--yes", code=1, said="has no next generation")
-    run("drop", NAME, "next", "--yes", "--if-exists", said="no longer has a next generation")
+    run("drop", NAME, "next", "--yes", "--if-exists", said="has no next generation")
     assert [one["generation"] for one in as_json("status", NAME)] == ["live"]
 
 
