@@ -158,7 +158,7 @@ def objective(
         create_index.set_recall_objective(engine, generation.spec, wanted)
     title = output.escaped(generation.qualified_name)
     if wanted is None:
-        output.say(f"Semantic index {title} has no recall objective any more.")
+        output.say(f"Semantic index {title} no longer has a recall objective.")
     else:
         output.say(f"Semantic index {title} has the recall objective {wanted:g}: see `pg-semantic status`.")
 

@@ -478,7 +478,7 @@ def test_the_command_sets_the_objective_and_status_shows_it(library: sa.Engine) 
     )
     [shown] = json.loads(run("status", "--dsn", dsn, "--json"))["indexes"]
     assert (shown["recall"]["objective"], shown["recall"]["recall"], shown["recall"]["state"]) == (0.95, 1, "met")
-    assert "no recall objective any more" in run("index", "objective", "article_semantic", "none", "--dsn", dsn)
+    assert "no longer has a recall objective" in run("index", "objective", "article_semantic", "none", "--dsn", dsn)
     assert generation_of(library).spec.recall_objective is None
     for given in ("1.5", "much"):
         refused = CliRunner().invoke(cli.app, ["index", "objective", "article_semantic", given, "--dsn", dsn])

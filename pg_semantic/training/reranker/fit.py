@@ -147,7 +147,7 @@ def _measured(trained: "CrossEncoder", held_out: Sequence[HeldOutHits]) -> Measu
 
     if not all(bool(torch.isfinite(one).all()) for one in trained.parameters()):
         raise errors.ConfigurationError(
-            "Training diverged: a weight is not a finite number any more. Choose a lower learning_rate."
+            "Training diverged: a weight is no longer a finite number. Choose a lower learning_rate."
         )
     return candidates.reranked(held_out, reranker(trained))
 

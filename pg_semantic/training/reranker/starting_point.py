@@ -121,7 +121,7 @@ def _folder(reference: str, settings: "Settings", *, from_trained: bool) -> Path
     if (folder / base_encoder.RECORD).exists() and not from_trained:
         raise errors.EncoderError(
             f"Reranker {reference!r} was trained already ({folder / base_encoder.RECORD}). If it was trained on these "
-            "queries, they cannot show a gain any more: start from the original cross-encoder, or pass from_trained "
+            "queries, they can no longer show a gain: start from the original cross-encoder, or pass from_trained "
             "(--from-trained)."
         )
     return folder
