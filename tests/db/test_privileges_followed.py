@@ -210,14 +210,14 @@ def test_problem_with_one_index_leaves_others_alone(articles: sa.Engine, reader:
 
 
 def test_the_command_says_what_it_would_run_and_runs_it(articles: sa.Engine, reader: str, dsn: str) -> None:
-    assert "can be read by no role but its owner" in shell.ok("privileges", "--dry-run", dsn=dsn)
+    assert "same roles as public.article: only its owner. No row" in shell.ok("privileges", "--dry-run", dsn=dsn)
     execute(articles, f"GRANT SELECT ON article TO {reader}; GRANT SELECT ON semantic.job TO {reader}")
     done = shell.run("privileges", "--dry-run", dsn=dsn)
     assert done.returncode == 1
     assert f"GRANT SELECT ON TABLE public.article_semantic TO {reader};" in done.stdout
     assert "can be read by" not in done.stdout  # the sentence is true of privileges that are up to date
     assert not may(articles, reader, CHUNKS)
-    assert f"can be read by {reader}, as public.article can; no row is hidden" in shell.ok("privileges", dsn=dsn)
+    assert f"the same roles as public.article: {reader}. No row is hidden." in shell.ok("privileges", dsn=dsn)
     assert may(articles, reader, CHUNKS)
     assert not may(articles, reader, "semantic.job")
     assert due(articles) == []
@@ -309,7 +309,7 @@ def test_a_restore_into_a_database_that_opens_everything_is_found_and_closed(
 
 def test_who_can_read_an_index_is_said_when_it_is_created(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pg_semantic.privileges")
-    said = "Semantic index article_semantic can be read by no role but its owner"
+    said = "Semantic index article_semantic can be read by the same roles as public.article: only its owner"
     Base.metadata.create_all(engine)
     assert said in caplog.text
     Base.metadata.drop_all(engine)

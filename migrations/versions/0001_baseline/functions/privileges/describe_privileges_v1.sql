@@ -3,7 +3,9 @@ CREATE FUNCTION semantic.describe_privileges_v1(known_index integer) RETURNS tex
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
     SELECT format(
-        'Semantic index %s can be read by %s, as %s can; %s. Only the owner can write to it.', semantic_index.name,
+        'Semantic index %s can be read by the same roles as %s: %s. %s. Only the owner can write to it.',
+        semantic_index.name,
+        semantic_index.source,
         coalesce(
             (
                 SELECT string_agg(
@@ -12,13 +14,12 @@ AS $body$
                 )
                 FROM semantic.readers_v1(live.id) AS role
             ),
-            'no role but its owner'
+            'only its owner'
         ),
-        semantic_index.source,
         CASE semantic.row_visibility_v1(live.id)
-            WHEN 'open' THEN 'no row is hidden'
-            WHEN 'source' THEN 'its policies ask the table which rows a role can see'
-            ELSE 'the policies of the table apply to it, by a column of its own'
+            WHEN 'open' THEN 'No row is hidden'
+            WHEN 'source' THEN 'Its policies ask the table which rows a role can see'
+            ELSE 'The policies of the table apply to it, by a column of its own'
         END
     )
     FROM semantic.semantic_index
