@@ -205,7 +205,9 @@ def _tuned(session: orm.Session, index: BoundIndex[Any]) -> Options:
     with own_transaction.reading(session):
         found = searching.tuned_options(session, index)
     if found == Options():
-        typer.echo("fusion=tuned stands for the defaults: `tune --save` has kept no others.", err=True)
+        typer.echo(
+            "fusion=tuned stands for the defaults here, because no options that `tune --save` kept apply.", err=True
+        )
     return found
 
 

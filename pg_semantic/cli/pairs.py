@@ -74,11 +74,8 @@ def pairs(
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         bound = named_index.find(session, index)
         found = source.made(session, bound, row_conditions.conditions(bound, where), shown=not json)
-        if sentences is not None and not found:
-            raise errors.ConfigurationError(
-                "No row has a sentence of 4 to 40 words and other text next to it: make pairs of a --column or of "
-                "--rows instead."
-            )
+        if not found:
+            raise errors.ConfigurationError(source.why_none)
         kept = _without(session, bound, found, without_rows_of)
     if source.of_rows:
         training.write_row_pairs(out, [one for one in kept if isinstance(one, RowPair)])
@@ -103,6 +100,18 @@ class _PairSource:
     def of_rows(self) -> bool:
         """Whether both texts of a pair are those of rows."""
         return self.rows is not None or self.similar_rows is not None
+
+    @property
+    def why_none(self) -> str:
+        """Why no pair was found, and what to do."""
+        if self.sentences is not None:
+            return (
+                "No row has a sentence of 4 to 40 words and other text next to it: make pairs of a --column or of "
+                "--rows instead."
+            )
+        if self.similar_rows is not None:
+            return "No two rows have a similarity between --least and --most: lower --least."
+        return "No row has text to make a pair of: check --column and --where, or run a worker."
 
     def check(self) -> None:
         """Raises `typer.BadParameter` unless there is exactly one."""

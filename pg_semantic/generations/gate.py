@@ -100,6 +100,6 @@ def _without_trained(session: orm.Session, index: BoundIndex[Any], judgements: J
     if not len(unknown):
         raise errors.QueryError(
             "All of these queries were trained or tuned on, so they cannot tell whether it helped: hold some out "
-            "before you train, with evaluation.split, or judge other queries."
+            "with `pg-semantic split` before you train, or judge other queries."
         )
     return unknown

@@ -196,6 +196,20 @@ def test_the_command_leaves_out_the_rows_of_held_out_judgements(synced: sa.Engin
     assert {one.key for one in training.read_pairs(here / "made.jsonl")} == set("134678")
 
 
+def test_without_any_pair_the_command_says_what_to_do_and_writes_nothing(
+    synced: sa.Engine, here: Path, dsn: str
+) -> None:
+    command = ("pairs", "article_semantic", "--out", "made.jsonl")
+    for given, advice in (
+        (("--similar-rows", "2", "--least", "0.9999", "--most", "1"), "lower --least"),
+        (("--column", "title", "--where", "lang=none"), "check --column and --where"),
+    ):
+        refused = run(*command, *given, dsn=dsn)
+        assert refused.returncode == 1
+        assert advice in refused.stderr
+    assert not (here / "made.jsonl").exists()
+
+
 def test_a_mistake_in_the_command_is_one_line(synced: sa.Engine, dsn: str) -> None:
     command = ("pairs", "article_semantic", "--out", "made.jsonl")
     for given in ((), ("--rows", "2", "--sentences", "2")):
