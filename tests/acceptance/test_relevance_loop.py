@@ -3,7 +3,6 @@
 Judged file, split, evaluate, tune, mine, train, begin, gate, switch, search, rollback, on 1,000 tldr pages.
 """
 
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pg_semantic.demo import tldr_pages
 from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.evaluation import Judgements
 from pg_semantic.search import Hit
+from tests import leaks
 from tests.conftest import copy_of
 from tests.db.library import rows, sync
 from tests.db.test_cli import error, ok, parsed
@@ -113,16 +113,13 @@ def test_from_judgements_to_a_trained_encoder_and_back(pages: sa.Engine, dsn: st
 def assert_without_row_text(engine: sa.Engine, here: Path, queries: set[str]) -> None:
     """No file has a line of a page, and no registry and no encoder has a query."""
     with Session(engine) as session:
-        lines = {line for text in session.scalars(sa.select(Page.text)) for line in text.splitlines()}
-    texts = {line for line in lines if len(line) >= LEAST_TEXT}
+        texts = leaks.searched(session.scalars(sa.select(Page.text)), least=LEAST_TEXT)
     files = {path.relative_to(here): path.read_bytes() for path in here.rglob("*") if path.is_file()}
     assert len(texts) > 5_000
     assert {str(path) for path in files} >= {"train.jsonl", "held.jsonl", "mined.jsonl", "trained/training.json"}
-    everything = b"\0".join(files.values())
-    assert [text for text in texts if text.encode() in everything] == []
+    assert leaks.leaked(texts, files.values()) == []
     tables = ("evaluation", "tuned_options", "judged_query")
     kept = json.dumps([[str(row) for row in rows(engine, f"SELECT * FROM semantic.{table}")] for table in tables])
     assert kept.count("'") > len(queries)
     private = [*(content for path, content in files.items() if path.parts[0] == "trained"), kept.encode()]
-    for content, text in itertools.product(private, queries | texts):
-        assert text.encode() not in content
+    assert leaks.leaked(texts | leaks.searched(queries), private) == []

@@ -14,6 +14,7 @@ from pg_semantic.demo import tldr_pages
 from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.evaluation import Judgements
 from pg_semantic.training import EncoderTraining, Pair, TrainingReport
+from tests import leaks
 from tests.conftest import copy_of
 from tests.db.library import rows, sync
 
@@ -73,11 +74,9 @@ def test_it_loads_and_gives_queries_and_documents_other_vectors_of_the_same_kind
 def test_no_file_has_a_text_of_a_query_or_a_row(pages: sa.Engine, pairs: list[Pair], trained: TrainingReport) -> None:
     assert trained.folder is not None
     texts = {pair.query for pair in pairs} | {text for (text,) in rows(pages, "SELECT text FROM page")}
-    texts |= {line for text in texts for line in text.splitlines()}
-    searched = {text.encode() for text in texts if len(text) > 12 and " " in text}
-    contents = [file.read_bytes() for file in trained.folder.rglob("*") if file.is_file()]
+    searched = leaks.searched(texts)
     assert len(searched) > 100
-    assert [text for text in searched if any(text in content for content in contents)] == []
+    assert leaks.leaked(searched, leaks.contents(trained.folder)) == []
 
 
 def test_the_same_seed_gives_the_same_encoder(

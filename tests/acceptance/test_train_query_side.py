@@ -15,6 +15,7 @@ from pg_semantic import Searcher, database, encoders, errors, generations, train
 from pg_semantic.demo import tldr_pages
 from pg_semantic.demo.tldr_pages import Page
 from pg_semantic.training import Pair, QueryTraining, TrainingReport, record
+from tests import leaks
 from tests.conftest import copy_of
 from tests.db.library import rows, sync
 from tests.db.test_cli import error, ok, parsed
@@ -91,13 +92,10 @@ def test_no_file_has_a_text_of_a_query_or_a_row(
     folder = trained[kind].folder
     assert folder is not None
     texts = {pair.query for pair in pairs} | {text for (text,) in rows(pages, "SELECT text FROM page")}
-    texts |= {line for text in texts for line in text.splitlines()}
-    searched = {text.encode() for text in texts if len(text) > 12 and " " in text}
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    contents = [file.read_bytes() for file in files]
+    searched = leaks.searched(texts)
     assert len(searched) > 150
-    assert [text for text in searched if any(text in content for content in contents)] == []
-    assert {file.suffix for file in files} <= {".json", ".safetensors", ".txt"}
+    assert leaks.leaked(searched, leaks.contents(folder)) == []
+    assert {file.suffix for file in folder.rglob("*") if file.is_file()} <= {".json", ".safetensors", ".txt"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

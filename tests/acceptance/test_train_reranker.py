@@ -16,6 +16,7 @@ from pg_semantic.encoders import Encoder
 from pg_semantic.rerankers import BatchingReranker
 from pg_semantic.search import Options, Rerank
 from pg_semantic.training import MinedPair, Mining, Pair, RerankerTraining, TrainingReport
+from tests import leaks
 from tests.conftest import copy_of
 from tests.db.library import rows, sync
 
@@ -90,8 +91,6 @@ def test_no_file_has_a_text_of_a_query_or_a_row(
 ) -> None:
     assert trained.folder is not None
     texts = {pair.query for pair in mined} | {text for (text,) in rows(pages, "SELECT text FROM page")}
-    texts |= {line for text in texts for line in text.splitlines()}
-    searched = {text.encode() for text in texts if len(text) > 12 and " " in text}
-    contents = [file.read_bytes() for file in Path(trained.folder).rglob("*") if file.is_file()]
+    searched = leaks.searched(texts)
     assert len(searched) > 100
-    assert [text for text in searched if any(text in content for content in contents)] == []
+    assert leaks.leaked(searched, leaks.contents(Path(trained.folder))) == []
