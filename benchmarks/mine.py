@@ -44,7 +44,10 @@ from pg_semantic.index import chunk_tables
 from pg_semantic.training import Mined, Mining, Pair
 from pg_semantic.worker.worker import Worker
 
-COMPARED: Mapping[str, dict[str, Any]] = {"equal": {}, "equal_margin": {"relative_margin": 0.05}}
+COMPARED: Mapping[str, dict[str, Any]] = {
+    "equal": {},
+    "equal_margin": {"relative_margin": 0.05, "range_max": 40},  # by default, the library's depends on all queries
+}
 NEAR = 0.95
 
 

@@ -1,5 +1,6 @@
 """An encoder with a router that changes only how queries are encoded has the document vectors of its base."""
 
+import functools
 import itertools
 import shutil
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from tests.db.library import sync
 pytestmark = pytest.mark.weights
 
 BASE = tldr_pages.ENCODER
-TEXTS = [f"{page.title}\n\n{page.text}" for page in itertools.islice(tldr_pages.pages(), 0, 3000, 60)]
+TEXTS = [f"{page.title}\n\n{page.text}" for page in itertools.islice(tldr_pages.pages(), 0, 3000, 150)]
 BACK_ENDS = [("torch", "float32"), ("openvino", "float32"), ("torch", "bfloat16"), ("openvino", "bfloat16")]
 WIDTH = 384
 
@@ -106,15 +107,38 @@ def _folder_of_base() -> Path:
     return weights.folder(BASE, {})
 
 
+@pytest.fixture(scope="module")
+def base_with(cache: Path) -> Callable[[str, str], TransformerEncoder]:
+    """Gives the base with a back end and a precision, loaded once."""
+    return functools.cache(lambda backend, precision: _load(_folder_of_base(), backend, precision, cache_folder=cache))
+
+
+@pytest.fixture(scope="module")
+def vectors_of_base(base_with: Callable[[str, str], TransformerEncoder]) -> Callable[[str, str], np.ndarray]:
+    """Gives the document vectors of the texts, encoded once."""
+    return functools.cache(lambda backend, precision: base_with(backend, precision).encode_documents(TEXTS))
+
+
+@pytest.fixture(scope="module")
+def loaded(trained: dict[str, Path]) -> Callable[[str], TransformerEncoder]:
+    """Gives the encoder of a kind, loaded once."""
+    return functools.cache(lambda kind: _load(trained[kind]))
+
+
+@pytest.fixture(scope="module")
+def base(base_with: Callable[[str, str], TransformerEncoder]) -> TransformerEncoder:
+    return base_with("torch", "float32")
+
+
 def test_the_fingerprint_of_an_encoder_without_a_router_is_that_of_earlier_releases() -> None:
     assert _load(_folder_of_base()).fingerprint == "ee3c5ca707bf224d9e9e0dadb1bdf5919680752141c5b141e835a5ff5db4a467"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_has_the_document_fingerprint_of_its_base_and_a_fingerprint_of_its_own(
-    trained: dict[str, Path], kind: str
+    base: TransformerEncoder, loaded: Callable[[str], TransformerEncoder], kind: str
 ) -> None:
-    base, made = _load(_folder_of_base()), _load(trained[kind])
+    made = loaded(kind)
     assert made.document_fingerprint == base.document_fingerprint
     assert made.fingerprint != base.fingerprint
 
@@ -122,21 +146,28 @@ def test_it_has_the_document_fingerprint_of_its_base_and_a_fingerprint_of_its_ow
 @pytest.mark.parametrize(("backend", "precision"), BACK_ENDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_document_vectors_equal_those_of_its_base_to_the_last_bit(
-    trained: dict[str, Path], cache: Path, kind: str, backend: str, precision: str
+    base_with: Callable[[str, str], TransformerEncoder],
+    vectors_of_base: Callable[[str, str], np.ndarray],
+    trained: dict[str, Path],
+    cache: Path,
+    kind: str,
+    backend: str,
+    precision: str,
 ) -> None:
     if precision == "bfloat16" and not environment.allows_bfloat16():
         pytest.skip("this CPU has no bfloat16")
-    base, made = (
-        _load(folder, backend, precision, cache_folder=cache) for folder in (_folder_of_base(), trained[kind])
-    )
+    made = _load(trained[kind], backend, precision, cache_folder=cache)
     assert str(made.backend) == f"{backend} in {precision}"
-    np.testing.assert_array_equal(made.encode_documents(TEXTS), base.encode_documents(TEXTS))
-    assert not np.array_equal(made.encode_queries(TEXTS[:4]), base.encode_queries(TEXTS[:4]))
+    np.testing.assert_array_equal(made.encode_documents(TEXTS), vectors_of_base(backend, precision))
+    of_queries = base_with(backend, precision).encode_queries(TEXTS[:4])
+    assert not np.array_equal(made.encode_queries(TEXTS[:4]), of_queries)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_cuts_and_counts_as_its_base_does(trained: dict[str, Path], kind: str) -> None:
-    base, made = _load(_folder_of_base()), _load(trained[kind])
+def test_it_cuts_and_counts_as_its_base_does(
+    base: TransformerEncoder, loaded: Callable[[str], TransformerEncoder], kind: str
+) -> None:
+    made = loaded(kind)
     long = "\n\n".join(TEXTS)
     assert (made.max_tokens, made.document_prompt) == (base.max_tokens, base.document_prompt)
     assert made.count_tokens(TEXTS) == base.count_tokens(TEXTS)
