@@ -19,7 +19,9 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from pg_semantic.cli import output
 from tests import documents
+from tests.db import test_cli
 
 FOLDER = documents.ROOT / "docs" / "tutorial"
 DSN = "embedded:./data"
@@ -59,7 +61,7 @@ TUTORIALS = (
 
 @dataclass
 class Reader:
-    """Someone who follows a tutorial: runs its code in one namespace and its commands in processes."""
+    """Someone who follows a tutorial: runs its code in one namespace, and a worker in a process of its own."""
 
     dsn: str
     tutorial: "Tutorial"
@@ -80,16 +82,15 @@ class Reader:
     def command(self, line: str) -> str:
         program, *arguments = shlex.split(line)
         assert program == "pg-semantic"
-        command = [sys.executable, "-m", "pg_semantic.cli", *arguments]
-        given = os.environ | {"PG_SEMANTIC_DSN": self.dsn, "COLUMNS": str(self.tutorial.width)}
         if arguments == ["worker"]:
+            command = [sys.executable, "-m", "pg_semantic.cli", *arguments]
+            given = os.environ | {"PG_SEMANTIC_DSN": self.dsn}
             self.workers.append(subprocess.Popen(command, env=given, stderr=subprocess.DEVNULL))
             return ""
-        ended = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, (line, ended.stdout, ended.stderr)
-        shown = [one.rstrip() for one in ended.stdout.splitlines() if one.strip() and not one.startswith(_BAR)]
-        printed = "".join(f"{_TIME.sub('9', _RATE.sub('0', one))}\n" for one in shown)
-        return printed.replace(str(self.folder), "/home/you/better")
+        printed = test_cli.ok(*arguments, dsn=self.dsn)
+        shown = [one.rstrip() for one in printed.splitlines() if one.strip() and not one.startswith(_BAR)]
+        alike = "".join(f"{_TIME.sub('9', _RATE.sub('0', one))}\n" for one in shown)
+        return alike.replace(str(self.folder), "/home/you/better")
 
     def leave(self) -> None:
         for worker in self.workers:
@@ -122,7 +123,10 @@ def outputs(reader: Reader, blocks: list[Token]) -> Iterator[Output]:
 
 @pytest.mark.weights
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.name)
-def test_a_tutorial_prints_what_it_shows(bare_dsn: str, here: Path, tutorial: Tutorial) -> None:
+def test_a_tutorial_prints_what_it_shows(
+    bare_dsn: str, here: Path, monkeypatch: pytest.MonkeyPatch, tutorial: Tutorial
+) -> None:
+    monkeypatch.setattr(output.console, "_width", tutorial.width)
     path = FOLDER / tutorial.name
     page = path.read_text("utf-8")
     blocks = [token for token in MarkdownIt().parse(page) if token.type == "fence"]
@@ -134,8 +138,8 @@ def test_a_tutorial_prints_what_it_shows(bare_dsn: str, here: Path, tutorial: Tu
     if os.environ.get("UPDATE_TUTORIAL"):
         path.write_text(updated(page, found), "utf-8")
         return
-    for output in found:
-        assert_alike(without_times(output.printed), without_times(output.block.content), tutorial)
+    for one in found:
+        assert_alike(without_times(one.printed), without_times(one.block.content), tutorial)
 
 
 def assert_alike(printed: str, shown: str, tutorial: Tutorial) -> None:
@@ -161,7 +165,7 @@ def without_times(printed: str) -> str:
 def updated(page: str, found: list[Output]) -> str:
     """Returns the page with what was printed."""
     lines = page.splitlines(keepends=True)
-    for output in reversed(found):
-        first, last = output.block.map or (0, 0)  # the fences
-        lines[first + 1 : last - 1] = [output.printed]
+    for one in reversed(found):
+        first, last = one.block.map or (0, 0)  # the fences
+        lines[first + 1 : last - 1] = [one.printed]
     return "".join(lines)
