@@ -80,20 +80,16 @@ def mine(
 ) -> None:
     """Find rows that look like answers to queries but aren't, to train on. Writes keys, and encodes no row.
 
-    gone: pairs left out, because their row doesn't exist or has no vectors. quoted: pairs whose answer has the query
-    word for word. candidates: rows found that aren't answers. mined: queries with negatives. short: queries with fewer
-    negatives than wanted. scores: how similar positives and negatives are to their queries.
-
-    Costs one search per query. The file has your queries and the keys of rows, which are as secret as the rows: only
-    you can read it. Settings mean what they do in mine_hard_negatives of sentence-transformers. If tenants share the
-    table, mine for each of them: with --where, or as a role that sees only its rows.
+    Costs one search per query. Only you can read the file: it has your queries and keys of rows. Settings mean what
+    they do in mine_hard_negatives of sentence-transformers. If tenants share the table, mine for each: with --where, or
+    as a role that sees only its rows. Prints how many candidates it found, and how many queries have negatives now.
     """
     bounds, ranks = (relative_margin, absolute_margin, max_score, min_score), (range_min, range_max)
     given = _given(pairs, split=options.split_of(pairs, split, usual="train"), topics=topics, out=out)
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker, bounds) as rerank:
         bound = named_index.find(session, index)
-        how = Mining(negatives, *bounds, *ranks, sampling, not_nearer_than, _column(bound, group), rerank, seed=seed)
-        scope = _Scope(row_conditions.conditions(bound, where), mode, exact)
+        scope, of = _Scope(row_conditions.conditions(bound, where), mode, exact), _column(bound, group)
+        how = Mining(negatives, *bounds, *ranks, sampling, not_nearer_than, of, rerank, seed=seed)
         found = _mine(session, bound, _usable(session, bound, given), how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
     _print(found.report, out, json=json, show_queries=show_queries)
