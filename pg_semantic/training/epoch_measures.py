@@ -1,6 +1,6 @@
 """`EpochMeasures`: what was measured after each epoch of a training, and the weights after the best one."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,12 +60,17 @@ class EpochMeasures:
         return made
 
 
-def weights_of(model: "torch.nn.Module") -> "dict[str, torch.Tensor]":
-    """Returns a copy of the weights that are trained."""
+def weights_of(model: "torch.nn.Module", *, only: Container[int] | None = None) -> "dict[str, torch.Tensor]":
+    """Returns a copy of the weights that are trained.
+
+    Args:
+        model: The model.
+        only: Takes only those of its parameters that have one of these ``id``.
+    """
     return {
         name: parameter.detach().clone(memory_format=_contiguous())
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        if (parameter.requires_grad if only is None else id(parameter) in only)
     }
 
 

@@ -14,7 +14,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.base.trainer import BaseTrainer
 
 from pg_semantic.training.checkpoints import Checkpoints
-from pg_semantic.training.epoch_measures import EpochMeasures
+from pg_semantic.training.epoch_measures import EpochMeasures, weights_of
 from pg_semantic.training.shuffled_batches import EpochBatches
 
 A = TypeVar("A", bound="OneDevice")
@@ -133,8 +133,7 @@ class QuietTrainer(BaseTrainer):  # type: ignore[misc]  # its types are not foll
         folder = Path(output_dir or self.checkpoints.folder)
         folder.mkdir(parents=True, exist_ok=True)
         changed = {id(parameter) for parameter in self.optimizer.state}  # not those of the loss gist's guide
-        weights = {name: one.detach() for name, one in self.loss.named_parameters() if id(one) in changed}
-        safetensors.torch.save_file({name: one.contiguous() for name, one in weights.items()}, folder / _WEIGHTS)
+        safetensors.torch.save_file(weights_of(self.loss, only=changed), folder / _WEIGHTS)
         self.measures.write(folder)
         self.checkpoints.write_plan(folder)
 
