@@ -230,7 +230,8 @@ class _SampleSearch:
         values = self._values(divisions, judged)
         sizes = tuple(self._figures(recipes, divisions, values))
         validation = Validation(options.folds, options.repeats, options.seed)
-        gain = cross_validation.expected_gain(values, lambda seen: int(np.argmax(seen.mean(axis=1))), validation)
+        highest = cross_validation.first_highest
+        gain = cross_validation.expected_gain(values, lambda seen: highest(seen.mean(axis=1)), validation)
         return ChunkTuning(
             index=live.qualified_name,
             generation_id=live.id,
@@ -239,7 +240,7 @@ class _SampleSearch:
             held_out=held_out,
             rows=len(sample),
             sizes=sizes,
-            best=sizes[int(np.argmax(values.mean(axis=1)))],
+            best=sizes[highest(values.mean(axis=1))],
             **dataclasses.asdict(gain),
         )
 

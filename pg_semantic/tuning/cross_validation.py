@@ -70,11 +70,10 @@ def expected_gain(values: NDArray[np.float64], choose: Choose, validation: Valid
         choose: Makes the choice for each fold, from the values on the other folds.
         validation: How the queries are divided. The seed is also that of the interval and the test.
     """
-    chosen = chosen_without(values, choose, validation)
-    gains = chosen - values[0]
+    gains = gains_without(values, choose, validation)
     low, high = significance.bootstrap_interval(gains, level=LEVEL, seed=validation.seed)
     p = significance.randomization_p(gains, seed=validation.seed)
-    return ExpectedGain(float(chosen.mean()), low, high, p)
+    return ExpectedGain(float((values[0] + gains).mean()), low, high, p)
 
 
 def best(values: NDArray[np.float64], smoothing: NDArray[np.float64]) -> int:
@@ -84,7 +83,16 @@ def best(values: NDArray[np.float64], smoothing: NDArray[np.float64]) -> int:
         values: The measure of each setting on each query, shape (settings, queries).
         smoothing: How much each setting counts for another, shape (settings, settings).
     """
-    return int(np.argmax(smoothing @ values.mean(axis=1)))
+    return first_highest(smoothing @ values.mean(axis=1))
+
+
+def first_highest(means: NDArray[np.float64]) -> int:
+    """Returns the position of the highest mean; of those that differ only by rounding errors the first.
+
+    Args:
+        means: The mean of each setting, shape (settings,).
+    """
+    return int(np.argmax(means >= means.max() - _ROUNDING))
 
 
 def family_p(
@@ -123,15 +131,16 @@ def family_p(
 def held_out(
     values: NDArray[np.float64], smoothing: NDArray[np.float64], *, folds: int, repeats: int, seed: int
 ) -> NDArray[np.float64]:
-    """Returns `chosen_without` for the choice that `best` makes."""
-    return chosen_without(values, lambda seen: best(seen, smoothing), Validation(folds, repeats, seed))
+    """Returns the measure of each query under the setting that `best` chooses without it, shape (queries,)."""
+    return values[0] + gains_without(values, lambda seen: best(seen, smoothing), Validation(folds, repeats, seed))
 
 
-def chosen_without(values: NDArray[np.float64], choose: Choose, validation: Validation) -> NDArray[np.float64]:
-    """Returns the measure of each query under the setting that was chosen without it.
+def gains_without(values: NDArray[np.float64], choose: Choose, validation: Validation) -> NDArray[np.float64]:
+    """Returns what each query gains over the first setting under the one that was chosen without it.
 
     The queries are divided at random into folds. For each fold, the setting is chosen on the other folds. This is
-    repeated with other folds, and averaged, since the choice depends on the division.
+    repeated with other folds, and averaged, since the choice depends on the division. The gain is exactly 0 if the
+    settings are equal: rounding errors that all queries have would look like a certain gain.
 
     Args:
         values: The measure of each setting on each query, shape (settings, queries).
@@ -142,12 +151,12 @@ def chosen_without(values: NDArray[np.float64], choose: Choose, validation: Vali
         Shape (queries,), in the order of the queries.
     """
     queries = values.shape[1]
-    chosen = np.zeros(queries)
+    gains = np.zeros(queries)
     for fold in _folds(queries, validation):
         others = np.ones(queries, bool)
         others[fold] = False
-        chosen[fold] += values[choose(values[:, others]), fold]
-    return chosen / validation.repeats
+        gains[fold] += values[choose(values[:, others]), fold] - values[0, fold]
+    return gains / validation.repeats
 
 
 def _folds(queries: int, how: Validation) -> Iterator[NDArray[np.int64]]:

@@ -236,7 +236,7 @@ def shallowest(values: NDArray[np.float64]) -> int:
     Args:
         values: The measure of each depth on each query, shape (depths, queries), the shallowest first.
     """
-    best = int(np.argmax(values.mean(axis=1)))
+    best = cross_validation.first_highest(values.mean(axis=1))
     for depth in range(best):
         low, _ = significance.bootstrap_interval(values[best] - values[depth], level=LEVEL, resamples=_RESAMPLES)
         if low <= 0:
@@ -271,7 +271,7 @@ def _tuning(
         held_out=held_out,
         base=Setting.of(options.base),
         depths=tuple(depths),
-        best=options.ordered[int(np.argmax(values[1:].mean(axis=1)))],
+        best=options.ordered[cross_validation.first_highest(values[1:].mean(axis=1))],
         shallowest=options.ordered[shallowest(values[1:])],
         fold_mean=gain.fold_mean,
         low=gain.low,

@@ -11,7 +11,7 @@ from pg_semantic import errors
 from pg_semantic.evaluation import significance
 from pg_semantic.search import Convex, Options, Rrf
 from pg_semantic.tuning import ChunkTuningOptions, Setting, TuningOptions, cross_validation, grid
-from pg_semantic.tuning.cross_validation import LEVEL
+from pg_semantic.tuning.cross_validation import LEVEL, Validation
 from pg_semantic.tuning.grid import smoothing
 
 SETTINGS = grid(Setting())
@@ -100,3 +100,15 @@ def test_a_division_into_too_few_parts_is_refused(folds: int, repeats: int, said
     ):
         with pytest.raises(errors.ConfigurationError, match=f"^{said}"):
             check()
+
+
+@pytest.mark.parametrize("value", [1 / 9, 1 / 6, 0.31546487678572877, 1 / 3, 0.6309297535714575, 1.0])
+def test_settings_that_all_rank_the_same_are_no_gain_despite_rounding_errors(value: float) -> None:
+    equal = np.full((len(SETTINGS), 30), value)
+    gain = cross_validation.expected_gain(equal, lambda seen: cross_validation.best(seen, NEAR), Validation())
+    assert (gain.low, gain.high, gain.p, gain.is_shown) == (0, 0, 1, False)
+    assert gain.fold_mean == equal[0].mean()
+    assert cross_validation.best(equal, NEAR) == 0
+    rounded = np.array([value, value + 1e-16, value])
+    assert cross_validation.first_highest(rounded) == 0
+    assert cross_validation.first_highest(np.array([value, value + 0.01, value + 0.01])) == 1
