@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 from pg_semantic import errors
 
+_NAME = re.compile(r"checkpoint-[0-9]+")  # and none of the copies that a person makes
 _PLAN = "plan.json"
 _STATE = "trainer_state.json"  # which the trainer writes last, so a checkpoint with it is complete
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError)  # as torch reports it
@@ -146,7 +148,7 @@ class Checkpoints:
         self.plan = {name: value for name, value in self.plan.items() if name == "training"}
 
     def _folders(self) -> list[Path]:
-        return list(self.folder.glob("checkpoint-*"))
+        return [one for one in self.folder.glob("checkpoint-*") if _NAME.fullmatch(one.name)]
 
     def _read(self, checkpoint: Path) -> dict[str, Any]:
         with self.reading():

@@ -32,6 +32,7 @@ _COMMON: Mapping[str, Any] = {
     "save_total_limit": 1,
 }
 _WEIGHTS = "weights.safetensors"
+_STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
 class OneDevice(transformers.TrainingArguments):  # type: ignore[misc]  # its types are not followed
@@ -120,6 +121,10 @@ class QuietTrainer(BaseTrainer):  # type: ignore[misc]  # its types are not foll
         self.batches, self.halved, self.checkpoints, self.measures = batches, halved, checkpoints, measures
         self.remove_callback(transformers.PrinterCallback)
         latest = checkpoints.latest
+        if latest is not None:
+            with checkpoints.reading():  # the trainer continues without what is missing, and trains something else
+                for name in _STATES:
+                    (latest / name).open("rb").close()
         self.train(resume_from_checkpoint=None if latest is None else str(latest))
 
     def _get_output_dir(self, trial: Any) -> str:  # noqa: ARG002 - of the trainer

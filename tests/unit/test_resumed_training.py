@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,19 @@ def test_a_checkpoint_that_a_crash_has_cut_off_is_refused(
         train(data(PLAIN), made("prompts"), PLAIN, kept)
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_that_lacks_a_file_is_refused(
+    made: Callable[[str], SentenceTransformer], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InterruptedTrainingError):
+        train(data(PLAIN), made("prompts"), PLAIN, checkpoints(tmp_path / "out"), stop_at=3)
+    kept = checkpoints(tmp_path / "out", resume=True)
+    [file] = kept.folder.rglob(name)
+    file.unlink()
+    with pytest.raises(errors.ConfigurationError, match=f"can't be read: remove {kept.folder} to begin again"):
+        train(data(PLAIN), made("prompts"), PLAIN, kept)
+
+
 def test_training_goes_on_if_no_checkpoint_can_be_written(
     made: Callable[[str], SentenceTransformer], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -198,6 +212,8 @@ def test_the_last_complete_checkpoint_counts(tmp_path: Path) -> None:
     folder = stopped(tmp_path / "out")
     kept = checkpoints(tmp_path / "out", resume=True)
     assert (kept.latest, kept.steps) == (folder / "checkpoint-3", 3)
+    shutil.copytree(folder / "checkpoint-3", folder / "checkpoint-3 (copy)")
+    assert checkpoints(tmp_path / "out", resume=True).steps == 3
 
 
 def test_a_stopped_training_is_not_begun_again_unasked(tmp_path: Path) -> None:
