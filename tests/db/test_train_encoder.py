@@ -439,3 +439,23 @@ def test_pairs_that_name_no_row_are_left_out(notes: sa.Engine, note: Any, pairs:
     assert (report.gone, report.pairs) == (2, len(pairs))
     with pytest.raises(errors.QueryError, match="training needs 50"):
         train(notes, note, pairs[:49], tmp_path / "few")
+
+
+@pytest.mark.parametrize("loss", ["ranking", "triplet"])
+def test_a_loss_that_needs_negatives_is_refused_if_all_texts_are_the_same(
+    server: sa.URL, template: str, note: Any, tmp_path: Path, loss: Any
+) -> None:
+    with copy_of(server, template) as dsn:
+        engine = database.connect(dsn)
+        note.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all(note(id=number, text="the same in all rows") for number in range(ROWS))
+            session.commit()
+        sync(engine)
+        given = [Pair(" ".join(text(number).split()[:3]), str(number)) for number in range(ROWS)]
+        if loss == "ranking":
+            assert train(engine, note, given, tmp_path / "new", loss=loss, epochs=1).pairs == ROWS
+        else:
+            with pytest.raises(errors.QueryError, match="no other row has another text: use the loss ranking"):
+                train(engine, note, given, tmp_path / "new", loss=loss, epochs=1)
+        engine.dispose()

@@ -191,13 +191,35 @@ def divided(found: TrainingExamples, options: EncoderTraining) -> WholeSet:
     if not options.needs_negatives:
         most = min(most, max(len(one.negatives) for one in others))
     return WholeSet(
-        examples=found.padded(others, count=most, seed=options.seed, without=rows),
+        examples=_padded(found, others, options, count=most, without=rows),
         texts=found.texts,
         held_out=measured,
         trained_on=_measure([dataclasses.replace(one, negatives=()) for one in known], found, options),
         groups=np.array([component[query] for query in measured.queries], np.int64),
         restored=_restored(others, found, options) if options.loss == "tsdae" else None,
     )
+
+
+def _padded(
+    found: TrainingExamples,
+    others: Sequence[Example],
+    options: EncoderTraining,
+    *,
+    count: int,
+    without: Collection[str],
+) -> list[Example]:
+    """Returns the examples to train on, all with the same number of negatives.
+
+    Raises:
+        errors.QueryError: The loss needs negatives, and there are none.
+    """
+    padded = found.padded(others, count=count, seed=options.seed, without=without)
+    if options.needs_negatives and not padded[0].negatives:
+        raise errors.QueryError(
+            f"loss={options.loss!r} compares answers with other passages, and no other row has another text: use the "
+            "loss ranking, or fill the table first."
+        )
+    return padded
 
 
 def _restored(others: Sequence[Example], found: TrainingExamples, options: EncoderTraining) -> list[tuple[str, str]]:
