@@ -16,6 +16,7 @@ from pg_semantic import database, errors
 from pg_semantic.index import keys, seeds
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import generation_tracker, legs
+from pg_semantic.search.generation_tracker import Target
 from pg_semantic.search.legs import Where
 from pg_semantic.search.similar_chunks import AskedChunk, SimilarChunks
 from pg_semantic.training import tenants
@@ -42,7 +43,7 @@ class RowPair:
 def from_rows(
     session: orm.Session, index: BoundIndex[Any], *, where: Where = (), limit: int = 2_000, seed: int = 0
 ) -> list[RowPair]:
-    """Returns a pair for each of some random rows: its text asks for itself.
+    """Returns a pair for each of some random rows that have vectors: its text asks for itself.
 
     This is the unsupervised SimCSE of Gao, Yao and Chen (EMNLP 2021): an encoder with dropout encodes a text twice in
     different ways, and learns to tell it from other texts all the same. Use it in addition to pairs with queries, for
@@ -56,12 +57,18 @@ def from_rows(
     Raises:
         errors.ConfigurationError: The seed is out of range.
         errors.QueryError: A condition belongs to another table, or the limit isn't positive.
+        errors.IndexNotFound: The index has not been created.
     """
     filters = _checked(index, where=where, limit=limit, seed=seed)
-    key = keys.as_text(index.tables.source_key)
-    order = seeds.order(key, seed)
-    rows = sa.select(index.entity).where(*filters).with_only_columns(key, maintain_column_froms=True)
     with database.translated():
+        live, _ = generation_tracker.read_live(session, index)
+        tables = Target(live, live.tables, None).bound(index).tables
+        same_row = (a == b for a, b in zip(tables.chunk_key, tables.source_key, strict=True))
+        has_vectors = sa.select(sa.literal(1)).select_from(tables.chunks).where(*same_row).exists()
+        key = keys.as_text(tables.source_key)
+        order = seeds.order(key, seed)
+        chosen = sa.select(index.entity).where(*filters, has_vectors)
+        rows = chosen.with_only_columns(key, maintain_column_froms=True)
         connection = generation_tracker.connect(session, index)
         return [RowPair(row, row) for (row,) in connection.execute(rows.order_by(order, key).limit(limit))]
 

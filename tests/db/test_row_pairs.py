@@ -95,6 +95,9 @@ def test_random_rows_ask_for_themselves(session: Session) -> None:
     assert all(one.row == one.key for one in every)
     assert training.from_rows(session, Article.semantic, limit=7) == every[:7]
     assert training.from_rows(session, Article.semantic, limit=7, seed=1) != every[:7]
+    blank = "INSERT INTO article (id, title, lang) SELECT i, CASE WHEN i % 2 = 0 THEN ' ' END, 'en'"
+    session.execute(sa.text(f"{blank} FROM generate_series(9001, 9999) i"))
+    assert training.from_rows(session, Article.semantic, limit=ALL) == every  # rows without text teach nothing
     few = training.from_rows(session, Article.semantic, where=[Article.id < 4])
     assert {one.key for one in few} == {"1", "2", "3"}
     with pytest.raises(errors.QueryError, match="limit=0"):
