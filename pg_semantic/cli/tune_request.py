@@ -56,6 +56,10 @@ def say_gain(found: Tuning | RerankTuning | ChunkTuning, *, base_mean: float) ->
     """Says how many queries were left out, and what the cross-validation found."""
     if found.held_out:
         output.say(f"{found.held_out} queries were left out, because they are held out for evaluation.")
+    if found.zero:
+        output.say(
+            f"Queries left out, because the encoder finds nothing in them (their vectors are zero): {found.zero}."
+        )
     output.say(
         f"Cross-validated: {found.fold_mean:.4f}, which is {found.fold_mean - base_mean:+.4f} "
         f"(90% interval {found.low:+.4f} to {found.high:+.4f}, p {found.p:.4f})."

@@ -168,6 +168,7 @@ def _evaluation(
         warnings=(
             *_about_judgements(given, judged, gone),
             *_unfilled(found),
+            *_without_direction(found),
             *_doubts(figures),
             *_cut_short(found, options.rows),
         ),
@@ -279,6 +280,16 @@ def _unfilled(found: Sequence[Run]) -> Iterator[str]:
         if not run.generation.backfilled:
             role = run.generation.role
             yield f"{run.variant.name!r} is too low: the {role} generation isn't filled yet. Run a worker first."
+
+
+def _without_direction(found: Sequence[Run]) -> Iterator[str]:
+    """Yields which variants cannot search for some queries, because of their encoder."""
+    for run in found:
+        if run.zero:
+            yield (
+                f"{run.variant.name!r} finds nothing for {len(run.zero)} queries, because their vectors are zero: the "
+                "encoder knows none of their words."
+            )
 
 
 def _doubts(figures: Sequence[VariantFigures]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import orm
@@ -29,6 +29,7 @@ class Run:
         found: For each query, the keys of the rows that it found, best first.
         scores: For each query, the scores of these rows.
         milliseconds: For each query, the time of its search, with the time to encode it.
+        zero: The queries whose vector is all zeros. They find nothing, and a search for them would be refused.
     """
 
     variant: Variant
@@ -36,6 +37,7 @@ class Run:
     found: dict[str, list[str]]
     scores: dict[str, list[float]]
     milliseconds: dict[str, float]
+    zero: set[str] = field(default_factory=set)
 
 
 class Encoders:
@@ -74,6 +76,11 @@ class _PreparedVariant:
     generation: Generation
     searcher: Searcher
     limit: int
+
+    def can_search(self, query: str) -> bool:
+        """Returns whether the vector of a query, if there is one, isn't all zeros; it is in the cache afterwards."""
+        encoder = self.searcher.encoder
+        return encoder is None or bool(encoder.encode(query).any())
 
     def __call__(self, session: orm.Session, query: str) -> tuple[list[Hit[Any]], float]:
         """Returns what a query finds, and the time in milliseconds; the encoded query is in the cache."""
@@ -126,12 +133,16 @@ def run(session: orm.Session, variants: Sequence[Variant], asked: Asked) -> list
 def _run(session: orm.Session, searches: Sequence[_PreparedVariant], asked: Asked) -> list[Run]:
     made = [Run(search.variant, search.generation, {}, {}, {}) for search in searches]
     for search in searches:  # compiles and plans, which no query should pay for
-        search(session, asked.queries[0])
+        if first := next(filter(search.can_search, asked.queries), None):
+            search(session, first)
     for query in asked.queries:
         encoded: dict[int, float] = {}
         for search, into in zip(searches, made, strict=True):
             encoding = _encode(search.searcher.encoder, query, encoded)
-            hits, searching = search(session, query)
+            can_search = search.can_search(query)
+            if not can_search:
+                into.zero.add(query)
+            hits, searching = search(session, query) if can_search else ([], 0.0)
             into.found[query], into.scores[query] = [str(hit.key) for hit in hits], [hit.score for hit in hits]
             into.milliseconds[query] = searching + encoding
         session.expunge_all()  # the rows of thousands of searches don't fit into memory

@@ -11,7 +11,7 @@ from sqlalchemy import orm
 
 from pg_semantic import database, encoders, errors
 from pg_semantic.database import own_transaction
-from pg_semantic.encoders import BatchingEncoder, Encoder
+from pg_semantic.encoders import BatchingEncoder, Encoder, Vectors
 from pg_semantic.evaluation import Judgements, held_out_queries, measures, significance
 from pg_semantic.index import chunking
 from pg_semantic.index.bound_index import BoundIndex
@@ -116,6 +116,7 @@ class ChunkTuning:
         measure: The measure.
         queries: How many queries were used.
         held_out: How many queries were left out, because they are held out for evaluation.
+        zero: How many queries were left out, because their vector is all zeros, so that nothing is similar to them.
         rows: How many rows the sample has.
         sizes: The figures, with today's first.
         best: The size with the highest mean.
@@ -130,6 +131,7 @@ class ChunkTuning:
     measure: str
     queries: int
     held_out: int
+    zero: int
     rows: int
     sizes: tuple[ChunkSize, ...]
     best: ChunkSize
@@ -192,10 +194,12 @@ def tune_chunk_size(  # noqa: PLR0913 - options
         bound = Target(live, live.tables, None).bound(index)
         sample = row_sample.read(session, bound, judged=rows, most=options.sample, seed=options.seed)
     how = _SampleSearch(_checked(live, encoder or (load or _load)(live.spec.encoder)), options, on_encoded)
-    found = how.tuned(live, sample, judged, held_out=held_out)
+    vectors = how.query_vectors(judged)
+    used = judged_queries.with_direction(judged, vectors)
+    found = how.tuned(live, sample, used, queries=vectors)
     with database.translated():
-        held_out_queries.record_training(session, index, judged.queries)
-    return found
+        held_out_queries.record_training(session, index, used.queries)
+    return dataclasses.replace(found, held_out=held_out, zero=len(judged) - len(used))
 
 
 def _load(spec: EncoderSpec) -> Encoder:
@@ -221,13 +225,20 @@ class _SampleSearch:
     options: ChunkTuningOptions
     on_encoded: Callable[[int, int], object]
 
-    def tuned(self, live: Generation, sample: Mapping[str, str], judged: Judgements, *, held_out: int) -> ChunkTuning:
+    def query_vectors(self, judged: Judgements) -> dict[str, Vectors]:
+        """Returns the vector of each query that isn't all zeros, of unit length."""
+        found = sample_ranking.unit(self.encoder.encode_queries(judged.queries))
+        return {query: vector for query, vector in zip(judged.queries, found, strict=True) if vector.any()}
+
+    def tuned(
+        self, live: Generation, sample: Mapping[str, str], judged: Judgements, *, queries: Mapping[str, Vectors]
+    ) -> ChunkTuning:
         options = self.options
         recipes = options.recipes(live.spec.chunking, self.encoder)
         divisions = [sample_ranking.divided(sample, recipe, self.encoder) for recipe in recipes]
         if not divisions[0].count:
             raise errors.QueryError("The rows of the sample have no text, so there is nothing to rank.")
-        values = self._values(divisions, judged)
+        values = self._values(divisions, judged, np.stack([queries[query] for query in judged.queries]))
         sizes = tuple(self._figures(recipes, divisions, values))
         validation = Validation(options.folds, options.repeats, options.seed)
         highest = cross_validation.first_highest
@@ -237,17 +248,17 @@ class _SampleSearch:
             generation_id=live.id,
             measure=options.measure,
             queries=len(judged),
-            held_out=held_out,
+            held_out=0,
+            zero=0,
             rows=len(sample),
             sizes=sizes,
             best=sizes[highest(values.mean(axis=1))],
             **dataclasses.asdict(gain),
         )
 
-    def _values(self, divisions: Sequence[DividedRows], judged: Judgements) -> NDArray[np.float64]:
+    def _values(self, divisions: Sequence[DividedRows], judged: Judgements, queries: Vectors) -> NDArray[np.float64]:
         """Returns the measure of each division on each query, shape (divisions, queries)."""
         vectors = sample_ranking.encoded(self.encoder, divisions, self.on_encoded)
-        queries = sample_ranking.unit(self.encoder.encode_queries(judged.queries))
         measure, values = self.options.measure, []
         for one in divisions:
             limit = measures.cutoff(measure) or len(one.keys)

@@ -1,5 +1,6 @@
 """What every tuning on judgements begins with: the queries that it may use, and the options that it starts from."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import orm
@@ -29,6 +30,25 @@ def free(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -
             f"There is nothing to tune on: fewer than two queries have a relevant row.{held_out}{gone}"
         )
     return judged, kept.held_out_queries
+
+
+def with_direction(judged: Judgements, known: Collection[str]) -> Judgements:
+    """Returns the queries whose vector isn't all zeros: nothing is near to zeros, so there is nothing to tune on.
+
+    Args:
+        judged: The queries to tune on.
+        known: Those of them that have such a vector.
+
+    Raises:
+        errors.QueryError: There are fewer than two.
+    """
+    kept = judged.only(known)
+    if len(kept) < _FEWEST:
+        raise errors.QueryError(
+            f"There is nothing to tune on: the encoder finds nothing in {len(judged) - len(kept)} of {len(judged)} "
+            "queries (their vectors are zero). Judge other queries, or use another encoder."
+        )
+    return kept
 
 
 def require_plain(base: Options, what: str) -> None:

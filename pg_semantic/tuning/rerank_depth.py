@@ -115,6 +115,7 @@ class RerankTuning:
         measure: The measure.
         queries: How many queries were used.
         held_out: How many queries were left out, because they are held out for evaluation.
+        zero: How many queries were left out, because their vector is all zeros, so that nothing is similar to them.
         base: The setting whose hits were reranked.
         depths: The figures, first without a reranker, then by depth.
         best: The depth with the highest mean.
@@ -132,6 +133,7 @@ class RerankTuning:
     measure: str
     queries: int
     held_out: int
+    zero: int
     base: Setting
     depths: tuple[RerankedDepth, ...]
     best: int
@@ -204,10 +206,20 @@ def tune_rerank_depth(  # noqa: PLR0913 - options
             judged, held_out = judged_queries.free(session, index, judgements)
         target = Target(live, live.tables, Encoders(given, load).of(live))
         how = Scoring(target, shared, options.ordered, options.base, options.exact)
-        found = list(scored_hits.search(session, index, judged.queries, how=how, on_query=on_query))
+        found = dict(scored_hits.search(session, index, judged.queries, how=how, on_query=on_query))
+    used = judged_queries.with_direction(judged, found)
     with database.translated():
-        held_out_queries.record_training(session, index, judged.queries)
-    return _tuning(live, options, found, judged=judged, held_out=held_out, reranker=reranker.reference)
+        held_out_queries.record_training(session, index, used.queries)
+    left_out = _LeftOut(held_out, len(judged) - len(used))
+    return _tuning(live, options, list(found.values()), judged=used, left_out=left_out, reranker=reranker.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """How many queries were left out, and why; see `RerankTuning`."""
+
+    held_out: int
+    zero: int
 
 
 @contextlib.contextmanager
@@ -250,7 +262,7 @@ def _tuning(
     found: Sequence[ScoredHits],
     *,
     judged: Judgements,
-    held_out: int,
+    left_out: _LeftOut,
     reranker: str,
 ) -> RerankTuning:
     values = rerank_matrix(found, judged, options)
@@ -268,7 +280,8 @@ def _tuning(
         reranker=reranker,
         measure=options.measure,
         queries=len(judged),
-        held_out=held_out,
+        held_out=left_out.held_out,
+        zero=left_out.zero,
         base=Setting.of(options.base),
         depths=tuple(depths),
         best=options.ordered[cross_validation.first_highest(values[1:].mean(axis=1))],

@@ -62,23 +62,27 @@ def search(
     *,
     how: Scoring,
     on_query: Callable[[], object] = lambda: None,
-) -> Iterator[ScoredHits]:
+) -> Iterator[tuple[str, ScoredHits]]:
     """Searches each query at the greatest depth, and scores the hits between each depth and the next.
 
-    So each hit is scored once, and the time of a depth is that of the search and of all parts up to it.
+    So each hit is scored once, and the time of a depth is that of the search and of all parts up to it. Yields nothing
+    for a query whose vector is all zeros, since nothing is near to that.
 
     Args:
         session: If it is in no transaction, none is open while the reranker scores.
         on_query: Called after each query.
     """
     searcher = Searcher.pinned(how.target)
-    _hits(session, index, searcher, query=queries[0], how=how)  # compiles and plans, which no query should pay for
+    first = next((query for query in queries if _has_direction(searcher, query)), None)
+    if first is not None:
+        _hits(session, index, searcher, query=first, how=how)  # compiles and plans, which no query should pay for
     for query in queries:
         if searcher.encoder:
             searcher.encoder.forget(query)  # which may have been encoded before
         began = time.perf_counter()
-        if searcher.encoder:
-            searcher.encoder.encode(query)  # cached, so that no transaction is open meanwhile
+        if not _has_direction(searcher, query):  # its vector is cached, so that no transaction is open meanwhile
+            on_query()
+            continue
         hits = _hits(session, index, searcher, query=query, how=how)
         milliseconds = [(time.perf_counter() - began) * 1000]
         scores = np.zeros(len(hits), np.float32)
@@ -86,8 +90,13 @@ def search(
             if passages := [hit.passage for hit in hits[start:end]]:
                 scores[start:end] = how.reranker.score(query, passages)
             milliseconds.append((time.perf_counter() - began) * 1000)
-        yield ScoredHits(tuple(str(hit.key) for hit in hits), scores, tuple(milliseconds))
+        yield query, ScoredHits(tuple(str(hit.key) for hit in hits), scores, tuple(milliseconds))
         on_query()
+
+
+def _has_direction(searcher: Searcher, query: str) -> bool:
+    """Returns whether the vector of a query isn't all zeros. Encodes the query."""
+    return searcher.encoder is None or bool(searcher.encoder.encode(query).any())
 
 
 def _hits(

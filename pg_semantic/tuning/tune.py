@@ -104,6 +104,7 @@ class Tuning:
         measure: The measure.
         queries: How many queries were used.
         held_out: How many queries were left out, because they are held out for evaluation.
+        zero: How many queries were left out, because their vector is all zeros, so that nothing is similar to them.
         base: The setting in use.
         best: The setting with the highest mean over all queries, smoothed over its neighbors (`grid.smoothing`).
         means: The mean of each setting over all queries. That of the best one is too high: it was chosen by it.
@@ -124,6 +125,7 @@ class Tuning:
     measure: str
     queries: int
     held_out: int
+    zero: int
     base: Setting
     best: Setting
     means: Mapping[Setting, float]
@@ -187,10 +189,13 @@ def tune(  # noqa: PLR0913 - options
         judged, held_out = judged_queries.free(session, index, judgements)
     search = _LegSearch(Target(live, live.tables, None).bound(index), Encoders(given, load).of(live), options)
     with own_transaction.reading(session):
-        found = [search(session, query, on_query) for query in judged.queries]
+        asked = {query: search(session, query, on_query) for query in judged.queries}
+    found = {query: one for query, one in asked.items() if one is not None}
+    used = judged_queries.with_direction(judged, found)
     with database.translated():
-        held_out_queries.record_training(session, index, judged.queries)
-    return _tuning(live, options, matrix(found, judged, options), held_out=held_out)
+        held_out_queries.record_training(session, index, used.queries)
+    values = matrix(list(found.values()), used, options)
+    return _tuning(live, options, values, held_out=held_out, zero=len(judged) - len(used))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +206,10 @@ class _LegSearch:
     encoder: BatchingEncoder
     options: TuningOptions
 
-    def __call__(self, session: orm.Session, query: str, on_query: Callable[[], object]) -> Candidates:
-        vector = self.encoder.encode(query)
-        found = candidates.find(session, self.index, query, vector=vector, how=legs_of(self.options))
+    def __call__(self, session: orm.Session, query: str, on_query: Callable[[], object]) -> Candidates | None:
+        """Returns what the legs find; None if the vector of the query is all zeros."""
+        vector, how = self.encoder.encode(query), legs_of(self.options)
+        found = candidates.find(session, self.index, query, vector=vector, how=how) if vector.any() else None
         on_query()
         return found
 
@@ -220,7 +226,9 @@ def matrix(found: Sequence[Candidates], judged: Judgements, options: TuningOptio
     return np.array(values)
 
 
-def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64], *, held_out: int) -> Tuning:
+def _tuning(
+    live: Generation, options: TuningOptions, values: NDArray[np.float64], *, held_out: int, zero: int
+) -> Tuning:
     tried, near, is_large = options.tried, smoothing(options.tried), bool(options.depths or options.matches)
     validation = Validation(options.folds, options.repeats, options.seed)
     gain = cross_validation.expected_gain(values, lambda seen: cross_validation.best(seen, near), validation)
@@ -232,6 +240,7 @@ def _tuning(live: Generation, options: TuningOptions, values: NDArray[np.float64
         measure=options.measure,
         queries=values.shape[1],
         held_out=held_out,
+        zero=zero,
         base=tried[0],
         best=tried[cross_validation.best(values, near)],
         means=dict(zip(tried, map(float, values.mean(axis=1)), strict=True)),

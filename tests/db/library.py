@@ -64,6 +64,19 @@ class CountingEncoder(HashedEncoder):
         return super().encode_queries(texts)
 
 
+class ForgetfulEncoder(HashedEncoder):
+    """The encoder of `Article`, which knows no word of some queries: their vectors are zero."""
+
+    def __init__(self, *unknown: str) -> None:
+        super().__init__(32)
+        self.unknown = unknown
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        vectors = super().encode_queries(texts)
+        vectors[[text in self.unknown for text in texts]] = 0
+        return vectors
+
+
 def execute(engine: sa.Engine, statement: str, **binds: Any) -> None:
     """Plain SQL, as an application or a person at psql would send it."""
     with engine.begin() as connection:

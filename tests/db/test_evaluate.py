@@ -18,7 +18,7 @@ from pg_semantic import cli, errors, evaluation, generations, search
 from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation import EvaluationOptions, Judgements, Variant
 from pg_semantic.search import Convex, Options
-from tests.db.library import Article, CountingEncoder, encoder, execute, rows, sync
+from tests.db.library import Article, CountingEncoder, ForgetfulEncoder, encoder, execute, rows, sync
 
 WORDS = [
     *("harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern"),
@@ -352,3 +352,29 @@ def test_wrong_usage_of_the_command_is_explained(dsn: str, arguments: tuple[str,
     done = invoke(dsn, *arguments)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("option", ["--pool", "--per-query"])
+def test_a_file_that_cannot_be_written_is_named_before_any_search(
+    judged: Judgements, tmp_path: Path, option: str
+) -> None:
+    judged.write(tmp_path / "judged.jsonl")
+    given = ("--judgements", tmp_path / "judged.jsonl", option, tmp_path / "none" / "out.csv")
+    done = invoke("postgresql://nowhere.invalid/x", *given)
+    assert isinstance(done.exception, errors.ConfigurationError)
+    assert "Cannot write" in str(done.exception)
+
+
+def test_a_query_that_the_encoder_knows_no_word_of_finds_nothing_and_does_not_end_the_evaluation(
+    library: sa.Engine, judged: Judgements
+) -> None:
+    blind = ForgetfulEncoder(*QUERIES[:2])
+    with Session(library) as session:
+        report = evaluation.evaluate(session, Article.semantic, judged, variants=VARIANTS, encoder=blind)
+    usual = evaluated(library, judged, variants=VARIANTS)
+    assert report["words"].measures == usual["words"].measures
+    others = {one["query"]: one["base_value"] for one in usual.per_query("words")}
+    found = {one["query"]: one["base_value"] for one in report.per_query("words")}
+    assert found == others | dict.fromkeys(blind.unknown, 0.0)
+    assert sum("finds nothing for 2 queries, because their vectors are zero" in one for one in report.warnings) == 3

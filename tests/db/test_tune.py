@@ -1,5 +1,8 @@
 """Tuning: the rankings that it computes are those of the server, and it changes nothing without a reason."""
 
+import contextlib
+import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -11,13 +14,14 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations, search, tuning
+from pg_semantic.cli import tune_request
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.search import Convex, Diverse, Options, Rrf
 from pg_semantic.tuning import Setting, TuningOptions, candidates
 from pg_semantic.tuning.candidates import LegOptions
 from pg_semantic.worker import privileges
-from tests.db.library import Article, Base, encoder, execute, sync
+from tests.db.library import Article, Base, ForgetfulEncoder, encoder, execute, sync
 
 WORDS = ["harbour", "candle", "meadow", "engine", "violin", "glacier", "pepper", "lantern", "anchor", "thistle"]
 QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 45
@@ -303,3 +307,32 @@ def test_a_session_that_is_bound_by_class_is_tuned_with(library: sa.Engine) -> N
         assert tuning.tune(session, Article.semantic, judged, options=options, encoder=encoder()).queries == len(
             QUERIES
         )
+
+
+def test_queries_that_the_encoder_finds_nothing_in_are_left_out_and_counted(library: sa.Engine) -> None:
+    """As those of an encoder without subwords, all of whose words are unknown."""
+    judged, blind = judged_by(library, Options()), ForgetfulEncoder(QUERIES[0], QUERIES[7])
+    options = TuningOptions(measure="nDCG@3")
+    with Session(library) as session:
+        found = tuning.tune(session, Article.semantic, judged, options=options, encoder=blind)
+        session.commit()
+        parts = evaluation.split(session, Article.semantic, judged, held_out=1)
+    others = judged.only(set(QUERIES) - set(blind.unknown))
+    assert (found.queries, found.zero, found.figures["zero"]) == (len(others), 2, 2)
+    assert found.means == tuned(library, others).means
+    assert set(parts.held_out.queries) <= set(blind.unknown)  # they were not tuned on
+
+
+def test_a_tuning_without_any_query_that_the_encoder_knows_is_refused(library: sa.Engine) -> None:
+    judged, blind = judged_by(library, Options()), ForgetfulEncoder(*QUERIES[1:])
+    with Session(library) as session, pytest.raises(errors.QueryError, match="finds nothing in 44 of 45 queries"):
+        tuning.tune(session, Article.semantic, judged, options=TuningOptions(measure="nDCG@3"), encoder=blind)
+
+
+def test_the_command_says_how_many_queries_the_encoder_finds_nothing_in(library: sa.Engine) -> None:
+    found = dataclasses.replace(tuned(library, judged_by(library, Options())), zero=3)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        tune_request.say_gain(found, base_mean=found.base_mean)
+    said = " ".join(printed.getvalue().split())
+    assert "Queries left out, because the encoder finds nothing in them (their vectors are zero): 3." in said

@@ -15,7 +15,7 @@ from pg_semantic import cli, errors, evaluation, search, tuning
 from pg_semantic.evaluation import Judgements
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.tuning import ChunkTuningOptions, row_sample, sample_ranking
-from tests.db.library import Article, encoder, rows, sync
+from tests.db.library import Article, ForgetfulEncoder, encoder, rows, sync
 
 FILL = ["stone", "river", "cloud", "table", "paper", "glass", "wheel", "bread", "chair", "field", "snow", "brick"]
 TOPICS = tuple(f"topic{number} subject{number}" for number in range(30))
@@ -165,3 +165,17 @@ def test_the_command_says_what_a_change_costs_and_how_to_make_it(library: sa.Eng
     refused = CliRunner().invoke(cli.app, [*arguments, "--save"])
     assert refused.exit_code != 0
     assert "a chunk size is none" in str(refused.exception)
+
+
+def test_queries_that_the_encoder_finds_nothing_in_are_left_out_and_counted(library: sa.Engine) -> None:
+    def with_encoder(given: ForgetfulEncoder) -> Any:
+        options = ChunkTuningOptions(sizes=(16, 64), measure="RR@10")
+        with Session(library) as session:
+            return tuning.tune_chunk_size(session, Article.semantic, judged(), options=options, encoder=given)
+
+    found = with_encoder(ForgetfulEncoder(*TOPICS[3:5]))
+    same = tuned(library, judged().only(set(TOPICS) - set(TOPICS[3:5])), sample=ROWS)
+    assert (found.queries, found.zero, same.zero) == (len(TOPICS) - 2, 2, 0)
+    assert [one.mean for one in found.sizes] == [one.mean for one in same.sizes]
+    with pytest.raises(errors.QueryError, match="finds nothing in 30 of 30 queries"):
+        with_encoder(ForgetfulEncoder(*TOPICS))

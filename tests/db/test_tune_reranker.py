@@ -23,7 +23,7 @@ from pg_semantic.search.generation_tracker import Target
 from pg_semantic.tuning import RerankTuningOptions, Setting, Tuning, TuningOptions, rerank_depth, scored_hits
 from pg_semantic.tuning.scored_hits import Scoring
 from tests import cross_encoders
-from tests.db.library import Article, CountingEncoder, encoder, generation_of, rows, sync
+from tests.db.library import Article, CountingEncoder, ForgetfulEncoder, encoder, generation_of, rows, sync
 
 WORDS = cross_encoders.WORDS
 QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if first < second)  # 45
@@ -118,9 +118,8 @@ def test_the_computed_ranking_of_each_depth_is_that_of_a_search(
     target = Target(live, live.tables, BatchingEncoder(encoder()))
     with Session(library) as session:
         how = Scoring(target, reranker, (*DEPTHS, 130), options, exact=True)
-        computed = dict(
-            zip(QUERIES[::9], scored_hits.search(session, Article.semantic, QUERIES[::9], how=how), strict=True)
-        )
+        computed = dict(scored_hits.search(session, Article.semantic, QUERIES[::9], how=how))
+        assert tuple(computed) == QUERIES[::9]
         for query, hits in computed.items():
             assert hits.reranked(0, limit=10) == found_by(session, query, options, limit=10)
             for depth in how.depths:
@@ -266,3 +265,16 @@ def test_a_reranker_is_tuned_on_what_the_tuned_fusion_finds(library: sa.Engine, 
     figures = json.loads(CliRunner().invoke(cli.app, arguments).stdout)
     assert figures["base"] == found.recommended.code == "Options(fusion=Convex(dense=0, lexical=1))"
     assert figures["recommended"] is None
+
+
+@pytest.mark.parametrize("unknown", [(QUERIES[0], QUERIES[7]), QUERIES[5:7]])
+def test_queries_that_the_encoder_finds_nothing_in_are_left_out_and_counted(
+    library: sa.Engine, unknown: tuple[str, ...]
+) -> None:
+    judged = judged_by(library, reranking(40))
+    found = tuned(library, judged, using=BatchingEncoder(ForgetfulEncoder(*unknown)))
+    same = tuned(library, judged.only(set(QUERIES) - set(unknown)))
+    assert (found.queries, found.zero, same.zero) == (len(QUERIES) - 2, 2, 0)
+    assert [one.mean for one in found.depths] == [one.mean for one in same.depths]
+    with pytest.raises(errors.QueryError, match="finds nothing in 45 of 45 queries"):
+        tuned(library, judged, using=BatchingEncoder(ForgetfulEncoder(*QUERIES)))
