@@ -31,7 +31,7 @@ QueryPrompt = Annotated[
 DocumentPrompt = Annotated[
     str | None, typer.Option(help="Prompt before each document, instead of the encoder's own; '' for none.")
 ]
-_ONLY_JUDGEMENTS = {".csv", ".tsv", ".gz"}  # suffixes
+_ONLY_JUDGEMENTS = {".csv", ".tsv"}  # suffixes, before that of gzip
 _JUDGEMENTS = typer.Option("--judgements", help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")
 JudgementsPath = Annotated[Path, _JUDGEMENTS]
 MaybeJudgementsPath = Annotated[Path | None, _JUDGEMENTS]
@@ -71,7 +71,8 @@ def read_pairs(path: Path, *, split: str = "train", topics: Path | None = None) 
     Raises:
         errors.ConfigurationError: A file cannot be read, or a line is not valid.
     """
-    if topics is not None or path.is_dir() or path.suffix.lower() in _ONLY_JUDGEMENTS:
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if topics is not None or path.is_dir() or suffix in _ONLY_JUDGEMENTS:
         return training.from_judgements(read_judgements(path, split=split, topics=topics))
     return training.read_pairs(path)
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from sqlalchemy import orm
 
-from pg_semantic import evaluation, rerankers, training
+from pg_semantic import errors, evaluation, rerankers, training
 from pg_semantic.cli import named_index, options, progress, row_conditions, training_options, training_report
 from pg_semantic.cli.training_report import LeftOut
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import Judgements, existing_rows
+from pg_semantic.evaluation import Judgements, existing_rows, input_lines
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.training import EncoderTraining, MinedPair, Pair, RowPair, TrainingReport, live_generation
 from pg_semantic.training.encoder import train as encoder_training
@@ -139,7 +139,7 @@ def _train(
     """Trains on the pairs that aren't held out. Returns the report, and what was left out."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
-        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, extras.where))
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(session, index, extras.where))
         asked = [one for one in given if not isinstance(one, RowPair)]
         with own_transaction.reading(session):
             used, left_out = _without_held_out(session, index, asked)
@@ -217,8 +217,8 @@ def _read_one(path: Path) -> Given:
 def _first_line(path: Path) -> Mapping[str, Any]:
     """Returns the first line of a file of JSON Lines. Whatever is wrong with it is reported by the reader."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            found = json_lines.loads(next((line for line in file if line.strip()), "{}"))
-    except (OSError, ValueError):
+        with input_lines.opened(path) as file:
+            found = json_lines.loads(next((line for _, line in input_lines.numbered(file)), "{}"))
+    except (errors.ConfigurationError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

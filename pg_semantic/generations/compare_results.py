@@ -1,7 +1,7 @@
 """Shows what a switch would change, by running the same queries on the live generation and on another."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sqlalchemy import orm
 
 from pg_semantic import database, errors
 from pg_semantic.encoders import BatchingEncoder
-from pg_semantic.evaluation import Judgements, PairedDifference, Variant, measures, runs
+from pg_semantic.evaluation import Judgements, PairedDifference, Variant, input_lines, measures, runs
 from pg_semantic.evaluation.evaluate import difference
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.runs import Asked, Encoders, Run
@@ -153,20 +153,13 @@ def sampled(engine: sa.Engine, generation: Generation, *, sample: int, seed: int
 
 
 def read_queries(path: Path) -> list[str]:
-    """Reads a file with one query per line. Skips blank lines.
+    """Reads a file with one query per line, compressed or not. Skips blank lines.
 
     Raises:
         errors.ConfigurationError: The file has no query, or cannot be read.
     """
-    queries = [line.strip() for line in _lines(path) if line.strip()]
+    with input_lines.opened(path) as file:
+        queries = [line.strip() for _, line in input_lines.numbered(file)]
     if not queries:
         raise errors.ConfigurationError(f"{path} contains no queries: write one per line.")
     return queries
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from file
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.ConfigurationError(f"Cannot read {path}: {error}.") from None

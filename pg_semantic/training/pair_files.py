@@ -5,7 +5,8 @@ A line of pairs is ``{"query": "...", "key": "7"}``, with an optional ``score`` 
 the positive and its negatives, and where to find their passages. A line of pairs of rows is ``{"row": "7", "key":
 "8"}``.
 
-The files have queries and keys, but no texts of rows. Queries can be as secret as the rows that answer them, so only
+A file with the suffix ``.gz`` is read as one that is compressed with gzip. The files have queries and keys, but no
+texts of rows. Queries can be as secret as the rows that answer them, so only
 the owner of a file can read it.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pg_semantic import errors
-from pg_semantic.evaluation import grade_records, private_lines
+from pg_semantic.evaluation import grade_records, input_lines, private_lines
 from pg_semantic.training.mining.mined import MinedPair, ScoredChunk
 from pg_semantic.training.pairs import Pair
 from pg_semantic.training.row_pairs import RowPair
@@ -134,23 +135,14 @@ def _chunk(key: object, ordinal: object, score: object) -> ScoredChunk:
 
 def _objects(path: Path, made: Callable[[Mapping[str, Any]], R], *, expected: str) -> Iterator[R]:
     """Yields what ``made`` makes of each line that isn't blank. Raises `errors.ConfigurationError`, naming the line."""
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield made(json.loads(line))
-        except (errors.ConfigurationError, errors.QueryError) as error:
-            raise errors.ConfigurationError(f"{path}, line {number}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise errors.ConfigurationError(f"{path}, line {number}: write {expected} on each line.") from None
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from file
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.ConfigurationError(f"Cannot read {path}: {error}.") from None
+    with input_lines.opened(path) as file:
+        for number, line in input_lines.numbered(file):
+            try:
+                yield made(json.loads(line))
+            except (errors.ConfigurationError, errors.QueryError) as error:
+                raise errors.ConfigurationError(f"{path}, line {number}: {error}") from None
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise errors.ConfigurationError(f"{path}, line {number}: write {expected} on each line.") from None
 
 
 def _without_none(record: Mapping[str, object]) -> dict[str, object]:

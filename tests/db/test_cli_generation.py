@@ -1,5 +1,6 @@
 """``pg-semantic generation`` from end to end."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,24 @@ def test_rows_that_failed_in_a_copy_that_is_to_come_are_retried_with_the_others(
 def test_an_index_that_is_not_there_is_said_to_be_so(synced: sa.Engine, arguments: tuple[str, ...]) -> None:
     run(*arguments, code=1, said="No semantic index 'nothing'")
     del synced
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_of_queries_may_come_from_another_system(synced: sa.Engine, here: Path, *, packed: bool) -> None:
+    """With a byte order mark, CRLF and repeated queries, and compressed."""
+    run("begin", NAME, "--encoder", "hashed:48", "--yes")
+    sync(synced)
+    queries = "\ufeffharbour\r\n\r\n  Harbour \r\nmeadow\r\n".encode()
+    file = here / ("queries.txt.gz" if packed else "queries.txt")
+    file.write_bytes(gzip.compress(queries) if packed else queries)
+    assert generations.read_queries(file) == ["harbour", "Harbour", "meadow"]
+    assert as_json("compare", NAME, "--queries", file)["queries"] == 2
+
+
+def test_a_file_without_queries_is_refused(synced: sa.Engine, here: Path) -> None:
+    run("begin", NAME, "--encoder", "hashed:48", "--yes")
+    file = here / "queries.txt"
+    file.write_bytes("\ufeff\r\n".encode())
+    run("compare", NAME, "--queries", file, code=1, said="contains no queries: write one per line")
+    file.write_bytes("harbour".encode("utf-16"))
+    run("compare", NAME, "--queries", file, code=1, said="it is not text in UTF-8. Convert it first.")

@@ -1,8 +1,11 @@
 """Training pairs and their files: read back as written, readable by their owner only, and no line is guessed."""
 
+import gzip
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from pg_semantic import errors, training
 from pg_semantic.evaluation import Judgements
-from pg_semantic.training import MinedPair, Pair, ScoredChunk
+from pg_semantic.training import MinedPair, Pair, RowPair, ScoredChunk
 
 
 def written(folder: Path, *lines: object) -> Path:
@@ -117,8 +120,34 @@ def test_a_file_without_pairs_or_without_text_is_refused(here: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match="Cannot read"):
         training.read_pairs(here / "none.jsonl")
     (here / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(errors.ConfigurationError, match="Cannot read"):
+    with pytest.raises(errors.ConfigurationError, match=r"Cannot read .*: it is not text in UTF-8\. Convert it first"):
         training.read_pairs(here / "binary")
+
+
+@pytest.mark.parametrize("read", [training.read_pairs, training.read_row_pairs, training.read_mined])
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"query": ' + "[" * 100_000, '{"a":' * 100_000])
+def test_a_line_that_is_nested_too_deep_is_named(here: Path, read: Callable[[Path], object], line: str) -> None:
+    (here / "deep.jsonl").write_text(f"\n{line}\n")
+    with pytest.raises(errors.ConfigurationError, match=r"deep.jsonl, line 2: write \{"):
+        read(here / "deep.jsonl")
+
+
+_MINED = MinedPair("how", ScoredChunk("7", 0, 0.5), (ScoredChunk("8", 1, 0.25),))
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "one"),
+    [
+        (training.write_pairs, training.read_pairs, Pair("how", "7", 0.5)),
+        (training.write_row_pairs, training.read_row_pairs, RowPair("7", "8")),
+        (training.write_mined, training.read_mined, _MINED),
+    ],
+)
+def test_files_may_be_compressed(here: Path, write: Any, read: Any, one: object) -> None:
+    write(here / "written", [one])
+    packed = here / "packed.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + (here / "written").read_bytes()))
+    assert read(packed) == [one]
 
 
 _CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # what Postgres can have
