@@ -84,21 +84,22 @@ def mine(
     they do in mine_hard_negatives of sentence-transformers. If tenants share the table, mine for each: with --where, or
     as a role that sees only its rows. Prints how many candidates it found, and how many queries have negatives now.
     """
-    bounds, ranks = (relative_margin, absolute_margin, max_score, min_score), (range_min, range_max)
-    given = _given(pairs, split=options.split_of(pairs, split, usual="train"), topics=topics, out=out)
+    bounds = (relative_margin, absolute_margin, max_score, min_score)
+    given = _given(pairs, split, topics=topics, out=out)
     with options.installed(dsn) as engine, orm.Session(engine) as session, _loaded(reranker, bounds) as rerank:
         bound = named_index.find(session, index)
-        scope, of = _Scope(row_conditions.conditions(bound, where), mode, exact), _column(bound, group)
-        how = Mining(negatives, *bounds, *ranks, sampling, not_nearer_than, of, rerank, seed=seed)
+        scope = _Scope(row_conditions.conditions(session, bound, where), mode, exact)
+        of = _column(session, bound, group)
+        how = Mining(negatives, *bounds, range_min, range_max, sampling, not_nearer_than, of, rerank, seed=seed)
         found = _mine(session, bound, _usable(session, bound, given), how=how, scope=scope, shown=not json)
     training.write_mined(out, found.pairs)
     _print(found.report, out, json=json, show_queries=show_queries)
 
 
-def _given(path: Path, *, split: str, topics: Path | None, out: Path) -> list[Pair]:
+def _given(path: Path, split: str | None, *, topics: Path | None, out: Path) -> list[Pair]:
     """Returns the pairs of a file, once it is sure that the result can be written."""
     private_files.require_writable(out)
-    return options.read_pairs(path, split=split, topics=topics)
+    return options.read_pairs(path, split=options.split_of(path, split, usual="train"), topics=topics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +168,8 @@ def _loaded(reference: str | None, bounds: Sequence[float | None]) -> Iterator[B
         yield reranker
 
 
-def _column(index: BoundIndex[Any], name: str | None) -> sa.ColumnElement[Any] | None:
-    return None if name is None else row_conditions.column(index, name)
+def _column(session: orm.Session, index: BoundIndex[Any], name: str | None) -> sa.ColumnElement[Any] | None:
+    return None if name is None else row_conditions.column(session, index, name)
 
 
 def _as_object(report: MiningReport, *, show_queries: bool) -> dict[str, Any]:

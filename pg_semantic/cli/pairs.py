@@ -73,7 +73,7 @@ def pairs(
     private_files.require_writable(out)
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         bound = named_index.find(session, index)
-        found = source.made(session, bound, row_conditions.conditions(bound, where), shown=not json)
+        found = source.made(session, bound, row_conditions.conditions(session, bound, where), shown=not json)
         if not found:
             raise errors.ConfigurationError(source.why_none)
         kept = _without(session, bound, found, without_rows_of)
@@ -132,7 +132,7 @@ class _PairSource:
         if self.sentences is not None:
             return training.from_texts(session, index, where=where, limit=self.sentences, seed=self.seed)
         if self.column is not None:
-            column, seed = row_conditions.column(index, self.column), None if self.limit is None else self.seed
+            column, seed = row_conditions.column(session, index, self.column), None if self.limit is None else self.seed
             return training.from_column(session, index, column, where=where, limit=self.limit, seed=seed)
         if self.rows is not None:
             return training.from_rows(session, index, where=where, limit=self.rows, seed=self.seed)

@@ -106,7 +106,7 @@ def _train(
     """Trains on the judgements that aren't held out. Returns the report, and what was left out."""
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
-        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(session, index, where))
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, judged)
         pairs = training.from_judgements(left.judgements)

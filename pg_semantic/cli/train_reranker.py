@@ -90,7 +90,7 @@ def _train_reranker(
         grades.setdefault(pair.query, {})[pair.positive.key] = 1
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
-        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(session, index, where))
         with own_transaction.reading(session):
             left = evaluation.without_held_out(session, index, Judgements(grades))
             keys = existing_rows.canonical(session, index, {pair.positive.key for pair in mined})

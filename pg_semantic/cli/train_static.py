@@ -74,7 +74,7 @@ def static(
     judged = options.read_judgements(judgements, split=qrels, topics=topics) if judgements else None
     with options.installed(dsn) as engine, orm.Session(engine) as session:
         index = named_index.find(session, name)
-        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(index, where))
+        chosen = dataclasses.replace(chosen, where=row_conditions.conditions(session, index, where))
         with progress.training(shown=not json) as advance:
             report = training.distill_static(
                 session, index, out=out, options=chosen, judgements=judged, on_step=advance

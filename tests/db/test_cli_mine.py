@@ -122,7 +122,8 @@ def test_only_rows_of_a_tenant_are_used(synced: sa.Engine, here: Path, dsn: str)
     refused = run(*command, "--where", "lang", dsn=dsn)
     assert refused.returncode == 2
     assert "write a column and a value" in " ".join(refused.stderr.replace("│", " ").split())
-    assert "colour" in error(*command, "--where", "colour=red", dsn=dsn, code=3)
+    said = error(*command, "--where", "colour=red", dsn=dsn)
+    assert "Table 'article' has no column 'colour'. Its columns: id, title, body, lang." in said
 
 
 def test_a_reranker_that_would_decide_nothing_is_refused_and_not_loaded(
@@ -179,7 +180,7 @@ def test_options_are_those_of_mining(synced: sa.Engine, here: Path, dsn: str) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--group", "colour"], "colour"),
+        (["--group", "colour"], "Table 'article' has no column 'colour'. Its columns: id, title, body, lang."),
         (["--range-min", "3", "--range-max", "4"], "range_max"),
         (["--pairs", "none.jsonl"], "Cannot read none.jsonl"),
         (["--out", "none/mined.jsonl"], "Cannot write none"),
@@ -187,8 +188,7 @@ def test_options_are_those_of_mining(synced: sa.Engine, here: Path, dsn: str) ->
 )
 def test_a_mistake_is_one_line(synced: sa.Engine, dsn: str, options: list[str], said: str) -> None:
     command = ("mine", "article_semantic", "--pairs", "pairs.jsonl", "--out", "mined.jsonl", *options)
-    code = 3 if said == "colour" else 1
-    assert said in error(*command, dsn=dsn, code=code)
+    assert said in error(*command, dsn=dsn)
 
 
 @pytest.mark.parametrize("out", ["no/folder/out.jsonl", "folder", "/dev/null"])
