@@ -15,7 +15,15 @@ from pg_semantic import errors, evaluation
 from pg_semantic import search as searching
 from pg_semantic.cli import named_index, options, output, progress
 from pg_semantic.database import own_transaction
-from pg_semantic.evaluation import Evaluation, EvaluationOptions, Judgements, measures, pool_file, private_csv
+from pg_semantic.evaluation import (
+    Evaluation,
+    EvaluationOptions,
+    Judgements,
+    measures,
+    pool_file,
+    private_csv,
+    private_files,
+)
 from pg_semantic.evaluation.evaluate import MEASURES
 from pg_semantic.evaluation.report import PairedDifference, VariantFigures
 from pg_semantic.index.bound_index import BoundIndex
@@ -152,10 +160,14 @@ class _Outputs:
 
     @classmethod
     def of(cls, pool: Path | None, per_query: Path | None, *, read: Sequence[Path | None]) -> "_Outputs":
-        """Raises `typer.BadParameter` if two options name one file, and `errors.ConfigurationError` if one has grades.
+        """Checks the paths, before any search.
 
         Args:
             read: The files that other options name.
+
+        Raises:
+            typer.BadParameter: Two options name one file.
+            errors.ConfigurationError: A file has grades, or cannot be written.
         """
         paths = [path.resolve() for path in (pool, per_query, *read) if path]
         for path in (pool, per_query):
@@ -163,6 +175,8 @@ class _Outputs:
                 raise typer.BadParameter(f"{path} is named by two options: write to another path.")
         if pool is not None:
             pool_file.require_replaceable(pool)
+        for path in filter(None, (pool, per_query)):
+            private_files.require_writable(path)
         return cls(pool, per_query)
 
     def write(self, report: Evaluation, *, quiet: bool) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import orm
 
 from pg_semantic import evaluation
 from pg_semantic.cli import named_index, options, output
-from pg_semantic.evaluation import Split
+from pg_semantic.evaluation import Split, private_files
 
 EXAMPLES = options.examples(
     "pg-semantic split article_semantic --judgements judged.csv --train train.jsonl --held-out held_out.jsonl",
@@ -36,6 +36,8 @@ def split(
     """
     if train is not None and train.resolve() == held_out.resolve():
         raise typer.BadParameter("--train and --held-out name the same file.")
+    for path in filter(None, (held_out, train)):  # first, because the database remembers what was held out
+        private_files.require_writable(path)
     qrels = options.split_of(judgements, split_of, usual="train", name="--split-of")
     judged = options.read_judgements(judgements, split=qrels, topics=topics)
     with options.installed(dsn) as engine, orm.Session(engine) as session:

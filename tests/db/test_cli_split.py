@@ -154,3 +154,12 @@ def test_queries_that_are_too_few_are_not_recorded_as_trained_on(
     said = error("train", "queries", NAME, "--judgements", "judged.jsonl", "--out", "new", dsn=dsn)
     assert "1 judgements or pairs name rows that don't exist, which leaves only 40 queries" in " ".join(said.split())
     assert rows(articles, "SELECT count(*) FROM semantic.judged_query") == [(0,)]
+
+
+def test_nothing_is_held_out_if_a_file_cannot_be_written(
+    articles: sa.Engine, judged: Judgements, here: Path, dsn: str
+) -> None:
+    command = ("split", NAME, "--judgements", "judged.jsonl", "--train", "none/train.jsonl", "--held-out", "held.jsonl")
+    assert "Cannot write none/train.jsonl" in error(*command, dsn=dsn)
+    assert rows(articles, "SELECT * FROM semantic.judged_query") == []
+    assert not (here / "held.jsonl").exists()
