@@ -68,6 +68,8 @@ _ADVICE = {
     "42703": "The table has changed since its semantic index was created: {said}. Rename the column back, or drop "
     "what reads it: the semantic index (`pg-semantic index drop`), or a generation that is not live (`pg-semantic "
     "generation drop`).",
+    "57014": "The server canceled a statement: {said}. If it took longer than statement_timeout allows, raise that for "
+    "your role (ALTER ROLE ... SET statement_timeout = ...), or read fewer rows.",
     "55P03": "The table is in use by another transaction ({said}): try again in a moment.",
 }
 

@@ -133,6 +133,16 @@ def test_a_refusal_of_a_lock_is_told_from_a_timeout_of_the_server(articles: sa.E
     assert "try again in a moment" in str(database.translate(timeout.value))
 
 
+def test_a_statement_that_took_too_long_says_which_setting_to_raise(articles: sa.Engine) -> None:
+    with articles.connect() as connection:
+        connection.execute(sa.text("SET statement_timeout = 1"))
+        with pytest.raises(exc.OperationalError) as timeout:
+            connection.execute(sa.text("SELECT pg_sleep(10)"))
+    said = str(database.translate(timeout.value))
+    assert "canceling statement due to statement timeout" in said
+    assert "ALTER ROLE ... SET statement_timeout" in said
+
+
 _QUEUE = """
     WITH keys (key) AS (SELECT CAST(n AS text) FROM generate_series(1, 12000) AS n),
          marked AS (INSERT INTO semantic.mark (generation_id, key) SELECT :id, key FROM keys)
