@@ -34,7 +34,7 @@ def require_separate(connection: sa.Connection, index: BoundIndex[Any], where: W
         raise errors.QueryError(
             f"Table {index.spec.table!r} has row-level security, which the current role bypasses, so rows of one "
             "tenant could become negatives of another. Connect as a role that the policies apply to, or pass "
-            "where=[...]."
+            "where=[...] (--where)."
         )
 
 
