@@ -92,8 +92,7 @@ def mine(
         of = _column(session, bound, group)
         how = Mining(negatives, *bounds, range_min, range_max, sampling, not_nearer_than, of, rerank, seed=seed)
         found = _mine(session, bound, _usable(session, bound, given), how=how, scope=scope, shown=not json)
-    training.write_mined(out, found.pairs)
-    _print(found.report, out, json=json, show_queries=show_queries)
+    _write(found, out, json=json, show_queries=show_queries)
 
 
 def _given(path: Path, split: str | None, *, topics: Path | None, out: Path) -> list[Pair]:
@@ -179,7 +178,10 @@ def _as_object(report: MiningReport, *, show_queries: bool) -> dict[str, Any]:
     return found
 
 
-def _print(report: MiningReport, out: Path, *, json: bool, show_queries: bool) -> None:
+def _write(found: Mined, out: Path, *, json: bool, show_queries: bool) -> None:
+    """Writes the file, and prints the report."""
+    training.write_mined(out, found.pairs)
+    report = found.report
     if json:
         output.as_json(_as_object(report, show_queries=show_queries))
         return
