@@ -111,7 +111,8 @@ def _train(
             left = evaluation.without_held_out(session, index, judged)
         pairs = training.from_judgements(left.judgements)
         asked = {pair.query for pair in pairs}
-        query_side.check(pairs, out=out, gone=left.gone)  # what cannot be trained on must not be recorded
+        with training_report.explaining(left.held_out_queries):
+            query_side.check(pairs, out=out, gone=left.gone)  # what cannot be trained on must not be recorded
         live_generation.require_trainable(session, index, asked, where=chosen.where, from_trained=chosen.from_trained)
         evaluation.record_training(session, index, asked)  # first, so that none is held out
         session.commit()

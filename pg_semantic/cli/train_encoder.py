@@ -145,7 +145,8 @@ def _train(
             used, left_out = _without_held_out(session, index, asked)
             rows = _rows_without_held_out(session, index, given, asked=asked, used=used)
         queries = {one.query for one in used}  # recorded only if they can be trained on
-        encoder_training.check([*used, *rows], out=out, options=chosen, has_teacher=extras.teacher is not None)
+        with training_report.explaining(left_out.queries):
+            encoder_training.check([*used, *rows], out=out, options=chosen, has_teacher=extras.teacher is not None)
         live_generation.require_trainable(session, index, queries, where=chosen.where, from_trained=chosen.from_trained)
         loaded = None if extras.teacher is None else rerankers.load(extras.teacher)
         evaluation.record_training(session, index, queries)  # first, so that none is held out

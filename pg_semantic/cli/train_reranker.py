@@ -99,7 +99,8 @@ def _train_reranker(
         known = left.judgements.grades
         pairs = [pair for pair in mined if keys.get(pair.positive.key) in known.get(pair.query, ())]
         asked = {pair.query for pair in pairs}  # recorded only if they can be trained on
-        reranker_training.check(pairs, out=out, options=chosen, gone=left.gone)
+        with training_report.explaining(left.held_out_queries):
+            reranker_training.check(pairs, out=out, options=chosen, gone=left.gone)
         live = live_generation.read(session, index, asked, where=chosen.where)
         starting_point.require_trainable(live, settings.load(), chosen)
         evaluation.record_training(session, index, asked)  # first, so that none is held out

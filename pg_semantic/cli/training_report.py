@@ -1,9 +1,11 @@
 """Prints what training did."""
 
+import contextlib
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pg_semantic import errors
 from pg_semantic.cli import output
 from pg_semantic.training import TrainingReport
 from pg_semantic.training.report import WHY_GONE
@@ -66,3 +68,14 @@ def _left_out(report: TrainingReport, left_out: LeftOut) -> Iterator[str]:
     if report.gone:
         why = " whose row does not exist, or is left out by --where" if report.kind == "reranker" else f": {WHY_GONE}"
         yield f"Left out {output.counted(report.gone, 'pair')}{why}."
+
+
+@contextlib.contextmanager
+def explaining(left_out: int) -> Iterator[None]:
+    """Adds to the error that there are too few queries how many others were left out because they are held out."""
+    try:
+        yield
+    except errors.QueryError as error:
+        if not left_out:
+            raise
+        raise errors.QueryError(f"{error} {left_out} others are held out to measure with.") from error

@@ -37,7 +37,9 @@ def _print(found: ChunkTuning, *, index: str) -> None:
     tune_request.say_gain(found, base_mean=today.mean)
     chosen = found.recommended
     if chosen == today or chosen.chunking is None:
-        output.say("Keep today's chunks: no other size is shown to be better on queries that it wasn't chosen by.")
+        output.say(
+            "Keep the chunk size in use: no other size is shown to be better on queries that it wasn't chosen by."
+        )
         return
     output.say(
         f"Recommended, at the cost of encoding all rows again and of {chosen.times:.1f} times as many chunks to store "
@@ -49,5 +51,5 @@ def _print(found: ChunkTuning, *, index: str) -> None:
 
 
 def _role(found: ChunkTuning, size: ChunkSize) -> str:
-    named = {"today": found.today, "best": found.best}
-    return " ".join(name for name, chosen in named.items() if chosen == size)
+    named = {"in use": found.today, "best": found.best}
+    return ", ".join(name for name, chosen in named.items() if chosen == size)

@@ -77,8 +77,8 @@ def require_not_held_out(session: Session, index: BoundIndex[Any], queries: Iter
         distinct = [len({query_hash(query) for query in some}) for some in (found, queries)]
         raise errors.QueryError(
             f"{distinct[0]} of {distinct[1]} queries are held out for table {index.spec.table!r}: if you tuned or "
-            "trained on them, they could no longer measure what was learned. Pass the part `train` of "
-            "evaluation.split, or leave them out with evaluation.without_held_out."
+            "trained on them, they could no longer measure what was learned. Pass the others: the file of "
+            "`pg-semantic split --train`, or in Python the part `train` of evaluation.split."
         )
 
 

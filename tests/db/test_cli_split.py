@@ -163,3 +163,17 @@ def test_nothing_is_held_out_if_a_file_cannot_be_written(
     assert "Cannot write none/train.jsonl" in error(*command, dsn=dsn)
     assert rows(articles, "SELECT * FROM semantic.judged_query") == []
     assert not (here / "held.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["queries --judgements judged.jsonl", "encoder --pairs judged.jsonl", "reranker --pairs mined.jsonl"],
+)
+def test_the_error_that_queries_are_too_few_counts_those_that_are_held_out(
+    enough: Judgements, dsn: str, command: str
+) -> None:
+    ok("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", "--share", "1", dsn=dsn)
+    what, *rest = command.split()
+    said = " ".join(error("train", what, NAME, *rest, "--out", "new", dsn=dsn).split())
+    assert "There are only 0 queries" in said or "leaves only 0 queries" in said
+    assert "60 others are held out to measure with." in said

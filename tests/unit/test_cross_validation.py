@@ -59,6 +59,15 @@ def test_the_p_value_of_the_best_setting_accounts_for_the_number_of_unrelated_se
     assert cross_validation.family_p(values[:1], np.eye(1)) == 1
 
 
+def test_settings_that_are_equal_have_no_gain_and_a_p_value_of_1() -> None:
+    same = np.tile(np.random.default_rng(0).random(50), (3, 1))
+    near = np.eye(3)
+    validation = cross_validation.Validation(folds=5, repeats=10, seed=0)
+    gain = cross_validation.expected_gain(same, lambda seen: cross_validation.best(seen, near), validation)
+    assert (gain.low, gain.high, gain.p) == (0, 0, 1)
+    assert not gain.is_shown
+
+
 def test_each_query_is_measured_under_a_setting_that_it_did_not_choose() -> None:
     values = np.eye(4)  # every query has a setting that is good for it alone
     chosen = cross_validation.held_out(values, np.eye(4), folds=4, repeats=2, seed=0)
