@@ -72,7 +72,7 @@ def _left_out(report: TrainingReport, left_out: LeftOut) -> Iterator[str]:
 
 @contextlib.contextmanager
 def explaining(left_out: int) -> Iterator[None]:
-    """Adds to the error that there are too few queries how many others were left out because they are held out."""
+    """Adds to the error of too few queries how many others were left out because they are held out."""
     try:
         yield
     except errors.QueryError as error:
