@@ -106,8 +106,8 @@ class _PairSource:
         """Why no pair was found, and what to do."""
         if self.sentences is not None:
             return (
-                "No row has a sentence of 4 to 40 words and other text next to it: make pairs of a --column or of "
-                "--rows instead."
+                "None of the random rows has a sentence of 4 to 40 words and other text next to it: choose more of "
+                "them, or make pairs of a --column or of --rows instead."
             )
         if self.similar_rows is not None:
             return "No two rows have a similarity between --least and --most: lower --least."

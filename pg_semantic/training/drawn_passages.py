@@ -42,7 +42,9 @@ def of_any_chunks(index: BoundIndex[Any], *, count: int, where: Where, seed: int
     return joined.order_by(drawn.c.drawn, drawn.c.named)
 
 
-def one_of_each_row(index: BoundIndex[Any], *, count: int, where: Where, seed: int) -> "sa.Select[str, str]":
+def one_of_each_row(
+    index: BoundIndex[Any], *, count: int, where: Where, seed: int, after: int = 0
+) -> "sa.Select[str, str]":
     """Selects the keys of random rows, with the text of a random chunk of each. Computes a hash for each row.
 
     Args:
@@ -50,6 +52,7 @@ def one_of_each_row(index: BoundIndex[Any], *, count: int, where: Where, seed: i
         count: How many rows, at most. Those without chunks, which have no text, are left out of them.
         where: Conditions on the rows.
         seed: Chooses them.
+        after: How many rows to skip, which were selected before.
     """
     tables = index.tables
     name, ordinal = keys.as_text(tables.receipt_key), tables.chunks.c.ordinal
@@ -57,7 +60,7 @@ def one_of_each_row(index: BoundIndex[Any], *, count: int, where: Where, seed: i
     key = [column.label(f"key_{number}") for number, column in enumerate(tables.receipt_key)]
     chosen = passages.of_rows(index, tables.receipts, key=tables.receipt_key, where=where)
     rows = sa.select(*key, name.label("key"), order.label("drawn")).select_from(chosen)
-    drawn = rows.order_by(order, name).limit(count).subquery()
+    drawn = rows.order_by(order, name).limit(count).offset(after).subquery()
     own = (column == drawn.c[label.name] for column, label in zip(tables.chunk_key, key, strict=True))
     place = seeds.order(sa.func.concat(drawn.c.key, "/", ordinal), seed)
     one = sa.select(tables.chunks.c.content).where(*own).order_by(place, ordinal).limit(1).lateral()

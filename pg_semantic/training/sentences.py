@@ -19,6 +19,7 @@ from pg_semantic.training.pairs import Pair
 
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|(?<=[\u0e00-\u0eff])\s+(?=[\u0e00-\u0eff])|\n+")  # noqa: RUF001
 _LEAST_WORDS, _MOST_WORDS = 4, 40
+_PAGES = 4  # of random rows, each twice as long as the one before
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 """A character of Thai, Lao, Burmese, Khmer, Japanese or Chinese."""
 _CHARACTERS = 2  # of these that count as a word
@@ -35,8 +36,9 @@ def from_texts(
 
     Args:
         where: Conditions on the table, as in a search.
-        limit: How many rows to choose, at most. Rows without a sentence of 4 to 40 words, and without other text, are
-            left out. In languages without spaces, two characters count as a word; Thai and Lao sentences end at spaces.
+        limit: How many pairs to return, at most. Rows without a sentence of 4 to 40 words, and without other text, are
+            left out, and others looked at in their place: up to 15 times as many rows. In languages without spaces, two
+            characters count as a word; Thai and Lao sentences end at spaces.
         seed: Chooses the rows and sentences. Computes a hash for each row of the index.
 
     Raises:
@@ -50,10 +52,16 @@ def from_texts(
     with database.translated():
         live, _ = generation_tracker.read_live(session, index)
         bound = Target(live, live.tables, None).bound(index)
-        statement = drawn_passages.one_of_each_row(bound, count=limit, where=filters, seed=seed)
-        rows = generation_tracker.connect(session, index).execute(statement).all()
-    choose = random.Random(seed)  # noqa: S311 - not a secret
-    return [Pair(choose.choice(found), key) for key, text in rows if (found := sentences(text))]
+        connection, choose = generation_tracker.connect(session, index), random.Random(seed)  # noqa: S311 - no secret
+        pairs: list[Pair] = []
+        for page in range(_PAGES):
+            count = limit << page
+            chosen = drawn_passages.one_of_each_row(bound, count=count, where=filters, seed=seed, after=count - limit)
+            rows = connection.execute(chosen).all()
+            pairs += [Pair(choose.choice(found), key) for key, text in rows if (found := sentences(text))]
+            if len(pairs) >= limit:
+                break
+    return pairs[:limit]
 
 
 def sentences(text: str) -> list[str]:

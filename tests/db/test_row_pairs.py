@@ -240,3 +240,22 @@ def test_files_of_rows_are_read_as_written_and_a_wrong_line_is_named(here: Path)
     (here / "rows.jsonl").write_text('{"row": 1, "key": 2}\n{"row": "1"}\n')
     with pytest.raises(errors.ConfigurationError, match=r"rows\.jsonl, line 2: write \{"):
         training.read_row_pairs(here / "rows.jsonl")
+
+
+def test_rows_without_sentences_are_replaced_by_others(server: sa.URL, template: str) -> None:
+    with copy_of(server, template) as dsn:
+        engine = database.connect(dsn)
+        Note.metadata.create_all(engine)
+        with Session(engine) as session:
+            bodies = [
+                "One sentence of several words. And a second one that follows it." if n < 4 else "short"
+                for n in range(40)
+            ]
+            session.add_all(Note(place="here", number=number, body=body) for number, body in enumerate(bodies))
+            session.commit()
+        sync(engine)
+        with Session(engine) as session:
+            every = training.from_texts(session, Note.semantic)
+            assert {json.loads(pair.key)[1] for pair in every} == {"0", "1", "2", "3"}
+            assert training.from_texts(session, Note.semantic, limit=3) == every[:3]  # of 45 rows at most
+        engine.dispose()
