@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, encoders, errors
+from pg_semantic import encoders, errors
 from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder, Vectors
-from pg_semantic.evaluation import Judgements, held_out_queries, measures, significance
+from pg_semantic.evaluation import Judgements, measures, significance
 from pg_semantic.index import chunking
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunking import Chunking
@@ -195,11 +195,10 @@ def tune_chunk_size(  # noqa: PLR0913 - options
         sample = row_sample.read(session, bound, judged=rows, most=options.sample, seed=options.seed)
     how = _SampleSearch(_checked(live, encoder or (load or _load)(live.spec.encoder)), options, on_encoded)
     vectors = how.query_vectors(judged)
-    used = judged_queries.with_direction(judged, vectors)
+    used, zero = judged_queries.with_direction(judged, vectors)
     found = how.tuned(live, sample, used, queries=vectors)
-    with database.translated():
-        held_out_queries.record_training(session, index, used.queries)
-    return dataclasses.replace(found, held_out=held_out, zero=len(judged) - len(used))
+    judged_queries.record(session, index, used)
+    return dataclasses.replace(found, held_out=held_out, zero=zero)
 
 
 def _load(spec: EncoderSpec) -> Encoder:

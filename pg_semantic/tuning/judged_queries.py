@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import orm
 
-from pg_semantic import errors
+from pg_semantic import database, errors
 from pg_semantic.evaluation import Judgements, held_out_queries, measures
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.search import Options
@@ -32,8 +32,8 @@ def free(session: orm.Session, index: BoundIndex[Any], judgements: Judgements) -
     return judged, kept.held_out_queries
 
 
-def with_direction(judged: Judgements, known: Collection[str]) -> Judgements:
-    """Returns the queries whose vector isn't all zeros: nothing is near to zeros, so there is nothing to tune on.
+def with_direction(judged: Judgements, known: Collection[str]) -> tuple[Judgements, int]:
+    """Returns the queries whose vector isn't all zeros, to which nothing is near, and how many others there are.
 
     Args:
         judged: The queries to tune on.
@@ -48,7 +48,17 @@ def with_direction(judged: Judgements, known: Collection[str]) -> Judgements:
             f"There is nothing to tune on: the encoder finds nothing in {len(judged) - len(kept)} of {len(judged)} "
             "queries (their vectors are zero). Judge other queries, or use another encoder."
         )
-    return kept
+    return kept, len(judged) - len(kept)
+
+
+def record(session: orm.Session, index: BoundIndex[Any], judged: Judgements) -> None:
+    """Records that queries were tuned on. The caller commits.
+
+    Raises:
+        errors.QueryError: One was held out meanwhile.
+    """
+    with database.translated():
+        held_out_queries.record_training(session, index, judged.queries)
 
 
 def require_plain(base: Options, what: str) -> None:

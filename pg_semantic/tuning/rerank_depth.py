@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors
+from pg_semantic import errors
 from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
-from pg_semantic.evaluation import Judgements, held_out_queries, measures, significance
+from pg_semantic.evaluation import Judgements, measures, significance
 from pg_semantic.evaluation.runs import Encoders
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.spec import EncoderSpec
@@ -207,11 +207,9 @@ def tune_rerank_depth(  # noqa: PLR0913 - options
         target = Target(live, live.tables, Encoders(given, load).of(live))
         how = Scoring(target, shared, options.ordered, options.base, options.exact)
         found = dict(scored_hits.search(session, index, judged.queries, how=how, on_query=on_query))
-    used = judged_queries.with_direction(judged, found)
-    with database.translated():
-        held_out_queries.record_training(session, index, used.queries)
-    left_out = _LeftOut(held_out, len(judged) - len(used))
-    return _tuning(live, options, list(found.values()), judged=used, left_out=left_out, reranker=reranker.reference)
+    used, zero = judged_queries.with_direction(judged, found)
+    judged_queries.record(session, index, used)
+    return _tuning(live, options, found, judged=used, left_out=_LeftOut(held_out, zero), reranker=reranker.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,16 +257,16 @@ def shallowest(values: NDArray[np.float64]) -> int:
 def _tuning(
     live: Generation,
     options: RerankTuningOptions,
-    found: Sequence[ScoredHits],
+    found: Mapping[str, ScoredHits],
     *,
     judged: Judgements,
     left_out: _LeftOut,
     reranker: str,
 ) -> RerankTuning:
-    values = rerank_matrix(found, judged, options)
+    values = rerank_matrix(list(found.values()), judged, options)
     validation = Validation(options.folds, options.repeats, options.seed)
     gain = cross_validation.expected_gain(values, lambda seen: 1 + shallowest(seen[1:]), validation)
-    times = np.median([one.milliseconds for one in found], axis=0)
+    times = np.median([one.milliseconds for one in found.values()], axis=0)
     depths = []
     for depth, measured, milliseconds in zip((None, *options.ordered), values, times, strict=True):
         interval = significance.bootstrap_interval(measured - values[0], level=LEVEL, seed=options.seed)

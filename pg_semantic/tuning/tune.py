@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import orm
 
-from pg_semantic import database, errors
+from pg_semantic import errors
 from pg_semantic.database import own_transaction
 from pg_semantic.encoders import BatchingEncoder, Encoder
-from pg_semantic.evaluation import Judgements, held_out_queries, measures
+from pg_semantic.evaluation import Judgements, measures
 from pg_semantic.evaluation.runs import Encoders
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
@@ -189,13 +189,10 @@ def tune(  # noqa: PLR0913 - options
         judged, held_out = judged_queries.free(session, index, judgements)
     search = _LegSearch(Target(live, live.tables, None).bound(index), Encoders(given, load).of(live), options)
     with own_transaction.reading(session):
-        asked = {query: search(session, query, on_query) for query in judged.queries}
-    found = {query: one for query, one in asked.items() if one is not None}
-    used = judged_queries.with_direction(judged, found)
-    with database.translated():
-        held_out_queries.record_training(session, index, used.queries)
-    values = matrix(list(found.values()), used, options)
-    return _tuning(live, options, values, held_out=held_out, zero=len(judged) - len(used))
+        found = {query: one for query in judged.queries if (one := search(session, query, on_query)) is not None}
+    used, zero = judged_queries.with_direction(judged, found)
+    judged_queries.record(session, index, used)
+    return _tuning(live, options, matrix(list(found.values()), used, options), held_out=held_out, zero=zero)
 
 
 @dataclass(frozen=True, slots=True)
