@@ -175,5 +175,5 @@ def test_the_error_that_queries_are_too_few_counts_those_that_are_held_out(
     ok("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", "--share", "1", dsn=dsn)
     what, *rest = command.split()
     said = " ".join(error("train", what, NAME, *rest, "--out", "new", dsn=dsn).split())
-    assert "There are only 0 queries" in said or "leaves only 0 queries" in said
+    assert "training needs 50" in said
     assert "60 others are held out to measure with." in said
