@@ -34,7 +34,7 @@ from pg_semantic.evaluation import Judgements, significance
 from pg_semantic.search import Options, Rrf
 from pg_semantic.tuning import TuningOptions, candidates, cross_validation
 from pg_semantic.tuning.candidates import Candidates, LegOptions
-from pg_semantic.tuning.cross_validation import LEVEL
+from pg_semantic.tuning.cross_validation import Validation
 from pg_semantic.tuning.grid import smoothing
 from pg_semantic.tuning.tune import legs_of, matrix
 from pg_semantic.worker.worker import Worker
@@ -130,11 +130,9 @@ def _tuned(
 def _recommended(values: NDArray[np.float64], options: TuningOptions) -> tuple[int, float]:
     """Returns the recommended setting, and the lower end of the interval over the folds."""
     near = smoothing(options.tried)
-    chosen = cross_validation.held_out(values, near, folds=options.folds, repeats=options.repeats, seed=options.seed)
-    gains = chosen - values[0]
-    low, _ = significance.bootstrap_interval(gains, level=LEVEL, seed=options.seed)
-    is_shown = low > 0 and significance.randomization_p(gains, seed=options.seed) < 1 - LEVEL
-    return (cross_validation.best(values, near) if is_shown else 0), low
+    validation = Validation(options.folds, options.repeats, options.seed)
+    gain = cross_validation.expected_gain(values, lambda seen: cross_validation.best(seen, near), validation)
+    return (cross_validation.best(values, near) if gain.is_shown else 0), gain.low
 
 
 def _draws(

@@ -128,15 +128,6 @@ def family_p(
     return min(1.0, 2 * (as_large + 1) / (flips + 1))
 
 
-def held_out(
-    values: NDArray[np.float64], smoothing: NDArray[np.float64], *, folds: int, repeats: int, seed: int
-) -> NDArray[np.float64]:
-    """Returns the measure of each query under the setting that `best` chooses without it, shape (queries,)."""
-    gains = gains_without(values, lambda seen: best(seen, smoothing), Validation(folds, repeats, seed))
-    chosen: NDArray[np.float64] = values[0] + gains
-    return chosen
-
-
 def gains_without(values: NDArray[np.float64], choose: Choose, validation: Validation) -> NDArray[np.float64]:
     """Returns what each query gains over the first setting under the one that was chosen without it.
 

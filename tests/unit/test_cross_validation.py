@@ -26,8 +26,8 @@ def noise(chance: np.random.Generator, *, queries: int, near: NDArray[np.float64
 
 
 def is_recommended(values: NDArray[np.float64], near: NDArray[np.float64] = NEAR) -> bool:
-    chosen = cross_validation.held_out(values, near, folds=5, repeats=3, seed=0)
-    is_above = significance.bootstrap_interval(chosen - values[0], level=LEVEL, resamples=1000)[0] > 0
+    gains = cross_validation.gains_without(values, lambda seen: cross_validation.best(seen, near), Validation(5, 3, 0))
+    is_above = significance.bootstrap_interval(gains, level=LEVEL, resamples=1000)[0] > 0
     return is_above and (len(near) == len(SETTINGS) or cross_validation.family_p(values, near) < 1 - LEVEL)
 
 
@@ -62,7 +62,7 @@ def test_the_p_value_of_the_best_setting_accounts_for_the_number_of_unrelated_se
 def test_settings_that_are_equal_have_no_gain_and_a_p_value_of_1() -> None:
     same = np.tile(np.random.default_rng(0).random(50), (3, 1))
     near = np.eye(3)
-    validation = cross_validation.Validation(folds=5, repeats=10, seed=0)
+    validation = Validation(folds=5, repeats=10, seed=0)
     gain = cross_validation.expected_gain(same, lambda seen: cross_validation.best(seen, near), validation)
     assert (gain.low, gain.high, gain.p) == (0, 0, 1)
     assert not gain.is_shown
@@ -70,8 +70,10 @@ def test_settings_that_are_equal_have_no_gain_and_a_p_value_of_1() -> None:
 
 def test_each_query_is_measured_under_a_setting_that_it_did_not_choose() -> None:
     values = np.eye(4)  # every query has a setting that is good for it alone
-    chosen = cross_validation.held_out(values, np.eye(4), folds=4, repeats=2, seed=0)
-    assert chosen.tolist() == [0, 0, 0, 0]
+    gains = cross_validation.gains_without(
+        values, lambda seen: cross_validation.best(seen, np.eye(4)), Validation(folds=4, repeats=2, seed=0)
+    )
+    assert (values[0] + gains).tolist() == [0, 0, 0, 0]
 
 
 def test_a_single_good_setting_counts_less_than_good_neighbors() -> None:
