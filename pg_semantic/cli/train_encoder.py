@@ -147,8 +147,8 @@ def _train(
         queries = {one.query for one in used}  # recorded only if they can be trained on
         with training_report.explaining(left_out.queries):
             encoder_training.check([*used, *rows], out=out, options=chosen, has_teacher=extras.teacher is not None)
-        live_generation.require_trainable(session, index, queries, where=chosen.where, from_trained=chosen.from_trained)
         loaded = None if extras.teacher is None else rerankers.load(extras.teacher)
+        live_generation.require_trainable(session, index, queries, where=chosen.where, from_trained=chosen.from_trained)
         evaluation.record_training(session, index, queries)  # first, so that none is held out
         session.commit()
         with progress.training(shown=shown) as advance:

@@ -108,12 +108,6 @@ def enough(judged: Judgements, here: Path) -> Judgements:
     return more
 
 
-def test_what_a_failed_training_was_given_is_not_held_out_later(enough: Judgements, dsn: str) -> None:
-    error("train", "queries", NAME, "--judgements", "judged.jsonl", "--out", "new", dsn=dsn)
-    counts = parsed("split", NAME, "--judgements", "judged.jsonl", "--held-out", "held.jsonl", "--share", "1", dsn=dsn)
-    assert (counts["train"]["queries"], counts["held_out"]["queries"]) == (60, 0)
-
-
 @pytest.mark.parametrize(
     ("command", "said"),
     [
