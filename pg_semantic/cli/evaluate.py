@@ -19,6 +19,7 @@ from pg_semantic.evaluation import (
     Evaluation,
     EvaluationOptions,
     Judgements,
+    history,
     measures,
     pool_file,
     private_csv,
@@ -101,7 +102,7 @@ def evaluate(
     outputs = _Outputs.of(pool, per_query, read=(judgements, topics, training))
     source = _Source.of(judgements, judgements_sql, split, topics, trained=training is not None)
     with options.installed(dsn) as engine:
-        report = _evaluate(engine, index, source, variant or ["now"], measured, shown=not json)
+        report = _evaluate(engine, index, source, variant or ["now"], measured, since_last=since_last, shown=not json)
         before = _change(engine, report) if since_last else None
         if save and not (before and before.is_worse):  # or the next run would be compared with this one
             _save(engine, report)
@@ -202,8 +203,11 @@ def _evaluate(
     variants: Sequence[str],
     measured: EvaluationOptions,
     *,
+    since_last: bool,
     shown: bool,
 ) -> Evaluation:
+    if since_last:
+        history.require_readable(engine)  # first, or the figures of all searches would be lost
     with orm.Session(engine) as session:
         index = named_index.find(session, name)
         judged = _judgements(session, index, source)

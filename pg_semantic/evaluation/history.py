@@ -15,6 +15,7 @@ from pg_semantic.evaluation.measures import Grades
 from pg_semantic.evaluation.query_hash import query_hash
 from pg_semantic.evaluation.report import Evaluation, VariantFigures
 
+_EVALUATION = sa.table("evaluation", sa.column("per_query"), schema="semantic")
 _CURRENT_DAYS = 90  # how much older than the newest figures of an index those of a variant may be, to be shown
 
 
@@ -102,6 +103,16 @@ def latest(connection: sa.Connection) -> list[LatestFigures]:
     """
     found = connection.execute(sql.statement("evaluation", "latest"), {"days": _CURRENT_DAYS})
     return [LatestFigures(row.live, row.variant, row.measures, float(row.seconds)) for row in found]
+
+
+def require_readable(engine: sa.Engine) -> None:
+    """Checks that a role can compare with earlier figures, before any search.
+
+    Raises:
+        errors.DatabaseError: The role may not read the schema `semantic`.
+    """
+    with database.translated(), engine.connect() as connection:
+        connection.execute(sa.select(_EVALUATION).limit(0))
 
 
 def save(engine: sa.Engine, evaluation: Evaluation) -> None:

@@ -285,6 +285,25 @@ def test_the_command_prints_writes_gates_and_keeps(
     assert rows(library, "SELECT FROM semantic.evaluation") == []
 
 
+def test_who_cannot_read_earlier_figures_is_told_before_any_search(
+    library: sa.Engine, dsn: str, judged: Judgements, tmp_path: Path
+) -> None:
+    role = "reader_" + str(library.url.database)[-8:]
+    judged.write(tmp_path / "judged.jsonl")
+    execute(library, f"CREATE ROLE {role} LOGIN; GRANT SELECT ON article TO {role}")
+    assert CliRunner().invoke(cli.app, ["privileges", "--dsn", dsn]).exit_code == 0
+    as_role = sa.make_url(dsn).set(username=role).render_as_string(hide_password=False)
+    searched = ("--judgements", tmp_path / "judged.jsonl", "--per-query", tmp_path / "queries.csv")
+    try:
+        assert invoke(as_role, *searched, "--no-save").exit_code == 0
+        (tmp_path / "queries.csv").unlink()
+        done = invoke(as_role, *searched, "--not-worse-than", "last")
+        assert "permission denied for table evaluation" in " ".join(str(done.exception).split())
+        assert not (tmp_path / "queries.csv").exists()
+    finally:
+        execute(library, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_a_measure_of_all_results_needs_no_more_of_them_than_the_limit(library: sa.Engine, judged: Judgements) -> None:
     report = evaluated(library, judged, options=EvaluationOptions(["AP"], limit=5))
     asked = evaluated(library, judged, options=EvaluationOptions(["AP@5", "Judged@5"])).base
