@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,20 +10,16 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
-from sqlalchemy import orm
 
-from pg_semantic import database, encoders, errors, generations, registry, search
-from pg_semantic.cli import changed_spec, options, output, progress
+from pg_semantic import database, encoders, errors, generations, registry
+from pg_semantic.cli import changed_spec, judged_copies, options, output, progress
+from pg_semantic.cli.judged_copies import Gate
 from pg_semantic.encoders import Encoder
-from pg_semantic.evaluation import Judgements, Variant, parse_variant
-from pg_semantic.generations import readiness
-from pg_semantic.generations.gate import count_learned
-from pg_semantic.index import declare, known_encoders
+from pg_semantic.index import known_encoders
 from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec, IndexSpec
 from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
-from pg_semantic.search import Options
 
 app = typer.Typer(
     help="Change a semantic index without downtime: build another copy of it, switch to it, roll back.",
@@ -37,12 +31,6 @@ _COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "fail
 Name = Annotated[str, typer.Argument(help="The name of the semantic index.")]
 
 
-_How = Annotated[
-    str,
-    typer.Option(
-        metavar="OPTION=VALUE,...", help="How to search, as in `evaluate --variant`: mode=hybrid,fusion=tuned"
-    ),
-]
 _WorseBy = Annotated[
     float | None,
     typer.Option(help="Switch only if judged queries show a loss of at most this; 0 if none.", min=0, max=1),
@@ -138,7 +126,7 @@ def switch(
     split: options.TestSplit = None,
     if_better: Annotated[bool, typer.Option("--if-better", help="Switch only if judged queries show a gain.")] = False,
     unless_worse: _WorseBy = None,
-    how: _How = "",
+    how: judged_copies.How = "",
     yes: options.Yes = False,
     json: options.Json = False,
     dsn: options.Dsn = None,
@@ -152,7 +140,7 @@ def switch(
     del yes  # accepted as in the other commands: this one asks nothing
     qrels = options.split_of(judgements, split, usual="test")
     read = None if judgements is None else partial(options.read_judgements, judgements, split=qrels, topics=topics)
-    gate = _Gate.of(read, unless_worse, how, if_better=if_better)
+    gate = Gate.of(read, unless_worse, how, if_better=if_better)
     with options.engine(dsn) as engine:
         live, chosen = (generations.find(engine, name, role) for role in ("live", "next"))
         if not json:
@@ -220,7 +208,7 @@ def compare(
     judgements: options.MaybeJudgementsPath = None,
     topics: options.Topics = None,
     split: options.TestSplit = None,
-    how: _How = "",
+    how: judged_copies.How = "",
     copy: Annotated[Copy, typer.Option("--with", help="The copy to compare with the live one.")] = Copy.next,
     limit: Annotated[int, typer.Option(help="How many rows each search returns.", min=1, max=1000)] = 10,
     sample: Annotated[int, typer.Option(help="Without queries: how many chunks to use as queries.", min=1)] = 100,
@@ -240,92 +228,18 @@ def compare(
         judged = options.read_judgements(judgements, split=qrels, topics=topics) if judgements else None
         asked = generations.read_queries(queries) if queries else list(judged.queries if judged else ())
         asked = asked or generations.sampled(engine, live, sample=sample)
-        variant = _variant(engine, live, how)
+        variant = judged_copies.variant(engine, live, how)
         with progress.queries(len(asked), shown=not json) as advance:
             found = generations.compare(
                 engine, (live, other), asked, judged=judged, how=variant, limit=limit, on_query=advance
             )
-        doubts = [] if json else [*_doubts(engine, live, other, judged)]
+        doubts = [] if json else [*judged_copies.doubts(engine, live, other, judged=judged, how=how)]
     if json:
         output.as_json(found)
     else:
-        _show(found)
+        judged_copies.show(found)
         for doubt in doubts:
             typer.echo(doubt, err=True)
-
-
-def _doubts(engine: sa.Engine, live: Generation, other: Generation, judged: Judgements | None) -> Iterator[str]:
-    """Yields why the comparison says less than it seems to, as far as the role can know."""
-    with _as_far_as_allowed():
-        if missing := readiness.unfinished(engine, other):
-            yield f"{other.title} isn't filled yet: {'; '.join(missing)}. Run a worker first."
-    with _as_far_as_allowed():
-        if judged and (known := count_learned(engine, live, judged)):
-            yield (
-                f"{known} of {len(judged)} queries were tuned or trained on, so they don't show what to expect of "
-                "others. `switch --if-better` leaves them out."
-            )
-
-
-@contextlib.contextmanager
-def _as_far_as_allowed() -> Iterator[None]:
-    """Ends the block if the role lacks privileges."""
-    try:
-        yield
-    except errors.DatabaseError as error:
-        if not database.is_denied(error):
-            raise
-
-
-def _show(found: generations.Comparison) -> None:
-    overlap = (found.index, found.role, found.queries, found.overlap, found.low, found.high)
-    output.table(("index", "with", "queries", "overlap", "from", "to"), [overlap])
-    if gain := found.difference:
-        columns = ("judged queries", "nDCG of live", f"nDCG of {found.role}", "difference", "from", "to", "p")
-        figures = (found.live_ndcg, found.ndcg, gain.mean, gain.low, gain.high, gain.p)
-        output.table(columns, [(gain.queries, *figures)])
-    if found.scores:
-        output.table(("share of hits kept", "min_score of live", f"min_score of {found.role}"), found.scores)
-
-
-def _variant(engine: sa.Engine, live: Generation, how: str) -> Variant:
-    def tuned() -> Options:
-        with orm.Session(engine) as session:
-            return search.tuned_options(session, declare.bind(live.spec))
-
-    return parse_variant(f"how:{how}", tuned=tuned)
-
-
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """What judged queries must show before a switch."""
-
-    judgements: Judgements
-    worse_by: float | None
-    how: str
-
-    @classmethod
-    def of(
-        cls, read: Callable[[], Judgements] | None, worse_by: float | None, how: str, *, if_better: bool
-    ) -> "_Gate | None":
-        """Returns the gate that the options ask for; None without any of them."""
-        if if_better and worse_by is not None:
-            raise typer.BadParameter("--if-better cannot be combined with --unless-worse.")
-        if read is None and (if_better or worse_by is not None):
-            raise typer.BadParameter("--if-better and --unless-worse need --judgements.")
-        if read is None:
-            return None
-        if not if_better and worse_by is None:
-            raise typer.BadParameter("--judgements needs --if-better or --unless-worse.")
-        return cls(read(), worse_by, how)
-
-    def require(self, engine: sa.Engine, name: str, *, shown: bool) -> None:
-        """Evaluates both copies. Raises `errors.GenerationError` if the new one is not good enough."""
-        how = _variant(engine, generations.find(engine, name, "live"), self.how)
-        with progress.queries(len(self.judgements), shown=shown) as advance:
-            generations.require_relevance(
-                engine, name, self.judgements, how=how, worse_by=self.worse_by, on_query=advance
-            )
 
 
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, loaded: Encoder | None, ask: bool) -> None:

@@ -207,3 +207,24 @@ def test_options_that_say_nothing_are_refused(dsn: str, arguments: tuple[str, ..
     done = invoke(dsn, "switch", NAME, *arguments)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_tuned_options_that_a_switch_ends_are_mentioned(library: sa.Engine, tmp_path: Path) -> None:
+    JUDGED.write(tmp_path / "judged.jsonl")
+    dsn = library.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    given = ("--judgements", str(tmp_path / "judged.jsonl"), "--dsn", dsn, "--how")
+
+    def said(command: str, how: str, *more: str) -> str:
+        done = CliRunner().invoke(cli.app, ["generation", command, NAME, *given, how, *more])
+        assert done.exit_code == 0, done.output
+        return " ".join(done.stderr.split())
+
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    sync(library)
+    assert "A switch ends their use" not in said("compare", "mode=hybrid, fusion=tuned")
+    generations.drop(library, NAME, "next")
+    begin(library, 64)
+    assert "A switch ends their use" in said("compare", "mode=hybrid, fusion=tuned")
+    assert "A switch ends their use" not in said("compare", "mode=hybrid")
+    assert "A switch ends their use" in said("switch", "mode=hybrid,fusion=tuned", "--unless-worse", "1")
