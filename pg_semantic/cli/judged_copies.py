@@ -75,6 +75,8 @@ def _as_far_as_allowed() -> Iterator[None]:
 
 def show(found: generations.Comparison) -> None:
     """Prints a comparison as tables."""
+    if found.zero:
+        output.say(f"Queries that find nothing, because their vectors are zero: {found.zero}.")
     overlap = (found.index, found.role, found.queries, found.overlap, found.low, found.high)
     output.table(("index", "with", "queries", "overlap", "from", "to"), [overlap])
     if gain := found.difference:

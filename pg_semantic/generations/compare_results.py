@@ -34,7 +34,8 @@ class Comparison:
         role: The other generation: ``next`` or ``previous``.
         limit: How many rows each search returned, at most.
         queries: How many queries were run.
-        overlap: Mean share of rows that both generations find, 0 to 1.
+        zero: How many of them find nothing, because their vector is all zeros in one of the generations.
+        overlap: Mean share of rows that both generations find, 0 to 1; 1 for a query for which neither finds any.
         low: Lower end of the 95% interval of ``overlap``.
         high: Upper end.
         scores: Scores that keep the same share of hits: the share, the score in the live generation, and that in the
@@ -48,6 +49,7 @@ class Comparison:
     role: str
     limit: int
     queries: int
+    zero: int
     overlap: float
     low: float
     high: float
@@ -107,11 +109,12 @@ def _distinct(queries: Sequence[str]) -> list[str]:
 
 def _compared(live: Run, other: Run, judged: Judgements | None, *, limit: int) -> Comparison:
     pairs = [(keys, other.found[query]) for query, keys in live.found.items()]
-    shares = [len(set(a) & set(b)) / (max(len(a), len(b)) or 1) for a, b in pairs]
+    shares = [len(set(a) & set(b)) / max(len(a), len(b)) if a or b else 1.0 for a, b in pairs]
     overlap = sum(shares) / len(shares)
     low, high = interval(overlap, len(shares))
     of = other.generation
-    plain = Comparison(of.qualified_name, of.role, limit, len(shares), overlap, low, high, _scores(live, other))
+    zero = len(live.zero | other.zero)
+    plain = Comparison(of.qualified_name, of.role, limit, len(shares), zero, overlap, low, high, _scores(live, other))
     if judged is None:
         return plain
     grades = {query_hash(query): of_query for query, of_query in judged.grades.items()}

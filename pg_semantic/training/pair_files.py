@@ -6,8 +6,7 @@ the positive and its negatives, and where to find their passages. A line of pair
 "8"}``.
 
 A file with the suffix ``.gz`` is read as one that is compressed with gzip. The files have queries and keys, but no
-texts of rows. Queries can be as secret as the rows that answer them, so only
-the owner of a file can read it.
+texts of rows. Queries can be as secret as the rows that answer them, so only the owner of a file can read it.
 """
 
 import json

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, evaluation, generations
 from pg_semantic.cli import error_exit
+from pg_semantic.encoders import BatchingEncoder
 from pg_semantic.evaluation import Judgements, Variant
 from pg_semantic.worker import privileges
-from tests.db.library import Article, execute, generation_of, sync
+from tests.db.library import Article, ForgetfulEncoder, execute, generation_of, sync
 
 NAME = "article_semantic"
 WORDS = [
@@ -207,6 +208,16 @@ def test_options_that_say_nothing_are_refused(dsn: str, arguments: tuple[str, ..
     done = invoke(dsn, "switch", NAME, *arguments)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_queries_that_an_encoder_knows_nothing_of_are_counted_and_count_as_alike(library: sa.Engine) -> None:
+    live = generations.find(library, NAME, "live")
+    generations.begin(library, live, dataclasses.replace(live.spec, hnsw=dataclasses.replace(live.spec.hnsw, m=8)))
+    sync(library)
+    both = (live, generations.find(library, NAME, "next"))
+    blind = ForgetfulEncoder(*QUERIES[:20])
+    found = generations.compare(library, both, QUERIES[:40], load=lambda _: BatchingEncoder(blind))
+    assert (found.queries, found.zero, found.overlap) == (40, 20, 1)
 
 
 def test_tuned_options_that_a_switch_ends_are_mentioned(library: sa.Engine, tmp_path: Path) -> None:
