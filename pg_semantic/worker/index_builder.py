@@ -3,6 +3,7 @@
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -21,6 +22,8 @@ log = logging.getLogger("pg_semantic.worker")
 _AGAIN_SECONDS = 5.0  # after the first failure; doubles each time
 _LONGEST_WAIT_SECONDS = 3600.0
 _LONGEST_WAIT_BEHIND_OTHERS_SECONDS = 60.0  # after builds that were canceled for another session
+_MOST_GIVEN_WAY = 3  # builds of a draining worker that may be canceled for another session
+_GIVE_WAY_SECONDS = 1.0  # until a draining worker tries again after such a build
 _PATIENCE_SECONDS = 300.0  # after the backfill, to wait for a moment with few waiting rows
 _STATISTICS_SECONDS = 30.0  # between checks of their age
 _STATISTICS = "BM25 statistics"
@@ -45,19 +48,21 @@ class IndexBuilder:
         self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
         self._uncounted: set[int] = set()  # generations whose statistics this worker failed to count
+        self._given_way: Counter[int] = Counter()
+        self._others_until: dict[int, float] = {}
 
     def tend(self, generation: Generation, *, draining: bool = False) -> bool:
         """Starts a build if one is due. Failed builds are retried at growing intervals.
 
         Args:
             generation: The generation to build for.
-            draining: Whether no job is waiting. Then brings statistics up to date with the rows, and retries once what
-                failed before this worker started.
+            draining: Whether no job is waiting. Then brings statistics up to date with the rows, retries once what
+                failed before this worker started, and three times what was canceled for another session.
 
         Returns:
             Whether there is nothing left to build for now.
         """
-        if self._is_building():
+        if self._is_building() or (draining and time.monotonic() < self._others_until.get(generation.id, 0.0)):
             return False
         put_off = self._is_put_off(generation.id, draining=draining)
         look = self._is_time_to_look(generation.id, draining=draining)
@@ -162,6 +167,7 @@ class IndexBuilder:
         ):
             problems.forget(connection, [generation.id], "build")
             self.failed.pop(generation.id, None)
+            self._given_way.pop(generation.id, None)
             self._ready.add(generation)
 
     def _build(self, generation: Generation, wanted: list[sa.Index], *, count: bool) -> None:
@@ -213,7 +219,11 @@ class IndexBuilder:
         self._ready.discard(generation)  # until it is settled again
         if what == _STATISTICS:
             self._uncounted.add(generation.id)
-        self.failed[generation.id] = errors.DatabaseError(f"{generation.title}: {said}.")
+        self._given_way[generation.id] += gave_way
+        if gave_way and self._given_way[generation.id] <= _MOST_GIVEN_WAY:
+            self._others_until[generation.id] = time.monotonic() + _GIVE_WAY_SECONDS
+        else:
+            self.failed[generation.id] = errors.DatabaseError(f"{generation.title}: {said}.")
         fields = {"event": "index_failed", "index": generation.title, "retry_seconds": round(seconds)}
         log.warning("%s: %s. Retrying in %.0f s.", generation.title, said, seconds, extra=fields)
         return seconds

@@ -18,8 +18,7 @@ from tests.waiting import eventually
 _REFUSE = """
 CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    IF current_query() ~ '{which}' THEN
-        PERFORM nextval('public.builds');
+    IF current_query() ~ '{which}' AND nextval('public.builds') <= {times} THEN
         RAISE EXCEPTION '{said}' USING ERRCODE = '{state}';
     END IF;
 END
@@ -35,9 +34,9 @@ def some(articles: sa.Engine) -> sa.Engine:
     return articles
 
 
-def refusing(engine: sa.Engine, state: str, said: str = "no", which: str = "hnsw") -> None:
+def refusing(engine: sa.Engine, state: str, said: str = "no", which: str = "hnsw", times: int = 1_000) -> None:
     """Has the server fail to build an index, as it does without memory or disk."""
-    execute(engine, _REFUSE.format(state=state, said=said.replace(":", "\\:"), which=which))
+    execute(engine, _REFUSE.format(state=state, said=said.replace(":", "\\:"), which=which, times=times))
     execute(
         engine,
         "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION refuse()",
@@ -72,6 +71,23 @@ def test_worker_once_fails_with_the_servers_reason_and_what_to_change(
         sync(some)
     assert said in str(raised.value)
     assert tried(some) == 1
+    assert truth(some) == CLEAN
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_draining_worker_begins_builds_again_that_were_canceled_for_others(some: sa.Engine, times: int) -> None:
+    refusing(some, "57014", "canceling statement due to user request", times=times)
+    sync(some)
+    assert tried(some) == times + 1
+    assert rows(some, "SELECT FROM semantic.problem") == []
+    assert truth(some) == CLEAN
+
+
+def test_a_draining_worker_whose_builds_are_canceled_each_time_says_so(some: sa.Engine) -> None:
+    refusing(some, "57014", "canceling statement due to user request")
+    with pytest.raises(errors.DatabaseError, match="canceled because another session needed the table"):
+        sync(some)
+    assert tried(some) == 4
     assert truth(some) == CLEAN
 
 
