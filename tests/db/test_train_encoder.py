@@ -1,5 +1,6 @@
 """A whole encoder trained on a table: its texts are read, the folder has none, and held-out queries are refused."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -55,9 +56,9 @@ def text(number: int) -> str:
     return " ".join(architectures.words(50, start=50 * number))
 
 
-@pytest.fixture(scope="module")
-def notes(server: sa.URL, template: str, note: Any) -> Iterator[sa.Engine]:
-    """Sixty rows, synced; for tests that leave no trace."""
+@contextlib.contextmanager
+def filled(server: sa.URL, template: str, note: Any) -> Iterator[tuple[str, sa.Engine]]:
+    """A database with sixty rows, synced: its DSN, and an engine."""
     with copy_of(server, template) as dsn:
         engine = database.connect(dsn)
         note.metadata.create_all(engine)
@@ -65,8 +66,15 @@ def notes(server: sa.URL, template: str, note: Any) -> Iterator[sa.Engine]:
             session.add_all(note(id=number, text=text(number)) for number in range(ROWS))
             session.commit()
         sync(engine)
-        yield engine
+        yield dsn, engine
         engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def notes(server: sa.URL, template: str, note: Any) -> Iterator[sa.Engine]:
+    """Sixty rows, synced; for tests that leave no trace."""
+    with filled(server, template, note) as (_, engine):
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -251,13 +259,7 @@ def test_spellings_of_a_query_are_one_query(notes: sa.Engine, note: Any, pairs: 
 def test_held_out_queries_are_refused_and_the_command_leaves_them_out(
     server: sa.URL, template: str, note: Any, pairs: list[Pair], tmp_path: Path
 ) -> None:
-    with copy_of(server, template) as dsn:
-        engine = database.connect(dsn)
-        note.metadata.create_all(engine)
-        with Session(engine) as session:
-            session.add_all(note(id=number, text=text(number)) for number in range(ROWS))
-            session.commit()
-        sync(engine)
+    with filled(server, template, note) as (dsn, engine):
         judged = Judgements({pair.query: {pair.key: 1} for pair in pairs})
         with Session(engine) as session:
             parts = evaluation.split(session, note.semantic, judged, held_out=0.2)
@@ -281,7 +283,6 @@ def test_held_out_queries_are_refused_and_the_command_leaves_them_out(
         assert report["pairs"] == len(pairs) - len(parts.held_out) + ROWS - len(held_out_rows)
         with Session(engine) as session:
             assert len(evaluation.split(session, note.semantic, judged, held_out=0.9).train) == len(parts.train)
-        engine.dispose()
 
 
 def test_what_a_failed_training_was_given_is_not_held_out_later(
@@ -289,14 +290,7 @@ def test_what_a_failed_training_was_given_is_not_held_out_later(
 ) -> None:
     judged, held_out = tmp_path / "judged.jsonl", tmp_path / "held.jsonl"
     Judgements({pair.query: {pair.key: 1} for pair in pairs}).write(judged)
-    with copy_of(server, template) as dsn:
-        engine = database.connect(dsn)
-        note.metadata.create_all(engine)
-        with Session(engine) as session:
-            session.add_all(note(id=number, text=text(number)) for number in range(ROWS))
-            session.commit()
-        sync(engine)
-        engine.dispose()
+    with filled(server, template, note) as (dsn, _):
         command = ("train", "encoder", NAME, "--pairs", str(judged), "--out", str(tmp_path / "new"))
         assert "is too short" in error(*command, "--seconds", "0.01", dsn=dsn)
         counts = parsed(

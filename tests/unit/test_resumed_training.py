@@ -146,28 +146,23 @@ def test_a_checkpoint_is_written_although_the_folder_of_the_result_has_no_parent
     assert kept.folder.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "epochs.safetensors", "optimizer.pt", "rng_state.pth"])
-def test_a_checkpoint_that_a_crash_has_cut_off_is_refused(
-    made: Callable[[str], SentenceTransformer], tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(InterruptedTrainingError):
-        train(data(PLAIN), made("prompts"), PLAIN, checkpoints(tmp_path / "out"), stop_at=3)
-    kept = checkpoints(tmp_path / "out", resume=True)
-    [file] = kept.folder.rglob(name)
+def cut_off(file: Path) -> None:
+    """What a crash may leave of a file."""
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(errors.ConfigurationError, match=f"can't be read: remove {kept.folder} to begin again"):
-        train(data(PLAIN), made("prompts"), PLAIN, kept)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_a_checkpoint_that_lacks_a_file_is_refused(
-    made: Callable[[str], SentenceTransformer], tmp_path: Path, name: str
+@pytest.mark.parametrize("damage", [cut_off, Path.unlink])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "epochs.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"]
+)
+def test_a_checkpoint_with_a_damaged_or_missing_file_is_refused(
+    made: Callable[[str], SentenceTransformer], tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     with pytest.raises(InterruptedTrainingError):
         train(data(PLAIN), made("prompts"), PLAIN, checkpoints(tmp_path / "out"), stop_at=3)
     kept = checkpoints(tmp_path / "out", resume=True)
     [file] = kept.folder.rglob(name)
-    file.unlink()
+    damage(file)
     with pytest.raises(errors.ConfigurationError, match=f"can't be read: remove {kept.folder} to begin again"):
         train(data(PLAIN), made("prompts"), PLAIN, kept)
 
