@@ -86,7 +86,7 @@ def sweep(engine: sa.Engine) -> None:
 
 
 def ready(connection: sa.Connection, generation_ids: Sequence[int]) -> list[Claimable]:
-    """Returns those of these generations that have jobs to claim or marks to fold.
+    """Returns those of these generations that have jobs to claim, marks to fold, or rows for a first backfill.
 
     The cost does not depend on how many are waiting.
     """
@@ -207,17 +207,29 @@ def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) 
     connection.execute(sql.statement("jobqueue", "reap"), binds)
 
 
-def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str], *, voids: bool = True) -> None:
-    """Creates jobs for rows that have none, with lower priority than edits.
+def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:
+    """Creates jobs for rows that have none, with lower priority than edits, and invalidates claims on the others."""
+    connection.execute(sql.statement("jobqueue", "enqueue"), {"generation": generation_id, "keys": list(keys)})
+
+
+def enqueue_claimed(
+    connection: sa.Connection, generation_id: int, keys: Sequence[str], *, lease_seconds: float
+) -> Claim:
+    """Creates jobs that are claimed from the start, for rows that have none. Commit before you read their text.
 
     Args:
         connection: A connection in a transaction.
         generation_id: The generation.
         keys: The keys of the rows.
-        voids: Whether to invalidate claims on the others. Needed if rows may have changed past the triggers.
+        lease_seconds: How long the claim is valid without a heartbeat.
+
+    Returns:
+        The claim, without the rows that have a job already.
     """
-    binds = {"generation": generation_id, "keys": list(keys), "voids": voids}
-    connection.execute(sql.statement("jobqueue", "enqueue"), binds)
+    token = uuid.uuid4()
+    binds = {"generation": generation_id, "keys": list(keys), "claim": token, "lease": lease_seconds}
+    found = connection.execute(sql.statement("jobqueue", "enqueue_claimed"), binds)
+    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), BACKFILL)
 
 
 def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:

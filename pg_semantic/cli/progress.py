@@ -14,7 +14,6 @@ from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
 from pg_semantic.worker.batch_log import Progress as WorkerProgress
 
-_COUNT_LIMIT = 10_000_000
 _COUNT_SECONDS = 2.0
 
 
@@ -43,7 +42,7 @@ def bar(engine: sa.Engine, *, shown: bool) -> Iterator[Callable[[WorkerProgress]
             if not total or now - counted > _COUNT_SECONDS:
                 counted = now
                 with transaction.unless_busy(), transaction.begin(engine) as connection:
-                    total = done.rows + status.remaining(connection, limit=_COUNT_LIMIT)
+                    total = done.rows + status.waiting(connection)
             display.update(task, completed=done.rows, total=max(total, done.rows), rate=done.rows / (now - started))
 
         yield advance if shown else lambda _: None

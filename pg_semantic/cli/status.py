@@ -92,7 +92,7 @@ def _print(found: Status) -> None:
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
     for index in found.indexes:
         if not index.backfilled:
-            output.say(output.escaped(f"{index.index}: the backfill is in progress."))
+            output.say(output.escaped(f"{index.index}: {_backfill(index)}."))
         if index.stale_since:
             output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
         if index.capture_problem:
@@ -119,6 +119,12 @@ def _print_problems(index: IndexStatus) -> None:
         if one.failures:
             failed = output.counted(one.failures, "attempt")
             output.say(f"  {failed} failed. A running worker tries again in {one.next_seconds:.0f} s.")
+
+
+def _backfill(index: IndexStatus) -> str:
+    if index.backfill_rows is None or not index.rows:
+        return "the backfill is in progress"
+    return f"the backfill is at {min(1.0, index.backfill_rows / index.rows) * 100:.0f}%"
 
 
 def _staleness(index: IndexStatus) -> str:

@@ -37,6 +37,8 @@ class IndexStatus:
         synced: Rows with a receipt. One with a pending job may be stale.
         truncated: Rows with text longer than the encoder reads. None if the role may not read the table, or while the
             table is locked.
+        backfill_rows: How many rows the first backfill has looked at; the others have no job yet. None once it is
+            complete, or if the role may not know.
         oldest_seconds: Age of the oldest waiting change.
         eta_seconds: How long the workers need for all waiting rows at their present speed.
         uncaptured: How many tables have no working triggers.
@@ -68,6 +70,7 @@ class IndexStatus:
     processing: int | None
     failed: int | None
     truncated: int | None
+    backfill_rows: int | None
     oldest_seconds: float | None
     eta_seconds: float | None
     uncaptured: int
@@ -89,9 +92,21 @@ class IndexStatus:
         return min(1.0, self.synced / self.rows) if self.rows else 1.0
 
     @property
+    def backfill_left(self) -> int | None:
+        """How many rows the first backfill has not looked at; None while ``rows`` is unknown."""
+        if self.backfill_rows is None:
+            return 0
+        return None if self.rows is None else max(0, self.rows - self.backfill_rows)
+
+    @property
     def waiting(self) -> int | None:
-        """How many changed rows are not synced yet; None if the role may not read the jobs."""
-        return _sum(self.pending, self.processing)
+        """How many rows are not synced yet; None if the role may not read the jobs.
+
+        Without ``backfill_left`` while that is unknown.
+        """
+        if self.pending is None or self.processing is None:
+            return None
+        return self.pending + self.processing + (self.backfill_left or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +128,7 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     """Returns the status of a database. Counts small tables, and with ``exact`` all of them, by scanning them."""
     seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
     recalls = recall_store.read(connection)
-    waiting = sum(_sum(row.pending, row.processing) or 0 for row in seen.values())
     workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
-    eta = waiting / rate if rate else None
     known = [one for one in registry.generations(connection) if one.id in seen and one.id in recalls]
     recorded = problems.read(connection)
     of = {generation.id: generation for generation in known}
@@ -126,7 +139,7 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
             known_problems.append(Problem("key", said, 0, 0.0, 0.0))
     indexes = [
         dataclasses.replace(
-            _estimated(connection, generation, seen[generation.id], eta=eta, recall=recalls[generation.id]),
+            _estimated(connection, generation, seen[generation.id], recall=recalls[generation.id]),
             problems=recorded.get(generation.id, []),
         )
         for generation in known
@@ -135,18 +148,21 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
         if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
             counted = _counted(connection, generation) if exact else _counted_unless_busy(connection, generation)
             indexes[number] = dataclasses.replace(indexes[number], **counted)
-    return Status(workers, rate, indexes)
+    return Status(workers, rate, _with_eta(indexes, rate))
 
 
-def _sum(pending: int | None, processing: int | None) -> int | None:
-    return None if pending is None or processing is None else pending + processing
+def _with_eta(indexes: Sequence[IndexStatus], rows_per_second: float) -> list[IndexStatus]:
+    """Adds the time until no row waits in any index, if that can be known."""
+    if not rows_per_second or any(one.backfill_left is None for one in indexes):
+        return list(indexes)
+    seconds = sum(one.waiting or 0 for one in indexes) / rows_per_second
+    return [dataclasses.replace(one, eta_seconds=seconds if one.waiting else None) for one in indexes]
 
 
-def remaining(connection: sa.Connection, *, limit: int) -> int:
-    """Returns how many jobs wait in all semantic indexes. Counts up to ``limit`` jobs per generation."""
+def waiting(connection: sa.Connection) -> int:
+    """Returns how many rows wait in all semantic indexes, as far as the role may know."""
     with database.translated():
-        known = registry.generations(connection)
-        return sum(jobqueue.waiting(connection, generation.id, limit=limit) for generation in known)
+        return sum(one.waiting or 0 for one in read(connection).indexes)
 
 
 def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
@@ -157,7 +173,7 @@ def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
 
 
 def _estimated(
-    connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, eta: float | None, recall: KeptRecall
+    connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, recall: KeptRecall
 ) -> IndexStatus:
     spec, tables = generation.spec, generation.stored
     return IndexStatus(
@@ -178,8 +194,9 @@ def _estimated(
         processing=row.processing,
         failed=row.failed,
         truncated=row.truncated,
+        backfill_rows=row.backfill_rows,
         oldest_seconds=row.oldest_pending_seconds,
-        eta_seconds=eta if _sum(row.pending, row.processing) else None,
+        eta_seconds=None,
         uncaptured=row.uncaptured,
         capture_problem=row.capture_problem or None,
         stale_since=row.stale_since,

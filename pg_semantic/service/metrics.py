@@ -200,6 +200,7 @@ def _relevance(found: Sequence[tuple[str, LatestFigures]]) -> Iterator[Metric]:
 
 _FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
     ("jobs_pending", "Changed rows waiting for a worker.", lambda index: index.pending),
+    ("backfill_rows_left", "Rows that the first backfill has not reached yet.", lambda index: index.backfill_left),
     ("jobs_processing", "Changed rows that a worker is processing.", lambda index: index.processing),
     ("jobs_failed", "Rows that failed too often and aren't retried.", lambda index: index.failed),
     ("lag_seconds", "Age of the oldest waiting change.", lambda index: index.oldest_seconds or 0.0),

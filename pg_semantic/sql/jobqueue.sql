@@ -56,9 +56,9 @@ SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NU
     available_at = least(job.available_at, now())
 
 -- name: ready
--- Which of these generations have jobs to claim or marks to fold, and at which priority. Probes an index twice for
--- each: an ordered LIMIT is a single probe whatever the planner estimates, while an EXISTS without a match may read a
--- long queue. Runs with the role's search_path, so it names the schema of the function.
+-- Which of these generations have jobs to claim, marks to fold or rows for a first backfill, and at which priority.
+-- Probes two indexes for each: an ordered LIMIT is a single probe whatever the planner estimates, while an EXISTS
+-- without a match may read a long queue. Runs with the role's search_path, so it names the schema of the function.
 SELECT generation.id, kind.priority
 FROM pg_catalog.unnest(CAST(:generations AS integer[])) AS generation (id)
 CROSS JOIN (VALUES (CAST(0 AS smallint)), (CAST(1 AS smallint))) AS kind (priority)
@@ -75,6 +75,10 @@ OR (
     WHERE mark.generation_id = generation.id AND mark.priority = kind.priority
     ORDER BY marked_at
     LIMIT 1
+)
+OR kind.priority = 1 AND EXISTS (
+    SELECT FROM semantic.generation AS unread
+    WHERE unread.id = generation.id AND unread.backfilled_at IS NULL AND unread.stale_since IS NULL
 )
 
 -- name: claim
@@ -225,8 +229,8 @@ FROM claims
 WHERE job.ctid = ANY (ARRAY(SELECT place FROM lost)) AND claims.claim = job.claim
 
 -- name: enqueue
--- Creates jobs for rows that have none yet, behind all edits. If rows may have changed past the triggers, voids claims,
--- because what the worker read may be out of date; that does not count as an attempt.
+-- Creates jobs for rows that have none yet, behind all edits. Voids claims on the others, because the rows may have
+-- changed past the triggers since a worker read them; that does not count as an attempt.
 INSERT INTO semantic.job AS job (generation_id, key, priority)
 SELECT :generation, wanted.key, 1
 FROM unnest(CAST(:keys AS text[])) AS wanted (key)
@@ -234,7 +238,17 @@ WHERE octet_length(wanted.key) <= 2600
 ORDER BY wanted.key COLLATE "C"
 ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL, attempts = job.attempts - 1
-WHERE job.state = 'processing' AND CAST(:voids AS boolean)
+WHERE job.state = 'processing'
+
+-- name: enqueue_claimed
+-- Creates jobs that are claimed from the start, for rows that have none yet, and returns them.
+INSERT INTO semantic.job (generation_id, key, priority, state, claim, lease_until, attempts)
+SELECT :generation, wanted.key, 1, 'processing', :claim, now() + make_interval(secs => :lease), 1
+FROM unnest(CAST(:keys AS text[])) AS wanted (key)
+WHERE octet_length(wanted.key) <= 2600
+ORDER BY wanted.key COLLATE "C"
+ON CONFLICT (generation_id, key) DO NOTHING
+RETURNING key, version
 
 -- name: requeue
 -- Queues rows that must be checked again, as folding a mark does, so a worker that is processing such a row writes

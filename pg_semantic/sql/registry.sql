@@ -183,14 +183,15 @@ WHERE id = :id AND fingerprint IS NULL
 SELECT reference, revision, fingerprint FROM semantic.encoder WHERE id = :id
 
 -- name: lock_backfill
--- Locks the backfill of a generation; no row if another worker has it or it is finished.
-SELECT backfill_after, stale_since IS NOT NULL AS again
+-- Locks the first backfill of a generation, or a later one that compares; no row if another worker has it, or if there
+-- is none to do.
+SELECT backfill_after
 FROM semantic.generation
-WHERE id = :generation AND backfilled_at IS NULL
+WHERE id = :generation AND backfilled_at IS NULL AND (stale_since IS NULL) = :first
 FOR UPDATE SKIP LOCKED
 
 -- name: advance_backfill
--- Records the last key that was enqueued, and whether the backfill is finished. If another backfill has been requested,
+-- Records the last key that was looked at, and whether the backfill is finished. If another backfill has been requested,
 -- rows may still be stale.
 UPDATE semantic.generation
 SET backfill_after = :after, backfilled_at = CASE WHEN :done THEN now() END, backfill_rows = backfill_rows + :rows,

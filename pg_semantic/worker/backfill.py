@@ -1,10 +1,11 @@
-"""Backfill: creates a job for every row that may need one, page by page, and resumes where it stopped.
+"""Backfill: finds the rows without a job that may need one, page by page in key order, and resumes where it stopped.
 
-The first backfill covers all rows. A later one compares: rows that match their receipt get no job, and whatever is
-stored for rows that are gone is deleted. This is how a table is reconciled after changes that bypassed its triggers.
+In a first backfill, a worker takes a page when it has nothing better to do. A later one compares, alongside other work:
+rows that match their receipt get no job. That is how a table is reconciled after changes that bypassed its triggers.
 """
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,17 +16,19 @@ from pg_semantic.database import transaction
 from pg_semantic.index import chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.key_range import KeyRange
+from pg_semantic.jobqueue import Claim
 from pg_semantic.worker import compare_text_hashes, orphans, policy_column
 
 PAGE_ROWS = 2_000
+_JOBS = compare_text_hashes.JOBS
 
 
 class Backfill:
-    """The backfills of one worker. Not thread-safe.
+    """The later backfills of one worker, which compare. Not thread-safe.
 
     Args:
         engine: The worker's engine.
-        first_rows: Rows in the first page that is compared. Doubles after a fast page, halves after a slow one.
+        first_rows: Rows in the first page. Doubles after a fast page, halves after a slow one.
         page_seconds: From when on a page is slow.
     """
 
@@ -36,7 +39,7 @@ class Backfill:
         self._rows: dict[int, int] = {}
 
     def advance(self, tables: Tables, generation_id: int) -> None:
-        """Processes the next page, then rests for as long as that page took.
+        """Compares the next page, then rests for as long as that page took.
 
         Does nothing while it rests. Pages have fewer rows where texts are long. Never waits for a lock: if the table is
         locked, the next call tries the same page again.
@@ -59,12 +62,12 @@ class Backfill:
         self._not_before[generation_id] = ended + (ended - started)
         is_slow = ended - started > self._page_seconds
         self._rows[generation_id] = max(1, rows // 2) if is_slow else min(2 * rows, PAGE_ROWS)
-        if done:  # the next one may compare texts, which a first one doesn't read
+        if done:
             del self._rows[generation_id]
 
 
-def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int | None = None) -> bool:
-    """Enqueues the next page of rows, in key order.
+def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int = PAGE_ROWS) -> bool:
+    """Compares the next page of rows with what is stored, in key order, and enqueues those that differ.
 
     Never waits for a lock: if the table is locked, the next call tries the same page again.
 
@@ -72,43 +75,88 @@ def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int 
         engine: The worker's engine.
         tables: The tables of the generation.
         generation_id: The generation to backfill.
-        rows: The page size if texts are compared, `PAGE_ROWS` by default. The first backfill reads no text and ignores
-            this.
+        rows: The page size.
 
     Returns:
-        Whether there is nothing left to enqueue, or another worker has this backfill.
+        Whether there is nothing left to compare, or another worker has this backfill.
     """
     try:
         with transaction.begin(engine) as connection:
-            return _advance(connection, tables, generation_id, rows=rows or PAGE_ROWS)
+            state = _locked(connection, generation_id, first=False)
+            if state is None:
+                return True
+            page = _next_page(connection, tables, generation_id, after=state.backfill_after, rows=rows)
+            if page is None:
+                return False
+            changed = list(connection.scalars(_changed(tables, page.range, generation_id)))
+            jobqueue.enqueue(connection, generation_id, changed)
+            return page.is_last
     except exc.DBAPIError as error:
         if not transaction.is_busy(error):
             raise
         return False
 
 
-def _advance(connection: sa.Connection, tables: Tables, generation_id: int, *, rows: int) -> bool:
-    state = connection.execute(sql.statement("registry", "lock_backfill"), {"generation": generation_id}).one_or_none()
-    if state is None:
-        return True  # done, or another worker has it
-    if not state.again:
-        rows = PAGE_ROWS  # a first backfill reads no text
-    page = list(connection.scalars(_page(tables, state.backfill_after, rows)))
-    done = len(page) < rows
-    part = KeyRange(state.backfill_after, None if done else page[-1])
+def claim(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int, lease_seconds: float) -> Claim | None:
+    """Claims the next rows of a first backfill: of a page in key order, those that were never synced and have no job.
+
+    Creates their jobs claimed, in a transaction that ends before anyone reads their text, so that an edit voids the
+    claim from then on. The queue never holds more rows of a first backfill than workers have claimed.
+
+    Args:
+        engine: The worker's engine.
+        tables: The tables of the generation.
+        generation_id: The generation to backfill.
+        rows: The page size.
+        lease_seconds: How long the claim is valid without a heartbeat.
+
+    Returns:
+        The claim, without jobs if the page has no such row. None if no page is left, or another worker takes one.
+    """
+    with transaction.begin(engine) as connection:
+        state = _locked(connection, generation_id, first=True)
+        if state is None:
+            return None
+        page = _next_page(connection, tables, generation_id, after=state.backfill_after, rows=rows)
+        if page is None:
+            return None
+        unsynced = list(connection.scalars(_unsynced(tables, page.range, generation_id)))
+        return jobqueue.enqueue_claimed(connection, generation_id, unsynced, lease_seconds=lease_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    range: KeyRange
+    is_last: bool
+
+
+def _locked(connection: sa.Connection, generation_id: int, *, first: bool) -> sa.Row[Any] | None:
+    """Locks the first backfill, or one that compares. Returns where it stopped, None if there is none to continue."""
+    binds = {"generation": generation_id, "first": first}
+    return connection.execute(sql.statement("registry", "lock_backfill"), binds).one_or_none()
+
+
+def _next_page(
+    connection: sa.Connection, tables: Tables, generation_id: int, *, after: str | None, rows: int
+) -> _Page | None:
+    """Moves a locked backfill on by a page, after deleting what is stored for rows of the page that are gone.
+
+    Returns:
+        The page. None if there may be more to delete in the same page, which is then returned by a later call.
+    """
+    page = list(connection.scalars(_page(tables, after, rows)))
+    is_last = len(page) < rows
+    part = KeyRange(after, None if is_last else page[-1])
     gone = orphans.sweep(connection, tables, part, rows=PAGE_ROWS)
-    if len(gone) >= PAGE_ROWS:  # there may be more, in one of the two tables
-        page, wanted, done = [], gone, False
-    else:
-        select = _changed if state.again else _unsynced
-        wanted = [*connection.scalars(select(tables, part, generation_id)), *gone]
+    jobqueue.enqueue(connection, generation_id, gone)
     policy_column.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
-    jobqueue.enqueue(connection, generation_id, wanted, voids=state.again or bool(gone))
-    last = page[-1] if page else state.backfill_after
-    binds = {"generation": generation_id, "after": last, "done": done, "rows": len(page)}
+    if len(gone) >= PAGE_ROWS:  # there may be more, in one of the two tables
+        return None
+    last = page[-1] if page else after
+    binds = {"generation": generation_id, "after": last, "done": is_last, "rows": len(page)}
     connection.execute(sql.statement("registry", "advance_backfill"), binds)
-    return done
+    return _Page(part, is_last)
 
 
 def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
@@ -117,9 +165,9 @@ def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
 
 
 def _unsynced(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":
-    """Selects rows of a range that were never synced and that no worker is processing because of an edit."""
+    """Selects rows of a range that were never synced and have no job."""
     return _with_receipts(tables).where(
-        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_is_claimed(tables, generation_id)
+        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_has_job(tables, generation_id)
     )
 
 
@@ -132,15 +180,14 @@ def _changed(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[s
     stored: sa.ColumnElement[Any] = tables.receipts.c.source_hash
     digest = chunk_tables.source_hash(chunk_tables.text_of(tables.spec, tables.source))
     lost = compare_text_hashes.lacks_chunks(tables)
-    differs = sa.or_(stored.is_(None), stored != digest, lost, _is_claimed(tables, generation_id))
+    claimed = _has_job(tables, generation_id, _JOBS.c.state == "processing")
+    differs = sa.or_(stored.is_(None), stored != digest, lost, claimed)
     return _with_receipts(tables).where(part.of(tables.source_key), differs)
 
 
-def _is_claimed(tables: Tables, generation_id: int) -> sa.ColumnElement[bool]:
-    jobs = compare_text_hashes.JOBS.c
-    return sa.exists().where(
-        jobs.generation_id == generation_id, jobs.key == keys.as_text(tables.source_key), jobs.state == "processing"
-    )
+def _has_job(tables: Tables, generation_id: int, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    same_row = _JOBS.c.key == keys.as_text(tables.source_key)
+    return sa.exists().where(_JOBS.c.generation_id == generation_id, same_row, *conditions)
 
 
 def _with_receipts(tables: Tables) -> "sa.Select[str]":

@@ -10,9 +10,10 @@ from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue
 from pg_semantic.database import transaction
+from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.jobqueue import Claim, Claimable
 from pg_semantic.settings import Settings
-from pg_semantic.worker import write_chunks
+from pg_semantic.worker import backfill, write_chunks
 from pg_semantic.worker.turn_lock import TurnLock
 
 _FOLDED_EDITS = 5_000  # at once, however few jobs are claimed: several marks of a row become one job
@@ -49,12 +50,13 @@ class HeldClaims:
             self._postponed = None
         return [one for one in ready if self._may_take(one)]
 
-    def take(self, of: Claimable, rows: int) -> Claim | None:
+    def take(self, of: Claimable, rows: int, *, tables: Tables | None = None) -> Claim | None:
         """Folds the marks of a generation and priority, then claims jobs.
 
         Args:
             of: The generation and priority.
             rows: The most jobs to claim.
+            tables: The tables of the generation, to take rows of its first backfill if no job of that priority is left.
 
         Returns:
             The claim, or None if there are no jobs, `close` was called, or one job must be alone: the one that is held,
@@ -67,6 +69,10 @@ class HeldClaims:
                 marks = _FOLDED_EDITS if of.priority == jobqueue.EDIT else rows
                 jobqueue.fold(connection, of.generation_id, priority=of.priority, marks=marks)
                 claim = self._claim(connection, of, rows)
+            if tables is not None and of.priority == jobqueue.BACKFILL and not (claim.jobs or claim.is_alone):
+                lease = self._settings.lease_seconds
+                unsynced = backfill.claim(self._engine, tables, of.generation_id, rows=rows, lease_seconds=lease)
+                claim = unsynced or claim
             if claim.jobs:
                 self._claims[claim.token] = claim
             self._postpone(of, must_wait=claim.is_alone and not claim.jobs)

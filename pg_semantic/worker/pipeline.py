@@ -131,7 +131,7 @@ class Pipeline:
         return self._stages.read(turn, limits, on_long=long_row_ahead)
 
     def _keep_house(self, builder: IndexBuilder) -> None:
-        """Releases jobs, follows the registry and backfills a page. May take seconds, to load an encoder."""
+        """Releases jobs, follows the registry and compares a page. May take seconds, to load an encoder."""
         with transaction.unless_busy():
             self._held.give_back_left()
         refreshed = self._served.refresh(at_once=self._adapter.look())

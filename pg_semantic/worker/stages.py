@@ -85,7 +85,7 @@ class Stages:
             served = self._served.served.get(turn.generation_id)
             if served is None:  # dropped, or refused by the other thread, meanwhile
                 return None
-            claim = self._held.take(turn, self._rows_to_claim(turn, limits))
+            claim = self._held.take(turn, self._rows_to_claim(turn, limits), tables=served.tables)
             if claim is not None:
                 with self._held.giving_back_on_error(claim):
                     return self._read_claimed(served, claim, limits, on_long=on_long)

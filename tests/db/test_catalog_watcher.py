@@ -191,18 +191,15 @@ def test_status_says_what_a_worker_has_not_seen_yet(synced: sa.Engine) -> None:
     )
 
 
-def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(
-    synced: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_says_since_when_rows_may_be_stale_and_how_far_the_reconcile_is(synced: sa.Engine, dsn: str) -> None:
     script(synced, UNCAPTURED["column rewritten"])
     execute(synced, "ANALYZE article")
     with synced.begin() as connection:
         generation = generation_of(synced)
         connection.execute(sa.text("SELECT semantic.record_capture_state_v1(id) FROM semantic.semantic_index"))
     assert "reconcile at 0%" in " ".join(ok("status", dsn=dsn).split())
-    monkeypatch.setattr(backfill, "PAGE_ROWS", 2)
     fold(synced)
-    backfill.advance(synced, generation.tables, generation.id)
+    backfill.advance(synced, generation.tables, generation.id, rows=2)
     found = only(synced)
     assert (found.reconciled, found.stale_reason) == (0.4, "columns of public.article were changed")
     assert found.stale_since is not None
@@ -452,25 +449,6 @@ def test_a_page_of_a_reconcile_that_takes_long_is_cut_down(synced: sa.Engine) ->
     eventually(backfilled, "the backfill")
     assert (len(canceled), counts[:4]) == (2, [0, 4, 6, 7])
     assert truth(synced) == CLEAN
-
-
-def test_the_first_page_that_is_compared_is_small_whatever_a_first_backfill_took(articles: sa.Engine) -> None:
-    """A first backfill reads no text, so its pages say nothing about how long texts are."""
-    execute(articles, "ALTER TABLE article DISABLE TRIGGER USER")
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 100) i")
-    execute(articles, "ALTER TABLE article ENABLE TRIGGER USER")
-    generation, pages = generation_of(articles), backfill.Backfill(articles, first_rows=16)
-    pages.advance(generation.tables, generation.id)
-    assert generation_of(articles).backfilled
-    execute(articles, "SELECT semantic.restart_backfill_v1(id, 'again', true) FROM semantic.semantic_index")
-    fold(articles)
-
-    def compared() -> int:
-        pages.advance(generation.tables, generation.id)
-        [(count,)] = rows(articles, "SELECT backfill_rows FROM semantic.generation")
-        return int(count)
-
-    assert eventually(compared, "the first page") == 16
 
 
 DOUBTFUL = "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"

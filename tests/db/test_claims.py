@@ -194,7 +194,7 @@ def test_a_row_that_must_be_alone_is_claimed_by_a_worker_that_holds_nothing_else
 
 
 def claims_of_a_page(engine: sa.Engine) -> int:
-    """How many claims of edits outlive a page of a backfill that had looked at its rows before."""
+    """How many claims of edits outlive a page of a backfill that compares and had looked at its rows before."""
     generation = generation_of(engine)
     taken: list[Claim | None] = []
 
@@ -208,11 +208,6 @@ def claims_of_a_page(engine: sa.Engine) -> int:
     assert backfill.advance(engine, generation.tables, generation.id)
     assert [len(claim.jobs) for claim in taken if claim] == [4]
     return len(claimed(engine))
-
-
-def test_a_first_backfill_leaves_edits_alone_that_are_claimed_meanwhile(articles: sa.Engine) -> None:
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 4) i")
-    assert claims_of_a_page(articles) == 4
 
 
 def test_a_backfill_of_rows_that_may_have_changed_past_the_triggers_voids_claims(articles: sa.Engine) -> None:

@@ -42,6 +42,7 @@ INDEX_KEYS = {
     "generation",
     "generation_id",
     "backfilled",
+    "backfill_rows",
     "exact",
     "rows",
     "synced",

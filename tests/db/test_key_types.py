@@ -185,8 +185,7 @@ def test_rows_with_a_key_of_any_type_are_searched_in_every_way(engine: sa.Engine
                 assert rows(engine, asked) == [("harbour 2",)], kind.name
 
 
-def test_rows_are_gone_through_in_pages_whatever_the_key_is(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pg_semantic.worker.backfill.PAGE_ROWS", 3)
+def test_rows_are_gone_through_in_pages_whatever_the_key_is(engine: sa.Engine) -> None:
     prepare(engine)
     execute(engine, 'CREATE TABLE note (k interval, s "App"."State", words text, PRIMARY KEY (s, k))')
     execute(
@@ -195,7 +194,7 @@ def test_rows_are_gone_through_in_pages_whatever_the_key_is(engine: sa.Engine, m
         """FROM generate_series(1, 5) AS i, unnest(enum_range(CAST(NULL AS "App"."State"))) AS v""",
     )
     create(engine)
-    assert sync(engine).rows == 15
+    assert sync(engine, batch_rows=3).rows == 15
     assert verify.verify(engine, generation_of(engine, "note_semantic")).clean
 
 

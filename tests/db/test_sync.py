@@ -14,7 +14,7 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.index import chunk_tables
 from pg_semantic.operations import create_index, status
 from pg_semantic.worker import backfill
-from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, qualified, rows, sync, truth
+from tests.db.library import CLEAN, Article, Base, encoder, execute, generation_of, jobs, rows, sync, truth
 
 LONG = "\n\n".join(f"Paragraph {i}: " + " ".join(f"word{i}x{j}" for j in range(100)) for i in range(10))
 
@@ -25,20 +25,6 @@ def test_rows_that_were_there_before_the_index_are_synced(engine: sa.Engine) -> 
     Base.metadata.create_all(engine)
     assert sync(engine).rows == 300
     assert truth(engine) == CLEAN
-
-
-def test_backfill_goes_on_from_the_page_where_it_stopped(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "PAGE_ROWS", 100)
-    Article.__table__.create(engine)  # type: ignore[attr-defined]
-    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 250) i")
-    Base.metadata.create_all(engine)
-    generation = generation_of(engine)
-    tables = qualified(Article.semantic.tables)
-    assert not backfill.advance(engine, tables, generation.id)
-    assert len(jobs(engine)) == 100
-    assert not backfill.advance(engine, tables, generation.id)
-    assert backfill.advance(engine, tables, generation.id)
-    assert len(jobs(engine)) == 250
 
 
 @pytest.mark.parametrize("blank", [None, "", "  \n\t ", "\u00a0\u2003"])
@@ -260,7 +246,9 @@ def test_rows_whose_keys_are_times_have_one_job_however_they_came_to_it(engine: 
     execute(engine, f"ALTER DATABASE {engine.url.database} SET timezone = 'Asia/Kathmandu'")
     execute(engine, "UPDATE note SET text = 'two'")
     engine.dispose()
-    backfill.advance(engine, chunk_tables.build(spec), generation_of(engine, "note_semantic").id)
+    backfill.claim(
+        engine, chunk_tables.build(spec), generation_of(engine, "note_semantic").id, rows=10, lease_seconds=60.0
+    )
     assert len(jobs(engine)) == 1
     sync(engine)
     assert rows(engine, "SELECT content FROM note_semantic") == [("two",)]

@@ -33,6 +33,10 @@ SELECT
         FROM semantic.worker
         WHERE heartbeat_at > now() - interval '1 minute'
     ) AS rows_per_second,
+    CASE
+        WHEN generation.backfilled_at IS NULL AND generation.stale_since IS NULL
+            AND semantic.sees_all_rows_v1(generation.id) THEN generation.backfill_rows
+    END AS backfill_rows,
     generation.stale_since,
     generation.stale_reason,
     CASE
@@ -74,5 +78,6 @@ COMMENT ON VIEW semantic.index_status IS
 'because counting would scan the tables. Jobs and marks are counted, and NULL for a role that cannot '
 'read all rows. workers_alive and rows_per_second cover all indexes. '
 'problem says why an index is not kept in sync or not built, for roles that can read semantic.problem. '
+'Until the first backfill is complete, backfill_rows is how many rows it has looked at: the others have no job yet. '
 'Since stale_since, rows without a job may be out of date; reconciled is the share of rows compared since then. '
 'capture_problem says what keeps rows from being captured.';
