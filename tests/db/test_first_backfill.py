@@ -1,7 +1,8 @@
 """The first backfill of an index: workers claim its rows page by page, without a job for each row beforehand."""
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -118,31 +119,41 @@ def test_an_edit_of_a_claimed_row_voids_its_claim(unread: sa.Engine) -> None:
     assert truth(unread) == CLEAN
 
 
+@contextlib.contextmanager
+def edited_before_the_jobs_of_a_page(engine: sa.Engine, then: Callable[[Claim], object]) -> Iterator[None]:
+    """When a worker has found the rows of its first page and creates their jobs, another claims an edit of one."""
+    edits: list[Claim | None] = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def edit(*call: Any) -> None:
+        if "INSERT INTO semantic.job (" in call[2] and "'processing'" in call[2] and not edits:
+            edits.append(None)
+            execute(engine, "UPDATE article SET title = 'new' WHERE id = 3")
+            held = HeldClaims(engine, Settings(lease_seconds=LEASE))
+            edits[0] = held.take(Claimable(generation_of(engine).id, jobqueue.EDIT), 10)
+            assert edits[0] is not None
+            then(edits[0])
+
+    yield
+    assert edits
+
+
 def test_a_text_is_read_after_its_job_was_committed(unread: sa.Engine) -> None:
     """Otherwise an edit that another worker has synced meanwhile would be overwritten with the text before it."""
-    edited: list[str] = []
-
-    @sa.event.listens_for(unread, "before_cursor_execute")
-    def edit_and_sync(*call: Any) -> None:
-        if "INSERT INTO semantic.job (" in call[2] and "'processing'" in call[2] and not edited:
-            edited.append("3")
-            execute(unread, "UPDATE article SET title = 'new' WHERE id = 3")
-            held = HeldClaims(unread, Settings(lease_seconds=LEASE))
-            of_edit = held.take(Claimable(generation_of(unread).id, jobqueue.EDIT), 10)
-            assert of_edit is not None
-            assert written(unread, of_edit) == 1
-
-    sync(unread)
-    assert edited
+    with edited_before_the_jobs_of_a_page(unread, then=lambda edit: written(unread, edit)):
+        sync(unread)
     assert truth(unread) == CLEAN
     assert jobs(unread) == set()
 
 
+def test_a_row_that_another_worker_claims_meanwhile_is_left_to_it(unread: sa.Engine) -> None:
+    with edited_before_the_jobs_of_a_page(unread, then=lambda _: None):
+        assert {int(job.key) for job in some(unread, 10).jobs} == {1, 2, *range(4, 11)}
+
+
 def test_a_mark_without_a_key_has_every_row_looked_at_again(unread: sa.Engine) -> None:
     assert written(unread, some(unread)) == 100
-    execute(unread, "ALTER TABLE article DISABLE TRIGGER USER")
-    execute(unread, "UPDATE article SET title = 'past the triggers' WHERE id = 7")
-    execute(unread, "ALTER TABLE article ENABLE TRIGGER USER")
+    execute(unread, "DELETE FROM article_semantic WHERE id = 7")
     execute(unread, "INSERT INTO semantic.mark SELECT id, NULL FROM semantic.generation")
     fold(unread)
     assert claim(unread) is None, "it compares from now on"
