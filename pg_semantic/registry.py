@@ -139,10 +139,19 @@ def of_role(connection: sa.Connection, name: str, role: Role) -> Generation:
     )
 
 
-def chunk_table(connection: sa.Connection, generation_id: int) -> str:
-    """Returns the current name of a generation's chunk table, quoted. Lock the table to keep the name."""
-    found: str = connection.scalar(sql.statement("registry", "chunk_table"), {"generation": generation_id})
-    return found
+@dataclass(frozen=True, slots=True)
+class StoredTables:
+    """The quoted names of a generation's chunk and receipt tables, and whether a vector index is on the first."""
+
+    chunks: str
+    receipts: str
+    is_indexed: bool
+
+
+def stored_tables(connection: sa.Connection, generation_id: int) -> StoredTables:
+    """Returns the current names of a generation's tables. Lock the tables to keep the names."""
+    found = connection.execute(sql.statement("registry", "stored_tables"), {"generation": generation_id}).one()
+    return StoredTables(*found)
 
 
 def require_named(connection: sa.Connection, tables: Tables) -> None:

@@ -141,10 +141,17 @@ class Settings(pydantic_settings.BaseSettings):
             description="Target time for encoding one batch, in seconds; edits don't wait for it.",
         ),
     ] = 8.0
-    write_chunks: Annotated[
-        int,
-        Field(ge=1, description="Chunks written in one transaction; limits how long a DELETE of their rows can wait."),
-    ] = 128
+    write_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Target time for one transaction that writes, in seconds; a DELETE of its rows can wait that "
+            "long, or twice as long where writes have just become slower.",
+        ),
+    ] = 0.05
+    write_connections: Annotated[
+        int, Field(ge=1, le=64, description="Number of connections on which a worker writes a batch at the same time.")
+    ] = 2
     poll_seconds: Annotated[
         float,
         Field(

@@ -105,7 +105,12 @@ def copy_binary(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
     sends its columns with the send functions of their types, whatever these are. The cast is for a column that was
     widened after the semantic index was created.
     """
-    record = sa.func.record_send(sa.func.row(sa.cast(column, _whole(column.type))), type_=sa.LargeBinary)
+    return sent(sa.cast(column, _whole(column.type)))
+
+
+def sent(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
+    """Returns the SQL expression of a value of any type as the bytes of a binary COPY."""
+    record = sa.func.record_send(sa.func.row(value), type_=sa.LargeBinary)
     return sa.func.substring(record, _RECORD_HEADER + 1, type_=sa.LargeBinary)
 
 

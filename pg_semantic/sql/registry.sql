@@ -68,9 +68,16 @@ LEFT JOIN pg_class AS source ON source.oid = semantic_index.source
 JOIN pg_namespace AS source_schema ON source_schema.oid = coalesce(source.relnamespace, chunks.relnamespace)
 ORDER BY semantic_index.id, generation.id
 
--- name: chunk_table
--- The chunk table of a generation.
-SELECT CAST(chunks AS text) FROM semantic.generation WHERE id = :generation
+-- name: stored_tables
+-- The chunk and receipt tables of a generation, and whether an insert of chunks maintains a vector index.
+SELECT CAST(chunks AS text) AS chunks, CAST(receipts AS text) AS receipts, EXISTS (
+    SELECT FROM pg_index
+    JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+    JOIN pg_am ON pg_am.oid = pg_class.relam
+    WHERE pg_index.indrelid = generation.chunks AND pg_index.indisready AND pg_am.amname = 'hnsw'
+) AS is_indexed
+FROM semantic.generation
+WHERE id = :generation
 
 -- name: tables
 -- The chunk and receipt tables of every generation, by their current names.

@@ -1,6 +1,7 @@
 """The batch that travels from stage to stage: the rows of one claim, their chunks, and the vectors known so far."""
 
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -69,7 +70,7 @@ class Batch:
         stubborn: Keys of rows for which that happened too often to be plausible.
         impossible: Keys that no row can have.
         encoded: How many distinct texts were encoded.
-        written: How many rows were synced, counting only what is committed.
+        written: How many rows were synced, counting only what is committed. Changed by `count`.
         recorded: The failures that were stored with their jobs, counting only what is committed.
     """
 
@@ -89,6 +90,12 @@ class Batch:
     encoded: int = 0
     written: int = 0
     recorded: list[tuple[Job, str]] = field(default_factory=list)
+    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def count(self, rows: int) -> None:
+        """Adds rows that were committed. Several threads may write a batch."""
+        with self._counting:
+            self.written += rows
 
     def blame(self, job: Job, error: exc.DBAPIError) -> None:
         """Records that a row made the database fail: parks it, or rereads it if its key may have changed.

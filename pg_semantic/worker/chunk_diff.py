@@ -53,9 +53,10 @@ def _matches(before: Sequence[object], after: Sequence[object]) -> Iterator[tupl
     rest = shorter - head
     tail = next((number for number in range(rest) if before[-1 - number] != after[-1 - number]), rest)
     yield from ((number, number) for number in range(head))
-    middle = SequenceMatcher(None, before[head : len(before) - tail], after[head : len(after) - tail])
-    for block in middle.get_matching_blocks():
-        yield from ((head + block.a + step, head + block.b + step) for step in range(block.size))
+    if rest > tail:
+        middle = SequenceMatcher(None, before[head : len(before) - tail], after[head : len(after) - tail])
+        for block in middle.get_matching_blocks():
+            yield from ((head + block.a + step, head + block.b + step) for step in range(block.size))
     yield from ((len(before) - tail + number, len(after) - tail + number) for number in range(tail))
 
 

@@ -17,20 +17,20 @@ from pg_semantic.worker import backfill, write_chunks
 from pg_semantic.worker.turn_lock import TurnLock
 
 _FOLDED_EDITS = 5_000  # at once, however few jobs are claimed: several marks of a row become one job
-_LEASE_PARTS = 10  # a heartbeat waits for a lock for one part of the lease
+_LEASE_PARTS = 5  # a heartbeat waits for locks for one part of the lease
 
 
 class HeldClaims:
     """The claims that a worker holds. Shared by the threads that read, write and send heartbeats.
 
-    Hold ``locks`` while a transaction locks jobs, or ``edit_locks`` if these are edits that overtake a batch. A
+    Hold one of ``locks`` while a transaction locks jobs, or of ``edit_locks`` for edits that overtake a batch. A
     transaction skips jobs that are locked, and so does a heartbeat: without these locks, each would skip jobs that the
     other has locked for a moment.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
-        self.locks = TurnLock()
-        self.edit_locks = TurnLock()
+        self.locks = [TurnLock() for _ in range(settings.write_connections)]
+        self.edit_locks = [TurnLock()]
         self._taking = threading.Lock()
         self._giving = threading.RLock()
         self._closed = False
@@ -166,8 +166,9 @@ class HeldClaims:
         """
         lease = self._settings.lease_seconds
         with contextlib.ExitStack() as stack:
-            for lock in (self.locks, self.edit_locks):
-                if lock.acquire(seconds=lease / _LEASE_PARTS):
+            locks = (*self.locks, *self.edit_locks)
+            for lock in locks:
+                if lock.acquire(seconds=lease / _LEASE_PARTS / len(locks)):
                     stack.callback(lock.release)
             connection = stack.enter_context(transaction.begin(self._engine, by_index=True))
             jobqueue.heartbeat(connection, [*self._claims, *self._left], lease_seconds=lease)

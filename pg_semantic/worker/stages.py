@@ -6,7 +6,7 @@ worker skips that index for a while, and the jobs of the batch go back to the qu
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -24,6 +24,7 @@ from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.turn_lock import TurnLock
 from pg_semantic.worker.vector_cache import VectorCache
+from pg_semantic.worker.write_size import WriteSizer
 
 _FEWEST_BESIDE = 16  # rows to claim alongside a batch: the first may be too long, and others may be waiting behind them
 
@@ -33,6 +34,7 @@ class Stages:
 
     Attributes:
         batch_sizes: How much text a batch of each generation should have.
+        write_sizes: How much of a batch of each generation one transaction should write.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Stages:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.batch_sizes: dict[int, BatchSizer] = defaultdict(lambda: BatchSizer(settings.batch_seconds))
+        self.write_sizes: dict[int, WriteSizer] = defaultdict(lambda: WriteSizer(settings.write_seconds))
         self._engine = engine
         self._settings = settings
         self._served = served
@@ -146,12 +149,12 @@ class Stages:
         self._give_back(batch)
         return False
 
-    def write(self, batch: Batch, locks: TurnLock) -> None:
+    def write(self, batch: Batch, locks: Sequence[TurnLock]) -> None:
         """Writes a batch, and gives back the jobs that could not be finished.
 
         Args:
             batch: The batch, encoded.
-            locks: Held during each transaction, which locks jobs: one of those in `HeldClaims`.
+            locks: One is held during each transaction, which locks jobs: those in `HeldClaims`, for edits or others.
 
         Raises:
             sqlalchemy.exc.DBAPIError: The connection was lost.
@@ -161,7 +164,8 @@ class Stages:
         batch.stubborn = {key for key, count in tries.items() if count >= self._settings.max_attempts}
         try:
             with self._served.isolating_failures(number):
-                write_chunks.write(self._engine, batch, settings=self._settings, locks=locks)
+                size = self.write_sizes[number]
+                write_chunks.write(self._engine, batch, settings=self._settings, size=size, locks=locks)
             moved = [job for job in batch.claim.jobs if job.key in batch.moved]
             self._moved.update({(number, job): tries[job.key] + 1 for job in moved})
             if batch.written < len(batch.claim.jobs):

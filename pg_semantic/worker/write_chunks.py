@@ -6,11 +6,12 @@ jobs and rows that are locked are left for later.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
 
-import numpy as np
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
@@ -19,18 +20,19 @@ from pg_semantic import database, jobqueue, registry
 from pg_semantic.database import transaction
 from pg_semantic.index import bm25_expressions, keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.index.chunking import TextChunk
-from pg_semantic.index.spec import Lexical, Storage
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
-from pg_semantic.worker import failure_isolation, orphans, policy_column, stored_chunks
+from pg_semantic.worker import copy_rows, failure_isolation, orphans, policy_column, stored_chunks
 from pg_semantic.worker.batch import Batch, BatchRow
 from pg_semantic.worker.chunk_diff import StoredChunk
+from pg_semantic.worker.copy_rows import Records
+from pg_semantic.worker.write_size import WriteSizer, chunks_of
 
 _RELEASE_SECONDS = 0.25
 _SECONDS = 60  # for a statement, and more if a single row has thousands of chunks, or it would never be written
 _SLOWEST_PER_SECOND = 10  # chunks that a large vector index takes
-_FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
+
+Lock: TypeAlias = contextlib.AbstractContextManager[object]
 
 
 def write(
@@ -38,9 +40,10 @@ def write(
     batch: Batch,
     *,
     settings: Settings,
-    locks: contextlib.AbstractContextManager[None] = contextlib.nullcontext(),  # noqa: B008 - has no state
+    size: WriteSizer | None = None,
+    locks: Sequence[Lock] = (contextlib.nullcontext(),),
 ) -> int:
-    """Writes a batch in transactions of about ``write_chunks`` chunks.
+    """Writes a batch in transactions of about ``write_seconds``, on as many connections as there are locks.
 
     Jobs that could not be finished remain claimed: `give_back` them. The batch says what was committed, even if a later
     transaction fails.
@@ -49,41 +52,92 @@ def write(
         engine: The worker's engine.
         batch: The batch, encoded.
         settings: What an operator can change.
-        locks: Held during each transaction, so that heartbeats can come between two of them.
+        size: How much to write in a transaction; learns from each. By default, a new one.
+        locks: One is held during each transaction, so that heartbeats can come between two of them.
 
     Returns:
         How many rows were synced.
     """
     idle = batch.idle_jobs
-    rows = [row for row in batch.rows if batch.failure(row) is None]
-
-    def step(share: Sequence[BatchRow]) -> None:
-        with locks:
-            _write_unless_busy(engine, batch, share)
-
-    for share in _shares(rows, settings.write_chunks):
-        failure_isolation.halving(share, step, blame=lambda row, error: batch.blame(row.job, error))
+    _Writer(engine, batch, size or WriteSizer(settings.write_seconds)).run(locks)
     if idle or batch.failures or batch.moved:
-        with locks, transaction.begin(engine) as connection:
+        with locks[0], transaction.begin(engine) as connection:
             ended = _finish_idle(connection, batch, idle)
             recorded = _report_failures(connection, batch, settings=settings)
             _look_again(connection, batch, settings=settings)
-        batch.written += ended
+        batch.count(ended)
         batch.recorded = recorded
     return batch.written
 
 
-def _shares(rows: Sequence[BatchRow], write_chunks: int) -> Iterator[Sequence[BatchRow]]:
-    """Yields the rows of one transaction each: up to ``write_chunks`` chunks together, or one row with more."""
-    start, chunks = 0, 0
-    for number, row in enumerate(rows):
-        size = 1 + len(row.new)
-        if number > start and chunks + size > write_chunks:
-            yield rows[start:number]
-            start, chunks = number, 0
-        chunks += size
-    if rows:
-        yield rows[start:]
+class _Writer:
+    """Writes the rows of a batch, in one transaction after the other on each connection."""
+
+    def __init__(self, engine: sa.Engine, batch: Batch, size: WriteSizer) -> None:
+        self._engine = engine
+        self._batch = batch
+        self._size = size
+        self._left: Sequence[BatchRow] = [row for row in batch.rows if batch.failure(row) is None]
+        self._taking = threading.Lock()
+
+    def run(self, locks: Sequence[Lock]) -> None:
+        """Writes all rows, with a thread and a connection for each lock, or on this thread if they are few."""
+        if len(locks) == 1 or len(self._size.share(self._left)) == len(self._left):
+            self._write_shares(locks[0])
+            return
+        with ThreadPoolExecutor(len(locks)) as threads:
+            for writing in [threads.submit(self._write_shares, lock) for lock in locks]:
+                writing.result()
+
+    def _write_shares(self, lock: Lock) -> None:
+        """Writes until no row is left. After an error, the other threads end their transactions and begin no more."""
+
+        def step(rows: Sequence[BatchRow]) -> None:
+            records = copy_rows.make(self._engine, self._batch, rows)
+            with lock:
+                is_done = self._write_unless_busy(rows, records)
+            if not is_done:
+                self._put_back(rows)
+
+        try:
+            while rows := self._take():
+                failure_isolation.halving(rows, step, blame=lambda row, error: self._batch.blame(row.job, error))
+        except BaseException:
+            with self._taking:
+                self._left = ()
+            raise
+
+    def _take(self) -> Sequence[BatchRow]:
+        """Returns the rows of the next transaction; none if no row is left."""
+        with self._taking:
+            rows = self._size.share(self._left)
+            self._left = self._left[len(rows) :]
+            return rows
+
+    def _put_back(self, rows: Sequence[BatchRow]) -> None:
+        with self._taking:
+            self._left = [*rows, *self._left]
+
+    def _write_unless_busy(self, rows: Sequence[BatchRow], records: Records) -> bool:
+        """Writes rows, or leaves them if a table is locked: the lock's holder may be waiting for a job that we hold.
+
+        Returns:
+            False if nothing was written because the rows are too many for one transaction.
+        """
+        seconds = _SECONDS + chunks_of(rows) // _SLOWEST_PER_SECOND
+        started = time.monotonic()
+        try:
+            with transaction.begin(self._engine, statement_timeout=f"{seconds}s") as connection:
+                written = _write_rows(connection, self._batch, rows, records=records, size=self._size)
+        except exc.DBAPIError as error:
+            if database.fault(error) != "busy":
+                raise
+            return True
+        if written is None:
+            return False
+        self._size.learn(chunks_of(written), time.monotonic() - started)
+        self._batch.count(len(written))
+        return True
 
 
 def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once: bool = False) -> list[str]:
@@ -100,20 +154,6 @@ def give_back(engine: sa.Engine, claim: Claim, keys_: Sequence[str], *, at_once:
     """
     with transaction.begin(engine, by_index=True) as connection:
         return jobqueue.release(connection, claim, keys_, delay_seconds=0 if at_once else _RELEASE_SECONDS)
-
-
-def _write_unless_busy(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow]) -> None:
-    """Writes rows, or leaves them if a table is locked: the lock's holder may be waiting for a job that we hold."""
-    chunks = sum(len(row.new) for row in rows)
-    seconds = _SECONDS + chunks // _SLOWEST_PER_SECOND
-    try:
-        with transaction.begin(engine, statement_timeout=f"{seconds}s") as connection:
-            written = _write_rows(connection, batch, rows)
-    except exc.DBAPIError as error:
-        if database.fault(error) != "busy":
-            raise
-    else:
-        batch.written += written
 
 
 def _finish_idle(connection: sa.Connection, batch: Batch, jobs: Sequence[Job]) -> int:
@@ -152,20 +192,49 @@ def _look_again(connection: sa.Connection, batch: Batch, *, settings: Settings) 
         jobqueue.release(connection, batch.claim, sorted(batch.moved), delay_seconds=delay)
 
 
-def _write_rows(connection: sa.Connection, batch: Batch, rows: Sequence[BatchRow]) -> int:
-    held = jobqueue.hold(connection, batch.claim, [row.job for row in rows])
-    there = _lock_sources(connection, batch.tables, sorted(held))
-    registry.require_named(connection, batch.tables)
-    if not there:
-        return 0
-    before = stored_chunks.read(connection, batch.tables, sorted(there))
+def _write_rows(
+    connection: sa.Connection, batch: Batch, rows: Sequence[BatchRow], *, records: Records, size: WriteSizer
+) -> Sequence[BatchRow] | None:
+    """Writes those rows whose jobs are unchanged and whose source rows are there and not locked.
+
+    Returns:
+        The rows that were written. None if nothing was written because the rows are too many for one transaction: a
+        vector index is there now, or is being built.
+    """
+    tables = batch.tables
+    held = sorted(jobqueue.hold(connection, batch.claim, [row.job for row in rows]))
+    signed, chunked = _stored_keys(connection, tables, held)
+    asked = time.monotonic()
+    stored = registry.stored_tables(connection, batch.claim.generation_id)  # which are locked now: their names stay
+    size.learn_round_trip(time.monotonic() - asked)
+    size.is_indexed = stored.is_indexed
+    if stored.is_indexed and len(size.share(rows)) < len(rows):
+        return None
+    there = _lock_sources(connection, tables, held)
+    registry.require_named(connection, tables)
+    before = stored_chunks.read(connection, tables, sorted(there & chunked))
     rows = [row for row in rows if row.job.key in there and _has_what_was_kept(row, before)]
-    _delete(connection, batch.tables, [chunk for row in rows for chunk in _gone(row, before)])
-    _copy_new(connection, batch, rows)
-    _sign_receipts(connection, batch.tables, rows)
-    policy_column.follow(connection, batch.tables, policy_column.of_keys([row.job.key for row in rows]))
+    if not rows:
+        return rows
+    _delete(connection, tables, [chunk for row in rows for chunk in _gone(row, before)])
+    records.copy_chunks(connection, stored.chunks, rows)
+    if not _has_current_weights(connection, tables, records):
+        signed = there
+    records.copy_receipts(connection, stored.receipts, [row for row in rows if row.job.key not in signed])
+    _sign_receipts(connection, tables, [row for row in rows if row.job.key in signed])
+    policy_column.follow(connection, tables, policy_column.of_keys([row.job.key for row in rows]))
     jobqueue.complete(connection, batch.claim, sorted(row.job.key for row in rows))
-    return len(rows)
+    return rows
+
+
+def _stored_keys(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Returns which of these rows have a receipt, and which have chunks."""
+    wanted = keys.key_table(row_keys, len(tables.spec.key))
+    has_receipt = sa.exists().where(keys.matches_key_table(wanted, tables.receipt_key)).label("has_receipt")
+    has_chunks = sa.exists().where(keys.matches_key_table(wanted, tables.chunk_key)).label("has_chunks")
+    known = sa.select(wanted.c.key, has_receipt, has_chunks).subquery()
+    found = list(connection.execute(sa.select(known).where(known.c.has_receipt | known.c.has_chunks)))
+    return {row.key for row in found if row.has_receipt}, {row.key for row in found if row.has_chunks}
 
 
 def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> set[str]:
@@ -197,59 +266,18 @@ def _delete(connection: sa.Connection, tables: Tables, gone: Sequence[tuple[str,
         connection.execute(sa.delete(tables.chunks).where(same))
 
 
-def _copy_new(connection: sa.Connection, batch: Batch, rows: Sequence[BatchRow]) -> None:
-    """COPYs new chunks in binary; keys and vectors are sent as the bytes that their types' receive functions read.
-
-    COPY doesn't accept a view, so this looks up the table's name, which can't change any more: the chunks were read.
-    """
-    spec = batch.tables.spec
-    names = [column.name for column in spec.key]
-    names += ["ordinal", "content", "vector", "content_hash", "encoder_id", "token_count", "truncated"]
-    types = ["bytea"] * len(spec.key) + ["int4", "text", "bytea", "bytea", "int8", "int4", "bool"]
-    table = registry.chunk_table(connection, batch.claim.generation_id)
-    target = f"{table} ({', '.join(database.qualified_name(None, name) for name in names)})"
-    driver: Any = connection.connection.driver_connection
-    statement = f"COPY {target} FROM STDIN (FORMAT binary)"
-    try:
-        with driver.cursor().copy(statement) as copy:
-            copy.set_types(types)
-            for record in _records(batch, rows):
-                copy.write_row(record)
-    except psycopg.Error as error:
-        raise exc.DBAPIError(statement, None, error) from error
-
-
-def _records(batch: Batch, rows: Sequence[BatchRow]) -> Iterator[tuple[Any, ...]]:
-    spec = batch.tables.spec
-    new: list[tuple[BatchRow, int, TextChunk]] = [(row, *piece) for row in rows for piece in row.new]
-    wire = to_wire([batch.vectors[chunk.content_hash] for _, _, chunk in new], spec.storage)
-    for (row, ordinal, chunk), vector in zip(new, wire, strict=True):
-        yield (
-            *row.identity,
-            ordinal,
-            chunk.content,
-            vector,
-            chunk.content_hash,
-            spec.encoder.id,
-            chunk.token_count,
-            chunk.truncated,
-        )
-
-
-def to_wire(vectors: Sequence[Any], storage: Storage) -> list[bytes]:
-    """Converts vectors to pgvector's binary format.
-
-    Returns:
-        The bytes of each vector: its dimensions and a zero as 16-bit integers, then the numbers, all big-endian.
-    """
-    if not vectors:
-        return []
-    numbers = np.asarray(vectors, np.float32).astype(_FLOAT[storage])
-    header = int(numbers.shape[1]).to_bytes(2) + b"\0\0"
-    return [header + row.tobytes() for row in numbers]
+def _has_current_weights(connection: sa.Connection, tables: Tables, records: Records) -> bool:
+    """Whether BM25 weights are still computed with the same average length; otherwise they may never be updated."""
+    if records.weights_length is None:
+        return True
+    length = connection.scalar(sa.select(bm25_expressions.weights_length(tables)))
+    return bool(length == records.weights_length)
 
 
 def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[BatchRow]) -> None:
+    """Inserts or updates receipts."""
+    if not rows:
+        return
     signed = keys.key_table(
         [row.job.key for row in rows],
         len(tables.spec.key),
@@ -264,7 +292,7 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Bat
     }
     found = sa.select(*keys.typed_columns(signed, tables.receipt_key)).select_from(signed)
     if lexical := tables.spec.lexical:
-        lexemes, length = _lexemes(lexical, signed), bm25_expressions.weights_length(tables)
+        lexemes, length = copy_rows.lexemes_of(lexical, signed.c.text, signed), bm25_expressions.weights_length(tables)
         found = found.join(lexemes, sa.true())
         said["lexemes"] = lexemes.c.lexemes
         said["weights"] = bm25_expressions.weights(lexical, lexemes.c.lexemes, length)
@@ -272,12 +300,6 @@ def _sign_receipts(connection: sa.Connection, tables: Tables, rows: Sequence[Bat
     receipts = postgresql.insert(tables.receipts).from_select([*key, *said], found.add_columns(*said.values()))
     changes = {name: receipts.excluded[name] for name in said} | {"embedded_at": sa.func.now()}
     connection.execute(receipts.on_conflict_do_update(index_elements=key, set_=changes))
-
-
-def _lexemes(lexical: Lexical, signed: sa.TableValuedAlias) -> sa.FromClause:
-    """Selects the lexemes of each text once: OFFSET keeps the planner from repeating their expression at each use."""
-    lexemes = bm25_expressions.lexemes(lexical, signed.c.text).label("lexemes")
-    return sa.select(lexemes).correlate(signed).offset(0).lateral()
 
 
 def _array(of: type[sa.types.TypeEngine[Any]], values: Sequence[Any]) -> sa.BindParameter[Any]:

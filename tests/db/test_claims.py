@@ -262,13 +262,13 @@ def test_rows_that_must_be_alone_take_turns_with_the_backlog_of_another_index(
 
 def test_a_heartbeat_comes_between_the_transactions_of_a_batch(articles: sa.Engine) -> None:
     execute(articles, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 100) i")
-    worker = Worker(articles, Settings(write_chunks=2, lease_seconds=LONG_LEASE))
+    worker = Worker(articles, Settings(write_seconds=1e-9, lease_seconds=LONG_LEASE))
     beats: list[threading.Thread] = []
     order: list[str] = []
 
     def look(*arguments: Any) -> None:
         statement = arguments[2]
-        if "INSERT INTO semantic.receipts" in statement:
+        if "FOR KEY SHARE" in statement:
             order.append("write")
             if not beats:
                 beats.append(threading.Thread(target=worker._held.beat))

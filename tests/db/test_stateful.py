@@ -18,9 +18,10 @@ from pg_semantic.encoders.hashed import HashedEncoder
 from pg_semantic.index import hashing
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
-from pg_semantic.worker import encode_chunks, read_rows, write_chunks
+from pg_semantic.worker import copy_rows, encode_chunks, read_rows, write_chunks
 from pg_semantic.worker.batch import Batch
 from pg_semantic.worker.batch_log import Progress
+from pg_semantic.worker.write_size import WriteSizer
 from tests.db.library import execute, generation_of, qualified, sync
 
 pytestmark = pytest.mark.slow
@@ -360,7 +361,9 @@ def _write(connection: sa.Connection, batch: Batch) -> None:
     """A batch's write in one transaction that is left open."""
     connection.execute(sa.text("SET LOCAL lock_timeout = '10ms'"))
     write_chunks._finish_idle(connection, batch, batch.idle_jobs)
-    write_chunks._write_rows(connection, batch, [row for row in batch.rows if batch.failure(row) is None])
+    rows = [row for row in batch.rows if batch.failure(row) is None]
+    records = copy_rows.make(connection.engine, batch, rows)
+    write_chunks._write_rows(connection, batch, rows, records=records, size=WriteSizer(1.0))
 
 
 SETTINGS = hypothesis.settings(
