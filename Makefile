@@ -4,7 +4,7 @@
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
 	bench-freshness bench-encode bench-gpu bench-memory bench-sync \
-	bench-capture bench-policies bench-recovery chaos checksums clean docs
+	bench-capture bench-policies bench-recovery bench-feed chaos checksums clean docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -111,6 +111,9 @@ bench-policies: install  ## measure the cost of row-level security to a search, 
 
 bench-queue: install  ## compare the cost of a claim at 1,000,000 pending jobs with that at 10,000
 	$(VENV)/bin/python -m benchmarks.queue
+
+bench-feed: install  ## measure how fast a worker writes if encoding costs nothing, against COPY and an earlier worker
+	$(VENV)/bin/python -m benchmarks.feed
 
 bench-recovery: install  ## measure how soon the rows of a killed worker are synced
 	$(VENV)/bin/python -m benchmarks.recovery

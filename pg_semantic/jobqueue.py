@@ -229,7 +229,7 @@ def enqueue_claimed(
     token = uuid.uuid4()
     binds = {"generation": generation_id, "keys": list(keys), "claim": token, "lease": lease_seconds}
     found = connection.execute(sql.statement("jobqueue", "enqueue_claimed"), binds)
-    return Claim(generation_id, token, tuple(Job(row.key, row.version) for row in found), BACKFILL)
+    return Claim(generation_id, token, tuple(Job(key, version) for key, version in found), BACKFILL)
 
 
 def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:

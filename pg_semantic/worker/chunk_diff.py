@@ -35,6 +35,8 @@ def diff(
     Returns:
         The new chunks with their ordinals, and the ordinals of the stored chunks to keep.
     """
+    if not stored:
+        return tuple((number * STEP, chunk) for number, chunk in enumerate(chunks)), frozenset()
     before = [(known.content_hash, known.truncated) for known in stored]
     after = [(chunk.content_hash, chunk.truncated) for chunk in chunks]
     kept = {number: stored[match].ordinal for match, number in _matches(before, after)}
@@ -53,10 +55,9 @@ def _matches(before: Sequence[object], after: Sequence[object]) -> Iterator[tupl
     rest = shorter - head
     tail = next((number for number in range(rest) if before[-1 - number] != after[-1 - number]), rest)
     yield from ((number, number) for number in range(head))
-    if rest > tail:
-        middle = SequenceMatcher(None, before[head : len(before) - tail], after[head : len(after) - tail])
-        for block in middle.get_matching_blocks():
-            yield from ((head + block.a + step, head + block.b + step) for step in range(block.size))
+    middle = SequenceMatcher(None, before[head : len(before) - tail], after[head : len(after) - tail])
+    for block in middle.get_matching_blocks():
+        yield from ((head + block.a + step, head + block.b + step) for step in range(block.size))
     yield from ((len(before) - tail + number, len(after) - tail + number) for number in range(tail))
 
 

@@ -228,13 +228,24 @@ def _write_rows(
 
 
 def _stored_keys(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Returns which of these rows have a receipt, and which have chunks."""
+    """Returns which of these rows have a receipt, and which have chunks.
+
+    LIMIT makes the server look up each row by itself. Otherwise it may read all of a growing table.
+    """
     wanted = keys.key_table(row_keys, len(tables.spec.key))
-    has_receipt = sa.exists().where(keys.matches_key_table(wanted, tables.receipt_key)).label("has_receipt")
-    has_chunks = sa.exists().where(keys.matches_key_table(wanted, tables.chunk_key)).label("has_chunks")
-    known = sa.select(wanted.c.key, has_receipt, has_chunks).subquery()
-    found = list(connection.execute(sa.select(known).where(known.c.has_receipt | known.c.has_chunks)))
-    return {row.key for row in found if row.has_receipt}, {row.key for row in found if row.has_chunks}
+
+    def stored(key: Sequence[sa.Column[Any]]) -> sa.FromClause:
+        same_row = keys.matches_key_table(wanted, key)
+        return sa.select(sa.true().label("there")).where(same_row).correlate(wanted).limit(1).lateral()
+
+    receipt, chunk = stored(tables.receipt_key), stored(tables.chunk_key)
+    statement = (
+        sa.select(wanted.c.key, receipt.c.there, chunk.c.there)
+        .select_from(wanted.outerjoin(receipt, sa.true()).outerjoin(chunk, sa.true()))
+        .where(receipt.c.there | chunk.c.there)
+    )
+    found = connection.execute(statement).all()
+    return {key for key, has_receipt, _ in found if has_receipt}, {key for key, _, has_chunks in found if has_chunks}
 
 
 def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> set[str]:

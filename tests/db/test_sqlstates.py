@@ -159,9 +159,7 @@ def test_of_a_write_that_is_cut_short_only_what_was_committed_is_counted(
     forty: sa.Engine, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusing(forty, state, when="(SELECT count(*) FROM public.article_semantic_receipt) >= 10")
-    worker = Worker(
-        forty, Settings(write_seconds=1e-9, write_connections=1, max_attempts=1), load=lambda *_, **__: Fragile(32)
-    )
+    worker = Worker(forty, Settings(write_seconds=1e-9, max_attempts=1), load=lambda *_, **__: Fragile(32))
     with pytest.raises(errors.DatabaseError):
         worker.run(threading.Event(), once=True)
     [(synced,)] = rows(forty, "SELECT count(*) FROM public.article_semantic_receipt")
