@@ -3,8 +3,8 @@
     make bench-feed
 
 200,000 short rows that are older than their index, without BM25 and with it. The encoder returns rows of a fixed
-matrix. Timed is the time from the start of the worker until every row is synced; the vector index is not built. Meanwhile,
-another connection deletes rows and changes keys, and measures how long it waits (goal: 100 ms).
+matrix. Timed is the time from the start of the worker until every row is synced; the vector index is not built.
+Meanwhile, another connection deletes rows and changes keys, and measures how long it waits (goal: 100 ms).
 
 ``ratio_vs_before`` compares with the worker of an earlier commit, in turns, without BM25 and without the other
 connection. ``copy_share`` is the time of a bare binary COPY of the same chunks and receipts, on one connection, into
