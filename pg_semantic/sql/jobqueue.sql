@@ -300,3 +300,18 @@ SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', 
 -- name: sweep
 -- Deletes some of the marks and jobs that dropped copies left behind; returns how many.
 SELECT semantic.delete_orphaned_jobs_v1(10000)
+
+-- name: may_vacuum
+-- Whether the role may vacuum the job table, which is for its owner and, from PostgreSQL 17 on, for MAINTAIN. Runs with
+-- the role's search_path, so it names the schema of each function.
+SELECT pg_catalog.pg_has_role(relowner, 'USAGE') OR CASE
+           WHEN CAST(pg_catalog.current_setting('server_version_num') AS integer) >= 170000
+               THEN pg_catalog.has_table_privilege(oid, 'MAINTAIN')
+           ELSE false
+       END
+FROM pg_catalog.pg_class
+WHERE oid = CAST('semantic.job' AS regclass)
+
+-- name: vacuum
+-- Makes the space of finished jobs available to new ones.
+VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF) semantic.job

@@ -23,6 +23,7 @@ from pg_semantic.worker.fast_lane import LOOK_SECONDS, FastLane, ReadAhead, let_
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.key_changes import KeyAdapter
+from pg_semantic.worker.queue_vacuum import QueueVacuum
 from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
@@ -52,6 +53,7 @@ class Pipeline:
         self._scheduler = Scheduler()
         self._adapter = KeyAdapter(engine)
         self._backfill = Backfill(engine)
+        self._vacuum = QueueVacuum(engine)
         self._worked_at = time.monotonic()
 
     @property
@@ -131,9 +133,10 @@ class Pipeline:
         return self._stages.read(turn, limits, on_long=long_row_ahead)
 
     def _keep_house(self, builder: IndexBuilder) -> None:
-        """Releases jobs, follows the registry and compares a page. May take seconds, to load an encoder."""
+        """Looks after the queue, follows the registry and compares a page. May take seconds, to load an encoder."""
         with transaction.unless_busy():
             self._held.give_back_left()
+        self._vacuum.tend(self.progress.rows)
         refreshed = self._served.refresh(at_once=self._adapter.look())
         for number, served in self._served.served.items():
             with self._served.isolating_failures(number):
