@@ -152,6 +152,22 @@ class Settings(pydantic_settings.BaseSettings):
     write_connections: Annotated[
         int, Field(ge=1, le=64, description="Number of connections on which a worker writes a batch at the same time.")
     ] = 2
+    max_wal_mb_s: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Pause backfill while the server writes more WAL than this on average, in MB per second. Edits "
+            "continue, and their WAL counts too.",
+        ),
+    ] = None
+    max_replay_lag_seconds: Annotated[
+        float | None,
+        Field(gt=0, description="Pause backfill while a standby replays WAL later than this, in seconds."),
+    ] = None
+    max_slot_wal_mb: Annotated[
+        float | None,
+        Field(gt=0, description="Pause backfill while a replication slot retains more WAL than this, in MB."),
+    ] = None
     poll_seconds: Annotated[
         float,
         Field(

@@ -90,6 +90,8 @@ def _print(found: Status) -> None:
         return
     title = f"{output.counted(found.workers, 'worker')} alive, {found.rows_per_second:.0f} rows/s"
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
+    for reason in found.paused:
+        output.say(output.escaped(f"Backfill is paused: {reason}."))
     for index in found.indexes:
         if not index.backfilled:
             output.say(output.escaped(f"{index.index}: {_backfill(index)}."))

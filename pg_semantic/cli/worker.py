@@ -22,6 +22,7 @@ EXAMPLES = options.examples(
     "pg-semantic worker --dsn postgresql://app@localhost/shop",
     "pg-semantic worker --once --json",
     "pg-semantic worker --devices all",
+    "pg-semantic worker --max-wal-mb-s 20",
 )
 
 _INTERRUPTED = 130
@@ -42,6 +43,9 @@ def worker(
     batch_rows: Annotated[
         int | None, typer.Option(help="How many rows to claim at once, at most.", show_default="2000")
     ] = None,
+    max_wal_mb_s: Annotated[
+        float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log progress with --once too.")] = False,
     json: options.Json = False,
@@ -56,10 +60,11 @@ def worker(
     """
     if device and devices:
         raise typer.BadParameter("pass --device or --devices, not both", param_hint="--devices")
-    configured = settings.load(device=device, batch_rows=batch_rows, log_format=log_format)
+    configured = settings.load(device=device, batch_rows=batch_rows, max_wal_mb_s=max_wal_mb_s, log_format=log_format)
     logs.configure(style=configured.log_format, level=logging.WARNING if once and not verbose else logging.INFO)
     if devices is not None:
-        given = {"--batch-rows": batch_rows, "--log-format": log_format, "--verbose": verbose, "--json": json}
+        given = {"--batch-rows": batch_rows, "--max-wal-mb-s": max_wal_mb_s, "--log-format": log_format}
+        given |= {"--verbose": verbose, "--json": json}
         names = several.listed(devices)
         raise typer.Exit(several.run(names, given | {"--once": once}, once=once, dsn=dsn))
     _work(configured, once=once, json=json, dsn=dsn, supervised=supervised)

@@ -116,11 +116,13 @@ class Status:
     Attributes:
         workers: How many workers sent a heartbeat in the last minute.
         rows_per_second: Their speed, in total.
+        paused: Why workers pause backfill.
         indexes: One entry per generation.
     """
 
     workers: int
     rows_per_second: float
+    paused: list[str]
     indexes: list[IndexStatus]
 
 
@@ -128,7 +130,7 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     """Returns the status of a database. Counts small tables, and with ``exact`` all of them, by scanning them."""
     seen = {row.generation_id: row for row in connection.execute(sql.statement("registry", "index_status"))}
     recalls = recall_store.read(connection)
-    workers, rate = connection.execute(sql.statement("registry", "workers_alive")).one()
+    alive = connection.execute(sql.statement("registry", "workers_alive")).one()
     known = [one for one in registry.generations(connection) if one.id in seen and one.id in recalls]
     recorded = problems.read(connection)
     of = {generation.id: generation for generation in known}
@@ -148,7 +150,7 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
         if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
             counted = _counted(connection, generation) if exact else _counted_unless_busy(connection, generation)
             indexes[number] = dataclasses.replace(indexes[number], **counted)
-    return Status(workers, rate, _with_eta(indexes, rate))
+    return Status(alive.workers, alive.rows_per_second, alive.paused or [], _with_eta(indexes, alive.rows_per_second))
 
 
 def _with_eta(indexes: Sequence[IndexStatus], rows_per_second: float) -> list[IndexStatus]:

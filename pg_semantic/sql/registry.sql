@@ -214,8 +214,36 @@ WITH gone AS (DELETE FROM semantic.worker WHERE heartbeat_at < now() - interval 
 INSERT INTO semantic.worker (host, pid) VALUES (:host, :pid) RETURNING id
 
 -- name: worker_heartbeat
--- Records that a worker is alive, what it has done, and its speed since the last heartbeat.
-UPDATE semantic.worker SET heartbeat_at = now(), rows_synced = :rows, rows_per_second = :rate WHERE id = :id
+-- Records that a worker is alive, what it has done, its speed since the last heartbeat, and why it pauses backfill.
+UPDATE semantic.worker
+SET heartbeat_at = now(), rows_synced = :rows, rows_per_second = :rate, paused = :paused
+WHERE id = :id
+
+-- name: replication
+-- How much WAL the server has written since it was made, which standby is behind most, in seconds, and which slot
+-- retains most. Whether a standby's lag is hidden from this role. Runs with the role's search_path, so it names the
+-- schema of each function.
+SELECT
+    pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0') AS wal_bytes,
+    standbys.hidden, last.application_name AS standby, last.lag, kept.slot_name AS slot, kept.retained
+FROM (SELECT pg_catalog.pg_current_wal_insert_lsn() AS lsn) AS wal
+CROSS JOIN (
+    SELECT coalesce(pg_catalog.bool_or(state IS NULL), false) AS hidden FROM pg_catalog.pg_stat_replication
+) AS standbys
+LEFT JOIN LATERAL (
+    SELECT application_name, CAST(EXTRACT(epoch FROM replay_lag) AS double precision) AS lag
+    FROM pg_catalog.pg_stat_replication
+    WHERE replay_lag IS NOT NULL
+    ORDER BY replay_lag DESC
+    LIMIT 1
+) AS last ON true
+LEFT JOIN LATERAL (
+    SELECT slot_name, pg_catalog.pg_wal_lsn_diff(wal.lsn, restart_lsn) AS retained
+    FROM pg_catalog.pg_replication_slots
+    WHERE restart_lsn IS NOT NULL
+    ORDER BY retained DESC
+    LIMIT 1
+) AS kept ON true
 
 -- name: stop_worker
 -- Unregisters a worker.
@@ -226,8 +254,10 @@ DELETE FROM semantic.worker WHERE id = :id
 SELECT CAST(extract(epoch FROM now() - backfilled_at) AS double precision) FROM semantic.generation WHERE id = :id
 
 -- name: workers_alive
--- How many workers sent a heartbeat in the last minute (three heartbeat intervals), and their combined speed.
-SELECT count(*), CAST(coalesce(sum(rows_per_second), 0) AS double precision)
+-- How many workers sent a heartbeat in the last minute (three heartbeat intervals), their combined speed, and why they
+-- pause backfill.
+SELECT count(*) AS workers, CAST(coalesce(sum(rows_per_second), 0) AS double precision) AS rows_per_second,
+       array_agg(DISTINCT paused) FILTER (WHERE paused IS NOT NULL) AS paused
 FROM semantic.worker
 WHERE heartbeat_at > now() - interval '1 minute'
 

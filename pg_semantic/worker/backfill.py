@@ -82,14 +82,12 @@ def advance(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int 
     """
     try:
         with transaction.begin(engine) as connection:
-            state = _locked(connection, generation_id, first=False)
-            if state is None:
-                return True
-            page = _next_page(connection, tables, generation_id, after=state.backfill_after, rows=rows)
+            page = _next_page(connection, tables, generation_id, rows=rows, first=False)
             if page is None:
-                return False
-            changed = list(connection.scalars(_changed(tables, page.range, generation_id)))
-            jobqueue.enqueue(connection, generation_id, changed)
+                return True
+            if page.range is not None:
+                changed = list(connection.scalars(_changed(tables, page.range, generation_id)))
+                jobqueue.enqueue(connection, generation_id, changed)
             return page.is_last
     except exc.DBAPIError as error:
         if not transaction.is_busy(error):
@@ -114,11 +112,8 @@ def claim(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int, l
         The claim, without jobs if the page has no such row. None if no page is left, or another worker takes one.
     """
     with transaction.begin(engine) as connection:
-        state = _locked(connection, generation_id, first=True)
-        if state is None:
-            return None
-        page = _next_page(connection, tables, generation_id, after=state.backfill_after, rows=rows)
-        if page is None:
+        page = _next_page(connection, tables, generation_id, rows=rows, first=True)
+        if page is None or page.range is None:
             return None
         unsynced = list(connection.scalars(_unsynced(tables, page.range, generation_id)))
         return jobqueue.enqueue_claimed(connection, generation_id, unsynced, lease_seconds=lease_seconds)
@@ -126,24 +121,25 @@ def claim(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int, l
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    range: KeyRange
+    """The next rows. Without a range, too much is stored for rows that are gone: the same rows come next again."""
+
+    range: KeyRange | None
     is_last: bool
 
 
-def _locked(connection: sa.Connection, generation_id: int, *, first: bool) -> sa.Row[Any] | None:
-    """Locks the first backfill, or one that compares. Returns where it stopped, None if there is none to continue."""
-    binds = {"generation": generation_id, "first": first}
-    return connection.execute(sql.statement("registry", "lock_backfill"), binds).one_or_none()
-
-
 def _next_page(
-    connection: sa.Connection, tables: Tables, generation_id: int, *, after: str | None, rows: int
+    connection: sa.Connection, tables: Tables, generation_id: int, *, rows: int, first: bool
 ) -> _Page | None:
-    """Moves a locked backfill on by a page, after deleting what is stored for rows of the page that are gone.
+    """Moves a backfill on by a page, after deleting what is stored for rows of the page that are gone.
 
     Returns:
-        The page. None if there may be more to delete in the same page, which is then returned by a later call.
+        The page. None if there is no such backfill, a first or a later one, or another worker has it.
     """
+    binds = {"generation": generation_id, "first": first}
+    state = connection.execute(sql.statement("registry", "lock_backfill"), binds).one_or_none()
+    if state is None:
+        return None
+    after: str | None = state.backfill_after
     page = list(connection.scalars(_page(tables, after, rows)))
     is_last = len(page) < rows
     part = KeyRange(after, None if is_last else page[-1])
@@ -152,10 +148,9 @@ def _next_page(
     policy_column.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     if len(gone) >= PAGE_ROWS:  # there may be more, in one of the two tables
-        return None
-    last = page[-1] if page else after
-    binds = {"generation": generation_id, "after": last, "done": is_last, "rows": len(page)}
-    connection.execute(sql.statement("registry", "advance_backfill"), binds)
+        return _Page(None, is_last=False)
+    moved = {"generation": generation_id, "after": page[-1] if page else after, "done": is_last, "rows": len(page)}
+    connection.execute(sql.statement("registry", "advance_backfill"), moved)
     return _Page(part, is_last)
 
 

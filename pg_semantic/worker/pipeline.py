@@ -28,6 +28,7 @@ from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.stages import Stages
+from pg_semantic.worker.throttle import Throttle
 
 _QUIET_SECONDS = 10.0  # without work; after that, a worker polls less often
 _QUIET_FACTOR = 10
@@ -54,12 +55,18 @@ class Pipeline:
         self._adapter = KeyAdapter(engine)
         self._backfill = Backfill(engine)
         self._vacuum = QueueVacuum(engine)
+        self._throttle = Throttle(settings)
         self._worked_at = time.monotonic()
 
     @property
     def progress(self) -> Progress:
         """What was done in all runs."""
         return self._stages.progress
+
+    @property
+    def paused(self) -> str | None:
+        """Why backfill is paused; None if it isn't."""
+        return self._throttle.reason
 
     def run(self, stop: threading.Event, *, builder: IndexBuilder, once: bool, check: Callable[[], None]) -> None:
         """Works until ``stop`` is set.
@@ -118,8 +125,9 @@ class Pipeline:
 
     def _read(self, ahead: ReadAhead, connection: sa.Connection, builder: IndexBuilder) -> Batch | None:
         """Reads the next batch, of the generation whose turn it is, after some housekeeping."""
-        self._keep_house(builder)
-        waiting = self._stages.ready(connection)
+        paused = self._throttle.is_paused(connection)
+        self._keep_house(builder, compare=not paused)
+        waiting = [one for one in self._stages.ready(connection) if one.priority == jobqueue.EDIT or not paused]
         self._served.settle({one.generation_id for one in waiting})
         allowed = self._held.allowed(waiting)
         if not allowed:
@@ -132,8 +140,11 @@ class Pipeline:
 
         return self._stages.read(turn, limits, on_long=long_row_ahead)
 
-    def _keep_house(self, builder: IndexBuilder) -> None:
-        """Looks after the queue, follows the registry and compares a page. May take seconds, to load an encoder."""
+    def _keep_house(self, builder: IndexBuilder, *, compare: bool) -> None:
+        """Looks after the queue, follows the registry and, with ``compare``, compares a page of each late backfill.
+
+        May take seconds, to load an encoder.
+        """
         with transaction.unless_busy():
             self._held.give_back_left()
         self._vacuum.tend(self.progress.rows)
@@ -141,7 +152,8 @@ class Pipeline:
         for number, served in self._served.served.items():
             with self._served.isolating_failures(number):
                 if not served.generation.backfilled:
-                    self._backfill.advance(served.tables, number)
+                    if compare:
+                        self._backfill.advance(served.tables, number)
                 elif refreshed:
                     builder.tend(served.generation)
 

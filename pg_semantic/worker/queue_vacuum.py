@@ -19,7 +19,7 @@ class QueueVacuum:
         self._next = _ROWS
 
     def tend(self, rows: int) -> None:
-        """Vacuums the table if this is due. It takes some tens of milliseconds, and nobody waits for it.
+        """Vacuums the table if this is due. It takes some tens of milliseconds and blocks no one.
 
         Args:
             rows: How many rows this worker has finished since it started.

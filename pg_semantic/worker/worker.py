@@ -199,7 +199,7 @@ class Worker:
     def _beat_once(self, *, rows: int, rate: float) -> None:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)  # it may have been upgraded meanwhile
-            binds = {"id": self._id, "rows": rows, "rate": rate}
+            binds = {"id": self._id, "rows": rows, "rate": rate, "paused": self._pipeline.paused}
             if not connection.execute(sql.statement("registry", "worker_heartbeat"), binds).rowcount:
                 self._id = self._sign_in(connection)  # it was suspended for a day, and another worker deleted it
         self._held.beat()

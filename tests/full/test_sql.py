@@ -6,9 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
+from pg_semantic import database
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.settings import Settings
+from pg_semantic.worker.throttle import Throttle
 from tests.full.conftest import Place, working
 from tests.waiting import eventually
 
@@ -46,6 +50,38 @@ def test_a_hot_standby_asks_the_primary(answering: Place) -> None:
         caught_up(primary, answering)
         assert standby.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
         assert standby.execute(SEARCH, ["apple 24", 1]).fetchall() == [(24,)]
+
+
+def test_backfill_is_paused_while_a_standby_is_behind(place: Place) -> None:
+    throttle = Throttle(Settings(max_replay_lag_seconds=0.5))
+    engine = database.connect(place.url("postgres"))
+
+    def paused() -> bool:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_logical_emit_message(true, 'test', 'to replay')"))
+            connection.commit()
+            return throttle.is_paused(connection)
+
+    with place.connect("postgres", standby=True) as standby:
+        eventually(lambda: not paused(), "the standby to catch up")
+        standby.execute("SELECT pg_wal_replay_pause()")
+        try:
+            eventually(paused, "the standby to be behind")
+            assert throttle.reason is not None
+            assert "s behind (max_replay_lag_seconds = 0.5)" in throttle.reason
+        finally:
+            standby.execute("SELECT pg_wal_replay_resume()")
+        eventually(lambda: not paused(), "the standby to catch up again")
+    engine.dispose()
+
+
+def test_a_role_that_cannot_see_standbys_pauses_backfill_rather_than_guess(place: Place) -> None:
+    throttle, engine = Throttle(Settings(max_replay_lag_seconds=3600)), database.connect(place.url(place.owner))
+    with engine.connect() as connection:
+        assert throttle.is_paused(connection)
+    engine.dispose()
+    assert throttle.reason is not None
+    assert "GRANT pg_read_all_stats" in throttle.reason
 
 
 def caught_up(primary: psycopg.Connection, place: Place) -> None:

@@ -5,5 +5,6 @@ CREATE TABLE semantic.worker (
     started_at timestamptz NOT NULL DEFAULT now(),
     heartbeat_at timestamptz NOT NULL DEFAULT now(),
     rows_synced bigint NOT NULL DEFAULT 0,
-    rows_per_second double precision NOT NULL DEFAULT 0
+    rows_per_second double precision NOT NULL DEFAULT 0,
+    paused text  -- why it pauses backfill
 );

@@ -33,6 +33,11 @@ SELECT
         FROM semantic.worker
         WHERE heartbeat_at > now() - interval '1 minute'
     ) AS rows_per_second,
+    (
+        SELECT string_agg(DISTINCT paused, '; ')
+        FROM semantic.worker
+        WHERE heartbeat_at > now() - interval '1 minute'
+    ) AS backfill_paused,
     CASE
         WHEN generation.backfilled_at IS NULL AND generation.stale_since IS NULL
             AND semantic.sees_all_rows_v1(generation.id) THEN generation.backfill_rows
@@ -76,7 +81,7 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW semantic.index_status IS
 'One row per semantic index and generation. Columns named _estimate come from the planner (pg_class.reltuples), '
 'because counting would scan the tables. Jobs and marks are counted, and NULL for a role that cannot '
-'read all rows. workers_alive and rows_per_second cover all indexes. '
+'read all rows. workers_alive, rows_per_second and backfill_paused cover all indexes. '
 'problem says why an index is not kept in sync or not built, for roles that can read semantic.problem. '
 'Until the first backfill is complete, backfill_rows is how many rows it has looked at: the others have no job yet. '
 'Since stale_since, rows without a job may be out of date; reconciled is the share of rows compared since then. '

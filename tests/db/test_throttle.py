@@ -1,0 +1,103 @@
+"""What pauses backfill, that it continues by itself, and that edits are never paused."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.operations import status
+from pg_semantic.settings import Settings
+from pg_semantic.worker.throttle import Throttle
+from pg_semantic.worker.worker import Worker
+from tests.db import test_cli as shell
+from tests.db.library import CLEAN, Article, Base, execute, rows, truth
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def unread(engine: sa.Engine) -> sa.Engine:
+    """250 articles that are older than their index."""
+    Article.__table__.create(engine)  # type: ignore[attr-defined]
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, 250) i")
+    Base.metadata.create_all(engine)
+    return engine
+
+
+@pytest.fixture
+def slot(engine: sa.Engine) -> Iterator[str]:
+    """A replication slot that retains WAL from now on."""
+    name = f"slot_{engine.url.database}"[:63]
+    execute(engine, "SELECT pg_create_physical_replication_slot(:name, true)", name=name)
+    yield name
+    execute(engine, "SELECT pg_drop_replication_slot(:name)", name=name)
+
+
+def write_wal(engine: sa.Engine) -> None:
+    """More than two megabytes."""
+    execute(engine, "SELECT pg_logical_emit_message(false, 'test', repeat('x', 100000)) FROM generate_series(1, 25)")
+
+
+def looked(throttle: Throttle, engine: sa.Engine) -> bool:
+    """What it says, without the time between two looks."""
+    throttle._look_at = 0.0
+    with engine.connect() as connection:
+        return throttle.is_paused(connection)
+
+
+def test_without_a_limit_nothing_is_asked(engine: sa.Engine) -> None:
+    asked: list[object] = []
+    with engine.connect() as connection:
+        sa.event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call))
+        assert not Throttle(Settings()).is_paused(connection)
+    assert asked == []
+
+
+def test_backfill_is_paused_while_a_slot_retains_too_much(engine: sa.Engine, slot: str) -> None:
+    throttle = Throttle(Settings(max_slot_wal_mb=1))
+    assert not looked(throttle, engine)
+    write_wal(engine)
+    assert looked(throttle, engine)
+    assert throttle.reason is not None
+    assert slot in throttle.reason
+    execute(engine, "SELECT pg_replication_slot_advance(:slot, pg_current_wal_lsn())", slot=slot)
+    assert not looked(throttle, engine)
+
+
+def test_backfill_is_paused_until_the_average_of_wal_is_within_the_limit(engine: sa.Engine) -> None:
+    throttle = Throttle(Settings(max_wal_mb_s=5))
+    assert not looked(throttle, engine)
+    write_wal(engine)
+    write_wal(engine)
+    write_wal(engine)
+    assert looked(throttle, engine)
+    eventually(lambda: not looked(throttle, engine), "the average to fall")
+
+
+def test_edits_are_synced_and_status_says_why_while_backfill_is_paused(unread: sa.Engine, slot: str, dsn: str) -> None:
+    write_wal(unread)
+    settings = Settings(max_slot_wal_mb=1, lease_seconds=1)
+    worker, stop = Worker(unread, settings, load=lambda *_, **__: HashedEncoder(32)), threading.Event()
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    try:
+        execute(unread, "UPDATE article SET title = 'new' WHERE id = 7")
+        eventually(lambda: worker.progress.rows, "the edit")
+        eventually(lambda: read(unread).paused, "the reason")
+        assert rows(unread, "SELECT content FROM article_semantic") == [("new",)]
+        [found] = read(unread).indexes
+        assert (found.backfill_left, found.waiting) == (250, 250)
+        assert f"Backfill is paused: replication slot {slot} retains" in " ".join(shell.ok("status", dsn=dsn).split())
+        execute(unread, "SELECT pg_replication_slot_advance(:slot, pg_current_wal_lsn())", slot=slot)
+        eventually(lambda: worker.progress.rows >= 250, "the backfill")
+        eventually(lambda: not read(unread).paused, "the reason to be forgotten")
+    finally:
+        stop.set()
+        thread.join()
+    assert truth(unread) == CLEAN
+
+
+def read(engine: sa.Engine) -> status.Status:
+    with engine.connect() as connection:
+        return status.read(connection)
