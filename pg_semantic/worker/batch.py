@@ -35,6 +35,7 @@ class BatchRow:
         new: The chunks to write, with their ordinals.
         kept: The stored chunks that are already right. All other stored chunks will be deleted.
         truncated: Whether any chunk is truncated.
+        is_new: Whether the row had no receipt.
     """
 
     job: Job
@@ -44,6 +45,7 @@ class BatchRow:
     new: tuple[tuple[int, TextChunk], ...]
     kept: tuple[StoredChunk, ...]
     truncated: bool
+    is_new: bool = False
 
     @property
     def chunk_count(self) -> int:

@@ -3,7 +3,7 @@
 They are made before the transaction that writes them begins, so that it is short.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,6 +21,8 @@ from pg_semantic.index.spec import IndexSpec, Lexical, Storage
 from pg_semantic.worker.batch import Batch, BatchRow
 
 Record: TypeAlias = tuple[Any, ...]
+
+_FEWEST_NEW = 16  # rows, from which on a COPY of their receipts saves more than it costs
 
 _FLOAT: dict[Storage, str] = {"halfvec": ">f2", "vector": ">f4"}
 _CHUNK = {
@@ -43,8 +45,8 @@ class Records:
     Attributes:
         spec: The semantic index.
         chunks: The new chunks of each row.
-        receipts: The receipt of each row.
-        weights_length: The average length that the BM25 weights were computed with; None without BM25.
+        receipts: The receipts of new rows, unless these are few.
+        weights_length: The average length that the BM25 weights of ``receipts`` were computed with.
     """
 
     spec: IndexSpec
@@ -54,17 +56,19 @@ class Records:
 
     def copy_chunks(self, connection: sa.Connection, table: str, rows: Sequence[BatchRow]) -> None:
         """COPYs the new chunks of some of the rows. ``table`` is quoted, and no view: COPY doesn't accept one."""
-        self._copy(connection, table, _CHUNK, records=(one for row in rows for one in self.chunks[row.job.key]))
+        self._copy(connection, table, _CHUNK, records=[one for row in rows for one in self.chunks[row.job.key]])
 
     def copy_receipts(self, connection: sa.Connection, table: str, rows: Sequence[BatchRow]) -> None:
         """COPYs the receipts of some of the rows, which have none yet."""
         columns = _RECEIPT if self.weights_length is None else _RECEIPT | _BM25
-        self._copy(connection, table, columns, records=(self.receipts[row.job.key] for row in rows))
+        self._copy(connection, table, columns, records=[self.receipts[row.job.key] for row in rows])
 
     def _copy(
-        self, connection: sa.Connection, table: str, columns: Mapping[str, str], *, records: Iterable[Record]
+        self, connection: sa.Connection, table: str, columns: Mapping[str, str], *, records: Sequence[Record]
     ) -> None:
         """COPYs records. Keys and vectors are sent as the bytes that the receive functions of their types read."""
+        if not records:
+            return
         names = [column.name for column in self.spec.key] + list(columns)
         target = f"{table} ({', '.join(database.qualified_name(None, name) for name in names)})"
         driver: Any = connection.connection.driver_connection
@@ -79,15 +83,18 @@ class Records:
 
 
 def make(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow]) -> Records:
-    """Makes the records of rows. With BM25, the server computes their lexemes and weights in a transaction.
+    """Makes the records of rows. With BM25, the server computes the lexemes and weights of new rows in a transaction.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The server rejects a text.
     """
-    lexical, length = _lexemes_and_weights(engine, batch.tables, rows)
+    new = [row for row in rows if row.is_new]
+    if len(new) < _FEWEST_NEW:
+        new = []
+    lexical, length = _lexemes_and_weights(engine, batch.tables, new)
     receipts = {
         row.job.key: (*row.identity, row.source_hash, row.chunk_count, row.truncated, *said)
-        for row, said in zip(rows, lexical, strict=True)
+        for row, said in zip(new, lexical, strict=True)
     }
     return Records(batch.tables.spec, _chunks(batch, rows), receipts, length)
 
@@ -131,7 +138,7 @@ def _lexemes_and_weights(
 ) -> tuple[Sequence[Record], float | None]:
     """Returns the BM25 columns of each receipt, and the average length that the weights were computed with."""
     lexical = tables.spec.lexical
-    if lexical is None:
+    if lexical is None or not rows:
         return [()] * len(rows), None
     with transaction.begin(engine) as connection:
         length = connection.scalars(sa.select(bm25_expressions.weights_length(tables))).one()

@@ -119,8 +119,8 @@ def _placed(row: Changed, chunks: Sequence[TextChunk] | str, before: Sequence[St
         return BatchRow(row.job, row.identity, row.text, row.source_hash, (), (), truncated=False)
     new, ordinals = chunk_diff.diff(chunks, before)
     kept = tuple(known for known in before if known.ordinal in ordinals)
-    truncated = any(chunk.truncated for chunk in chunks)
-    return BatchRow(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated)
+    truncated, is_new = any(chunk.truncated for chunk in chunks), not row.synced
+    return BatchRow(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated, is_new=is_new)
 
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:

@@ -203,25 +203,24 @@ def _write_rows(
     """
     tables = batch.tables
     held = sorted(jobqueue.hold(connection, batch.claim, [row.job for row in rows]))
-    signed, chunked = _stored_keys(connection, tables, held)
-    asked = time.monotonic()
-    stored = registry.stored_tables(connection, batch.claim.generation_id)  # which are locked now: their names stay
-    size.learn_round_trip(time.monotonic() - asked)
-    size.is_indexed = stored.is_indexed
-    if stored.is_indexed and len(size.share(rows)) < len(rows):
-        return None
+    signed, chunked = _stored_keys(connection, tables, held) if records.receipts else (set(held), set(held))
     there = _lock_sources(connection, tables, held)
     registry.require_named(connection, tables)
     before = stored_chunks.read(connection, tables, sorted(there & chunked))
     rows = [row for row in rows if row.job.key in there and _has_what_was_kept(row, before)]
     if not rows:
         return rows
+    asked = time.monotonic()
+    stored = registry.stored_tables(connection, batch.claim.generation_id)  # which were read: their names stay
+    size.learn_round_trip(time.monotonic() - asked)
+    size.is_indexed = stored.is_indexed
+    if stored.is_indexed and len(size.share(rows)) < len(rows):
+        return None
     _delete(connection, tables, [chunk for row in rows for chunk in _gone(row, before)])
     records.copy_chunks(connection, stored.chunks, rows)
-    if not _has_current_weights(connection, tables, records):
-        signed = there
-    records.copy_receipts(connection, stored.receipts, [row for row in rows if row.job.key not in signed])
-    _sign_receipts(connection, tables, [row for row in rows if row.job.key in signed])
+    copied = records.receipts.keys() - signed if _has_current_weights(connection, tables, records) else set()
+    records.copy_receipts(connection, stored.receipts, [row for row in rows if row.job.key in copied])
+    _sign_receipts(connection, tables, [row for row in rows if row.job.key not in copied])
     policy_column.follow(connection, tables, policy_column.of_keys([row.job.key for row in rows]))
     jobqueue.complete(connection, batch.claim, sorted(row.job.key for row in rows))
     return rows

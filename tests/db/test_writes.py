@@ -111,7 +111,7 @@ def test_a_vector_index_that_is_there_meanwhile_makes_transactions_smaller(artic
     execute(articles, "CREATE INDEX ON article_semantic USING hnsw (vector halfvec_cosine_ops)")
     with transactions(articles) as found:
         assert write_chunks.write(articles, batch, settings=Settings(), size=size) == 50
-    assert (found[0], sum(found)) == (6, 50)
+    assert (found[:2], sum(found)) == ([50, 6], 100), "the first one writes nothing"
     assert truth(articles) == CLEAN
 
 
