@@ -4,7 +4,7 @@
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
 	bench-freshness bench-encode bench-gpu bench-memory bench-sync \
-	bench-capture bench-policies bench-recovery bench-feed chaos checksums clean docs
+	bench-capture bench-policies bench-recovery bench-feed bench-million chaos checksums clean docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -114,6 +114,9 @@ bench-queue: install  ## compare the cost of a claim at 1,000,000 pending jobs w
 
 bench-feed: install  ## measure how fast a worker writes if encoding costs nothing, against COPY and an earlier worker
 	$(VENV)/bin/python -m benchmarks.feed
+
+bench-million: install  ## measure a million rows: load, backfill, build, searches, status, memory and WAL
+	$(VENV)/bin/python -m benchmarks.million
 
 bench-recovery: install  ## measure how soon the rows of a killed worker are synced
 	$(VENV)/bin/python -m benchmarks.recovery

@@ -85,7 +85,7 @@ def worker_peak(engine: sa.Engine, *, seconds: float | None = None) -> float:
     command += ["--once"] if seconds is None else []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            peak = max(peak, _high_water(process.pid))
+            peak = max(peak, high_water(process.pid))
             time.sleep(_LOOK_SECONDS)
             if seconds is not None and time.monotonic() - started > seconds:
                 process.terminate()
@@ -95,7 +95,7 @@ def worker_peak(engine: sa.Engine, *, seconds: float | None = None) -> float:
     return peak
 
 
-def _high_water(process: int) -> float:
+def high_water(process: int) -> float:
     """Returns the peak memory of a process so far, in MiB; unlike that of `wait4`, without the parent's."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():

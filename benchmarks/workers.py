@@ -32,13 +32,13 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 @contextlib.contextmanager
-def running(engine: sa.Engine, dsn: str, log: Path | None = None, **changed: object) -> Iterator[None]:
-    """Runs a worker process that has signed in, until the block ends."""
+def running(engine: sa.Engine, dsn: str, log: Path | None = None, **changed: object) -> Iterator[int]:
+    """Runs a worker process that has signed in, until the block ends. Yields its process ID."""
     before = _signed_in(engine)
     process = start(dsn, log, **changed)
     try:
         moments.until(lambda: _signed_in(engine) > before, seconds=_START_SECONDS, what="a worker signs in")
-        yield
+        yield process.pid
     finally:
         stop(process)
 
