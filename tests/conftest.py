@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the net
 os.environ["PG_SEMANTIC_CACHE_FOLDER"] = str(documents.ROOT / ".pytest_cache" / "encoders")
 
 _TEMPLATE = "template_pg_semantic"
+_ROOM = 8 * 2**30  # bytes
 VERSION = int(os.environ.get("TEST_POSTGRES_VERSION", embedded.VERSION))
 
 
@@ -33,7 +35,7 @@ def server() -> Iterator[sa.URL]:
 
     Not under pytest's temporary folder, which pytest closes to the user that the server runs as under root.
     """
-    with tempfile.TemporaryDirectory(prefix="pg_semantic-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pg_semantic-", dir=_fast_folder()) as folder:
         data = Path(folder) / "data"
         url = sa.make_url(embedded.start(data, version=VERSION)).set(drivername="postgresql+psycopg")
         with _administrator(url) as connection:
@@ -94,6 +96,16 @@ def copy_of(server: sa.URL, template: str) -> Iterator[str]:
     yield _dsn(server.set(database=name))
     with _administrator(server) as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _fast_folder() -> Path | None:
+    """A folder in memory, if there is one with enough room for two servers and the databases of their tests.
+
+    A database is 330 files. ext4 doesn't use the inode of a deleted file again for minutes, and so looks at more and
+    more of them for each new file: with a database per test, copying one takes 0.3 seconds there, and 0.02 in memory.
+    """
+    memory = Path("/dev/shm")  # noqa: S108
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
 
 
 @contextlib.contextmanager
