@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pg_semantic import database
 from pg_semantic.database import embedded, migrate
 from tests import documents
+from tests.db.library import Base
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the network
 os.environ["PG_SEMANTIC_CACHE_FOLDER"] = str(documents.ROOT / ".pytest_cache" / "encoders")
@@ -65,10 +66,25 @@ def template(server: sa.URL) -> str:
     return _TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def articles_template(server: sa.URL, template: str) -> Iterator[str]:
+    """A database with the table article and its semantic index, both empty, to be copied."""
+    with template_with(server, template, Base.metadata.create_all) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def filled_template(server: sa.URL, articles_template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with what the module's function ``fill`` writes into the table article, to be copied."""
+    with template_with(server, articles_template, request.module.fill) as name:
+        yield name
+
+
 @pytest.fixture
-def dsn(server: sa.URL, template: str) -> Iterator[str]:
-    """The DSN of a database of the test's own, with our schema."""
-    with copy_of(server, template) as made:
+def dsn(server: sa.URL, template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of a database of the test's own, with our schema: a copy of the fullest template that is asked for."""
+    fullest = next((name for name in ("filled_template", "articles_template") if name in request.fixturenames), None)
+    with copy_of(server, request.getfixturevalue(fullest) if fullest else template) as made:
         yield made
 
 
@@ -88,6 +104,18 @@ def engine(dsn: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
+def articles(articles_template: str, engine: sa.Engine) -> sa.Engine:
+    """A database with the table article and its semantic index, both empty."""
+    return engine
+
+
+@pytest.fixture
+def filled(filled_template: str, engine: sa.Engine) -> sa.Engine:
+    """A database with what the module's function ``fill`` writes into the table article."""
+    return engine
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder."""
     monkeypatch.chdir(tmp_path)
@@ -103,6 +131,16 @@ def copy_of(server: sa.URL, template: str) -> Iterator[str]:
     yield _dsn(server.set(database=name))
     with _administrator(server) as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextlib.contextmanager
+def template_with(server: sa.URL, template: str, fill: Callable[[sa.Engine], object]) -> Iterator[str]:
+    """The name of a copy of a template that a function fills, to be copied itself."""
+    with copy_of(server, template) as dsn:
+        engine = database.connect(dsn)
+        fill(engine)
+        engine.dispose()
+        yield str(engine.url.database)
 
 
 def _fast_folder() -> Path | None:

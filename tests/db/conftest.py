@@ -1,4 +1,4 @@
-"""Fixtures of the database tests: the shared tables, created."""
+"""Fixtures of the database tests: the shared tables, with many rows."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from pg_semantic import database
-from tests.conftest import copy_of
-from tests.db.library import Base, execute, sync
+from tests.conftest import copy_of, template_with
+from tests.db.library import execute, sync
 
 MANY = 4000
 _WORDS = "harbour candle meadow engine violin glacier pepper lantern anchor thistle walnut copper ribbon saddle marble"
@@ -20,21 +20,22 @@ FROM (SELECT i, abs(hashint4(i)) AS hash, string_to_array(:words, ' ') AS words
 """
 
 
-@pytest.fixture
-def articles(engine: sa.Engine) -> sa.Engine:
-    """A database with the table article and its semantic index, both empty."""
-    Base.metadata.create_all(engine)
-    return engine
+def _fill(engine: sa.Engine) -> None:
+    execute(engine, _FILL, words=_WORDS, many=MANY)
+    sync(engine)
+    execute(engine, "ANALYZE")
+
+
+@pytest.fixture(scope="session")
+def _many_articles_template(server: sa.URL, articles_template: str) -> Iterator[str]:
+    with template_with(server, articles_template, _fill) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
-def many_articles(server: sa.URL, template: str) -> Iterator[sa.Engine]:
+def many_articles(server: sa.URL, _many_articles_template: str) -> Iterator[sa.Engine]:
     """Four thousand synced rows, every second of lang ``half``, one in 400 ``rare``; for tests that leave no trace."""
-    with copy_of(server, template) as dsn:
+    with copy_of(server, _many_articles_template) as dsn:
         made = database.connect(dsn)
-        Base.metadata.create_all(made)
-        execute(made, _FILL, words=_WORDS, many=MANY)
-        sync(made)
-        execute(made, "ANALYZE")
         yield made
         made.dispose()

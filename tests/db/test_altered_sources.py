@@ -14,11 +14,14 @@ from tests.db import test_cli as shell
 from tests.db.library import CLEAN, Article, encoder, execute, generation_of, jobs, rows, sync, truth
 
 
+def fill(engine: sa.Engine) -> None:
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(engine)
+
+
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
-    sync(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def test_a_renamed_column_fails_no_writer_and_all_is_synced_once_it_is_named_back(synced: sa.Engine) -> None:

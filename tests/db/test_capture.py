@@ -11,11 +11,14 @@ from pg_semantic.operations import create_index, verify
 from tests.db.library import CLEAN, Article, execute, fold, generation_of, jobs, rows, sync, truth
 
 
+def fill(engine: sa.Engine) -> None:
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(engine)
+
+
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
-    sync(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def test_inserts_through_the_orm_and_through_sql_and_by_copy_make_jobs(articles: sa.Engine) -> None:

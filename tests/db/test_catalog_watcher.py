@@ -25,12 +25,15 @@ UNSEEN = "SET session_replication_role = replica; {} ; RESET session_replication
 NO_REPLICA = "ALTER TABLE article DISABLE TRIGGER article_semantic_capture_replica"
 
 
-@pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Five synced rows."""
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
-    sync(articles)
-    return articles
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(engine)
+
+
+@pytest.fixture
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def script(engine: sa.Engine, text: str) -> None:

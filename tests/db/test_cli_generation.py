@@ -17,15 +17,18 @@ from tests.db.library import Article, encoder, execute, generation_of, sync
 NAME = "article_semantic"
 
 
+def fill(engine: sa.Engine) -> None:
+    execute(
+        engine, "INSERT INTO article SELECT i, md5(i::text) || ' harbour', NULL, 'en' FROM generate_series(1, 20) i"
+    )
+    sync(engine)
+
+
 @pytest.fixture
-def synced(articles: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+def synced(filled: sa.Engine, dsn: str, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
     """A few synced rows, in the database that the command line uses."""
     monkeypatch.setenv("PG_SEMANTIC_DSN", dsn)
-    execute(
-        articles, "INSERT INTO article SELECT i, md5(i::text) || ' harbour', NULL, 'en' FROM generate_series(1, 20) i"
-    )
-    sync(articles)
-    return articles
+    return filled
 
 
 def run(*arguments: object, code: int = 0, said: str = "") -> str:

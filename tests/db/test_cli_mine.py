@@ -20,17 +20,21 @@ from tests.db.test_cli import error, ok, parsed, run
 WORDS = "harbour candle meadow engine violin glacier pepper lantern"
 
 
-@pytest.fixture
-def synced(articles: sa.Engine, here: Path) -> sa.Engine:
-    """Eight articles, each with its word and the next one, and a file of two pairs."""
+def fill(engine: sa.Engine) -> None:
+    """Eight articles, each with its word and the next one."""
     words = WORDS.split()
     for number, word in enumerate(words, start=1):
         lang = "en" if number % 2 else "de"
         text = f"{word} {words[number % 8]} with more words"
-        execute(articles, "INSERT INTO article VALUES (:id, :title, NULL, :lang)", id=number, title=text, lang=lang)
-    sync(articles)
+        execute(engine, "INSERT INTO article VALUES (:id, :title, NULL, :lang)", id=number, title=text, lang=lang)
+    sync(engine)
+
+
+@pytest.fixture
+def synced(filled: sa.Engine, here: Path) -> sa.Engine:
+    """The articles, and a file of two pairs."""
     training.write_pairs(here / "pairs.jsonl", [Pair("a violin", "5"), Pair("secret pepper", "7"), Pair("lost", "99")])
-    return articles
+    return filled
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -22,21 +22,24 @@ from tests.db.similar_rows import Chunk, store
 SUBJECTS = ("harbour candle", "engine violin", "pepper lantern walnut")
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Sixty rows about the first subject, thirty about the second, fifteen about the third, and some without text."""
     for number, (subject, count) in enumerate(zip(SUBJECTS, (60, 30, 15), strict=True)):
         execute(
-            articles,
+            engine,
             "INSERT INTO article SELECT :first + i, :subject || ' ' || i % 5, NULL, :subject "
             "FROM generate_series(1, :count) AS i",
             first=1000 * number,
             subject=subject,
             count=count,
         )
-    execute(articles, "INSERT INTO article SELECT 9000 + i, NULL, '  ', 'none' FROM generate_series(1, 20) AS i")
-    sync(articles)
-    return articles
+    execute(engine, "INSERT INTO article SELECT 9000 + i, NULL, '  ', 'none' FROM generate_series(1, 20) AS i")
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

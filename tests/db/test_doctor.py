@@ -205,12 +205,15 @@ FAULTS = [
 ]
 
 
-@pytest.fixture
-def healthy(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """A database whose index is synced and built."""
-    execute(articles, _FILL)
-    sync(articles)
-    return articles
+    execute(engine, _FILL)
+    sync(engine)
+
+
+@pytest.fixture
+def healthy(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

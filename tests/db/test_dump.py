@@ -38,12 +38,15 @@ def elsewhere(server: sa.URL) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
-@pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """A database with fifty articles that are synced."""
-    execute(articles, FIFTY)
-    sync(articles)
-    return articles
+    execute(engine, FIFTY)
+    sync(engine)
+
+
+@pytest.fixture
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def dump(here: sa.Engine, file: Path, *options: str) -> None:

@@ -33,16 +33,19 @@ VARIANTS = (
 )
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """One row per query, with both of its words and one more, and rows with one of the words each."""
-    with Session(articles) as session:
+    with Session(engine) as session:
         for number, query in enumerate(QUERIES):
             session.add(Article(id=number + 1, title=f"{query} {WORDS[number % 15]} {number}"))
         session.add_all(Article(id=1000 + number, title=f"{word} {number}") for number, word in enumerate(WORDS * 3))
         session.commit()
-    sync(articles)
-    return articles
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

@@ -7,14 +7,16 @@ import sqlalchemy as sa
 
 from pg_semantic import errors, generations
 from pg_semantic.operations import verify
-from tests.db.copies import NAME, all_of, begin, fill, switched
+from tests.db import copies
+from tests.db.copies import NAME, all_of, begin, switched
 from tests.db.library import execute, generation_of, jobs, rows, sync
+
+fill = copies.fill  # for the fixture filled
 
 
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    fill(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

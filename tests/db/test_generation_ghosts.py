@@ -6,16 +6,18 @@ from typer.testing import CliRunner
 
 from pg_semantic import cli, errors, generations
 from pg_semantic.operations import create_index, repair, verify
-from tests.db.copies import NAME, OTHER, all_of, begin, fill, roles, switched
+from tests.db import copies
+from tests.db.copies import NAME, OTHER, all_of, begin, roles, switched
 from tests.db.library import Base, execute, generation_of, rows, sync
+
+fill = copies.fill  # for the fixture filled
 
 SEARCH = "SELECT count(*) FROM pg_proc WHERE proname = 'article_semantic_search'"
 
 
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    fill(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def lose(engine: sa.Engine, role: str) -> None:

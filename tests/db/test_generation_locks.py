@@ -12,14 +12,16 @@ from pg_semantic.index import ddl
 from pg_semantic.settings import Settings
 from pg_semantic.worker import privileges
 from pg_semantic.worker.served_indexes import ServedIndexes
-from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, fill, pid
+from tests.db import copies
+from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, pid
 from tests.db.library import execute, generation_of, rows, sync, wait_for_locks
+
+fill = copies.fill  # for the fixture filled
 
 
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    fill(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def drop_index(engine: sa.Engine) -> Sequence[sa.Executable]:

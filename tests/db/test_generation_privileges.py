@@ -7,16 +7,18 @@ import sqlalchemy as sa
 
 from pg_semantic import generations
 from pg_semantic.worker import privileges
-from tests.db.copies import NAME, OTHER, begin, fill
+from tests.db import copies
+from tests.db.copies import NAME, OTHER, begin
 from tests.db.library import execute, rows, sync
+
+fill = copies.fill  # for the fixture filled
 
 NEXT = "article_semantic__next"
 
 
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    fill(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

@@ -16,16 +16,18 @@ from pg_semantic.generations import lifecycle
 from pg_semantic.index import declare
 from pg_semantic.index.spec import EncoderSpec
 from pg_semantic.operations import create_index, repair, verify
-from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, fill, switched
+from tests.db import copies
+from tests.db.copies import NAME, OTHER, TEXTS, all_of, begin, switched
 from tests.db.library import Article, Base, encoder, execute, generation_of, jobs, rows, sync
 from tests.waiting import eventually
 
+fill = copies.fill  # for the fixture filled
+
 
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
+def synced(filled: sa.Engine) -> sa.Engine:
     """Five rows, with their vectors."""
-    fill(articles)
-    return articles
+    return filled
 
 
 def is_clean(engine: sa.Engine) -> bool:

@@ -11,14 +11,17 @@ from tests.db.library import Article, Base, encoder, execute, generation_of, job
 CHILD = "CREATE TABLE archived (reason text) INHERITS (article)"
 
 
-@pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Two synced rows; a child with a row of its own and one by a key of the parent."""
-    execute(articles, "INSERT INTO article VALUES (1, 'one', NULL, 'en'), (2, 'two', NULL, 'en')")
-    sync(articles)
-    execute(articles, CHILD)
-    execute(articles, "INSERT INTO archived VALUES (1, 'old one', NULL, 'en', 'x'), (11, 'eleven', NULL, 'en', 'x')")
-    return articles
+    execute(engine, "INSERT INTO article VALUES (1, 'one', NULL, 'en'), (2, 'two', NULL, 'en')")
+    sync(engine)
+    execute(engine, CHILD)
+    execute(engine, "INSERT INTO archived VALUES (1, 'old one', NULL, 'en', 'x'), (11, 'eleven', NULL, 'en', 'x')")
+
+
+@pytest.fixture
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def test_a_parent_is_refused_by_the_mapped_class(engine: sa.Engine) -> None:

@@ -43,11 +43,14 @@ def create(engine: sa.Engine, table: str, *columns: str, **options: Any) -> None
     create_index.create(engine, spec)
 
 
+def fill(engine: sa.Engine) -> None:
+    execute(engine, "INSERT INTO article SELECT i, 'harbour ' || i, NULL, 'en' FROM generate_series(1, 5) i")
+    sync(engine)
+
+
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    execute(articles, "INSERT INTO article SELECT i, 'harbour ' || i, NULL, 'en' FROM generate_series(1, 5) i")
-    sync(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

@@ -31,14 +31,17 @@ OPEN = sa.text(
 )
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """One row per query."""
-    with Session(articles) as session:
+    with Session(engine) as session:
         session.add_all(Article(id=number + 1, title=query) for number, query in enumerate(QUERIES))
         session.commit()
-    sync(articles)
-    return articles
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @pytest.fixture

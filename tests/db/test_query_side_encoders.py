@@ -48,10 +48,9 @@ def load_other(reference: str, **given: Any) -> Encoder:
 
 
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
+def synced(filled: sa.Engine) -> sa.Engine:
     """Five rows, with their vectors."""
-    fill(articles)
-    return articles
+    return filled
 
 
 def vectors(engine: sa.Engine, role: str) -> dict[int, list[float]]:

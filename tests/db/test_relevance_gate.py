@@ -26,17 +26,20 @@ QUERIES = tuple(f"{first} {second}" for first in WORDS for second in WORDS if fi
 JUDGED = Judgements({query: {str(number + 1): 1} for number, query in enumerate(QUERIES)})
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """One row per query, with other words too, in an index whose encoder tells most of the words apart."""
-    with Session(articles) as session:
+    with Session(engine) as session:
         session.add_all(
             Article(id=number + 1, title=f"{query} {WORDS[number % 15]} {WORDS[number * 7 % 15]} {number}")
             for number, query in enumerate(QUERIES)
         )
         session.commit()
-    sync(articles)
-    return articles
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def begin(engine: sa.Engine, dimensions: int) -> None:

@@ -44,11 +44,14 @@ class Counted(HashedEncoder):
         return super().encode_queries(texts)
 
 
+def fill(engine: sa.Engine) -> None:
+    execute(engine, "INSERT INTO article SELECT i, 'apple ' || i, NULL, 'en' FROM generate_series(1, 9) AS i")
+    sync(engine)
+
+
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    execute(articles, "INSERT INTO article SELECT i, 'apple ' || i, NULL, 'en' FROM generate_series(1, 9) AS i")
-    sync(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 @contextmanager

@@ -50,12 +50,15 @@ SWAPS = {
 }
 
 
-@pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Five synced rows."""
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
-    sync(articles)
-    return articles
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(engine)
+
+
+@pytest.fixture
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def swap(engine: sa.Engine, how: str) -> None:

@@ -35,17 +35,20 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Rows with one to three of the words, many of them equal, so that there are ties in both legs."""
-    with Session(articles) as session:
+    with Session(engine) as session:
         chance = np.random.default_rng(0)
         for number in range(300):
             words = chance.choice(WORDS, chance.integers(1, 4))
             session.add(Article(id=number + 1, title=" ".join(words), lang="half" if number % 2 else "en"))
         session.commit()
-    sync(articles)
-    return articles
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def judged_by(engine: sa.Engine, options: Options) -> Judgements:

@@ -22,15 +22,14 @@ TOPICS = tuple(f"topic{number} subject{number}" for number in range(30))
 ROWS = 90
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Long rows. One in three answers a query in one paragraph, and another has its words at two ends."""
     chance = np.random.default_rng(0)
 
     def filler(words: int) -> str:
         return " ".join(chance.choice(FILL, words))
 
-    with Session(articles) as session:
+    with Session(engine) as session:
         for number, topic in enumerate(TOPICS):
             first, second = topic.split()
             paragraphs = [filler(12) for _ in range(8)]
@@ -40,8 +39,12 @@ def library(articles: sa.Engine) -> sa.Engine:
             session.add(Article(id=number * 3 + 2, body="\n\n".join(scattered)))
             session.add(Article(id=number * 3 + 3, body="\n\n".join(filler(12) for _ in range(6))))
         session.commit()
-    sync(articles)
-    return articles
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def judged(*, answer: int = 1) -> Judgements:

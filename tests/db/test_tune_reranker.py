@@ -45,17 +45,20 @@ class HashedReranker:
         return np.array([zlib.crc32(f"{query} {one}".encode()) % self.distinct for one in passages], np.float32)
 
 
-@pytest.fixture
-def library(articles: sa.Engine) -> sa.Engine:
+def fill(engine: sa.Engine) -> None:
     """Rows with one to three of the words, many of them equal."""
-    with Session(articles) as session:
+    with Session(engine) as session:
         chance = np.random.default_rng(0)
         for number in range(300):
             words = chance.choice(WORDS, chance.integers(1, 4))
             session.add(Article(id=number + 1, title=" ".join(words)))
         session.commit()
-    sync(articles)
-    return articles
+    sync(engine)
+
+
+@pytest.fixture
+def library(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def found_by(session: Session, query: str, options: Options, *, limit: int = 3) -> list[str]:

@@ -15,11 +15,14 @@ from tests.waiting import eventually
 NAME = "public.article_semantic"
 
 
+def fill(engine: sa.Engine) -> None:
+    execute(engine, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
+    sync(engine)
+
+
 @pytest.fixture
-def synced(articles: sa.Engine) -> sa.Engine:
-    execute(articles, "INSERT INTO article SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 5) i")
-    sync(articles)
-    return articles
+def synced(filled: sa.Engine) -> sa.Engine:
+    return filled
 
 
 def verified(engine: sa.Engine) -> VerifyReport:

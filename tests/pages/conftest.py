@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from playwright import sync_api
 from playwright.sync_api import Browser
 
 from tests import documents
-from tests.db.library import Base
 from tests.pages.visit import Visit
 
 _FOLDER = documents.ROOT / ".pytest_cache" / "screenshots"
@@ -47,10 +45,3 @@ def visit(browser: Browser, screenshots: Path) -> Iterator[Visit]:
     yield made
     context.close()
     assert made.unforeseen == []
-
-
-@pytest.fixture
-def articles(engine: sa.Engine) -> sa.Engine:
-    """A database with the table article and its semantic index, both empty."""
-    Base.metadata.create_all(engine)
-    return engine
