@@ -20,6 +20,8 @@ from tests.db.library import Base
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for the network
 os.environ["PG_SEMANTIC_CACHE_FOLDER"] = str(documents.ROOT / ".pytest_cache" / "encoders")
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # torch, NumPy: a core per process, and no thread spins
+    os.environ.setdefault(_threads, "1")
 
 _TEMPLATE = "template_pg_semantic"
 _ROOM = 8 * 2**30  # bytes

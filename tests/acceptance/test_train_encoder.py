@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import torch
 from sqlalchemy.orm import Session
 
 from pg_semantic import database, encoders, errors, evaluation, training
@@ -21,6 +22,15 @@ from tests.db.library import rows, sync
 pytestmark = pytest.mark.weights
 
 COUNT = 56
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_threads() -> Iterator[None]:
+    """Computes in several threads, as your machine does; the other tests have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

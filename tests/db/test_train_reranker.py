@@ -82,15 +82,6 @@ def mined(*, right: bool = True) -> list[MinedPair]:
     return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Computes in one thread: on a busy machine, several wait for each other after each of many tiny steps."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def leaflets(server: sa.URL, template: str) -> Iterator[sa.Engine]:
     """Twelve rows for each query, synced; for tests that leave no trace."""
