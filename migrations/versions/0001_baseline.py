@@ -63,6 +63,8 @@ FILES = (
     "functions/status/truncated_rows_v1.sql",
     "functions/status/rows_estimate_v1.sql",
     "functions/status/size_estimate_v1.sql",
+    "functions/status/lacks_index_v1.sql",
+    "functions/status/backlog.sql",
     "views/index_status.sql",
     "views/readable_evaluation.sql",
     "views/readable_lexicon.sql",

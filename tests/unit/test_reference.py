@@ -63,6 +63,7 @@ def test_every_sql_function_for_users_is_on_the_page() -> None:
     page = text("sql-functions.md")
     found = generate_reference.sql_objects()
     assert {
+        "semantic.backlog",
         "semantic.embed",
         "semantic.embed_query",
         "semantic.index_status",

@@ -1,5 +1,6 @@
 -- What every role can read in our schema. Every role can also call the functions that run with the caller's privileges
--- and, of those that run with the owner's, the ones that request the vector of a query or ask whether it is held out.
+-- and, of those that run with the owner's, the ones that request the vector of a query or ask whether it is held out, and
+-- the one that says how much work waits for workers.
 CREATE FUNCTION semantic.public_privileges_v1() RETURNS TABLE (object text, of_column name, privilege text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -23,7 +24,7 @@ AS $body$
     WHERE pronamespace = CAST('semantic' AS regnamespace) AND (
         NOT prosecdef OR proname IN (
             'wait_over_dblink_v1', 'poll_query_vector_v1', 'cached_query_vector_v1', 'request_query_vector_v1',
-            'held_out_queries_v1'
+            'held_out_queries_v1', 'backlog'
         )
     )
 $body$;
