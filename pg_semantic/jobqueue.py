@@ -201,10 +201,10 @@ def heartbeat(connection: sa.Connection, tokens: Sequence[uuid.UUID], *, lease_s
     connection.execute(sql.statement("jobqueue", "heartbeat"), {"claims": list(tokens), "lease": lease_seconds})
 
 
-def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) -> None:
-    """Frees jobs whose lease has expired."""
+def reap(connection: sa.Connection, *, max_attempts: int, retry_seconds: float) -> int:
+    """Frees jobs whose lease has expired, and returns how many."""
     binds = {"max_attempts": max_attempts, "retry": retry_seconds}
-    connection.execute(sql.statement("jobqueue", "reap"), binds)
+    return connection.execute(sql.statement("jobqueue", "reap"), binds).rowcount
 
 
 def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) -> None:

@@ -25,6 +25,8 @@ from pg_semantic.cli import error_exit
 from pg_semantic.service import app as service
 from pg_semantic.service import error_responses, server
 from pg_semantic.service.metrics import Metrics
+from pg_semantic.worker.batch_log import WorkerActivity
+from pg_semantic.worker.metrics_endpoint import WorkerCollector
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -248,14 +250,27 @@ def metrics() -> list[Metric]:
 
 
 def metrics_table() -> str:
-    """Returns every metric: name, type, labels and meaning."""
+    """Returns every metric of the service: name, type, labels and meaning."""
     labels = _labels(Metrics().registry)
-    rows = []
-    for one in metrics():
-        name = f"{one.name}_total" if one.type == "counter" else one.name
-        names: Sequence[str] = labels.get(one.name) or getattr(one, "_labelnames", None) or ()
-        rows.append((code(name), one.type, ", ".join(map(code, names)), prose(one.documentation)))
+    rows = [_metric(one, labels.get(one.name, ())) for one in metrics()]
     return table(("metric", "type", "labels", "meaning"), rows)
+
+
+def worker_metrics() -> list[Metric]:
+    """Returns every metric of a worker, without values; those of its process are the client library's."""
+    nothing = WorkerActivity({}, {}, 0, 0, 0, 0, 0, None)
+    return sorted(WorkerCollector(lambda: nothing).collect(), key=lambda one: one.name)
+
+
+def worker_metrics_table() -> str:
+    """Returns every metric of a worker: name, type, labels and meaning."""
+    return table(("metric", "type", "labels", "meaning"), [_metric(one, ()) for one in worker_metrics()])
+
+
+def _metric(one: Metric, labels: Sequence[str]) -> tuple[str, ...]:
+    name = f"{one.name}_total" if one.type == "counter" else one.name
+    names = labels or getattr(one, "_labelnames", None) or ()
+    return code(name), one.type, ", ".join(map(code, names)), prose(one.documentation)
 
 
 def _labels(registry: CollectorRegistry) -> Mapping[str, tuple[str, ...]]:
@@ -369,6 +384,7 @@ GENERATED = {
     "sql-functions": sql_functions,
     "errors": errors_table,
     "metrics": metrics_table,
+    "worker-metrics": worker_metrics_table,
     "requests": http_requests,
 }
 

@@ -1,8 +1,9 @@
 """``pg-semantic worker --devices``: runs one worker process per device."""
 
+import itertools
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import typer
 
@@ -10,6 +11,8 @@ from pg_semantic import settings
 from pg_semantic.cli import options
 from pg_semantic.encoders.local import devices
 from pg_semantic.worker.supervisor import Supervisor
+
+_LAST_PORT = 65535
 
 log = logging.getLogger("pg_semantic.supervisor")
 
@@ -37,8 +40,30 @@ def listed(text: str) -> list[str]:
     return ["cpu"]
 
 
-def run(names: Sequence[str], given: Mapping[str, object], *, once: bool, dsn: str | None) -> int:
-    """Runs a worker with the ``given`` options on each device until all have ended. Returns the worst exit code."""
+def run(
+    names: Sequence[str],
+    given: Mapping[str, object],
+    *,
+    once: bool,
+    dsn: str | None,
+    first_metrics_port: int | None = None,
+) -> int:
+    """Runs a worker with the ``given`` options on each device until all have ended.
+
+    Args:
+        names: The devices, one process each.
+        given: Options of each worker, by name.
+        once: Whether processes that end aren't restarted.
+        dsn: The database, if it isn't in the environment.
+        first_metrics_port: The port for the metrics of the first process; each further one has the next port.
+
+    Returns:
+        The worst exit code.
+
+    Raises:
+        typer.BadParameter: There are fewer ports than processes.
+    """
+    ports = _ports(first_metrics_port, len(names))
     with options.engine(dsn):
         pass  # connect once here: one error if that fails, and only one process starts an embedded server
     environment = {settings.variable("dsn"): dsn} if dsn else {}  # not an option: `ps` shows those to every user
@@ -52,10 +77,20 @@ def run(names: Sequence[str], given: Mapping[str, object], *, once: bool, dsn: s
             "--supervised",
             "--device",
             device,
-            *_as_options(given),
+            *_as_options({**given, "--metrics-port": next(ports)}),
         ]
 
     return Supervisor(names, command, restart=not once, environment=environment).run()
+
+
+def _ports(first: int | None, count: int) -> Iterator[int | None]:
+    """Yields the port of each process, always the same after a restart, or None for each."""
+    if first is not None and first + count - 1 > _LAST_PORT:
+        raise typer.BadParameter(
+            f"{count} processes need the ports {first} to {first + count - 1}, and the last one is {_LAST_PORT}",
+            param_hint="--metrics-port",
+        )
+    return itertools.repeat(None) if first is None else iter(range(first, first + count))
 
 
 def _as_options(given: Mapping[str, object]) -> list[str]:

@@ -14,7 +14,7 @@ from pg_semantic import encoders, errors, settings
 from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
 from pg_semantic.encoders import Encoder
-from pg_semantic.worker import unix_signals
+from pg_semantic.worker import metrics_endpoint, unix_signals
 from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 
@@ -23,6 +23,7 @@ EXAMPLES = options.examples(
     "pg-semantic worker --once --json",
     "pg-semantic worker --devices all",
     "pg-semantic worker --max-wal-mb-s 20",
+    "pg-semantic worker --metrics-port 9464",
 )
 
 _INTERRUPTED = 130
@@ -46,6 +47,17 @@ def worker(
     max_wal_mb_s: Annotated[
         float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve metrics for Prometheus on this port; with --devices, one port per process, from this one on.",
+            min=1,
+            max=65535,
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="The address for --metrics-port. Anyone who can reach it can read the metrics.")
+    ] = "127.0.0.1",
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log progress with --once too.")] = False,
     json: options.Json = False,
@@ -64,16 +76,28 @@ def worker(
     logs.configure(style=configured.log_format, level=logging.WARNING if once and not verbose else logging.INFO)
     if devices is not None:
         given = {"--batch-rows": batch_rows, "--max-wal-mb-s": max_wal_mb_s, "--log-format": log_format}
-        given |= {"--verbose": verbose, "--json": json}
-        names = several.listed(devices)
-        raise typer.Exit(several.run(names, given | {"--once": once}, once=once, dsn=dsn))
-    _work(configured, once=once, json=json, dsn=dsn, supervised=supervised)
+        given |= {"--verbose": verbose, "--json": json, "--once": once, "--metrics-host": metrics_host}
+        raise typer.Exit(
+            several.run(several.listed(devices), given, once=once, dsn=dsn, first_metrics_port=metrics_port)
+        )
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
+    _work(configured, once=once, json=json, dsn=dsn, supervised=supervised, metrics=metrics)
 
 
-def _work(configured: settings.Settings, *, once: bool, json: bool, dsn: str | None, supervised: bool) -> None:
+def _work(
+    configured: settings.Settings,
+    *,
+    once: bool,
+    json: bool,
+    dsn: str | None,
+    supervised: bool,
+    metrics: tuple[str, int] | None,
+) -> None:
     stop = threading.Event()
     with options.engine(dsn) as engine, progress.bar(engine, shown=once and not (json or supervised)) as advance:
         working = Worker(engine, configured, load=_loaded, on_progress=advance)
+        if metrics is not None:
+            metrics_endpoint.serve(lambda: working.activity, host=metrics[0], port=metrics[1])
         _obey_signals(working, stop, configured.drain_seconds)
         if supervised:
             threading.Thread(target=_stop_with_supervisor, daemon=True).start()

@@ -23,6 +23,10 @@ _LEASE_PARTS = 5  # a heartbeat waits for locks for one part of the lease
 class HeldClaims:
     """The claims that a worker holds. Shared by the threads that read, write and send heartbeats.
 
+    Attributes:
+        claimed_jobs: How many jobs were claimed so far.
+        reaped_jobs: How many jobs were freed so far whose lease had expired, whichever worker held them.
+
     Hold one of ``locks`` while a transaction locks jobs, or of ``edit_locks`` for edits that overtake a batch. A
     transaction skips jobs that are locked, and so does a heartbeat: without these locks, each would skip jobs that the
     other has locked for a moment.
@@ -31,6 +35,7 @@ class HeldClaims:
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self.locks = [TurnLock() for _ in range(settings.write_connections)]
         self.edit_locks = [TurnLock()]
+        self.claimed_jobs = self.reaped_jobs = 0
         self._taking = threading.Lock()
         self._giving = threading.RLock()
         self._closed = False
@@ -49,6 +54,11 @@ class HeldClaims:
         if self._postponed not in ready:  # claimed by another worker, or its index is no longer served
             self._postponed = None
         return [one for one in ready if self._may_take(one)]
+
+    @property
+    def held_jobs(self) -> int:
+        """How many jobs the claims in progress had when they were taken."""
+        return sum(len(claim.jobs) for claim in list(self._claims.values()))
 
     def take(self, of: Claimable, rows: int, *, tables: Tables | None = None) -> Claim | None:
         """Folds the marks of a generation and priority, then claims jobs.
@@ -75,6 +85,7 @@ class HeldClaims:
                 claim = unsynced or claim
             if claim.jobs:
                 self._claims[claim.token] = claim
+                self.claimed_jobs += len(claim.jobs)
             self._postpone(of, must_wait=claim.is_alone and not claim.jobs)
         return claim if claim.jobs else None
 
@@ -177,4 +188,5 @@ class HeldClaims:
         """Frees jobs whose lease has expired, whichever worker held them."""
         settings = self._settings
         with transaction.begin(self._engine, by_index=True) as connection:
-            jobqueue.reap(connection, max_attempts=settings.max_attempts, retry_seconds=settings.retry_seconds)
+            freed = jobqueue.reap(connection, max_attempts=settings.max_attempts, retry_seconds=settings.retry_seconds)
+        self.reaped_jobs += freed

@@ -18,7 +18,7 @@ from pg_semantic.database import transaction
 from pg_semantic.settings import Settings
 from pg_semantic.worker.backfill import Backfill
 from pg_semantic.worker.batch import Batch
-from pg_semantic.worker.batch_log import Progress
+from pg_semantic.worker.batch_log import Progress, ProgressReporter
 from pg_semantic.worker.fast_lane import LOOK_SECONDS, FastLane, ReadAhead, let_all_pass, turn_of
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
@@ -61,7 +61,12 @@ class Pipeline:
     @property
     def progress(self) -> Progress:
         """What was done in all runs."""
-        return self._stages.progress
+        return self._stages.reporter.progress
+
+    @property
+    def reporter(self) -> ProgressReporter:
+        """The same in more detail."""
+        return self._stages.reporter
 
     @property
     def paused(self) -> str | None:

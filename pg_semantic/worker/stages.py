@@ -13,6 +13,7 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors, jobqueue
 from pg_semantic.database import transaction
+from pg_semantic.encoders import Encoder
 from pg_semantic.jobqueue import Claim, Claimable, Job
 from pg_semantic.settings import Settings
 from pg_semantic.worker import encode_chunks, read_rows, write_chunks
@@ -57,9 +58,9 @@ class Stages:
         self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written because of its key
 
     @property
-    def progress(self) -> Progress:
-        """What was written so far."""
-        return self._reporter.progress
+    def reporter(self) -> ProgressReporter:
+        """What was done so far."""
+        return self._reporter
 
     def ready(self, connection: sa.Connection) -> list[Claimable]:
         """Returns what can be claimed, or nothing if the server is too busy."""
@@ -90,7 +91,7 @@ class Stages:
                 return None
             claim = self._held.take(turn, self._rows_to_claim(turn, limits), tables=served.tables)
             if claim is not None:
-                with self._held.giving_back_on_error(claim):
+                with self._held.giving_back_on_error(claim), self._reporter.timing("read"):
                     return self._read_claimed(served, claim, limits, on_long=on_long)
         return None
 
@@ -139,7 +140,7 @@ class Stages:
             number = batch.tables.spec.encoder.id
             encoder = self._served.encoder(number)
             try:
-                run(functools.partial(encode_chunks.encode, batch, encoder))
+                run(functools.partial(self._encode, batch, encoder))
             except (errors.EncoderUnavailable, errors.EncoderMismatch) as error:
                 self._served.refuse_encoder(number, error)
             else:
@@ -148,6 +149,10 @@ class Stages:
                 self._vectors.store(batch, encoder)
         self._give_back(batch)
         return False
+
+    def _encode(self, batch: Batch, encoder: Encoder) -> None:
+        with self._reporter.timing("encode"):
+            encode_chunks.encode(batch, encoder)
 
     def write(self, batch: Batch, locks: Sequence[TurnLock]) -> None:
         """Writes a batch, and gives back the jobs that could not be finished.
@@ -163,7 +168,7 @@ class Stages:
         tries = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
         batch.stubborn = {key for key, count in tries.items() if count >= self._settings.max_attempts}
         try:
-            with self._served.isolating_failures(number):
+            with self._served.isolating_failures(number), self._reporter.timing("write"):
                 size = self.write_sizes[number]
                 write_chunks.write(self._engine, batch, settings=self._settings, size=size, locks=locks)
             moved = [job for job in batch.claim.jobs if job.key in batch.moved]
@@ -177,5 +182,6 @@ class Stages:
                 self._reporter.report(batch)
 
     def _give_back(self, batch: Batch) -> None:
+        self._reporter.returned(batch)
         with transaction.unless_busy():
             self._held.give_back(batch.claim)

@@ -24,7 +24,7 @@ from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
 from pg_semantic.worker import catalog_watcher, privileges
-from pg_semantic.worker.batch_log import Progress
+from pg_semantic.worker.batch_log import Progress, WorkerActivity
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
 from pg_semantic.worker.intervals import Intervals
@@ -63,6 +63,7 @@ class Worker:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
+        self._beat_at: float | None = None
         self._intervals = intervals
         self._privileges_pause, self._busy_tries = intervals.privileges, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
@@ -75,6 +76,21 @@ class Worker:
     def progress(self) -> Progress:
         """What the worker has done since it started."""
         return self._pipeline.progress
+
+    @property
+    def activity(self) -> WorkerActivity:
+        """The worker at this moment, for metrics. Needs no database, and may be read on any thread."""
+        reporter = self._pipeline.reporter
+        return WorkerActivity(
+            by_index=dict(reporter.by_index),
+            stage_seconds=dict(reporter.seconds),
+            jobs_claimed=self._held.claimed_jobs,
+            jobs_held=self._held.held_jobs,
+            jobs_reaped=self._held.reaped_jobs,
+            served=len(self._served.served),
+            refused=len(self._served.refused),
+            heartbeat_at=self._beat_at,
+        )
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Progress:
         """Works until ``stop`` is set, then finishes the work in progress.
@@ -203,6 +219,7 @@ class Worker:
             if not connection.execute(sql.statement("registry", "worker_heartbeat"), binds).rowcount:
                 self._id = self._sign_in(connection)  # it was suspended for a day, and another worker deleted it
         self._held.beat()
+        self._beat_at = time.time()
         self._held.reap()
         jobqueue.sweep(self._engine)
 
@@ -226,6 +243,7 @@ class Worker:
         try:
             with transaction.unless_busy():
                 self._follow_privileges()
+            self._beat_at = time.time()
             self._held.give_back_all()  # claims from before the connection was lost
             self._held.reap()
             yield
