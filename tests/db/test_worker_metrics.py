@@ -1,6 +1,7 @@
 """What a worker says about itself to Prometheus."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -169,12 +170,8 @@ def test_metrics_are_served_with_those_of_the_process(articles: sa.Engine, dsn: 
 def test_each_process_of_a_supervisor_has_a_port_of_its_own(articles: sa.Engine, dsn: str) -> None:
     port = two_free_ports()
     with process(dsn, "--devices", "cpu,cpu", "--metrics-port", str(port)) as workers:
-        for number in (port, port + 1):
-            assert eventually(
-                lambda number=number: scraped(number),  # type: ignore[misc] - a default
-                "metrics of each worker",
-                unless=lambda: workers.poll() is not None,
-            )
+        for look in (functools.partial(scraped, port), functools.partial(scraped, port + 1)):
+            assert eventually(look, "metrics of each worker", unless=lambda: workers.poll() is not None)
 
 
 def test_a_port_that_is_taken_is_named_with_what_to_do(dsn: str) -> None:

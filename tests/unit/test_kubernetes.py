@@ -19,6 +19,7 @@ from pg_semantic import cli, settings
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
 KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))
+PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
 EXAMPLE = FOLDER / "secret.example.yaml"
 KEDA = json.loads((Path(__file__).parent / "keda.schema.json").read_text())
 OLDEST = "1.30"  # with the action `sleep` in a preStop hook
@@ -142,6 +143,25 @@ def test_what_kustomize_builds_of_an_overlay_is_valid(overlay: Path) -> None:
     [inside] = worker["spec"]["template"]["spec"]["containers"]
     assert ("nvidia.com/gpu" in inside["resources"]["limits"]) == (overlay.name == "gpu")
     assert inside["image"].endswith(":cuda" if overlay.name == "gpu" else ":cpu")
+
+
+@needs_kubectl
+def test_the_overlay_on_the_page_can_be_built(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    own = tmp_path / "kubernetes" / "overlays" / "shop"
+    own.mkdir()
+    [block] = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (own / "kustomization.yaml").write_text(block)
+    for manifest in build(own):
+        assert_valid(manifest, OLDEST)
+        assert manifest["metadata"]["namespace"] == "pg-semantic"
+
+
+def test_the_page_names_each_component_and_overlay_and_the_limits() -> None:
+    page = PAGE.read_text()
+    folders = [FOLDER / "base", *(FOLDER / "components").iterdir(), *(FOLDER / "overlays").iterdir()]
+    assert [folder for folder in folders if f"`{folder.relative_to(FOLDER)}`" not in page] == []
+    assert f"Kubernetes {OLDEST} or later" in page
 
 
 @needs_kubectl
