@@ -48,20 +48,9 @@ def run(
     dsn: str | None,
     first_metrics_port: int | None = None,
 ) -> int:
-    """Runs a worker with the ``given`` options on each device until all have ended.
+    """Runs a worker with the ``given`` options on each device until all have ended. Returns the worst exit code.
 
-    Args:
-        names: The devices, one process each.
-        given: Options of each worker, by name.
-        once: Whether processes that end aren't restarted.
-        dsn: The database, if it isn't in the environment.
-        first_metrics_port: The port for the metrics of the first process; each further one has the next port.
-
-    Returns:
-        The worst exit code.
-
-    Raises:
-        typer.BadParameter: There are fewer ports than processes.
+    The metrics of the first one have the port ``first_metrics_port``, those of each further one the next port.
     """
     ports = _ports(first_metrics_port, len(names))
     with options.engine(dsn):

@@ -26,6 +26,18 @@ EXAMPLES = options.examples(
     "pg-semantic worker --metrics-port 9464",
 )
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Serve metrics for Prometheus on this port; with --devices, one port per process, from this one on.",
+        min=1,
+        max=65535,
+    ),
+]
+MetricsHost = Annotated[
+    str, typer.Option(help="The address for --metrics-port. Anyone who can reach it can read the metrics.")
+]
+
 _INTERRUPTED = 130
 _GIVE_BACK_SECONDS = 5.0
 _STDIN = 0
@@ -58,6 +70,8 @@ def worker(
     metrics_host: Annotated[
         str, typer.Option(help="The address for --metrics-port. Anyone who can reach it can read the metrics.")
     ] = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log progress with --once too.")] = False,
     json: options.Json = False,
