@@ -29,7 +29,7 @@ test: install  ## run the tests on an embedded Postgres
 	$(VENV)/bin/python $(PYTEST)
 
 # Tests whose results can differ between server versions: plans, DDL, catalogs, statements. Workers don't differ.
-VERSIONED := explain search snippets term_statistics create_and_drop capture capture_sizes \
+VERSIONED := backlog explain search snippets term_statistics create_and_drop capture capture_sizes \
 	capture_columns partitions verify jobqueue migrate dump \
 	generations generation_columns generation_ghosts generation_locks generation_privileges \
 	altered_by_migration autogenerate autogenerate_refused sql_search sql_queries
