@@ -41,10 +41,10 @@ def pending(engine: sa.Engine, count: int) -> None:
 
 
 def buffers(engine: sa.Engine) -> int:
-    """Pages that one call reads, in the cache or not."""
-    [(plan,)] = rows(engine, "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT semantic.backlog()")
-    top = plan[0]["Plan"]
-    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+    """Pages that a call reads, in the cache or not, once the session knows the catalogs."""
+    statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT semantic.backlog()"
+    plans = [rows(engine, statement)[0][0][0]["Plan"] for _ in range(5)]
+    return min(int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]) for plan in plans)
 
 
 @pytest.fixture
