@@ -59,17 +59,6 @@ def worker(
     max_wal_mb_s: Annotated[
         float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
     ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            help="Serve metrics for Prometheus on this port; with --devices, one port per process, from this one on.",
-            min=1,
-            max=65535,
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option(help="The address for --metrics-port. Anyone who can reach it can read the metrics.")
-    ] = "127.0.0.1",
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
