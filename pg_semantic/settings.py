@@ -226,6 +226,13 @@ class Settings(pydantic_settings.BaseSettings):
     vector_index_backlog: Annotated[
         int, Field(ge=0, description="A worker builds the vector index when no more than this many jobs are waiting.")
     ] = 100
+    maintenance_work_mem: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[1-9][0-9]*(kB|MB|GB|TB)$",
+            description="maintenance_work_mem of a worker's builds, such as 9GB; by default that of its role.",
+        ),
+    ] = None
     service_api_key: Annotated[
         pydantic.SecretStr | None,
         Field(description="API key that callers of the service must send; without one it answers only this machine."),

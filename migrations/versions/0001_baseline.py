@@ -35,6 +35,7 @@ FILES = (
     "functions/judgements/held_out_queries_v1.sql",
     "tables/recall.sql",
     "tables/recall_sample.sql",
+    "tables/vector_index_build.sql",
     "functions/row_level_security/sees_all_rows_v1.sql",
     "functions/capture/partition_tree_v1.sql",
     "functions/capture/missing_triggers_v1.sql",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from pg_semantic import database, encoders, errors, generations, registry
+from pg_semantic import database, encoders, errors, generations, registry, settings
 from pg_semantic.cli import changed_spec, judged_copies, options, output, progress
 from pg_semantic.cli.judged_copies import Gate
 from pg_semantic.encoders import Encoder
@@ -20,6 +20,7 @@ from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.index.spec import EncoderSpec, IndexSpec
 from pg_semantic.operations import status as statuses
 from pg_semantic.registry import Generation
+from pg_semantic.worker import build_forecast
 
 app = typer.Typer(
     help="Change a semantic index without downtime: build another copy of it, switch to it, roll back.",
@@ -244,7 +245,7 @@ def compare(
 
 def _begin(engine: sa.Engine, live: Generation, target: IndexSpec, *, loaded: Encoder | None, ask: bool) -> None:
     """Begins a copy after showing what it costs and asking for confirmation."""
-    _show_cost(generations.disk(engine, live, target))
+    _show_cost(generations.disk(engine, live, target, memory=settings.load().maintenance_work_mem))
     _say_if_copied(live, target, loaded)
     _warn(live.spec, target)
     options.warn_of_prompts(target.encoder)
@@ -283,6 +284,10 @@ def _say_if_copied(live: Generation, target: IndexSpec, loaded: Encoder | None) 
 def _show_cost(disk: generations.Disk) -> None:
     now, more = (f"{size / 1e6:,.1f} MB" for size in (disk.live, disk.other))
     output.say(f"The live copy takes {now}. The new one will take about {more} more.")
+    if disk.build.chunks:
+        output.say(f"Its vector index will take: {output.escaped(build_forecast.summary(disk.build))}.")
+    for problem in disk.build.problems:
+        typer.echo(f"Warning: {problem}.", err=True)
 
 
 def _warn(now: IndexSpec, target: IndexSpec) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pg_semantic import database, encoders, errors, registry
-from pg_semantic.cli import options, output
+from pg_semantic.cli import forecast, options, output
 from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.known_encoders import Prompts
@@ -14,6 +14,7 @@ from pg_semantic.operations import create_index
 from pg_semantic.worker import key_changes as adapting
 
 app = typer.Typer(help="Create, list, move, refresh and drop semantic indexes.", no_args_is_help=True)
+app.command(short_help="Show what the build of a vector index takes.", epilog=forecast.EXAMPLES)(forecast.forecast)
 
 
 @app.command(

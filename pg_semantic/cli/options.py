@@ -39,6 +39,13 @@ Topics = Annotated[Path | None, typer.Option(help="The queries of TREC qrels: to
 Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder.")]
 TestSplit = Annotated[str | None, typer.Option(help="Which qrels of a BEIR folder. Default: test.")]
 TrainSplit = Annotated[str | None, typer.Option(help="Which qrels of a BEIR folder. Default: train.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="maintenance_work_mem of the build, e.g. 9GB. Default: $PG_SEMANTIC_MAINTENANCE_WORK_MEM, or the role's.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts, instead of tables.")]
 
 

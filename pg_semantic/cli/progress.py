@@ -13,6 +13,7 @@ from pg_semantic.operations import status
 from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
 from pg_semantic.worker.batch_log import Progress as WorkerProgress
+from pg_semantic.worker.build_progress import BuildProgress
 
 _COUNT_SECONDS = 2.0
 
@@ -103,3 +104,24 @@ def training(*, shown: bool, what: str = "training") -> Iterator[Callable[[int, 
     with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
         task = display.add_task("steps", total=None)
         yield lambda done, planned: display.update(task, completed=done, total=planned)
+
+
+@contextlib.contextmanager
+def index_build(chunks: int, *, shown: bool) -> Iterator[Callable[[BuildProgress], None]]:
+    """Shows a bar over the chunks of a vector index while it is built, with the phase that the server is in.
+
+    Args:
+        chunks: How many chunks there are, by estimate.
+        shown: Whether to show it.
+
+    Yields:
+        A function to call with the progress.
+    """
+    columns = (TextColumn("{task.fields[phase]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
+        task = display.add_task("chunks", total=chunks, phase="building index")
+
+        def advance(done: BuildProgress) -> None:
+            display.update(task, completed=done.chunks, total=max(chunks, done.chunks), phase=done.phase)
+
+        yield advance

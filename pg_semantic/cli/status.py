@@ -9,10 +9,11 @@ from pg_semantic import database
 from pg_semantic.cli import options, output
 from pg_semantic.database import transaction
 from pg_semantic.operations import status as sync
-from pg_semantic.operations.status import IndexStatus, Status
+from pg_semantic.operations.status import BuiltIndex, IndexStatus, Status
 from pg_semantic.recall import objective
 from pg_semantic.recall.objective import State
 from pg_semantic.recall.store import KeptRecall
+from pg_semantic.worker import build_forecast
 
 EXAMPLES = options.examples(
     "pg-semantic status --json",
@@ -21,6 +22,7 @@ EXAMPLES = options.examples(
 )
 
 _PATIENCE = "30min"  # --exact scans tables
+_MUCH_DRIFT = 0.5
 _BEHIND = 1  # the exit code of --max-age
 _PROBLEM = {
     "sync": "not kept in sync",
@@ -99,6 +101,8 @@ def _print(found: Status) -> None:
             output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
         if index.capture_problem:
             output.say(output.escaped(f"{index.index}: {index.capture_problem}"))
+        if index.built and (said := _built(index.built)):
+            output.say(output.escaped(f"{index.index}: {said}"))
         if said := _recall(index.recall):
             output.say(output.escaped(f"{index.index}: {said}"))
         _print_problems(index)
@@ -134,6 +138,20 @@ def _staleness(index: IndexStatus) -> str:
     why = f" ({index.stale_reason})" if index.stale_reason else ""
     done = "in progress" if index.reconciled is None else f"at {index.reconciled * 100:.0f}%"
     return f"may be stale since {since}{why}, reconcile {done}"
+
+
+def _built(built: BuiltIndex) -> str:
+    """Returns the age, the size and the drift of a vector index, as far as they are known."""
+    age = "built at an unknown time" if built.age_seconds is None else f"built {_ago(built.age_seconds)}"
+    size = "" if built.bytes is None else f", {build_forecast.said(built.bytes)}"
+    bloat = "" if built.bloat is None else f" ({built.bloat:.0%} of a new one)"
+    drift = "" if built.drift is None else f", {built.drift:.0%} of its chunks changed since"
+    advice = ": `pg-semantic reindex` builds it again" if (built.drift or 0) > _MUCH_DRIFT else ""
+    return f"vector index {age}{size}{bloat}{drift}{advice}."
+
+
+def _ago(seconds: float) -> str:
+    return f"{build_forecast.duration(seconds).removeprefix('about ')} ago"
 
 
 def _recall(known: KeptRecall) -> str:

@@ -14,14 +14,16 @@ from pg_semantic.database import transaction
 from pg_semantic.generations.readiness import coverage
 from pg_semantic.index import ddl
 from pg_semantic.index.chunk_tables import Role
+from pg_semantic.index.hnsw_size import HnswShape
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.operations import repair
 from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
+from pg_semantic.worker import build_forecast
+from pg_semantic.worker.build_forecast import BuildForecast, ChunkCount
 
 # How long a searcher may still use a generation that was live. Longer than `search.generation_tracker.FRESH_SECONDS`.
 GRACE_SECONDS = 5.0
-_BYTES = {"halfvec": 2, "vector": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +33,37 @@ class Disk:
     Attributes:
         live: Bytes of the live generation.
         other: Estimated bytes of the other one.
+        build: What the build of the other one's vector index takes.
     """
 
     live: int
     other: int
+    build: BuildForecast
 
 
-def disk(engine: sa.Engine, live: Generation, target: IndexSpec) -> Disk:
+def disk(engine: sa.Engine, live: Generation, target: IndexSpec, *, memory: str | None = None) -> Disk:
     """Estimates the disk space of another copy. Counts the live one's chunks, which scans them.
 
     Assumes that the copy will have as many chunks as the live one. Each vector is stored twice: in the table and in the
-    vector index.
+    vector index, whether that of the live one is built or not.
 
     Args:
         engine: Connects to the database.
         live: The live generation.
         target: The spec of the other copy.
+        memory: The `maintenance_work_mem` of the workers, such as ``9GB``; None for that of their role.
     """
+    index = live.stored.vector_index
+    name = database.qualified_name(live.spec.schema, str(index.name))
     with database.translated(), transaction.begin(engine) as connection:
         taken = size(connection, live)
+        built = connection.scalar(sql.statement("vector_index", "index_size"), {"name": name}) or 0
         chunks = connection.scalar(sa.select(sa.func.count()).select_from(live.tables.chunks)) or 0
-    sizes = [2 * spec.encoder.dimensions * _BYTES[spec.storage] for spec in (live.spec, target)]
-    return Disk(taken, max(0, taken + chunks * (sizes[1] - sizes[0])))
+        table_bytes = build_forecast.count_chunks(connection, live).table_bytes
+        counted = ChunkCount(chunks, "counted", table_bytes)
+        build = build_forecast.of_spec(connection, target, counted, memory=memory)
+    now, then = (HnswShape.of(spec).vector_bytes for spec in (live.spec, target))
+    return Disk(taken, max(0, taken - built + chunks * (then - now) + build.index_bytes), build)
 
 
 def size(connection: sa.Connection, generation: Generation) -> int:

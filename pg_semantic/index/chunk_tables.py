@@ -369,15 +369,20 @@ def _chunks(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
         schema=source.schema,
         comment=f"Chunks and vectors of {source.fullname}, encoded by {spec.encoder.reference}",
     )
-    sa.Index(
-        f"{name}_vector_idx",
-        chunks.c.vector,
+    add_vector_index(spec, chunks, concurrently=True).ddl_if(callable_=_built_by_the_worker)
+    return chunks
+
+
+def add_vector_index(spec: IndexSpec, table: sa.Table, *, concurrently: bool = False) -> sa.Index:
+    """Adds the HNSW index of a spec to a table with a column ``vector``, and returns it."""
+    return sa.Index(
+        f"{table.name}_vector_idx",
+        table.c.vector,
         postgresql_using="hnsw",
         postgresql_with={"m": spec.hnsw.m, "ef_construction": spec.hnsw.ef_construction},
         postgresql_ops={"vector": f"{spec.storage}_cosine_ops"},
-        postgresql_concurrently=True,
-    ).ddl_if(callable_=_built_by_the_worker)
-    return chunks
+        postgresql_concurrently=concurrently,
+    )
 
 
 def _built_by_the_worker(*_: object, **__: object) -> bool:

@@ -14,15 +14,43 @@ from sqlalchemy import exc
 
 from pg_semantic import database, jobqueue, registry, sql
 from pg_semantic.database import transaction
+from pg_semantic.index import hnsw_size
+from pg_semantic.index.hnsw_size import HnswShape
 from pg_semantic.recall import store as recall_store
 from pg_semantic.recall.store import KeptRecall
 from pg_semantic.registry import Generation
-from pg_semantic.worker import create_index_concurrently, key_changes, problems
+from pg_semantic.worker import build_records, create_index_concurrently, key_changes, problems
+from pg_semantic.worker.build_records import BuildRecord
 from pg_semantic.worker.problems import Problem
 
 _FAILURES_SHOWN = 10
 _SMALL_BYTES = 32_000_000  # counting tables of this size takes a few milliseconds
 _INSUFFICIENT_PRIVILEGE = "42501"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIndex:
+    """A vector index that exists: how old it is, how large, and how much has changed since it was built.
+
+    Attributes:
+        built_at: When its build ended; None if that isn't known: a person built it, or the role may not see it.
+        age_seconds: How long ago that was.
+        bytes: Its size; None while it is locked.
+        forecast_bytes: The size that it would have if it were built now; None while the number of chunks is unknown.
+        drift: Chunks written or deleted since the build, divided by the chunks of the build; it can exceed 1. None if
+            the build isn't known, or the server's statistics were reset or lost since.
+    """
+
+    built_at: dt.datetime | None
+    age_seconds: float | None
+    bytes: int | None
+    forecast_bytes: int | None
+    drift: float | None
+
+    @property
+    def bloat(self) -> float | None:
+        """Its size divided by that of a new index; None if one of them is unknown. Below 1 if chunks are equal."""
+        return self.bytes / self.forecast_bytes if self.bytes is not None and self.forecast_bytes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,7 @@ class IndexStatus:
         stale_reason: Why.
         reconciled: The share of rows compared since then, 0 to 1, by the planner's estimate of the rows.
         vector_index: State of the vector index.
+        built: Its age, size and drift; None unless it is ready.
         lexical_index: State of the lexical index. None without BM25.
         recall: What is known of the recall of the vector index, its objective and the ``ef_search`` of searches.
         failures: The ten newest parked jobs.
@@ -79,6 +108,7 @@ class IndexStatus:
     stale_reason: str | None
     reconciled: float | None
     vector_index: create_index_concurrently.State
+    built: BuiltIndex | None
     lexical_index: create_index_concurrently.State | None
     recall: KeptRecall
     failures: list[jobqueue.Failure]
@@ -150,6 +180,11 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
         if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
             counted = _counted(connection, generation) if exact else _counted_unless_busy(connection, generation)
             indexes[number] = dataclasses.replace(indexes[number], **counted)
+    builds = build_records.read(connection)
+    for number, generation in enumerate(known):
+        if indexes[number].vector_index == "ready":
+            built = _built(connection, generation, builds.get(generation.id), chunks=indexes[number].chunks)
+            indexes[number] = dataclasses.replace(indexes[number], built=built)
     return Status(alive.workers, alive.rows_per_second, alive.paused or [], _with_eta(indexes, alive.rows_per_second))
 
 
@@ -205,6 +240,7 @@ def _estimated(
         stale_reason=row.stale_reason,
         reconciled=row.reconciled,
         vector_index=create_index_concurrently.state(connection, tables.vector_index),
+        built=None,
         lexical_index=create_index_concurrently.state(connection, tables.lexical_index) if spec.lexical else None,
         recall=recall,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
@@ -217,6 +253,22 @@ def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any
     counts = {"rows": tables.source, "synced": tables.receipts, "chunks": tables.chunks}
     counted = {name: connection.scalar(sa.select(sa.func.count()).select_from(table)) for name, table in counts.items()}
     return {**counted, "exact": True}
+
+
+def _built(
+    connection: sa.Connection, generation: Generation, known: BuildRecord | None, *, chunks: int | None
+) -> BuiltIndex:
+    name = database.qualified_name(generation.spec.schema, str(generation.stored.vector_index.name))
+    size = None
+    with transaction.unless_busy(), connection.begin_nested():
+        size = connection.scalar(sql.statement("vector_index", "index_size"), {"name": name})
+    return BuiltIndex(
+        built_at=known.built_at if known else None,
+        age_seconds=known.age_seconds if known else None,
+        bytes=size,
+        forecast_bytes=None if chunks is None else hnsw_size.index_bytes(chunks, HnswShape.of(generation.spec)),
+        drift=known.drift if known else None,
+    )
 
 
 def _counted_unless_busy(connection: sa.Connection, generation: Generation) -> dict[str, Any]:

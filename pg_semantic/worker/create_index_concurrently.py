@@ -6,8 +6,10 @@ transactions, and these may be waiting for the application. So a second thread w
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import psycopg
@@ -17,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from pg_semantic import database, sql
+from pg_semantic import database, settings, sql
 from pg_semantic.database import session_settings, transaction
 from pg_semantic.index.chunk_tables import Tables
 
@@ -27,35 +29,79 @@ State = Literal["missing", "broken", "building", "ready"]
 
 _WATCH_SECONDS = 0.1
 _NO_ROOM = "maintenance_work_mem"  # pgvector's notice names it when a graph outgrows it
+_SETTING = settings.variable("maintenance_work_mem")
 
 # What a second worker gets if two build at the same time: the name exists, or is being created.
 _TAKEN = {"42P07", "23505", "40P01"}
 _CONCURRENTLY = "tuple concurrently "  # "updated" or "deleted": an internal error, which the server doesn't translate
 
 
-def build(engine: sa.Engine, index: sa.Index, *, title: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A build that ended.
+
+    Attributes:
+        seconds: How long it took, with the time that it waited for older transactions.
+        in_memory: Whether its graph fit into `maintenance_work_mem`.
+    """
+
+    seconds: float
+    in_memory: bool
+
+
+def build(engine: sa.Engine, index: sa.Index, *, title: str, memory: str | None = None) -> Built | None:
     """Builds an index on a connection of its own, without the timeouts that other statements have.
 
     Args:
         engine: The worker's engine.
         index: An index on the chunk or receipt table.
         title: What to call the semantic index in the log.
+        memory: A value for `maintenance_work_mem`, such as ``9GB``; None keeps the server's. Has no effect behind a
+            transaction pooler.
+
+    Returns:
+        What it took; None if the index existed, or another session is building it.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The build failed or was canceled.
     """
+    with own_session(engine, memory=memory) as (connection, _), logging_notices(connection, title) as notices:
+        started = time.monotonic()
+        if not ensure(connection, index):
+            return None
+        return Built(time.monotonic() - started, in_memory=not notices)
+
+
+@contextlib.contextmanager
+def own_session(engine: sa.Engine, *, memory: str | None = None) -> Iterator[tuple[sa.Connection, bool]]:
+    """Opens a connection in AUTOCOMMIT mode without timeouts, for statements that take long.
+
+    Args:
+        engine: The worker's engine.
+        memory: A value for `maintenance_work_mem`; None keeps the server's.
+
+    Yields:
+        The connection, and whether it has these settings: behind a transaction pooler, others would inherit them.
+    """
     with contextlib.closing(engine.connect()) as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
-        if session_settings.is_ours_alone(connection):
+        is_alone = session_settings.is_ours_alone(connection)
+        if is_alone:
             connection.detach()  # these settings end with the connection
             connection.execute(sa.text("SET statement_timeout = 0; SET lock_timeout = 0"))
             connection.execute(sql.statement("registry", "own_transaction"), {"local": False})
-        with _logging_notices(connection, title):
-            ensure(connection, index)
+            if memory is not None:
+                connection.execute(sql.statement("vector_index", "set_memory"), {"memory": memory})
+        yield connection, is_alone
 
 
 def cancel_for_others(
-    engine: sa.Engine, building: Future[None], tables: Tables, *, is_closing: Callable[[], bool]
+    engine: sa.Engine,
+    building: Future[Any],
+    tables: Tables,
+    *,
+    is_closing: Callable[[], bool],
+    look: Callable[[], None] = lambda: None,
 ) -> None:
     """Watches a build until it ends, and cancels it if another session waits for a lock that it holds.
 
@@ -64,6 +110,7 @@ def cancel_for_others(
         building: The build, on another thread.
         tables: The tables whose indexes are built.
         is_closing: Whether to cancel the build in any case.
+        look: Called ten times a second, to show progress.
     """
     relations = {
         name: database.qualified_name(table.schema, table.name)
@@ -73,27 +120,34 @@ def cancel_for_others(
         ending = sql.statement("registry", "cancel_build") if is_closing() else sql.statement("registry", "give_way")
         with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
             connection.execute(ending, relations)
+        look()
 
 
 @contextlib.contextmanager
-def _logging_notices(connection: sa.Connection, title: str) -> Iterator[None]:
-    """Logs the server's notice that a graph outgrew its memory, which makes the build many times slower."""
+def logging_notices(connection: sa.Connection, title: str) -> Iterator[list[str]]:
+    """Logs the server's notice that a graph outgrew its memory, which makes the build many times slower.
+
+    Yields:
+        A list to which such notices are added.
+    """
+    heard: list[str] = []
 
     def report(notice: psycopg.errors.Diagnostic) -> None:
         if _NO_ROOM in (said := notice.message_primary or ""):
+            heard.append(said)
             fields = {"event": "index_slow", "index": title}
-            advice = "raise maintenance_work_mem on the server, up to the size of the index"
+            advice = f"raise maintenance_work_mem on the server, or set {_SETTING} for the worker"
             log.warning("%s: %s: %s", title, said, advice, extra=fields)
 
     driver: Any = connection.connection.dbapi_connection
     driver.add_notice_handler(report)
     try:
-        yield
+        yield heard
     finally:
         driver.remove_notice_handler(report)
 
 
-def ensure(connection: sa.Connection, index: sa.Index) -> None:
+def ensure(connection: sa.Connection, index: sa.Index) -> bool:
     """Builds an index unless it exists or is being built.
 
     Drops an interrupted build and starts over. Takes minutes on millions of vectors; writes continue meanwhile.
@@ -101,13 +155,17 @@ def ensure(connection: sa.Connection, index: sa.Index) -> None:
     Args:
         connection: A connection in AUTOCOMMIT mode.
         index: An index on the chunk or receipt table.
+
+    Returns:
+        Whether this session built it.
     """
     if state(connection, index) in {"ready", "building"}:
-        return
-    with _claimed(connection, index) as claimed:
+        return False
+    with claimed(connection, index) as is_ours:
         found = state(connection, index)  # again: a build that looked interrupted may just have finished
-        if not claimed or found in {"ready", "building"}:
-            return
+        if not is_ours or found in {"ready", "building"}:
+            return False
+        built = True
         try:
             if found == "broken":
                 connection.execute(DropIndex(index, if_exists=True))
@@ -115,12 +173,14 @@ def ensure(connection: sa.Connection, index: sa.Index) -> None:
         except exc.DBAPIError as error:
             if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
                 raise
+            built = False
         if index.table is not None:
             connection.execute(_Analyze(index.table))
+        return built
 
 
 @contextlib.contextmanager
-def _claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
+def claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
     """Keeps other workers from building or dropping indexes of the table. Yields False if one already does.
 
     Behind a transaction pooler this isn't possible, and it yields True.
@@ -129,11 +189,11 @@ def _claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
         yield True
         return
     table = {"table": database.qualified_name(index.table.schema, index.table.name)}
-    claimed = connection.scalar(sql.statement("registry", "claim_build"), table)
+    is_ours = connection.scalar(sql.statement("registry", "claim_build"), table)
     try:
-        yield bool(claimed)
+        yield bool(is_ours)
     finally:
-        if claimed:
+        if is_ours:
             with contextlib.suppress(exc.DBAPIError):  # a lost connection ends the claim
                 connection.scalar(sql.statement("registry", "release_build"), table)
 

@@ -15,7 +15,15 @@ from pg_semantic.database import transaction
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
-from pg_semantic.worker import build_errors, create_index_concurrently, problems, term_statistics
+from pg_semantic.worker import (
+    build_errors,
+    build_forecast,
+    build_progress,
+    build_records,
+    create_index_concurrently,
+    problems,
+    term_statistics,
+)
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -87,6 +95,7 @@ class IndexBuilder:
             self._building,
             stored,
             is_closing=lambda: self._closing,
+            look=build_progress.ProgressLog(self._engine, stored, generation.title),
         )
         return False
 
@@ -173,11 +182,7 @@ class IndexBuilder:
     def _build(self, generation: Generation, wanted: list[sa.Index], *, count: bool) -> None:
         """Takes each step; one that fails doesn't stop the others."""
         steps: list[tuple[str, Callable[[], None]]] = [
-            (
-                str(index.name),
-                functools.partial(create_index_concurrently.build, self._engine, index, title=generation.title),
-            )
-            for index in wanted
+            (str(index.name), functools.partial(self._build_index, generation, index)) for index in wanted
         ]
         if wanted:
             self.failed.pop(generation.id, None)
@@ -188,6 +193,26 @@ class IndexBuilder:
         if all(done):
             with transaction.unless_busy(), transaction.begin(self._engine) as connection:
                 self._settle(connection, generation)
+
+    def _build_index(self, generation: Generation, index: sa.Index) -> None:
+        """Builds an index. Before and after a vector index, says what it takes and records what it took."""
+        is_vector_index = index.name == generation.stored.vector_index.name
+        if is_vector_index:
+            self._log_forecast(generation)
+        memory = self._settings.maintenance_work_mem
+        built = create_index_concurrently.build(self._engine, index, title=generation.title, memory=memory)
+        if is_vector_index and built is not None:
+            build_records.record(self._engine, generation.id, index, built=built)
+
+    def _log_forecast(self, generation: Generation) -> None:
+        """Logs what a build will take, with a warning if the server is short of it, unless a table is locked."""
+        memory = self._settings.maintenance_work_mem
+        with transaction.unless_busy(), transaction.begin(self._engine) as connection:
+            found = build_forecast.of_generation(connection, generation, memory=memory)
+            fields = {"event": "index_forecast", "index": generation.title, "chunks": found.chunks}
+            log.info("%s: %s", generation.title, build_forecast.summary(found), extra=fields)
+            for problem in found.problems:
+                log.warning("%s: %s.", generation.title, problem, extra={**fields, "event": "index_short_of_resources"})
 
     def _is_done(self, generation: Generation, what: str, step: Callable[[], None]) -> bool:
         """Takes a step and returns whether it succeeded. If not, the sync continues and `tend` tries again later."""

@@ -522,4 +522,10 @@ def test_disk_use_is_estimated_before_it_is_spent(synced: sa.Engine) -> None:
     live = generation_of(synced)
     wide = dataclasses.replace(live.spec, encoder=EncoderSpec("hashed:96", 96), storage="vector")
     spent = generations.disk(synced, live, wide)
-    assert spent.other - spent.live == 2 * len(TEXTS) * (96 * 4 - 32 * 2)
+    [(built,)] = rows(synced, f"SELECT pg_relation_size('{NAME}_vector_idx')")
+    copied = spent.build.index_bytes - built
+    assert spent.other - spent.live == len(TEXTS) * (96 * 4 - 32 * 2) + copied
+    generations.begin(synced, live, wide)
+    sync(synced)
+    sizes = "SELECT pg_relation_size(:name)"
+    assert rows(synced, sizes, name=f"{NAME}__next_vector_idx") == [(spent.build.index_bytes,)]

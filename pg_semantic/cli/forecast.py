@@ -1,0 +1,92 @@
+"""``pg-semantic index forecast``: says what the build of a vector index takes, before it begins."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from pg_semantic import database, registry, settings
+from pg_semantic.cli import options, output
+from pg_semantic.database import transaction
+from pg_semantic.operations import build_speed
+from pg_semantic.worker import build_forecast
+from pg_semantic.worker.build_forecast import Basis, BuildForecast
+
+EXAMPLES = options.examples(
+    "pg-semantic index forecast article_semantic",
+    "pg-semantic index forecast article_semantic --rows 10000000 --json",
+)
+
+_SHORT = 1
+_PATIENCE = "30min"  # counting a table that was never analyzed scans it
+_BASIS: dict[Basis, str] = {
+    "counted": "counted",
+    "estimated": "estimated by the planner's statistics",
+    "from rows": "as many per row as so far",
+    "one per row": "one per row, because no row is encoded yet",
+}
+
+
+def forecast(
+    name: Annotated[str, typer.Argument(help="The index, with its schema if the name is not unique.")],
+    rows: Annotated[
+        int | None, typer.Option(help="How many rows the table will have. Default: its rows now.", min=0)
+    ] = None,
+    memory: options.Memory = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Build a small index of a temporary table to estimate the time.")
+    ] = False,
+    json: options.Json = False,
+    dsn: options.Dsn = None,
+) -> None:
+    """Show what the build of a vector index takes: disk, memory, processes and time; exit with 1 if these are short.
+
+    Works as soon as the index is created, also before a row is encoded. Run it as the role of the workers, and with
+    their PG_SEMANTIC_MAINTENANCE_WORK_MEM. The size of /dev/shm and the free disk space are known only if the server
+    is reached through a Unix socket. Without --measure, the time comes from the last build of a comparable index in
+    this database, and it is that of a graph which fits into memory.
+    """
+    given = settings.load(maintenance_work_mem=memory).maintenance_work_mem
+    with options.installed(dsn) as engine, database.translated():
+        with engine.connect() as connection:
+            generation = registry.find(connection, name)
+        measured = build_speed.measure(engine, generation) if measure else None
+        with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
+            found = build_forecast.of_generation(connection, generation, rows=rows, memory=given)
+    if measured is not None:
+        found = measured.applied_to(found)
+    if json:
+        output.as_json({"index": generation.qualified_name, "fits": found.fits, **dataclasses.asdict(found)})
+    else:
+        show(found, is_measured=measure)
+    if found.problems:
+        raise typer.Exit(_SHORT)
+
+
+def show(found: BuildForecast, *, is_measured: bool = False) -> None:
+    """Prints a forecast, then what is short."""
+    output.record(_lines(found, is_measured=is_measured))
+    for problem in found.problems:
+        output.say(output.escaped(f"{problem}."))
+
+
+def _lines(found: BuildForecast, *, is_measured: bool) -> Iterator[tuple[str, str]]:
+    said = build_forecast.said
+    memory = "fits into" if found.fits else "does not fit into"
+    yield "chunks", f"{found.chunks} ({_BASIS[found.basis]})"
+    yield "index", said(found.index_bytes)
+    yield "memory", f"{said(found.memory_bytes)}, {memory} maintenance_work_mem ({said(found.maintenance_work_mem)})"
+    yield "processes", str(found.processes)
+    if found.shared_memory_bytes:
+        yield "shared memory", f"{said(found.shared_memory_bytes)} of {_known(found.shared_memory, 'df /dev/shm')}"
+    yield "free disk", _known(found.disk_free, "df")
+    if found.seconds is None:
+        yield "time", "unknown: no comparable build is on record (--measure builds a sample)"
+    else:
+        source = "a sample" if is_measured else "an earlier build"
+        yield "time", f"{build_forecast.duration(found.seconds)}, judging by {source}"
+
+
+def _known(size: int | None, command: str) -> str:
+    return f"an unknown size (run `{command}` on the server)" if size is None else build_forecast.said(size)

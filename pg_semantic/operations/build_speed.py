@@ -1,0 +1,78 @@
+"""Measures how fast the server builds a vector index: that of a sample, in a temporary table."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from pg_semantic import sql
+from pg_semantic.database import transaction
+from pg_semantic.index import chunk_tables
+from pg_semantic.index.spec import IndexSpec
+from pg_semantic.registry import Generation
+from pg_semantic.worker import build_records
+from pg_semantic.worker.build_forecast import BuildForecast
+
+SAMPLE = 5_000
+_LEAST_STORED = 1_000
+_NAME = "pg_semantic_sample"
+_PATIENCE = "10min"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredBuild:
+    """The build of a sample by one process.
+
+    Attributes:
+        chunks: How many chunks the sample has.
+        seconds: How long the build took.
+    """
+
+    chunks: int
+    seconds: float
+
+    def applied_to(self, forecast: BuildForecast) -> BuildForecast:
+        """Returns a forecast with the time that follows: n log n, divided by the number of processes.
+
+        A graph that is larger than the caches of the processors takes longer than that. So do processes that wait for
+        each other.
+        """
+        alone = self.seconds / build_records.work(self.chunks) * build_records.work(forecast.chunks)
+        return dataclasses.replace(forecast, seconds=alone / forecast.processes)
+
+
+def measure(engine: sa.Engine, generation: Generation, *, sample: int = SAMPLE) -> MeasuredBuild:
+    """Builds the vector index of a sample: of stored vectors, or of random ones while fewer than 1,000 are stored.
+
+    Takes seconds, and leaves nothing behind. The role must be allowed to create temporary tables.
+
+    Args:
+        engine: Connects to the database.
+        generation: The generation whose vector index will be built.
+        sample: How many vectors to index, at most.
+    """
+    spec = generation.spec
+    table = _table(spec)
+    stored = sa.select(generation.tables.chunks.c.vector).limit(sample)
+    with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
+        connection.execute(sql.statement("registry", "find_pgvector"))
+        connection.execute(CreateTable(table))
+        count = connection.execute(sa.insert(table).from_select(["vector"], stored)).rowcount
+        if count < min(_LEAST_STORED, sample):
+            binds = {"count": sample - count, "dimensions": spec.encoder.dimensions}
+            count += connection.execute(sql.statement("vector_index", "add_random_vectors"), binds).rowcount
+        [index] = table.indexes
+        started = time.monotonic()
+        connection.execute(CreateIndex(index))
+        seconds = time.monotonic() - started
+        connection.rollback()
+    return MeasuredBuild(count, seconds)
+
+
+def _table(spec: IndexSpec) -> sa.Table:
+    column = sa.Column("vector", chunk_tables.vector_type(spec), nullable=False)
+    table = sa.Table(_NAME, sa.MetaData(), column, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+    chunk_tables.add_vector_index(spec, table)
+    return table

@@ -1,0 +1,214 @@
+"""Rebuilds a vector index while searches and writes continue, and drops what an interrupted rebuild left behind."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.sql.compiler import DDLCompiler
+
+from pg_semantic import database, errors, sql
+from pg_semantic.database import transaction
+from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.registry import Generation
+from pg_semantic.worker import build_errors, build_progress, build_records, create_index_concurrently
+from pg_semantic.worker.build_progress import BuildProgress
+from pg_semantic.worker.create_index_concurrently import Built, State
+
+_LOCK_SECONDS = 5  # to drop what is left of a rebuild that failed
+_POOLED = (
+    "A rebuild needs a session of its own, and this connection goes through a transaction pooler: connect to the "
+    "server itself."
+)
+_ADVICE: dict[State, str] = {
+    "missing": "has no vector index yet. A worker builds it: run `pg-semantic worker --once`",
+    "broken": "has a vector index whose build was interrupted. A worker builds it again: run "
+    "`pg-semantic worker --once`",
+    "building": "has a vector index that is being built: see `pg-semantic status`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reindexed:
+    """A vector index that was rebuilt.
+
+    Attributes:
+        bytes_before: The size of the old index, in bytes.
+        bytes_after: The size of the new one.
+        seconds: How long it took.
+        in_memory: Whether the graph fit into `maintenance_work_mem`.
+        dropped: What earlier rebuilds had left behind, and was dropped first.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    in_memory: bool
+    dropped: tuple[str, ...]
+
+
+def reindex(
+    engine: sa.Engine,
+    generation: Generation,
+    *,
+    memory: str | None = None,
+    on_progress: Callable[[BuildProgress], None] = lambda _: None,
+) -> Reindexed:
+    """Runs REINDEX INDEX CONCURRENTLY on the vector index of a generation. Searches use the old index until it ends.
+
+    Workers can keep running: they leave the table's indexes alone meanwhile. If another session has to wait for the
+    chunk table, as for ALTER TABLE, the rebuild is canceled. The new index needs disk space next to the old one.
+
+    Args:
+        engine: Connects to the database, not through a transaction pooler, as the owner of the chunk table.
+        generation: The generation.
+        memory: A value for `maintenance_work_mem`, such as ``9GB``; None keeps the server's.
+        on_progress: Called some times a second.
+
+    Returns:
+        The old size and the new one, and how long it took.
+
+    Raises:
+        errors.DatabaseError: The index could not be rebuilt. The old one is still in use.
+        errors.GenerationError: There is no complete vector index, or another session builds or rebuilds it.
+    """
+    stored = generation.stored
+    stopped = threading.Event()
+    with database.translated(), create_index_concurrently.own_session(engine, memory=memory) as (connection, is_alone):
+        if not is_alone:
+            raise errors.DatabaseError(_POOLED)
+        require_ready(connection, generation)
+        with create_index_concurrently.claimed(connection, stored.vector_index) as is_ours:
+            if not is_ours or _is_busy(connection, stored):
+                raise errors.GenerationError(f"{generation.title} {_ADVICE['building']}.")
+            dropped = tuple(_drop_leftovers(connection, stored))
+            before = _size(connection, stored)
+            with ThreadPoolExecutor(2) as threads, _set_at_end(stopped):
+                building = threads.submit(_rebuild, connection, generation, stored)
+                watching = threads.submit(
+                    _watch, engine, building, stored, is_closing=stopped.is_set, on_progress=on_progress
+                )
+                built = building.result()
+                watching.result()
+            after = _size(connection, stored)
+    build_records.record(engine, generation.id, stored.vector_index, built=built)
+    return Reindexed(before, after, built.seconds, built.in_memory, dropped)
+
+
+def leftovers(connection: sa.Connection, tables: Tables) -> list[str]:
+    """Returns the names of invalid indexes that interrupted rebuilds of the vector index left behind."""
+    chunks = database.qualified_name(tables.chunks.schema, tables.chunks.name)
+    return list(connection.scalars(sql.statement("vector_index", "leftovers"), {"chunks": chunks}))
+
+
+def require_ready(connection: sa.Connection, generation: Generation) -> None:
+    """Raises `errors.GenerationError` unless the vector index of a generation is complete."""
+    found = create_index_concurrently.state(connection, generation.stored.vector_index)
+    if found != "ready":
+        raise errors.GenerationError(f"{generation.title} {_ADVICE[found]}.")
+
+
+def _is_busy(connection: sa.Connection, stored: Tables) -> bool:
+    """Whether another session builds an index of the table, such as one that runs REINDEX by hand."""
+    chunks = database.qualified_name(stored.chunks.schema, stored.chunks.name)
+    return bool(connection.scalar(sql.statement("vector_index", "is_being_built"), {"chunks": chunks}))
+
+
+def _drop_leftovers(connection: sa.Connection, stored: Tables) -> Iterator[str]:
+    """Drops what interrupted rebuilds left behind, which every write has to maintain; yields their names."""
+    for name in leftovers(connection, stored):
+        connection.execute(_DropConcurrently(stored.chunks, name))
+        yield name
+
+
+def _rebuild(connection: sa.Connection, generation: Generation, stored: Tables) -> Built:
+    started = time.monotonic()
+    with create_index_concurrently.logging_notices(connection, generation.title) as notices:
+        try:
+            connection.execute(_ReindexConcurrently(stored.chunks, str(stored.vector_index.name)))
+        except exc.DBAPIError as error:
+            kept = _clean_up(connection, stored) if not database.is_connection_lost(error) else ""
+            raise errors.DatabaseError(
+                f"{generation.title}: the vector index could not be rebuilt, and the old one is still in use: "
+                f"{build_errors.reason(error)}.{kept}"
+            ) from error
+    return Built(time.monotonic() - started, in_memory=not notices)
+
+
+def _clean_up(connection: sa.Connection, stored: Tables) -> str:
+    """Drops what is left of the rebuild that failed. Returns a sentence about what could not be dropped."""
+    connection.execute(sa.text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+    with contextlib.suppress(exc.DBAPIError):
+        list(_drop_leftovers(connection, stored))
+    left = ", ".join(leftovers(connection, stored))
+    return f" An incomplete index is left over, which the next `pg-semantic reindex` drops: {left}." if left else ""
+
+
+def _watch(
+    engine: sa.Engine,
+    building: Future[Any],
+    stored: Tables,
+    *,
+    is_closing: Callable[[], bool],
+    on_progress: Callable[[BuildProgress], None],
+) -> None:
+    def look() -> None:
+        with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
+            found = build_progress.read(connection, stored)
+            if found is not None:
+                on_progress(found)
+
+    create_index_concurrently.cancel_for_others(engine, building, stored, is_closing=is_closing, look=look)
+
+
+@contextlib.contextmanager
+def _set_at_end(stopped: threading.Event) -> Iterator[None]:
+    """Sets the event when the block ends, also when it is interrupted by Ctrl-C."""
+    try:
+        yield
+    finally:
+        stopped.set()
+
+
+def _size(connection: sa.Connection, stored: Tables) -> int:
+    name = database.qualified_name(stored.chunks.schema, str(stored.vector_index.name))
+    return int(connection.scalar(sql.statement("vector_index", "index_size"), {"name": name}) or 0)
+
+
+class _OfIndex(ExecutableDDLElement):
+    """A statement about an index, which may have no counterpart in the metadata."""
+
+    def __init__(self, table: sa.Table, name: str) -> None:
+        self.table = table
+        self.name = name
+
+    def quoted(self, compiler: DDLCompiler) -> str:
+        """Returns the index with its schema, quoted."""
+        schema = self.table.schema
+        prefix = f"{compiler.preparer.quote_schema(schema)}." if schema else ""
+        return f"{prefix}{compiler.preparer.quote(self.name)}"
+
+
+class _ReindexConcurrently(_OfIndex):
+    """REINDEX INDEX CONCURRENTLY."""
+
+
+class _DropConcurrently(_OfIndex):
+    """DROP INDEX CONCURRENTLY."""
+
+
+@compiles(_ReindexConcurrently, "postgresql")
+def _reindex(statement: _ReindexConcurrently, compiler: DDLCompiler, **_: object) -> str:
+    return f"REINDEX INDEX CONCURRENTLY {statement.quoted(compiler)}"
+
+
+@compiles(_DropConcurrently, "postgresql")
+def _drop(statement: _DropConcurrently, compiler: DDLCompiler, **_: object) -> str:
+    return f"DROP INDEX CONCURRENTLY IF EXISTS {statement.quoted(compiler)}"

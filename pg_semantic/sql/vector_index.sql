@@ -1,0 +1,108 @@
+-- Vector indexes: what the server gives a build, how a build is going, and what is recorded of those that ended.
+
+-- name: server
+-- The settings that decide whether a graph fits into memory, in bytes, and how many processes build it. The folder of
+-- the data is NULL for a role that may not see it.
+SELECT CAST(current_setting('server_version_num') AS integer) AS version,
+       pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance_work_mem,
+       least(CAST(current_setting('max_parallel_maintenance_workers') AS integer),
+             CAST(current_setting('max_parallel_workers') AS integer)) AS parallel_workers,
+       pg_size_bytes(current_setting('min_parallel_table_scan_size')) AS parallel_table_bytes,
+       current_setting('dynamic_shared_memory_type') AS shared_memory_type,
+       pg_size_bytes(current_setting('min_dynamic_shared_memory')) AS reserved_shared_memory,
+       (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data_directory,
+       quote_ident(current_user) AS role
+
+-- name: set_memory
+-- Sets how much memory this session's builds may take.
+SELECT set_config('maintenance_work_mem', :memory, false)
+
+-- name: counts
+-- Estimates without a scan: rows of the source, receipts, and chunks, whose density at the last ANALYZE is applied to
+-- the present size of their table, as the planner does. NULL if it was never analyzed. Also the size of that table, and
+-- how many processes its owner wants for it.
+SELECT semantic.rows_estimate_v1(semantic_index.source) AS rows, semantic.rows_estimate_v1(receipts) AS receipts,
+       CASE WHEN present.size = 0 THEN 0
+            WHEN relpages > 0 AND reltuples >= 0
+            THEN CAST(reltuples / relpages * present.size / CAST(current_setting('block_size') AS integer) AS bigint)
+       END AS chunks,
+       present.size AS bytes,
+       (SELECT CAST(option_value AS integer) FROM pg_options_to_table(reloptions)
+        WHERE option_name = 'parallel_workers') AS parallel_workers
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
+JOIN pg_class ON pg_class.oid = generation.chunks
+CROSS JOIN LATERAL (SELECT pg_relation_size(generation.chunks) AS size) AS present
+WHERE generation.id = :generation
+
+-- name: record_build
+-- Records a build of a vector index. Statements of the worker may not be in the statistics yet, but the chunks that the
+-- build read were inserted before it ended.
+INSERT INTO semantic.vector_index_build
+    (generation_id, file, seconds, in_memory, chunks, inserted, updated, deleted, statistics_reset)
+SELECT generation.id, index.relfilenode, :seconds, :in_memory, index.reltuples,
+       greatest(pg_stat_get_tuples_inserted(chunks), pg_stat_get_tuples_deleted(chunks) + CAST(index.reltuples AS bigint)),
+       pg_stat_get_tuples_updated(chunks), pg_stat_get_tuples_deleted(chunks),
+       pg_stat_get_db_stat_reset_time((SELECT oid FROM pg_database WHERE datname = current_database()))
+FROM semantic.generation
+JOIN pg_class AS index ON index.oid = to_regclass(:name)
+WHERE generation.id = :generation AND index.reltuples >= 0
+ON CONFLICT (generation_id) DO UPDATE
+SET file = excluded.file, seconds = excluded.seconds, in_memory = excluded.in_memory, chunks = excluded.chunks,
+    inserted = excluded.inserted, updated = excluded.updated, deleted = excluded.deleted,
+    statistics_reset = excluded.statistics_reset, built_at = now()
+
+-- name: builds
+-- The builds of indexes that are still in use, with how their tables have changed since. Changes are NULL if the
+-- server's statistics were reset or lost in the meantime.
+SELECT build.generation_id, build.built_at, CAST(extract(epoch FROM now() - build.built_at) AS double precision) AS age,
+       build.seconds, build.in_memory, build.chunks, generation.spec,
+       CASE WHEN build.statistics_reset IS NOT DISTINCT FROM pg_stat_get_db_stat_reset_time(pg_database.oid)
+                AND present.inserted >= build.inserted AND present.updated >= build.updated
+                AND present.deleted >= build.deleted
+            THEN present.updated - build.updated
+                + greatest(present.inserted - build.inserted, present.deleted - build.deleted) END AS changed
+FROM semantic.vector_index_build AS build
+JOIN semantic.generation ON generation.id = build.generation_id
+JOIN pg_index ON indrelid = generation.chunks AND indisvalid
+JOIN pg_class AS index ON index.oid = indexrelid AND index.relfilenode = build.file
+JOIN pg_database ON datname = current_database()
+CROSS JOIN LATERAL (
+    SELECT pg_stat_get_tuples_inserted(generation.chunks) AS inserted,
+           pg_stat_get_tuples_updated(generation.chunks) AS updated,
+           pg_stat_get_tuples_deleted(generation.chunks) AS deleted
+) AS present
+
+-- name: may_read_builds
+-- Whether the role can read them: the owner of our schema can.
+SELECT has_table_privilege('semantic.vector_index_build', 'SELECT')
+
+-- name: index_size
+-- The size of an index, in bytes; NULL if there is none of this name.
+SELECT pg_relation_size(to_regclass(:name))
+
+-- name: progress
+-- How far the builds of indexes of this table are. Chunks are counted while the graph grows, and blocks in other phases.
+SELECT pid, phase, CAST(CAST(index_relid AS regclass) AS text) AS name, tuples_done, blocks_done, blocks_total
+FROM pg_stat_progress_create_index
+WHERE relid = to_regclass(:chunks) AND datname = current_database()
+ORDER BY pid
+
+-- name: leftovers
+-- Invalid indexes that REINDEX CONCURRENTLY left behind when it was canceled, or when the server crashed.
+SELECT CAST(relname AS text) AS name
+FROM pg_index
+JOIN pg_class ON pg_class.oid = indexrelid
+JOIN pg_am ON pg_am.oid = relam
+WHERE indrelid = to_regclass(:chunks) AND NOT indisvalid AND amname = 'hnsw' AND relname ~ '_cc(new|old)[0-9]*$'
+ORDER BY relname
+
+-- name: add_random_vectors
+-- Adds random vectors to the sample that measures how fast the server builds an index.
+INSERT INTO pg_temp.pg_semantic_sample (vector)
+SELECT CAST(ARRAY(SELECT random() - 0.5 FROM generate_series(1, CAST(:dimensions AS integer)) WHERE number > 0) AS real [])
+FROM generate_series(1, CAST(:count AS integer)) AS number
+
+-- name: is_being_built
+-- Whether another session is building an index of this table.
+SELECT semantic.is_index_being_built_v1(to_regclass(:chunks))
