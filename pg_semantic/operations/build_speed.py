@@ -59,7 +59,8 @@ def measure(engine: sa.Engine, generation: Generation, *, sample: int = SAMPLE) 
     with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
         connection.execute(sql.statement("registry", "find_pgvector"))
         connection.execute(CreateTable(table))
-        count = connection.execute(sa.insert(table).from_select(["vector"], stored)).rowcount
+        connection.execute(sa.insert(table).from_select(["vector"], stored))
+        count = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
         if count < min(_LEAST_STORED, sample):
             binds = {"count": sample - count, "dimensions": spec.encoder.dimensions}
             count += connection.execute(sql.statement("vector_index", "add_random_vectors"), binds).rowcount

@@ -83,7 +83,7 @@ SELECT pg_relation_size(to_regclass(:name))
 
 -- name: progress
 -- How far the builds of indexes of this table are. Chunks are counted while the graph grows, and blocks in other phases.
-SELECT pid, phase, CAST(CAST(index_relid AS regclass) AS text) AS name, tuples_done, blocks_done, blocks_total
+SELECT pid, phase, tuples_done, blocks_done, blocks_total
 FROM pg_stat_progress_create_index
 WHERE relid = to_regclass(:chunks) AND datname = current_database()
 ORDER BY pid

@@ -23,14 +23,12 @@ class BuildProgress:
 
     Attributes:
         pid: The server process that builds.
-        name: The index that is built, with its schema if that isn't on the search path.
         phase: What the server does now, in its words, such as ``building index: loading tuples``.
         chunks: How many chunks are in the graph.
         share: The share of the chunk table that the present phase has read, 0 to 1; None in phases without a measure.
     """
 
     pid: int
-    name: str
     phase: str
     chunks: int
     share: float | None
@@ -47,7 +45,7 @@ def read(connection: sa.Connection, tables: Tables) -> BuildProgress | None:
     if row is None or row.phase is None:
         return None
     share = row.blocks_done / row.blocks_total if row.blocks_total else None
-    return BuildProgress(row.pid, row.name or "", row.phase, row.tuples_done or 0, share)
+    return BuildProgress(row.pid, row.phase, row.tuples_done or 0, share)
 
 
 class ProgressLog:
