@@ -3,7 +3,7 @@
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
-	bench-freshness bench-encode bench-gpu bench-memory bench-sync \
+	bench-freshness bench-index-size bench-encode bench-gpu bench-memory bench-sync \
 	bench-capture bench-policies bench-recovery bench-feed bench-million chaos checksums clean docs
 
 PYTHON ?= python3
@@ -132,6 +132,9 @@ bench-locks: install  ## measure how long writers wait while an index is created
 
 bench-freshness: install  ## measure the time from commit to searchable, idle and during a backfill
 	$(VENV)/bin/python -m benchmarks.freshness
+
+bench-index-size: install  ## compare the forecast size of vector indexes and of their graphs with a server's
+	$(VENV)/bin/python -m benchmarks.index_size
 
 bench-encode: install  ## compare encoding speed with sentence-transformers' defaults and the machine's peak
 	$(VENV)/bin/python -m benchmarks.encode

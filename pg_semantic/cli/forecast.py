@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, registry, settings
 from pg_semantic.cli import options, output
 from pg_semantic.database import transaction
-from pg_semantic.operations import build_speed
+from pg_semantic.operations import backfill_cost, build_speed
+from pg_semantic.operations.backfill_cost import BackfillCost
+from pg_semantic.registry import Generation
 from pg_semantic.worker import build_forecast
 from pg_semantic.worker.build_forecast import Basis, BuildForecast
 
@@ -37,36 +40,65 @@ def forecast(
     measure: Annotated[
         bool, typer.Option("--measure", help="Build a small index of a temporary table to estimate the time.")
     ] = False,
+    price: Annotated[float | None, typer.Option(help="Dollars per million tokens of a remote encoder.", min=0)] = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
     """Show what the build of a vector index takes: disk, memory, processes and time; exit with 1 if these are short.
 
-    Works as soon as the index is created, also before a row is encoded. Run it as the role of the workers, and with
-    their PG_SEMANTIC_MAINTENANCE_WORK_MEM. The size of /dev/shm and the free disk space are known only if the server
-    is reached through a Unix socket. Without --measure, the time comes from the last build of a comparable index in
-    this database, and it is that of a graph which fits into memory.
+    Works also before a row is encoded. Run it as the role of the workers. The size of /dev/shm and the free disk space
+    are known only through a Unix socket. The time, of a graph that fits into memory, comes from a comparable build, or
+    from --measure. For a remote encoder, adds the requests and tokens of rows that aren't encoded, from a sample.
     """
-    given = settings.load(maintenance_work_mem=memory).maintenance_work_mem
+    configured = settings.load(maintenance_work_mem=memory)
     with options.installed(dsn) as engine, database.translated():
         with engine.connect() as connection:
             generation = registry.find(connection, name)
         measured = build_speed.measure(engine, generation) if measure else None
         with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
-            found = build_forecast.of_generation(connection, generation, rows=rows, memory=given)
-    if measured is not None:
-        found = measured.applied_to(found)
+            found = build_forecast.of_generation(
+                connection, generation, rows=rows, memory=configured.maintenance_work_mem
+            )
+            cost = _backfill(connection, generation, configured, rows=rows, price=price)
+    found = found if measured is None else measured.applied_to(found)
     if json:
-        output.as_json({"index": generation.qualified_name, "fits": found.fits, **dataclasses.asdict(found)})
+        _print_json(generation, found, cost)
     else:
-        show(found, is_measured=measure)
+        show(found, cost, is_measured=measure)
     if found.problems:
         raise typer.Exit(_SHORT)
 
 
-def show(found: BuildForecast, *, is_measured: bool = False) -> None:
+def _print_json(generation: Generation, found: BuildForecast, cost: BackfillCost | None) -> None:
+    described = {**dataclasses.asdict(found), "backfill": cost and dataclasses.asdict(cost)}
+    output.as_json({"index": generation.qualified_name, "fits": found.fits, **described})
+
+
+def _backfill(
+    connection: sa.Connection,
+    generation: Generation,
+    configured: settings.Settings,
+    *,
+    rows: int | None,
+    price: float | None,
+) -> BackfillCost | None:
+    """Returns what the backfill takes if the encoder is remote."""
+    endpoint = configured.encoder_urls.get(generation.spec.encoder.reference)
+    if endpoint is None:
+        return None
+    return backfill_cost.estimate(
+        connection,
+        generation,
+        endpoint,
+        rows=rows,
+        batch=configured.remote_batch,
+        dollars_per_million_tokens=price,
+    )
+
+
+def show(found: BuildForecast, cost: BackfillCost | None = None, *, is_measured: bool = False) -> None:
     """Prints a forecast, then what is short."""
-    output.record(_lines(found, is_measured=is_measured))
+    output.record([*_lines(found, is_measured=is_measured), *_cost(cost)])
     for problem in found.problems:
         output.say(output.escaped(f"{problem}."))
 
@@ -86,6 +118,13 @@ def _lines(found: BuildForecast, *, is_measured: bool) -> Iterator[tuple[str, st
     else:
         source = "a sample" if is_measured else "an earlier build"
         yield "time", f"{build_forecast.duration(found.seconds)}, judging by {source}"
+
+
+def _cost(cost: BackfillCost | None) -> Iterator[tuple[str, str]]:
+    if cost is not None:
+        dollars = "" if cost.dollars is None else f", ${cost.dollars:,.2f}"
+        by = "the encoder's tokenizer" if cost.counted_by == "tokenizer" else "four characters each"
+        yield "backfill", f"{cost.rows} rows, {cost.requests} requests, {cost.tokens} tokens ({by}){dollars}"
 
 
 def _known(size: int | None, command: str) -> str:

@@ -4,9 +4,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -80,7 +79,6 @@ def reindex(
         errors.GenerationError: There is no complete vector index, or another session builds or rebuilds it.
     """
     stored = generation.stored
-    stopped = threading.Event()
     with database.translated(), create_index_concurrently.own_session(engine, memory=memory) as (connection, is_alone):
         if not is_alone:
             raise errors.DatabaseError(_POOLED)
@@ -90,13 +88,8 @@ def reindex(
                 raise errors.GenerationError(f"{generation.title} {_ADVICE['building']}.")
             dropped = tuple(_drop_leftovers(connection, stored))
             before = _size(connection, stored)
-            with ThreadPoolExecutor(2) as threads, _set_at_end(stopped):
-                building = threads.submit(_rebuild, connection, generation, stored)
-                watching = threads.submit(
-                    _watch, engine, building, stored, is_closing=stopped.is_set, on_progress=on_progress
-                )
-                built = building.result()
-                watching.result()
+            with _watched(engine, stored, on_progress) as submit:
+                built = submit(lambda: _rebuild(connection, generation, stored))
             after = _size(connection, stored)
     build_records.record(engine, generation.id, stored.vector_index, built=built)
     return Reindexed(before, after, built.seconds, built.in_memory, dropped)
@@ -151,30 +144,35 @@ def _clean_up(connection: sa.Connection, stored: Tables) -> str:
     return f" An incomplete index is left over, which the next `pg-semantic reindex` drops: {left}." if left else ""
 
 
-def _watch(
-    engine: sa.Engine,
-    building: Future[Any],
-    stored: Tables,
-    *,
-    is_closing: Callable[[], bool],
-    on_progress: Callable[[BuildProgress], None],
-) -> None:
+@contextlib.contextmanager
+def _watched(
+    engine: sa.Engine, stored: Tables, on_progress: Callable[[BuildProgress], None]
+) -> Iterator[Callable[[Callable[[], Built]], Built]]:
+    """Yields a function that runs a build on another thread, watches it, and returns its result.
+
+    The build is canceled if another session waits for the table, or if the block ends early, as at Ctrl-C.
+    """
+    stopped = threading.Event()
+
     def look() -> None:
         with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
             found = build_progress.read(connection, stored)
             if found is not None:
                 on_progress(found)
 
-    create_index_concurrently.cancel_for_others(engine, building, stored, is_closing=is_closing, look=look)
+    def submit(build: Callable[[], Built]) -> Built:
+        building = threads.submit(build)
+        watch = create_index_concurrently.cancel_for_others
+        watching = threads.submit(watch, engine, building, stored, is_closing=stopped.is_set, look=look)
+        built = building.result()
+        watching.result()
+        return built
 
-
-@contextlib.contextmanager
-def _set_at_end(stopped: threading.Event) -> Iterator[None]:
-    """Sets the event when the block ends, also when it is interrupted by Ctrl-C."""
-    try:
-        yield
-    finally:
-        stopped.set()
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            yield submit
+        finally:
+            stopped.set()
 
 
 def _size(connection: sa.Connection, stored: Tables) -> int:

@@ -137,12 +137,12 @@ def count_chunks(connection: sa.Connection, generation: Generation, *, rows: int
     """
     known = connection.execute(sql.statement("vector_index", "counts"), {"generation": generation.id}).one()
     tables = generation.tables
-    chunks = _known_or_counted(connection, known.chunks, tables.chunks)
+    chunks = known_or_counted(connection, known.chunks, tables.chunks)
     if rows is None and generation.backfilled and chunks:
         basis: Basis = "counted" if known.chunks is None else "estimated"
         return ChunkCount(chunks, basis, known.bytes, known.parallel_workers)
-    receipts = _known_or_counted(connection, known.receipts, tables.receipts) if chunks else 0
-    rows = _known_or_counted(connection, known.rows, tables.source) if rows is None else rows
+    receipts = known_or_counted(connection, known.receipts, tables.receipts) if chunks else 0
+    rows = known_or_counted(connection, known.rows, tables.source) if rows is None else rows
     return _projected(known, chunks=chunks, receipts=receipts, rows=rows)
 
 
@@ -192,7 +192,8 @@ def duration(seconds: float) -> str:
     return f"about {seconds / 86_400:.1f} days"
 
 
-def _known_or_counted(connection: sa.Connection, known: int | None, table: sa.Table) -> int:
+def known_or_counted(connection: sa.Connection, known: int | None, table: sa.Table) -> int:
+    """Returns a number of rows if it is known, or counts them."""
     if known is not None:
         return known
     return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0

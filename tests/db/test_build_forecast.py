@@ -15,11 +15,12 @@ from pg_semantic.index import hnsw_size
 from pg_semantic.index.hnsw_size import HnswShape
 from pg_semantic.index.spec import EncoderSpec, Hnsw
 from pg_semantic.operations import build_speed, doctor, reindex
-from pg_semantic.worker import build_forecast, build_records
+from pg_semantic.worker import build_forecast, build_progress, build_records
 from pg_semantic.worker.build_forecast import BuildForecast
 from tests.conftest import copy_of
 from tests.db import test_cli as shell
 from tests.db.library import Article, Base, execute, generation_of, read_of, rows, sync
+from tests.db.test_reindex import rebuilding
 
 CHUNKS = 20_000
 _FILL = "INSERT INTO article SELECT i, 'title ' || md5(i::text), NULL, 'en' FROM generate_series(1, :count) AS i"
@@ -157,7 +158,8 @@ def test_an_index_of_one_row_or_of_none(articles: sa.Engine, dsn: str, count: in
 
 def test_more_rows_have_as_many_chunks_per_row_as_those_so_far(library: sa.Engine) -> None:
     found = forecast(library, count=1_000_000)
-    assert (found.basis, found.chunks) == ("from rows", pytest.approx(1_000_000, rel=0.02))
+    assert found.basis == "from rows"
+    assert found.chunks == pytest.approx(1_000_000, rel=0.02)
 
 
 def test_an_unknown_index_is_named_with_those_that_exist(articles: sa.Engine, dsn: str) -> None:
@@ -240,6 +242,21 @@ def test_the_time_comes_from_an_earlier_build_of_the_same_kind(library: sa.Engin
     assert build_records.seconds_from([known], CHUNKS, spec=spec) is None
     slow = dataclasses.replace(known, in_memory=False)
     assert build_records.seconds_from([slow], CHUNKS, spec=known.spec) is None
+
+
+def test_the_log_says_how_far_a_build_is(articles: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    execute(articles, _FILL, count=20)
+    sync(articles)
+    stored = generation_of(articles).stored
+    often, seldom = (build_progress.ProgressLog(articles, stored, "title", every_seconds=wait) for wait in (0, 3600))
+    with caplog.at_level(logging.INFO, "pg_semantic.worker"):
+        often()
+        with rebuilding(articles):
+            often()
+            seldom()
+    assert [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "index_progress"] == [
+        "title: waiting for writers before build, 0%, 0 chunks"
+    ]
 
 
 @pytest.mark.parametrize("synced", [False, True])

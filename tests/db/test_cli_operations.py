@@ -59,6 +59,7 @@ INDEX_KEYS = {
     "stale_reason",
     "reconciled",
     "vector_index",
+    "built",
     "lexical_index",
     "recall",
     "failures",
