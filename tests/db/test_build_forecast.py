@@ -255,7 +255,7 @@ def test_the_log_says_how_far_a_build_is(articles: sa.Engine, caplog: pytest.Log
             often()
             seldom()
     assert [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "index_progress"] == [
-        "title: waiting for writers before build, 0%, 0 chunks"
+        "title: waiting for writers before build, 0 chunks"
     ]
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pg_semantic import cli
 
-READ_ONLY = {"db current", "db check", "index list", "generation status", "generation compare"}
+READ_ONLY = {"index forecast", "db current", "db check", "index list", "generation status", "generation compare"}
 
 
 def commands() -> Iterator[tuple[str, TyperCommand]]:
