@@ -117,8 +117,8 @@ def as_setting(size: int) -> str:
 def _nodes_per_page(node: int, m: int) -> float:
     """Returns how many nodes fit on a page, on average over the random levels of nodes.
 
-    ``count`` nodes fit if they have at most so many additional levels together that these fit into the rest of the
-    page. Their number has a negative binomial distribution.
+    ``count`` nodes fit if the additional levels that they have fit into the rest of the page. The number of these
+    levels has a negative binomial distribution.
     """
     return sum(_at_most((_USABLE - count * node) // (m * _TID), count, m) for count in range(1, _USABLE // node + 1))
 

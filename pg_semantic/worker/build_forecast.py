@@ -157,7 +157,7 @@ def estimate_chunks(connection: sa.Connection, generation: Generation) -> ChunkC
 
 
 def _projected(known: sa.Row[Any], *, chunks: int, receipts: int, rows: int) -> ChunkCount:
-    """Returns how many chunks so many rows have: as many per row as so far, or one."""
+    """Returns how many chunks a number of rows has: as many per row as so far, or one."""
     if not chunks or not receipts:
         return ChunkCount(rows, "one per row", rows * _ASSUMED_CHUNK_BYTES, known.parallel_workers)
     total = round(rows * chunks / receipts)
