@@ -1,6 +1,7 @@
 """``pg-semantic status``: shows how far the vectors are in sync with the text."""
 
 import shlex
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -95,18 +96,24 @@ def _print(found: Status) -> None:
     for reason in found.paused:
         output.say(output.escaped(f"Backfill is paused: {reason}."))
     for index in found.indexes:
-        if not index.backfilled:
-            output.say(output.escaped(f"{index.index}: {_backfill(index)}."))
-        if index.stale_since:
-            output.say(output.escaped(f"{index.index}: {_staleness(index)}."))
-        if index.capture_problem:
-            output.say(output.escaped(f"{index.index}: {index.capture_problem}"))
-        if index.built and (said := _built(index.built)):
-            output.say(output.escaped(f"{index.index}: {said}"))
-        if said := _recall(index.recall):
+        for said in _said(index):
             output.say(output.escaped(f"{index.index}: {said}"))
         _print_problems(index)
         _print_failures(index)
+
+
+def _said(index: IndexStatus) -> Iterator[str]:
+    """Yields what there is to say about an index beyond the numbers."""
+    if not index.backfilled:
+        yield f"{_backfill(index)}."
+    if index.stale_since:
+        yield f"{_staleness(index)}."
+    if index.capture_problem:
+        yield index.capture_problem
+    if index.built and (built := _built(index.built)):
+        yield built
+    if recall := _recall(index.recall):
+        yield recall
 
 
 def _print_failures(index: IndexStatus) -> None:
