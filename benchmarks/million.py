@@ -54,7 +54,7 @@ class Line(Base):
 
 
 class Place:
-    """A database with so many lines, and what was measured in it."""
+    """A database with a number of lines, and what was measured in it."""
 
     def __init__(self, postgres: server.Server, rows: int) -> None:
         self.figures: dict[str, float] = {}
@@ -138,7 +138,7 @@ class Place:
                 self.figures[f"{name}_p50_ms"] = round(1000 * moments.quantile(times[WARM_UP:], 0.5), 2)
 
     def _job_wal(self, start: str, end: str) -> float:
-        """Returns the bytes of WAL between two places that are of the job table and its indexes."""
+        """Returns how many bytes of WAL between two places belong to the job table and its indexes."""
         nodes = (
             "SELECT format('1663/%s/%s', (SELECT oid FROM pg_database WHERE datname = current_database()), "
             "pg_relation_filenode(oid)) FROM pg_class "
