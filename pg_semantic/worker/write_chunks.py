@@ -210,9 +210,7 @@ def _write_rows(
     rows = [row for row in rows if row.job.key in there and _has_what_was_kept(row, before)]
     if not rows:
         return rows
-    asked = time.monotonic()
     stored = registry.stored_tables(connection, batch.claim.generation_id)  # which were read: their names stay
-    size.learn_round_trip(time.monotonic() - asked)
     size.is_indexed = stored.is_indexed
     if stored.is_indexed and len(size.share(rows)) < len(rows):
         return None

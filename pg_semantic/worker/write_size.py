@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 from pg_semantic.worker.batch import BatchRow
 
-_SPEED, _INDEXED_SPEED = 2_560.0, 1_280.0  # chunks and receipts per second, until a transaction was timed
+# Chunks and receipts per second: until a transaction was timed, and at least. A slower server would get transactions so
+# small that they take as long as their round trips, and a worker would write a few rows per second.
+_SPEED, _INDEXED_SPEED, _SLOWEST = 2_560.0, 1_280.0, 640.0
 _FASTER_AT_MOST = 2.0  # times the previous estimate
-_ROUND_TRIPS = 10  # of a transaction
-_LONGER_AT_MOST = 1.1  # times the shortest round trip so far
-_LEAST_WORK = 0.1  # of the time of a transaction
 _FULL = 0.5  # of what was allowed; a smaller transaction says little about the speed
+_FEW = 32  # chunks and receipts, up to which a transaction takes about as long as an empty one
+_SMOOTHING = 0.2
 
 
 def chunks_of(rows: Sequence[BatchRow]) -> int:
@@ -23,15 +24,14 @@ class WriteSizer:
     """Estimates how fast the chunks of one generation are written.
 
     Attributes:
-        seconds: How long the work of a transaction should take. Round trips to the server come on top: with fewer
-            chunks, they would be as many.
+        seconds: How long the work of a transaction should take. What an empty one would take comes on top.
         is_indexed: Whether writes maintain a vector index, which makes them slower.
     """
 
     seconds: float
     is_indexed: bool = False
     _speeds: dict[bool, float] = field(default_factory=lambda: {False: _SPEED, True: _INDEXED_SPEED})
-    _round_trip: float = 0.0
+    _empty: float = 0.0
 
     @property
     def chunks(self) -> int:
@@ -47,13 +47,12 @@ class WriteSizer:
                 return rows[:number]
         return rows
 
-    def learn_round_trip(self, seconds: float) -> None:
-        """Updates the time of a statement that does next to nothing: the shortest so far, which grows slowly."""
-        self._round_trip = min(seconds, _LONGER_AT_MOST * self._round_trip) if self._round_trip else seconds
-
     def learn(self, chunks: int, seconds: float) -> None:
-        """Updates the speed with a transaction. A slow one counts at once; a small one doesn't, unless it was slow."""
-        work = max(seconds - _ROUND_TRIPS * self._round_trip, _LEAST_WORK * seconds)
-        if work > self.seconds or (work > 0 and chunks >= _FULL * self.chunks):
+        """Updates the speed with a transaction: a slow one counts at once, a small one tells what an empty one takes."""
+        if chunks < _FEW:
+            self._empty += _SMOOTHING * (seconds - self._empty)
+            return
+        work = max(seconds - self._empty, 1e-9)
+        if work > self.seconds or chunks >= _FULL * self.chunks:
             known = self._speeds[self.is_indexed]
-            self._speeds[self.is_indexed] = max(1.0, min(chunks / work, _FASTER_AT_MOST * known))
+            self._speeds[self.is_indexed] = max(_SLOWEST, min(chunks / work, _FASTER_AT_MOST * known))
