@@ -48,7 +48,7 @@ class WriteSizer:
         return rows
 
     def learn(self, chunks: int, seconds: float) -> None:
-        """Updates the speed with a transaction: a slow one counts at once, a small one tells what an empty one takes."""
+        """Updates the speed with a transaction: a slow one at once, a small one only what an empty one takes."""
         if chunks < _FEW:
             self._empty += _SMOOTHING * (seconds - self._empty)
             return
