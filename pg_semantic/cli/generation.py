@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_LARGE_BYTES = 100_000_000  # of a vector index; smaller ones take a few minutes at most
 _COLUMNS = ("index", "generation", "encoder", "rows", "synced", "pending", "failed", "vector index", "bytes")
 
 Name = Annotated[str, typer.Argument(help="The name of the semantic index.")]
@@ -284,7 +285,7 @@ def _say_if_copied(live: Generation, target: IndexSpec, loaded: Encoder | None) 
 def _show_cost(disk: generations.Disk) -> None:
     now, more = (f"{size / 1e6:,.1f} MB" for size in (disk.live, disk.other))
     output.say(f"The live copy takes {now}. The new one will take about {more} more.")
-    if disk.build.chunks:
+    if disk.build.index_bytes > _LARGE_BYTES or disk.build.problems:
         output.say(f"Its vector index will take: {output.escaped(build_forecast.summary(disk.build))}.")
     for problem in disk.build.problems:
         typer.echo(f"Warning: {problem}.", err=True)

@@ -23,7 +23,7 @@ EXAMPLES = options.examples(
 )
 
 _PATIENCE = "30min"  # --exact scans tables
-_MUCH_DRIFT = 0.5
+_LARGE_BYTES, _MUCH_DRIFT = 100_000_000, 0.5
 _BEHIND = 1  # the exit code of --max-age
 _PROBLEM = {
     "sync": "not kept in sync",
@@ -110,8 +110,8 @@ def _said(index: IndexStatus) -> Iterator[str]:
         yield f"{_staleness(index)}."
     if index.capture_problem:
         yield index.capture_problem
-    if index.built and (built := _built(index.built)):
-        yield built
+    if index.built and _is_worth_telling(index.built):
+        yield _built(index.built)
     if recall := _recall(index.recall):
         yield recall
 
@@ -145,6 +145,11 @@ def _staleness(index: IndexStatus) -> str:
     why = f" ({index.stale_reason})" if index.stale_reason else ""
     done = "in progress" if index.reconciled is None else f"at {index.reconciled * 100:.0f}%"
     return f"may be stale since {since}{why}, reconcile {done}"
+
+
+def _is_worth_telling(built: BuiltIndex) -> bool:
+    """Whether a vector index is large, or much has changed. The others are in ``--json``."""
+    return (built.bytes or 0) > _LARGE_BYTES or (built.drift or 0) > _MUCH_DRIFT
 
 
 def _built(built: BuiltIndex) -> str:
