@@ -35,8 +35,8 @@ def slot(engine: sa.Engine) -> Iterator[str]:
 
 
 def write_wal(engine: sa.Engine) -> None:
-    """More than two megabytes."""
-    execute(engine, "SELECT pg_logical_emit_message(false, 'test', repeat('x', 100000)) FROM generate_series(1, 25)")
+    """More than two megabytes, flushed by the commit."""
+    execute(engine, "SELECT pg_logical_emit_message(true, 'test', repeat('x', 100000)) FROM generate_series(1, 25)")
 
 
 def looked(throttle: Throttle, engine: sa.Engine) -> bool:
