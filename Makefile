@@ -68,7 +68,7 @@ check: install  ## check formatting, lint, layers, types, SQL and words
 	$(VENV)/bin/python scripts/check_words.py
 
 docs: install  ## build the documentation site in docs/_build, and update the generated parts of the reference
-	$(VENV)/bin/python scripts/generate_reference.py
+	$(VENV)/bin/python -m scripts.generate_reference
 	$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
 
 format: install  ## format the code and apply ruff's fixes

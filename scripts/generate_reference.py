@@ -27,16 +27,13 @@ from pg_semantic.service import error_responses, server
 from pg_semantic.service.metrics import Metrics
 from pg_semantic.worker.batch_log import WorkerActivity
 from pg_semantic.worker.metrics_endpoint import WorkerCollector
+from scripts.markdown_text import code, prose, table
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
 SQL = ROOT / "migrations" / "versions"
 
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
-_CODE = re.compile(
-    r"PG_SEMANTIC_[A-Z_]+|\$PG_SEMANTIC_[A-Z_]+|\{\".*\}|\w+://[^\s,;:]+|embedded:PATH|hashed:N|(?<![\w-])--[a-z][a-z-]+"
-    r"|(?<![\w.])_?[a-z]+(?:_[a-z]+)+(?:\.\w+)?\b|(?<!\w)_estimate\b|\bsemantic\.\w+\b"
-)
 _VERSIONED = re.compile(r"_v\d+$")
 _CREATED = re.compile(
     r"(?P<comment>(?:^--[^\n]*\n)*)"
@@ -55,24 +52,6 @@ _TYPES = {
     "SecretStr": "text",
     "dict": "JSON object",
 }
-
-
-def code(text: object) -> str:
-    """Returns a value as inline code, or nothing for an empty value."""
-    return f"`{text}`" if str(text) else ""
-
-
-def prose(text: str) -> str:
-    """Returns plain text as Markdown, with settings, options, URLs and JSON as inline code."""
-    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    shown = [part if part.startswith("`") else _CODE.sub(lambda found: f"`{found[0]}`", part) for part in parts]
-    return "".join(part if part.startswith("`") else part.replace("<", r"\<").replace("*", r"\*") for part in shown)
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Returns a Markdown table; a bar in a cell is escaped."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def commands(command: Any = None, words: tuple[str, ...] = ("pg-semantic",)) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
