@@ -150,7 +150,7 @@ class Settings(pydantic_settings.BaseSettings):
         ),
     ] = 0.05
     write_connections: Annotated[
-        int, Field(ge=1, le=64, description="Number of connections on which a worker writes a batch at the same time.")
+        int, Field(ge=1, le=4, description="Number of connections on which a worker writes a batch at the same time.")
     ] = 2
     max_wal_mb_s: Annotated[
         float | None,
