@@ -6,18 +6,32 @@ docs/explanation/how-a-change-becomes-a-vector.md has a diagram of the states.
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
 
 from pg_semantic import database, sql
 
 EDIT, BACKFILL = 0, 1  # priorities
+JOBS = sa.table(
+    "job",
+    sa.column("generation_id", sa.Integer),
+    sa.column("key", sa.Text),
+    sa.column("version", sa.BigInteger),
+    sa.column("priority", sa.SmallInteger),
+    sa.column("state", sa.Text),
+    sa.column("claim", sa.Uuid),
+    sa.column("lease_until", sa.DateTime(timezone=True)),
+    sa.column("attempts", sa.Integer),
+    schema="semantic",
+)
+_LONGEST_KEY = 2_600  # bytes, which the index on the job table can hold
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A claimed job: the key of a row whose text changed, and the job's version at the time of the claim."""
 
     key: str
@@ -213,23 +227,31 @@ def enqueue(connection: sa.Connection, generation_id: int, keys: Sequence[str]) 
 
 
 def enqueue_claimed(
-    connection: sa.Connection, generation_id: int, keys: Sequence[str], *, lease_seconds: float
+    connection: sa.Connection, generation_id: int, keys: "sa.Select[str]", *, lease_seconds: float
 ) -> Claim:
     """Creates jobs that are claimed from the start, for rows that have none. Commit before you read their text.
 
     Args:
         connection: A connection in a transaction.
         generation_id: The generation.
-        keys: The keys of the rows.
+        keys: Selects the keys of the rows.
         lease_seconds: How long the claim is valid without a heartbeat.
 
     Returns:
         The claim, without the rows that have a job already.
     """
     token = uuid.uuid4()
-    binds = {"generation": generation_id, "keys": list(keys), "claim": token, "lease": lease_seconds}
-    found = connection.execute(sql.statement("jobqueue", "enqueue_claimed"), binds)
-    return Claim(generation_id, token, tuple(Job(key, version) for key, version in found), BACKFILL)
+    [key] = keys.subquery("wanted").c
+    lease = sa.func.now() + sa.literal(timedelta(seconds=lease_seconds), sa.Interval)
+    said = map(sa.literal, (BACKFILL, "processing", token))
+    columns = [
+        JOBS.c[name] for name in ("generation_id", "key", "priority", "state", "claim", "lease_until", "attempts")
+    ]
+    claimed = sa.select(sa.literal(generation_id), key, *said, lease, sa.literal(1))
+    chosen = claimed.where(sa.func.octet_length(key) <= _LONGEST_KEY).order_by(sa.collate(key, "C"))
+    created = postgresql.insert(JOBS).from_select(columns, chosen).on_conflict_do_nothing(index_elements=columns[:2])
+    found = connection.execute(created.returning(JOBS.c.key, JOBS.c.version))
+    return Claim(generation_id, token, tuple(map(Job._make, found)), BACKFILL)
 
 
 def requeueing(generation_id: int, keys: Sequence[str]) -> sa.TextClause:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 
+HASH_BYTES = 32
+
 
 def content_hash(text: str) -> bytes:
     """Returns the SHA-256 of the text's UTF-8 bytes, like ``sha256(convert_to(text, 'UTF8'))`` in Postgres."""

@@ -240,16 +240,6 @@ ON CONFLICT (generation_id, key) DO UPDATE
 SET version = job.version + 1, state = 'pending', claim = NULL, lease_until = NULL, attempts = job.attempts - 1
 WHERE job.state = 'processing'
 
--- name: enqueue_claimed
--- Creates jobs that are claimed from the start, for rows that have none yet, and returns them.
-INSERT INTO semantic.job (generation_id, key, priority, state, claim, lease_until, attempts)
-SELECT :generation, wanted.key, 1, 'processing', :claim, now() + make_interval(secs => :lease), 1
-FROM unnest(CAST(:keys AS text[])) AS wanted (key)
-WHERE octet_length(wanted.key) <= 2600
-ORDER BY wanted.key COLLATE "C"
-ON CONFLICT (generation_id, key) DO NOTHING
-RETURNING key, version
-
 -- name: requeue
 -- Queues rows that must be checked again, as folding a mark does, so a worker that is processing such a row writes
 -- nothing.

@@ -115,7 +115,9 @@ def claim(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int, l
         page = _next_page(connection, tables, generation_id, rows=rows, first=True)
         if page is None or page.range is None:
             return None
-        unsynced = list(connection.scalars(_unsynced(tables, page.range, generation_id)))
+        unsynced = _with_receipts(tables).where(
+            page.range.of(tables.source_key), tables.receipts.c.source_hash.is_(None)
+        )
         return jobqueue.enqueue_claimed(connection, generation_id, unsynced, lease_seconds=lease_seconds)
 
 
@@ -140,30 +142,28 @@ def _next_page(
     if state is None:
         return None
     after: str | None = state.backfill_after
-    page = list(connection.scalars(_page(tables, after, rows)))
-    is_last = len(page) < rows
-    part = KeyRange(after, None if is_last else page[-1])
+    last = connection.scalar(_last(tables, after, rows))
+    part = KeyRange(after, last)
     gone = orphans.sweep(connection, tables, part, rows=PAGE_ROWS)
     jobqueue.enqueue(connection, generation_id, gone)
     policy_column.follow(connection, tables, part.of)
     registry.require_named(connection, tables)
     if len(gone) >= PAGE_ROWS:  # there may be more, in one of the two tables
         return _Page(None, is_last=False)
-    moved = {"generation": generation_id, "after": page[-1] if page else after, "done": is_last, "rows": len(page)}
+    read = rows if last is not None else connection.scalar(_rows(tables, part))
+    moved = {"generation": generation_id, "after": after if last is None else last, "done": last is None, "rows": read}
     connection.execute(sql.statement("registry", "advance_backfill"), moved)
-    return _Page(part, is_last)
+    return _Page(part, is_last=last is None)
 
 
-def _page(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
+def _last(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
+    """Selects the last key of a page; nothing if fewer rows are left."""
     key = tables.source_key
-    return sa.select(keys.as_text(key)).where(KeyRange(after, None).of(key)).order_by(*key).limit(rows)
+    return sa.select(keys.as_text(key)).where(KeyRange(after, None).of(key)).order_by(*key).offset(rows - 1).limit(1)
 
 
-def _unsynced(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":
-    """Selects rows of a range that were never synced and have no job."""
-    return _with_receipts(tables).where(
-        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_has_job(tables, generation_id)
-    )
+def _rows(tables: Tables, part: KeyRange) -> "sa.Select[int]":
+    return sa.select(sa.func.count()).select_from(tables.source).where(part.of(tables.source_key))
 
 
 def _changed(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":

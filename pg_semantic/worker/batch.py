@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,7 @@ LONG_CHARACTERS = 200_000
 """While a row with more text is chunked and encoded, other edits overtake it, even those of its own index."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRow:
+class BatchRow(NamedTuple):
     """A claimed row whose text was read.
 
     Attributes:
@@ -136,6 +136,8 @@ class Batch:
 
     def failure(self, row: BatchRow) -> str | None:
         """Returns why the row could not be chunked or encoded, or None if it could."""
+        if not (self.uncut or self.broken):
+            return None
         if row.job.key in self.uncut:
             return self.uncut[row.job.key]
         hashes = (chunk.content_hash for _, chunk in row.new)

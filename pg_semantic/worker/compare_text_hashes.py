@@ -8,14 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
+from pg_semantic import jobqueue
 from pg_semantic.index import bm25_expressions, chunk_tables, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.key_range import KeyRange
 from pg_semantic.worker import policy_column
 
-JOBS = sa.table(
-    "job", sa.column("generation_id"), sa.column("key", sa.Text), sa.column("state", sa.Text), schema="semantic"
-)
+JOBS = jobqueue.JOBS
 _MARKS = sa.table("mark", sa.column("generation_id"), sa.column("key", sa.Text), schema="semantic")
 _GENERATIONS = sa.table("generation", sa.column("id"), sa.column("backfilled_at"), schema="semantic")
 

@@ -28,18 +28,19 @@ class ReadAhead:
     Attributes:
         batch: The future of the batch that is being read; its result is None if nothing is waiting.
         turn: What is being read.
+        threads: Run the stages.
     """
 
     batch: Future[Batch | None]
 
     def __init__(self, threads: ThreadPoolExecutor, read: Callable[["ReadAhead"], Batch | None]) -> None:
         self.turn = _HOUSEKEEPING
-        self._threads = threads
+        self.threads = threads
         self._read = read
 
     def start(self) -> None:
         """Starts to read the next batch."""
-        self.batch = self._threads.submit(self._read_next)
+        self.batch = self.threads.submit(self._read_next)
 
     def _read_next(self) -> Batch | None:
         self.turn = _HOUSEKEEPING
@@ -47,9 +48,10 @@ class ReadAhead:
 
 
 class FastLane:
-    """Processes urgent edits on the thread that waits for a stage.
+    """Processes urgent edits on a thread of its own, while the pipeline waits for a stage.
 
-    An edit is urgent if the work in progress is backfill, a long row, or of another index.
+    An edit is urgent if the work in progress is backfill, a long row, or of another index. The stage that ends
+    meanwhile doesn't wait for them.
 
     Attributes:
         current: What is being encoded, or was encoded last.
@@ -73,21 +75,32 @@ class FastLane:
         self._held = held
         self._connection = connection
         self._ahead = ahead
+        self._edits: Future[None] | None = None
 
     def wait_for(self, stage: Future[R] | None) -> R | None:
-        """Waits for a stage and returns its result, or raises its error. Meanwhile, processes urgent edits.
+        """Waits for a stage and returns its result, or raises its error. Meanwhile, starts to process urgent edits.
 
-        Also raises what the check raises, even before the stage ends.
+        Also raises what the check or the edits raise, even before the stage ends.
         """
         while stage is not None and not wait([stage], LOOK_SECONDS).done:
             self._check()
             in_progress = self._ahead.turn if stage is self._ahead.batch else self.current
-            if in_progress is not None:
-                self._process_edits(in_progress, is_reading=stage is self._ahead.batch)
+            if in_progress is not None and self._is_free():
+                edits = None if stage is self._ahead.batch else self._read_ahead(in_progress)
+                self._edits = self._ahead.threads.submit(self._process, edits, in_progress)
         return stage.result() if stage else None
 
-    def _process_edits(self, in_progress: Claimable, *, is_reading: bool) -> None:
-        edits = None if is_reading else self._read_ahead(in_progress)
+    def finish(self) -> None:
+        """Waits until no edits are in progress."""
+        if self._edits is not None:
+            self._edits.result()
+
+    def _is_free(self) -> bool:
+        if self._edits is None:
+            return True
+        return self._edits.done() and self._edits.result() is None
+
+    def _process(self, edits: Batch | None, in_progress: Claimable) -> None:
         edits = edits or self._claimed(in_progress)
         if edits is not None:
             self._stages.reuse_vectors(edits)

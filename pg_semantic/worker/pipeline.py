@@ -1,7 +1,7 @@
 """The pipeline of a worker: claims jobs of each generation in turn, and overlaps reading, encoding and writing.
 
-One thread reads the next batch, one encodes, and one writes the previous batch. Meanwhile, the calling thread looks for
-edits that should go first. Each stage passes its result on through a future, so an error in any stage reaches the
+One thread reads the next batch, one encodes, and one writes the previous batch. Meanwhile, another one looks for edits
+that should go first. Each stage passes its result on through a future, so an error in any stage reaches the
 caller of `run`, and no stage is more than a batch ahead.
 """
 
@@ -95,6 +95,7 @@ class Pipeline:
                     break
                 if batch is None:
                     lane.wait_for(writing)
+                    lane.finish()
                     writing = None
                     if once and self._is_drained(builder):
                         return
@@ -108,6 +109,7 @@ class Pipeline:
                 writing = threads.submit(self._stages.write, batch, self._held.locks) if encoded else None
             if writing is not None:
                 writing.result()
+            lane.finish()
             ahead.batch.result()
 
     @contextlib.contextmanager
@@ -116,7 +118,7 @@ class Pipeline:
     ) -> Iterator[tuple[ThreadPoolExecutor, ReadAhead, FastLane]]:
         """Opens a connection for each lane and keeps it open, so that a poll costs next to nothing."""
         engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with engine.connect() as polling, engine.connect() as overtaking, ThreadPoolExecutor(3) as threads:
+        with engine.connect() as polling, engine.connect() as overtaking, ThreadPoolExecutor(4) as threads:
             ahead = ReadAhead(threads, lambda ahead: self._read(ahead, polling, builder))
             lane = FastLane(
                 self._stages,

@@ -7,6 +7,7 @@ memory is bounded and doesn't depend on how many rows it has claimed.
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -41,8 +42,7 @@ class ReadLimits:
     longest: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """A row as it was read. If it was synced before, its text differs from its receipt.
 
     Attributes:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects import postgresql
 
 from pg_semantic.database import transaction
-from pg_semantic.index import chunking
+from pg_semantic.index import chunking, hashing
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.chunking import TextChunk, TokenCounter
 from pg_semantic.jobqueue import Claim
@@ -125,8 +124,11 @@ def _placed(row: Changed, chunks: Sequence[TextChunk] | str, before: Sequence[St
 
 def _reusable(connection: sa.Connection, tables: Tables, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """Returns the stored vectors of the same texts, of whatever row."""
-    bind = sa.bindparam(None, list(hashes), type_=postgresql.ARRAY(sa.LargeBinary))
-    wanted = sa.func.unnest(bind).table_valued(sa.column("content_hash", sa.LargeBinary)).render_derived()
+    if not hashes:
+        return {}
+    every, size = sa.literal(b"".join(hashes), sa.LargeBinary), hashing.HASH_BYTES  # an array takes longer to send
+    start = sa.func.generate_series(1, size * len(hashes), size).table_valued("start").render_derived()
+    wanted = sa.select(sa.func.substring(every, start.c.start, size).label("content_hash")).subquery("wanted")
     chunks = tables.chunks.c
     stored = sa.select(chunks.vector).where(chunks.content_hash == wanted.c.content_hash).limit(1).lateral()
     statement = sa.select(wanted.c.content_hash, stored.c.vector).join_from(wanted, stored, sa.true())

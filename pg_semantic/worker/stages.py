@@ -165,14 +165,14 @@ class Stages:
             sqlalchemy.exc.DBAPIError: The connection was lost.
         """
         number = batch.claim.generation_id
-        tries = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs}
+        tries = {job.key: self._moved.pop((number, job), 0) for job in batch.claim.jobs} if self._moved else {}
         batch.stubborn = {key for key, count in tries.items() if count >= self._settings.max_attempts}
         try:
             with self._served.isolating_failures(number), self._reporter.timing("write"):
                 size = self.write_sizes[number]
                 write_chunks.write(self._engine, batch, settings=self._settings, size=size, locks=locks)
             moved = [job for job in batch.claim.jobs if job.key in batch.moved]
-            self._moved.update({(number, job): tries[job.key] + 1 for job in moved})
+            self._moved.update({(number, job): tries.get(job.key, 0) + 1 for job in moved})
             if batch.written < len(batch.claim.jobs):
                 self._give_back(batch)
             else:
