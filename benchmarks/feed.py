@@ -12,6 +12,8 @@ tables with the same keys, foreign keys and indexes, over the worker's time.
 """
 
 import argparse
+import gc
+import importlib.util
 import json
 import os
 import random
@@ -126,6 +128,8 @@ def main() -> None:
     options.add_argument("--before", default=BEFORE, help="the commit to compare with")
     options.add_argument("--alone", action="store_true", help="print the rows per second of this worker, no comparison")
     given = options.parse_args()
+    if importlib.util.find_spec("pg_semantic.worker.garbage_collection"):  # an earlier worker had none
+        importlib.import_module("pg_semantic.worker.garbage_collection").collect_rarely()
     if given.alone:
         with server.running() as postgres:
             print(_fill(postgres, Line, given.rows, name="alone")[0])
@@ -190,7 +194,7 @@ def _fill(
     of.metadata.create_all(engine)
     stop = threading.Event()
     writer = Writer(_dsn(postgres, name), rows) if writing else None
-    worker = Worker(engine, Settings(), load=lambda *_, **__: Matrix())
+    worker = Worker(engine, Settings(), load=_loaded)
     thread = threading.Thread(target=worker.run, args=(stop,))
     started = time.perf_counter()
     thread.start()
@@ -205,6 +209,14 @@ def _fill(
     thread.join()
     engine.dispose()
     return rows / seconds, writer.waits if writer else []
+
+
+def _loaded(*_: object, **__: object) -> Matrix:
+    """Loads the encoder and hides it from the garbage collector, as `pg-semantic worker` does."""
+    matrix = Matrix()
+    gc.collect()
+    gc.freeze()
+    return matrix
 
 
 def _is_complete(engine: sa.Engine) -> bool:

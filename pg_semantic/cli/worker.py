@@ -1,6 +1,5 @@
 """``pg-semantic worker``: runs the process that keeps vectors in sync with the text."""
 
-import gc
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from pg_semantic import encoders, errors, settings
 from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
 from pg_semantic.encoders import Encoder
-from pg_semantic.worker import metrics_endpoint, unix_signals
+from pg_semantic.worker import garbage_collection, metrics_endpoint, unix_signals
 from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 
@@ -97,6 +96,7 @@ def _work(
     metrics: tuple[str, int] | None,
 ) -> None:
     stop = threading.Event()
+    garbage_collection.collect_rarely()
     with options.engine(dsn) as engine, progress.bar(engine, shown=once and not (json or supervised)) as advance:
         working = Worker(engine, configured, load=_loaded, on_progress=advance)
         if metrics is not None:
@@ -118,24 +118,14 @@ def _loaded(
     document_prompt: str | None,
     settings: settings.Settings,
 ) -> Encoder:
-    """Loads an encoder and hides it from the garbage collector, whose full runs would pause for a third of a second.
-
-    Also collects an earlier encoder that was refused, and the hundred megabytes of garbage that loading leaves.
-    """
-    gc.unfreeze()
-    gc.collect()
-    try:
-        encoder = encoders.load(
+    with garbage_collection.hiding_what_is_loaded():
+        return encoders.load(
             reference,
             dimensions=dimensions,
             query_prompt=query_prompt,
             document_prompt=document_prompt,
             settings=settings,
         )
-        gc.collect()
-    finally:  # even if loading failed: the other encoders were unfrozen too
-        gc.freeze()
-    return encoder
 
 
 def _obey_signals(working: Worker, stop: threading.Event, drain_seconds: float) -> None:

@@ -25,7 +25,7 @@ _SETTINGS = {
     "quote_all_identifiers": "off",  # names are compared as text
     "jit": "off",  # lookups of a few rows look expensive before the first ANALYZE
 }
-_BY_INDEX = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+_BY_INDEX = dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"), "off")
 _TIMEOUT = sa.func.pg_catalog.set_config("statement_timeout", sa.bindparam("statement_timeout"), True)  # noqa: FBT003 - local
 _OTHERS = sql.statement("registry", "own_transaction").bindparams(local=True)
 
@@ -52,8 +52,9 @@ def begin(engine: sa.Engine, *, statement_timeout: str = "60s", by_index: bool =
     Args:
         engine: The worker's engine.
         statement_timeout: Maximum duration of a statement, in Postgres syntax.
-        by_index: Whether to force index scans, whatever the statistics say. The queue needs this: a planner that
-            mistakes millions of new marks for a hundred would sort them all at every poll.
+        by_index: Whether to look each row up in an index, whatever the statistics say. The queue needs this: a planner
+            that mistakes millions of new marks for a hundred would sort them all at every poll. So does a batch: the
+            planner would read a table of 200,000 rows in full to find 500 of them.
     """
     with engine.begin() as connection:
         connection.execute(_BEGIN_BY_INDEX if by_index else _BEGIN, {"statement_timeout": statement_timeout})

@@ -111,7 +111,7 @@ def claim(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int, l
     Returns:
         The claim, without jobs if the page has no such row. None if no page is left, or another worker takes one.
     """
-    with transaction.begin(engine) as connection:
+    with transaction.begin(engine, by_index=True) as connection:
         page = _next_page(connection, tables, generation_id, rows=rows, first=True)
         if page is None or page.range is None:
             return None

@@ -140,7 +140,7 @@ def _select(engine: sa.Engine, tables: Tables, jobs: Sequence[Job], *, longest: 
         .where(sa.case((is_open, sa.true()), else_=differs))
     )
     of_key = {job.key: job for job in jobs}
-    with transaction.begin(engine) as connection:
+    with transaction.begin(engine, by_index=True) as connection:
         found = list(connection.execute(statement))
         registry.require_named(connection, tables)
     return [

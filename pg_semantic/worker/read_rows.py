@@ -103,7 +103,7 @@ def _compared(
     """
     tables = known[0]
     synced = [row.job.key for row, _ in chunked if row.synced]
-    with transaction.begin(engine) as connection:
+    with transaction.begin(engine, by_index=True) as connection:
         before = stored_chunks.read(connection, tables, synced) if synced else {}
         rows = [_placed(row, chunks, before.get(row.job.key, ())) for row, chunks in chunked]
         missing = {chunk.content_hash for row in rows for _, chunk in row.new}

@@ -61,7 +61,7 @@ def write(
     idle = batch.idle_jobs
     _Writer(engine, batch, size or WriteSizer(settings.write_seconds)).run(locks)
     if idle or batch.failures or batch.moved:
-        with locks[0], transaction.begin(engine) as connection:
+        with locks[0], transaction.begin(engine, by_index=True) as connection:
             ended = _finish_idle(connection, batch, idle)
             recorded = _report_failures(connection, batch, settings=settings)
             _look_again(connection, batch, settings=settings)
@@ -127,7 +127,7 @@ class _Writer:
         seconds = _SECONDS + chunks_of(rows) // _SLOWEST_PER_SECOND
         started = time.monotonic()
         try:
-            with transaction.begin(self._engine, statement_timeout=f"{seconds}s") as connection:
+            with transaction.begin(self._engine, statement_timeout=f"{seconds}s", by_index=True) as connection:
                 written = _write_rows(connection, self._batch, rows, records=records, size=self._size)
         except exc.DBAPIError as error:
             if database.fault(error) != "busy":
