@@ -115,9 +115,7 @@ def claim(engine: sa.Engine, tables: Tables, generation_id: int, *, rows: int, l
         page = _next_page(connection, tables, generation_id, rows=rows, first=True)
         if page is None or page.range is None:
             return None
-        unsynced = _with_receipts(tables).where(
-            page.range.of(tables.source_key), tables.receipts.c.source_hash.is_(None)
-        )
+        unsynced = _unsynced(tables, page.range, generation_id)
         return jobqueue.enqueue_claimed(connection, generation_id, unsynced, lease_seconds=lease_seconds)
 
 
@@ -160,6 +158,13 @@ def _last(tables: Tables, after: str | None, rows: int) -> "sa.Select[str]":
     """Selects the last key of a page; nothing if fewer rows are left."""
     key = tables.source_key
     return sa.select(keys.as_text(key)).where(KeyRange(after, None).of(key)).order_by(*key).offset(rows - 1).limit(1)
+
+
+def _unsynced(tables: Tables, part: KeyRange, generation_id: int) -> "sa.Select[str]":
+    """Selects rows of a range that were never synced and have no job."""
+    return _with_receipts(tables).where(
+        part.of(tables.source_key), tables.receipts.c.source_hash.is_(None), ~_has_job(tables, generation_id)
+    )
 
 
 def _rows(tables: Tables, part: KeyRange) -> "sa.Select[int]":

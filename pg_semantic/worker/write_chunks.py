@@ -203,8 +203,7 @@ def _write_rows(
     """
     tables = batch.tables
     held = sorted(jobqueue.hold(connection, batch.claim, [row.job for row in rows]))
-    signed, chunked = _stored_keys(connection, tables, held) if records.receipts else (set(held), set(held))
-    there = _lock_sources(connection, tables, held)
+    there, signed, chunked = _lock_sources(connection, tables, held, are_new=bool(records.receipts))
     registry.require_named(connection, tables)
     before = stored_chunks.read(connection, tables, sorted(there & chunked))
     rows = [row for row in rows if row.job.key in there and _has_what_was_kept(row, before)]
@@ -224,10 +223,13 @@ def _write_rows(
     return rows
 
 
-def _stored_keys(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Returns which of these rows have a receipt, and which have chunks.
+def _lock_sources(
+    connection: sa.Connection, tables: Tables, row_keys: Sequence[str], *, are_new: bool
+) -> tuple[set[str], set[str], set[str]]:
+    """Locks source rows that aren't locked: returns which, and of these, which may have a receipt, and which chunks.
 
-    LIMIT makes the server look up each row by itself. Otherwise it may read all of a growing table.
+    If rows are new, looks whether they have any by now, each row by itself because of the LIMIT: otherwise the server
+    may read all of a growing table.
     """
     wanted = keys.key_table(row_keys, len(tables.spec.key))
 
@@ -235,24 +237,17 @@ def _stored_keys(connection: sa.Connection, tables: Tables, row_keys: Sequence[s
         same_row = keys.matches_key_table(wanted, key)
         return sa.select(sa.true().label("there")).where(same_row).correlate(wanted).limit(1).lateral()
 
-    receipt, chunk = stored(tables.receipt_key), stored(tables.chunk_key)
-    statement = (
-        sa.select(wanted.c.key, receipt.c.there, chunk.c.there)
-        .select_from(wanted.outerjoin(receipt, sa.true()).outerjoin(chunk, sa.true()))
-        .where(receipt.c.there | chunk.c.there)
-    )
-    found = connection.execute(statement).all()
-    return {key for key, has_receipt, _ in found if has_receipt}, {key for key, _, has_chunks in found if has_chunks}
-
-
-def _lock_sources(connection: sa.Connection, tables: Tables, row_keys: Sequence[str]) -> set[str]:
-    wanted = keys.key_table(row_keys, len(tables.spec.key))
-    statement = (
-        sa.select(wanted.c.key)
-        .join_from(wanted, tables.source, keys.matches_key_table(wanted, tables.source_key))
-        .with_for_update(key_share=True, read=True, of=tables.source, skip_locked=True)
-    )
-    return set(connection.scalars(statement))
+    found = wanted.join(tables.source, keys.matches_key_table(wanted, tables.source_key))
+    flags: list[sa.ColumnElement[bool]] = [sa.true(), sa.true()]
+    if are_new:
+        receipt, chunk = stored(tables.receipt_key), stored(tables.chunk_key)
+        found = found.outerjoin(receipt, sa.true()).outerjoin(chunk, sa.true())
+        flags = [receipt.c.there, chunk.c.there]
+    statement = sa.select(wanted.c.key, *flags).select_from(found)
+    locked = connection.execute(
+        statement.with_for_update(key_share=True, read=True, of=tables.source, skip_locked=True)
+    ).all()
+    return {key for key, _, _ in locked}, {key for key, yes, _ in locked if yes}, {key for key, _, yes in locked if yes}
 
 
 def _has_what_was_kept(row: BatchRow, before: Mapping[str, Sequence[StoredChunk]]) -> bool:
