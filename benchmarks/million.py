@@ -3,12 +3,12 @@
     make bench-million
 
 Each row has eight words, and is encoded by the hashed encoder (384 dimensions), with BM25. The worker is a process of
-its own with default settings. The same is measured with a tenth of the rows, for the ratios. ``job_wal_bytes_a_row`` is
-the part of the job table and its indexes, over the first rows of the backfill, by ``pg_waldump``; ``wal_bytes_a_row``
-is that of the whole backfill without the builds. The graph and the vector index fit in the server's memory
-(``maintenance_work_mem``, ``shared_buffers``), as an operator would have it. ``job_bytes_peak`` includes the table's indexes. The goals: at most
-480 bytes of WAL for jobs a row, a job table under 16 MB, a status within a second, and at 100,000 rows at least half
-the time of a dense search and 1/1.2 of the memory.
+its own with default settings. The graph and the vector index fit in the server's memory (``maintenance_work_mem``,
+``shared_buffers``), as an operator would have it. The same is measured with a tenth of the rows, for the ratios.
+``job_wal_bytes_a_row`` is the part of the job table and its indexes, over the first rows of the backfill, by
+``pg_waldump``; ``wal_bytes_a_row`` is that of the whole backfill without the builds. ``job_bytes_peak`` includes the
+table's indexes. The goals: at most 480 bytes of WAL for jobs a row, a job table under 16 MB, a status within a second,
+and at 100,000 rows at least half the time of a dense search and 1/1.2 of the memory.
 """
 
 import argparse

@@ -32,12 +32,16 @@ _OTHERS = sql.statement("registry", "own_transaction").bindparams(local=True)
 
 def _begin(settings: Mapping[str, str]) -> sa.Select[Any]:
     """Selects the settings, as literals: thirty binds would take longer than the statement."""
-    pairs = ((sa.literal_column(f"'{name}'"), sa.literal_column(f"'{value}'")) for name, value in settings.items())
+    names, values = (map(_literal, texts) for texts in (settings, settings.values()))
     return sa.select(
         _TIMEOUT,
-        *(sa.func.pg_catalog.set_config(name, value, sa.true()) for name, value in pairs),
+        *(sa.func.pg_catalog.set_config(name, value, sa.true()) for name, value in zip(names, values, strict=True)),
         *_OTHERS.columns(sa.column("path"), sa.column("timeout")).subquery().c,
     )
+
+
+def _literal(text: str) -> sa.ColumnClause[str]:
+    return sa.literal_column(f"'{text}'", sa.Text)
 
 
 _BEGIN, _BEGIN_BY_INDEX = _begin(_SETTINGS), _begin(_SETTINGS | _BY_INDEX)
