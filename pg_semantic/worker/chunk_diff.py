@@ -36,7 +36,7 @@ def diff(
         The new chunks with their ordinals, and the ordinals of the stored chunks to keep.
     """
     if not stored:
-        return tuple((number * STEP, chunk) for number, chunk in enumerate(chunks)), frozenset()
+        return tuple([(number * STEP, chunk) for number, chunk in enumerate(chunks)]), frozenset()
     before = [(known.content_hash, known.truncated) for known in stored]
     after = [(chunk.content_hash, chunk.truncated) for chunk in chunks]
     kept = {number: stored[match].ordinal for match, number in _matches(before, after)}

@@ -117,7 +117,7 @@ def _placed(row: Changed, chunks: Sequence[TextChunk] | str, before: Sequence[St
     if isinstance(chunks, str):
         return BatchRow(row.job, row.identity, row.text, row.source_hash, (), (), truncated=False)
     new, ordinals = chunk_diff.diff(chunks, before)
-    kept = tuple(known for known in before if known.ordinal in ordinals)
+    kept = tuple([known for known in before if known.ordinal in ordinals])
     truncated, is_new = any(chunk.truncated for chunk in chunks), not row.synced
     return BatchRow(row.job, row.identity, row.text, row.source_hash, new, kept, truncated=truncated, is_new=is_new)
 
