@@ -4,7 +4,7 @@
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
 	bench-freshness bench-index-size bench-encode bench-gpu bench-memory bench-sync \
-	bench-capture bench-policies bench-recovery bench-feed bench-million chaos checksums clean docs
+	bench-capture bench-policies bench-recovery bench-feed bench-bulk-edit bench-million chaos checksums clean docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -117,6 +117,9 @@ bench-feed: install  ## measure how fast a worker writes if encoding costs nothi
 
 bench-million: install  ## measure a million rows: load, backfill, build, searches, status, memory and WAL
 	$(VENV)/bin/python -m benchmarks.million
+
+bench-bulk-edit: install  ## measure single edits after an UPDATE of 5,000,000 texts, until all are synced
+	$(VENV)/bin/python -m benchmarks.bulk_edit
 
 bench-recovery: install  ## measure how soon the rows of a killed worker are synced
 	$(VENV)/bin/python -m benchmarks.recovery
