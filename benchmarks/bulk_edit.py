@@ -11,7 +11,7 @@ chunk has the new text, which is when a search would find it.
 * ``starved_p50_ms``: from commit to searchable. Also reported: the number of edits timed, and how many marks and jobs
   were left at the end.
 
-On its own, it goes on until no row is left (`bench-capture` measures the first minute). The goals are then a
+On its own, it runs until no row is left (`bench-capture` measures the first minute). The goals are then a
 ``starved_p50_ms`` of 500, a ``job_bytes_peak`` of 64 MB with indexes, and ``encoded_more_than_once`` of 0: texts that
 were encoded, less the rows and the edits. ``rows_per_s`` counts rows, from the commit of the UPDATE to the end.
 """
