@@ -8,6 +8,7 @@ was done.
 import typer
 
 from pg_semantic.cli import (
+    backfill,
     clusters,
     database,
     demo,
@@ -52,6 +53,7 @@ app.add_typer(encoder.app, name="encoder")
 app.add_typer(train.app, name="train")
 for command, function, examples, summary in (
     ("worker", worker.worker, worker.EXAMPLES, "Encode rows whose text changed, until stopped."),
+    ("backfill", backfill.backfill, backfill.EXAMPLES, "Sync all rows of an index with several workers, and exit."),
     ("search", search.search, search.EXAMPLES, "Find the rows closest in meaning to a text."),
     ("explain", explain.explain, explain.EXAMPLES, "Show the plan of a search, and which indexes it uses."),
     ("duplicates", duplicates.duplicates, duplicates.EXAMPLES, "Find rows that are alike, as pairs or as groups."),

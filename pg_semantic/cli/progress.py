@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pg_semantic.cli import output
 from pg_semantic.database import transaction
+from pg_semantic.fleet import FillProgress
 from pg_semantic.operations import status
 from pg_semantic.operations.verify import CheckedPage
 from pg_semantic.registry import Generation
@@ -123,5 +124,30 @@ def index_build(chunks: int, *, shown: bool) -> Iterator[Callable[[BuildProgress
 
         def advance(done: BuildProgress) -> None:
             display.update(task, completed=done.chunks, total=max(chunks, done.chunks), phase=done.phase)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def backfill(*, shown: bool) -> Iterator[Callable[[FillProgress], None]]:
+    """Shows a bar of synced rows, whichever worker synced them, then the phases of the index build.
+
+    Yields:
+        A function to call with the progress.
+    """
+    columns = (
+        TextColumn("{task.fields[phase]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output.console, disable=not shown, transient=True) as display:
+        task = display.add_task("rows", total=None, phase="starting", speed="")
+
+        def advance(now: FillProgress) -> None:
+            phase = now.build.phase if now.build else "paused" if now.paused else f"syncing, {now.workers} workers"
+            speed = f"{now.rows_per_second:.0f} rows/s" if now.rows_per_second else ""
+            display.update(task, completed=now.done, total=now.total, phase=phase, speed=speed)
 
         yield advance

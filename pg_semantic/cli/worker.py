@@ -14,6 +14,7 @@ from pg_semantic.cli import devices as several
 from pg_semantic.cli import logs, options, output, progress
 from pg_semantic.encoders import Encoder
 from pg_semantic.worker import garbage_collection, metrics_endpoint, unix_signals
+from pg_semantic.worker.assignment import Assignment
 from pg_semantic.worker.batch_log import Progress
 from pg_semantic.worker.worker import Worker
 
@@ -21,6 +22,7 @@ EXAMPLES = options.examples(
     "pg-semantic worker --dsn postgresql://app@localhost/shop",
     "pg-semantic worker --once --json",
     "pg-semantic worker --devices all",
+    "pg-semantic worker --index article_semantic",
     "pg-semantic worker --max-wal-mb-s 20",
     "pg-semantic worker --metrics-port 9464",
 )
@@ -46,6 +48,9 @@ log = logging.getLogger("pg_semantic.worker")
 
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Exit once no job is waiting.")] = False,
+    index: Annotated[
+        str | None, typer.Option(help="Serve only this semantic index, with all its generations. Default: all.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest available.")
     ] = None,
@@ -65,8 +70,9 @@ def worker(
     json: options.Json = False,
     dsn: options.Dsn = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+    rows_only: Annotated[bool, typer.Option("--rows-only", hidden=True)] = False,
 ) -> None:
-    """Encode rows whose text changed, for every semantic index in the database, until stopped.
+    """Encode rows whose text changed, for every semantic index in the database or one of them, until stopped.
 
     On SIGTERM or Ctrl-C, finishes the rows in progress and exits. After PG_SEMANTIC_DRAIN_SECONDS, or at a second
     signal, returns unfinished rows to the queue. If the database is unreachable, waits for it, except with --once. You
@@ -75,19 +81,28 @@ def worker(
     if device and devices:
         raise typer.BadParameter("pass --device or --devices, not both", param_hint="--devices")
     configured = settings.load(device=device, batch_rows=batch_rows, max_wal_mb_s=max_wal_mb_s, log_format=log_format)
-    logs.configure(style=configured.log_format, level=logging.WARNING if once and not verbose else logging.INFO)
+    is_quiet = (once or rows_only) and not verbose
+    logs.configure(style=configured.log_format, level=logging.WARNING if is_quiet else logging.INFO)
     if devices is not None:
         given = {"--batch-rows": batch_rows, "--max-wal-mb-s": max_wal_mb_s, "--log-format": log_format}
-        given |= {"--verbose": verbose, "--json": json, "--once": once, "--metrics-host": metrics_host}
+        given |= {
+            "--index": index,
+            "--verbose": verbose,
+            "--json": json,
+            "--once": once,
+            "--metrics-host": metrics_host,
+        }
         raise typer.Exit(
             several.run(several.listed(devices), given, once=once, dsn=dsn, first_metrics_port=metrics_port)
         )
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
-    _work(configured, once=once, json=json, dsn=dsn, supervised=supervised, metrics=metrics)
+    assigned = Assignment(index, rows_only=rows_only)
+    _work(configured, assigned, once=once, json=json, dsn=dsn, supervised=supervised, metrics=metrics)
 
 
 def _work(
     configured: settings.Settings,
+    assigned: Assignment,
     *,
     once: bool,
     json: bool,
@@ -98,7 +113,7 @@ def _work(
     stop = threading.Event()
     garbage_collection.collect_rarely()
     with options.engine(dsn) as engine, progress.bar(engine, shown=once and not (json or supervised)) as advance:
-        working = Worker(engine, configured, load=_loaded, on_progress=advance)
+        working = Worker(engine, configured, load=_loaded, on_progress=advance, assigned=assigned)
         if metrics is not None:
             metrics_endpoint.serve(lambda: working.activity, host=metrics[0], port=metrics[1])
         _obey_signals(working, stop, configured.drain_seconds)
@@ -107,7 +122,8 @@ def _work(
         done = working.run(stop, once=once)
     if once and stop.is_set():
         raise typer.Exit(_INTERRUPTED)
-    _print(done, json=json)
+    if not assigned.rows_only:  # the command that started this worker prints the result
+        _print(done, json=json)
 
 
 def _loaded(

@@ -40,13 +40,19 @@ _STATISTICS = "BM25 statistics"
 class IndexBuilder:
     """Builds what a generation lacks: BM25 statistics, and indexes once few jobs are waiting.
 
+    Args:
+        engine: The worker's engine.
+        settings: What an operator can change.
+        idle: Whether another process builds, and this one leaves everything to it.
+
     Attributes:
         failed: The last error of each generation with a failed build.
     """
 
-    def __init__(self, engine: sa.Engine, settings: Settings) -> None:
+    def __init__(self, engine: sa.Engine, settings: Settings, *, idle: bool = False) -> None:
         self._engine = engine
         self._settings = settings
+        self._idle = idle
         self._threads = ThreadPoolExecutor(2)
         self._building: Future[None] | None = None
         self._watching: Future[None] | None = None
@@ -70,6 +76,8 @@ class IndexBuilder:
         Returns:
             Whether there is nothing left to build for now.
         """
+        if self._idle:
+            return True
         if self._is_building() or (draining and time.monotonic() < self._others_until.get(generation.id, 0.0)):
             return False
         put_off = self._is_put_off(generation.id, draining=draining)

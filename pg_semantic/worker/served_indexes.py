@@ -57,6 +57,7 @@ class ServedIndexes:
     Attributes:
         served: The generations in service, by id.
         refused: Why other generations aren't served, by id.
+        index_id: The only semantic index to serve; None for all.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ServedIndexes:
     ) -> None:
         self.served: dict[int, ServedGeneration] = {}
         self.refused: dict[int, errors.PgSemanticError] = {}
+        self.index_id: int | None = None
         self._engine = engine
         self._settings = settings
         self._load = load
@@ -225,7 +227,8 @@ class ServedIndexes:
         """Returns the generations in the registry by id, or None if the server is too busy."""
         found: dict[int, Generation] | None = None
         with transaction.unless_busy(), transaction.begin(self._engine) as connection:
-            found = {generation.id: generation for generation in registry.generations(connection)}
+            known = registry.generations(connection)
+            found = {one.id: one for one in known if self.index_id in {None, one.index_id}}
         return found  # noqa: RET504 - None if the block was skipped
 
     def _encoder_for(self, generation: Generation) -> Encoder:

@@ -20,6 +20,7 @@ log = logging.getLogger("pg_semantic.supervisor")
 
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 30.0
 _GOOD_RUN_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
 
 _TO_STOP = {signal.SIGTERM, signal.SIGINT}
 
@@ -58,12 +59,27 @@ class Supervisor:
         self._children = [_Child(device, command(device), environment) for device in devices]
         self._restart = restart
         self._signals = 0
+        self._stopping = False
+        self._last_death: str | None = None
 
-    def run(self) -> int:
+    @property
+    def last_death(self) -> str | None:
+        """How the last process that was restarted had ended; None if none was."""
+        return self._last_death
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a signal asked the processes to stop."""
+        return self._signals > 0
+
+    def run(self, until: Callable[[], bool] | None = None) -> int:
         """Runs until all processes have ended: after SIGTERM or SIGINT, or when none is restarted.
 
         The first signal asks them to finish the work in progress, the second to give it back at once, and the third
         kills them.
+
+        Args:
+            until: Called about once a second; when it returns True, the processes finish the work in progress and end.
 
         Returns:
             The worst exit code of the processes; for one that was killed, 128 plus the signal's number.
@@ -72,14 +88,19 @@ class Supervisor:
         for child in self._children:
             child.start()
         while any(child.is_running or child.due for child in self._children):
-            self._obey(self._hear(heard))
+            self._obey(self._hear(heard, until))
+            if until is not None and not self._stopping and until():
+                self._stop()
             self._look_after()
         return max((child.code for child in self._children), default=0)
 
-    def _hear(self, heard: socket.socket) -> int | None:
-        """Returns the next signal, or None if a worker is due before one arrives."""
+    def _hear(self, heard: socket.socket, until: Callable[[], bool] | None) -> int | None:
+        """Returns the next signal, or None if a worker is due, or ``until`` should be called, before one arrives."""
+        now = time.monotonic()
         due = [child.due for child in self._children if child.due]
-        heard.settimeout(max(0.0, min(due) - time.monotonic()) if due else None)
+        if until is not None and not self._stopping:
+            due.append(now + _LOOK_SECONDS)
+        heard.settimeout(max(0.0, min(due) - now) if due else None)
         with contextlib.suppress(TimeoutError, BlockingIOError):
             return heard.recv(1)[0]
         return None
@@ -88,10 +109,14 @@ class Supervisor:
         if number not in _TO_STOP:
             return
         self._signals += 1
+        self._stop(signal.SIGTERM if self._signals <= 2 else signal.SIGKILL)  # noqa: PLR2004 - the third signal
+
+    def _stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Sends a signal to all processes and restarts none. Never SIGINT: one that starts would print a traceback."""
+        self._stopping = True
         for child in self._children:
             child.due = None
-            # Never SIGINT: a worker that is still starting would print a traceback.
-            child.send(signal.SIGTERM if self._signals <= 2 else signal.SIGKILL)  # noqa: PLR2004 - the third signal
+            child.send(number)
 
     def _look_after(self) -> None:
         for child in self._children:
@@ -101,10 +126,11 @@ class Supervisor:
                 self._bury(child, code)
 
     def _bury(self, child: "_Child", code: int) -> None:
-        if self._signals and code == -signal.SIGTERM:
+        if self._stopping and code == -signal.SIGTERM:
             return  # it was still starting and had claimed nothing
-        if self._restart and not self._signals:
+        if self._restart and not self._stopping:
             wait = child.start_later()
+            self._last_death = f"the worker on {child.device} exited with {code}. Its log says why."
             fields = {"event": "worker_died", "device": child.device, "code": code}
             log.warning("worker on %s exited with %d, restarting in %.1f s", child.device, code, wait, extra=fields)
             return

@@ -19,11 +19,12 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import exc
 
-from pg_semantic import database, encoders, errors, jobqueue, sql
+from pg_semantic import database, encoders, errors, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
-from pg_semantic.worker import catalog_watcher, privileges
+from pg_semantic.worker import assignment, catalog_watcher, privileges
+from pg_semantic.worker.assignment import Assignment
 from pg_semantic.worker.batch_log import Progress, WorkerActivity
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
@@ -41,7 +42,7 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 30.0
 
 
 class Worker:
-    """Keeps every semantic index of a database in sync with its text.
+    """Keeps every semantic index of a database in sync with its text, or one of them.
 
     Args:
         engine: Connects to the database.
@@ -49,6 +50,7 @@ class Worker:
         load: Loads an encoder, as `encoders.load` does.
         on_progress: Called after each batch.
         intervals: How long to wait between tries.
+        assigned: What to work on.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Worker:
         load: Callable[..., Encoder] = encoders.load,
         on_progress: Callable[[Progress], None] = lambda _: None,
         intervals: Intervals = Intervals(),  # noqa: B008 - frozen
+        assigned: Assignment = assignment.EVERYTHING,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._id: int | None = None
         self._beat_at: float | None = None
         self._intervals = intervals
+        self._assigned = assigned
         self._privileges_pause, self._busy_tries = intervals.privileges, 0
         self._unbuilt: dict[int, errors.DatabaseError] = {}
         self._served = ServedIndexes(engine, settings, load=load, retry_seconds=intervals.refused)
@@ -106,6 +110,7 @@ class Worker:
             What was done.
 
         Raises:
+            errors.IndexNotFound: The database does not have the only index that this worker should serve.
             errors.PgSemanticError: With ``once``, after all other work: an index could not be synced or built, or its
                 triggers or foreign keys could not be restored.
             errors.DatabaseError: With ``once``, at once: the server is unreachable or short of resources.
@@ -153,12 +158,12 @@ class Worker:
 
     def _work(self, stop: threading.Event, *, once: bool) -> None:
         done = threading.Event()
-        builder = IndexBuilder(self._engine, self._settings)
+        builder = IndexBuilder(self._engine, self._settings, idle=self._assigned.rows_only)
         watcher = RecallWatcher(self._engine, seconds=self._settings.recall_seconds)
         self._unbuilt = builder.failed
         with self._signed_in(), ThreadPoolExecutor(4) as threads:
             beside = [threads.submit(self._beat, done), threads.submit(self._keep_privileges, done)]
-            if not once:
+            if not (once or self._assigned.rows_only):
                 beside += [threads.submit(self._answers.run, done), threads.submit(watcher.run, done)]
             try:
                 with self._giving_back():
@@ -239,6 +244,8 @@ class Worker:
         with transaction.begin(self._engine) as connection:
             database.require_installed(connection)
             catalog_watcher.settle(connection)
+            if self._assigned.index is not None:
+                self._served.index_id = registry.find(connection, self._assigned.index).index_id
             self._id = self._sign_in(connection)
         try:
             with transaction.unless_busy():

@@ -40,7 +40,7 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(*arguments: str, dsn: str | None = None, **environment: str) -> Done:
     """Runs a command in this process, or in its own where it would take over signals and logging."""
     given = environment | ({"PG_SEMANTIC_DSN": dsn} if dsn else {})
-    if "worker" in arguments:
+    if {"worker", "backfill"} & set(arguments):
         command = [sys.executable, "-m", "pg_semantic.cli", *arguments]
         ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | given, check=False)
         return Done(ended.returncode, ended.stdout, ended.stderr)
