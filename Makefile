@@ -4,7 +4,7 @@
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
 	bench-freshness bench-index-size bench-encode bench-gpu bench-memory bench-sync \
-	bench-capture bench-policies bench-recovery bench-feed bench-bulk-edit bench-million chaos checksums clean docs
+	bench-capture bench-policies bench-recovery bench-feed bench-bulk-edit bench-million chaos chaos-ray checksums clean docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -168,6 +168,9 @@ test-isa: install  ## run the encoder tests with limited CPU instructions: ISA='
 
 chaos: install  ## kill workers and Postgres under a write load, then compare all texts with their vectors
 	$(VENV)/bin/python -m benchmarks.chaos
+
+chaos-ray: install  ## kill actors of Ray, a worker and a backfill under edits, then verify the index
+	$(VENV)/bin/python -m benchmarks.chaos_ray
 
 checksums:  ## update the checksums of migrations, for a revision that isn't released yet
 	cd migrations && find versions -name '*.py' -o -name '*.sql' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS

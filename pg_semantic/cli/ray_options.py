@@ -76,7 +76,7 @@ def read(given: RayGiven) -> RayOptions:
         errors.ConfigurationError: ``runtime_env`` cannot be read, or contains a secret that Ray would show.
         errors.MissingExtra: Ray isn't installed.
     """
-    found = _LIMITS.fullmatch(given.workers or "1")
+    found = _LIMITS.fullmatch("1" if given.workers is None else given.workers)
     least = int(found[1]) if found else 0
     most = int(found[2] or found[1]) if found else 0
     if not found or most < least:

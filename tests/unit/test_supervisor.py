@@ -21,6 +21,17 @@ command = lambda device: [sys.executable, "-c", sys.argv[1], device]
 sys.exit(Supervisor(devices, command, restart=restart == "restart", environment={"GIVEN": "yes"}).run())
 """
 
+UNTIL = """
+import logging, sys
+from pg_semantic.worker.supervisor import Supervisor
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+looks = iter([False, True])
+watched = Supervisor(["a", "b"], lambda _: [sys.executable, "-c", sys.argv[1]], restart=True, environment={})
+code = watched.run(lambda: next(looks))
+print("ended", code, watched.was_interrupted, watched.last_death)
+"""
+
 SAYS_WHAT_IT_IS_TOLD = """
 import os, signal, sys
 
@@ -142,3 +153,18 @@ def test_the_wait_before_a_start_doubles_up_to_half_a_minute() -> None:
 def test_the_wait_before_a_start_is_short_again_after_a_good_run() -> None:
     assert supervisor.wait_seconds(30, ran_seconds=60) == 0.5
     assert supervisor.wait_seconds(0, ran_seconds=1) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("child", "death"),
+    [
+        ("import os; os.read(0, 1)", "None"),
+        ("raise SystemExit(3)", "the worker on b exited with 3. Its log says why."),
+    ],
+)
+def test_children_end_when_there_is_nothing_left_to_do_and_none_is_started_again(child: str, death: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNTIL, child], stdout=subprocess.PIPE, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
+    last = done.stdout.splitlines()[-1]
+    assert last in {f"ended 0 False {death}", f"ended 0 False {death.replace('on b', 'on a')}"}
