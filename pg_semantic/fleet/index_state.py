@@ -56,8 +56,9 @@ class IndexState:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the index isn't kept in sync."""
-        return tuple(said.reason for one in self.statuses for said in one.problems if said.kind == "sync")
+        """Why the index isn't kept in sync, if a worker noticed it just now: it tries again every half a minute."""
+        known = [problem for one in self.statuses for problem in one.problems if problem.kind == "sync"]
+        return tuple(problem.reason for problem in known if problem.next_seconds > 0)
 
 
 def read(engine: sa.Engine, name: str) -> IndexState:

@@ -117,9 +117,11 @@ class RayWorkers:
             interrupts = Interrupts()  # after connecting, which replaces the handlers
             crew = [_Member(self._actor(), self._order) for _ in range(self._placement.count)]
             try:
-                with self._hinted():
+                with self._hinted() as take_back:
                     while not interrupts.wait(_LOOK_SECONDS) and not until():
                         self._look_after(crew)
+                        if all(member.is_placed for member in crew):
+                            take_back()
                 self._interrupted = interrupts.count > 0
                 self._drain(crew, interrupts)
             finally:
@@ -152,15 +154,29 @@ class RayWorkers:
             ray.shutdown()
 
     @contextlib.contextmanager
-    def _hinted(self) -> Iterator[None]:
-        """Asks the autoscaler for room for all actors at once, and takes that back at the end."""
+    def _hinted(self) -> Iterator[Callable[[], None]]:
+        """Asks the autoscaler for room for all actors at once.
+
+        Ray remembers that request, which keeps machines, longer than this process lives. So it should be short.
+
+        Yields:
+            A function that takes the request back, which also happens at the end of the block.
+        """
         from ray.autoscaler import sdk
+
+        asked = True
+
+        def take_back() -> None:
+            nonlocal asked
+            if asked:
+                sdk.request_resources(bundles=[])
+                asked = False
 
         sdk.request_resources(bundles=[self._placement.bundle] * self._placement.count)
         try:
-            yield
+            yield take_back
         finally:
-            sdk.request_resources(bundles=[])
+            take_back()
 
     def _actor(self) -> Any:  # noqa: ANN401 - Ray makes the class
         import ray
@@ -185,11 +201,10 @@ class RayWorkers:
     def _drain(self, crew: list["_Member"], interrupts: Interrupts) -> None:
         """Lets workers finish what they hold. Gives it back if that takes too long, or at a second signal."""
         ends = time.monotonic() + self._drain_seconds
-        before = interrupts.count
         while any(member.is_running for member in crew):
             for member in crew:
                 member.stop()  # again and again: an actor that was started again meanwhile doesn't know
-            if interrupts.wait(_LOOK_SECONDS / 2) > max(before, 1) or time.monotonic() > ends:
+            if interrupts.wait(_LOOK_SECONDS / 2) > 1 or time.monotonic() > ends:
                 self._give_back(crew)
                 return
 

@@ -119,11 +119,14 @@ def test_the_database_is_on_the_command_line_of_no_worker(articles: sa.Engine, d
         assert not [word for child in found for word in child.cmdline() if "postgresql" in word]
 
 
-def test_offline_says_what_waits(articles: sa.Engine, dsn: str) -> None:
-    insert(articles, 1, 10)
+def test_offline_writes_much_in_one_transaction_and_says_what_waits(articles: sa.Engine, dsn: str) -> None:
+    insert(articles, 1, 6000)
     said = shell.ok("backfill", "article_semantic", "--devices", "cpu", "--offline", dsn=dsn)
     assert "DELETE" in said
-    assert "public.article_semantic: 10 rows synced, 0 failed." in said
+    assert "public.article_semantic: 6000 rows synced, 0 failed." in said
+    written = "SELECT count(*) AS rows FROM article_semantic_receipt GROUP BY CAST(xmin AS text)"
+    [(most,)] = rows(articles, f"SELECT max(rows) FROM ({written}) AS transactions")
+    assert most > 500
 
 
 @pytest.mark.parametrize("given", ["0", "3:2", "2:", "many", "-1"])
