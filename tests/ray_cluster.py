@@ -30,10 +30,7 @@ class Cluster:
 
     def actors(self) -> list[psutil.Process]:
         """The processes of actors that work."""
-        return [one for one in self._processes() if _title(one).startswith("ray::RayActor")]
-
-    def _processes(self) -> list[psutil.Process]:
-        return self.process.children(recursive=True)
+        return [one for one in self.process.children(recursive=True) if _title(one).startswith("ray::RayActor")]
 
 
 def _title(process: psutil.Process) -> str:

@@ -27,6 +27,15 @@ EXAMPLES = options.examples(
     "pg-semantic worker --metrics-port 9464",
 )
 
+OnlyIndex = Annotated[
+    str | None, typer.Option(help="Serve only this semantic index, with all its generations. Default: all.")
+]
+Device = Annotated[str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest available.")]
+Devices = Annotated[str | None, typer.Option(help="Run one worker process per device: cuda:0,cuda:1, or all.")]
+BatchRows = Annotated[int | None, typer.Option(help="How many rows to claim at once, at most.", show_default="2000")]
+MaxWal = Annotated[
+    float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
+]
 MetricsPort = Annotated[
     int | None,
     typer.Option(
@@ -48,21 +57,11 @@ log = logging.getLogger("pg_semantic.worker")
 
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Exit once no job is waiting.")] = False,
-    index: Annotated[
-        str | None, typer.Option(help="Serve only this semantic index, with all its generations. Default: all.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest available.")
-    ] = None,
-    devices: Annotated[
-        str | None, typer.Option(help="Run one worker process per device: cuda:0,cuda:1, or all.")
-    ] = None,
-    batch_rows: Annotated[
-        int | None, typer.Option(help="How many rows to claim at once, at most.", show_default="2000")
-    ] = None,
-    max_wal_mb_s: Annotated[
-        float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
-    ] = None,
+    index: OnlyIndex = None,
+    device: Device = None,
+    devices: Devices = None,
+    batch_rows: BatchRows = None,
+    max_wal_mb_s: MaxWal = None,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
@@ -85,13 +84,8 @@ def worker(
     logs.configure(style=configured.log_format, level=logging.WARNING if is_quiet else logging.INFO)
     if devices is not None:
         given = {"--batch-rows": batch_rows, "--max-wal-mb-s": max_wal_mb_s, "--log-format": log_format}
-        given |= {
-            "--index": index,
-            "--verbose": verbose,
-            "--json": json,
-            "--once": once,
-            "--metrics-host": metrics_host,
-        }
+        given |= {"--verbose": verbose, "--json": json, "--once": once, "--metrics-host": metrics_host}
+        given["--index"] = index
         raise typer.Exit(
             several.run(several.listed(devices), given, once=once, dsn=dsn, first_metrics_port=metrics_port)
         )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pg_semantic.fleet import index_state
 from pg_semantic.fleet.index_state import IndexState
 from pg_semantic.fleet.interrupts import Interrupts
-from pg_semantic.fleet.watch import FillProgress, Watch
+from pg_semantic.fleet.watch import FillProgress, Patience, Watch
 from pg_semantic.settings import Settings
 
 _LOOK_SECONDS = 0.5
@@ -96,8 +96,7 @@ def fill(
 ) -> Filled:
     """Syncs all rows of a semantic index, in all its generations, and builds its vector indexes and statistics.
 
-    The database says when that is done, so any number of these may run at once, and other workers too. Returns at once
-    if there is nothing to do. Call it on the main thread, which receives signals.
+    Any number of these may run at once, and other workers too. Call it on the main thread, which receives signals.
 
     Args:
         engine: Connects to the database.
@@ -113,14 +112,8 @@ def fill(
     """
     started = time.monotonic()
     crew: Workers | None = None
-    watch = Watch(
-        engine,
-        settings,
-        task.index,
-        patience_seconds=task.patience_seconds,
-        failure=lambda: crew.failure if crew else None,
-        on_progress=on_progress,
-    )
+    patience = Patience(task.patience_seconds, lambda: crew.failure if crew else None)
+    watch = Watch(engine, settings, task.index, patience=patience, on_progress=on_progress)
     with contextlib.closing(watch):
         if not watch.is_synced():
             crew = workers(watch.progress.total)

@@ -7,6 +7,7 @@ neither texts nor vectors: an actor is a worker like any other, and takes its ro
 import contextlib
 import importlib.util
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -136,6 +137,16 @@ class RayWorkers:
         if ray.is_initialized():
             yield
             return
+        self._connect()
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # where Ray prints logs, and standard output is for JSON
+                yield
+        finally:
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        import ray
+
         try:
             ray.init(
                 address=self._placement.address,
@@ -148,10 +159,6 @@ class RayWorkers:
                 f"Cannot connect to the Ray cluster {self._placement.address!r}: {_line(error)} Pass its address with "
                 "--address or $RAY_ADDRESS, and its token with $RAY_AUTH_TOKEN or $RAY_AUTH_TOKEN_PATH."
             ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
 
     @contextlib.contextmanager
     def _hinted(self) -> Iterator[Callable[[], None]]:

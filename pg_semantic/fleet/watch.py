@@ -55,6 +55,19 @@ class FillProgress:
         return (self.total - self.done) / self.rows_per_second
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When to give up.
+
+    Attributes:
+        seconds: How long to wait while no row is synced, and a problem is on record or workers ended and none is alive.
+        failure: Returns how the last worker that ended did; None if none ended.
+    """
+
+    seconds: float
+    failure: Callable[[], str | None]
+
+
 class Watch:
     """Watches one semantic index. Builds what it lacks once its rows are synced, next to the caller.
 
@@ -62,8 +75,7 @@ class Watch:
         engine: Connects to the database.
         settings: What an operator can change; for builds.
         name: The name of the index.
-        patience_seconds: How long to wait while no row is synced, and a problem is on record or workers ended.
-        failure: Returns how the last worker that ended did; None if none ended.
+        patience: When to give up.
         on_progress: Called each time the tables were read.
 
     Attributes:
@@ -77,16 +89,14 @@ class Watch:
         settings: Settings,
         name: str,
         *,
-        patience_seconds: float,
-        failure: Callable[[], str | None],
+        patience: Patience,
         on_progress: Callable[[FillProgress], None],
     ) -> None:
         self.error: errors.PgSemanticError | None = None
         self.progress = FillProgress(0, None, 0.0, 0)
         self._engine = engine
         self._name = name
-        self._patience_seconds = patience_seconds
-        self._failure = failure
+        self._patience = patience
         self._on_progress = on_progress
         self._builder = IndexBuilder(engine, settings)
         self._synced = False
@@ -203,12 +213,12 @@ class Watch:
         if not self._furthest or any(map(int.__gt__, reached, self._furthest)):
             self._furthest = reached if not self._furthest else tuple(map(max, reached, self._furthest))
             self._moved_at = now
-        if found.paused or now - self._moved_at < self._patience_seconds:
+        if found.paused or now - self._moved_at < self._patience.seconds:
             return
-        seconds = f"{self._patience_seconds:.0f} s"
+        seconds = f"{self._patience.seconds:.0f} s"
         if found.problems:
             self.error = errors.GenerationError(f"No row was synced for {seconds}: {found.problems[0]}")
-        elif not found.workers and (ended := self._failure()):
+        elif not found.workers and (ended := self._patience.failure()):
             self.error = errors.GenerationError(f"No row was synced for {seconds}, and no worker is alive: {ended}")
 
     def _build(self) -> bool:

@@ -76,8 +76,9 @@ class IndexBuilder:
         Returns:
             Whether there is nothing left to build for now.
         """
-        if self._idle:
-            return True
+        return self._idle or self._tend(generation, draining=draining)
+
+    def _tend(self, generation: Generation, *, draining: bool) -> bool:
         if self._is_building() or (draining and time.monotonic() < self._others_until.get(generation.id, 0.0)):
             return False
         put_off = self._is_put_off(generation.id, draining=draining)

@@ -61,6 +61,7 @@ class Supervisor:
         self._signals = 0
         self._stopping = False
         self._last_death: str | None = None
+        self._look_at = 0.0
 
     @property
     def last_death(self) -> str | None:
@@ -89,7 +90,7 @@ class Supervisor:
             child.start()
         while any(child.is_running or child.due for child in self._children):
             self._obey(self._hear(heard, until))
-            if until is not None and not self._stopping and until():
+            if until is not None and self._is_time_to_look() and until():
                 self._stop()
             self._look_after()
         return max((child.code for child in self._children), default=0)
@@ -99,11 +100,18 @@ class Supervisor:
         now = time.monotonic()
         due = [child.due for child in self._children if child.due]
         if until is not None and not self._stopping:
-            due.append(now + _LOOK_SECONDS)
+            due.append(self._look_at)
         heard.settimeout(max(0.0, min(due) - now) if due else None)
         with contextlib.suppress(TimeoutError, BlockingIOError):
             return heard.recv(1)[0]
         return None
+
+    def _is_time_to_look(self) -> bool:
+        now = time.monotonic()
+        if self._stopping or now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_SECONDS
+        return True
 
     def _obey(self, number: int | None) -> None:
         if number not in _TO_STOP:

@@ -126,7 +126,7 @@ def test_offline_writes_much_in_one_transaction_and_says_what_waits(articles: sa
     assert "public.article_semantic: 6000 rows synced, 0 failed." in said
     written = "SELECT count(*) AS rows FROM article_semantic_receipt GROUP BY CAST(xmin AS text)"
     [(most,)] = rows(articles, f"SELECT max(rows) FROM ({written}) AS transactions")
-    assert most > 500
+    assert most >= 500
 
 
 @pytest.mark.parametrize("given", ["0", "3:2", "2:", "many", "-1"])

@@ -27,8 +27,10 @@ from pg_semantic.worker.supervisor import Supervisor
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 looks = iter([False, True])
-watched = Supervisor(["a", "b"], lambda _: [sys.executable, "-c", sys.argv[1]], restart=True, environment={})
-code = watched.run(lambda: next(looks))
+second = lambda: next(looks)
+all_died = lambda: watched.last_death is not None and not any(child.is_running for child in watched._children)
+watched = Supervisor(["a", "b"], lambda _: [sys.executable, "-c", sys.argv[2]], restart=True, environment={})
+code = watched.run({"second": second, "all died": all_died}[sys.argv[1]])
 print("ended", code, watched.was_interrupted, watched.last_death)
 """
 
@@ -156,15 +158,21 @@ def test_the_wait_before_a_start_is_short_again_after_a_good_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("child", "death"),
+    ("until", "child", "death"),
     [
-        ("import os; os.read(0, 1)", "None"),
-        ("raise SystemExit(3)", "the worker on b exited with 3. Its log says why."),
+        ("second", "import os; os.read(0, 1)", "None"),
+        ("all died", "raise SystemExit(3)", "the worker on b exited with 3. Its log says why."),
     ],
 )
-def test_children_end_when_there_is_nothing_left_to_do_and_none_is_started_again(child: str, death: str) -> None:
+def test_children_end_when_there_is_nothing_left_to_do_and_none_is_started_again(
+    until: str, child: str, death: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", UNTIL, child], stdout=subprocess.PIPE, text=True, timeout=PATIENCE_SECONDS, check=True
+        [sys.executable, "-c", UNTIL, until, child],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
     )
     last = done.stdout.splitlines()[-1]
     assert last in {f"ended 0 False {death}", f"ended 0 False {death.replace('on b', 'on a')}"}
