@@ -27,7 +27,7 @@ EXAMPLES = options.examples(
 )
 
 _INTERRUPTED = 130
-_OFFLINE_WRITE_SECONDS = 0.6  # 1,500 chunks and receipts in the first transactions
+_OFFLINE_WRITE_SECONDS = 0.6  # 1,500 chunks and receipts in the first transaction, then as many as fit
 _BATCHES_HELD = 3  # by a worker: it reads one, encodes one and writes one
 _OFFLINE = (
     "Transactions are long: until this command ends, DELETE, SELECT FOR UPDATE and changes of keys of the rows being "
