@@ -27,6 +27,7 @@ _LOOK_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 10.0
 _THREADS = 3  # of an actor: one works, the others obey
 _FOREVER = -1
+_PLACING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class RayWorkers:
         self._verbose = verbose
         self._failure: str | None = None
         self._interrupted = False
+        self._say_at = 0.0
 
     @property
     def failure(self) -> str | None:
@@ -115,13 +117,14 @@ class RayWorkers:
             errors.ConfigurationError: The cluster cannot be reached, or cannot start an actor.
         """
         with self._connected():
+            self._say_at = time.monotonic() + _PLACING_SECONDS
             interrupts = Interrupts()  # after connecting, which replaces the handlers
             crew = [_Member(self._actor(), self._order) for _ in range(self._placement.count)]
             try:
                 with self._hinted() as take_back:
                     while not interrupts.wait(_LOOK_SECONDS) and not until():
                         self._look_after(crew)
-                        if all(member.is_placed for member in crew):
+                        if self._all_placed(crew):
                             take_back()
                 self._interrupted = interrupts.count > 0
                 self._drain(crew, interrupts)
@@ -154,7 +157,9 @@ class RayWorkers:
                 log_to_driver=self._verbose,
                 logging_level=logging.WARNING,
             )
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except ValueError as error:
+            raise errors.ConfigurationError(f"Ray refuses the address or the environment: {_line(error)}") from error
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise errors.ConfigurationError(
                 f"Cannot connect to the Ray cluster {self._placement.address!r}: {_line(error)} Pass its address with "
                 "--address or $RAY_ADDRESS, and its token with $RAY_AUTH_TOKEN or $RAY_AUTH_TOKEN_PATH."
@@ -204,6 +209,19 @@ class RayWorkers:
             if ended is not None:
                 self._failure = ended
                 log.warning("a worker on Ray ended: %s", ended, extra={"event": "worker_died"})
+
+    def _all_placed(self, crew: list["_Member"]) -> bool:
+        """Returns whether all workers have a place. Logs now and then that none has, because Ray waits forever."""
+        placed = sum(member.is_placed for member in crew)
+        if not placed and time.monotonic() > self._say_at:
+            self._say_at = time.monotonic() + _PLACING_SECONDS
+            log.warning(
+                "none of %d workers has a place yet: the cluster lacks %s, or cannot start Python there (see Ray's log)",
+                len(crew),
+                self._placement.bundle,
+                extra={"event": "not_placed"},
+            )
+        return placed == len(crew)
 
     def _drain(self, crew: list["_Member"], interrupts: Interrupts) -> None:
         """Lets workers finish what they hold. Gives it back if that takes too long, or at a second signal."""

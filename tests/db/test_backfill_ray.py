@@ -96,3 +96,11 @@ def test_a_wrong_token_is_said_with_what_to_pass(articles: sa.Engine, cluster: C
     assert done.returncode == 1
     assert "RAY_AUTH_TOKEN" in done.stderr.splitlines()[-1]
     assert sys.executable not in done.stderr.splitlines()[-1]
+
+
+def test_a_runtime_environment_that_ray_refuses_is_said(articles: sa.Engine, cluster: Cluster, dsn: str) -> None:
+    insert(articles, 1, 1)
+    given = ("backfill", "article_semantic", "--engine", "ray", "--runtime-env", '{"working_dir": "/no/such/folder"}')
+    done = shell.run(*given, dsn=dsn, **cluster.environment)
+    assert done.returncode == 1
+    assert "Ray refuses the address or the environment: " in done.stderr.splitlines()[-1]
