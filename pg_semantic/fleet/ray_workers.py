@@ -216,7 +216,7 @@ class RayWorkers:
         if not placed and time.monotonic() > self._say_at:
             self._say_at = time.monotonic() + _PLACING_SECONDS
             log.warning(
-                "none of %d workers has a place yet: the cluster lacks %s, or cannot start Python there (see Ray's log)",
+                "none of %d workers has a place yet: the cluster lacks %s, or can't start Python (see Ray's log)",
                 len(crew),
                 self._placement.bundle,
                 extra={"event": "not_placed"},
