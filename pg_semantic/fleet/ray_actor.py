@@ -10,6 +10,7 @@ import pydantic
 
 from pg_semantic import database, errors, settings
 from pg_semantic.settings import Settings
+from pg_semantic.worker import garbage_collection
 from pg_semantic.worker.assignment import Assignment
 from pg_semantic.worker.worker import Worker
 
@@ -55,6 +56,7 @@ class RayActor:
         """Works until `stop` is called. Returns how it ended."""
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(message)s")
         logging.getLogger("pg_semantic").setLevel(logging.INFO)
+        garbage_collection.collect_rarely()
         try:
             engine = database.connect(order.dsn.get_secret_value())
             try:
