@@ -8,8 +8,8 @@ edits. What ends is started again: actors by Ray, the others by this benchmark. 
 
 * ``unverified`` is false: `verify` finds nothing.
 * ``repeated``, the texts that were encoded again, is at most ``in_hand``, what the killed workers can have held.
-* ``seconds`` from the last kill until all rows are synced, of which ``left_at_last_kill`` were not synced then, is at
-  most twice the undisturbed time plus one lease.
+* ``seconds`` from the last kill until all rows are synced is at most twice the undisturbed time plus one lease;
+  ``left_at_last_kill`` rows were left then.
 """
 
 import argparse

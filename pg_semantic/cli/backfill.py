@@ -53,9 +53,7 @@ Offline = Annotated[
 RowsOnly = Annotated[
     bool, typer.Option("--rows-only", help="Exit once all rows are synced: another worker builds the vector index.")
 ]
-Patience = Annotated[
-    float, typer.Option(help="Give up after so many seconds with a problem and without a synced row.", min=1)
-]
+Patience = Annotated[float, typer.Option(help="Seconds to wait while there is a problem and no row is synced.", min=1)]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log what the workers do.")]
 
 
@@ -132,7 +130,7 @@ class _Places:
     verbose: bool
 
     def __call__(self, waiting: int | None) -> Workers:
-        """Returns workers for so many rows; None if it isn't known how many wait."""
+        """Returns workers for the rows that wait; None if it isn't known how many."""
         dsn = self.engine.url.render_as_string(hide_password=False)
         if self.ray is None:
             changed = {"dsn": dsn, "write_seconds": str(self.settings.write_seconds)}
