@@ -168,6 +168,31 @@ class Settings(pydantic_settings.BaseSettings):
         float | None,
         Field(gt=0, description="Pause backfill while a replication slot retains more WAL than this, in MB."),
     ] = None
+    max_tokens_per_minute: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Maximum number of tokens that all workers of the database together send to remote encoders in "
+            "a minute. Backfill waits first, edits only if they alone are too many. Searches of the application and of "
+            "the service don't count.",
+        ),
+    ] = None
+    max_tokens_per_day: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Pause backfill with remote encoders until 00:00 UTC once the workers of the database have "
+            "sent them this many tokens. Edits continue, and their tokens count too.",
+        ),
+    ] = None
+    max_dollars_per_day: Annotated[
+        float | None,
+        Field(gt=0, description="The same in dollars; needs PG_SEMANTIC_DOLLARS_PER_MILLION_TOKENS."),
+    ] = None
+    dollars_per_million_tokens: Annotated[
+        float | None,
+        Field(gt=0, description="The price of remote encoders, for PG_SEMANTIC_MAX_DOLLARS_PER_DAY and for forecasts."),
+    ] = None
     poll_seconds: Annotated[
         float,
         Field(

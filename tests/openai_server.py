@@ -53,6 +53,7 @@ class Server:
         self.models: Reply = Reply(404)
         self.knows_base64 = True
         self.truncates = False
+        self.tokens_per_text: int | None = None  # as it reports them
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -82,7 +83,9 @@ class Server:
         for index, vector in enumerate(self.encoder.encode_documents(request.texts)):
             shown = vector[: request.body.get("dimensions")] if self.truncates else vector
             data.append({"object": "embedding", "index": index, "embedding": self._written(shown)})
-        return {"object": "list", "model": request.body["model"], "data": data[::-1], "usage": {}}
+        tokens = (self.tokens_per_text or 0) * len(data)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens} if self.tokens_per_text is not None else {}
+        return {"object": "list", "model": request.body["model"], "data": data[::-1], "usage": usage}
 
     def _written(self, vector: np.ndarray[Any, np.dtype[np.float32]]) -> str | list[float]:
         return base64.b64encode(vector.astype("<f4").tobytes()).decode() if self.knows_base64 else vector.tolist()

@@ -36,6 +36,7 @@ FILES = (
     "tables/recall.sql",
     "tables/recall_sample.sql",
     "tables/vector_index_build.sql",
+    "tables/token_usage.sql",
     "functions/row_level_security/sees_all_rows_v1.sql",
     "functions/capture/partition_tree_v1.sql",
     "functions/capture/missing_triggers_v1.sql",

@@ -21,6 +21,13 @@ EXAMPLES = options.examples(
     "pg-semantic index forecast article_semantic --rows 10000000 --json",
 )
 
+Price = Annotated[
+    float | None,
+    typer.Option(
+        help="Dollars per million tokens of a remote encoder. Default: PG_SEMANTIC_DOLLARS_PER_MILLION_TOKENS.", min=0
+    ),
+]
+
 _SHORT = 1
 _PATIENCE = "30min"  # counting a table that was never analyzed scans it
 _BASIS: dict[Basis, str] = {
@@ -40,7 +47,7 @@ def forecast(
     measure: Annotated[
         bool, typer.Option("--measure", help="Build a small index of a temporary table to estimate the time.")
     ] = False,
-    price: Annotated[float | None, typer.Option(help="Dollars per million tokens of a remote encoder.", min=0)] = None,
+    price: Price = None,
     json: options.Json = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -92,7 +99,7 @@ def _backfill(
         endpoint,
         rows=rows,
         batch=configured.remote_batch,
-        dollars_per_million_tokens=price,
+        dollars_per_million_tokens=configured.dollars_per_million_tokens if price is None else price,
     )
 
 

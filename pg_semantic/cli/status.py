@@ -95,6 +95,8 @@ def _print(found: Status) -> None:
     output.table(_COLUMNS, [_row(index) for index in found.indexes], title=title)
     for reason in found.paused:
         output.say(output.escaped(f"Backfill is paused: {reason}."))
+    if found.tokens_today:
+        output.say(f"Remote encoders have received {found.tokens_today:,} tokens since 00:00 UTC.")
     for index in found.indexes:
         for said in _said(index):
             output.say(output.escaped(f"{index.index}: {said}"))

@@ -24,6 +24,7 @@ EXAMPLES = options.examples(
     "pg-semantic worker --devices all",
     "pg-semantic worker --index article_semantic",
     "pg-semantic worker --max-wal-mb-s 20",
+    "pg-semantic worker --max-tokens-per-minute 1000000",
     "pg-semantic worker --metrics-port 9464",
 )
 
@@ -47,6 +48,13 @@ MetricsPort = Annotated[
 MetricsHost = Annotated[
     str, typer.Option(help="The address for --metrics-port. Anyone who can reach it can read the metrics.")
 ]
+MaxWal = Annotated[
+    float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(help="Tokens that all workers of the database together send to remote encoders in a minute.", min=1),
+]
 
 _INTERRUPTED = 130
 _GIVE_BACK_SECONDS = 5.0
@@ -62,6 +70,7 @@ def worker(
     devices: Devices = None,
     batch_rows: BatchRows = None,
     max_wal_mb_s: MaxWal = None,
+    max_tokens_per_minute: MaxTokens = None,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
@@ -79,15 +88,17 @@ def worker(
     """
     if device and devices:
         raise typer.BadParameter("pass --device or --devices, not both", param_hint="--devices")
-    configured = settings.load(device=device, batch_rows=batch_rows, max_wal_mb_s=max_wal_mb_s, log_format=log_format)
+    given = {"batch_rows": batch_rows, "max_wal_mb_s": max_wal_mb_s, "log_format": log_format}
+    given |= {"max_tokens_per_minute": max_tokens_per_minute}
+    configured = settings.load(device=device, **given)
     is_quiet = (once or rows_only) and not verbose
     logs.configure(style=configured.log_format, level=logging.WARNING if is_quiet else logging.INFO)
     if devices is not None:
-        given = {"--batch-rows": batch_rows, "--max-wal-mb-s": max_wal_mb_s, "--log-format": log_format}
-        given |= {"--verbose": verbose, "--json": json, "--once": once, "--metrics-host": metrics_host}
-        given["--index"] = index
+        words = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
+        words |= {"--verbose": verbose, "--json": json, "--once": once, "--metrics-host": metrics_host}
+        words["--index"] = index
         raise typer.Exit(
-            several.run(several.listed(devices), given, once=once, dsn=dsn, first_metrics_port=metrics_port)
+            several.run(several.listed(devices), words, once=once, dsn=dsn, first_metrics_port=metrics_port)
         )
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
     assigned = Assignment(index, rows_only=rows_only)

@@ -19,7 +19,7 @@ from pg_semantic.index.hnsw_size import HnswShape
 from pg_semantic.recall import store as recall_store
 from pg_semantic.recall.store import KeptRecall
 from pg_semantic.registry import Generation
-from pg_semantic.worker import build_records, create_index_concurrently, key_changes, problems
+from pg_semantic.worker import build_records, create_index_concurrently, key_changes, problems, token_usage
 from pg_semantic.worker.build_records import BuildRecord
 from pg_semantic.worker.problems import Problem
 
@@ -147,12 +147,14 @@ class Status:
         workers: How many workers sent a heartbeat in the last minute.
         rows_per_second: Their speed, in total.
         paused: Why workers pause backfill.
+        tokens_today: How many tokens workers have sent to remote encoders today (UTC). None if the role may not know.
         indexes: One entry per generation.
     """
 
     workers: int
     rows_per_second: float
     paused: list[str]
+    tokens_today: int | None
     indexes: list[IndexStatus]
 
 
@@ -185,7 +187,13 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
         if indexes[number].vector_index == "ready":
             built = _built(connection, generation, builds.get(generation.id), chunks=indexes[number].chunks)
             indexes[number] = dataclasses.replace(indexes[number], built=built)
-    return Status(alive.workers, alive.rows_per_second, alive.paused or [], _with_eta(indexes, alive.rows_per_second))
+    return Status(
+        workers=alive.workers,
+        rows_per_second=alive.rows_per_second,
+        paused=alive.paused or [],
+        tokens_today=token_usage.today_if_readable(connection),
+        indexes=_with_eta(indexes, alive.rows_per_second),
+    )
 
 
 def _with_eta(indexes: Sequence[IndexStatus], rows_per_second: float) -> list[IndexStatus]:

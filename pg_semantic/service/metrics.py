@@ -24,6 +24,8 @@ from pg_semantic.operations import status
 from pg_semantic.operations.status import IndexStatus
 from pg_semantic.service import error_responses
 from pg_semantic.service.shared_encoder import SharedEncoder
+from pg_semantic.worker import metrics_endpoint
+from pg_semantic.worker.metrics_endpoint import Figures
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger("pg_semantic.service")
@@ -132,6 +134,7 @@ class _Readings:
 
     status: Sequence[tuple[str, IndexStatus]]
     relevance: Sequence[tuple[str, LatestFigures]]
+    tokens_today: int | None
 
 
 class _Truth(Collector):
@@ -155,25 +158,29 @@ class _Truth(Collector):
                 self._until = time.monotonic() + self._seconds
             known = self._known
         yield GaugeMetricFamily("pg_semantic_database_up", "1 if the database answers.", value=float(known is not None))
-        for name, meaning, value in _FIGURES:
-            family = GaugeMetricFamily(f"pg_semantic_{name}", meaning, labels=_INDEX)
-            for name_of_index, index in known.status if known else ():
-                found = value(index)
-                if found is not None:
-                    family.add_metric([name_of_index, index.generation], found)
-            yield family
+        found = [((name, index.generation), index) for name, index in (known.status if known else ())]
+        built = [(place, index.built) for place, index in found if index.built is not None]
+        gauges = functools.partial(metrics_endpoint.families, GaugeMetricFamily, prefix="pg_semantic_", labels=_INDEX)
+        yield from gauges(_FIGURES, found)
+        yield from gauges(metrics_endpoint.OF_VECTOR_INDEX, built)
+        yield GaugeMetricFamily(
+            "pg_semantic_tokens_today",
+            "Tokens that workers have sent to remote encoders since 00:00 UTC.",
+            value=known.tokens_today if known else None,
+        )
         yield from _relevance(known.relevance if known else ())
 
     def _read(self) -> _Readings | None:
         """Returns indexes with their qualified names, since indexes in different schemas can have the same name."""
         try:
             with database.translated(), self._engine.connect() as connection:
-                found = status.read(connection).indexes
+                found = status.read(connection)
                 evaluated = history.latest(connection)
                 names = {one.id: one.qualified_name for one in registry.generations(connection)}
                 return _Readings(
-                    [(names[one.generation_id], one) for one in found if one.generation_id in names],
+                    [(names[one.generation_id], one) for one in found.indexes if one.generation_id in names],
                     [(names[one.generation_id], one) for one in evaluated if one.generation_id in names],
+                    found.tokens_today,
                 )
         except errors.PgSemanticError as error:
             log.warning("no metrics for the semantic indexes: %s", error, extra={"event": "database_away"})
@@ -198,7 +205,7 @@ def _relevance(found: Sequence[tuple[str, LatestFigures]]) -> Iterator[Metric]:
     yield age
 
 
-_FIGURES: tuple[tuple[str, str, Callable[[IndexStatus], float | None]], ...] = (
+_FIGURES: Figures[IndexStatus] = (
     ("jobs_pending", "Changed rows waiting for a worker.", lambda index: index.pending),
     ("backfill_rows_left", "Rows that the first backfill has not reached yet.", lambda index: index.backfill_left),
     ("jobs_processing", "Changed rows that a worker is processing.", lambda index: index.processing),

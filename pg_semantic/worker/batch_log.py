@@ -6,10 +6,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pg_semantic.worker.batch import Batch
+from pg_semantic.worker.index_drift import IndexDrift
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -58,6 +59,9 @@ class WorkerActivity:
         served: How many generations it keeps in sync.
         refused: How many generations it cannot keep in sync for now.
         heartbeat_at: When its last heartbeat succeeded, in seconds since 1970; None before the first.
+        is_paused: Whether it pauses backfill, of some indexes at least.
+        tokens_billed: How many tokens it has sent to remote encoders, without attempts that the server refused.
+        built: The vector indexes at the last heartbeat, by the name of the index with its schema, and the role.
     """
 
     by_index: Mapping[str, IndexCounts]
@@ -68,6 +72,9 @@ class WorkerActivity:
     served: int
     refused: int
     heartbeat_at: float | None
+    is_paused: bool = False
+    tokens_billed: int = 0
+    built: Mapping[tuple[str, str], IndexDrift] = field(default_factory=dict)
 
 
 class ProgressReporter:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import exc
 
 from pg_semantic import errors
 from pg_semantic.encoders import Encoder, Vectors
@@ -13,7 +14,7 @@ from pg_semantic.worker import failure_isolation
 from pg_semantic.worker.batch import Batch
 
 _STORED: dict[Storage, type[np.floating[Any]]] = {"halfvec": np.float16, "vector": np.float32}
-_NOT_OF_A_TEXT = (errors.EncoderUnavailable, errors.EncoderMismatch)
+_NOT_OF_A_TEXT = (errors.EncoderUnavailable, errors.EncoderMismatch, exc.DBAPIError)
 _TOGETHER = 1024  # texts; some seconds of work on two cores
 
 
@@ -26,6 +27,7 @@ def encode(batch: Batch, encoder: Encoder) -> None:
     Raises:
         errors.EncoderUnavailable: The encoder is overloaded or unreachable; no text is at fault.
         errors.EncoderMismatch: The encoder isn't the one that the stored vectors come from; no text is at fault.
+        sqlalchemy.exc.DBAPIError: The database, where tokens are limited, failed; no text is at fault.
     """
     texts = sorted(batch.missing().items(), key=lambda item: -len(item[1]))
     for start in range(0, len(texts), _TOGETHER):

@@ -1,22 +1,47 @@
-"""Metrics of one worker for Prometheus: what it knows itself. Those about the database come from the service.
+"""Metrics of one worker for Prometheus: what it knows itself. Most of those about the database come from the service.
 
 prometheus_client is imported when it is needed: it is an optional dependency.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from pg_semantic import errors
 from pg_semantic.worker.batch_log import IndexCounts, WorkerActivity
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
-    from prometheus_client.core import Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 log = logging.getLogger("pg_semantic.worker")
 
-_BY_INDEX: tuple[tuple[str, str, Callable[[IndexCounts], int]], ...] = (
+_T = TypeVar("_T")
+Figures: TypeAlias = tuple[tuple[str, str, Callable[[_T], float | None]], ...]
+"""Metrics of one thing: the name of each without its prefix, its meaning, and how to get its value, None if unknown."""
+
+
+class _Built(Protocol):
+    """A vector index that exists. Sizes are in bytes."""
+
+    @property
+    def drift(self) -> float | None: ...
+    @property
+    def age_seconds(self) -> float | None: ...
+    @property
+    def bytes(self) -> int | None: ...
+
+
+OF_VECTOR_INDEX: Figures[_Built] = (
+    (
+        "vector_index_drift_ratio",
+        "Chunks written or deleted since the vector index was built, divided by its chunks then.",
+        lambda built: built.drift,
+    ),
+    ("vector_index_age_seconds", "Time since the vector index was built.", lambda built: built.age_seconds),
+    ("vector_index_bytes", "Size of the vector index.", lambda built: built.bytes),
+)
+_BY_INDEX: Figures[IndexCounts] = (
     ("batches", "Batches written, in full or in part.", lambda counts: counts.batches),
     ("rows_synced", "Rows synced.", lambda counts: counts.rows),
     ("chunks_encoded", "Chunks encoded; equal ones of a batch count once.", lambda counts: counts.chunks_encoded),
@@ -27,18 +52,28 @@ _BY_INDEX: tuple[tuple[str, str, Callable[[IndexCounts], int]], ...] = (
         lambda counts: counts.rows_returned,
     ),
 )
-_COUNTERS: tuple[tuple[str, str, Callable[[WorkerActivity], int]], ...] = (
+_COUNTERS: Figures[WorkerActivity] = (
     ("jobs_claimed", "Jobs claimed.", lambda activity: activity.jobs_claimed),
     (
         "jobs_reaped",
         "Jobs that this worker put back into the queue, because the lease of the worker that held them ended.",
         lambda activity: activity.jobs_reaped,
     ),
+    (
+        "tokens_billed",
+        "Tokens sent to remote encoders, without attempts that the server refused.",
+        lambda activity: activity.tokens_billed,
+    ),
 )
-_GAUGES: tuple[tuple[str, str, Callable[[WorkerActivity], float | None]], ...] = (
+_GAUGES: Figures[WorkerActivity] = (
     ("jobs_held", "Jobs in the claims in progress, counted when they were claimed.", lambda now: now.jobs_held),
     ("generations_served", "Generations that this worker keeps in sync.", lambda now: now.served),
     ("generations_refused", "Generations that this worker cannot keep in sync for now.", lambda now: now.refused),
+    (
+        "backfill_paused",
+        "1 while this worker pauses backfill, of some indexes at least, because of a limit.",
+        lambda now: float(now.is_paused),
+    ),
     (
         "heartbeat_timestamp_seconds",
         "When the last heartbeat reached the database, in seconds since 1970.",
@@ -61,24 +96,47 @@ class WorkerCollector:
         """Yields each metric with its values."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        now = self._activity()
-        for name, meaning, of_index in _BY_INDEX:
-            by_index = CounterMetricFamily(f"pg_semantic_worker_{name}", meaning, labels=["index"])
-            for index, counts in sorted(now.by_index.items()):
-                by_index.add_metric([index], of_index(counts))
-            yield by_index
-        for name, meaning, of_worker in _COUNTERS:
-            yield CounterMetricFamily(f"pg_semantic_worker_{name}", meaning, value=of_worker(now))
+        now, prefix = self._activity(), "pg_semantic_worker_"
+        counts = [((index,), one) for index, one in sorted(now.by_index.items())]
+        yield from families(CounterMetricFamily, _BY_INDEX, counts, prefix=prefix, labels=("index",))
+        yield from families(CounterMetricFamily, _COUNTERS, [((), now)], prefix=prefix)
         seconds = CounterMetricFamily(
-            "pg_semantic_worker_stage_seconds",
+            f"{prefix}stage_seconds",
             "Time that a stage (read, encode, write) was busy; stages overlap.",
             labels=["stage"],
         )
         for stage, busy in now.stage_seconds.items():
             seconds.add_metric([stage], busy)
         yield seconds
-        for name, meaning, value in _GAUGES:
-            yield GaugeMetricFamily(f"pg_semantic_worker_{name}", meaning, value=value(now))
+        yield from families(GaugeMetricFamily, _GAUGES, [((), now)], prefix=prefix)
+        built, labels = now.built.items(), ("index", "generation")
+        yield from families(GaugeMetricFamily, OF_VECTOR_INDEX, built, prefix=prefix, labels=labels)
+
+
+def families(
+    kind: "type[CounterMetricFamily | GaugeMetricFamily]",
+    figures: Figures[_T],
+    things: Iterable[tuple[Sequence[str], _T]],
+    *,
+    prefix: str,
+    labels: Sequence[str] = (),
+) -> "Iterator[Metric]":
+    """Yields a family for each figure, with its value for each thing where that is known.
+
+    Args:
+        kind: The class of the families.
+        figures: What to show.
+        things: What has these figures, each with the values of its labels.
+        prefix: Put before each name.
+        labels: The names of the labels.
+    """
+    things = list(things)
+    for name, meaning, value in figures:
+        family = kind(prefix + name, meaning, labels=labels)
+        for place, one in things:
+            if (found := value(one)) is not None:
+                family.add_metric(place, found)
+        yield family
 
 
 def registry(activity: Callable[[], WorkerActivity]) -> "CollectorRegistry":

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from pg_semantic import jobqueue
 from pg_semantic.database import transaction
+from pg_semantic.jobqueue import Claimable
 from pg_semantic.settings import Settings
 from pg_semantic.worker.backfill import Backfill
 from pg_semantic.worker.batch import Batch
@@ -29,6 +30,7 @@ from pg_semantic.worker.scheduling import Scheduler
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.stages import Stages
 from pg_semantic.worker.throttle import Throttle
+from pg_semantic.worker.token_usage import TokenUsage
 
 _QUIET_SECONDS = 10.0  # without work; after that, a worker polls less often
 _QUIET_FACTOR = 10
@@ -44,13 +46,15 @@ class Pipeline:
         *,
         served: ServedIndexes,
         held: HeldClaims,
+        usage: TokenUsage,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._served = served
         self._held = held
-        self._stages = Stages(engine, settings, served=served, held=held, on_progress=on_progress)
+        self._usage = usage
+        self._stages = Stages(engine, settings, served=served, held=held, usage=usage, on_progress=on_progress)
         self._scheduler = Scheduler()
         self._adapter = KeyAdapter(engine)
         self._backfill = Backfill(engine)
@@ -132,23 +136,46 @@ class Pipeline:
 
     def _read(self, ahead: ReadAhead, connection: sa.Connection, builder: IndexBuilder) -> Batch | None:
         """Reads the next batch, of the generation whose turn it is, after some housekeeping."""
-        paused = self._throttle.is_paused(connection)
-        self._keep_house(builder, compare=not paused)
-        waiting = [one for one in self._stages.ready(connection) if one.priority == jobqueue.EDIT or not paused]
+        self._look_at_limits(connection)
+        self._keep_house(builder)
+        waiting = [
+            one
+            for one in self._stages.ready(connection)
+            if one.priority == jobqueue.EDIT or self._may_fill(one.generation_id)
+        ]
         self._served.settle({one.generation_id for one in waiting})
         allowed = self._held.allowed(waiting)
         if not allowed:
             return None
         ahead.turn = turn = self._scheduler.pick(allowed)
-        limits = ReadLimits(self._stages.batch_sizes[turn.generation_id].characters, self._settings.batch_bytes)
+        limits = ReadLimits(self._characters(turn), self._settings.batch_bytes)
 
         def long_row_ahead() -> None:
             ahead.turn = let_all_pass(turn)
 
         return self._stages.read(turn, limits, on_long=long_row_ahead)
 
-    def _keep_house(self, builder: IndexBuilder, *, compare: bool) -> None:
-        """Looks after the queue, follows the registry and, with ``compare``, compares a page of each late backfill.
+    def _look_at_limits(self, connection: sa.Connection) -> None:
+        with transaction.unless_busy():
+            self._usage.write()
+        self._throttle.look(connection)
+
+    def _may_fill(self, generation_id: int) -> bool:
+        """Returns whether a generation's backfill isn't paused."""
+        return not self._throttle.pauses(is_remote=self._served.is_remote(generation_id))
+
+    def _characters(self, turn: Claimable) -> int:
+        """Returns how much text to read: less of a backfill at the end of the budget of the day.
+
+        As many characters as there are tokens left: no more than these in any script, and a quarter of them in English.
+        So little of what is already read when the budget is spent is sent beyond it.
+        """
+        wanted, left = self._stages.batch_sizes[turn.generation_id].characters, self._throttle.tokens_left
+        is_limited = turn.priority != jobqueue.EDIT and left is not None and self._served.is_remote(turn.generation_id)
+        return max(1, min(wanted, left)) if is_limited and left is not None else wanted
+
+    def _keep_house(self, builder: IndexBuilder) -> None:
+        """Looks after the queue, follows the registry, and compares a page of each late backfill that isn't paused.
 
         May take seconds, to load an encoder.
         """
@@ -159,7 +186,7 @@ class Pipeline:
         for number, served in self._served.served.items():
             with self._served.isolating_failures(number):
                 if not served.generation.backfilled:
-                    if compare:
+                    if self._may_fill(number):
                         self._backfill.advance(served.tables, number)
                 elif refreshed:
                     builder.tend(served.generation)

@@ -12,12 +12,14 @@ from sqlalchemy import exc
 from pg_semantic import database, errors, registry
 from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
+from pg_semantic.encoders.token_meter import Metered
 from pg_semantic.index import chunking
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.registry import Generation
 from pg_semantic.settings import Settings
 from pg_semantic.worker import problems
 from pg_semantic.worker.catalog_watcher import CatalogWatcher
+from pg_semantic.worker.token_usage import TokenUsage
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -51,6 +53,7 @@ class ServedIndexes:
     Args:
         engine: The worker's engine.
         settings: What `encoders.load` needs.
+        usage: Limits and counts the tokens of remote encoders.
         load: Loads an encoder.
         retry_seconds: How long a refused generation waits.
 
@@ -61,13 +64,20 @@ class ServedIndexes:
     """
 
     def __init__(
-        self, engine: sa.Engine, settings: Settings, *, load: Callable[..., Encoder], retry_seconds: float
+        self,
+        engine: sa.Engine,
+        settings: Settings,
+        *,
+        usage: TokenUsage,
+        load: Callable[..., Encoder],
+        retry_seconds: float,
     ) -> None:
         self.served: dict[int, ServedGeneration] = {}
         self.refused: dict[int, errors.PgSemanticError] = {}
         self.index_id: int | None = None
         self._engine = engine
         self._settings = settings
+        self._usage = usage
         self._load = load
         self._retry_seconds = retry_seconds
         self._encoders: dict[int, Encoder] = {}
@@ -199,6 +209,11 @@ class ServedIndexes:
         """Returns whether a generation was refused a short while ago."""
         return self._retry_at.get(generation_id, 0) > time.monotonic()
 
+    def is_remote(self, generation_id: int) -> bool:
+        """Returns whether a generation that is served has an encoder whose tokens cost something."""
+        served = self.served.get(generation_id)
+        return served is not None and isinstance(served.encoder, Metered)
+
     def encoder(self, encoder_id: int) -> Encoder:
         """Returns the encoder with this id, of a generation that is, or was just, served."""
         return self._encoders[encoder_id]
@@ -240,6 +255,8 @@ class ServedIndexes:
             document_prompt=spec.document_prompt,
             settings=self._settings,
         )
+        if isinstance(encoder, Metered):
+            encoder.meter = self._usage
         self._pin(spec.id, encoder)
         self._encoders[spec.id] = encoder
         return encoder

@@ -23,6 +23,7 @@ from pg_semantic.worker.batch_size import BatchSizer
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
+from pg_semantic.worker.token_usage import TokenUsage
 from pg_semantic.worker.turn_lock import TurnLock
 from pg_semantic.worker.vector_cache import VectorCache
 from pg_semantic.worker.write_size import WriteSizer
@@ -45,6 +46,7 @@ class Stages:
         *,
         served: ServedIndexes,
         held: HeldClaims,
+        usage: TokenUsage,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.batch_sizes: dict[int, BatchSizer] = defaultdict(lambda: BatchSizer(settings.batch_seconds))
@@ -53,6 +55,7 @@ class Stages:
         self._settings = settings
         self._served = served
         self._held = held
+        self._usage = usage
         self._reporter = ProgressReporter(on_progress)
         self._vectors = VectorCache()
         self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written because of its key
@@ -151,7 +154,8 @@ class Stages:
         return False
 
     def _encode(self, batch: Batch, encoder: Encoder) -> None:
-        with self._reporter.timing("encode"):
+        is_backfill = batch.claim.priority != jobqueue.EDIT
+        with self._reporter.timing("encode"), self._usage.backfilling(is_backfill):
             encode_chunks.encode(batch, encoder)
 
     def write(self, batch: Batch, locks: Sequence[TurnLock]) -> None:

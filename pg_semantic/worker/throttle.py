@@ -1,4 +1,7 @@
-"""Pauses backfill while the server writes too much WAL, or its standbys or replication slots fall behind."""
+"""Pauses backfill while the server writes too much WAL, or its standbys or replication slots fall behind.
+
+Backfill with remote encoders is also paused once the budget of the day is spent.
+"""
 
 import logging
 import time
@@ -7,6 +10,7 @@ import sqlalchemy as sa
 
 from pg_semantic import sql
 from pg_semantic.settings import Settings
+from pg_semantic.worker import daily_budget, token_usage
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -18,39 +22,62 @@ _MB = 1_000_000
 class Throttle:
     """Decides whether a worker may do backfill. Edits are never paused.
 
+    Args:
+        settings: The limits.
+
     Attributes:
-        reason: Why backfill is paused, for an operator; None if it isn't.
+        server_reason: Why all backfill is paused, for an operator; None if it isn't.
+        budget_reason: Why backfill with remote encoders is paused; None if it isn't.
+        tokens_left: How many tokens may still be sent to remote encoders today; None if there is no such limit.
+
+    Raises:
+        errors.ConfigurationError: There is a budget in dollars, but no price.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.reason: str | None = None
+        self.server_reason: str | None = None
+        self.budget_reason: str | None = None
+        self.tokens_left: int | None = None
         self._settings = settings
+        self._budget = daily_budget.of(settings)
         self._look_at = 0.0
         self._looked_at = 0.0
         self._wal_bytes: int | None = None
         self._excess = 0.0  # bytes of WAL beyond the limit, which the time to come must make up for
 
     @property
+    def reason(self) -> str | None:
+        """Why backfill is paused, in part or in full; None if it isn't."""
+        return "; ".join(one for one in (self.server_reason, self.budget_reason) if one is not None) or None
+
+    @property
     def is_limited(self) -> bool:
-        """Whether any limit is set."""
+        """Whether any limit on the server's load is set."""
         limits = self._settings
         return any(
             one is not None for one in (limits.max_wal_mb_s, limits.max_replay_lag_seconds, limits.max_slot_wal_mb)
         )
 
-    def is_paused(self, connection: sa.Connection) -> bool:
-        """Looks at the server four times a second, if a limit is set, and returns whether backfill is paused."""
+    def pauses(self, *, is_remote: bool) -> bool:
+        """Returns whether backfill is paused, of an index with a remote encoder or with another one."""
+        return self.server_reason is not None or (is_remote and self.budget_reason is not None)
+
+    def look(self, connection: sa.Connection) -> None:
+        """Looks at the server, and at the tokens of the day, four times a second, as far as limits are set."""
         now = time.monotonic()
-        if not self.is_limited or now < self._look_at:
-            return self.reason is not None
+        if now < self._look_at:
+            return
         self._look_at = now + _LOOK_SECONDS
-        found = connection.execute(sql.statement("registry", "replication")).one()
-        reason = self._too_much_wal(int(found.wal_bytes), now) or self._lag(found) or self._retained(found)
-        if (reason is None) != (self.reason is None):
-            said = f"backfill is paused: {reason}" if reason else "backfill continues"
-            log.info(said, extra={"event": "backfill_paused" if reason else "backfill_resumed"})
-        self.reason = reason
-        return reason is not None
+        if self.is_limited:
+            found = connection.execute(sql.statement("registry", "replication")).one()
+            reason = self._too_much_wal(int(found.wal_bytes), now) or self._lag(found) or self._retained(found)
+            _log_change(self.server_reason, reason, "backfill")
+            self.server_reason = reason
+        if self._budget is not None:
+            spent = token_usage.today(connection)
+            reason = self._budget.overspent(spent)
+            _log_change(self.budget_reason, reason, "backfill with remote encoders")
+            self.budget_reason, self.tokens_left = reason, max(0, self._budget.tokens - spent)
 
     def _too_much_wal(self, wal_bytes: int, now: float) -> str | None:
         if (limit := self._settings.max_wal_mb_s) is None:
@@ -79,3 +106,10 @@ class Throttle:
             return None
         retained = found.retained / _MB
         return f"replication slot {found.slot} retains {retained:.0f} MB of WAL (max_slot_wal_mb = {limit:g})"
+
+
+def _log_change(before: str | None, reason: str | None, what: str) -> None:
+    """Logs that backfill pauses or continues, if it has done the other until now."""
+    if (reason is None) != (before is None):
+        said = f"{what} is paused: {reason}" if reason else f"{what} continues"
+        log.info(said, extra={"event": "backfill_paused" if reason else "backfill_resumed"})

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import sqlalchemy as sa
@@ -23,16 +23,18 @@ from pg_semantic import database, encoders, errors, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
-from pg_semantic.worker import assignment, catalog_watcher, privileges
+from pg_semantic.worker import assignment, catalog_watcher, index_drift, privileges
 from pg_semantic.worker.assignment import Assignment
 from pg_semantic.worker.batch_log import Progress, WorkerActivity
 from pg_semantic.worker.held_claims import HeldClaims
 from pg_semantic.worker.index_builder import IndexBuilder
+from pg_semantic.worker.index_drift import IndexDrift
 from pg_semantic.worker.intervals import Intervals
 from pg_semantic.worker.pipeline import Pipeline
 from pg_semantic.worker.query_requests import QueryResponder
 from pg_semantic.worker.recall_watcher import RecallWatcher
 from pg_semantic.worker.served_indexes import ServedIndexes
+from pg_semantic.worker.token_usage import TokenUsage
 
 log = logging.getLogger("pg_semantic.worker")
 
@@ -70,11 +72,15 @@ class Worker:
         self._intervals = intervals
         self._assigned = assigned
         self._privileges_pause, self._busy_tries = intervals.privileges, 0
+        self._built: Mapping[tuple[str, str], IndexDrift] = {}
         self._unbuilt: dict[int, errors.DatabaseError] = {}
-        self._served = ServedIndexes(engine, settings, load=load, retry_seconds=intervals.refused)
+        self._usage = TokenUsage(engine, settings)
+        self._served = ServedIndexes(engine, settings, usage=self._usage, load=load, retry_seconds=intervals.refused)
         self._held = HeldClaims(engine, settings)
         self._answers = QueryResponder(engine, settings, served=self._served)
-        self._pipeline = Pipeline(engine, settings, served=self._served, held=self._held, on_progress=on_progress)
+        self._pipeline = Pipeline(
+            engine, settings, served=self._served, held=self._held, usage=self._usage, on_progress=on_progress
+        )
 
     @property
     def progress(self) -> Progress:
@@ -94,6 +100,9 @@ class Worker:
             served=len(self._served.served),
             refused=len(self._served.refused),
             heartbeat_at=self._beat_at,
+            is_paused=self._pipeline.paused is not None,
+            tokens_billed=self._usage.billed,
+            built=self._built,
         )
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Progress:
@@ -170,6 +179,7 @@ class Worker:
                     self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
             finally:
                 done.set()
+                self._usage.settle()
                 watcher.close()
                 builder.close()
                 self._served.close()
@@ -227,6 +237,9 @@ class Worker:
         self._beat_at = time.time()
         self._held.reap()
         jobqueue.sweep(self._engine)
+        served = [one.generation for one in list(self._served.served.values())]
+        with transaction.unless_busy(), transaction.begin(self._engine) as connection:
+            self._built = index_drift.read(connection, served)
 
     def _keep_privileges(self, done: threading.Event) -> None:
         while not done.wait(self._privileges_pause):

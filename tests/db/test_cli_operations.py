@@ -271,7 +271,7 @@ def test_retry_needs_the_name_of_an_index(engine: sa.Engine, dsn: str) -> None:
 
 def test_status_as_json_has_what_is_documented(parked: sa.Engine, dsn: str) -> None:
     state = shell.parsed("status", dsn=dsn)
-    assert state.keys() == {"workers", "rows_per_second", "paused", "indexes"}
+    assert state.keys() == {"workers", "rows_per_second", "paused", "tokens_today", "indexes"}
     [index] = state["indexes"]
     assert index.keys() == INDEX_KEYS
     assert (index["name"], index["table"], index["columns"]) == (INDEX, "public.article", ["title", "body"])

@@ -12,6 +12,7 @@ from pg_semantic.index import ddl
 from pg_semantic.settings import Settings
 from pg_semantic.worker import privileges
 from pg_semantic.worker.served_indexes import ServedIndexes
+from pg_semantic.worker.token_usage import TokenUsage
 from tests.db import copies
 from tests.db.copies import NAME, OTHER, all_of, await_blocked, begin, pid
 from tests.db.library import execute, generation_of, rows, sync, wait_for_locks
@@ -123,7 +124,8 @@ def test_a_copy_that_was_dropped_is_no_problem_of_a_worker(
     synced: sa.Engine, caplog: pytest.LogCaptureFixture, kind: type[errors.PgSemanticError]
 ) -> None:
     begun = begin(synced, encoder=OTHER)
-    roster = ServedIndexes(synced, Settings(), load=encoders.load, retry_seconds=30.0)
+    usage = TokenUsage(synced, Settings())
+    roster = ServedIndexes(synced, Settings(), usage=usage, load=encoders.load, retry_seconds=30.0)
     roster.refresh()
     generations.drop(synced, NAME, "next", grace_seconds=0)
     gone = kind("Relation does not exist: create the tables first")

@@ -43,14 +43,17 @@ def looked(throttle: Throttle, engine: sa.Engine) -> bool:
     """What it says, without the time between two looks."""
     throttle._look_at = 0.0
     with engine.connect() as connection:
-        return throttle.is_paused(connection)
+        throttle.look(connection)
+        return throttle.pauses(is_remote=False)
 
 
 def test_without_a_limit_nothing_is_asked(engine: sa.Engine) -> None:
     asked: list[object] = []
     with engine.connect() as connection:
         sa.event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call))
-        assert not Throttle(Settings()).is_paused(connection)
+        throttle = Throttle(Settings())
+        throttle.look(connection)
+    assert not throttle.pauses(is_remote=True)
     assert asked == []
 
 

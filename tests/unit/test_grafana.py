@@ -85,4 +85,7 @@ def test_most_metrics_of_workers_are_shown() -> None:
         "pg_semantic_worker_batches_total",
         "pg_semantic_worker_generations_served",
         "pg_semantic_worker_jobs_claimed_total",
+        "pg_semantic_worker_vector_index_age_seconds",
+        "pg_semantic_worker_vector_index_bytes",  # these three come from the service, too
+        "pg_semantic_worker_vector_index_drift_ratio",
     }

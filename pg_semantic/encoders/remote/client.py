@@ -17,6 +17,7 @@ from pg_semantic.encoders.fork_safety import PerProcess
 from pg_semantic.encoders.remote import response as answers
 from pg_semantic.encoders.remote import response_errors
 from pg_semantic.encoders.remote.response_errors import NotUnderstood, Translator
+from pg_semantic.encoders.remote.traffic import Attempts, Traffic
 from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.settings import Endpoint, Settings
 
@@ -62,7 +63,8 @@ class EmbeddingsClient:
         self._dialect = _dialects(self.endpoint.url)[0]
         self._most_retries = settings.remote_retries
         self._retries = min(self._most_retries, _PROBE_RETRIES)
-        self._clients = PerProcess(functools.partial(_client, self.endpoint, settings))
+        self._attempts = Attempts()
+        self._clients = PerProcess(functools.partial(_client, self.endpoint, settings, self._attempts))
         self._headers = _headers(settings)
         who = f"The server of encoder {reference!r} at {self.endpoint.url}"
         self._errors = Translator(who, self.name, settings.remote_timeout_seconds, self.is_healthy)
@@ -91,29 +93,29 @@ class EmbeddingsClient:
         assert problem is not None  # noqa: S101 - there is at least one dialect
         raise problem
 
-    def encode(self, texts: Sequence[str], *, kind: Kind = "document", dimensions: int | None = None) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        dimensions: int | None = None,
+        traffic: Traffic | None = None,
+    ) -> Vectors:
         """Encodes texts in one request, with retries.
 
         Args:
             texts: Texts, with the prompt if this client adds it.
             kind: Sent only to this package's own service.
             dimensions: The expected number of dimensions; by default that of the first vector.
+            traffic: Gets what was sent, also if that fails.
 
         Raises:
             errors.EncoderError: The server rejects a text.
             errors.EncoderMismatch: Vectors have other dimensions.
             errors.EncoderUnavailable: The server is unavailable.
         """
-        attempts = tenacity.Retrying(
-            retry=self._is_to_be_asked_again,
-            stop=tenacity.stop_after_attempt(1 + self._retries),
-            wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
-            reraise=True,
-        )
         try:
-            answer = attempts(self._ask, texts, kind=kind, retries=self._retries)
-            if (status := answers.refusal(answer)) in response_errors.SURELY_OVERLOADED:
-                raise self._errors.of_answer(status)
+            answer = self._answer(texts, kind, Traffic() if traffic is None else traffic)
             found = answers.vectors(answer, texts=len(texts), dimensions=dimensions, reference=self.reference)
         except openai.OpenAIError as error:
             problem = self._errors.of_client(error)
@@ -199,6 +201,30 @@ class EmbeddingsClient:
         if problem is not None:  # it is unknown whether the server has a fingerprint
             raise problem
 
+    def _answer(self, texts: Sequence[str], kind: Kind, traffic: Traffic) -> object:
+        """Returns the server's response to these texts, after retries. Counts how often they were sent.
+
+        Raises an error for a response that is one, whatever its status.
+        """
+        attempts = tenacity.Retrying(
+            retry=self._is_to_be_asked_again,
+            stop=tenacity.stop_after_attempt(1 + self._retries),
+            wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
+            reraise=True,
+        )
+        before = self._attempts.number
+        try:
+            answer = attempts(self._ask, texts, kind=kind, retries=self._retries)
+        except openai.APITimeoutError:  # the server may have encoded them all the same
+            traffic.answered(len(texts), None)
+            raise
+        finally:
+            traffic.sent += len(texts) * (self._attempts.number - before)
+        if (status := answers.refusal(answer)) in response_errors.SURELY_OVERLOADED:
+            raise self._errors.of_answer(status)
+        traffic.answered(len(texts), answers.tokens(answer))
+        return answer
+
     def _is_to_be_asked_again(self, state: tenacity.RetryCallState) -> bool:
         """Retries a 500 once, and after that while the server also fails on a good text.
 
@@ -216,7 +242,12 @@ class EmbeddingsClient:
             body |= {"input_type": kind, "truncate": True}
         client = self._clients.get().with_options(max_retries=retries)
         path = f"{self._dialect.prefix}/embeddings"
-        return client.post(path, cast_to=object, body=body, options={"headers": self._headers})
+        before = self._attempts.number
+        try:
+            return client.post(path, cast_to=object, body=body, options={"headers": self._headers})
+        finally:
+            if plain:  # a probe isn't an attempt to send the texts
+                self._attempts.number = before
 
 
 def _dialects(url: str) -> list[_ApiDialect]:
@@ -225,7 +256,7 @@ def _dialects(url: str) -> list[_ApiDialect]:
     return [_ApiDialect(prefix, format_) for prefix in prefixes for format_ in _FORMATS]
 
 
-def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
+def _client(endpoint: Endpoint, settings: Settings, attempts: Attempts) -> openai.OpenAI:
     """Creates a client that ignores OpenAI's environment variables, whose key must not be sent to other servers."""
     key, seconds = settings.remote_api_key, settings.remote_timeout_seconds
     return openai.OpenAI(
@@ -233,7 +264,9 @@ def _client(endpoint: Endpoint, settings: Settings) -> openai.OpenAI:
         api_key=key.get_secret_value().strip() if key else "none",
         admin_api_key="",
         timeout=openai.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-        http_client=openai.DefaultHttpxClient(event_hooks={"response": [_disable_retries]}),
+        http_client=openai.DefaultHttpxClient(
+            event_hooks={"request": [attempts.count], "response": [_disable_retries]}
+        ),
     )
 
 

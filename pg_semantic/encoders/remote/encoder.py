@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from pg_semantic.encoders.base import Vectors
 from pg_semantic.encoders.encoder_thread import Kind
 from pg_semantic.encoders.fork_safety import PerProcess
 from pg_semantic.encoders.remote.token_counter import EstimatingTokenCounter, TokenizerTokenCounter
+from pg_semantic.encoders.remote.traffic import Traffic
+from pg_semantic.encoders.token_meter import TokenMeter
 from pg_semantic.index import known_encoders
 from pg_semantic.index.known_encoders import Prompts
 from pg_semantic.settings import Settings, variable
@@ -38,7 +40,12 @@ class RemoteEncoder:
         dimensions: The number of dimensions of its vectors.
         prompts: The declared prompts.
         settings: Limits for requests.
+
+    Attributes:
+        meter: Limits and counts the tokens that are sent; None, the default, does neither.
     """
+
+    meter: TokenMeter | None = None
 
     def __init__(self, server: EmbeddingsClient, *, dimensions: int, prompts: Prompts, settings: Settings) -> None:
         endpoint = server.endpoint
@@ -116,29 +123,54 @@ class RemoteEncoder:
         return self._ruler.splitter(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     def _encode(self, texts: Sequence[str], kind: Kind, *, prompt: str) -> Vectors:
-        prompted = [prompt + text for text in texts]
         answered = [np.empty((0, self.dimensions), np.float32)]
         done = 0
-        while done < len(prompted):  # limited per round, so that other calls get their turn
-            size = self._batch  # may have shrunk in the last round
-            starts = range(done, len(prompted), size)[: self._concurrency]
-            answered += self._ask_for([prompted[start : start + size] for start in starts], kind)
-            done = starts[-1] + size
+        try:
+            while done < len(texts):  # limited per round, so that other calls get their turn
+                size = self._batch  # may have shrunk in the last round
+                starts = range(done, len(texts), size)[: self._concurrency]
+                answered += self._ask_for([texts[start : start + size] for start in starts], kind, prompt)
+                done = starts[-1] + size
+        finally:
+            if self.meter is not None:
+                self.meter.settle()
         return np.concatenate(answered)
 
-    def _ask_for(self, parts: Sequence[Sequence[str]], kind: Kind) -> list[Vectors]:
-        encode = functools.partial(self._encode_in_requests, kind=kind)
-        asked = [self._threads.get().submit(encode, part) for part in parts]
+    def _ask_for(self, parts: Sequence[Sequence[str]], kind: Kind, prompt: str) -> list[Vectors]:
+        asked: list[tuple[Future[Vectors], int]] = []
         try:
-            wait(asked, return_when=FIRST_EXCEPTION)
+            for part in parts:
+                tokens = self._admit(part)  # on this thread, so that no request of others waits behind it
+                prompted = [prompt + text for text in part]
+                request = self._threads.get().submit(self._encode_and_record, prompted, kind, tokens)
+                asked.append((request, tokens))
+            wait([request for request, _ in asked], return_when=FIRST_EXCEPTION)
         finally:
-            for request in asked:  # after a failure; result() below then raises its error first
-                request.cancel()
-        return [request.result() for request in asked]
+            for request, tokens in asked:  # after a failure; result() below then raises its error first
+                if request.cancel() and self.meter is not None:
+                    self.meter.record(admitted=tokens, used=0, billed=0)
+        return [request.result() for request, _ in asked]
 
-    def _encode_in_requests(self, texts: Sequence[str], *, kind: Kind) -> Vectors:
+    def _admit(self, texts: Sequence[str]) -> int:
+        """Waits until these texts may be sent. Returns how many tokens they have, or 0 if no one counts them."""
+        if self.meter is None:
+            return 0
+        tokens = sum(min(count, self.max_tokens) for count in self.count_tokens(texts))
+        self.meter.admit(tokens)
+        return tokens
+
+    def _encode_and_record(self, texts: Sequence[str], kind: Kind, tokens: int) -> Vectors:
+        traffic = Traffic()
+        try:
+            return self._encode_in_requests(texts, kind=kind, traffic=traffic)
+        finally:
+            if self.meter is not None:
+                each = tokens / len(texts)
+                self.meter.record(admitted=tokens, used=traffic.used(each), billed=traffic.billed(each))
+
+    def _encode_in_requests(self, texts: Sequence[str], *, kind: Kind, traffic: Traffic) -> Vectors:
         """Encodes texts, in one request if the server accepts that many texts, and that much text."""
-        encode = functools.partial(self._server.encode, kind=kind, dimensions=self.dimensions)
+        encode = functools.partial(self._server.encode, kind=kind, dimensions=self.dimensions, traffic=traffic)
         try:
             return encode(texts)
         except (errors.EncoderUnavailable, errors.EncoderMismatch):

@@ -19,6 +19,7 @@ T = TypeVar("T", bound=pydantic.BaseModel)
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _STATUS = re.compile(r"[1-5]\d\d")
+_COUNTS = ("total_tokens", "prompt_tokens")
 _CODE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_.-]{3,64}")
 
 
@@ -38,6 +39,10 @@ class _Vector(_ResponseModel):
 
 class _EmbeddingsResponse(_ResponseModel):
     data: list[_Vector]
+
+
+class _CountedResponse(_ResponseModel):
+    usage: object = None
 
 
 class _ListedModel(_ResponseModel):
@@ -89,6 +94,21 @@ def vectors(answer: object, *, texts: int, dimensions: int | None, reference: st
             "it runs another encoder now, or does not support this number of dimensions."
         )
     return np.stack([rows[place] for place in order])
+
+
+def tokens(answer: object) -> int | None:
+    """Returns how many tokens a response says its texts have; None if it doesn't say. Some servers say 0.
+
+    Args:
+        answer: Parsed JSON, or the text if the server didn't declare it as JSON.
+    """
+    try:
+        usage = _read(_CountedResponse, answer).usage
+    except ValueError:
+        return None
+    said = (usage.get(name) for name in _COUNTS) if isinstance(usage, Mapping) else ()
+    known = (one for one in said if isinstance(one, int) and not isinstance(one, bool) and one > 0)
+    return next(known, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sqlalchemy import exc
 
 from pg_semantic import database, errors
 from pg_semantic.database import transaction
-from pg_semantic.operations.doctor import build_memory, missed_recall, missing_prompts, pooler
+from pg_semantic.operations.doctor import build_memory, missed_recall, missing_prompts, pooler, spent_budget
 from pg_semantic.operations.doctor.checks import CHECKS, Check, Severity
 
 LONG_SECONDS = 300.0
@@ -51,7 +51,7 @@ def examine(engine: sa.Engine, *, ignore: Collection[str] = (), long_seconds: fl
         errors.ConfigurationError: ``ignore`` names an unknown check.
         errors.DatabaseError: The database does not answer.
     """
-    others = (pooler, missing_prompts, missed_recall, build_memory)
+    others = (pooler, missing_prompts, missed_recall, build_memory, spent_budget)
     known = [*(check.name for check in CHECKS), *(other.NAME for other in others)]
     if unknown := sorted(set(ignore).difference(known)):
         raise errors.ConfigurationError(f"Unknown check: {', '.join(unknown)}. The checks are: {', '.join(known)}.")
