@@ -3,8 +3,9 @@
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
-	bench-freshness bench-index-size bench-encode bench-gpu bench-memory bench-sync \
-	bench-capture bench-policies bench-recovery bench-feed bench-bulk-edit bench-million chaos chaos-ray checksums clean docs
+	bench-freshness bench-index-size bench-row-size bench-encode bench-gpu bench-memory bench-sync \
+	bench-capture bench-policies bench-recovery bench-feed bench-bulk-edit bench-million \
+	chaos chaos-ray checksums clean docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -138,6 +139,9 @@ bench-freshness: install  ## measure the time from commit to searchable, idle an
 
 bench-index-size: install  ## compare the forecast size of vector indexes and of their graphs with a server's
 	$(VENV)/bin/python -m benchmarks.index_size
+
+bench-row-size: install  ## measure the bytes of a row in the tables of an index, and the WAL of its backfill
+	$(VENV)/bin/python -m benchmarks.row_size
 
 bench-encode: install  ## compare encoding speed with sentence-transformers' defaults and the machine's peak
 	$(VENV)/bin/python -m benchmarks.encode

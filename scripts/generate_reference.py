@@ -1,9 +1,10 @@
-"""Writes the generated parts of the pages in docs/reference: run by `make docs`.
+"""Writes the generated parts of the pages in docs: run by `make docs`.
 
 A page is written by hand, except for what is between `<!-- generated: NAME -->` and `<!-- end of NAME -->`. These parts
 come from the code: commands from Typer, settings from pydantic, SQL functions from their comments, errors from
-`pg_semantic.errors` and the mappings to exit codes and HTTP statuses, metrics and requests from the service. The result
-is committed, so that the pages can be read without a build and a review shows how a change alters the interface.
+`pg_semantic.errors` and the mappings to exit codes and HTTP statuses, metrics and requests from the service, figures of
+large indexes from `scale_table`. The result is committed, so that the pages can be read without a build and a review
+shows how a change alters the interface.
 tests/unit/test_reference.py compares the pages with the code.
 """
 
@@ -27,10 +28,12 @@ from pg_semantic.service import error_responses, server
 from pg_semantic.service.metrics import Metrics
 from pg_semantic.worker.batch_log import WorkerActivity
 from pg_semantic.worker.metrics_endpoint import WorkerCollector
+from scripts import scale_table
 from scripts.markdown_text import code, prose, table
 
 ROOT = Path(__file__).parent.parent
-PAGES = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
+PAGES = DOCS / "reference"
 SQL = ROOT / "migrations" / "versions"
 
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
@@ -365,12 +368,13 @@ GENERATED = {
     "metrics": metrics_table,
     "worker-metrics": worker_metrics_table,
     "requests": http_requests,
+    **scale_table.GENERATED,
 }
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Yields each page of the reference that has a generated part, as it should be."""
-    for page in sorted(PAGES.glob("*.md")):
+    """Yields each page that has a generated part, as it should be."""
+    for page in sorted(DOCS.glob("*/*.md")):
         text = page.read_text("utf-8")
         if _PART.search(text):
             yield page, _PART.sub(lambda part: f"{part[1]}\n{GENERATED[part[2]]()}\n\n{part[3]}", text)

@@ -34,9 +34,6 @@ OnlyIndex = Annotated[
 Device = Annotated[str | None, typer.Option(help="Torch device: cpu, cuda:1, mps. Default: the fastest available.")]
 Devices = Annotated[str | None, typer.Option(help="Run one worker process per device: cuda:0,cuda:1, or all.")]
 BatchRows = Annotated[int | None, typer.Option(help="How many rows to claim at once, at most.", show_default="2000")]
-MaxWal = Annotated[
-    float | None, typer.Option(help="Pause backfill while the server writes more WAL than this, in MB per second.")
-]
 MetricsPort = Annotated[
     int | None,
     typer.Option(
