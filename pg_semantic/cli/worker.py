@@ -85,8 +85,8 @@ def worker(
     """
     if device and devices:
         raise typer.BadParameter("pass --device or --devices, not both", param_hint="--devices")
-    given = {"batch_rows": batch_rows, "max_wal_mb_s": max_wal_mb_s, "log_format": log_format}
-    given |= {"max_tokens_per_minute": max_tokens_per_minute}
+    limits = {"max_wal_mb_s": max_wal_mb_s, "max_tokens_per_minute": max_tokens_per_minute}
+    given = {"batch_rows": batch_rows, "log_format": log_format, **limits}
     configured = settings.load(device=device, **given)
     is_quiet = (once or rows_only) and not verbose
     logs.configure(style=configured.log_format, level=logging.WARNING if is_quiet else logging.INFO)

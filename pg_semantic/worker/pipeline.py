@@ -34,6 +34,7 @@ from pg_semantic.worker.token_usage import TokenUsage
 
 _QUIET_SECONDS = 10.0  # without work; after that, a worker polls less often
 _QUIET_FACTOR = 10
+_TOKENS_PER_CHARACTER_READ = 4  # of the budget of the day: twice as many as a character has, because of two batches
 
 
 class Pipeline:
@@ -158,21 +159,23 @@ class Pipeline:
     def _look_at_limits(self, connection: sa.Connection) -> None:
         with transaction.unless_busy():
             self._usage.write()
-        self._throttle.look(connection)
+        self._throttle.look(connection, sent=self._usage.billed)
 
     def _may_fill(self, generation_id: int) -> bool:
         """Returns whether a generation's backfill isn't paused."""
         return not self._throttle.pauses(is_remote=self._served.is_remote(generation_id))
 
     def _characters(self, turn: Claimable) -> int:
-        """Returns how much text to read: less of a backfill at the end of the budget of the day.
+        """Returns how much text to read: less of a backfill towards the end of the budget of the day.
 
-        As many characters as there are tokens left: no more than these in any script, and a quarter of them in English.
-        So little of what is already read when the budget is spent is sent beyond it.
+        As many characters as a quarter of the tokens that are left. A character has two tokens at most, counting those
+        that are added to a short text, and a worker sends one batch while it reads the next one. So what it has already
+        read when the budget is spent is hardly more than a row.
         """
         wanted, left = self._stages.batch_sizes[turn.generation_id].characters, self._throttle.tokens_left
-        is_limited = turn.priority != jobqueue.EDIT and left is not None and self._served.is_remote(turn.generation_id)
-        return max(1, min(wanted, left)) if is_limited and left is not None else wanted
+        if left is None or turn.priority == jobqueue.EDIT or not self._served.is_remote(turn.generation_id):
+            return wanted
+        return max(1, min(wanted, left // _TOKENS_PER_CHARACTER_READ))
 
     def _keep_house(self, builder: IndexBuilder) -> None:
         """Looks after the queue, follows the registry, and compares a page of each late backfill that isn't paused.

@@ -40,6 +40,7 @@ class Throttle:
         self.tokens_left: int | None = None
         self._settings = settings
         self._budget = daily_budget.of(settings)
+        self._sent = 0
         self._look_at = 0.0
         self._looked_at = 0.0
         self._wal_bytes: int | None = None
@@ -62,22 +63,27 @@ class Throttle:
         """Returns whether backfill is paused, of an index with a remote encoder or with another one."""
         return self.server_reason is not None or (is_remote and self.budget_reason is not None)
 
-    def look(self, connection: sa.Connection) -> None:
-        """Looks at the server, and at the tokens of the day, four times a second, as far as limits are set."""
+    def look(self, connection: sa.Connection, *, sent: int = 0) -> None:
+        """Looks at the server, and at the tokens of the day, four times a second, as far as limits are set.
+
+        Args:
+            connection: A connection of the worker.
+            sent: How many tokens this worker has sent: when there are more, the tokens of the day are read at once.
+        """
         now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + _LOOK_SECONDS
-        if self.is_limited:
+        is_due = now >= self._look_at
+        if is_due:
+            self._look_at = now + _LOOK_SECONDS
+        if self.is_limited and is_due:
             found = connection.execute(sql.statement("registry", "replication")).one()
             reason = self._too_much_wal(int(found.wal_bytes), now) or self._lag(found) or self._retained(found)
             _log_change(self.server_reason, reason, "backfill")
             self.server_reason = reason
-        if self._budget is not None:
+        if self._budget is not None and (is_due or sent != self._sent):
             spent = token_usage.today(connection)
             reason = self._budget.overspent(spent)
             _log_change(self.budget_reason, reason, "backfill with remote encoders")
-            self.budget_reason, self.tokens_left = reason, max(0, self._budget.tokens - spent)
+            self.budget_reason, self.tokens_left, self._sent = reason, max(0, self._budget.tokens - spent), sent
 
     def _too_much_wal(self, wal_bytes: int, now: float) -> str | None:
         if (limit := self._settings.max_wal_mb_s) is None:

@@ -152,6 +152,28 @@ def test_jobs_of_a_worker_that_was_lost_are_counted_by_the_one_that_frees_them(a
     assert value(run_once(articles), "jobs_reaped_total") == 3
 
 
+def test_a_worker_says_how_much_has_changed_since_it_built_a_vector_index(articles: sa.Engine) -> None:
+    insert(articles, *(f"title {number}" for number in range(20)))
+    live = INDEX | {"generation": "live"}
+    worker, stop = Worker(articles, Settings(lease_seconds=1), load=lambda *_, **__: BrokenEncoder()), threading.Event()
+    metrics = metrics_endpoint.registry(lambda: worker.activity)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    try:
+        eventually(lambda: value(metrics, "vector_index_bytes", **live), "an index")
+        assert 0 <= (value(metrics, "vector_index_age_seconds", **live) or 0) < 600
+        before = value(metrics, "vector_index_drift_ratio", **live) or 0
+        execute(articles, "UPDATE article SET title = 'new ' || id")
+        eventually(lambda: worker.progress.rows >= 40, "the edits")
+        eventually(
+            lambda: (value(metrics, "vector_index_drift_ratio", **live) or 0) >= before + 0.9,
+            "the drift, which sessions report after a while",
+        )
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_metrics_are_served_with_those_of_the_process(articles: sa.Engine, dsn: str) -> None:
     port = two_free_ports()
     insert(articles, "one")

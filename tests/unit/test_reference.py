@@ -31,9 +31,8 @@ def test_the_generated_parts_of_the_pages_are_those_of_the_code() -> None:
 
 
 def test_every_generated_part_is_on_a_page() -> None:
-    named = [
-        name for page in generate_reference.DOCS.glob("*/*.md") for name in re.findall(r"<!-- generated: ([\w-]+) -->", page.read_text())
-    ]
+    pages = [page.read_text("utf-8") for page in generate_reference.DOCS.glob("*/*.md")]
+    named = [name for page in pages for name in re.findall(r"<!-- generated: ([\w-]+) -->", page)]
     assert sorted(named) == sorted(generate_reference.GENERATED)
 
 
