@@ -12,7 +12,7 @@ import typer
 from pg_semantic import cli, encoders
 from pg_semantic import settings as configured
 from pg_semantic.encoders import Encoder
-from pg_semantic.operations.doctor import build_memory, missed_recall, missing_prompts, pooler
+from pg_semantic.operations.doctor import build_memory, missed_recall, missing_prompts, pooler, spent_budget
 from pg_semantic.operations.doctor.checks import CHECKS
 from tests import documents
 from tests.db.library import sync
@@ -94,7 +94,7 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
 
 def test_the_table_of_checks_is_complete() -> None:
     named = [row[0].strip("`") for row in documents.rows(documents.ROOT / "docs" / "reference" / "doctor.md")[2:]]
-    apart = [missed_recall.NAME, missing_prompts.NAME, build_memory.NAME, pooler.NAME]
+    apart = [missed_recall.NAME, missing_prompts.NAME, build_memory.NAME, spent_budget.NAME, pooler.NAME]
     assert named == [*(check.name for check in CHECKS), *apart]
 
 

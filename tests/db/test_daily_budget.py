@@ -1,6 +1,7 @@
 """The budget of a day for remote encoders: backfill pauses and continues on the next day, edits go on."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -62,6 +63,10 @@ def stopped(engine: sa.Engine, thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
+def has_synced_more(worker: Worker, rows: int) -> bool:
+    return worker.progress.rows > rows
+
+
 def found(engine: sa.Engine) -> status.Status:
     with engine.connect() as connection:
         return status.read(connection)
@@ -94,9 +99,9 @@ def test_backfill_pauses_at_the_budget_and_continues_on_the_next_day_while_edits
         assert metrics.get_sample_value("pg_semantic_worker_tokens_billed_total") == TOKENS * worker.progress.rows
 
         monkeypatch.delenv("PG_SEMANTIC_MAX_TOKENS_PER_DAY")
-        while worker.progress.rows < 1500 and (day := found(unread).tokens_today):
+        while (done := worker.progress.rows) < 1500 and (day := found(unread).tokens_today):
             execute(unread, "UPDATE semantic.token_usage SET day = day - 1000")  # the next day
-            eventually(lambda done=worker.progress.rows: worker.progress.rows > done, f"more than {day} tokens")
+            eventually(functools.partial(has_synced_more, worker, done), f"more than {day} tokens")
     assert found(unread).paused == []
     assert [one.message for one in caplog.records if one.message.startswith("backfill with remote encoders")][:2] == [
         f"backfill with remote encoders is paused: {reason}",

@@ -179,7 +179,8 @@ def test_a_day_counts_the_tokens_of_all_workers_and_keeps_them_over_a_restart(en
 def test_concurrent_counts_are_all_added(engine: sa.Engine) -> None:
     usages = Workers(engine, 4).usages
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda usage: [record(usage, 1) for _ in range(25)], usages))
+        for done in [threads.submit(record, usage, 1) for usage in usages * 25]:
+            done.result()
     assert today(engine) == 100
 
 
