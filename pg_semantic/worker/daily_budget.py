@@ -13,21 +13,21 @@ class DailyBudget:
     Attributes:
         tokens: Their number.
         setting: The setting that it comes from: the one that allows less.
-        dollars_per_million_tokens: The price, if the budget is in dollars.
+        limit: Its value, for messages.
     """
 
     tokens: int
     setting: str
-    dollars_per_million_tokens: float | None = None
+    limit: str
 
     def overspent(self, tokens: int) -> str | None:
-        """Returns why backfill is paused if this many tokens have been sent today; None if it isn't."""
+        """Returns why backfill is paused if this many tokens have been sent today; None if it isn't.
+
+        The reason is the same for all workers, and doesn't change while it holds.
+        """
         if tokens < self.tokens:
             return None
-        spent, limit = f"{tokens:,} tokens", f"{self.tokens:,}"
-        if (price := self.dollars_per_million_tokens) is not None:
-            spent, limit = f"tokens for ${tokens * price / 1e6:,.2f}", f"${self.tokens * price / 1e6:,.2f}"
-        return f"remote encoders have received {spent} today, and {self.setting} is {limit}: it continues at 00:00 UTC"
+        return f"the budget of the day for remote encoders is spent ({self.setting} = {self.limit}) until 00:00 UTC"
 
 
 def of(given: Settings) -> DailyBudget | None:
@@ -39,12 +39,12 @@ def of(given: Settings) -> DailyBudget | None:
     price, dollars = given.dollars_per_million_tokens, given.max_dollars_per_day
     budgets = []
     if given.max_tokens_per_day is not None:
-        budgets.append(DailyBudget(given.max_tokens_per_day, "max_tokens_per_day"))
+        budgets.append(DailyBudget(given.max_tokens_per_day, "max_tokens_per_day", f"{given.max_tokens_per_day:,}"))
     if dollars is not None:
         if price is None:
             raise errors.ConfigurationError(
                 f"{settings.variable('max_dollars_per_day')} needs a price: set "
                 f"{settings.variable('dollars_per_million_tokens')} too."
             )
-        budgets.append(DailyBudget(max(1, round(dollars / price * 1e6)), "max_dollars_per_day", price))
+        budgets.append(DailyBudget(max(1, round(dollars / price * 1e6)), "max_dollars_per_day", f"${dollars:,.2f}"))
     return min(budgets, key=lambda one: one.tokens, default=None)
