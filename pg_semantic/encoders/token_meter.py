@@ -6,6 +6,11 @@ from typing import Protocol, runtime_checkable
 class TokenMeter(Protocol):
     """Limits how many tokens are sent, and counts them. Thread-safe."""
 
+    @property
+    def largest_request(self) -> float:
+        """The most tokens that a request of several texts should have."""
+        ...
+
     def admit(self, tokens: int) -> None:
         """Waits until a request with about this many tokens may be sent, on the thread that asks for vectors."""
         ...

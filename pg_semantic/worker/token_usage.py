@@ -10,6 +10,7 @@ tokens than the limit and those of a single request.
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,13 @@ class TokenUsage:
         self._priority = _ThreadPriority()
         self._lock = threading.Lock()
         self._unwritten, self._unpaid = 0, 0
+
+    @property
+    def largest_request(self) -> float:
+        """See `TokenMeter.largest_request`. No more than edits may be ahead of the pace, so they wait for none."""
+        if self._limit is None:
+            return math.inf
+        return self._limit * _AHEAD_SECONDS / (_MINUTE + _AHEAD_SECONDS)
 
     @contextlib.contextmanager
     def backfilling(self, is_backfill: bool) -> Iterator[None]:  # noqa: FBT001 - the name says what it is

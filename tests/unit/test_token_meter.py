@@ -1,11 +1,13 @@
 """What a remote encoder says about the tokens that it sends: before, and after."""
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pg_semantic import encoders, errors
@@ -28,6 +30,7 @@ class Meter:
     threads: set[int] = field(default_factory=set)
     settled: int = 0
     refuses_after: int | None = None
+    largest_request: float = math.inf
 
     def admit(self, tokens: int) -> None:
         if len(self.admitted) == self.refuses_after:
@@ -93,12 +96,22 @@ def test_each_attempt_counts_for_the_rate_and_only_the_answered_one_costs(server
     assert meter.recorded == [(ESTIMATE, 2 * ESTIMATE + 20, 20)]
 
 
-def test_attempts_after_a_status_500_count_too_but_not_the_probes_between_them(server: Server) -> None:
+def test_attempts_after_a_status_500_count_too(server: Server) -> None:
     encoder, meter = metered(server, remote_retries=2)
     server.tokens_per_text = 5
     server.next.append(Reply(500))
     encode(encoder)
     assert meter.recorded == [(ESTIMATE, ESTIMATE + 20, 20)]
+
+
+def test_probes_between_the_attempts_do_not_count(server: Server) -> None:
+    encoder, meter = metered(server, remote_retries=2)
+    server.rule = lambda request: Reply(500) if TEXTS[0] in request.texts else None
+    asked = len(server.requests)
+    with pytest.raises(errors.EncoderError):
+        encode(encoder, TEXTS[0])
+    assert len(server.requests) - asked > 2
+    assert meter.recorded == [(ESTIMATE // 4, 2 * ESTIMATE // 4, 0)]
 
 
 def test_a_refused_request_costs_nothing(server: Server) -> None:
@@ -160,6 +173,17 @@ def test_requests_are_admitted_one_by_one_on_the_thread_that_asks(server: Server
     encode(encoder)
     assert meter.admitted == [ESTIMATE // 4] * 4
     assert meter.threads == {threading.get_ident()}
+
+
+def test_no_request_of_several_texts_is_larger_than_the_meter_allows(server: Server) -> None:
+    encoder, meter = metered(server)
+    one = ESTIMATE // 4
+    for largest, expected in ((2 * one, [2 * one] * 2), (3 * one, [3 * one, one]), (1, [one] * 4)):
+        meter.largest_request = largest
+        meter.admitted.clear()
+        vectors = encoder.encode_documents(TEXTS)  # type: ignore[attr-defined]
+        assert meter.admitted == expected
+        np.testing.assert_array_equal(vectors, server.encoder.encode_documents(TEXTS))
 
 
 def test_queries_count_too(server: Server) -> None:

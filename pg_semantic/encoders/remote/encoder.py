@@ -5,8 +5,10 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
@@ -124,40 +126,52 @@ class RemoteEncoder:
 
     def _encode(self, texts: Sequence[str], kind: Kind, *, prompt: str) -> Vectors:
         answered = [np.empty((0, self.dimensions), np.float32)]
+        counts = self._counted(texts)
         done = 0
         try:
             while done < len(texts):  # limited per round, so that other calls get their turn
-                size = self._batch  # may have shrunk in the last round
-                starts = range(done, len(texts), size)[: self._concurrency]
-                answered += self._ask_for([texts[start : start + size] for start in starts], kind, prompt)
-                done = starts[-1] + size
+                ends = [done]
+                while len(ends) <= self._concurrency and ends[-1] < len(texts):
+                    ends.append(self._end_of_request(counts, ends[-1]))
+                parts = [slice(start, end) for start, end in itertools.pairwise(ends)]
+                tokens = [sum(counts[part]) for part in parts]
+                answered += self._ask_for([texts[part] for part in parts], tokens, kind=kind, prompt=prompt)
+                done = ends[-1]
         finally:
             if self.meter is not None:
                 self.meter.settle()
         return np.concatenate(answered)
 
-    def _ask_for(self, parts: Sequence[Sequence[str]], kind: Kind, prompt: str) -> list[Vectors]:
-        asked: list[tuple[Future[Vectors], int]] = []
-        try:
-            for part in parts:
-                tokens = self._admit(part)  # on this thread, so that no request of others waits behind it
-                prompted = [prompt + text for text in part]
-                request = self._threads.get().submit(self._encode_and_record, prompted, kind, tokens)
-                asked.append((request, tokens))
-            wait([request for request, _ in asked], return_when=FIRST_EXCEPTION)
-        finally:
-            for request, tokens in asked:  # after a failure; result() below then raises its error first
-                if request.cancel() and self.meter is not None:
-                    self.meter.record(admitted=tokens, used=0, billed=0)
-        return [request.result() for request, _ in asked]
-
-    def _admit(self, texts: Sequence[str]) -> int:
-        """Waits until these texts may be sent. Returns how many tokens they have, or 0 if no one counts them."""
+    def _counted(self, texts: Sequence[str]) -> list[int]:
+        """Returns the tokens of each text, or zeros if no one counts them."""
         if self.meter is None:
-            return 0
-        tokens = sum(min(count, self.max_tokens) for count in self.count_tokens(texts))
-        self.meter.admit(tokens)
-        return tokens
+            return [0] * len(texts)
+        return [min(count, self.max_tokens) for count in self.count_tokens(texts)]
+
+    def _end_of_request(self, counts: Sequence[int], start: int) -> int:
+        """Returns which text is the first that isn't in the same request as the one at ``start``."""
+        most, tokens, end = math.inf if self.meter is None else self.meter.largest_request, counts[start], start + 1
+        while end < min(len(counts), start + self._batch) and tokens + counts[end] <= most:
+            tokens += counts[end]
+            end += 1
+        return end
+
+    def _ask_for(
+        self, parts: Sequence[Sequence[str]], tokens: Sequence[int], *, kind: Kind, prompt: str
+    ) -> list[Vectors]:
+        asked: list[Future[Vectors]] = []
+        try:
+            for part, count in zip(parts, tokens, strict=True):
+                if self.meter is not None:  # on this thread, so that no request of others waits behind it
+                    self.meter.admit(count)
+                prompted = [prompt + text for text in part]
+                asked.append(self._threads.get().submit(self._encode_and_record, prompted, kind, count))
+            wait(asked, return_when=FIRST_EXCEPTION)
+        finally:
+            for request, count in zip(asked, tokens, strict=False):  # after a failure; result() then raises its error
+                if request.cancel() and self.meter is not None:
+                    self.meter.record(admitted=count, used=0, billed=0)
+        return [request.result() for request in asked]
 
     def _encode_and_record(self, texts: Sequence[str], kind: Kind, tokens: int) -> Vectors:
         traffic = Traffic()
