@@ -221,8 +221,8 @@ WHERE id = :id
 
 -- name: replication
 -- How much WAL the server has written since it was made, which standby is behind most, in seconds, and which slot
--- retains most. Whether a standby's lag is hidden from this role. Runs with the role's search_path, so it names the
--- schema of each function.
+-- retains most: a lost one retains nothing, even if it still has a position. Whether a standby's lag is hidden from this
+-- role. Runs with the role's search_path, so it names the schema of each function.
 SELECT
     pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0') AS wal_bytes,
     standbys.hidden, last.application_name AS standby, last.lag, kept.slot_name AS slot, kept.retained
@@ -240,7 +240,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT slot_name, pg_catalog.pg_wal_lsn_diff(wal.lsn, restart_lsn) AS retained
     FROM pg_catalog.pg_replication_slots
-    WHERE restart_lsn IS NOT NULL
+    WHERE restart_lsn IS NOT NULL AND wal_status <> 'lost'
     ORDER BY retained DESC
     LIMIT 1
 ) AS kept ON true
@@ -264,6 +264,12 @@ WHERE heartbeat_at > now() - interval '1 minute'
 -- name: index_status
 -- The view for operators; row counts are estimates.
 SELECT * FROM semantic.index_status
+
+-- name: waiting_rows
+-- How many rows wait in all indexes: marks, jobs, and rows that a first backfill has yet to reach. Of the view's columns,
+-- the server computes only these.
+SELECT CAST(sum(pending + processing + coalesce(greatest(rows_estimate - backfill_rows, 0), 0)) AS bigint)
+FROM semantic.index_status
 
 -- name: note_problem
 -- Records why a generation is not kept in sync, or not built, and when that is tried again: each time after twice as

@@ -1,5 +1,6 @@
 """What pauses backfill, that it continues by itself, and that edits are never paused."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from pg_semantic.operations import status
 from pg_semantic.settings import Settings
 from pg_semantic.worker.throttle import Throttle
 from pg_semantic.worker.worker import Worker
+from tests.conftest import VERSION
 from tests.db import test_cli as shell
 from tests.db.library import CLEAN, Article, Base, execute, rows, truth
 from tests.waiting import eventually
@@ -66,6 +68,37 @@ def test_backfill_is_paused_while_a_slot_retains_too_much(engine: sa.Engine, slo
     assert slot in throttle.reason
     execute(engine, "SELECT pg_replication_slot_advance(:slot, pg_current_wal_lsn())", slot=slot)
     assert not looked(throttle, engine)
+
+
+@pytest.mark.skipif(VERSION < 18, reason="older servers lose a slot in no way that keeps its position")
+def test_a_slot_that_was_lost_retains_nothing(engine: sa.Engine, slot: str) -> None:
+    """A slot that was idle for too long keeps its position, and no WAL."""
+    with set_on_the_server(engine, "idle_replication_slot_timeout", "1s"):
+        eventually(lambda: is_lost(engine, slot), "the slot to be lost")
+    write_wal(engine)
+    assert rows(engine, "SELECT pg_current_wal_lsn() - restart_lsn > 2000000 FROM pg_replication_slots") == [(True,)]
+    assert not looked(Throttle(Settings(max_slot_wal_mb=1)), engine)
+
+
+def is_lost(engine: sa.Engine, slot: str) -> bool:
+    """Whether the slot was lost by now, at a checkpoint."""
+    execute(engine, "CHECKPOINT")
+    lost = "SELECT FROM pg_replication_slots WHERE slot_name = :slot AND wal_status = 'lost'"
+    return bool(rows(engine, lost, slot=slot))
+
+
+@contextlib.contextmanager
+def set_on_the_server(engine: sa.Engine, name: str, value: str) -> Iterator[None]:
+    """Changes a setting of the whole server for a while."""
+
+    def change(statement: str) -> None:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+
+    change(f"ALTER SYSTEM SET {name} = '{value}'")
+    yield
+    change(f"ALTER SYSTEM RESET {name}")
 
 
 def test_backfill_is_paused_until_the_average_of_wal_is_within_the_limit(engine: sa.Engine) -> None:
