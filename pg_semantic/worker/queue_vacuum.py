@@ -3,12 +3,15 @@
 At 10,000 rows per second, finished jobs take up 140 MB in a minute. With this, the table stays at a few megabytes.
 """
 
+import time
+
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pg_semantic import database, sql
 
 _ROWS = 20_000  # about 5 MB of finished jobs
+_REST_FACTOR = 20  # times as long as it took: behind a long transaction, it reads more each time and frees nothing
 
 
 class QueueVacuum:
@@ -17,9 +20,13 @@ class QueueVacuum:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._next = _ROWS
+        self._not_before = 0.0
 
     def tend(self, rows: int) -> None:
         """Vacuums the table if this is due. It takes some tens of milliseconds and blocks no one.
+
+        It takes longer while an old transaction, such as that of a backup, keeps finished jobs from being removed. Then
+        it is due less often, so that it takes no more than a twentieth of the time.
 
         Args:
             rows: How many rows this worker has finished since it started.
@@ -27,7 +34,8 @@ class QueueVacuum:
         Raises:
             sqlalchemy.exc.DBAPIError: The connection was lost, or the server is short of resources.
         """
-        if rows < self._next:
+        began = time.monotonic()
+        if rows < self._next or began < self._not_before:
             return
         self._next = rows + _ROWS
         try:
@@ -37,3 +45,5 @@ class QueueVacuum:
         except exc.DBAPIError as error:
             if not database.is_busy_or_slow(error):
                 raise
+        ended = time.monotonic()
+        self._not_before = ended + _REST_FACTOR * (ended - began)

@@ -1,5 +1,7 @@
 """The job table stays small although millions of jobs come and go between two looks of autovacuum."""
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
@@ -39,6 +41,27 @@ def test_it_waits_until_many_jobs_are_finished(untended: sa.Engine) -> None:
     before, vacuum = size(untended), QueueVacuum(untended)
     vacuum.tend(queue_vacuum._ROWS - 1)
     assert size_with_new_jobs(untended) > 1.5 * before
+
+
+def test_after_a_vacuum_that_took_long_it_rests_for_much_longer(
+    untended: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a long transaction, each takes longer than the one before, and frees nothing."""
+    now = [1000.0]
+    monkeypatch.setattr(queue_vacuum.time, "monotonic", lambda: now[0])
+    vacuums: list[float] = []
+
+    @sa.event.listens_for(untended, "after_cursor_execute")
+    def take_ten_seconds(*call: Any) -> None:
+        if call[2].startswith("VACUUM"):
+            vacuums.append(now[0])
+            now[0] += 10.0
+
+    vacuum = QueueVacuum(untended)
+    for batches in range(1, 11):
+        vacuum.tend(batches * queue_vacuum._ROWS)
+        now[0] += 30.0
+    assert vacuums == [1000.0, 1220.0]
 
 
 def test_a_role_that_may_not_vacuum_the_table_leaves_it(untended: sa.Engine) -> None:
