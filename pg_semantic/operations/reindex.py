@@ -1,6 +1,7 @@
 """Rebuilds a vector index while searches and writes continue, and drops what an interrupted rebuild left behind."""
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ from pg_semantic.worker import build_errors, build_progress, build_records, crea
 from pg_semantic.worker.build_progress import BuildProgress
 from pg_semantic.worker.create_index_concurrently import Built, State
 
-_LOCK_SECONDS = 5  # to drop what is left of a rebuild that failed
+log = logging.getLogger("pg_semantic.operations")
+
+_LOCK_SECONDS = 5  # to drop what a rebuild left behind
 _POOLED = (
     "A rebuild needs a session of its own, and this connection goes through a transaction pooler: connect to the "
     "server itself."
@@ -75,7 +78,8 @@ def reindex(
         The old size and the new one, and how long it took.
 
     Raises:
-        errors.DatabaseError: The index could not be rebuilt. The old one is still in use.
+        errors.DatabaseError: The index could not be rebuilt, and the old one is still in use. Not if only the old one
+            could not be dropped: that is logged, and the next call drops it.
         errors.GenerationError: There is no complete vector index, or another session builds or rebuilds it.
     """
     stored = generation.stored
@@ -115,31 +119,39 @@ def _is_busy(connection: sa.Connection, stored: Tables) -> bool:
 
 
 def _drop_leftovers(connection: sa.Connection, stored: Tables) -> Iterator[str]:
-    """Drops what interrupted rebuilds left behind, which every write has to maintain; yields their names."""
-    for name in leftovers(connection, stored):
-        connection.execute(_DropConcurrently(stored.chunks, name))
-        yield name
+    """Drops what interrupted rebuilds left behind, which every write has to maintain; yields the names that it dropped.
+
+    Gives up after five seconds: dropping waits for every transaction that uses the table, and keeps others from
+    altering it meanwhile.
+    """
+    connection.execute(sa.text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+    with contextlib.suppress(exc.DBAPIError):
+        for name in leftovers(connection, stored):
+            connection.execute(_DropConcurrently(stored.chunks, name))
+            yield name
+    connection.execute(sa.text("SET lock_timeout = 0"))
 
 
 def _rebuild(connection: sa.Connection, generation: Generation, stored: Tables) -> Built:
-    started = time.monotonic()
+    started, before = time.monotonic(), _file(connection, stored)
     with create_index_concurrently.logging_notices(connection, generation.title) as notices:
         try:
             connection.execute(_ReindexConcurrently(stored.chunks, str(stored.vector_index.name)))
         except exc.DBAPIError as error:
-            kept = _clean_up(connection, stored) if not database.is_connection_lost(error) else ""
-            raise errors.DatabaseError(
-                f"{generation.title}: the vector index could not be rebuilt, and the old one is still in use: "
-                f"{build_errors.reason(error)}.{kept}"
-            ) from error
+            kept = "" if database.is_connection_lost(error) else _clean_up(connection, stored)
+            if database.is_connection_lost(error) or _file(connection, stored) == before:
+                raise errors.DatabaseError(
+                    f"{generation.title}: the vector index could not be rebuilt, and the old one is still in use: "
+                    f"{build_errors.reason(error)}.{kept}"
+                ) from error
+            if kept:
+                log.warning("%s:%s", generation.title, kept, extra={"event": "index_left", "index": generation.title})
     return Built(time.monotonic() - started, in_memory=not notices)
 
 
 def _clean_up(connection: sa.Connection, stored: Tables) -> str:
     """Drops what is left of the rebuild that failed. Returns a sentence about what could not be dropped."""
-    connection.execute(sa.text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
-    with contextlib.suppress(exc.DBAPIError):
-        list(_drop_leftovers(connection, stored))
+    list(_drop_leftovers(connection, stored))
     left = ", ".join(leftovers(connection, stored))
     return f" An incomplete index is left over, which the next `pg-semantic reindex` drops: {left}." if left else ""
 
@@ -178,6 +190,13 @@ def _watched(
 def _size(connection: sa.Connection, stored: Tables) -> int:
     name = database.qualified_name(stored.chunks.schema, str(stored.vector_index.name))
     return int(connection.scalar(sql.statement("vector_index", "index_size"), {"name": name}) or 0)
+
+
+def _file(connection: sa.Connection, stored: Tables) -> int | None:
+    """Returns the file of the vector index, which is another one after a rebuild."""
+    name = database.qualified_name(stored.chunks.schema, str(stored.vector_index.name))
+    file: int | None = connection.scalar(sql.statement("vector_index", "index_file"), {"name": name})
+    return file
 
 
 class _OfIndex(ExecutableDDLElement):

@@ -21,7 +21,7 @@ SELECT set_config('maintenance_work_mem', :memory, false)
 -- Estimates without a scan: rows of the source, receipts, and chunks, whose density at the last ANALYZE is applied to
 -- the present size of their table, as the planner does. NULL if it was never analyzed. Also the size of that table, and
 -- how many processes its owner wants for it.
-SELECT semantic.rows_estimate_v1(semantic_index.source) AS rows, semantic.rows_estimate_v1(receipts) AS receipts,
+SELECT semantic.analyzed_rows_v1(semantic_index.source) AS rows, semantic.analyzed_rows_v1(receipts) AS receipts,
        CASE WHEN present.size = 0 THEN 0
             WHEN relpages > 0 AND reltuples >= 0
             THEN CAST(reltuples / relpages * present.size / CAST(current_setting('block_size') AS integer) AS bigint)
@@ -80,6 +80,10 @@ SELECT has_table_privilege('semantic.vector_index_build', 'SELECT')
 -- name: index_size
 -- The size of an index, in bytes; NULL if there is none of this name.
 SELECT pg_relation_size(to_regclass(:name))
+
+-- name: index_file
+-- The file of an index; NULL if there is none of this name.
+SELECT pg_relation_filenode(to_regclass(:name))
 
 -- name: progress
 -- How far the builds of indexes of this table are. Chunks are counted while the graph grows, and blocks in other phases.

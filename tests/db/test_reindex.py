@@ -159,6 +159,44 @@ def test_a_rebuild_gives_way_to_a_session_that_waits_for_the_table_and_leaves_no
     assert invalid(synced) == []
 
 
+@contextlib.contextmanager
+def reading(engine: sa.Engine) -> Iterator[None]:
+    """A transaction that has read the chunk table, and does nothing: a rebuild waits for it after its swap."""
+    with engine.connect() as connection, connection.begin() as transaction:
+        connection.execute(sa.text("SELECT FROM article_semantic LIMIT 1"))
+        yield
+        transaction.rollback()
+
+
+def test_a_rebuild_that_gives_way_when_the_new_index_is_in_use_has_succeeded(
+    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "_LOCK_SECONDS", 0.1)
+    before, generation = file_of(synced), generation_of(synced)
+    with ThreadPoolExecutor(2) as threads, reading(synced):
+        running = threads.submit(reindex.reindex, synced, generation)
+        eventually(lambda: file_of(synced) != before, "the swap", unless=running.done)
+        locking = threads.submit(execute, synced, "SET lock_timeout = 0; LOCK TABLE article_semantic")
+        done = running.result(60)
+    locking.result(60)
+    assert done.bytes_after > 0
+    assert built(synced).age_seconds is not None
+    assert reindex.reindex(synced, generation).dropped == (f"{INDEX}_ccold",)
+    assert invalid(synced) == []
+
+
+def test_what_is_left_of_a_rebuild_is_not_dropped_while_that_would_keep_others_waiting(
+    synced: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_something_behind(synced)
+    monkeypatch.setattr(reindex, "_LOCK_SECONDS", 0.1)
+    before, generation = file_of(synced), generation_of(synced)
+    with ThreadPoolExecutor(1) as threads, reading(synced):
+        running = threads.submit(reindex.reindex, synced, generation)
+        eventually(lambda: file_of(synced) != before, "the swap", unless=running.done)
+    assert running.result(60).dropped == ()
+
+
 def test_what_a_killed_rebuild_left_behind_is_found_and_dropped_with_a_message(synced: sa.Engine, dsn: str) -> None:
     leave_something_behind(synced)
     assert [one.check for one in doctor.examine(synced)] == ["late_indexes"]
