@@ -1,5 +1,6 @@
 """The Kubernetes manifests: valid, complete, without secrets or privileges, and in step with the package."""
 
+import ipaddress
 import json
 import re
 import shutil
@@ -264,6 +265,15 @@ def test_pods_reach_the_database_and_dns_and_only_the_service_and_metrics_can_be
     into = {port["port"] for one in policies.values() for rule in one.get("ingress", []) for port in rule["ports"]}
     assert out == {5432, 53}
     assert into == {port["name"] for pod in PODS for port in container(pod).get("ports", [])}
+
+
+@pytest.mark.parametrize("resolver", ["169.254.20.10", "169.254.169.254"])
+def test_pods_can_ask_a_resolver_on_their_node_which_belongs_to_no_pod(resolver: str) -> None:
+    """NodeLocal DNSCache, and Cloud DNS on GKE: no selector of pods or namespaces finds them."""
+    [rule] = named("NetworkPolicy", "pg-semantic-dns")["spec"]["egress"]
+    blocks = [ipaddress.ip_network(one["ipBlock"]["cidr"]) for one in rule["to"] if "ipBlock" in one]
+    assert any(ipaddress.ip_address(resolver) in block for block in blocks)
+    assert {port["port"] for port in rule["ports"]} == {53}
 
 
 def test_no_manifest_has_a_secret_and_the_example_has_only_placeholders() -> None:
