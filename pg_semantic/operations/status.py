@@ -1,6 +1,6 @@
 """The status of each semantic index: rows synced and waiting, failures, and the state of the vector index.
 
-Reads the view ``semantic.index_status``, which estimates row counts from the planner's statistics. Exact counts scan.
+Reads the view ``semantic.index_status``, which estimates row counts from statistics. Exact counts scan.
 """
 
 import dataclasses
@@ -59,8 +59,8 @@ class IndexStatus:
 
     Attributes:
         index: Name of the index with its schema, and with the role of the generation unless that is live.
-        exact: Whether ``rows``, ``synced`` and ``chunks`` were counted. If not, they are the planner's estimates, or
-            None if the planner has no statistics yet.
+        exact: Whether ``rows``, ``synced`` and ``chunks`` were counted. If not, they are estimates, or None if there is
+            none while a table is locked.
         rows: Source rows.
         synced: Rows with a receipt. One with a pending job may be stale.
         truncated: Rows with text longer than the encoder reads. None if the role may not read the table, or while the
@@ -73,7 +73,7 @@ class IndexStatus:
         capture_problem: What keeps changes from being captured.
         stale_since: Since then, rows may be out of date without having a job.
         stale_reason: Why.
-        reconciled: The share of rows compared since then, 0 to 1, by the planner's estimate of the rows.
+        reconciled: The share of rows compared since then, 0 to 1, by an estimate of the rows.
         vector_index: State of the vector index.
         built: Its age, size and drift; None unless it is ready.
         lexical_index: State of the lexical index. None without BM25.
@@ -164,29 +164,16 @@ def read(connection: sa.Connection, *, exact: bool = False) -> Status:
     recalls = recall_store.read(connection)
     alive = connection.execute(sql.statement("registry", "workers_alive")).one()
     known = [one for one in registry.generations(connection) if one.id in seen and one.id in recalls]
-    recorded = problems.read(connection)
-    of = {generation.id: generation for generation in known}
-    for one in (one for one in key_changes.altered_keys(connection) if one.generation_id in of):
-        known_problems = recorded.setdefault(one.generation_id, [])
-        if all(noted.kind != "key" for noted in known_problems):
-            said = key_changes.advice(of[one.generation_id], one)
-            known_problems.append(Problem("key", said, 0, 0.0, 0.0))
+    recorded, builds = _problems(connection, known), build_records.read(connection)
     indexes = [
-        dataclasses.replace(
-            _estimated(connection, generation, seen[generation.id], recall=recalls[generation.id]),
-            problems=recorded.get(generation.id, []),
+        _index_status(
+            connection,
+            one,
+            _SeenGeneration(seen[one.id], recalls[one.id], builds.get(one.id), recorded.get(one.id, [])),
+            exact=exact,
         )
-        for generation in known
+        for one in known
     ]
-    for number, generation in enumerate(known):
-        if not generation.gone and (exact or seen[generation.id].bytes < _SMALL_BYTES):
-            counted = _counted(connection, generation) if exact else _counted_unless_busy(connection, generation)
-            indexes[number] = dataclasses.replace(indexes[number], **counted)
-    builds = build_records.read(connection)
-    for number, generation in enumerate(known):
-        if indexes[number].vector_index == "ready":
-            built = _built(connection, generation, builds.get(generation.id), chunks=indexes[number].chunks)
-            indexes[number] = dataclasses.replace(indexes[number], built=built)
     return Status(
         workers=alive.workers,
         rows_per_second=alive.rows_per_second,
@@ -205,22 +192,86 @@ def _with_eta(indexes: Sequence[IndexStatus], rows_per_second: float) -> list[In
 
 
 def waiting(connection: sa.Connection) -> int:
-    """Returns how many rows wait in all semantic indexes, as far as the role may know."""
+    """Estimates how many rows wait in all semantic indexes, as far as the role may know. Scans no table."""
     with database.translated():
-        return sum(one.waiting or 0 for one in read(connection).indexes)
+        return int(connection.scalar(sql.statement("registry", "waiting_rows")) or 0)
 
 
 def rows_estimate(engine: sa.Engine, generation_ids: Sequence[int]) -> int:
-    """Returns the planner's estimate of the source rows of these generations, in total."""
+    """Returns an estimate of the source rows of these generations, in total."""
     with transaction.begin(engine) as connection:
         rows = connection.execute(sql.statement("registry", "index_status"))
         return sum(row.rows_estimate or 0 for row in rows if row.generation_id in generation_ids)
 
 
-def _estimated(
-    connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, recall: KeptRecall
+@dataclass(frozen=True, slots=True)
+class _SeenGeneration:
+    """What was read of a generation, in statements about all of them."""
+
+    row: sa.Row[Any]
+    recall: KeptRecall
+    build: BuildRecord | None
+    problems: list[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class _TableCounts:
+    """How many rows and chunks there are, exactly or by estimate."""
+
+    rows: int | None
+    synced: int | None
+    chunks: int | None
+    exact: bool
+
+
+def _counts(connection: sa.Connection, generation: Generation, row: sa.Row[Any], *, exact: bool) -> _TableCounts:
+    """Counts a generation's tables if they are small, or with ``exact``; otherwise returns estimates.
+
+    Returns estimates also of small tables that are locked, or that the role may not read.
+    """
+    estimated = _TableCounts(row.rows_estimate, row.synced_estimate, row.chunks_estimate, exact=False)
+    if generation.gone:
+        return estimated
+    if exact:
+        return _counted(connection, generation)
+    if row.bytes is None or row.bytes >= _SMALL_BYTES:
+        return estimated
+    try:
+        with connection.begin_nested():
+            return _counted(connection, generation)
+    except exc.DBAPIError as error:
+        if not transaction.is_busy(error) and database.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        return estimated
+
+
+def _counted(connection: sa.Connection, generation: Generation) -> _TableCounts:
+    tables = generation.tables
+    rows, synced, chunks = (
+        connection.scalar(sa.select(sa.func.count()).select_from(table))
+        for table in (tables.source, tables.receipts, tables.chunks)
+    )
+    return _TableCounts(rows, synced, chunks, exact=True)
+
+
+def _problems(connection: sa.Connection, known: Sequence[Generation]) -> dict[int, list[Problem]]:
+    """Returns the problems of each generation: those on record, and keys that were altered."""
+    recorded = problems.read(connection)
+    of = {generation.id: generation for generation in known}
+    for one in (one for one in key_changes.altered_keys(connection) if one.generation_id in of):
+        known_problems = recorded.setdefault(one.generation_id, [])
+        if all(noted.kind != "key" for noted in known_problems):
+            said = key_changes.advice(of[one.generation_id], one)
+            known_problems.append(Problem("key", said, 0, 0.0, 0.0))
+    return recorded
+
+
+def _index_status(
+    connection: sa.Connection, generation: Generation, known: _SeenGeneration, *, exact: bool
 ) -> IndexStatus:
-    spec, tables = generation.spec, generation.stored
+    spec, tables, row = generation.spec, generation.stored, known.row
+    counts = _counts(connection, generation, row, exact=exact)
+    vector_index = create_index_concurrently.state(connection, tables.vector_index)
     return IndexStatus(
         index=generation.title,
         name=generation.name,
@@ -231,10 +282,10 @@ def _estimated(
         generation=generation.role,
         generation_id=generation.id,
         backfilled=generation.backfilled,
-        exact=False,
-        rows=row.rows_estimate,
-        synced=row.synced_estimate,
-        chunks=row.chunks_estimate,
+        exact=counts.exact,
+        rows=counts.rows,
+        synced=counts.synced,
+        chunks=counts.chunks,
         pending=row.pending,
         processing=row.processing,
         failed=row.failed,
@@ -247,20 +298,13 @@ def _estimated(
         stale_since=row.stale_since,
         stale_reason=row.stale_reason,
         reconciled=row.reconciled,
-        vector_index=create_index_concurrently.state(connection, tables.vector_index),
-        built=None,
+        vector_index=vector_index,
+        built=_built(connection, generation, known.build, chunks=counts.chunks) if vector_index == "ready" else None,
         lexical_index=create_index_concurrently.state(connection, tables.lexical_index) if spec.lexical else None,
-        recall=recall,
+        recall=known.recall,
         failures=jobqueue.failures(connection, generation.id, limit=_FAILURES_SHOWN),
-        problems=[],
+        problems=known.problems,
     )
-
-
-def _counted(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
-    tables = generation.tables
-    counts = {"rows": tables.source, "synced": tables.receipts, "chunks": tables.chunks}
-    counted = {name: connection.scalar(sa.select(sa.func.count()).select_from(table)) for name, table in counts.items()}
-    return {**counted, "exact": True}
 
 
 def _built(
@@ -277,14 +321,3 @@ def _built(
         forecast_bytes=None if chunks is None else hnsw_size.index_bytes(chunks, HnswShape.of(generation.spec)),
         drift=known.drift if known else None,
     )
-
-
-def _counted_unless_busy(connection: sa.Connection, generation: Generation) -> dict[str, Any]:
-    """Returns what `_counted` does, or nothing if the tables are locked or the role may not read them."""
-    try:
-        with connection.begin_nested():
-            return _counted(connection, generation)
-    except exc.DBAPIError as error:
-        if not transaction.is_busy(error) and database.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
-            raise
-        return {}

@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from tests.db.library import Article, execute, fold, generation_of, rows, sync
+from tests.db.library import Article, Base, execute, fold, generation_of, rows, sync
+from tests.waiting import eventually
 
 LIMIT = 100_000
 STATES = {
@@ -77,6 +78,62 @@ def test_an_index_whose_backfill_has_not_begun_is_work_even_without_rows(article
     assert backlog(articles) == 1
     sync(articles)
     assert backlog(articles) == 0
+
+
+ROWS = 20_000
+
+
+@pytest.fixture
+def unread(engine: sa.Engine) -> sa.Engine:
+    """Rows that are older than their index, in a table that was never analyzed and that autovacuum leaves alone."""
+    Article.__table__.create(engine)  # type: ignore[attr-defined]
+    execute(engine, "ALTER TABLE article SET (autovacuum_enabled = false)")
+    with engine.connect() as connection:  # the statistics are up to date when a session ends
+        connection.execute(
+            sa.text(f"INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(1, {ROWS}) i")
+        )
+        connection.commit()
+        connection.detach()
+    Base.metadata.create_all(engine)
+    assert rows(engine, "SELECT reltuples FROM pg_class WHERE relname = 'article'") == [(-1,)]
+    return engine
+
+
+def test_the_rows_of_a_table_that_was_never_analyzed_are_counted_by_the_servers_statistics(unread: sa.Engine) -> None:
+    eventually(lambda: backlog(unread) == ROWS, "the statistics")
+    execute(unread, "UPDATE semantic.generation SET backfill_rows = 15000")
+    assert backlog(unread) == ROWS - 15_000
+
+
+def test_the_rows_of_a_table_without_any_statistics_are_estimated_from_its_size(unread: sa.Engine) -> None:
+    eventually(lambda: backlog(unread) == ROWS, "the statistics")
+    execute(unread, "SELECT pg_stat_reset_single_table_counters('article'::regclass)")
+    eventually(lambda: backlog(unread) != ROWS, "the loss of the statistics")
+    [(plan,)] = rows(unread, "EXPLAIN (FORMAT json) SELECT FROM article")
+    assert backlog(unread) == pytest.approx(plan[0]["Plan"]["Plan Rows"], rel=0.05)
+    assert ROWS / 3 < backlog(unread) < ROWS * 3
+
+
+def test_many_more_rows_than_at_the_last_analyze_are_counted(unread: sa.Engine) -> None:
+    eventually(lambda: backlog(unread) == ROWS, "the statistics")
+    execute(unread, "ANALYZE article")
+    assert backlog(unread) == ROWS
+    more = "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(:first, :last) i"
+    execute(unread, more, first=ROWS + 1, last=3 * ROWS)
+    unread.dispose()
+    eventually(lambda: backlog(unread) == 3 * ROWS, "the statistics")
+
+
+@pytest.mark.parametrize("name", ["article", "article_semantic"])
+def test_it_never_waits_for_a_table_that_is_locked(unread: sa.Engine, name: str) -> None:
+    """KEDA would get no answer, and start a worker less or more than it should."""
+    execute(unread, "SELECT pg_stat_reset_single_table_counters('article'::regclass)")
+    execute(unread, "UPDATE semantic.generation SET backfilled_at = now() WHERE :done", done=name != "article")
+    with unread.begin() as other:
+        other.execute(sa.text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
+        with unread.begin() as connection:
+            connection.execute(sa.text("SET LOCAL lock_timeout = '1ms'"))
+            assert connection.scalar(sa.text("SELECT semantic.backlog()")) in {0, 1, ROWS}
 
 
 def test_nothing_waits_once_a_worker_has_finished_and_each_edit_is_work_again(synced: sa.Engine) -> None:

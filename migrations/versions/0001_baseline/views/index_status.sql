@@ -79,8 +79,8 @@ LEFT JOIN LATERAL (
 ) AS marks ON semantic.sees_all_rows_v1(generation.id);
 
 COMMENT ON VIEW semantic.index_status IS
-'One row per semantic index and generation. Columns named _estimate come from the planner (pg_class.reltuples), '
-'because counting would scan the tables. Jobs and marks are counted, and NULL for a role that cannot '
+'One row per semantic index and generation. Columns named _estimate come from statistics of the planner and of the '
+'server, because counting would scan the tables. Jobs and marks are counted, and NULL for a role that cannot '
 'read all rows. workers_alive, rows_per_second and backfill_paused cover all indexes. '
 'problem says why an index is not kept in sync or not built, for roles that can read semantic.problem. '
 'Until the first backfill is complete, backfill_rows is how many rows it has looked at: the others have no job yet. '

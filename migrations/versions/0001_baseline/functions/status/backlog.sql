@@ -1,7 +1,7 @@
 -- How much work waits for a worker, in all indexes together, for an autoscaler: jobs that can be claimed now, marks, rows
--- that a first backfill has not reached (by the planner's estimate), and one for each other backfill or build of an index
--- that isn't finished. Jobs that failed for good, that a worker has claimed,
--- or that wait for their next attempt don't count. Never NULL, and 100,000 also stands for more. Every role can call it.
+-- that a first backfill has not reached (by an estimate), and one for each other backfill or build of an index that isn't
+-- finished. Jobs that failed for good, that a worker has claimed, or that wait for their next attempt don't count. Never
+-- NULL, and 100,000 also stands for more. Takes no lock that it could have to wait for. Every role can call it.
 CREATE FUNCTION semantic.backlog() RETURNS integer
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off

@@ -10,13 +10,13 @@ RETURN EXISTS (
         VALUES (generation.chunks, '_vector_idx', true),
                (generation.receipts, '_lexemes_idx', generation.spec ->> 'lexical' IS NOT NULL)
     ) AS late (relation, suffix, declared)
-    WHERE generation.id = lacks_index_v1.generation_id AND CASE  -- the size last, because reading it takes a lock
+    WHERE generation.id = lacks_index_v1.generation_id AND CASE
         WHEN generation.backfilled_at IS NOT NULL AND late.declared AND NOT EXISTS (
             SELECT FROM pg_index JOIN pg_class AS built ON built.oid = indexrelid
             WHERE indrelid = late.relation AND built.relname = stored.relname || late.suffix AND indisvalid
         ) AND NOT EXISTS (
             SELECT FROM semantic.problem
             WHERE problem.generation_id = generation.id AND kind = 'build' AND next_at > now()
-        ) THEN pg_relation_size(generation.chunks) > 0
+        ) THEN semantic.size_estimate_v1(generation.chunks) > 0
     END
 );
