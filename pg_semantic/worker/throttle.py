@@ -16,6 +16,7 @@ log = logging.getLogger("pg_semantic.worker")
 
 _LOOK_SECONDS = 0.25
 _LONGEST_SECONDS = 60.0  # that a burst of WAL, as of an index build, pauses backfill for
+_LOG_SECONDS = 60.0  # between two pauses in the log: a limit on WAL pauses backfill after almost every batch
 _MB = 1_000_000
 
 
@@ -42,6 +43,7 @@ class Throttle:
         self._budget = daily_budget.of(settings)
         self._sent = 0
         self._look_at = 0.0
+        self._log, self._budget_log = _PauseLog("backfill"), _PauseLog("backfill with remote encoders")
         self._looked_at = 0.0
         self._wal_bytes: int | None = None
         self._excess = 0.0  # bytes of WAL beyond the limit, which the time to come must make up for
@@ -77,12 +79,12 @@ class Throttle:
         if self.is_limited and is_due:
             found = connection.execute(sql.statement("registry", "replication")).one()
             reason = self._too_much_wal(int(found.wal_bytes), now) or self._lag(found) or self._retained(found)
-            _log_change(self.server_reason, reason, "backfill")
+            self._log.note(reason, now)
             self.server_reason = reason
         if self._budget is not None and (is_due or sent != self._sent):
             spent = token_usage.today(connection)
             reason = self._budget.overspent(spent)
-            _log_change(self.budget_reason, reason, "backfill with remote encoders")
+            self._budget_log.note(reason, now)
             self.budget_reason, self.tokens_left, self._sent = reason, max(0, self._budget.tokens - spent), sent
 
     def _too_much_wal(self, wal_bytes: int, now: float) -> str | None:
@@ -114,8 +116,19 @@ class Throttle:
         return f"replication slot {found.slot} retains {retained:.0f} MB of WAL (max_slot_wal_mb = {limit:g})"
 
 
-def _log_change(before: str | None, reason: str | None, what: str) -> None:
-    """Logs that backfill pauses or continues, if it has done the other until now."""
-    if (reason is None) != (before is None):
-        said = f"{what} is paused: {reason}" if reason else f"{what} continues"
-        log.info(said, extra={"event": "backfill_paused" if reason else "backfill_resumed"})
+class _PauseLog:
+    """Logs pauses of a kind of backfill: at most one in a minute, and the end of each that it logged."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._logged = False
+        self._log_at = 0.0
+
+    def note(self, reason: str | None, now: float) -> None:
+        """Logs the reason for a pause, or that there is none now."""
+        if reason and not self._logged and now >= self._log_at:
+            log.info("%s is paused: %s", self._what, reason, extra={"event": "backfill_paused"})
+            self._logged, self._log_at = True, now + _LOG_SECONDS
+        elif self._logged and not reason:
+            log.info("%s continues", self._what, extra={"event": "backfill_resumed"})
+            self._logged = False

@@ -1,7 +1,9 @@
 """What pauses backfill, that it continues by itself, and that edits are never paused."""
 
 import contextlib
+import logging
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -109,6 +111,22 @@ def test_backfill_is_paused_until_the_average_of_wal_is_within_the_limit(engine:
     write_wal(engine)
     assert looked(throttle, engine)
     eventually(lambda: not looked(throttle, engine), "the average to fall")
+
+
+def test_pauses_that_follow_each_other_are_logged_once_a_minute(
+    engine: sa.Engine, slot: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    throttle = Throttle(Settings(max_slot_wal_mb=1))
+    with caplog.at_level(logging.INFO, "pg_semantic"):
+        for _ in range(8):
+            write_wal(engine)
+            assert looked(throttle, engine)
+            execute(engine, "SELECT pg_replication_slot_advance(:slot, pg_current_wal_lsn())", slot=slot)
+            assert not looked(throttle, engine)
+            now[0] += 10.0
+    assert [one.message.partition(":")[0] for one in caplog.records] == ["backfill is paused", "backfill continues"] * 2
 
 
 def test_edits_are_synced_and_status_says_why_while_backfill_is_paused(unread: sa.Engine, slot: str, dsn: str) -> None:
