@@ -32,7 +32,7 @@ _SHORT = 1
 _PATIENCE = "30min"  # counting a table that was never analyzed scans it
 _BASIS: dict[Basis, str] = {
     "counted": "counted",
-    "estimated": "estimated by the planner's statistics",
+    "estimated": "estimated from statistics",
     "from rows": "as many per row as so far",
     "one per row": "one per row, because no row is encoded yet",
 }

@@ -19,12 +19,16 @@ SELECT set_config('maintenance_work_mem', :memory, false)
 
 -- name: counts
 -- Estimates without a scan: rows of the source, receipts, and chunks, whose density at the last ANALYZE is applied to
--- the present size of their table, as the planner does. NULL if it was never analyzed. Also the size of that table, and
--- how many processes its owner wants for it.
-SELECT semantic.analyzed_rows_v1(semantic_index.source) AS rows, semantic.analyzed_rows_v1(receipts) AS receipts,
+-- the present size of their table, as the planner does. NULL if it was never analyzed. After many edits, the server's
+-- statistics are nearer, which know dead chunks, unless they were lost. Also the size of that table, and how many
+-- processes its owner wants for it.
+SELECT semantic.analyzed_rows_estimate_v1(semantic_index.source) AS rows, semantic.analyzed_rows_estimate_v1(receipts) AS receipts,
        CASE WHEN present.size = 0 THEN 0
             WHEN relpages > 0 AND reltuples >= 0
-            THEN CAST(reltuples / relpages * present.size / CAST(current_setting('block_size') AS integer) AS bigint)
+            THEN CAST(least(
+                reltuples / relpages * present.size / CAST(current_setting('block_size') AS integer),
+                CASE WHEN 2 * present.live >= reltuples THEN present.live END
+            ) AS bigint)
        END AS chunks,
        present.size AS bytes,
        (SELECT CAST(option_value AS integer) FROM pg_options_to_table(reloptions)
@@ -32,7 +36,9 @@ SELECT semantic.analyzed_rows_v1(semantic_index.source) AS rows, semantic.analyz
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 JOIN pg_class ON pg_class.oid = generation.chunks
-CROSS JOIN LATERAL (SELECT pg_relation_size(generation.chunks) AS size) AS present
+CROSS JOIN LATERAL (
+    SELECT pg_relation_size(generation.chunks) AS size, pg_stat_get_live_tuples(generation.chunks) AS live
+) AS present
 WHERE generation.id = :generation
 
 -- name: record_build

@@ -27,7 +27,7 @@ class ChunkCount:
 
     Attributes:
         chunks: Their number.
-        basis: ``counted``; ``estimated`` by the planner's statistics; ``from rows``: rows times the chunks per row so
+        basis: ``counted``; ``estimated`` from statistics; ``from rows``: rows times the chunks per row so
             far; or ``one per row``, if no row has been encoded yet.
         table_bytes: The size of the chunk table by then, without TOAST, in bytes.
         parallel_workers: The storage parameter of that name of the chunk table; None if it isn't set.

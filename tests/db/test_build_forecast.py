@@ -21,6 +21,7 @@ from tests.conftest import copy_of
 from tests.db import test_cli as shell
 from tests.db.library import Article, Base, execute, generation_of, read_of, rows, sync
 from tests.db.test_reindex import rebuilding
+from tests.waiting import eventually
 
 CHUNKS = 20_000
 _FILL = "INSERT INTO article SELECT i, 'title ' || md5(i::text), NULL, 'en' FROM generate_series(1, :count) AS i"
@@ -70,6 +71,19 @@ def outgrown(engine: sa.Engine, memory: str, caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING, "pg_semantic"):
         reindex.reindex(engine, generation_of(engine), memory=memory)
     return [int(found) for found in re.findall(r"no longer fits into maintenance_work_mem after (\d+)", caplog.text)]
+
+
+def test_chunks_that_edits_left_behind_are_not_in_the_forecast(waiting: sa.Engine) -> None:
+    execute(waiting, "ALTER TABLE article_semantic SET (autovacuum_enabled = false)")
+    sync(waiting)
+    execute(waiting, "UPDATE article SET title = 'edited ' || id WHERE id <= 3500")
+    sync(waiting)
+    waiting.dispose()  # sessions report what they wrote when they end
+    eventually(lambda: forecast(waiting).chunks == pytest.approx(5000, rel=0.02), "the statistics")
+    assert forecast(waiting).basis == "estimated"
+    dead = "SELECT pg_stat_get_dead_tuples('article_semantic'::regclass)"
+    eventually(lambda: rows(waiting, dead)[0][0] > 3000, "dead chunks")
+    assert forecast(waiting).chunks == pytest.approx(5000, rel=0.02)
 
 
 def test_an_index_of_twenty_thousand_chunks_has_the_forecast_size(library: sa.Engine) -> None:
