@@ -75,11 +75,10 @@ def reindex(
         on_progress: Called some times a second.
 
     Returns:
-        The old size and the new one, and how long it took.
+        What was done. If the old index could not be dropped, that is logged, and the next call drops it.
 
     Raises:
-        errors.DatabaseError: The index could not be rebuilt, and the old one is still in use. Not if only the old one
-            could not be dropped: that is logged, and the next call drops it.
+        errors.DatabaseError: The index could not be rebuilt, and the old one is still in use.
         errors.GenerationError: There is no complete vector index, or another session builds or rebuilds it.
     """
     stored = generation.stored
@@ -90,9 +89,9 @@ def reindex(
         with create_index_concurrently.claimed(connection, stored.vector_index) as is_ours:
             if not is_ours or _is_busy(connection, stored):
                 raise errors.GenerationError(f"{generation.title} {_ADVICE['building']}.")
-            dropped = tuple(_drop_leftovers(connection, stored))
-            before = _size(connection, stored)
-            with _watched(engine, stored, on_progress) as submit:
+            dropped, before = tuple(_drop_leftovers(connection, stored)), _size(connection, stored)
+            session = create_index_concurrently.process_id(connection)
+            with _watched(engine, stored, on_progress, session=session) as submit:
                 built = submit(lambda: _rebuild(connection, generation, stored))
             after = _size(connection, stored)
     build_records.record(engine, generation.id, stored.vector_index, built=built)
@@ -138,8 +137,10 @@ def _rebuild(connection: sa.Connection, generation: Generation, stored: Tables) 
         try:
             connection.execute(_ReindexConcurrently(stored.chunks, str(stored.vector_index.name)))
         except exc.DBAPIError as error:
-            kept = "" if database.is_connection_lost(error) else _clean_up(connection, stored)
-            if database.is_connection_lost(error) or _file(connection, stored) == before:
+            if database.is_connection_lost(error):  # or this is a standby
+                raise
+            kept = _clean_up(connection, stored)
+            if _file(connection, stored) == before:
                 raise errors.DatabaseError(
                     f"{generation.title}: the vector index could not be rebuilt, and the old one is still in use: "
                     f"{build_errors.reason(error)}.{kept}"
@@ -158,7 +159,7 @@ def _clean_up(connection: sa.Connection, stored: Tables) -> str:
 
 @contextlib.contextmanager
 def _watched(
-    engine: sa.Engine, stored: Tables, on_progress: Callable[[BuildProgress], None]
+    engine: sa.Engine, stored: Tables, on_progress: Callable[[BuildProgress], None], *, session: int
 ) -> Iterator[Callable[[Callable[[], Built]], Built]]:
     """Yields a function that runs a build on another thread, watches it, and returns its result.
 
@@ -175,7 +176,9 @@ def _watched(
     def submit(build: Callable[[], Built]) -> Built:
         building = threads.submit(build)
         watch = create_index_concurrently.cancel_for_others
-        watching = threads.submit(watch, engine, building, stored, is_closing=stopped.is_set, look=look)
+        watching = threads.submit(
+            watch, engine, building, stored, is_closing=stopped.is_set, session=lambda: session, look=look
+        )
         built = building.result()
         watching.result()
         return built

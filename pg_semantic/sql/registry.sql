@@ -429,10 +429,12 @@ WHERE index_id = :index AND role = 'live'
 SELECT semantic.move_index_to_table_v1(:index, to_regclass(:table))
 
 -- name: cancel_build
--- Cancels builds of the late indexes of a semantic index, whichever connection they run on.
+-- Cancels builds of the late indexes of a semantic index: that of one session, or behind a transaction pooler, where
+-- sessions aren't known, any.
 SELECT pg_cancel_backend(pid)
 FROM pg_stat_progress_create_index
 WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
+  AND pid = coalesce(CAST(:pid AS integer), pid)
 
 -- name: give_way
 -- Cancels builds of late indexes on a table that another session waits to lock or truncate. The wait may be circular,

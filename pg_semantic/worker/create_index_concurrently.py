@@ -49,7 +49,14 @@ class Built:
     in_memory: bool
 
 
-def build(engine: sa.Engine, index: sa.Index, *, title: str, memory: str | None = None) -> Built | None:
+def build(
+    engine: sa.Engine,
+    index: sa.Index,
+    *,
+    title: str,
+    memory: str | None = None,
+    on_session: Callable[[int | None], None] = lambda _: None,
+) -> Built | None:
     """Builds an index on a connection of its own, without the timeouts that other statements have.
 
     Args:
@@ -58,6 +65,7 @@ def build(engine: sa.Engine, index: sa.Index, *, title: str, memory: str | None 
         title: What to call the semantic index in the log.
         memory: A value for `maintenance_work_mem`, such as ``9GB``; None keeps the server's. Has no effect behind a
             transaction pooler.
+        on_session: Called with the process ID of the session that builds; None behind a transaction pooler.
 
     Returns:
         What it took; None if the index existed, or another session is building it.
@@ -65,7 +73,8 @@ def build(engine: sa.Engine, index: sa.Index, *, title: str, memory: str | None 
     Raises:
         sqlalchemy.exc.DBAPIError: The build failed or was canceled.
     """
-    with own_session(engine, memory=memory) as (connection, _), logging_notices(connection, title) as notices:
+    with own_session(engine, memory=memory) as (connection, is_alone), logging_notices(connection, title) as notices:
+        on_session(process_id(connection) if is_alone else None)
         started = time.monotonic()
         if not ensure(connection, index):
             return None
@@ -101,6 +110,7 @@ def cancel_for_others(
     tables: Tables,
     *,
     is_closing: Callable[[], bool],
+    session: Callable[[], int | None],
     look: Callable[[], None] = lambda: None,
 ) -> None:
     """Watches a build until it ends, and cancels it if another session waits for a lock that it holds.
@@ -110,17 +120,26 @@ def cancel_for_others(
         building: The build, on another thread.
         tables: The tables whose indexes are built.
         is_closing: Whether to cancel the build in any case.
+        session: The process ID of the session that builds, which no other session's build has; None if unknown.
         look: Called ten times a second, to show progress.
     """
-    relations = {
+    relations: dict[str, object] = {
         name: database.qualified_name(table.schema, table.name)
         for name, table in (("chunks", tables.chunks), ("receipts", tables.receipts))
     }
     while not wait([building], _WATCH_SECONDS).done:
-        ending = sql.statement("registry", "cancel_build") if is_closing() else sql.statement("registry", "give_way")
         with contextlib.suppress(exc.DBAPIError), transaction.begin(engine) as connection:
-            connection.execute(ending, relations)
+            if is_closing():
+                connection.execute(sql.statement("registry", "cancel_build"), relations | {"pid": session()})
+            else:
+                connection.execute(sql.statement("registry", "give_way"), relations)
         look()
+
+
+def process_id(connection: sa.Connection) -> int:
+    """Returns the process ID of a connection's session."""
+    pid: int = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+    return pid
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ _GIVE_WAY_SECONDS = 1.0  # until a draining worker tries again after such a buil
 _PATIENCE_SECONDS = 300.0  # after the backfill, to wait for a moment with few waiting rows
 _STATISTICS_SECONDS = 30.0  # between checks of their age
 _STATISTICS = "BM25 statistics"
+_NO_SESSION = 0  # no process has this ID
 
 
 class IndexBuilder:
@@ -59,6 +60,7 @@ class IndexBuilder:
         self.failed: dict[int, errors.DatabaseError] = {}
         self._again_at: dict[int, float] = {}
         self._closing = False
+        self._session: int | None = _NO_SESSION
         self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
         self._uncounted: set[int] = set()  # generations whose statistics this worker failed to count
@@ -104,6 +106,7 @@ class IndexBuilder:
             self._building,
             stored,
             is_closing=lambda: self._closing,
+            session=lambda: self._session,
             look=build_progress.ProgressLog(self._engine, stored, generation.title),
         )
         return False
@@ -209,9 +212,17 @@ class IndexBuilder:
         if is_vector_index:
             self._log_forecast(generation)
         memory = self._settings.maintenance_work_mem
-        built = create_index_concurrently.build(self._engine, index, title=generation.title, memory=memory)
+        try:
+            built = create_index_concurrently.build(
+                self._engine, index, title=generation.title, memory=memory, on_session=self._build_in
+            )
+        finally:
+            self._build_in(_NO_SESSION)
         if is_vector_index and built is not None:
             build_records.record(self._engine, generation.id, index, built=built)
+
+    def _build_in(self, session: int | None) -> None:
+        self._session = session
 
     def _log_forecast(self, generation: Generation) -> None:
         """Logs what a build will take, with a warning if the server is short of it, unless a table is locked."""

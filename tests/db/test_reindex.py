@@ -210,6 +210,35 @@ def test_what_a_killed_rebuild_left_behind_is_found_and_dropped_with_a_message(s
     assert doctor.examine(synced) == []
 
 
+def stop_a_worker(engine: sa.Engine, *, session: int | None) -> None:
+    """A worker is asked to stop while it works for the same index, on an index in this session or on statistics."""
+    working: Future[None] = Future()
+    looks: list[None] = []
+
+    def look() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            working.set_result(None)
+
+    stored = generation_of(engine).stored
+    create_index_concurrently.cancel_for_others(
+        engine, working, stored, is_closing=lambda: True, session=lambda: session, look=look
+    )
+
+
+def test_a_worker_that_stops_cancels_no_build_but_its_own(synced: sa.Engine) -> None:
+    with rebuilding(synced) as running:
+        stop_a_worker(synced, session=0)
+    assert running.result(60).bytes_after > 0
+
+
+def test_a_worker_that_stops_cancels_any_build_if_it_cannot_know_its_own(synced: sa.Engine) -> None:
+    with rebuilding(synced) as running:
+        stop_a_worker(synced, session=None)
+        with pytest.raises(errors.DatabaseError, match="old one is still in use"):
+            running.result(60)
+
+
 def test_a_dry_run_changes_nothing(synced: sa.Engine, dsn: str) -> None:
     before = file_of(synced)
     found = shell.parsed("reindex", "article_semantic", "--dry-run", dsn=dsn)

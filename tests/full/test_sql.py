@@ -8,9 +8,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pg_semantic import database
+from pg_semantic import database, errors, registry
 from pg_semantic.encoders import Vectors
 from pg_semantic.encoders.hashed import HashedEncoder
+from pg_semantic.operations import reindex
 from pg_semantic.settings import Settings
 from pg_semantic.worker.throttle import Throttle
 from tests.full.conftest import Place, working
@@ -50,6 +51,18 @@ def test_a_hot_standby_asks_the_primary(answering: Place) -> None:
         caught_up(primary, answering)
         assert standby.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
         assert standby.execute(SEARCH, ["apple 24", 1]).fetchall() == [(24,)]
+
+
+def test_a_standby_says_that_an_index_is_rebuilt_on_the_primary(answering: Place) -> None:
+    with answering.connect(answering.owner) as primary:
+        primary.execute("SELECT pg_current_wal_flush_lsn()")
+        caught_up(primary, answering)
+    engine = database.connect(answering.url(answering.owner, standby=True))
+    with engine.connect() as connection:
+        generation = registry.find(connection, "article_semantic")
+    with pytest.raises(errors.DatabaseError, match="Connect to the primary server"):
+        reindex.reindex(engine, generation)
+    engine.dispose()
 
 
 def test_backfill_is_paused_while_a_standby_is_behind(place: Place) -> None:
