@@ -330,4 +330,6 @@ def _explain(error: Exception) -> str:
         return f"Setting {name} is not valid JSON. See `pg-semantic settings`."
     first = error.errors(include_url=False, include_input=False)[0]
     name = variable(".".join(str(part) for part in first["loc"][:1]))
-    return f"Setting {name} is invalid: {first['msg']}. See `pg-semantic settings`."
+    is_size = first["type"] == "string_pattern_mismatch"  # the only setting with a pattern
+    said = "use a whole number and kB, MB, GB or TB, as in 9GB" if is_size else first["msg"]
+    return f"Setting {name} is invalid: {said}. See `pg-semantic settings`."

@@ -1,5 +1,6 @@
 """The job table stays small although millions of jobs come and go between two looks of autovacuum."""
 
+import time
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def test_after_a_vacuum_that_took_long_it_rests_for_much_longer(
 ) -> None:
     """Behind a long transaction, each takes longer than the one before, and frees nothing."""
     now = [1000.0]
-    monkeypatch.setattr(queue_vacuum.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     vacuums: list[float] = []
 
     @sa.event.listens_for(untended, "after_cursor_execute")

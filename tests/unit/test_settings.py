@@ -203,3 +203,11 @@ def test_an_unknown_setting_is_refused() -> None:
 def test_settings_can_not_be_changed() -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         settings.load().token_budget = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("size", ["9gb", "9 GB", "9", "1.5GB", "0GB"])
+def test_a_size_that_the_server_would_refuse_is_refused_in_words(size: str) -> None:
+    with pytest.raises(
+        errors.ConfigurationError, match="MEM is invalid: use a whole number and kB, MB, GB or TB, as in 9GB"
+    ):
+        settings.load(maintenance_work_mem=size)
