@@ -126,10 +126,13 @@ def _receive(sender: socket.socket) -> bytes:
 
 
 def _exactly(sender: socket.socket, size: int) -> bytes:
-    received = sender.recv(size, socket.MSG_WAITALL) if size else b""
-    if len(received) < size:
-        raise EOFError
-    return received
+    """So many bytes. Not with MSG_WAITALL, which can wait forever for the end of a message that is there."""
+    received = bytearray()
+    while len(received) < size:
+        if not (part := sender.recv(size - len(received))):
+            raise EOFError
+        received += part
+    return bytes(received)
 
 
 @contextlib.contextmanager
