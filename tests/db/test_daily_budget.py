@@ -22,7 +22,10 @@ from tests.waiting import eventually
 
 quiet_environment = shell.quiet_environment  # a fixture of that module for this one too
 TOKENS = 10  # of each text, as the server reports them
-PAUSED = "SELECT paused FROM semantic.worker"
+NEXT_DAY = """
+    UPDATE semantic.token_usage SET day = (SELECT min(day) FROM semantic.token_usage) - 1
+    WHERE day = CAST(now() AT TIME ZONE 'UTC' AS date)
+"""
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_backfill_pauses_at_the_budget_and_continues_on_the_next_day_while_edits
 
         monkeypatch.delenv("PG_SEMANTIC_MAX_TOKENS_PER_DAY")
         while (done := worker.progress.rows) < 1500 and (day := found(unread).tokens_today):
-            execute(unread, "UPDATE semantic.token_usage SET day = day - 1000")  # the next day
+            execute(unread, NEXT_DAY)
             eventually(functools.partial(has_synced_more, worker, done), f"more than {day} tokens")
     assert found(unread).paused == []
     assert [one.message for one in caplog.records if one.message.startswith("backfill with remote encoders")][:2] == [
