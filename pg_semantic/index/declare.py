@@ -51,6 +51,9 @@ class SemanticIndex:
         policy_column: The attribute that the table's row-level security compares (docs/reference/privileges.md).
         recall_objective: The share of the nearest chunks that the vector index should find, such as 0.95. A worker
             measures it and adjusts the scans to it (docs/how-to/keep-recall.md). It can change without a rebuild.
+        partitions: How many hash partitions the chunk table and the vector index have, 1 to 256. The index is built
+            one partition at a time, in that fraction of the memory; searches cost more
+            (docs/how-to/build-a-large-index.md).
         name: Name of the chunk table; by default the names of table and attribute (``article_semantic``).
 
     Raises:
@@ -71,6 +74,7 @@ class SemanticIndex:
         lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
         policy_column: str | None = None,
         recall_objective: float | None = None,
+        partitions: int = 1,
         name: str | None = None,
     ) -> None:
         self._columns = columns
@@ -85,6 +89,7 @@ class SemanticIndex:
         self._lexical = lexical
         self._policy_column = policy_column
         self._recall_objective = recall_objective
+        self._partitions = partitions
         self._name = name
         self._attribute = ""
 
@@ -157,6 +162,7 @@ class SemanticIndex:
             if self._policy_column is None
             else _policy_column_name(mapper, table, self._policy_column),
             recall_objective=self._recall_objective,
+            partitions=self._partitions,
         )
 
 

@@ -4,6 +4,7 @@ The constants are the sizes of structures in pgvector 0.8 on a 64-bit server (``
 ``CreateGraphPages`` in ``src/hnswbuild.c``. ``make bench-index-size`` compares both with a server.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -42,16 +43,18 @@ class HnswShape:
         dimensions: The dimensions of the vectors.
         storage: The type of the vectors.
         m: Maximum number of connections per node and layer; twice as many on the lowest one.
+        partitions: How many partitions the index has, each with a graph of its own.
     """
 
     dimensions: int
     storage: Storage = "halfvec"
     m: int = 16
+    partitions: int = 1
 
     @classmethod
     def of(cls, spec: IndexSpec) -> "HnswShape":
         """Returns the shape of a semantic index's vector index."""
-        return cls(spec.encoder.dimensions, spec.storage, spec.hnsw.m)
+        return cls(spec.encoder.dimensions, spec.storage, spec.hnsw.m, spec.partitions)
 
     @property
     def vector_bytes(self) -> int:
@@ -60,7 +63,7 @@ class HnswShape:
 
 
 def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:
-    """Returns the memory that a graph takes while it is built, in bytes.
+    """Returns the memory that a graph takes while it is built, in bytes; with partitions, that of the largest one.
 
     A node has one level more with probability 1/m, then another one with probability 1/m, and so on: 1/(m-1) on
     average. Chunks with equal vectors take as much memory as others.
@@ -77,7 +80,7 @@ def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server
     each_level = _POINTER + _ARRAY + shape.m * _CANDIDATE + header
     allocations = 4  # the element, its pointers, the neighbors on the lowest level, the vector
     one = _ELEMENT + lowest + _aligned(shape.vector_bytes) + levels * each_level + allocations * header
-    return math.ceil(chunks * one)
+    return math.ceil(_in_largest_partition(chunks, shape) * one)
 
 
 def required_memory(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:
@@ -99,6 +102,9 @@ def index_bytes(chunks: int, shape: HnswShape) -> int:
 
     An upper bound if chunks have equal vectors: up to ten of them share a node.
     """
+    if shape.partitions > 1:
+        whole = dataclasses.replace(shape, partitions=1)
+        return shape.partitions * index_bytes(math.ceil(chunks / shape.partitions), whole)
     if not chunks:
         return 2 * _PAGE  # the metapage and an empty page
     element, neighbors = _aligned(_ELEMENT_TUPLE + shape.vector_bytes), _neighbors(shape.m)
@@ -127,6 +133,14 @@ def _at_most(levels: int, count: int, m: int) -> float:
     """Returns the probability that ``count`` nodes have at most this many additional levels in total."""
     p = 1 / m
     return sum(math.comb(count + k - 1, k) * p**k * (1 - p) ** count for k in range(levels + 1))
+
+
+def _in_largest_partition(chunks: int, shape: HnswShape) -> int:
+    """Returns how many chunks the largest partition has, with three standard deviations above the average."""
+    if shape.partitions == 1:
+        return chunks
+    average = chunks / shape.partitions
+    return min(chunks, math.ceil(average + 3 * math.sqrt(average)))
 
 
 def _neighbors(m: int) -> int:

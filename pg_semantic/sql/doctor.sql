@@ -367,16 +367,17 @@ LEFT JOIN LATERAL (
     WHERE indrelid = wanted.relation AND amname = wanted.method
 ) AS built ON true
 WHERE wanted.is_wanted AND built.valid IS NOT TRUE
-  AND backfilled_at IS NOT NULL AND pg_relation_size(chunks) > 0
+  AND backfilled_at IS NOT NULL AND semantic.table_size_v1(chunks) > 0
   AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
   AND NOT semantic.is_index_being_built_v1(wanted.relation)
 UNION ALL
-SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was canceled', built.name),
+SELECT DISTINCT semantic_index.name, format('index %s is invalid, as after a REINDEX that was canceled', built.name),
        format('DROP INDEX CONCURRENTLY %s;', built.name)
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
-JOIN pg_index ON indrelid IN (chunks, receipts) AND NOT indisvalid
+LEFT JOIN pg_inherits ON inhparent = chunks
+JOIN pg_index ON indrelid IN (chunks, receipts, inhrelid) AND NOT indisvalid
 CROSS JOIN LATERAL (SELECT CAST(CAST(indexrelid AS regclass) AS text)) AS built (name)
 WHERE NOT semantic.is_index_being_built_v1(indrelid)
   AND EXISTS (
@@ -387,13 +388,16 @@ WHERE NOT semantic.is_index_being_built_v1(indrelid)
   )
 
 -- name: table_statistics
--- Tables of more than a megabyte that were never analyzed; the planner treats them as small.
+-- Tables of more than a megabyte that were never analyzed; the planner treats them as small. Autovacuum never analyzes a
+-- partitioned table, only its partitions, so workers do that.
 SELECT CAST(pg_class.oid AS regclass)::text AS subject, 'this table has never been analyzed' AS what,
        format('ANALYZE %s;', CAST(pg_class.oid AS regclass)) AS repair
 FROM pg_class
-WHERE reltuples < 0 AND relkind = 'r' AND pg_relation_size(pg_class.oid) > 1000000
+WHERE reltuples < 0 AND semantic.table_size_v1(pg_class.oid) > 1000000
+  AND (relkind = 'r' OR relkind = 'p' AND pg_class.oid IN (SELECT chunks FROM semantic.generation))
   AND pg_class.oid IN (
       SELECT chunks FROM semantic.generation UNION SELECT receipts FROM semantic.generation
+      UNION SELECT inhrelid FROM semantic.generation JOIN pg_inherits ON inhparent = chunks
       UNION SELECT tree.relid FROM semantic.semantic_index CROSS JOIN LATERAL (
           SELECT source AS relid UNION SELECT relid FROM pg_partition_tree(source)
       ) AS tree

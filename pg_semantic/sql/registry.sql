@@ -80,10 +80,11 @@ FROM semantic.generation
 WHERE id = :generation
 
 -- name: tables
--- The chunk and receipt tables of every generation, by their current names.
+-- The chunk and receipt tables of every generation and their partitions, by their current names.
 SELECT pg_namespace.nspname AS schema, pg_class.relname AS name
 FROM semantic.generation
-JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
+LEFT JOIN pg_inherits ON inhparent = generation.chunks
+JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts, inhrelid)
 JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 
 -- name: live
@@ -426,17 +427,19 @@ SELECT semantic.move_index_to_table_v1(:index, to_regclass(:table))
 -- Cancels builds of the late indexes of a semantic index, whichever connection they run on.
 SELECT pg_cancel_backend(pid)
 FROM pg_stat_progress_create_index
-WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
+LEFT JOIN pg_inherits ON inhrelid = relid
+WHERE coalesce(inhparent, relid) IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
 
 -- name: give_way
 -- Cancels builds of late indexes on a table that another session waits to lock or truncate. The wait may be circular,
 -- through a transaction that the build waits for.
 SELECT pg_cancel_backend(build.pid)
 FROM pg_stat_progress_create_index AS build
-WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.datname = current_database()
+LEFT JOIN pg_inherits ON inhrelid = build.relid
+WHERE coalesce(inhparent, build.relid) IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.datname = current_database()
   AND EXISTS (
       SELECT FROM pg_locks AS wanted
-      WHERE wanted.relation = build.relid AND wanted.database = build.datid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
+      WHERE wanted.relation IN (build.relid, inhparent) AND wanted.database = build.datid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
   )
 
 -- name: index_state
@@ -467,8 +470,11 @@ SELECT count(*) FROM (
 
 -- name: size
 -- The size of a generation with its indexes, in bytes.
-SELECT pg_total_relation_size(chunks) + pg_total_relation_size(receipts)
+SELECT CAST(sum(pg_total_relation_size(part.relation)) AS bigint)
 FROM semantic.generation
+CROSS JOIN LATERAL (
+    SELECT chunks UNION ALL SELECT receipts UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = chunks
+) AS part (relation)
 WHERE id = :generation
 
 -- name: role_seconds

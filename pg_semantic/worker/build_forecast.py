@@ -55,6 +55,7 @@ class BuildForecast:
         disk_free: Free disk space of the server; None if unknown.
         seconds: How long it takes; None if no comparable build is on record. Much longer if the memory doesn't suffice.
         problems: What doesn't suffice, each as a sentence with what to set.
+        partitions: How many partitions are built one after the other. Memory and processes are those of one.
     """
 
     chunks: int
@@ -68,6 +69,7 @@ class BuildForecast:
     disk_free: int | None
     seconds: float | None
     problems: tuple[str, ...]
+    partitions: int = 1
 
     @property
     def fits(self) -> bool:
@@ -107,7 +109,7 @@ def of_spec(
     shape = HnswShape.of(spec)
     alone = hnsw_size.required_memory(count.chunks, shape, server_version=server.version)
     raised = dataclasses.replace(server, maintenance_work_mem=max(server.maintenance_work_mem, alone))
-    processes = raised.processes(count.table_bytes, wanted=count.parallel_workers)
+    processes = raised.processes(count.table_bytes // spec.partitions, wanted=count.parallel_workers)
     needed = alone if processes == 1 else hnsw_size.required_memory(count.chunks, shape, parallel=True)
     shared = 0 if processes == 1 else hnsw_size.shared_bytes(max(needed, server.maintenance_work_mem))
     size = hnsw_size.index_bytes(count.chunks, shape)
@@ -124,6 +126,7 @@ def of_spec(
         disk_free=server.disk_free,
         seconds=build_records.seconds_from(records, count.chunks, spec=spec),
         problems=tuple(_problems(server, needed, size, shared=shared)),
+        partitions=spec.partitions,
     )
 
 
@@ -168,8 +171,9 @@ def summary(found: BuildForecast) -> str:
     """Returns a forecast in one line, for a log."""
     time = "no comparable build to tell the time" if found.seconds is None else duration(found.seconds)
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
+    parts = "" if found.partitions == 1 else f" in {found.partitions} partitions"
     return (
-        f"{found.chunks} chunks, an index of {said(found.index_bytes)}, {said(found.memory_bytes)} of memory "
+        f"{found.chunks} chunks, an index of {said(found.index_bytes)}{parts}, {said(found.memory_bytes)} of memory "
         f"(maintenance_work_mem is {said(found.maintenance_work_mem)}), {processes}, {time}"
     )
 

@@ -211,7 +211,7 @@ class IndexBuilder:
         memory = self._settings.maintenance_work_mem
         built = create_index_concurrently.build(self._engine, index, title=generation.title, memory=memory)
         if is_vector_index and built is not None:
-            build_records.record(self._engine, generation.id, index, built=built)
+            build_records.record(self._engine, generation.id, built=built)
 
     def _log_forecast(self, generation: Generation) -> None:
         """Logs what a build will take, with a warning if the server is short of it, unless a table is locked."""

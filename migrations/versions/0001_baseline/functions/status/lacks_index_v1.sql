@@ -17,6 +17,6 @@ RETURN EXISTS (
         ) AND NOT EXISTS (
             SELECT FROM semantic.problem
             WHERE problem.generation_id = generation.id AND kind = 'build' AND next_at > now()
-        ) THEN pg_relation_size(generation.chunks) > 0
+        ) THEN semantic.table_size_v1(generation.chunks) > 0
     END
 );
