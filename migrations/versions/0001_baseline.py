@@ -118,6 +118,8 @@ FILES = (
     "functions/source/require_text_columns_v1.sql",
     "functions/primary_key/column_type_v1.sql",
     "functions/primary_key/altered_key_columns_v1.sql",
+    "functions/primary_key/table_elements_v1.sql",
+    "functions/primary_key/copy_partitioned_chunks_v1.sql",
     "functions/source/source_columns_v1.sql",
     "functions/capture/captured_columns_v1.sql",
     "functions/primary_key/old_and_new_key_equality_sql_v1.sql",

@@ -39,6 +39,7 @@ def create(
     ] = Lexical().config,
     policy_column: Annotated[str | None, typer.Option(help="Column that the policies compare, e.g. tenant_id.")] = None,
     recall_objective: Annotated[float | None, typer.Option(help="Recall that a worker keeps, such as 0.95.")] = None,
+    partitions: Annotated[int, typer.Option(help="Partitions of the vector index, built one by one.", min=1)] = 1,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -56,6 +57,7 @@ def create(
                 lexical=None if lexical == "none" else Lexical(lexical),
                 policy_column=policy_column,
                 recall_objective=recall_objective,
+                partitions=partitions,
                 name=name,
             )
         create_index.create(engine, spec)

@@ -305,9 +305,10 @@ SELECT generation_id,
        bool_and((
            SELECT sum(part.relpages) * CAST(current_setting('block_size') AS bigint)
            FROM pg_class AS own
+           LEFT JOIN pg_inherits ON inhrelid = own.oid
            JOIN pg_class AS part ON part.oid IN (own.oid, own.reltoastrelid)
                OR part.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (own.oid, own.reltoastrelid))
-           WHERE own.oid = relation
+           WHERE relation IN (own.oid, inhparent)
        ) < :small) AS small,
        (
            SELECT string_agg(DISTINCT pg_describe_object(classid, objid, 0), ', ')

@@ -105,6 +105,15 @@ LEFT JOIN pg_inherits AS attached ON attached.inhrelid = own.indexrelid
 WHERE pg_inherits.inhparent = to_regclass(:chunks)
 ORDER BY length(part.relname), part.relname
 
+-- name: unanalyzed
+-- Copies whose partitioned chunk table has a fifth more or fewer rows now than when it was last analyzed, by the
+-- statistics of its partitions, which autovacuum keeps up to date.
+SELECT generation.id
+FROM semantic.generation
+JOIN pg_class AS whole ON whole.oid = chunks AND relkind = 'p'
+CROSS JOIN LATERAL semantic.rows_estimate_v1(chunks) AS present (rows)
+WHERE pg_has_role(relowner, 'USAGE') AND abs(present.rows - reltuples) > 50 + 0.2 * greatest(reltuples, 0)
+
 -- name: attach
 -- Makes the index of a partition a part of the index of its table.
 SELECT semantic.attach_index_v1(to_regclass(:whole), to_regclass(:part))

@@ -178,7 +178,7 @@ def ensure(connection: sa.Connection, index: sa.Index) -> float:
             if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
                 raise
         if index.table is not None:
-            connection.execute(_Analyze(index.table))
+            analyze(connection, index.table)
         return built
 
 
@@ -266,6 +266,11 @@ def state(connection: sa.Connection, index: sa.Index) -> State:
     if row.valid:
         return "ready"
     return "building" if row.building else "broken"
+
+
+def analyze(connection: sa.Connection, table: sa.Table) -> None:
+    """Runs ANALYZE on a table, and on each of its partitions."""
+    connection.execute(_Analyze(table))
 
 
 class _Analyze(ExecutableDDLElement):

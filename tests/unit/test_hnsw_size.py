@@ -63,6 +63,14 @@ def test_the_neighbors_of_a_vector_as_large_as_a_page_are_on_a_page_of_their_own
     assert hnsw_size.index_bytes(100, HnswShape(2000, "vector")) == 201 * 8192
 
 
+def test_partitions_divide_the_memory_and_not_the_size() -> None:
+    whole, parts = HnswShape(384), HnswShape(384, partitions=16)
+    memory = [hnsw_size.required_memory(10_000_000, one) for one in (whole, parts)]
+    assert memory[0] / 16 < memory[1] < 1.01 * memory[0] / 16  # they are not quite equally large
+    assert hnsw_size.index_bytes(10_000_000, parts) == pytest.approx(hnsw_size.index_bytes(10_000_000, whole), rel=1e-4)
+    assert hnsw_size.required_memory(1, parts) == hnsw_size.required_memory(1, whole)
+
+
 def test_older_servers_need_more_memory_for_the_same_graph() -> None:
     sizes = [hnsw_size.graph_bytes(10_000, HnswShape(384), server_version=one) for one in (150_000, 160_000)]
     assert sizes[0] > sizes[1]
