@@ -62,6 +62,7 @@ FILES = (
     "functions/cluster/incoming_subscriptions_v1.sql",
     "functions/cluster/adopt_cluster_v1.sql",
     "functions/status/truncated_rows_v1.sql",
+    "functions/status/tables_v1.sql",
     "functions/status/rows_estimate_v1.sql",
     "functions/status/size_estimate_v1.sql",
     "functions/status/table_size_v1.sql",

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, encoders, errors, registry
@@ -9,7 +10,7 @@ from pg_semantic.cli import forecast, options, output
 from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.known_encoders import Prompts
-from pg_semantic.index.spec import EncoderSpec, Lexical
+from pg_semantic.index.spec import EncoderSpec, IndexSpec, Lexical
 from pg_semantic.operations import create_index
 from pg_semantic.worker import key_changes as adapting
 
@@ -61,9 +62,13 @@ def create(
                 name=name,
             )
         create_index.create(engine, spec)
-        options.warn_of_prompts(described)
-        output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
-        output.say(output.escaped(create_index.privileges(engine, spec)))
+        _say_created(engine, spec)
+
+
+def _say_created(engine: sa.Engine, spec: IndexSpec) -> None:
+    options.warn_of_prompts(spec.encoder)
+    output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
+    output.say(output.escaped(create_index.privileges(engine, spec)))
 
 
 def _encoder(reference: str, dimensions: int | None, prompts: Prompts) -> EncoderSpec:

@@ -26,8 +26,9 @@ BEGIN
         WHERE inhparent = old
         UNION ALL
         SELECT 3, format('INSERT INTO %s (%s) SELECT %s FROM %s', made, string_agg(quote_ident(attname), ', ' ORDER BY attnum),
-                         string_agg(coalesce(format('CAST(%I AS %s)', attname, regexp_replace(wanted, ' COLLATE .*', '')),
-                                             quote_ident(attname)), ', ' ORDER BY attnum), old)
+                         string_agg(CASE WHEN wanted IS NULL THEN quote_ident(attname) ELSE format(
+                             'CAST(%I AS %s)', attname, regexp_replace(wanted, ' COLLATE .*', '')
+                         ) END, ', ' ORDER BY attnum), old)
         FROM pg_attribute
         JOIN semantic.generation ON generation.chunks = attrelid
         LEFT JOIN semantic.altered_key_columns_v1(index_id) ON relation = old AND part = attname
