@@ -22,6 +22,7 @@ _MAY_BE_LEFT_OUT = {
     "policy_column": None,
     "recall_objective": None,
     "partitions": 1,
+    "partition_by": None,
 }
 
 
@@ -41,6 +42,7 @@ def of(spec: IndexSpec) -> dict[str, Any]:
         "policy_column": spec.policy_column,
         "recall_objective": spec.recall_objective,
         "partitions": spec.partitions,
+        "partition_by": spec.partition_by,
     }
 
 
@@ -76,6 +78,7 @@ def spec(  # noqa: PLR0913 - what can be declared
     policy_column: str | None = None,
     recall_objective: float | None = None,
     partitions: int = 1,
+    partition_by: str | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
     """Returns the spec that these arguments describe."""
@@ -93,6 +96,7 @@ def spec(  # noqa: PLR0913 - what can be declared
         policy_column=policy_column,
         recall_objective=recall_objective,
         partitions=partitions,
+        partition_by=partition_by,
     )
 
 

@@ -72,6 +72,7 @@ def begin(
     ef_construction: Annotated[int | None, typer.Option(help="Candidates while the vector index is built.")] = None,
     lexical: Annotated[str | None, typer.Option(help="Text search configuration for BM25, or `none`.")] = None,
     partitions: Annotated[int | None, typer.Option(help="Partitions of the vector index; 1 for none.", min=1)] = None,
+    partition_by: Annotated[str | None, typer.Option(help="Key column that decides the partition, or `none`.")] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -91,7 +92,7 @@ def begin(
             "storage": changed_spec.storage(live.spec, None if storage is None else storage.value),
             "hnsw": changed_spec.hnsw(live.spec, m, ef_construction),
             "lexical": changed_spec.lexical(live.spec, lexical),
-            "partitions": live.spec.partitions if partitions is None else partitions,
+            **changed_spec.partitions(live.spec, partitions, partition_by),
         }
         _begin(engine, live, dataclasses.replace(live.spec, **changes), loaded=loaded, ask=not yes)
 

@@ -41,6 +41,7 @@ def create(
     policy_column: Annotated[str | None, typer.Option(help="Column that the policies compare, e.g. tenant_id.")] = None,
     recall_objective: Annotated[float | None, typer.Option(help="Recall that a worker keeps, such as 0.95.")] = None,
     partitions: Annotated[int, typer.Option(help="Partitions of the vector index, built one by one.", min=1)] = 1,
+    partition_by: Annotated[str | None, typer.Option(help="Key column whose hash decides the partition.")] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -59,6 +60,7 @@ def create(
                 policy_column=policy_column,
                 recall_objective=recall_objective,
                 partitions=partitions,
+                partition_by=partition_by,
                 name=name,
             )
         create_index.create(engine, spec)

@@ -63,7 +63,7 @@ class HnswShape:
 
 
 def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:
-    """Returns the memory that a graph takes while it is built, in bytes; with partitions, that of the largest one.
+    """Returns the memory that a graph takes while it is built, in bytes. Each partition has a graph of its own.
 
     A node has one level more with probability 1/m, then another one with probability 1/m, and so on: 1/(m-1) on
     average. Chunks with equal vectors take as much memory as others.
@@ -80,7 +80,20 @@ def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server
     each_level = _POINTER + _ARRAY + shape.m * _CANDIDATE + header
     allocations = 4  # the element, its pointers, the neighbors on the lowest level, the vector
     one = _ELEMENT + lowest + _aligned(shape.vector_bytes) + levels * each_level + allocations * header
-    return math.ceil(_in_largest_partition(chunks, shape) * one)
+    return math.ceil(chunks * one)
+
+
+def in_largest_partition(chunks: int, shape: HnswShape) -> int:
+    """Returns how many chunks the largest partition has by chance: three standard deviations above the average.
+
+    Args:
+        chunks: How many chunks are indexed, in all partitions.
+        shape: Says how many partitions there are.
+    """
+    if shape.partitions == 1:
+        return chunks
+    average = chunks / shape.partitions
+    return min(chunks, math.ceil(average + 3 * math.sqrt(average)))
 
 
 def required_memory(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:
@@ -133,14 +146,6 @@ def _at_most(levels: int, count: int, m: int) -> float:
     """Returns the probability that ``count`` nodes have at most this many additional levels in total."""
     p = 1 / m
     return sum(math.comb(count + k - 1, k) * p**k * (1 - p) ** count for k in range(levels + 1))
-
-
-def _in_largest_partition(chunks: int, shape: HnswShape) -> int:
-    """Returns how many chunks the largest partition has, with three standard deviations above the average."""
-    if shape.partitions == 1:
-        return chunks
-    average = chunks / shape.partitions
-    return min(chunks, math.ceil(average + 3 * math.sqrt(average)))
 
 
 def _neighbors(m: int) -> int:

@@ -1,7 +1,7 @@
 """Hash partitions of a chunk table: their names, the statements that create them, and an index on one of them.
 
-The key of a row decides which partition holds its chunks. Statements name only the partitioned table; a worker alone
-names partitions, because it builds their vector indexes one by one.
+The key of a row, or one column of it, decides which partition holds its chunks. Statements name only the partitioned
+table; a worker alone names partitions, because it builds their vector indexes one by one.
 """
 
 import re
@@ -38,7 +38,8 @@ def options(spec: IndexSpec) -> dict[str, Any]:
     if spec.partitions == 1:
         return {}
     quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
-    columns: Sequence[str] = [quote(column.name) for column in spec.key]
+    names = [spec.partition_by] if spec.partition_by else [column.name for column in spec.key]
+    columns: Sequence[str] = [quote(name) for name in names]
     return {"postgresql_partition_by": f"HASH ({', '.join(columns)})"}
 
 
@@ -60,7 +61,7 @@ def is_used(index: sa.Index, names: Collection[str]) -> bool:
 
 def is_partitioned(table: sa.FromClause | None) -> bool:
     """Returns whether a table is one that `options` made partitioned."""
-    return table is not None and bool(table.dialect_options["postgresql"].get("partition_by"))
+    return isinstance(table, sa.Table) and bool(table.dialect_options["postgresql"].get("partition_by"))
 
 
 def suffix(index: sa.Index) -> str:
@@ -100,5 +101,5 @@ def _create_partition(statement: CreatePartition, compiler: DDLCompiler, **_: ob
 @compiles(CreateIndexOnOnly, "postgresql")
 def _create_index_on_only(statement: CreateIndexOnOnly, compiler: DDLCompiler, **options: Any) -> str:  # noqa: ANN401
     table = compiler.preparer.format_table(_table_of(statement.element))
-    text: str = compiler.visit_create_index(statement, **options)
+    text: str = compiler.visit_create_index(statement, **options)  # type: ignore[no-untyped-call]
     return text.replace(f" ON {table} ", f" ON ONLY {table} ", 1)

@@ -214,6 +214,7 @@ class IndexSpec:
     policy_column: str | None = None
     recall_objective: float | None = None  # not part of what is built: it can change without another copy
     partitions: int = 1
+    partition_by: str | None = None  # a column of the key; None stands for all of them
 
     def __post_init__(self) -> None:
         declared_types.require(self, f"Semantic index {self.name!r}")
@@ -257,6 +258,13 @@ class IndexSpec:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key, and a semantic index needs one.")
         if not self.columns:
             raise errors.DeclarationError(f"Semantic index {self.name!r} names no text column: name at least one.")
+        if self.partition_by is not None and (
+            self.partitions == 1 or self.partition_by not in {column.name for column in self.key}
+        ):
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: partition_by={self.partition_by!r} must be a column of the primary key "
+                f"of {self.table!r}, and needs partitions=... with their number."
+            )
         if not all(self.columns):
             raise errors.DeclarationError(f"Semantic index {self.name!r} has an empty column name: {self.columns}.")
         if len(set(self.columns)) < len(self.columns):
@@ -312,7 +320,8 @@ class IndexSpec:
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # specs from before BM25 don't have it
             policy_column=data.get("policy_column"),
             recall_objective=data.get("recall_objective"),
-            partitions=data.get("partitions", 1),  # specs from before partitions don't have it
+            partitions=data.get("partitions", 1),  # specs from before partitions don't have these two
+            partition_by=data.get("partition_by"),
         )
 
 

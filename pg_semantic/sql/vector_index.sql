@@ -20,9 +20,10 @@ SELECT set_config('maintenance_work_mem', :memory, false)
 -- name: counts
 -- Estimates without a scan: rows of the source, receipts, and chunks, whose density at the last ANALYZE is applied to
 -- the present size of their table, as the planner does. NULL if it was never analyzed. Also the size of that table, and
--- how many processes its owner wants for it. A table with partitions counts as the sum of them.
+-- how many processes its owner wants for it. A table with partitions counts as the sum of them, and `largest` is the share
+-- of the largest one, once that means anything.
 SELECT semantic.rows_estimate_v1(semantic_index.source) AS rows, semantic.rows_estimate_v1(receipts) AS receipts,
-       present.chunks, present.bytes, present.parallel_workers
+       present.chunks, present.bytes, present.largest, present.parallel_workers
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
 CROSS JOIN LATERAL (
@@ -30,6 +31,8 @@ CROSS JOIN LATERAL (
                CASE WHEN size > 0 THEN reltuples / nullif(relpages, 0) * size ELSE 0 END
            ) / CAST(current_setting('block_size') AS integer) AS bigint) END AS chunks,
            CAST(sum(size) AS bigint) AS bytes,
+           CASE WHEN sum(size) > 10000000 THEN CAST(max(size) AS double precision) / CAST(sum(size) AS double precision)
+           END AS largest,
            max((SELECT CAST(option_value AS integer) FROM pg_options_to_table(reloptions)
                 WHERE option_name = 'parallel_workers')) AS parallel_workers
     FROM pg_class AS part

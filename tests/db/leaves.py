@@ -32,6 +32,15 @@ class Leaf(Base):
     semantic = SemanticIndex("text", encoder="hashed:32", partitions=PARTITIONS)
 
 
+class Deed(Base):
+    __tablename__ = "deed"
+    tenant: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+    semantic = SemanticIndex("text", encoder="hashed:32", lexical=None, partitions=PARTITIONS, partition_by="tenant")
+
+
 def fill(engine: sa.Engine, *, count: int = 200) -> None:
     """Creates the table with so many synced rows."""
     Base.metadata.create_all(engine)

@@ -67,6 +67,11 @@ HISTORIES: dict[str, list[Declare]] = {
         lambda: article("title", partitions=2),
         lambda: article("title"),
     ],
+    "partitioned by a part of the key": [
+        composite,
+        lambda: composite(partitions=3),
+        lambda: composite(partitions=3, partition_by="site"),
+    ],
     "altered twice": [of_both, lambda: article("body"), lambda: article("title")],
     "dropped": [of_both, article],
     "gone": [of_both, sa.MetaData],

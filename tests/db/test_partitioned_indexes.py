@@ -91,7 +91,7 @@ def test_a_build_waits_for_no_writer_to_make_the_index_of_the_whole(synced: sa.E
     with synced.connect() as writer, writer.begin():
         writer.execute(sa.text(f"LOCK TABLE {NAME} IN ROW EXCLUSIVE MODE"))
         with pytest.raises(sa.exc.DBAPIError) as caught:
-            create_index_concurrently._create_on_only.__wrapped__(  # type: ignore[attr-defined]
+            create_index_concurrently._create_on_only.__wrapped__(
                 writer, generation_of(synced, NAME).stored.vector_index
             )
     assert database.is_busy_or_slow(caught.value)

@@ -12,11 +12,13 @@ from pg_semantic import Searcher, database, search
 from pg_semantic.search.similar_chunks import SimilarChunks
 from tests.conftest import copy_of
 from tests.db import leaves
-from tests.db.leaves import NAME, PARTITIONS, Leaf
+from tests.db.leaves import NAME, PARTITIONS, Base, Deed, Leaf
 from tests.db.library import encoder, execute, rows
 
 VECTOR = [float(number) for number in encoder().encode_queries(["c4ca4238a0b923820dcc509a6f75849b"])[0]]
 PARTS = {f"{NAME}_p{number}_vector_idx" for number in range(PARTITIONS)}
+
+HOME = "SELECT CAST(CAST(tableoid AS regclass) AS text) FROM deed_semantic WHERE tenant = :tenant"
 
 Statement: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 
@@ -26,6 +28,12 @@ def library(server: sa.URL, template: str) -> Iterator[sa.Engine]:
     """Four thousand synced rows; for tests that leave no trace."""
     with copy_of(server, template) as dsn:
         engine = database.connect(dsn)
+        Base.metadata.create_all(engine)
+        execute(
+            engine,
+            "INSERT INTO deed SELECT tenant, i, md5(tenant || '-' || i) FROM generate_series(1, 6) AS tenant, "
+            "generate_series(1, 1000) AS i",
+        )
         leaves.fill(engine, count=4000)
         execute(engine, "ANALYZE")
         yield engine
@@ -125,7 +133,8 @@ def test_the_search_function_of_plain_sql_walks_the_index_of_each_partition(libr
         hits = Searcher(encoder()).search(session, Leaf.semantic, text, limit=10)
         expected = [(hit.entity.id, pytest.approx(hit.score)) for hit in hits]
     assert rows(library, f"SELECT id, score FROM {NAME}_search(:text, 10)", text=text) == expected
-    [(statement,)] = rows(library, "SELECT semantic.search_sql_v1(id, 'dense', 10, false) FROM semantic.generation")
+    made = "SELECT semantic.search_sql_v1(id, 'dense', 10, false) FROM semantic.generation WHERE chunks = to_regclass(:name)"
+    [(statement,)] = rows(library, made, name=NAME)
     with library.begin() as connection:
         run = connection.exec_driver_sql
         run("SET LOCAL hnsw.iterative_scan = 'strict_order'")
@@ -139,6 +148,20 @@ def test_similar_chunks_are_found_through_the_index_of_each_partition(session: S
     chunks = SimilarChunks.live(session, Leaf.semantic, [])
     plan = search.explain(session, chunks._nearest_chunks(chunks._page(None)[:500], 10, 0.9))
     assert set(plan.indexes) >= PARTS, str(plan)
+
+
+@pytest.mark.parametrize("tenant", [1, 5])
+def test_a_search_that_filters_on_the_column_that_decides_scans_one_partition(session: Session, tenant: int) -> None:
+    [home] = {name for (name,) in session.execute(sa.text(HOME), {"tenant": tenant})}
+    statement = search.knn(Deed.semantic, VECTOR).where(Deed.tenant == tenant)
+    plan = search.explain(session, statement)
+    assert plan.uses_vector_index, str(plan)
+    parts = {name for name in plan.indexes if name.startswith("deed_semantic_p")}
+    assert {name.rpartition("_vector_idx")[0] for name in parts if "vector" in name} == {home}
+    assert all(name.startswith(home) for name in parts)
+    found = [score for _, score in session.execute(statement)]
+    exact = search.exact(Deed.semantic, VECTOR).where(Deed.tenant == tenant)
+    assert found == pytest.approx([score for _, score in session.execute(exact)], abs=0.01)
 
 
 def test_each_partition_holds_the_chunks_of_the_keys_that_hash_to_it(library: sa.Engine) -> None:

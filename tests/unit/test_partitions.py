@@ -1,5 +1,7 @@
 """The statements that create partitions, and the names of their indexes."""
 
+import dataclasses
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -39,6 +41,11 @@ def test_a_chunk_table_is_created_with_its_partitions(schema: str | None, prefix
     ]
     assert [one for one in made if "PARTITION OF" in one] == expected
     assert made.index(table) < made.index(expected[0])
+
+
+def test_a_part_of_the_key_can_decide_the_partition() -> None:
+    made = [text(statement) for statement in ddl.create(dataclasses.replace(declared(3), partition_by="Maker"))]
+    assert [one for one in made if one.endswith('PARTITION BY HASH ("Maker")')]
 
 
 def test_one_partition_is_none() -> None:

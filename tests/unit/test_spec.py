@@ -73,7 +73,7 @@ def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:
 
 def test_a_spec_that_is_older_than_partitions_has_one() -> None:
     before = declare().to_json()
-    del before["partitions"]
+    del before["partitions"], before["partition_by"]
     assert IndexSpec.from_json(before) == declare(partitions=1)
 
 
@@ -114,6 +114,8 @@ def test_a_name_leaves_room_for_the_indexes_of_partitions() -> None:
         (lambda: declare(encoder=EncoderSpec("hashed:0", 0)), "supports 1 to 4000 dimensions"),
         (lambda: declare(partitions=0), "must be a number from 1 to 256"),
         (lambda: declare(partitions=257), "choose as few as memory allows"),
+        (lambda: declare(partitions=4, partition_by="body"), "must be a column of the primary key of 'article'"),
+        (lambda: declare(partition_by="id"), "needs partitions=... with their number"),
     ],
 )
 def test_a_declaration_that_can_not_be_is_refused_with_what_to_do(
