@@ -167,10 +167,10 @@ class SemanticIndex:
             storage=self._storage,
             hnsw=self._hnsw,
             lexical=self._lexical,
-            policy_column=_column_name(mapper, table, "policy_column", self._policy_column),
+            policy_column=_column_name(mapper, self._policy_column, argument="policy_column"),
             recall_objective=self._recall_objective,
             partitions=self._partitions,
-            partition_by=_column_name(mapper, table, "partition_by", self._partition_by),
+            partition_by=_column_name(mapper, self._partition_by, argument="partition_by"),
         )
 
 
@@ -267,11 +267,11 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
     return KeyColumn(column.name, keys.type_name(of.data_type if isinstance(of, postgresql.DOMAIN) else of))
 
 
-def _column_name(mapper: orm.Mapper[Any], table: sa.Table, argument: str, attribute: object) -> str | None:
+def _column_name(mapper: orm.Mapper[Any], attribute: object, *, argument: str) -> str | None:
     if attribute is None:
         return None
     column = dict(mapper.columns.items()).get(attribute) if isinstance(attribute, str) else None
-    if not isinstance(column, sa.Column) or column.table is not table:
+    if not isinstance(column, sa.Column) or column.table is not mapper.local_table:
         raise errors.DeclarationError(
             f"{mapper.class_.__name__}: {argument}={attribute!r} is not a column of its table: name "
             f"{_NAMED_COLUMNS[argument]}."

@@ -133,8 +133,10 @@ def test_the_search_function_of_plain_sql_walks_the_index_of_each_partition(libr
         hits = Searcher(encoder()).search(session, Leaf.semantic, text, limit=10)
         expected = [(hit.entity.id, pytest.approx(hit.score)) for hit in hits]
     assert rows(library, f"SELECT id, score FROM {NAME}_search(:text, 10)", text=text) == expected
-    made = "SELECT semantic.search_sql_v1(id, 'dense', 10, false) FROM semantic.generation WHERE chunks = to_regclass(:name)"
-    [(statement,)] = rows(library, made, name=NAME)
+    asking = (
+        "SELECT semantic.search_sql_v1(id, 'dense', 10, false) FROM semantic.generation WHERE chunks = to_regclass("
+    )
+    [(statement,)] = rows(library, f"{asking}'{NAME}')")
     with library.begin() as connection:
         run = connection.exec_driver_sql
         run("SET LOCAL hnsw.iterative_scan = 'strict_order'")
