@@ -22,11 +22,13 @@ from pg_semantic.worker import (
 from pg_semantic.worker.catalog_watcher import CatalogWatcher
 from tests.conftest import copy_of
 from tests.db import leaves, test_dump
+from tests.db import test_cli as shell
 from tests.db.leaves import INDEX, NAME, PARTITIONS, Leaf, files, is_valid
 from tests.db.library import CLEAN, Article, execute, generation_of, rows, sync, truth
 from tests.waiting import eventually
 
 fill = leaves.fill  # for the fixture filled
+quiet_environment = shell.quiet_environment  # a fixture of that module for this one too
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +306,23 @@ def test_copies_with_other_numbers_of_partitions_are_switched_back_and_forth(syn
     assert names(synced) == before
     sync(synced)
     assert truth(synced, Leaf.semantic.tables) == CLEAN
+
+
+def test_the_commands_take_the_number_of_partitions_and_the_column_that_decides(engine: sa.Engine, dsn: str) -> None:
+    execute(engine, "CREATE TABLE thing (tenant int, id int, text text, PRIMARY KEY (tenant, id))")
+    execute(engine, "INSERT INTO thing SELECT i % 3, i, 'words ' || i FROM generate_series(1, 30) AS i")
+    made = ("index", "create", "thing", "--columns", "text", "--encoder", "hashed:32")
+    shell.ok(*made, "--partitions", "3", "--partition-by", "tenant", dsn=dsn)
+    spec = generation_of(engine, "thing_semantic").spec
+    assert (spec.partitions, spec.partition_by) == (3, "tenant")
+    assert "in 3 partitions, built one after the other" in shell.ok("index", "forecast", "thing_semantic", dsn=dsn)
+    sync(engine)
+    per_tenant = rows(engine, "SELECT tenant, count(DISTINCT tableoid) FROM thing_semantic GROUP BY 1 ORDER BY 1")
+    assert per_tenant == [(0, 1), (1, 1), (2, 1)]
+    begun = ("generation", "begin", "thing_semantic", "--partitions", "2", "--partition-by", "none", "--yes")
+    shell.ok(*begun, dsn=dsn)
+    target = generations.find(engine, "thing_semantic", "next").spec
+    assert (target.partitions, target.partition_by) == (2, None)
 
 
 def names(engine: sa.Engine) -> set[str]:
