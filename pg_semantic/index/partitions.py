@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, ExecutableDDLElement
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from pg_semantic.index.spec import IndexSpec
@@ -78,12 +79,16 @@ class CreateIndexOnOnly(CreateIndex):
 
 def _copy(index: sa.Index, table_name: str, *, concurrently: bool) -> sa.Index:
     """Returns an index like this one on a table with this name."""
-    columns = [sa.Column(column.name, column.type) for column in index.columns]
-    table = sa.Table(table_name, sa.MetaData(), *columns, schema=_table_of(index).schema)
+    of = _table_of(index)
+    table = sa.Table(table_name, sa.MetaData(), *(sa.Column(one.name, one.type) for one in of.c), schema=of.schema)
+
+    def moved(part: object, **_: object) -> sa.ColumnElement[Any] | None:
+        return table.c[part.name] if isinstance(part, sa.Column) and part.table is of else None
+
+    expressions = [visitors.replacement_traverse(one, {}, moved) for one in index.expressions]  # type: ignore[type-var]
     own: Any = index.dialect_options["postgresql"]
     chosen = {f"postgresql_{name}": own[name] for name in ("using", "with", "ops")}
-    copied = (table.c[column.name] for column in columns)
-    return sa.Index(table_name + suffix(index), *copied, postgresql_concurrently=concurrently, **chosen)
+    return sa.Index(table_name + suffix(index), *expressions, postgresql_concurrently=concurrently, **chosen)
 
 
 def _table_of(index: sa.Index) -> sa.Table:

@@ -77,3 +77,12 @@ def test_an_index_of_another_kind_keeps_its_own_columns_and_options() -> None:
     copied = CreateIndex(partitions.index_on("note_p0", made))
     expected = "CREATE INDEX CONCURRENTLY note_p0_words_idx ON note_p0 USING gin (words) WITH (fastupdate = off)"
     assert text(copied) == expected
+
+
+def test_an_index_on_an_expression_keeps_it() -> None:
+    table = sa.Table("note", sa.MetaData(), sa.Column("words", sa.Text))
+    lower = sa.func.lower(table.c.words).label("lowered")
+    made = sa.Index("note_words_idx", lower, postgresql_ops={"lowered": "text_pattern_ops"})
+    copied = CreateIndex(partitions.index_on("note_p0", made))
+    expected = "CREATE INDEX CONCURRENTLY note_p0_words_idx ON note_p0 (lower(words) text_pattern_ops)"
+    assert text(copied) == expected
