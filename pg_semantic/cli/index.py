@@ -14,6 +14,11 @@ from pg_semantic.index.spec import EncoderSpec, IndexSpec, Lexical
 from pg_semantic.operations import create_index
 from pg_semantic.worker import key_changes as adapting
 
+_Config = Annotated[
+    str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
+]
+_DEFAULT_CONFIG = Lexical().config
+
 app = typer.Typer(help="Create, list, move, refresh and drop semantic indexes.", no_args_is_help=True)
 app.command(short_help="Show what the build of a vector index takes.", epilog=forecast.EXAMPLES)(forecast.forecast)
 
@@ -35,9 +40,7 @@ def create(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens per chunk. Default: the encoder's limit.")] = None,
     overlap_tokens: Annotated[int, typer.Option(help="Tokens repeated from the previous chunk.")] = 0,
     chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Split long texts or truncate.")] = True,
-    lexical: Annotated[
-        str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
-    ] = Lexical().config,
+    lexical: _Config = _DEFAULT_CONFIG,
     policy_column: Annotated[str | None, typer.Option(help="Column that the policies compare, e.g. tenant_id.")] = None,
     recall_objective: Annotated[float | None, typer.Option(help="Recall that a worker keeps, such as 0.95.")] = None,
     partitions: Annotated[int, typer.Option(help="Partitions of the vector index, built one by one.", min=1)] = 1,

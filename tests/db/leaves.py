@@ -32,7 +32,10 @@ class Leaf(Base):
     semantic = SemanticIndex("text", encoder="hashed:32", partitions=PARTITIONS)
 
 
-class Deed(Base):
+class BaseOfTenants(DeclarativeBase): ...
+
+
+class Deed(BaseOfTenants):
     __tablename__ = "deed"
     tenant: Mapped[int] = mapped_column(primary_key=True)
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -26,7 +26,7 @@ _chunking = st.builds(
 )
 _specs = st.builds(
     IndexSpec,
-    name=_words.map("x".__add__),
+    name=_words.map(lambda words: "x" + words[:7]),  # at most 29 bytes
     table=_words.map("y".__add__),
     schema=st.none() | _words,
     key=st.lists(_keys, min_size=1, max_size=3).map(tuple),
