@@ -192,8 +192,7 @@ def reader(synced: sa.Engine) -> Iterator[str]:
     role = "reader_" + str(synced.url.database)[-8:]
     execute(synced, f"CREATE ROLE {role}")
     yield role
-    execute(synced, f"DROP OWNED BY {role} CASCADE")
-    execute(synced, f"DROP ROLE {role}")
+    execute(synced, f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
 
 
 def test_a_reader_of_the_source_reads_the_whole_but_no_partition(synced: sa.Engine, reader: str) -> None:
@@ -204,6 +203,13 @@ def test_a_reader_of_the_source_reads_the_whole_but_no_partition(synced: sa.Engi
         assert connection.scalar(sa.text(f"SELECT count(*) FROM {NAME}")) == 200
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             connection.execute(sa.text(f"SELECT count(*) FROM {NAME}_p0"))
+
+
+def test_partitions_belong_to_the_owner_of_the_source(synced: sa.Engine, reader: str) -> None:
+    execute(synced, f"ALTER TABLE leaf OWNER TO {reader}")
+    privileges.follow(synced)
+    owners = rows(synced, f"SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relname ~ '^{NAME}(_p[0-9])?$'")
+    assert owners == [(reader,)]
 
 
 def test_policies_of_the_source_hide_chunks_by_a_column_of_their_own(engine: sa.Engine) -> None:
