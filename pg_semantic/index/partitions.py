@@ -82,10 +82,11 @@ def _copy(index: sa.Index, table_name: str, *, concurrently: bool) -> sa.Index:
     of = _table_of(index)
     table = sa.Table(table_name, sa.MetaData(), *(sa.Column(one.name, one.type) for one in of.c), schema=of.schema)
 
-    def moved(part: object, **_: object) -> sa.ColumnElement[Any] | None:
+    def moved(part: Any, **_: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - any part of an expression
         return table.c[part.name] if isinstance(part, sa.Column) and part.table is of else None
 
-    expressions = [visitors.replacement_traverse(one, {}, moved) for one in index.expressions]  # type: ignore[type-var]
+    before: list[Any] = list(index.expressions)
+    expressions: list[Any] = [visitors.replacement_traverse(one, {}, moved) for one in before]
     own: Any = index.dialect_options["postgresql"]
     chosen = {f"postgresql_{name}": own[name] for name in ("using", "with", "ops")}
     return sa.Index(table_name + suffix(index), *expressions, postgresql_concurrently=concurrently, **chosen)
