@@ -85,8 +85,8 @@ def _copy(index: sa.Index, table_name: str, *, concurrently: bool) -> sa.Index:
     def moved(part: Any, **_: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - any part of an expression
         return table.c[part.name] if isinstance(part, sa.Column) and part.table is of else None
 
-    before: list[Any] = list(index.expressions)
-    expressions: list[Any] = [visitors.replacement_traverse(one, {}, moved) for one in before]
+    traverse: Any = visitors.replacement_traverse  # its types don't admit a function that leaves parts as they are
+    expressions: list[Any] = [traverse(one, {}, moved) for one in index.expressions]
     own: Any = index.dialect_options["postgresql"]
     chosen = {f"postgresql_{name}": own[name] for name in ("using", "with", "ops")}
     return sa.Index(table_name + suffix(index), *expressions, postgresql_concurrently=concurrently, **chosen)
