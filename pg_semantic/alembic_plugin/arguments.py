@@ -16,7 +16,14 @@ _NAMELESS: dict[str, Any] = {
     "hnsw": {},
     "lexical": None,
 }
-_MAY_BE_LEFT_OUT = ("query_prompt", "document_prompt", "policy_column", "recall_objective")
+_MAY_BE_LEFT_OUT = {
+    "query_prompt": None,
+    "document_prompt": None,
+    "policy_column": None,
+    "recall_objective": None,
+    "partitions": 1,
+    "partition_by": None,
+}
 
 
 def of(spec: IndexSpec) -> dict[str, Any]:
@@ -34,12 +41,18 @@ def of(spec: IndexSpec) -> dict[str, Any]:
         "lexical": dataclasses.asdict(spec.lexical) if spec.lexical else None,
         "policy_column": spec.policy_column,
         "recall_objective": spec.recall_objective,
+        "partitions": spec.partitions,
+        "partition_by": spec.partition_by,
     }
 
 
 def written(spec: IndexSpec) -> dict[str, Any]:
     """Returns the arguments that a migration writes out: what may be left out only if it is declared."""
-    return {name: value for name, value in of(spec).items() if value is not None or name not in _MAY_BE_LEFT_OUT}
+    return {
+        name: value
+        for name, value in of(spec).items()
+        if name not in _MAY_BE_LEFT_OUT or value != _MAY_BE_LEFT_OUT[name]
+    }
 
 
 def changed(target: IndexSpec, was: IndexSpec) -> dict[str, Any]:
@@ -64,6 +77,8 @@ def spec(  # noqa: PLR0913 - what can be declared
     lexical: Mapping[str, Any] | None,
     policy_column: str | None = None,
     recall_objective: float | None = None,
+    partitions: int = 1,
+    partition_by: str | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
     """Returns the spec that these arguments describe."""
@@ -80,6 +95,8 @@ def spec(  # noqa: PLR0913 - what can be declared
         lexical=None if lexical is None else Lexical(**lexical),
         policy_column=policy_column,
         recall_objective=recall_objective,
+        partitions=partitions,
+        partition_by=partition_by,
     )
 
 

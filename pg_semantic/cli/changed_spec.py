@@ -1,6 +1,7 @@
 """What `generation begin` makes of its options: the changed parts of a spec."""
 
 import dataclasses
+from typing import Any
 
 import typer
 
@@ -41,3 +42,10 @@ def lexical(now: IndexSpec, config: str | None) -> Lexical | None:
     if config is None:
         return now.lexical
     return None if config == "none" else dataclasses.replace(now.lexical or Lexical(), config=config)
+
+
+def partitions(now: IndexSpec, count: int | None, column: str | None) -> dict[str, Any]:
+    """Returns the number of partitions and the column that decides them; None for ``none``, or without partitions."""
+    number = _given(count, now.partitions)
+    kept = now.partition_by if number > 1 else None
+    return {"partitions": number, "partition_by": kept if column is None else None if column == "none" else column}

@@ -114,7 +114,8 @@ def _lines(found: BuildForecast, *, is_measured: bool) -> Iterator[tuple[str, st
     said = build_forecast.said
     memory = "fits into" if found.fits else "does not fit into"
     yield "chunks", f"{found.chunks} ({_BASIS[found.basis]})"
-    yield "index", said(found.index_bytes)
+    parts = "" if found.partitions == 1 else f" in {found.partitions} partitions, built one after the other"
+    yield "index", said(found.index_bytes) + parts
     yield "memory", f"{said(found.memory_bytes)}, {memory} maintenance_work_mem ({said(found.maintenance_work_mem)})"
     yield "processes", str(found.processes)
     if found.shared_memory_bytes:

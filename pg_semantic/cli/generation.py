@@ -71,6 +71,8 @@ def begin(
     m: Annotated[int | None, typer.Option(help="Edges per node of the vector index.")] = None,
     ef_construction: Annotated[int | None, typer.Option(help="Candidates while the vector index is built.")] = None,
     lexical: Annotated[str | None, typer.Option(help="Text search configuration for BM25, or `none`.")] = None,
+    partitions: Annotated[int | None, typer.Option(help="Partitions of the vector index; 1 for none.", min=1)] = None,
+    partition_by: Annotated[str | None, typer.Option(help="Key column that decides the partition, or `none`.")] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -90,6 +92,7 @@ def begin(
             "storage": changed_spec.storage(live.spec, None if storage is None else storage.value),
             "hnsw": changed_spec.hnsw(live.spec, m, ef_construction),
             "lexical": changed_spec.lexical(live.spec, lexical),
+            **changed_spec.partitions(live.spec, partitions, partition_by),
         }
         _begin(engine, live, dataclasses.replace(live.spec, **changes), loaded=loaded, ask=not yes)
 

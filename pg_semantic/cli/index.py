@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
 from pg_semantic import database, encoders, errors, registry
@@ -9,9 +10,14 @@ from pg_semantic.cli import forecast, options, output
 from pg_semantic.index import known_encoders
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.known_encoders import Prompts
-from pg_semantic.index.spec import EncoderSpec, Lexical
+from pg_semantic.index.spec import EncoderSpec, IndexSpec, Lexical
 from pg_semantic.operations import create_index
 from pg_semantic.worker import key_changes as adapting
+
+_Config = Annotated[
+    str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
+]
+_DEFAULT_CONFIG = Lexical().config
 
 app = typer.Typer(help="Create, list, move, refresh and drop semantic indexes.", no_args_is_help=True)
 app.command(short_help="Show what the build of a vector index takes.", epilog=forecast.EXAMPLES)(forecast.forecast)
@@ -34,11 +40,11 @@ def create(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens per chunk. Default: the encoder's limit.")] = None,
     overlap_tokens: Annotated[int, typer.Option(help="Tokens repeated from the previous chunk.")] = 0,
     chunked: Annotated[bool, typer.Option("--chunked/--one-chunk", help="Split long texts or truncate.")] = True,
-    lexical: Annotated[
-        str, typer.Option(help="Text search configuration for BM25, such as simple or german; `none` omits BM25.")
-    ] = Lexical().config,
+    lexical: _Config = _DEFAULT_CONFIG,
     policy_column: Annotated[str | None, typer.Option(help="Column that the policies compare, e.g. tenant_id.")] = None,
     recall_objective: Annotated[float | None, typer.Option(help="Recall that a worker keeps, such as 0.95.")] = None,
+    partitions: Annotated[int, typer.Option(help="Partitions of the vector index, built one by one.", min=1)] = 1,
+    partition_by: Annotated[str | None, typer.Option(help="Key column whose hash decides the partition.")] = None,
     yes: options.Yes = False,
     dsn: options.Dsn = None,
 ) -> None:
@@ -56,12 +62,18 @@ def create(
                 lexical=None if lexical == "none" else Lexical(lexical),
                 policy_column=policy_column,
                 recall_objective=recall_objective,
+                partitions=partitions,
+                partition_by=partition_by,
                 name=name,
             )
         create_index.create(engine, spec)
-        options.warn_of_prompts(described)
-        output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
-        output.say(output.escaped(create_index.privileges(engine, spec)))
+        _say_created(engine, spec)
+
+
+def _say_created(engine: sa.Engine, spec: IndexSpec) -> None:
+    options.warn_of_prompts(spec.encoder)
+    output.say(f"Created semantic index {output.escaped(spec.name)}. To encode rows: `pg-semantic worker --once`")
+    output.say(output.escaped(create_index.privileges(engine, spec)))
 
 
 def _encoder(reference: str, dimensions: int | None, prompts: Prompts) -> EncoderSpec:

@@ -123,7 +123,10 @@ def index_build(chunks: int, *, shown: bool) -> Iterator[Callable[[BuildProgress
         task = display.add_task("chunks", total=chunks, phase="building index")
 
         def advance(done: BuildProgress) -> None:
-            display.update(task, completed=done.chunks, total=max(chunks, done.chunks), phase=done.phase)
+            before = 0 if done.partition is None else (done.partition - 1) * chunks // done.partitions
+            display.update(
+                task, completed=before + done.chunks, total=max(chunks, before + done.chunks), phase=done.phase
+            )
 
         yield advance
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import SPARSEVEC
+from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import DOMAIN, TSVECTOR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators, visitors
@@ -18,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import UserDefinedType
 
-from pg_semantic.index import keys, triggers
+from pg_semantic.index import keys, partitions, triggers
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.index.vector_types import StoredHalfVector, StoredVector
 
@@ -368,7 +369,10 @@ def _chunks(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
         sa.Index(f"{name}_content_idx", "content_hash"),
         schema=source.schema,
         comment=f"Chunks and vectors of {source.fullname}, encoded by {spec.encoder.reference}",
+        **partitions.options(spec),
     )
+    for statement in partitions.creation(spec, chunks):
+        event.listen(chunks, "after_create", statement)
     add_vector_index(spec, chunks, concurrently=True).ddl_if(callable_=_built_by_the_worker)
     return chunks
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDLElement, SetTableComment
 
 from pg_semantic import errors
-from pg_semantic.index import chunk_tables, triggers
+from pg_semantic.index import chunk_tables, partitions, triggers
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import IndexSpec
 
@@ -101,6 +101,8 @@ def _of(tables: Tables) -> tuple[sa.Table, sa.Table, sa.Table]:
 def _create_tables(tables: Tables) -> Iterator[ExecutableDDLElement]:
     for table in (tables.receipts, tables.chunks):
         yield CreateTable(table)
+        if table is tables.chunks:
+            yield from partitions.creation(tables.spec, table)
         yield from (CreateIndex(index) for index in _built_at_once(tables, table))
         yield SetTableComment(table)
 

@@ -20,6 +20,11 @@ T = TypeVar("T")
 # Key in `MetaData.info` for the semantic indexes of its tables. Not in `Table.info`, which Alembic renders.
 _INFO = "pg_semantic"
 
+_NAMED_COLUMNS = {
+    "policy_column": "the column that the table's policies compare",
+    "partition_by": "a column of its primary key",
+}
+
 # Columns that identify chunk and receipt tables in a reflected MetaData.
 _OWN_COLUMNS = ({"ordinal", "content_hash", "encoder_id"}, {"source_hash", "chunk_count"})
 
@@ -51,6 +56,11 @@ class SemanticIndex:
         policy_column: The attribute that the table's row-level security compares (docs/reference/privileges.md).
         recall_objective: The share of the nearest chunks that the vector index should find, such as 0.95. A worker
             measures it and adjusts the scans to it (docs/how-to/keep-recall.md). It can change without a rebuild.
+        partitions: How many hash partitions the chunk table and the vector index have, 1 to 256. The index is built
+            one partition at a time, in that fraction of the memory; searches cost more
+            (docs/how-to/build-a-large-index.md).
+        partition_by: The attribute whose hash decides the partition, such as the tenant, instead of the whole key, of
+            which it must be a part. Searches that filter on it scan only its partition.
         name: Name of the chunk table; by default the names of table and attribute (``article_semantic``).
 
     Raises:
@@ -71,6 +81,8 @@ class SemanticIndex:
         lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
         policy_column: str | None = None,
         recall_objective: float | None = None,
+        partitions: int = 1,
+        partition_by: str | None = None,
         name: str | None = None,
     ) -> None:
         self._columns = columns
@@ -85,6 +97,8 @@ class SemanticIndex:
         self._lexical = lexical
         self._policy_column = policy_column
         self._recall_objective = recall_objective
+        self._partitions = partitions
+        self._partition_by = partition_by
         self._name = name
         self._attribute = ""
 
@@ -153,10 +167,10 @@ class SemanticIndex:
             storage=self._storage,
             hnsw=self._hnsw,
             lexical=self._lexical,
-            policy_column=None
-            if self._policy_column is None
-            else _policy_column_name(mapper, table, self._policy_column),
+            policy_column=_column_name(mapper, self._policy_column, argument="policy_column"),
             recall_objective=self._recall_objective,
+            partitions=self._partitions,
+            partition_by=_column_name(mapper, self._partition_by, argument="partition_by"),
         )
 
 
@@ -253,12 +267,14 @@ def _key_column(column: sa.Column[Any]) -> KeyColumn:
     return KeyColumn(column.name, keys.type_name(of.data_type if isinstance(of, postgresql.DOMAIN) else of))
 
 
-def _policy_column_name(mapper: orm.Mapper[Any], table: sa.Table, attribute: object) -> str:
+def _column_name(mapper: orm.Mapper[Any], attribute: object, *, argument: str) -> str | None:
+    if attribute is None:
+        return None
     column = dict(mapper.columns.items()).get(attribute) if isinstance(attribute, str) else None
-    if not isinstance(column, sa.Column) or column.table is not table:
+    if not isinstance(column, sa.Column) or column.table is not mapper.local_table:
         raise errors.DeclarationError(
-            f"{mapper.class_.__name__}: policy_column={attribute!r} is not a column of its table: name the column "
-            "that the table's policies compare."
+            f"{mapper.class_.__name__}: {argument}={attribute!r} is not a column of its table: name "
+            f"{_NAMED_COLUMNS[argument]}."
         )
     return column.name
 

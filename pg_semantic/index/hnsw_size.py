@@ -4,6 +4,7 @@ The constants are the sizes of structures in pgvector 0.8 on a 64-bit server (``
 ``CreateGraphPages`` in ``src/hnswbuild.c``. ``make bench-index-size`` compares both with a server.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -42,16 +43,18 @@ class HnswShape:
         dimensions: The dimensions of the vectors.
         storage: The type of the vectors.
         m: Maximum number of connections per node and layer; twice as many on the lowest one.
+        partitions: How many partitions the index has, each with a graph of its own.
     """
 
     dimensions: int
     storage: Storage = "halfvec"
     m: int = 16
+    partitions: int = 1
 
     @classmethod
     def of(cls, spec: IndexSpec) -> "HnswShape":
         """Returns the shape of a semantic index's vector index."""
-        return cls(spec.encoder.dimensions, spec.storage, spec.hnsw.m)
+        return cls(spec.encoder.dimensions, spec.storage, spec.hnsw.m, spec.partitions)
 
     @property
     def vector_bytes(self) -> int:
@@ -60,7 +63,7 @@ class HnswShape:
 
 
 def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:
-    """Returns the memory that a graph takes while it is built, in bytes.
+    """Returns the memory that a graph takes while it is built, in bytes. Each partition has a graph of its own.
 
     A node has one level more with probability 1/m, then another one with probability 1/m, and so on: 1/(m-1) on
     average. Chunks with equal vectors take as much memory as others.
@@ -78,6 +81,19 @@ def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server
     allocations = 4  # the element, its pointers, the neighbors on the lowest level, the vector
     one = _ELEMENT + lowest + _aligned(shape.vector_bytes) + levels * each_level + allocations * header
     return math.ceil(chunks * one)
+
+
+def in_largest_partition(chunks: int, shape: HnswShape) -> int:
+    """Returns how many chunks the largest partition has by chance: three standard deviations above the average.
+
+    Args:
+        chunks: How many chunks are indexed, in all partitions.
+        shape: Says how many partitions there are.
+    """
+    if shape.partitions == 1:
+        return chunks
+    average = chunks / shape.partitions
+    return min(chunks, math.ceil(average + 3 * math.sqrt(average)))
 
 
 def required_memory(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:
@@ -99,6 +115,9 @@ def index_bytes(chunks: int, shape: HnswShape) -> int:
 
     An upper bound if chunks have equal vectors: up to ten of them share a node.
     """
+    if shape.partitions > 1:
+        whole = dataclasses.replace(shape, partitions=1)
+        return shape.partitions * index_bytes(math.ceil(chunks / shape.partitions), whole)
     if not chunks:
         return 2 * _PAGE  # the metapage and an empty page
     element, neighbors = _aligned(_ELEMENT_TUPLE + shape.vector_bytes), _neighbors(shape.m)

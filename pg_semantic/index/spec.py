@@ -43,6 +43,10 @@ _KEY_TYPE = re.compile(
 _NO_KEY_TYPE = re.compile(r"(pg_catalog\.)?(json|xml|money|reg[a-z]+|unknown)", re.IGNORECASE)
 _IDENTIFIER_BYTES = 63
 _LONGEST_SUFFIX = len("__previous_truncated_idx")
+_LONGEST_PARTITION_SUFFIX = len("__previous_p255_")  # and the columns of an index, and "_idx"
+
+# More would need too many locks: a search locks each partition and each of its indexes.
+MAX_PARTITIONS = 256
 _LONGEST_PROMPT = 2000
 
 
@@ -209,12 +213,15 @@ class IndexSpec:
     lexical: Lexical | None = field(default_factory=Lexical)
     policy_column: str | None = None
     recall_objective: float | None = None  # not part of what is built: it can change without another copy
+    partitions: int = 1
+    partition_by: str | None = None  # a column of the key; None stands for all of them
 
     def __post_init__(self) -> None:
         declared_types.require(self, f"Semantic index {self.name!r}")
         self._check_names()
         self._check_columns()
         _check_recall_objective(self.name, self.recall_objective)
+        _check_partitions(self.name, self.partitions)
         limit = MAX_DIMENSIONS[self.storage]
         if not 1 <= self.encoder.dimensions <= limit:
             raise errors.DeclarationError(
@@ -227,12 +234,19 @@ class IndexSpec:
             raise errors.DeclarationError("A semantic index has an empty name: pass another name=..., or omit it.")
         if self.name == self.table:
             raise errors.DeclarationError(f"{self.name!r} is the name of the source table: pass another name=...")
-        longest = len(self.name.encode()) + _LONGEST_SUFFIX
-        if longest > _IDENTIFIER_BYTES:
+        suffix = self._longest_suffix()
+        if len(self.name.encode()) + suffix > _IDENTIFIER_BYTES:
             raise errors.DeclarationError(
                 f"The name {self.name!r} is too long: Postgres truncates names to {_IDENTIFIER_BYTES} bytes, and the "
-                f"suffixes need {_LONGEST_SUFFIX} of them: pass a shorter name=..."
+                f"suffixes need {suffix} of them: pass a shorter name=..."
             )
+
+    def _longest_suffix(self) -> int:
+        """The bytes of the longest suffix of a table's or an index's name. Postgres names indexes of partitions."""
+        if self.partitions == 1:
+            return _LONGEST_SUFFIX
+        indexed = ("content_hash", *([self.policy_column] if self.policy_column else []))
+        return _LONGEST_PARTITION_SUFFIX + max(len(name.encode()) for name in indexed) + len("_idx")
 
     def _check_columns(self) -> None:
         if self.policy_column in CHUNK_COLUMNS:
@@ -244,6 +258,13 @@ class IndexSpec:
             raise errors.DeclarationError(f"Table {self.table!r} has no primary key, and a semantic index needs one.")
         if not self.columns:
             raise errors.DeclarationError(f"Semantic index {self.name!r} names no text column: name at least one.")
+        if self.partition_by is not None and (
+            self.partitions == 1 or self.partition_by not in {column.name for column in self.key}
+        ):
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: partition_by={self.partition_by!r} must be a column of the primary key "
+                f"of {self.table!r}, and needs partitions=... with their number."
+            )
         if not all(self.columns):
             raise errors.DeclarationError(f"Semantic index {self.name!r} has an empty column name: {self.columns}.")
         if len(set(self.columns)) < len(self.columns):
@@ -299,6 +320,8 @@ class IndexSpec:
             lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # specs from before BM25 don't have it
             policy_column=data.get("policy_column"),
             recall_objective=data.get("recall_objective"),
+            partitions=data.get("partitions", 1),  # specs from before partitions don't have these two
+            partition_by=data.get("partition_by"),
         )
 
 
@@ -307,4 +330,12 @@ def _check_recall_objective(name: str, objective: float | None) -> None:
         raise errors.DeclarationError(
             f"Semantic index {name!r}: recall_objective={objective!r} must be a number between 0 and 1, such as 0.95, "
             "or None."
+        )
+
+
+def _check_partitions(name: str, partitions: int) -> None:
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise errors.DeclarationError(
+            f"Semantic index {name!r}: partitions={partitions!r} must be a number from 1 to {MAX_PARTITIONS}. Each "
+            "partition makes searches slower: choose as few as memory allows."
         )

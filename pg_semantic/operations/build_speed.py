@@ -39,7 +39,9 @@ class MeasuredBuild:
         A graph that is larger than the caches of the processors takes longer than that. So do processes that wait for
         each other.
         """
-        alone = self.seconds / build_records.work(self.chunks) * build_records.work(forecast.chunks)
+        alone = (
+            self.seconds / build_records.work(self.chunks) * build_records.work(forecast.chunks, forecast.partitions)
+        )
         return dataclasses.replace(forecast, seconds=alone / forecast.processes)
 
 

@@ -25,6 +25,8 @@ def describe(  # noqa: PLR0913 - what can be declared
     lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
     policy_column: str | None = None,
     recall_objective: float | None = None,
+    partitions: int = 1,
+    partition_by: str | None = None,
     name: str | None = None,
 ) -> IndexSpec:
     """Returns the spec of a semantic index on ``table``, which may be qualified with a schema.
@@ -47,6 +49,8 @@ def describe(  # noqa: PLR0913 - what can be declared
         lexical=lexical,
         policy_column=policy_column,
         recall_objective=recall_objective,
+        partitions=partitions,
+        partition_by=partition_by,
     )
 
 

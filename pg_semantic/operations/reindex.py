@@ -94,7 +94,7 @@ def reindex(
             with _watched(engine, stored, on_progress, session=session) as submit:
                 built = submit(lambda: _rebuild(connection, generation, stored))
             after = _size(connection, stored)
-    build_records.record(engine, generation.id, stored.vector_index, built=built)
+    build_records.record(engine, generation.id, built=built)
     return Reindexed(before, after, built.seconds, built.in_memory, dropped)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from pg_semantic import database
 from pg_semantic.compat import sqlalchemy_internals
+from pg_semantic.index import partitions
 from pg_semantic.search import query_plan_reasons
 
 _CONDITIONS = ("Order By", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "Filter", "Sort Key")
@@ -73,7 +74,7 @@ def explain(
         indexes = tuple(dict.fromkeys(step["Index Name"] for step in steps if "Index Name" in step))
         subject = query_plan_reasons.Subject.of(statement)
         return Plan(
-            uses_vector_index=any(index.name in indexes for index in subject.vector_indexes),
+            uses_vector_index=any(partitions.is_used(index, indexes) for index in subject.vector_indexes),
             uses_lexical_index=any(index.name in indexes for index in subject.lexical_indexes),
             indexes=indexes,
             rows=int(root["Plan Rows"]),

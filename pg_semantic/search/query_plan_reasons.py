@@ -12,7 +12,7 @@ from sqlalchemy.sql import visitors
 
 from pg_semantic import database, sql
 from pg_semantic.compat import sqlalchemy_internals
-from pg_semantic.index import chunk_tables
+from pg_semantic.index import chunk_tables, partitions
 from pg_semantic.index.distances import IndexableDistance
 from pg_semantic.search import statements
 
@@ -121,7 +121,7 @@ def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) ->
     used = {step["Index Name"] for step in steps if "Index Name" in step}
     yield from dict.fromkeys(_of_writing(subject))
     for walk in subject.walks:
-        if walk.index.name not in used:
+        if not partitions.is_used(walk.index, used):
             why = [*_of_walk(connection, walk), *_of_state(connection, walk.index), *_of_settings(connection)]
             yield from why or _of_cost(connection, walk, steps=steps)
             yield from _uncounted(connection, subject)

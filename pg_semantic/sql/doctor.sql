@@ -125,7 +125,8 @@ SELECT CAST(oid AS regclass)::text, 'autovacuum is disabled for this table',
 FROM pg_class
 WHERE reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0']
   AND (relnamespace = CAST('semantic' AS regnamespace)
-       OR oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation))
+       OR oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation
+                  UNION ALL SELECT inhrelid FROM semantic.generation JOIN pg_inherits ON inhparent = chunks))
 
 -- name: replication_role
 -- Sessions with session_replication_role = replica write rows without firing ordinary triggers.
@@ -170,7 +171,8 @@ SELECT CAST(oid AS regclass)::text AS subject, 'this table is unlogged' AS what,
        format('ALTER TABLE %s SET LOGGED;', CAST(oid AS regclass)) AS repair
 FROM pg_class
 WHERE relkind = 'r' AND relpersistence = 'u'
-  AND (oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation)
+  AND (oid IN (SELECT chunks FROM semantic.generation UNION ALL SELECT receipts FROM semantic.generation
+               UNION ALL SELECT inhrelid FROM semantic.generation JOIN pg_inherits ON inhparent = chunks)
        OR oid IN ('semantic.mark'::regclass, 'semantic.job'::regclass, 'semantic.generation'::regclass,
                   'semantic.semantic_index'::regclass, 'semantic.encoder'::regclass))
 
@@ -254,20 +256,23 @@ WHERE NOT (has_schema_privilege(proowner, 'semantic', 'USAGE')
 -- name: foreign_keys
 -- A foreign key deletes chunks and receipts together with their row. Dropping a partition with CASCADE drops this key
 -- too. Adding it back is quick, because it is NOT VALID and no row is checked; no writer waits for the statement that
--- validates it.
+-- validates it. Before PostgreSQL 18, the foreign key of a partitioned table cannot be NOT VALID.
 SELECT semantic_index.name AS subject,
        CASE WHEN known.name IS NULL
             THEN format('%s has no foreign key to %s that deletes its rows', known.relation, known.source)
             ELSE format('foreign key %I of %s is not validated', known.name, known.relation) END AS what,
        CASE WHEN known.name IS NULL THEN format(
            'SET lock_timeout = ''200ms''; ALTER TABLE %1$s %5$sADD CONSTRAINT %4$I FOREIGN KEY (%2$s) REFERENCES %3$s (%2$s) '
-           'ON DELETE CASCADE ON UPDATE CASCADE NOT VALID; RESET lock_timeout; ',
-           known.relation, known.key, known.source, made.name, known.drops
+           'ON DELETE CASCADE ON UPDATE CASCADE%6$s; RESET lock_timeout; ',
+           known.relation, known.key, known.source, made.name, known.drops,
+           CASE WHEN known_class.relkind = 'r' OR CAST(current_setting('server_version_num') AS integer) >= 180000
+                THEN ' NOT VALID' END
        ) ELSE '' END
        || format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', known.relation, coalesce(known.name, made.name)) AS repair
 FROM semantic.semantic_index
 CROSS JOIN LATERAL semantic.unsound_foreign_keys_v1(semantic_index.id) AS known
 JOIN semantic.generation ON generation.id = known.generation_id AND semantic.is_still_unique_key_v1(known.source, spec)
+JOIN pg_class AS known_class ON known_class.oid = known.relation
 CROSS JOIN LATERAL (
     SELECT CAST(format(
         'semantic_%s_%s_row', generation.id, CASE known.relation WHEN generation.chunks THEN 'chunk' ELSE 'receipt' END
@@ -367,16 +372,17 @@ LEFT JOIN LATERAL (
     WHERE indrelid = wanted.relation AND amname = wanted.method
 ) AS built ON true
 WHERE wanted.is_wanted AND built.valid IS NOT TRUE
-  AND backfilled_at IS NOT NULL AND pg_relation_size(chunks) > 0
+  AND backfilled_at IS NOT NULL AND semantic.table_size_v1(chunks) > 0
   AND NOT EXISTS (SELECT FROM semantic.mark WHERE mark.generation_id = generation.id)
   AND NOT EXISTS (SELECT FROM semantic.job WHERE job.generation_id = generation.id AND state <> 'failed')
   AND NOT semantic.is_index_being_built_v1(wanted.relation)
 UNION ALL
-SELECT semantic_index.name, format('index %s is invalid, as after a REINDEX that was canceled', built.name),
+SELECT DISTINCT semantic_index.name, format('index %s is invalid, as after a REINDEX that was canceled', built.name),
        format('DROP INDEX CONCURRENTLY %s;', built.name)
 FROM semantic.semantic_index
 JOIN semantic.generation ON generation.index_id = semantic_index.id
-JOIN pg_index ON indrelid IN (chunks, receipts) AND NOT indisvalid
+LEFT JOIN pg_inherits ON inhparent = chunks
+JOIN pg_index ON indrelid IN (chunks, receipts, inhrelid) AND NOT indisvalid
 CROSS JOIN LATERAL (SELECT CAST(CAST(indexrelid AS regclass) AS text)) AS built (name)
 WHERE NOT semantic.is_index_being_built_v1(indrelid)
   AND EXISTS (
@@ -386,14 +392,29 @@ WHERE NOT semantic.is_index_being_built_v1(indrelid)
       WHERE other.indrelid = pg_index.indrelid AND other.indisvalid AND NOT other.indisprimary
   )
 
+-- name: partition_locks
+-- A search locks each partition of the chunk table with its indexes. The server has room for about twice as many locks per
+-- connection as max_locks_per_transaction says.
+SELECT semantic_index.name AS subject,
+       format('a search holds about %s locks, and max_locks_per_transaction is %s', wanted.locks, setting) AS what,
+       format('ALTER SYSTEM SET max_locks_per_transaction = %s; then restart the server', wanted.locks) AS repair
+FROM semantic.semantic_index
+JOIN semantic.generation ON generation.index_id = semantic_index.id AND role = 'live'
+CROSS JOIN LATERAL (SELECT 5 * count(*) AS locks FROM pg_inherits WHERE inhparent = chunks) AS wanted
+JOIN pg_settings ON pg_settings.name = 'max_locks_per_transaction'
+WHERE wanted.locks > 2 * CAST(setting AS integer)
+
 -- name: table_statistics
--- Tables of more than a megabyte that were never analyzed; the planner treats them as small.
+-- Tables of more than a megabyte that were never analyzed; the planner treats them as small. Autovacuum never analyzes a
+-- partitioned table, only its partitions, so workers do that.
 SELECT CAST(pg_class.oid AS regclass)::text AS subject, 'this table has never been analyzed' AS what,
        format('ANALYZE %s;', CAST(pg_class.oid AS regclass)) AS repair
 FROM pg_class
-WHERE reltuples < 0 AND relkind = 'r' AND pg_relation_size(pg_class.oid) > 1000000
+WHERE reltuples < 0 AND semantic.table_size_v1(pg_class.oid) > 1000000
+  AND (relkind = 'r' OR relkind = 'p' AND pg_class.oid IN (SELECT chunks FROM semantic.generation))
   AND pg_class.oid IN (
       SELECT chunks FROM semantic.generation UNION SELECT receipts FROM semantic.generation
+      UNION SELECT inhrelid FROM semantic.generation JOIN pg_inherits ON inhparent = chunks
       UNION SELECT tree.relid FROM semantic.semantic_index CROSS JOIN LATERAL (
           SELECT source AS relid UNION SELECT relid FROM pg_partition_tree(source)
       ) AS tree

@@ -80,10 +80,11 @@ FROM semantic.generation
 WHERE id = :generation
 
 -- name: tables
--- The chunk and receipt tables of every generation, by their current names.
+-- The chunk and receipt tables of every generation and their partitions, by their current names.
 SELECT pg_namespace.nspname AS schema, pg_class.relname AS name
 FROM semantic.generation
-JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
+LEFT JOIN pg_inherits ON inhparent = generation.chunks
+JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts, inhrelid)
 JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 
 -- name: live
@@ -310,9 +311,10 @@ SELECT generation_id,
        bool_and((
            SELECT sum(part.relpages) * CAST(current_setting('block_size') AS bigint)
            FROM pg_class AS own
+           LEFT JOIN pg_inherits ON inhrelid = own.oid
            JOIN pg_class AS part ON part.oid IN (own.oid, own.reltoastrelid)
                OR part.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (own.oid, own.reltoastrelid))
-           WHERE own.oid = relation
+           WHERE relation IN (own.oid, inhparent)
        ) < :small) AS small,
        (
            SELECT string_agg(DISTINCT pg_describe_object(classid, objid, 0), ', ')
@@ -433,7 +435,8 @@ SELECT semantic.move_index_to_table_v1(:index, to_regclass(:table))
 -- sessions aren't known, any.
 SELECT pg_cancel_backend(pid)
 FROM pg_stat_progress_create_index
-WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
+LEFT JOIN pg_inherits ON inhrelid = relid
+WHERE coalesce(inhparent, relid) IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = current_database()
   AND pid = coalesce(CAST(:pid AS integer), pid)
 
 -- name: give_way
@@ -441,10 +444,11 @@ WHERE relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND datname = curr
 -- through a transaction that the build waits for.
 SELECT pg_cancel_backend(build.pid)
 FROM pg_stat_progress_create_index AS build
-WHERE build.relid IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.datname = current_database()
+LEFT JOIN pg_inherits ON inhrelid = build.relid
+WHERE coalesce(inhparent, build.relid) IN (to_regclass(:chunks), to_regclass(:receipts)) AND build.datname = current_database()
   AND EXISTS (
       SELECT FROM pg_locks AS wanted
-      WHERE wanted.relation = build.relid AND wanted.database = build.datid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
+      WHERE wanted.relation IN (build.relid, inhparent) AND wanted.database = build.datid AND NOT wanted.granted AND wanted.mode <> 'ShareUpdateExclusiveLock'
   )
 
 -- name: index_state
@@ -475,8 +479,11 @@ SELECT count(*) FROM (
 
 -- name: size
 -- The size of a generation with its indexes, in bytes.
-SELECT pg_total_relation_size(chunks) + pg_total_relation_size(receipts)
+SELECT CAST(sum(pg_total_relation_size(part.relation)) AS bigint)
 FROM semantic.generation
+CROSS JOIN LATERAL (
+    SELECT chunks UNION ALL SELECT receipts UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = chunks
+) AS part (relation)
 WHERE id = :generation
 
 -- name: role_seconds

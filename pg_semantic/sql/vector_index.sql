@@ -21,23 +21,30 @@ SELECT set_config('maintenance_work_mem', :memory, false)
 -- Estimates without a scan: rows of the source, receipts, and chunks, whose density at the last ANALYZE is applied to
 -- the present size of their table, as the planner does. NULL if it was never analyzed. After many edits, the server's
 -- statistics are nearer, which know dead chunks, unless they were lost. Also the size of that table, and how many
--- processes its owner wants for it.
-SELECT semantic.analyzed_rows_estimate_v1(semantic_index.source) AS rows, semantic.analyzed_rows_estimate_v1(receipts) AS receipts,
-       CASE WHEN present.size = 0 THEN 0
-            WHEN relpages > 0 AND reltuples >= 0
-            THEN CAST(least(
-                reltuples / relpages * present.size / CAST(current_setting('block_size') AS integer),
-                CASE WHEN 2 * present.live >= reltuples THEN present.live END
-            ) AS bigint)
-       END AS chunks,
-       present.size AS bytes,
-       (SELECT CAST(option_value AS integer) FROM pg_options_to_table(reloptions)
-        WHERE option_name = 'parallel_workers') AS parallel_workers
+-- processes its owner wants for it. A table with partitions counts as the sum of them, and `largest` is the share of the
+-- largest one, once that means anything.
+SELECT semantic.analyzed_rows_estimate_v1(semantic_index.source) AS rows,
+       semantic.analyzed_rows_estimate_v1(receipts) AS receipts,
+       present.chunks, present.bytes, present.largest, present.parallel_workers
 FROM semantic.generation
 JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-JOIN pg_class ON pg_class.oid = generation.chunks
 CROSS JOIN LATERAL (
-    SELECT pg_relation_size(generation.chunks) AS size, pg_stat_get_live_tuples(generation.chunks) AS live
+    SELECT CASE WHEN bool_and(size = 0 OR relpages > 0 AND reltuples >= 0) THEN CAST(sum(
+               CASE WHEN size > 0 THEN least(
+                   reltuples / nullif(relpages, 0) * size / CAST(current_setting('block_size') AS integer),
+                   CASE WHEN 2 * live >= reltuples THEN live END
+               ) ELSE 0 END
+           ) AS bigint) END AS chunks,
+           CAST(sum(size) AS bigint) AS bytes,
+           CASE WHEN sum(size) > 10000000 THEN CAST(max(size) AS double precision) / CAST(sum(size) AS double precision)
+           END AS largest,
+           max((SELECT CAST(option_value AS integer) FROM pg_options_to_table(reloptions)
+                WHERE option_name = 'parallel_workers')) AS parallel_workers
+    FROM pg_class AS part
+    CROSS JOIN LATERAL (
+        SELECT pg_relation_size(part.oid) AS size, pg_stat_get_live_tuples(part.oid) AS live
+    ) AS measured
+    WHERE part.oid = generation.chunks OR part.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = generation.chunks)
 ) AS present
 WHERE generation.id = :generation
 
@@ -46,13 +53,13 @@ WHERE generation.id = :generation
 -- build read were inserted before it ended.
 INSERT INTO semantic.vector_index_build
     (generation_id, file, seconds, in_memory, chunks, inserted, updated, deleted, statistics_reset)
-SELECT generation.id, index.relfilenode, :seconds, :in_memory, index.reltuples,
-       greatest(pg_stat_get_tuples_inserted(chunks), pg_stat_get_tuples_deleted(chunks) + CAST(index.reltuples AS bigint)),
-       pg_stat_get_tuples_updated(chunks), pg_stat_get_tuples_deleted(chunks),
+SELECT generation.id, built.file, :seconds, :in_memory, built.chunks, greatest(present.inserted, present.deleted + built.chunks),
+       present.updated, present.deleted,
        pg_stat_get_db_stat_reset_time((SELECT oid FROM pg_database WHERE datname = current_database()))
 FROM semantic.generation
-JOIN pg_class AS index ON index.oid = to_regclass(:name)
-WHERE generation.id = :generation AND index.reltuples >= 0
+CROSS JOIN LATERAL semantic.vector_index_files_v1(generation.id) AS built
+CROSS JOIN LATERAL semantic.chunk_counters_v1(generation.id) AS present
+WHERE generation.id = :generation AND built.chunks >= 0
 ON CONFLICT (generation_id) DO UPDATE
 SET file = excluded.file, seconds = excluded.seconds, in_memory = excluded.in_memory, chunks = excluded.chunks,
     inserted = excluded.inserted, updated = excluded.updated, deleted = excluded.deleted,
@@ -70,33 +77,62 @@ SELECT build.generation_id, build.built_at, CAST(extract(epoch FROM now() - buil
                 + greatest(present.inserted - build.inserted, present.deleted - build.deleted) END AS changed
 FROM semantic.vector_index_build AS build
 JOIN semantic.generation ON generation.id = build.generation_id
-JOIN pg_index ON indrelid = generation.chunks AND indisvalid
-JOIN pg_class AS index ON index.oid = indexrelid AND index.relfilenode = build.file
 JOIN pg_database ON datname = current_database()
-CROSS JOIN LATERAL (
-    SELECT pg_stat_get_tuples_inserted(generation.chunks) AS inserted,
-           pg_stat_get_tuples_updated(generation.chunks) AS updated,
-           pg_stat_get_tuples_deleted(generation.chunks) AS deleted
-) AS present
+CROSS JOIN LATERAL semantic.vector_index_files_v1(generation.id) AS built
+CROSS JOIN LATERAL semantic.chunk_counters_v1(generation.id) AS present
+WHERE built.file = build.file
 
 -- name: may_read_builds
 -- Whether the role can read them: the owner of our schema can.
 SELECT has_table_privilege('semantic.vector_index_build', 'SELECT')
 
 -- name: index_size
--- The size of an index, in bytes; NULL if there is none of this name.
-SELECT pg_relation_size(to_regclass(:name))
+-- The size of an index with all its partitions, in bytes; NULL if there is none of this name.
+SELECT semantic.table_size_v1(to_regclass(:name))
 
 -- name: index_file
--- The file of an index; NULL if there is none of this name.
-SELECT pg_relation_filenode(to_regclass(:name))
+-- The file of an index, the newest one if it has partitions; NULL if there is none of this name.
+SELECT max(relfilenode)
+FROM pg_class
+WHERE oid = to_regclass(:name) OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:name))
 
 -- name: progress
--- How far the builds of indexes of this table are. Chunks are counted while the graph grows, and blocks in other phases.
-SELECT pid, phase, tuples_done, blocks_done, blocks_total
+-- How far the builds of indexes of this table are, or of its partitions, and which partition that is. Chunks are counted
+-- while the graph grows, and blocks in other phases.
+SELECT pid, phase, tuples_done, blocks_done, blocks_total,
+       CAST(substring(relname FROM '_p([0-9]+)$') AS integer) + 1 AS partition,
+       (SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(:chunks)) AS partitions
 FROM pg_stat_progress_create_index
-WHERE relid = to_regclass(:chunks) AND datname = current_database()
+LEFT JOIN pg_inherits ON inhrelid = relid
+LEFT JOIN pg_class ON pg_class.oid = inhrelid
+WHERE coalesce(inhparent, relid) = to_regclass(:chunks) AND datname = current_database()
 ORDER BY pid
+
+-- name: partitions
+-- The partitions of a chunk table in order: whether its part of this index exists, is valid, and is attached. `suffix` is
+-- what the name of the index has after that of the table.
+SELECT CAST(part.relname AS text) AS name, own.indisvalid AS valid, attached.inhparent IS NOT NULL AS attached,
+       own.indexrelid IS NOT NULL AS existing
+FROM pg_inherits
+JOIN pg_class AS part ON part.oid = inhrelid
+LEFT JOIN pg_class AS named ON named.relnamespace = part.relnamespace AND named.relname = part.relname || :suffix
+LEFT JOIN pg_index AS own ON own.indexrelid = named.oid AND own.indrelid = part.oid
+LEFT JOIN pg_inherits AS attached ON attached.inhrelid = own.indexrelid
+WHERE pg_inherits.inhparent = to_regclass(:chunks)
+ORDER BY length(part.relname), part.relname
+
+-- name: unanalyzed
+-- Copies whose partitioned chunk table has a fifth more or fewer rows now than when it was last analyzed, by the
+-- statistics of its partitions, which autovacuum keeps up to date.
+SELECT generation.id
+FROM semantic.generation
+JOIN pg_class AS whole ON whole.oid = chunks AND relkind = 'p'
+CROSS JOIN LATERAL semantic.rows_estimate_v1(chunks) AS present (rows)
+WHERE pg_has_role(relowner, 'USAGE') AND abs(present.rows - reltuples) > 50 + 0.2 * greatest(reltuples, 0)
+
+-- name: attach
+-- Makes the index of a partition a part of the index of its table.
+SELECT semantic.attach_index_v1(to_regclass(:whole), to_regclass(:part))
 
 -- name: leftovers
 -- Invalid indexes that REINDEX CONCURRENTLY left behind when it was canceled, or when the server crashed.
@@ -104,7 +140,8 @@ SELECT CAST(relname AS text) AS name
 FROM pg_index
 JOIN pg_class ON pg_class.oid = indexrelid
 JOIN pg_am ON pg_am.oid = relam
-WHERE indrelid = to_regclass(:chunks) AND NOT indisvalid AND amname = 'hnsw' AND relname ~ '_cc(new|old)[0-9]*$'
+WHERE (indrelid = to_regclass(:chunks) OR indrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:chunks)))
+  AND NOT indisvalid AND amname = 'hnsw' AND relname ~ '_cc(new|old)[0-9]*$'
 ORDER BY relname
 
 -- name: add_random_vectors

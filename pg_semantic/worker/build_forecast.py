@@ -1,6 +1,7 @@
 """A forecast of a vector index before it is built: size, memory, disk, time, and what to change if these are short."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,12 +32,14 @@ class ChunkCount:
             far; or ``one per row``, if no row has been encoded yet.
         table_bytes: The size of the chunk table by then, without TOAST, in bytes.
         parallel_workers: The storage parameter of that name of the chunk table; None if it isn't set.
+        largest: The share of the table that its largest partition has, 0 to 1; 0 if it isn't known.
     """
 
     chunks: int
     basis: Basis
     table_bytes: int
     parallel_workers: int | None = None
+    largest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class BuildForecast:
         disk_free: Free disk space of the server; None if unknown.
         seconds: How long it takes; None if no comparable build is on record. Much longer if the memory doesn't suffice.
         problems: What doesn't suffice, each as a sentence with what to set.
+        partitions: How many partitions are built one after the other. Memory and processes are those of one.
     """
 
     chunks: int
@@ -68,6 +72,7 @@ class BuildForecast:
     disk_free: int | None
     seconds: float | None
     problems: tuple[str, ...]
+    partitions: int = 1
 
     @property
     def fits(self) -> bool:
@@ -105,10 +110,11 @@ def of_spec(
     """
     server = server_resources.read(connection, memory=memory)
     shape = HnswShape.of(spec)
-    alone = hnsw_size.required_memory(count.chunks, shape, server_version=server.version)
+    largest = max(hnsw_size.in_largest_partition(count.chunks, shape), math.ceil(count.chunks * count.largest))
+    alone = hnsw_size.required_memory(largest, shape, server_version=server.version)
     raised = dataclasses.replace(server, maintenance_work_mem=max(server.maintenance_work_mem, alone))
-    processes = raised.processes(count.table_bytes, wanted=count.parallel_workers)
-    needed = alone if processes == 1 else hnsw_size.required_memory(count.chunks, shape, parallel=True)
+    processes = raised.processes(count.table_bytes * largest // max(1, count.chunks), wanted=count.parallel_workers)
+    needed = alone if processes == 1 else hnsw_size.required_memory(largest, shape, parallel=True)
     shared = 0 if processes == 1 else hnsw_size.shared_bytes(max(needed, server.maintenance_work_mem))
     size = hnsw_size.index_bytes(count.chunks, shape)
     records = list(build_records.read(connection).values())
@@ -124,6 +130,7 @@ def of_spec(
         disk_free=server.disk_free,
         seconds=build_records.seconds_from(records, count.chunks, spec=spec),
         problems=tuple(_problems(server, needed, size, shared=shared)),
+        partitions=spec.partitions,
     )
 
 
@@ -140,7 +147,7 @@ def count_chunks(connection: sa.Connection, generation: Generation, *, rows: int
     chunks = known_or_counted(connection, known.chunks, tables.chunks)
     if rows is None and generation.backfilled and chunks:
         basis: Basis = "counted" if known.chunks is None else "estimated"
-        return ChunkCount(chunks, basis, known.bytes, known.parallel_workers)
+        return ChunkCount(chunks, basis, known.bytes, known.parallel_workers, known.largest or 0.0)
     receipts = known_or_counted(connection, known.receipts, tables.receipts) if chunks else 0
     rows = known_or_counted(connection, known.rows, tables.source) if rows is None else rows
     return _projected(known, chunks=chunks, receipts=receipts, rows=rows)
@@ -150,7 +157,7 @@ def estimate_chunks(connection: sa.Connection, generation: Generation) -> ChunkC
     """Returns what `count_chunks` does, from statistics alone; None if a table was never analyzed."""
     known = connection.execute(sql.statement("vector_index", "counts"), {"generation": generation.id}).one()
     if generation.backfilled and known.chunks:
-        return ChunkCount(known.chunks, "estimated", known.bytes, known.parallel_workers)
+        return ChunkCount(known.chunks, "estimated", known.bytes, known.parallel_workers, known.largest or 0.0)
     if known.rows is None or known.chunks is None or (known.chunks and known.receipts is None):
         return None
     return _projected(known, chunks=known.chunks, receipts=known.receipts or 0, rows=known.rows)
@@ -161,15 +168,17 @@ def _projected(known: sa.Row[Any], *, chunks: int, receipts: int, rows: int) -> 
     if not chunks or not receipts:
         return ChunkCount(rows, "one per row", rows * _ASSUMED_CHUNK_BYTES, known.parallel_workers)
     total = round(rows * chunks / receipts)
-    return ChunkCount(total, "from rows", round(total * known.bytes / chunks), known.parallel_workers)
+    table_bytes = round(total * known.bytes / chunks)
+    return ChunkCount(total, "from rows", table_bytes, known.parallel_workers, known.largest or 0.0)
 
 
 def summary(found: BuildForecast) -> str:
     """Returns a forecast in one line, for a log."""
     time = "no comparable build to tell the time" if found.seconds is None else duration(found.seconds)
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
+    parts = "" if found.partitions == 1 else f" in {found.partitions} partitions"
     return (
-        f"{found.chunks} chunks, an index of {said(found.index_bytes)}, {said(found.memory_bytes)} of memory "
+        f"{found.chunks} chunks, an index of {said(found.index_bytes)}{parts}, {said(found.memory_bytes)} of memory "
         f"(maintenance_work_mem is {said(found.maintenance_work_mem)}), {processes}, {time}"
     )
 

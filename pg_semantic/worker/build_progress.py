@@ -26,12 +26,17 @@ class BuildProgress:
         phase: What the server does now, in its words, such as ``building index: loading tuples``.
         chunks: How many chunks are in the graph.
         share: The share of the chunk table that the present phase has read, 0 to 1; None in phases without a measure.
+            If the table has partitions, chunks and share are those of the present one.
+        partition: Which partition is being built, from 1; None if the table has none.
+        partitions: How many there are.
     """
 
     pid: int
     phase: str
     chunks: int
     share: float | None
+    partition: int | None = None
+    partitions: int = 0
 
 
 def read(connection: sa.Connection, tables: Tables) -> BuildProgress | None:
@@ -45,7 +50,7 @@ def read(connection: sa.Connection, tables: Tables) -> BuildProgress | None:
     if row is None or row.phase is None:
         return None
     share = row.blocks_done / row.blocks_total if row.blocks_total else None
-    return BuildProgress(row.pid, row.phase, row.tuples_done or 0, share)
+    return BuildProgress(row.pid, row.phase, row.tuples_done or 0, share, row.partition, row.partitions)
 
 
 class ProgressLog:
@@ -77,5 +82,6 @@ class ProgressLog:
 
     def _log(self, found: BuildProgress) -> None:
         done = "" if found.share is None else f", {found.share:.0%}"
+        part = "" if found.partition is None else f"partition {found.partition} of {found.partitions}, "
         fields = {"event": "index_progress", "index": self._title, "phase": found.phase, "chunks": found.chunks}
-        log.info("%s: %s%s, %d chunks", self._title, found.phase, done, found.chunks, extra=fields)
+        log.info("%s: %s%s%s, %d chunks", self._title, part, found.phase, done, found.chunks, extra=fields)

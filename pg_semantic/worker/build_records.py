@@ -50,17 +50,15 @@ class BuildRecord:
         return None if self.changed is None else self.changed / max(1, self.chunks)
 
 
-def record(engine: sa.Engine, generation_id: int, index: sa.Index, *, built: Built) -> None:
+def record(engine: sa.Engine, generation_id: int, *, built: Built) -> None:
     """Records that a vector index was built just now, unless the role may not write to our schema.
 
     Args:
         engine: The worker's engine.
         generation_id: The generation that the index belongs to.
-        index: The vector index.
         built: What the build took.
     """
-    name = database.qualified_name(index.table.schema if index.table is not None else None, str(index.name))
-    binds = {"generation": generation_id, "name": name, "seconds": built.seconds, "in_memory": built.in_memory}
+    binds = {"generation": generation_id, "seconds": built.seconds, "in_memory": built.in_memory}
     try:
         with transaction.unless_busy(), transaction.begin(engine) as connection:
             connection.execute(sql.statement("vector_index", "record_build"), binds)
@@ -118,9 +116,9 @@ def seconds_from(records: Sequence[BuildRecord], chunks: int, *, spec: IndexSpec
     dimensions = spec.encoder.dimensions
     best = min(known, key=lambda one: (abs(one.spec.encoder.dimensions - dimensions), -one.chunks))
     longer = (_FIXED_COST + dimensions) / (_FIXED_COST + best.spec.encoder.dimensions)
-    return best.seconds / work(best.chunks) * work(chunks) * longer
+    return best.seconds / work(best.chunks, best.spec.partitions) * work(chunks, spec.partitions) * longer
 
 
-def work(chunks: int) -> float:
-    """Returns how much work a build is, on a scale of its own: n log n."""
-    return chunks * math.log(max(2, chunks))
+def work(chunks: int, partitions: int = 1) -> float:
+    """Returns how much work a build is, on a scale of its own: n log n, of each partition."""
+    return chunks * math.log(max(2, chunks / partitions))

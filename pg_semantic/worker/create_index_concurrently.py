@@ -21,6 +21,7 @@ from sqlalchemy.sql.compiler import DDLCompiler
 
 from pg_semantic import database, settings, sql
 from pg_semantic.database import session_settings, transaction
+from pg_semantic.index import partitions
 from pg_semantic.index.chunk_tables import Tables
 
 log = logging.getLogger("pg_semantic.worker")
@@ -41,7 +42,8 @@ class Built:
     """A build that ended.
 
     Attributes:
-        seconds: How long it took, with the time that it waited for older transactions.
+        seconds: How long it took, with the time that it waited for older transactions. If some partitions were built
+            before, how long all of them would have taken.
         in_memory: Whether its graph fit into `maintenance_work_mem`.
     """
 
@@ -76,9 +78,8 @@ def build(
     with own_session(engine, memory=memory) as (connection, is_alone), logging_notices(connection, title) as notices:
         on_session(process_id(connection) if is_alone else None)
         started = time.monotonic()
-        if not ensure(connection, index):
-            return None
-        return Built(time.monotonic() - started, in_memory=not notices)
+        share = ensure(connection, index)
+        return Built((time.monotonic() - started) / share, in_memory=not notices) if share else None
 
 
 @contextlib.contextmanager
@@ -166,36 +167,79 @@ def logging_notices(connection: sa.Connection, title: str) -> Iterator[list[str]
         driver.remove_notice_handler(report)
 
 
-def ensure(connection: sa.Connection, index: sa.Index) -> bool:
+def ensure(connection: sa.Connection, index: sa.Index) -> float:
     """Builds an index unless it exists or is being built.
 
-    Drops an interrupted build and starts over. Takes minutes on millions of vectors; writes continue meanwhile.
+    Drops an interrupted build and starts over; of a partitioned index, only the partition that was interrupted. Takes
+    minutes on millions of vectors; writes continue meanwhile.
 
     Args:
         connection: A connection in AUTOCOMMIT mode.
         index: An index on the chunk or receipt table.
 
     Returns:
-        Whether this session built it.
+        The share of the index that this session built, 0 to 1.
     """
     if state(connection, index) in {"ready", "building"}:
-        return False
+        return 0.0
     with claimed(connection, index) as is_ours:
         found = state(connection, index)  # again: a build that looked interrupted may just have finished
         if not is_ours or found in {"ready", "building"}:
-            return False
-        built = True
+            return 0.0
+        built = 0.0
         try:
-            if found == "broken":
-                connection.execute(DropIndex(index, if_exists=True))
-            connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
+            if partitions.is_partitioned(index.table):
+                built = _create_in_partitions(connection, index)
+            else:
+                _create(connection, index, is_broken=found == "broken")
+                built = 1.0
         except exc.DBAPIError as error:
             if database.sqlstate(error) not in _TAKEN and _CONCURRENTLY not in str(error.orig):
                 raise
-            built = False
         if index.table is not None:
-            connection.execute(_Analyze(index.table))
+            analyze(connection, index.table)
         return built
+
+
+def _create(connection: sa.Connection, index: sa.Index, *, is_broken: bool) -> None:
+    if is_broken:
+        connection.execute(DropIndex(index, if_exists=True))
+    connection.execute(CreateIndex(_found_anywhere(connection, index), if_not_exists=True))
+
+
+def _create_in_partitions(connection: sa.Connection, index: sa.Index) -> float:
+    """Builds the index of one partition after the other, and attaches each. Returns the share that it built.
+
+    CREATE INDEX CONCURRENTLY doesn't work on a partitioned table. Searches use the index of a partition as soon as it
+    is built.
+    """
+    _create_on_only(connection, index)
+    table = index.table
+    assert table is not None  # noqa: S101 - it is partitioned
+    binds = {"chunks": database.qualified_name(table.schema, table.name), "suffix": partitions.suffix(index)}
+    found = connection.execute(sql.statement("vector_index", "partitions"), binds).all()
+    for part in found:
+        own = partitions.index_on(part.name, index)
+        if not part.valid:
+            _create(connection, own, is_broken=part.existing)
+        if not part.attached:
+            _attach(connection, index, str(own.name))
+    return sum(not part.valid for part in found) / max(1, len(found))
+
+
+@transaction.retried
+def _create_on_only(connection: sa.Connection, index: sa.Index) -> None:
+    """Creates the index of the partitioned table, on another connection, which waits only a moment for writers."""
+    with transaction.begin(connection.engine) as other:
+        other.execute(partitions.CreateIndexOnOnly(_found_anywhere(other, index)))
+
+
+@transaction.retried
+def _attach(connection: sa.Connection, index: sa.Index, part: str) -> None:
+    """Makes the index of a partition a part of the whole, which is valid once it has all its parts."""
+    schema = index.table.schema if index.table is not None else None
+    names = {"whole": database.qualified_name(schema, str(index.name)), "part": database.qualified_name(schema, part)}
+    connection.execute(sql.statement("vector_index", "attach"), names)
 
 
 @contextlib.contextmanager
@@ -241,6 +285,11 @@ def state(connection: sa.Connection, index: sa.Index) -> State:
     if row.valid:
         return "ready"
     return "building" if row.building else "broken"
+
+
+def analyze(connection: sa.Connection, table: sa.Table) -> None:
+    """Runs ANALYZE on a table, and on each of its partitions."""
+    connection.execute(_Analyze(table))
 
 
 class _Analyze(ExecutableDDLElement):

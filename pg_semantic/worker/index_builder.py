@@ -219,7 +219,7 @@ class IndexBuilder:
         finally:
             self._build_in(_NO_SESSION)
         if is_vector_index and built is not None:
-            build_records.record(self._engine, generation.id, index, built=built)
+            build_records.record(self._engine, generation.id, built=built)
 
     def _build_in(self, session: int | None) -> None:
         self._session = session

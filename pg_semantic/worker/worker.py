@@ -1,8 +1,8 @@
 """The worker: signs in, sends heartbeats, runs the pipeline, and reconnects if it loses the database.
 
 One more thread extends the leases of claims, one answers queries from plain SQL, and one follows the privileges of the
-sources, which may take long with many indexes. Another measures the recall of indexes. Vector indexes are built on
-separate threads.
+sources, which may take long with many indexes. Another measures the recall of indexes, and one analyzes partitioned
+tables. Vector indexes are built on separate threads.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from pg_semantic import database, encoders, errors, jobqueue, registry, sql
 from pg_semantic.database import transaction
 from pg_semantic.encoders import Encoder
 from pg_semantic.settings import Settings
-from pg_semantic.worker import assignment, catalog_watcher, index_drift, privileges
+from pg_semantic.worker import assignment, catalog_watcher, index_drift, partition_statistics, privileges
 from pg_semantic.worker.assignment import Assignment
 from pg_semantic.worker.batch_log import Progress, WorkerActivity
 from pg_semantic.worker.held_claims import HeldClaims
@@ -170,10 +170,11 @@ class Worker:
         builder = IndexBuilder(self._engine, self._settings, idle=self._assigned.rows_only)
         watcher = RecallWatcher(self._engine, seconds=self._settings.recall_seconds)
         self._unbuilt = builder.failed
-        with self._signed_in(), ThreadPoolExecutor(4) as threads:
+        with self._signed_in(), ThreadPoolExecutor(5) as threads:
             beside = [threads.submit(self._beat, done), threads.submit(self._keep_privileges, done)]
             if not (once or self._assigned.rows_only):
                 beside += [threads.submit(self._answers.run, done), threads.submit(watcher.run, done)]
+                beside += [threads.submit(self._keep_statistics, done)]
             try:
                 with self._giving_back():
                     self._pipeline.run(stop, builder=builder, once=once, check=lambda: _raise_from(beside))
@@ -245,6 +246,10 @@ class Worker:
         while not done.wait(self._privileges_pause):
             _succeeds(functools.partial(self._follow_privileges, done.is_set), "update of privileges")
 
+    def _keep_statistics(self, done: threading.Event) -> None:
+        while not done.wait(self._intervals.statistics):
+            _succeeds(lambda: partition_statistics.follow(self._engine), "update of statistics")
+
     def _follow_privileges(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Brings privileges up to date. Retries soon while a table is in use, because its readers may be shut out."""
         is_busy = any(one.is_busy for one in privileges.follow(self._engine, leave=True, stopped=stopped))
@@ -290,7 +295,7 @@ def _may_pass(error: exc.DBAPIError) -> bool:
     return database.is_connection_lost(error) or database.is_short_of_resources(error)
 
 
-def _succeeds(step: Callable[[], None], name: str) -> bool:
+def _succeeds(step: Callable[[], object], name: str) -> bool:
     """Runs a step next to the pipeline. Returns False if the database is too busy, or cannot be reached, for now.
 
     A single lost connection must not end the work in progress: if the server is away, the pipeline notices.

@@ -25,7 +25,7 @@ def article(*columns: str, table: str = "article", **declared: Any) -> sa.MetaDa
     return Base.metadata
 
 
-def composite() -> sa.MetaData:
+def composite(**declared: Any) -> sa.MetaData:
     """A key of several columns, whose types can be written in several ways."""
 
     class Base(DeclarativeBase): ...
@@ -36,7 +36,7 @@ def composite() -> sa.MetaData:
         number: Mapped[int] = mapped_column(sa.Numeric(10), primary_key=True)
         since: Mapped[object] = mapped_column(sa.DateTime, primary_key=True)
         words: Mapped[str]
-        semantic = SemanticIndex("words", encoder="hashed:32")
+        semantic = SemanticIndex("words", encoder="hashed:32", **declared)
 
     return Base.metadata
 

@@ -35,15 +35,16 @@ ALTERED = [
 ]
 
 
-def indexed(engine: sa.Engine, key: str) -> None:
+def indexed(engine: sa.Engine, key: str, *, partitions: int = 1) -> None:
     """A table with such a key, and a semantic index of it."""
     execute(engine, f"CREATE TABLE page (id {key} PRIMARY KEY, body text)")
-    create(engine)
+    create(engine, partitions=partitions)
 
 
-def create(engine: sa.Engine) -> None:
+def create(engine: sa.Engine, *, partitions: int = 1) -> None:
+    encoder = EncoderSpec(ENCODER, 32)
     with engine.connect() as connection:
-        spec = create_index.describe(connection, "page", columns=("body",), encoder=EncoderSpec(ENCODER, 32))
+        spec = create_index.describe(connection, "page", columns=("body",), encoder=encoder, partitions=partitions)
     create_index.create(engine, spec)
 
 
@@ -58,11 +59,12 @@ def key_types(engine: sa.Engine) -> set[tuple[object, ...]]:
     )
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize(("old", "new", "small", "large"), ALTERED)
 def test_a_worker_adapts_to_an_altered_key_and_encodes_nothing_again(
-    engine: sa.Engine, old: str, new: str, small: str, large: str
+    engine: sa.Engine, old: str, new: str, small: str, large: str, partitions: int
 ) -> None:
-    indexed(engine, old)
+    indexed(engine, old, partitions=partitions)
     execute(engine, f"INSERT INTO page VALUES ({small}, 'a harbour')".replace(":", "\\:"))
     sync(engine)
     execute(engine, f"ALTER TABLE page ALTER id TYPE {new}")

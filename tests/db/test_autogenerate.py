@@ -62,6 +62,16 @@ HISTORIES: dict[str, list[Declare]] = {
     "altered": [of_both, lambda: article("body")],
     "objective": [of_both, lambda: article("title", "body", recall_objective=0.9), of_both],
     "objective and more": [of_both, lambda: article("body", recall_objective=0.9)],
+    "partitions": [
+        lambda: article("title", partitions=3),
+        lambda: article("title", partitions=2),
+        lambda: article("title"),
+    ],
+    "partitioned by a part of the key": [
+        composite,
+        lambda: composite(partitions=3),
+        lambda: composite(partitions=3, partition_by="site"),
+    ],
     "altered twice": [of_both, lambda: article("body"), lambda: article("title")],
     "dropped": [of_both, article],
     "gone": [of_both, sa.MetaData],
@@ -120,6 +130,18 @@ def test_a_migration_has_every_value_written_out_after_the_table_it_is_of(applic
     assert CREATE.strip("\n") in upgrade
     assert "    op.drop_semantic_index('article_semantic', 'article')\n    op.drop_table('article')" in downgrade
     assert operations(upgrade) == [("create_table", "article"), ("create_semantic_index", "article_semantic")]
+
+
+def test_partitions_are_written_out_only_if_there_are_any(application: Application) -> None:
+    application.metadata = article("title", partitions=3)
+    upgrade, _ = parts(application.migrate())
+    assert "lexical={'config': 'english', 'k1': 1.2, 'b': 0.75},\n        partitions=3,\n    )" in upgrade
+    application.metadata = article("title", partitions=2)
+    upgrade, downgrade = parts(application.migrate())
+    assert operations(upgrade) == [("alter_semantic_index", "article_semantic")]
+    assert all("partitions=2,\n        was={'partitions': 3},\n" in part for part in (upgrade, downgrade))
+    application.metadata = article("title")
+    assert "was={'partitions': 2}" in parts(application.migrate())[0]
 
 
 def test_an_index_of_a_table_in_a_schema_says_so(application: Application) -> None:

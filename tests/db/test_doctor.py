@@ -187,6 +187,12 @@ FAULTS = [
         ),
     ),
     Fault(
+        "partition_locks",
+        "a search holds about 150 locks",
+        tuple(f"CREATE TABLE part_{number} () INHERITS (article_semantic)" for number in range(30)),  # as many tables
+        repaired_by_sql=False,  # the server has to be restarted
+    ),
+    Fault(
         "collation_version",
         "version 0.1",
         (

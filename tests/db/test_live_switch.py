@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -107,7 +108,14 @@ def found(engine: sa.Engine, edited: list[tuple[int, str]]) -> list[int]:
         return [searcher.search(session, Book.semantic, text, limit=1)[0].entity.id for _, text in edited]
 
 
-def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(engine: sa.Engine) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"encoder": SECOND, "storage": "vector"}, {"encoder": SECOND, "partitions": 8}],
+    ids=["of another type", "in eight partitions"],
+)
+def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(
+    engine: sa.Engine, changes: dict[str, Any]
+) -> None:
     Base.metadata.create_all(engine)
     statement = "INSERT INTO book SELECT i, md5(i || 'a') || ' ' || md5(i || 'b') FROM generate_series(0, :last) AS i"
     execute(engine, statement, last=ROWS - 1)
@@ -117,7 +125,7 @@ def test_no_search_fails_or_mixes_encoders_while_an_index_is_switched_and_back(e
     with under_way(traffic) as until:
         until(more(traffic.searches))
         live = generation_of(engine, NAME)
-        generations.begin(engine, live, dataclasses.replace(live.spec, encoder=SECOND, storage="vector"))
+        generations.begin(engine, live, dataclasses.replace(live.spec, **changes))
         until(more(traffic.edits))
         until(lambda: ready(engine))
         generations.switch(engine, NAME)

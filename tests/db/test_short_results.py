@@ -1,5 +1,6 @@
 """However selective the filter and wherever it stands: as many rows as there are, and the nearest of them."""
 
+import dataclasses
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pg_semantic import SemanticIndex, database, search
+from pg_semantic import SemanticIndex, database, generations, search
 from tests.conftest import copy_of
-from tests.db.library import encoder, execute, sync
+from tests.db.library import encoder, execute, generation_of, sync
 
 ROWS, OWNERS = 20_000, 1_000
 WORDS = [
@@ -66,8 +67,8 @@ class Library:
     role: str
 
 
-@pytest.fixture(scope="module")
-def library(server: sa.URL, template: str) -> Iterator[Library]:
+@pytest.fixture(scope="module", params=[1, 8], ids=["whole", "in eight partitions"])
+def library(server: sa.URL, template: str, request: pytest.FixtureRequest) -> Iterator[Library]:
     """Twenty thousand notes with a policy; not written to by any test here."""
     with copy_of(server, template) as dsn:
         engine = database.connect(dsn)
@@ -79,6 +80,10 @@ def library(server: sa.URL, template: str) -> Iterator[Library]:
             connection.execute(sa.insert(Owner), [{"id": number} for number in range(1, OWNERS + 1)])
             notes = [{"id": n, "owner_id": n % OWNERS + 1, "text": text} for n, text in enumerate(texts)]
             connection.execute(sa.insert(Note), notes)
+        if request.param > 1:
+            live = generation_of(engine, "note_semantic")
+            generations.begin(engine, live, dataclasses.replace(live.spec, partitions=request.param))
+            generations.switch(engine, "note_semantic", least=0, force=True)
         sync(engine)
         execute(engine, "ANALYZE")
         execute(engine, f"CREATE ROLE {role}")

@@ -63,6 +63,15 @@ def test_the_neighbors_of_a_vector_as_large_as_a_page_are_on_a_page_of_their_own
     assert hnsw_size.index_bytes(100, HnswShape(2000, "vector")) == 201 * 8192
 
 
+def test_partitions_divide_the_memory_and_not_the_size() -> None:
+    whole, parts = HnswShape(384), HnswShape(384, partitions=16)
+    largest = hnsw_size.in_largest_partition(10_000_000, parts)
+    assert 10_000_000 / 16 < largest < 1.01 * 10_000_000 / 16  # they are not quite equally large
+    assert hnsw_size.in_largest_partition(10_000_000, whole) == 10_000_000
+    assert hnsw_size.index_bytes(10_000_000, parts) == pytest.approx(hnsw_size.index_bytes(10_000_000, whole), rel=1e-4)
+    assert hnsw_size.in_largest_partition(1, parts) == 1
+
+
 def test_older_servers_need_more_memory_for_the_same_graph() -> None:
     sizes = [hnsw_size.graph_bytes(10_000, HnswShape(384), server_version=one) for one in (150_000, 160_000)]
     assert sizes[0] > sizes[1]

@@ -26,7 +26,7 @@ _chunking = st.builds(
 )
 _specs = st.builds(
     IndexSpec,
-    name=_words.map("x".__add__),
+    name=_words.map(lambda words: "x" + words[:7]),  # at most 29 bytes
     table=_words.map("y".__add__),
     schema=st.none() | _words,
     key=st.lists(_keys, min_size=1, max_size=3).map(tuple),
@@ -35,6 +35,7 @@ _specs = st.builds(
     chunking=st.none() | _chunking,
     storage=st.sampled_from(["halfvec", "vector"]),
     hnsw=_hnsw,
+    partitions=st.integers(1, 256),
 )
 
 
@@ -70,6 +71,21 @@ def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:
             declare(recall_objective=objective)
 
 
+def test_a_spec_that_is_older_than_partitions_has_one() -> None:
+    before = declare().to_json()
+    del before["partitions"], before["partition_by"]
+    assert IndexSpec.from_json(before) == declare(partitions=1)
+
+
+def test_a_name_leaves_room_for_the_indexes_of_partitions() -> None:
+    declare(partitions=256, name="n" * 31)
+    declare(partitions=2, name="n" * 23, policy_column="c" * 20)
+    for name, column in (("n" * 32, None), ("n" * 24, "c" * 20)):
+        with pytest.raises(errors.DeclarationError, match="pass a shorter name"):
+            declare(partitions=2, name=name, policy_column=column)
+        declare(name=name, policy_column=column)
+
+
 @pytest.mark.parametrize(
     ("declaration", "advice"),
     [
@@ -96,6 +112,10 @@ def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:
         ),
         (lambda: declare(encoder=EncoderSpec("wide", 2001), storage="vector"), "vector supports 1 to 2000 dimensions"),
         (lambda: declare(encoder=EncoderSpec("hashed:0", 0)), "supports 1 to 4000 dimensions"),
+        (lambda: declare(partitions=0), "must be a number from 1 to 256"),
+        (lambda: declare(partitions=257), "choose as few as memory allows"),
+        (lambda: declare(partitions=4, partition_by="body"), "must be a column of the primary key of 'article'"),
+        (lambda: declare(partition_by="id"), "needs partitions=... with their number"),
     ],
 )
 def test_a_declaration_that_can_not_be_is_refused_with_what_to_do(
@@ -121,6 +141,8 @@ def test_a_declaration_that_can_not_be_is_refused_with_what_to_do(
         (declare, {"name": 5}, "name=5 has the wrong type: pass str"),
         (declare, {"recall_objective": "0.9"}, "pass float or None"),
         (declare, {"recall_objective": True}, "pass float or None"),
+        (declare, {"partitions": True}, "pass int"),
+        (declare, {"partitions": "8"}, "pass int"),
         (EncoderSpec, {"reference": "hashed:64", "dimensions": True}, "dimensions=True has the wrong type: pass int"),
         (EncoderSpec, {"reference": "hashed:64", "dimensions": 64.0}, "dimensions=64.0 has the wrong type: pass int"),
         (EncoderSpec, {"reference": None, "dimensions": 64}, "reference=None has the wrong type: pass str"),

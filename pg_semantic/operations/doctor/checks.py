@@ -79,6 +79,7 @@ CHECKS = (
     Check("problems", "error", "the index stays incomplete or out of date until a worker succeeds"),
     Check("inheritance", "error", "the parent's key, triggers and vectors do not cover rows of the child table"),
     Check("late_indexes", "error", "until it is built, searches read every row"),
+    Check("partition_locks", "warning", "with many connections, searches fail: out of shared memory"),
     Check("table_statistics", "warning", "the planner may not use the vector index, or may use it where it should not"),
     Check("term_statistics", "warning", "searches by words rank as if every word were rare"),
     Check("search_functions", "warning", "users of psql and BI tools cannot search the index"),

@@ -10,7 +10,10 @@ BEGIN
     JOIN pg_class ON pg_class.oid = srrelid
     WHERE subenabled AND relkind <> 'S' AND (  -- since PostgreSQL 19, sequences are replicated too
         relnamespace = CAST('semantic' AS regnamespace)
-        OR EXISTS (SELECT FROM semantic.generation WHERE srrelid IN (chunks, receipts))
+        OR EXISTS (
+            SELECT FROM semantic.generation LEFT JOIN pg_inherits ON inhparent = chunks
+            WHERE srrelid IN (chunks, receipts, inhrelid)
+        )
     )
     GROUP BY subname;
 END

@@ -26,8 +26,10 @@ BEGIN
         PERFORM pg_cancel_backend(build.pid)
         FROM pg_stat_progress_create_index AS build
         JOIN pg_stat_activity AS builder ON builder.pid = build.pid
-        WHERE mode = 'ACCESS EXCLUSIVE' AND build.relid = ANY (relations) AND build.datname = current_database()
-          AND build.relid IN (SELECT unnest(ARRAY[chunks, receipts]) FROM semantic.generation)
+        LEFT JOIN pg_inherits ON inhrelid = build.relid
+        WHERE mode = 'ACCESS EXCLUSIVE' AND build.datname = current_database()
+          AND coalesce(inhparent, build.relid) = ANY (relations)
+          AND coalesce(inhparent, build.relid) IN (SELECT unnest(ARRAY[chunks, receipts]) FROM semantic.generation)
           AND pg_has_role(builder.usesysid, 'USAGE');
         BEGIN
             PERFORM semantic.try_lock_tables_v1(mode, relations);

@@ -41,7 +41,12 @@ BEGIN
             format('ALTER COLUMN %1$I TYPE %2$s USING CAST(%1$I AS %3$s)', part, wanted,
                    regexp_replace(wanted, ' COLLATE .*', '')), ', ')), 4
         FROM semantic.altered_key_columns_v1(known_index)
+        JOIN pg_class ON pg_class.oid = relation AND relkind = 'r'
         GROUP BY relation
+        UNION ALL
+        SELECT DISTINCT format('SELECT semantic.copy_partitioned_chunks_v1(%s)', generation_id), 5
+        FROM semantic.altered_key_columns_v1(known_index)
+        JOIN pg_class ON pg_class.oid = relation AND relkind = 'p'
         ORDER BY number, step
     LOOP
         EXECUTE due.step;

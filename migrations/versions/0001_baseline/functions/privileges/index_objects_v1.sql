@@ -1,5 +1,5 @@
--- The database objects of a semantic index, apart from its source: tables, views and functions. The privileges on the
--- search function are those on the live copy. Functions that triggers call need no grants.
+-- The database objects of a semantic index, apart from its source: tables, partitions, views and functions. The privileges
+-- on the search function are those on the live copy. Partitions need no grants, nor do functions that triggers call.
 CREATE FUNCTION semantic.index_objects_v1(known_index integer)
 RETURNS TABLE (
     generation_id integer, kind text, part oid, name text, place oid, owner oid, acl aclitem[], privilege text
@@ -15,6 +15,13 @@ AS $body$
                ('VIEW', to_regclass('semantic.receipts_' || generation.id))
     ) AS part (kind, relation)
     JOIN pg_class ON pg_class.oid = part.relation
+    WHERE generation.index_id = known_index
+    UNION ALL
+    SELECT generation.id, 'PARTITION', pg_class.oid, CAST(CAST(pg_class.oid AS regclass) AS text), relnamespace,
+           relowner, coalesce(relacl, acldefault('r', relowner)), NULL
+    FROM semantic.generation
+    JOIN pg_inherits ON inhparent = generation.chunks
+    JOIN pg_class ON pg_class.oid = inhrelid
     WHERE generation.index_id = known_index
     UNION ALL
     SELECT live.id, 'FUNCTION', pg_proc.oid, CAST(CAST(pg_proc.oid AS regprocedure) AS text),

@@ -11,7 +11,7 @@ AS $body$
     ),
     part AS MATERIALIZED (
         SELECT parts.*, kind = 'TABLE' AND NOT semantic.has_wanted_policies_v1(parts.part) AS bare,
-               CASE kind WHEN 'VIEW' THEN 'TABLE' ELSE kind END || ' ' || name AS target
+               CASE WHEN kind IN ('VIEW', 'PARTITION') THEN 'TABLE' ELSE kind END || ' ' || name AS target
         FROM semantic.index_objects_v1(known_index) AS parts
     ),
     wanted AS MATERIALIZED (SELECT * FROM semantic.wanted_privileges_v1(known_index)),
@@ -35,7 +35,7 @@ AS $body$
     due (number, step, object, statement) AS (
         SELECT 1, 'own', name, format('ALTER %s OWNER TO %s', target, CAST(relowner AS regrole))
         FROM part CROSS JOIN source
-        WHERE owner <> relowner AND privilege IS NOT NULL AND (
+        WHERE owner <> relowner AND (privilege IS NOT NULL OR kind = 'PARTITION') AND (
             has_schema_privilege(relowner, place, 'CREATE')
             OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         ) AND pg_has_role(current_user, owner, 'USAGE') AND pg_has_role(

@@ -5,7 +5,7 @@ RETURNS TABLE (part oid, target text, role oid, privilege text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
     WITH part AS MATERIALIZED (
-        SELECT parts.*, CASE kind WHEN 'VIEW' THEN 'TABLE' ELSE kind END || ' ' || name AS target
+        SELECT parts.*, CASE WHEN kind IN ('VIEW', 'PARTITION') THEN 'TABLE' ELSE kind END || ' ' || name AS target
         FROM semantic.index_objects_v1(known_index) AS parts
     ),
     reader AS MATERIALIZED (
@@ -24,5 +24,5 @@ AS $body$
         SELECT relowner FROM semantic.semantic_index JOIN pg_class ON pg_class.oid = source
         WHERE semantic_index.id = known_index
     ) AS source
-    WHERE owner <> relowner
+    WHERE owner <> relowner AND kind <> 'PARTITION'
 $body$;

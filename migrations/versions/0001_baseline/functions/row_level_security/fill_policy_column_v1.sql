@@ -11,7 +11,8 @@ DECLARE
         )
         FROM semantic.generation
         JOIN semantic.semantic_index ON semantic_index.id = generation.index_id
-        WHERE TG_RELID IN (generation.chunks, generation.receipts)
+        WHERE generation.receipts = TG_RELID
+           OR generation.chunks IN (TG_RELID, (SELECT inhparent FROM pg_inherits WHERE inhrelid = TG_RELID))
     );
     carried jsonb;
 BEGIN

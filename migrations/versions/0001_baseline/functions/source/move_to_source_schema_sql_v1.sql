@@ -14,7 +14,8 @@ AS $body$
     CROSS JOIN LATERAL (
         SELECT 'TABLE' AS kind, CAST(CAST(pg_class.oid AS regclass) AS text) AS name, relnamespace AS place
         FROM semantic.generation
-        JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts)
+        LEFT JOIN pg_inherits ON inhparent = generation.chunks
+        JOIN pg_class ON pg_class.oid IN (generation.chunks, generation.receipts, inhrelid)
         WHERE generation.index_id = semantic_index.id
         UNION
         SELECT 'FUNCTION', CAST(CAST(pg_proc.oid AS regprocedure) AS text), pg_proc.pronamespace

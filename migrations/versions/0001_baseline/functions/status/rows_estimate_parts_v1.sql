@@ -18,8 +18,6 @@ AS $body$
                 )
             ) THEN pg_relation_size(pg_class.oid)
         END
-    FROM pg_class
-    WHERE relkind <> 'p' AND pg_class.oid IN (
-        SELECT rows_estimate_parts_v1.relation UNION SELECT relid FROM pg_partition_tree(rows_estimate_parts_v1.relation) WHERE isleaf
-    )
+    FROM semantic.tables_v1(rows_estimate_parts_v1.relation) AS pg_class
+    WHERE relkind <> 'p'
 $body$;
