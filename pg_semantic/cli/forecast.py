@@ -108,6 +108,8 @@ def _lines(found: BuildForecast, *, is_measured: bool) -> Iterator[tuple[str, st
     memory = "fits into" if found.fits else "does not fit into"
     yield "chunks", f"{found.chunks} ({_BASIS[found.basis]})"
     yield "index", said(found.index_bytes)
+    if found.prefix_bytes:
+        yield "prefixes", f"{said(found.prefix_bytes)} in the chunk table"
     yield "memory", f"{said(found.memory_bytes)}, {memory} maintenance_work_mem ({said(found.maintenance_work_mem)})"
     yield "processes", str(found.processes)
     if found.shared_memory_bytes:

@@ -55,6 +55,7 @@ class BuildForecast:
         disk_free: Free disk space of the server; None if unknown.
         seconds: How long it takes; None if no comparable build is on record. Much longer if the memory doesn't suffice.
         problems: What doesn't suffice, each as a sentence with what to set.
+        prefix_bytes: The size of the prefixes in the chunk table, if they are what is indexed.
     """
 
     chunks: int
@@ -68,6 +69,7 @@ class BuildForecast:
     disk_free: int | None
     seconds: float | None
     problems: tuple[str, ...]
+    prefix_bytes: int = 0
 
     @property
     def fits(self) -> bool:
@@ -124,6 +126,7 @@ def of_spec(
         disk_free=server.disk_free,
         seconds=build_records.seconds_from(records, count.chunks, spec=spec),
         problems=tuple(_problems(server, needed, size, shared=shared)),
+        prefix_bytes=count.chunks * hnsw_size.prefix_bytes(spec),
     )
 
 
@@ -168,8 +171,9 @@ def summary(found: BuildForecast) -> str:
     """Returns a forecast in one line, for a log."""
     time = "no comparable build to tell the time" if found.seconds is None else duration(found.seconds)
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
+    prefixes = f" and prefixes of {said(found.prefix_bytes)}" if found.prefix_bytes else ""
     return (
-        f"{found.chunks} chunks, an index of {said(found.index_bytes)}, {said(found.memory_bytes)} of memory "
+        f"{found.chunks} chunks, an index of {said(found.index_bytes)}{prefixes}, {said(found.memory_bytes)} of memory "
         f"(maintenance_work_mem is {said(found.maintenance_work_mem)}), {processes}, {time}"
     )
 

@@ -159,6 +159,7 @@ class Pipeline:
         for number, served in self._served.served.items():
             with self._served.isolating_failures(number):
                 if not served.generation.backfilled:
+                    builder.tend_basis(served.generation)
                     if compare:
                         self._backfill.advance(served.tables, number)
                 elif refreshed:
