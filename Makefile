@@ -3,7 +3,7 @@
 .PHONY: help install demo test test-16 test-17 test-isa test-sqlalchemy-20 check format \
 	bench-scifact bench-bm25 bench-search bench-sql bench-serve bench-queue bench-writes bench-locks \
 	bench-tune bench-train bench-train-to-live bench-rerank-train bench-static bench-mine bench-duplicates \
-	bench-freshness bench-index-size bench-row-size bench-encode bench-gpu bench-memory bench-sync \
+	bench-freshness bench-index-size bench-row-size bench-compressed bench-encode bench-gpu bench-memory bench-sync \
 	bench-capture bench-policies bench-recovery bench-feed bench-bulk-edit bench-million \
 	chaos chaos-ray checksums clean docs
 
@@ -142,6 +142,9 @@ bench-index-size: install  ## compare the forecast size of vector indexes and of
 
 bench-row-size: install  ## measure the bytes of a row in the tables of an index, and the WAL of its backfill
 	$(VENV)/bin/python -m benchmarks.row_size
+
+bench-compressed: install  ## compare compressed vector indexes with a plain one on WordNet (CORPUS=corpus.jsonl.gz)
+	$(VENV)/bin/python -m benchmarks.compressed --corpus $(CORPUS)
 
 bench-encode: install  ## compare encoding speed with sentence-transformers' defaults and the machine's peak
 	$(VENV)/bin/python -m benchmarks.encode

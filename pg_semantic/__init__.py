@@ -4,13 +4,14 @@ from pg_semantic import encoders, errors, search
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunking import Chunking
 from pg_semantic.index.declare import SemanticIndex
-from pg_semantic.index.spec import Hnsw, Lexical
+from pg_semantic.index.spec import Compressed, Hnsw, Lexical
 from pg_semantic.search import AsyncSearcher, Hit, Searcher
 
 __all__ = [
     "AsyncSearcher",
     "BoundIndex",
     "Chunking",
+    "Compressed",
     "Hit",
     "Hnsw",
     "Lexical",

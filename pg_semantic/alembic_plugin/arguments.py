@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
+from pg_semantic.index.spec import Compressed, EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
 _NAMELESS: dict[str, Any] = {
     "key": {"id": "integer"},
@@ -23,6 +23,7 @@ _MAY_BE_LEFT_OUT = {
     "recall_objective": None,
     "partitions": 1,
     "partition_by": None,
+    "compressed": None,
 }
 
 
@@ -37,6 +38,7 @@ def of(spec: IndexSpec) -> dict[str, Any]:
         "document_prompt": spec.encoder.document_prompt,
         "chunking": dataclasses.asdict(spec.chunking) if spec.chunking else None,
         "storage": spec.storage,
+        "compressed": dataclasses.asdict(spec.compressed) if spec.compressed else None,
         "hnsw": dataclasses.asdict(spec.hnsw),
         "lexical": dataclasses.asdict(spec.lexical) if spec.lexical else None,
         "policy_column": spec.policy_column,
@@ -79,6 +81,7 @@ def spec(  # noqa: PLR0913 - what can be declared
     recall_objective: float | None = None,
     partitions: int = 1,
     partition_by: str | None = None,
+    compressed: Mapping[str, Any] | None = None,
     schema: str | None = None,
 ) -> IndexSpec:
     """Returns the spec that these arguments describe."""
@@ -91,6 +94,7 @@ def spec(  # noqa: PLR0913 - what can be declared
         encoder=EncoderSpec(encoder, dimensions, query_prompt, document_prompt),
         chunking=None if chunking is None else Chunking(**chunking),
         storage=cast("Storage", storage),
+        compressed=None if compressed is None else Compressed(**compressed),
         hnsw=Hnsw(**hnsw),
         lexical=None if lexical is None else Lexical(**lexical),
         policy_column=policy_column,

@@ -94,5 +94,5 @@ def _stays_text(operation: AlterColumnOp) -> bool:
 
 
 def _without_name(context: AutogenContext, spec: IndexSpec) -> tuple[object, ...]:
-    recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.hnsw, spec.lexical)
+    recipe = (spec.columns, spec.encoder, spec.chunking, spec.storage, spec.compressed, spec.hnsw, spec.lexical)
     return (load_declared_and_stored.place(context, spec.schema, spec.table), keys.normalized(spec.key), recipe)

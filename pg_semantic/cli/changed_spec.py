@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import Hnsw, IndexSpec, Lexical, Storage
+from pg_semantic.index.spec import Compressed, Hnsw, IndexSpec, Lexical
 
 
 def hnsw(now: IndexSpec, m: int | None, ef_construction: int | None) -> Hnsw:
@@ -32,9 +32,24 @@ def _given(value: int | None, otherwise: int) -> int:
     return otherwise if value is None else value
 
 
-def storage(now: IndexSpec, given: Storage | None) -> Storage:
-    """Returns how vectors are stored."""
-    return now.storage if given is None else given
+def storage(given: str | None) -> dict[str, Any]:
+    """Returns how vectors are stored and indexed, as changes of a spec.
+
+    Raises:
+        typer.BadParameter: It is none of ``halfvec``, ``vector``, ``prefix=N`` and ``bits``.
+    """
+    match given and given.partition("="):
+        case None:
+            return {}
+        case ("halfvec" | "vector") as kind, "", "":
+            return {"storage": kind, "compressed": None}
+        case "bits", "", "":
+            return {"compressed": Compressed(bits=True)}
+        case "prefix", "=", length if length.isdecimal():
+            return {"compressed": Compressed(prefix=int(length))}
+    raise typer.BadParameter(
+        f"--storage {given} is unknown: use halfvec, vector, prefix=N (such as prefix=192) or bits."
+    )
 
 
 def lexical(now: IndexSpec, config: str | None) -> Lexical | None:

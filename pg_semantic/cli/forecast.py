@@ -116,6 +116,8 @@ def _lines(found: BuildForecast, *, is_measured: bool) -> Iterator[tuple[str, st
     yield "chunks", f"{found.chunks} ({_BASIS[found.basis]})"
     parts = "" if found.partitions == 1 else f" in {found.partitions} partitions, built one after the other"
     yield "index", said(found.index_bytes) + parts
+    if found.prefix_bytes:
+        yield "prefixes", f"{said(found.prefix_bytes)} in the chunk table"
     yield "memory", f"{said(found.memory_bytes)}, {memory} maintenance_work_mem ({said(found.maintenance_work_mem)})"
     yield "processes", str(found.processes)
     if found.shared_memory_bytes:

@@ -46,13 +46,6 @@ class Copy(StrEnum):
     previous = "previous"
 
 
-class Kind(StrEnum):
-    """The type of the stored vectors."""
-
-    halfvec = "halfvec"
-    vector = "vector"
-
-
 @app.command(
     short_help="Start to build a changed copy of a semantic index.",
     epilog=options.examples("pg-semantic generation begin article_semantic --encoder intfloat/multilingual-e5-small"),
@@ -67,7 +60,7 @@ def begin(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens per chunk, at most.")] = None,
     overlap_tokens: Annotated[int | None, typer.Option(help="Tokens repeated from the previous chunk.")] = None,
     chunked: Annotated[bool | None, typer.Option("--chunked/--one-chunk", help="Split long texts or truncate.")] = None,
-    storage: Annotated[Kind | None, typer.Option(help="Store 16 or 32 bits per dimension.")] = None,
+    storage: options.StorageKind = None,
     m: Annotated[int | None, typer.Option(help="Edges per node of the vector index.")] = None,
     ef_construction: Annotated[int | None, typer.Option(help="Candidates while the vector index is built.")] = None,
     lexical: Annotated[str | None, typer.Option(help="Text search configuration for BM25, or `none`.")] = None,
@@ -89,7 +82,7 @@ def begin(
             "encoder": chosen,
             "columns": tuple(part.strip() for part in columns.split(",")) if columns else live.spec.columns,
             "chunking": changed_spec.chunking(live.spec, max_tokens, overlap_tokens, chunked=chunked),
-            "storage": changed_spec.storage(live.spec, None if storage is None else storage.value),
+            **changed_spec.storage(storage),
             "hnsw": changed_spec.hnsw(live.spec, m, ef_construction),
             "lexical": changed_spec.lexical(live.spec, lexical),
             **changed_spec.partitions(live.spec, partitions, partition_by),

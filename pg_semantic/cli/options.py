@@ -31,6 +31,13 @@ QueryPrompt = Annotated[
 DocumentPrompt = Annotated[
     str | None, typer.Option(help="Prompt before each document, instead of the encoder's own; '' for none.")
 ]
+StorageKind = Annotated[
+    str | None,
+    typer.Option(
+        help="halfvec or vector: 16 or 32 bits per dimension. prefix=N or bits: a smaller vector index, whose "
+        "candidates are ranked by the vectors."
+    ),
+]
 _ONLY_JUDGEMENTS = {".csv", ".tsv"}  # suffixes, before that of gzip
 _JUDGEMENTS = typer.Option("--judgements", help="A file of judgements: JSONL, CSV, TREC qrels, or a BEIR folder.")
 JudgementsPath = Annotated[Path, _JUDGEMENTS]

@@ -159,9 +159,10 @@ def _built(built: BuiltIndex) -> str:
     age = "built at an unknown time" if built.age_seconds is None else f"built {_ago(built.age_seconds)}"
     size = "" if built.bytes is None else f", {build_forecast.said(built.bytes)}"
     bloat = "" if built.bloat is None else f" ({built.bloat:.0%} of a new one)"
+    prefixes = f", prefixes of {build_forecast.said(built.prefix_bytes)}" if built.prefix_bytes else ""
     drift = "" if built.drift is None else f", {built.drift:.0%} of its chunks changed since"
     advice = ": `pg-semantic reindex` builds it again" if (built.drift or 0) > _MUCH_DRIFT else ""
-    return f"vector index {age}{size}{bloat}{drift}{advice}."
+    return f"vector index {age}{size}{bloat}{prefixes}{drift}{advice}."
 
 
 def _ago(seconds: float) -> str:

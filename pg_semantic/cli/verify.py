@@ -70,6 +70,8 @@ def repair(
         output.say(
             f"{output.counted(marked, 'row')} marked for the worker, {output.counted(orphans, 'orphan')} deleted."
         )
+        if corrected := sum(report.prefixes for report in reports):
+            output.say(f"{output.counted(corrected, 'prefix', plural='prefixes')} corrected.")
         if any(report.failed for report in reports):
             output.say("Failed rows are unchanged. Once the cause is fixed: `pg-semantic retry INDEX`.")
     if any(report.problem for report in reports):
@@ -78,7 +80,9 @@ def repair(
 
 def _advice(reports: list[VerifyReport]) -> Iterator[str]:
     """Yields what to do next, for each kind of finding."""
-    if any(r.missing or r.stale or r.damaged or r.wrong_encoder or r.orphan or r.uncaptured for r in reports):
+    if any(
+        r.missing or r.stale or r.damaged or r.wrong_encoder or r.orphan or r.uncaptured or r.prefixes for r in reports
+    ):
         yield "To fix it: `pg-semantic repair`."
     if any(report.failed for report in reports):
         yield "For failed rows, once the cause is fixed: `pg-semantic retry INDEX`."
@@ -145,6 +149,9 @@ def _print(reports: list[VerifyReport], *, json: bool) -> None:
     for report in reports:
         for kind, keys in report.keys.items():
             output.say(output.escaped(f"{report.index}, {kind}: {', '.join(keys)}"))
+        if report.prefixes:
+            chunks = output.counted(report.prefixes, "chunk")
+            output.say(output.escaped(f"{report.index}: the prefixes of {chunks} are not those of their vectors"))
         if report.problem:
             output.say(output.escaped(f"{report.index}: {report.problem}"))
         if report.uncaptured:

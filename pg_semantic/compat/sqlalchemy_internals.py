@@ -1,6 +1,7 @@
 """What SQLAlchemy knows about a statement or a result but does not publish."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -12,6 +13,11 @@ Select: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 def order_by(select: Select) -> Sequence[Any]:
     """Returns the expressions of ORDER BY, in order."""
     return tuple(select._order_by_clauses)  # noqa: SLF001
+
+
+def conditions(select: Select) -> Sequence[sa.ColumnElement[Any]]:
+    """Returns the conditions of WHERE."""
+    return tuple(select._where_criteria)  # noqa: SLF001
 
 
 def has_group_by(select: Select) -> bool:
@@ -48,3 +54,28 @@ def from_objects(element: sa.ColumnElement[Any]) -> list[sa.FromClause]:
 def return_no_columns(compiler: SQLCompiler) -> None:
     """Makes a compiled statement return rows of other columns than its own, as EXPLAIN does."""
     compiler._result_columns = []  # noqa: SLF001
+
+
+@dataclass(frozen=True, slots=True)
+class EnclosingSelect:
+    """What an element needs to repeat the SELECT that it is compiled in.
+
+    Attributes:
+        froms: What it selects from, joins included.
+        outer_froms: What the statements around it select from, which it may refer to.
+        conditions: Its WHERE, as a list.
+    """
+
+    froms: Sequence[sa.FromClause]
+    outer_froms: Sequence[sa.FromClause]
+    conditions: Sequence[sa.ColumnElement[bool]]
+
+
+def enclosing_select(compiler: SQLCompiler) -> EnclosingSelect:
+    """Returns the SELECT whose clause is being compiled."""
+    entry = compiler.stack[-1]
+    state: Any = entry["compile_state"]
+    own, every = entry["asfrom_froms"], entry["correlate_froms"]
+    froms = [one for one in state.froms if one in own]
+    select: Any = entry["selectable"]
+    return EnclosingSelect(froms, list(every - own), conditions(select))

@@ -11,10 +11,10 @@ from sqlalchemy.schema import CreateTable
 
 from pg_semantic import database, errors, jobqueue, registry, sql
 from pg_semantic.database import transaction
+from pg_semantic.generations import recall_before_switch
 from pg_semantic.generations.readiness import coverage
-from pg_semantic.index import ddl
+from pg_semantic.index import ddl, hnsw_size
 from pg_semantic.index.chunk_tables import Role
-from pg_semantic.index.hnsw_size import HnswShape
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.operations import repair
 from pg_semantic.operations.verify import CheckedPage
@@ -62,7 +62,7 @@ def disk(engine: sa.Engine, live: Generation, target: IndexSpec, *, memory: str 
         table_bytes = build_forecast.count_chunks(connection, live).table_bytes
         counted = ChunkCount(chunks, "counted", table_bytes)
         build = build_forecast.of_spec(connection, target, counted, memory=memory)
-    now, then = (HnswShape.of(spec).vector_bytes for spec in (live.spec, target))
+    now, then = (hnsw_size.chunk_bytes(spec) for spec in (live.spec, target))
     return Disk(taken, max(0, taken - built + chunks * (then - now) + build.index_bytes), build)
 
 
@@ -141,13 +141,16 @@ def switch(
 
     Raises:
         errors.GenerationError: There is no ``next``, or it is not ready: too few rows are current, or its indexes are
-            not built.
+            not built, or its vector index is compressed and cannot reach its recall objective.
     """
     chosen = find(engine, name, "next")
     if not force and (missing := coverage(engine, chosen, on_page=on_page).missing(least)):
         raise errors.GenerationError(
             f"{chosen.title} is not ready: {'; '.join(missing)}. Run a worker, or switch with --force."
         )
+    if not force:
+        with database.translated():
+            recall_before_switch.require(engine, chosen)
     with database.translated():
         _exchange(engine, chosen)
 

@@ -86,7 +86,7 @@ def coverage(
             lacks = tuple(_lacking(connection, generation))
     faults = report.missing + report.stale + report.damaged + report.wrong_encoder
     current = report.rows - faults - report.failed - _not_yet(report, late, backfilled=generation.backfilled)
-    wrong = report.damaged + report.wrong_encoder + report.orphan
+    wrong = report.damaged + report.wrong_encoder + report.orphan + report.prefixes
     uncaptured = tuple(report.uncaptured)
     return Coverage(report.rows, current, report.failed, wrong, generation.backfilled, lacks, uncaptured)
 

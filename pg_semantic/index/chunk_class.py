@@ -45,7 +45,7 @@ def map_chunk(mapper: orm.Mapper[Any], tables: chunk_tables.Tables, *, name: str
         chunk_class,
         tables.chunks,
         properties={
-            "vector": orm.deferred(tables.chunks.c.vector),
+            **{name: orm.deferred(tables.chunks.c[name]) for name in ("vector", "prefix") if name in tables.chunks.c},
             "source": orm.relationship(
                 mapper.class_,
                 # Evaluated when mappers are configured, because declaring a class again replaces its table's columns.

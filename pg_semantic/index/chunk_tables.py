@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import UserDefinedType
 
-from pg_semantic.index import keys, partitions, triggers
+from pg_semantic.index import keys, partitions, triggers, vector_index
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.index.vector_types import StoredHalfVector, StoredVector
 
@@ -355,6 +355,7 @@ def _chunk_columns(spec: IndexSpec) -> list[sa.Column[Any]]:
         sa.Column("token_count", sa.Integer, nullable=False),
         sa.Column("truncated", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("embedded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+        *([] if spec.prefix is None else [sa.Column("prefix", StoredHalfVector(spec.prefix))]),
     ]
 
 
@@ -373,20 +374,8 @@ def _chunks(spec: IndexSpec, source: sa.Table, *, name: str) -> sa.Table:
     )
     for statement in partitions.creation(spec, chunks):
         event.listen(chunks, "after_create", statement)
-    add_vector_index(spec, chunks, concurrently=True).ddl_if(callable_=_built_by_the_worker)
+    vector_index.add(spec, chunks, concurrently=True).ddl_if(callable_=_built_by_the_worker)
     return chunks
-
-
-def add_vector_index(spec: IndexSpec, table: sa.Table, *, concurrently: bool = False) -> sa.Index:
-    """Adds the HNSW index of a spec to a table with a column ``vector``, and returns it."""
-    return sa.Index(
-        f"{table.name}_vector_idx",
-        table.c.vector,
-        postgresql_using="hnsw",
-        postgresql_with={"m": spec.hnsw.m, "ef_construction": spec.hnsw.ef_construction},
-        postgresql_ops={"vector": f"{spec.storage}_cosine_ops"},
-        postgresql_concurrently=concurrently,
-    )
 
 
 def _built_by_the_worker(*_: object, **__: object) -> bool:

@@ -13,7 +13,7 @@ from pg_semantic.index import chunk_tables, keys, supported_tables
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_class import map_chunk
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
+from pg_semantic.index.spec import Compressed, EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical, Storage
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class SemanticIndex:
         query_prompt: Prompt before each query, instead of the encoder's own; an empty string means no prompt.
         document_prompt: Prompt before each document; likewise.
         chunking: How to split texts. None makes one chunk per row, truncated at the encoder's limit.
-        storage: pgvector type of the stored vectors.
+        storage: pgvector type of the stored vectors, or `Compressed` for 16-bit ones whose vector index is smaller.
         hnsw: Parameters of the vector index.
         lexical: How to index the words of rows for BM25; the default suits English. None omits the lexical index.
         policy_column: The attribute that the table's row-level security compares (docs/reference/privileges.md).
@@ -76,7 +76,7 @@ class SemanticIndex:
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         chunking: Chunking | None = Chunking(),  # noqa: B008 - frozen
-        storage: Storage = "halfvec",
+        storage: Storage | Compressed = "halfvec",
         hnsw: Hnsw = Hnsw(),  # noqa: B008 - frozen
         lexical: Lexical | None = Lexical(),  # noqa: B008 - frozen
         policy_column: str | None = None,
@@ -92,7 +92,8 @@ class SemanticIndex:
         if lacking := self._encoder.lacking:
             warnings.warn(lacking.advice, stacklevel=2)
         self._chunking = chunking
-        self._storage: Storage = storage
+        self._compressed = storage if isinstance(storage, Compressed) else None
+        self._storage: Storage = "halfvec" if isinstance(storage, Compressed) else storage
         self._hnsw = hnsw
         self._lexical = lexical
         self._policy_column = policy_column
@@ -165,6 +166,7 @@ class SemanticIndex:
             encoder=self._encoder,
             chunking=self._chunking,
             storage=self._storage,
+            compressed=self._compressed,
             hnsw=self._hnsw,
             lexical=self._lexical,
             policy_column=_column_name(mapper, self._policy_column, argument="policy_column"),

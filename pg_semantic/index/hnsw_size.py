@@ -7,6 +7,7 @@ The constants are the sizes of structures in pgvector 0.8 on a 64-bit server (``
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pg_semantic.index.spec import IndexSpec, Storage
 
@@ -16,7 +17,7 @@ _LINE_POINTER = 4
 _ALIGNMENT = 8  # MAXALIGN
 _TID = 6
 _VECTOR_HEADER = 8
-_BYTES: dict[Storage, int] = {"halfvec": 2, "vector": 4}
+_BITS: dict[Storage | Literal["bit"], int] = {"halfvec": 16, "vector": 32, "bit": 1}
 
 # On disk: a tuple of an element without its vector, and of its neighbors without their TIDs.
 _ELEMENT_TUPLE = 72
@@ -40,26 +41,39 @@ class HnswShape:
     """What decides the size of a vector index, apart from the number of chunks.
 
     Args:
-        dimensions: The dimensions of the vectors.
-        storage: The type of the vectors.
+        dimensions: The dimensions of what is indexed.
+        storage: The type of what is indexed.
         m: Maximum number of connections per node and layer; twice as many on the lowest one.
         partitions: How many partitions the index has, each with a graph of its own.
     """
 
     dimensions: int
-    storage: Storage = "halfvec"
+    storage: Storage | Literal["bit"] = "halfvec"
     m: int = 16
     partitions: int = 1
 
     @classmethod
     def of(cls, spec: IndexSpec) -> "HnswShape":
         """Returns the shape of a semantic index's vector index."""
-        return cls(spec.encoder.dimensions, spec.storage, spec.hnsw.m, spec.partitions)
+        if spec.prefix is not None:
+            return cls(spec.prefix, "halfvec", spec.hnsw.m, spec.partitions)
+        storage: Storage | Literal["bit"] = "bit" if spec.compressed else spec.storage
+        return cls(spec.encoder.dimensions, storage, spec.hnsw.m, spec.partitions)
 
     @property
     def vector_bytes(self) -> int:
         """Bytes of a vector, as the server stores it."""
-        return _VECTOR_HEADER + self.dimensions * _BYTES[self.storage]
+        return _VECTOR_HEADER + math.ceil(self.dimensions * _BITS[self.storage] / 8)
+
+
+def chunk_bytes(spec: IndexSpec) -> int:
+    """Returns the bytes of the vector and the prefix of a chunk in the chunk table."""
+    return HnswShape(spec.encoder.dimensions, spec.storage).vector_bytes + prefix_bytes(spec)
+
+
+def prefix_bytes(spec: IndexSpec) -> int:
+    """Returns the bytes of the prefix of a chunk in the chunk table; 0 if it has none."""
+    return 0 if spec.prefix is None else HnswShape(spec.prefix, "halfvec").vector_bytes
 
 
 def graph_bytes(chunks: int, shape: HnswShape, *, parallel: bool = False, server_version: int = 180_000) -> int:

@@ -13,6 +13,7 @@ Storage = Literal["halfvec", "vector"]
 
 # The most dimensions that pgvector's HNSW index supports.
 MAX_DIMENSIONS: dict[Storage, int] = {"halfvec": 4000, "vector": 2000}
+_MAX_STORED = 16_000  # dimensions of a vector that is not indexed itself
 
 # Names of a chunk's own columns and relationships, which key columns cannot have.
 CHUNK_COLUMNS = (
@@ -20,6 +21,7 @@ CHUNK_COLUMNS = (
     "ordinal",
     "content",
     "vector",
+    "prefix",
     "content_hash",
     "source_hash",
     "encoder_id",
@@ -164,6 +166,38 @@ class Hnsw:
 
 
 @dataclass(frozen=True, slots=True)
+class Compressed:
+    """A vector index of less than the whole vectors, whose candidates are ranked by the whole ones.
+
+    The same statement finds candidates through the index and orders them by the stored vectors. It takes as many
+    candidates as the scan keeps, so ``ef_search`` sets both, and the recall of both stages together.
+
+    Args:
+        prefix: Index this many dimensions of the rotated vectors, as a column of their own. The rotation is a principal
+            component analysis of 10,000 vectors of the table, which puts what tells them apart into the first
+            dimensions. It changes no cosine.
+        bits: Index the signs of the vectors, one bit per dimension.
+
+    Raises:
+        errors.DeclarationError: ``prefix`` is out of range, or not exactly one of both is given.
+    """
+
+    prefix: int | None = None
+    bits: bool = False
+
+    def __post_init__(self) -> None:
+        declared_types.require(self, "Compressed")
+        limit = MAX_DIMENSIONS["halfvec"]
+        if (self.prefix is None) != self.bits:
+            raise errors.DeclarationError(f"{self}: pass either prefix=..., such as 192, or bits=True.")
+        if self.prefix is not None and not 1 <= self.prefix <= limit:
+            raise errors.DeclarationError(f"Compressed(prefix={self.prefix}) is out of range: use 1 to {limit}.")
+
+    def __str__(self) -> str:
+        return "Compressed(bits=True)" if self.bits else f"Compressed(prefix={self.prefix})"
+
+
+@dataclass(frozen=True, slots=True)
 class Lexical:
     """How the words of a row's text are indexed for BM25.
 
@@ -209,6 +243,7 @@ class IndexSpec:
     encoder: EncoderSpec
     chunking: Chunking | None = field(default_factory=Chunking)
     storage: Storage = "halfvec"
+    compressed: Compressed | None = None
     hnsw: Hnsw = field(default_factory=Hnsw)
     lexical: Lexical | None = field(default_factory=Lexical)
     policy_column: str | None = None
@@ -222,12 +257,22 @@ class IndexSpec:
         self._check_columns()
         _check_recall_objective(self.name, self.recall_objective)
         _check_partitions(self.name, self.partitions)
-        limit = MAX_DIMENSIONS[self.storage]
+        limit = _MAX_STORED if self.compressed else MAX_DIMENSIONS[self.storage]
         if not 1 <= self.encoder.dimensions <= limit:
             raise errors.DeclarationError(
                 f"Semantic index {self.name!r}: {self.storage} supports 1 to {limit} dimensions, but "
                 f"{self.encoder.reference!r} has {self.encoder.dimensions}: use another encoder or storage."
             )
+        if self.prefix is not None and self.prefix >= self.encoder.dimensions:
+            raise errors.DeclarationError(
+                f"Semantic index {self.name!r}: {self.compressed} has no fewer dimensions than the vectors, which have "
+                f"{self.encoder.dimensions}: use a shorter prefix, or storage={self.storage!r}."
+            )
+
+    @property
+    def prefix(self) -> int | None:
+        """The dimensions of the prefix that is indexed instead of the vector; None if there is none."""
+        return self.compressed.prefix if self.compressed else None
 
     def _check_names(self) -> None:
         if not self.name:
@@ -316,8 +361,9 @@ class IndexSpec:
             encoder=EncoderSpec(**data["encoder"]),
             chunking=Chunking(**data["chunking"]) if data["chunking"] else None,
             storage=data["storage"],
+            compressed=Compressed(**data["compressed"]) if data.get("compressed") else None,
             hnsw=Hnsw(**data["hnsw"]),
-            lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # specs from before BM25 don't have it
+            lexical=Lexical(**data["lexical"]) if data.get("lexical") else None,  # older specs don't have it
             policy_column=data.get("policy_column"),
             recall_objective=data.get("recall_objective"),
             partitions=data.get("partitions", 1),  # specs from before partitions don't have these two

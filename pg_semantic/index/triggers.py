@@ -213,7 +213,8 @@ def _require_same_recipe(declared: IndexSpec, stored: IndexSpec) -> None:
             f"from {stored.encoder}: {way_out}"
         )
     keys.require_same(declared, stored)
-    for name in ("columns", "chunking", "storage", "hnsw", "lexical", "policy_column", "partitions", "partition_by"):
+    recipe = ("columns", "chunking", "storage", "compressed", "hnsw", "lexical", "policy_column")
+    for name in (*recipe, "partitions", "partition_by"):
         if getattr(declared, name) != getattr(stored, name):
             raise errors.DeclarationError(
                 f"Semantic index {declared.name!r} is declared with {name}={getattr(declared, name)}, but was created "

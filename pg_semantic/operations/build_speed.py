@@ -3,13 +3,15 @@
 import dataclasses
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
+from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pg_semantic import sql
 from pg_semantic.database import transaction
-from pg_semantic.index import chunk_tables
+from pg_semantic.index import chunk_tables, vector_index
 from pg_semantic.index.spec import IndexSpec
 from pg_semantic.registry import Generation
 from pg_semantic.worker import build_records
@@ -55,9 +57,9 @@ def measure(engine: sa.Engine, generation: Generation, *, sample: int = SAMPLE) 
         generation: The generation whose vector index will be built.
         sample: How many vectors to index, at most.
     """
-    spec = generation.spec
+    spec = _plain(generation.spec)
     table = _table(spec)
-    stored = sa.select(generation.tables.chunks.c.vector).limit(sample)
+    stored = sa.select(_shortened(generation.tables.chunks.c.vector, generation.spec)).limit(sample)
     with transaction.begin(engine, statement_timeout=_PATIENCE) as connection:
         connection.execute(sql.statement("registry", "find_pgvector"))
         connection.execute(CreateTable(table))
@@ -74,8 +76,20 @@ def measure(engine: sa.Engine, generation: Generation, *, sample: int = SAMPLE) 
     return MeasuredBuild(count, seconds)
 
 
+def _plain(spec: IndexSpec) -> IndexSpec:
+    """Returns the spec of an index on vectors as long as prefixes, which takes as long to build as one on prefixes."""
+    if spec.prefix is None:
+        return spec
+    encoder = dataclasses.replace(spec.encoder, dimensions=spec.prefix)
+    return dataclasses.replace(spec, encoder=encoder, storage="halfvec", compressed=None)
+
+
+def _shortened(vector: sa.ColumnElement[Any], spec: IndexSpec) -> sa.ColumnElement[Any]:
+    return vector if spec.prefix is None else sa.func.subvector(sa.cast(vector, VECTOR()), 1, spec.prefix)
+
+
 def _table(spec: IndexSpec) -> sa.Table:
     column = sa.Column("vector", chunk_tables.vector_type(spec), nullable=False)
     table = sa.Table(_NAME, sa.MetaData(), column, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
-    chunk_tables.add_vector_index(spec, table)
+    vector_index.add(spec, table)
     return table

@@ -13,7 +13,7 @@ from pg_semantic import jobqueue, sql
 from pg_semantic.database import transaction
 from pg_semantic.index import ddl, keys
 from pg_semantic.index.chunk_tables import Tables
-from pg_semantic.operations import verify
+from pg_semantic.operations import verify, verify_prefixes
 from pg_semantic.operations.verify import CheckedPage, RowFinding, VerifyReport
 from pg_semantic.registry import Generation
 from pg_semantic.worker import compare_text_hashes
@@ -32,6 +32,8 @@ def repair(
     on_page: Callable[[CheckedPage], None] = lambda _: None,
 ) -> VerifyReport:
     """Repairs a semantic index and reports what it found. A worker then encodes the rows that were marked.
+
+    If a sample has wrong prefixes, computes all of them again; the report says how many were wrong.
 
     Leaves parked rows to `jobqueue.retry`. Raises `errors.DatabaseError` if triggers are missing and their table stays
     in use for longer than `semantic.lock_tables_v1` waits.
@@ -52,6 +54,8 @@ def repair(
         for finding in page.findings:
             report.add(finding, keys_shown=keys_shown)
         on_page(page)
+    if verify_prefixes.wrong(engine, generation):
+        report.prefixes = verify_prefixes.correct(engine, generation)
     return report
 
 

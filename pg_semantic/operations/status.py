@@ -39,6 +39,8 @@ class BuiltIndex:
         forecast_bytes: The size that it would have if it were built now; None while the number of chunks is unknown.
         drift: Chunks written or deleted since the build, divided by the chunks of the build; it can exceed 1. None if
             the build isn't known, or the server's statistics were reset or lost since.
+        prefix_bytes: The size of the prefixes in the chunk table, if they are what is indexed; None while the number of
+            chunks is unknown.
     """
 
     built_at: dt.datetime | None
@@ -46,6 +48,7 @@ class BuiltIndex:
     bytes: int | None
     forecast_bytes: int | None
     drift: float | None
+    prefix_bytes: int | None = 0
 
     @property
     def bloat(self) -> float | None:
@@ -320,4 +323,5 @@ def _built(
         bytes=size,
         forecast_bytes=None if chunks is None else hnsw_size.index_bytes(chunks, HnswShape.of(generation.spec)),
         drift=known.drift if known else None,
+        prefix_bytes=None if chunks is None else chunks * hnsw_size.prefix_bytes(generation.spec),
     )

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from pg_semantic import database, sql
 from pg_semantic.database import transaction
 from pg_semantic.index.chunk_tables import Tables
+from pg_semantic.operations import verify_prefixes
 from pg_semantic.registry import Generation
 from pg_semantic.worker import compare_text_hashes, key_ranges
 
@@ -47,6 +48,7 @@ class VerifyReport:
     Attributes:
         rows: How many rows were compared.
         uncaptured: The tables, the source or its partitions, whose triggers are missing or disabled.
+        prefixes: How many chunks, of a sample of 1,000, have a prefix that is not that of their vector, or have none.
         problem: Why the index could not be verified.
         keys: The first few keys of each kind.
     """
@@ -61,13 +63,14 @@ class VerifyReport:
     failed: int = 0
     waiting: int = 0
     uncaptured: list[str] = field(default_factory=list)
+    prefixes: int = 0
     problem: str | None = None
     keys: dict[Kind, list[str]] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
         """Whether the vectors of every row match its text, or the row is waiting for a worker."""
-        found = (self.missing, self.stale, self.damaged, self.wrong_encoder, self.orphan, self.failed)
+        found = (self.missing, self.stale, self.damaged, self.wrong_encoder, self.orphan, self.failed, self.prefixes)
         return not any(found) and not self.uncaptured and self.problem is None
 
     def add(self, finding: RowFinding, *, keys_shown: int) -> None:
@@ -114,6 +117,7 @@ def verify(
         for finding in page.findings:
             report.add(finding, keys_shown=keys_shown)
         on_page(page)
+    report.prefixes = verify_prefixes.wrong(engine, generation)
     return report
 
 

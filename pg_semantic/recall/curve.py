@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pg_semantic import database, errors
-from pg_semantic.index import chunk_tables, distances
+from pg_semantic.index import chunk_tables, distances, first_stage
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.recall import random_chunks
@@ -137,7 +137,7 @@ def nearest_of_sample(
         seed: Which chunks are picked.
         seconds: Ends early when this time has passed, after one query at least.
     """
-    statement, ends_at = _nearest(tables, limit=limit, exact=True), time.perf_counter() + seconds
+    statement, ends_at = _nearest(tables, limit=limit), time.perf_counter() + seconds
     found: list[NearestChunks] = []
     for vector in connection.scalars(random_chunks.picked(tables, sample=sample, seed=seed)).all():
         found.append(NearestChunks(vector, *_timed(connection, statement, vector)))
@@ -166,8 +166,8 @@ def scanned(
     Raises:
         errors.QueryError: The connection commits each statement, so the settings would have no effect.
     """
-    statement = _nearest(tables, limit=len(true[0].distances), exact=False)
-    wanted = _WALKING | {"hnsw.ef_search": str(ef_search)}
+    statement = _nearest(tables, limit=len(true[0].distances), ef_search=ef_search)
+    wanted = _WALKING | {"hnsw.ef_search": str(_width(tables, len(true[0].distances), ef_search))}
     now = sa.select(*(sa.func.current_setting(name, sa.true()).label(name) for name in wanted))
     before = connection.execute(now).mappings().one()
     connection.execute(settings(**wanted))
@@ -185,13 +185,25 @@ def scanned(
     return found
 
 
-def _nearest(tables: Tables, *, limit: int, exact: bool) -> "sa.Select[float]":
-    """Selects the distances of the chunks nearest to a vector. The first is the vector itself."""
+def _width(tables: Tables, limit: int, ef_search: int) -> int:
+    """Returns how many candidates a scan keeps: with a compressed index, as many as it hands on."""
+    return ef_search if tables.spec.compressed is None else first_stage.width_of(limit + 1, ef_search)
+
+
+def _nearest(tables: Tables, *, limit: int, ef_search: int | None = None) -> "sa.Select[float]":
+    """Selects the distances of the chunks nearest to a vector, exactly without ``ef_search``. It finds itself first."""
     vector, kind = tables.chunks.c.vector, chunk_tables.vector_type(tables.spec)
     asked = sa.cast(sa.bindparam("asked", type_=kind), kind)
     distance = distances.distance(vector, asked)
-    order = distances.computed_distance(vector, asked) if exact else distance
-    return sa.select(distance).order_by(order).limit(limit + 1)
+    if ef_search is None:
+        return sa.select(distance).order_by(distances.computed_distance(vector, asked)).limit(limit + 1)
+    if tables.spec.compressed is None:
+        return sa.select(distance).order_by(distance).limit(limit + 1)
+    aimed = sa.select(first_stage.aimed(tables, asked)).scalar_subquery()
+    nearness = first_stage.distance(tables, tables.chunks, aimed)
+    count = first_stage.candidates(tables, limit + 1, ef_search=ef_search)
+    found = sa.select(distance.label("distance")).order_by(nearness).limit(count).subquery()
+    return sa.select(found.c.distance).order_by(found.c.distance).limit(limit + 1)
 
 
 def settings(**values: str) -> "sa.Select[*tuple[Any, ...]]":

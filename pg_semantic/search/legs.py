@@ -46,6 +46,9 @@ def dense(
     """Ranks rows by the cosine similarity of their best chunk, through the vector index unless ``exact``."""
     if exact:
         ranked = statements.ranked_exact(index, vector, limit=depth, offset=0)
+    elif index.spec.compressed is not None:
+        found = statements.candidates(index, vector, where=where, limit=depth, ef_search=ef_search).subquery()
+        return Leg("dense", _ranked(found, depth=depth), lowest=-1.0)
     else:
         ranked = statements.ranked_knn(index, vector, limit=depth, offset=0, order="relaxed_order", ef_search=ef_search)
     return Leg("dense", _rows(index, ranked, where), lowest=-1.0)
@@ -60,10 +63,17 @@ def lexical(index: BoundIndex[T], text: sa.ColumnElement[str], *, where: Where, 
 def _rows(index: BoundIndex[T], ranked: Ranked[T], where: Where) -> sa.CTE:
     key = [column.label(f"key_{number}") for number, column in enumerate(index.tables.source_key)]
     columns = ranked.statement.with_only_columns(*key, ranked.score.label("score"), maintain_column_froms=True)
-    found = columns.where(*where).subquery()
-    in_order = (found.c.score.desc(), *(found.c[column.name] for column in key))
+    return _ranked(columns.where(*where).subquery())
+
+
+def _ranked(found: sa.Subquery, *, depth: int | None = None) -> sa.CTE:
+    """Ranks rows with a key and a score; only the best ``depth`` of them, if it is given."""
+    key = [column for column in found.c if column.name.startswith("key_")]
+    in_order = (found.c.score.desc(), *key)
     rank = sa.func.row_number().over(order_by=in_order)
-    statement = sa.select(*(found.c[column.name] for column in key), found.c.score.label("value"), rank.label("rank"))
+    statement = sa.select(*key, found.c.score.label("value"), rank.label("rank"))
+    if depth is not None:
+        statement = statement.order_by(*in_order).limit(depth)
     return statement.cte().prefix_with("MATERIALIZED")
 
 

@@ -15,10 +15,13 @@ from pg_semantic.compat import sqlalchemy_internals
 from pg_semantic.index import chunk_tables, partitions
 from pg_semantic.index.distances import IndexableDistance
 from pg_semantic.search import statements
+from pg_semantic.search.candidates import CandidateChunks
 
 Step: TypeAlias = Mapping[str, Any]
 
 _DISTANCE = "<=>"
+_INDEXABLE = (_DISTANCE, "<~>")
+_INDEXED = {"hnsw": {"vector", "prefix", "signs"}, "gin": {"lexemes"}}
 _SOUND_PGVECTOR = (0, 8, 4)
 # Without a filter, the planner expects half of all chunks to pass `search.knn`. If it expects fewer, there is a filter.
 _SHARE_WITHOUT_FILTER = 0.4
@@ -49,11 +52,11 @@ _STATES = {
 _UNCOUNTED = "{table} has never been analyzed, so the planner guesses its size: run ANALYZE {table}."
 _FILTERED = (
     "The planner expects filters to leave {left} of {total} chunks, so few that it is cheaper to filter first and "
-    "compute their distances than to scan the vector index. The result is exact. If the number is wrong, run ANALYZE."
+    "compute their distances than to scan the vector index.{exact} If the number is wrong, run ANALYZE."
 )
 _SMALL = (
     "With {total} chunks, the planner expects computing every distance to be cheaper than scanning the vector index. "
-    "The result is exact. With more chunks or a smaller LIMIT, it would use the index."
+    "{exact}With more chunks or a smaller LIMIT, it would use the index."
 )
 _LEXICAL_SMALL = (
     "With {total} rows, the planner expects checking the words of every row to be cheaper than using the index "
@@ -108,12 +111,12 @@ class Subject:
     @property
     def vector_indexes(self) -> list[sa.Index]:
         """The HNSW indexes of its chunk tables."""
-        return [index for table in self.tables for index in table.indexes if _is(index, "hnsw", "vector")]
+        return [index for table in self.tables for index in table.indexes if _is(index, "hnsw")]
 
     @property
     def lexical_indexes(self) -> list[sa.Index]:
         """The GIN indexes of its receipt tables."""
-        return [index for table in self.tables for index in table.indexes if _is(index, "gin", "lexemes")]
+        return [index for table in self.tables for index in table.indexes if _is(index, "gin")]
 
 
 def of(connection: sa.Connection, subject: Subject, *, steps: Sequence[Step]) -> Iterator[str]:
@@ -199,7 +202,17 @@ def _of_cost(connection: sa.Connection, walk: Walk, *, steps: Sequence[Step]) ->
     total = _rows(connection, walk.index)
     left = max((step["Plan Rows"] for step in steps if _sorts_by_distance(step)), default=total)
     filtered = left < total * _SHARE_WITHOUT_FILTER
-    yield _FILTERED.format(left=left, total=total) if filtered else _SMALL.format(total=total)
+    exact = "" if _is_compressed(walk.index) else "The result is exact. "
+    if filtered:
+        yield _FILTERED.format(left=left, total=total, exact=f" {exact}".rstrip())
+    else:
+        yield _SMALL.format(total=total, exact=exact)
+
+
+def _is_compressed(index: sa.Index) -> bool:
+    """Whether a vector index is on less than the vectors, so that computing all distances to it isn't exact either."""
+    indexed = next(iter(index.expressions))
+    return not isinstance(indexed, sa.Column) or indexed.name != "vector"
 
 
 def _privileges(connection: sa.Connection, table: sa.Table) -> str | None:
@@ -233,12 +246,13 @@ def _version(connection: sa.Connection) -> tuple[int, ...]:
 
 
 def _sorts_by_distance(step: Step) -> bool:
-    return bool(step.get("Sort Key")) and _DISTANCE in step["Sort Key"][0]
+    return bool(step.get("Sort Key")) and any(distance in step["Sort Key"][0] for distance in _INDEXABLE)
 
 
-def _is(index: sa.Index, method: str, column: str) -> bool:
-    """Whether an index is one of ours, judging by its method and its column."""
-    return index.dialect_options["postgresql"]["using"] == method and index.columns.keys() == [column]
+def _is(index: sa.Index, method: str) -> bool:
+    """Whether an index of ours has this method: only a vector index is ``hnsw``, and only a lexical index ``gin``."""
+    names = _INDEXED[method]
+    return index.dialect_options["postgresql"]["using"] == method and set(index.columns.keys()) <= names
 
 
 def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - any element of a statement
@@ -253,22 +267,32 @@ def _tables(element: Any) -> Iterator[sa.Table]:  # noqa: ANN401 - any element o
 def _walks(select: "sa.Select[*tuple[Any, ...]]") -> Iterator[Walk]:
     for place, order in enumerate(sqlalchemy_internals.order_by(select)):
         column = _walked(order)
-        for table in {root.table for root in column.base_columns} if column is not None else ():
-            if isinstance(table, sa.Table):
-                yield from (Walk(index, select, place) for index in table.indexes if _is(index, "hnsw", "vector"))
+        yield from (Walk(index, select, place) for index in _vector_indexes([] if column is None else [column]))
+    for one in sqlalchemy_internals.conditions(select):
+        if isinstance(one, CandidateChunks) and not one.exact:
+            yield from (Walk(index, select, 0) for index in _vector_indexes(one.place))
+
+
+def _vector_indexes(columns: Sequence[sa.ColumnElement[Any]]) -> list[sa.Index]:
+    """The vector indexes of the tables that these columns come from."""
+    tables = dict.fromkeys(root.table for column in columns for root in column.base_columns if hasattr(root, "table"))
+    return [index for table in tables if isinstance(table, sa.Table) for index in table.indexes if _is(index, "hnsw")]
 
 
 def _walked(order: Any) -> sa.ColumnElement[Any] | None:  # noqa: ANN401 - as above
-    """The vector column whose index supports this ORDER BY expression, if any."""
+    """The column that the vector index which supports this ORDER BY expression is on, if any."""
     if isinstance(order, IndexableDistance):
         return None if order.exact else order.vector
-    if isinstance(order, sa.BinaryExpression) and getattr(order.operator, "opstring", "") == _DISTANCE:
-        return order.left
-    return None
+    if not isinstance(order, sa.BinaryExpression) or getattr(order.operator, "opstring", "") not in _INDEXABLE:
+        return None
+    of = order.left
+    return next((one for one in visitors.iterate(of) if isinstance(one, sa.Column)), of)
 
 
 def _computes(select: "sa.Select[*tuple[Any, ...]]") -> bool:
     """Whether rows are ordered by a distance that no index supports."""
+    if any(isinstance(one, CandidateChunks) for one in sqlalchemy_internals.conditions(select)):
+        return True
     first = next(iter(sqlalchemy_internals.order_by(select)), None)
     if first is None or isinstance(first, sa.BinaryExpression):
         return False  # the latter picks the best chunk of a row

@@ -211,7 +211,12 @@ class Request(Generic[T]):
         """Whether the index scan may have ended before it found all rows."""
         if self.mode == "lexical" or self.exact:
             return False
-        return not found or found[0]._mapping["scanned"] < self.reach  # noqa: SLF001 - public in all but name
+        if not found:
+            return True
+        scanned: int = found[0]._mapping["scanned"]  # noqa: SLF001 - public in all but name
+        # Candidates of a compressed index are found without the source, whose policies may not be on its chunks yet.
+        are_hidden = len(found) < min(self.first, scanned - self.skipped)
+        return scanned < self.reach or are_hidden
 
 
 def statement(shape: Shape[T], *, where: Where = (), examples: Examples | None = None) -> "sa.Select[*tuple[Any, ...]]":

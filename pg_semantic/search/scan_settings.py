@@ -32,10 +32,18 @@ def with_scan_settings(
         order: The order of pgvector's iterative scan.
         ef_search: As in `scan_settings`.
     """
-    done = (
-        sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None)
-        for name, value in scan_settings(wanted, order=order, ef_search=ef_search).items()
-    )
+    return _applying(asked, scan_settings(wanted, order=order, ef_search=ef_search))
+
+
+def with_width(asked: sa.ColumnElement[Any], width: sa.ColumnElement[str], *, order: Order) -> sa.ScalarSelect[Any]:
+    """Returns what `with_scan_settings` does, for a scan whose number of candidates is known to SQL."""
+    return _applying(asked, _settings(width, order))
+
+
+def _applying(
+    asked: sa.ColumnElement[Any], settings: Mapping[str, str | sa.ColumnElement[str]]
+) -> sa.ScalarSelect[Any]:
+    done = (sa.func.set_config(name, value, sa.true(), type_=sa.Text).is_not(None) for name, value in settings.items())
     return sa.select(sa.case((sa.and_(*done), asked))).scalar_subquery()
 
 
@@ -50,8 +58,12 @@ def scan_settings(
         ef_search: How many candidates the scan keeps: a number, or SQL for the number that was chosen for the index,
             NULL if none was. The scan then keeps no fewer than the chosen number.
     """
+    return _settings(_ef_search(wanted * _EF_SEARCH_FACTOR, ef_search), order)
+
+
+def _settings(ef_search: str | sa.ColumnElement[str], order: Order) -> Mapping[str, str | sa.ColumnElement[str]]:
     return {
-        "hnsw.ef_search": _ef_search(wanted * _EF_SEARCH_FACTOR, ef_search),
+        "hnsw.ef_search": ef_search,
         "hnsw.iterative_scan": order,
         "hnsw.max_scan_tuples": str(_MAX_SCAN_TUPLES),
         "hnsw.scan_mem_multiplier": str(_SCAN_MEM_MULTIPLIER),

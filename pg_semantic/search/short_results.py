@@ -13,6 +13,7 @@ from sqlalchemy.sql import visitors
 
 from pg_semantic.compat import sqlalchemy_internals
 from pg_semantic.index.distances import IndexableDistance
+from pg_semantic.search.candidates import CandidateChunks
 
 S = TypeVar("S", bound=sa.Executable)
 
@@ -29,11 +30,13 @@ class RerunIfShort(orm.UserDefinedOption):
 
 def exactly(statement: S) -> S:
     """Returns a copy of a statement that computes every distance where the original would scan the vector index."""
-    return cast("S", visitors.cloned_traverse(cast("Any", statement), {}, {"nearest": _compute}))
+    return cast(
+        "S", visitors.cloned_traverse(cast("Any", statement), {}, {"nearest": _compute, "candidates": _compute})
+    )
 
 
-def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of IndexableDistance
-    if isinstance(element, IndexableDistance):
+def _compute(element: Any) -> None:  # noqa: ANN401 - a clone of one of these
+    if isinstance(element, IndexableDistance | CandidateChunks):
         element.exact = True
 
 

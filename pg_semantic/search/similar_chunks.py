@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from pg_semantic import registry
 from pg_semantic.database import own_transaction
-from pg_semantic.index import distances, keys
+from pg_semantic.index import distances, first_stage, keys
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.key_range import KeyRange
 from pg_semantic.search import generation_tracker, legs, scan_settings
@@ -187,18 +187,31 @@ class SimilarChunks:
         """Selects place, row, hash and score of the chunks that are near the asked ones: up to k for each."""
         one = self._asked_chunks(asked, nearest)
         other = self.index.tables.chunks.alias("other")
-        distance = distances.distance(other.c.vector, one.c.vector)
+        vector = one.c.aimed if self.index.spec.compressed is None else one.c.vector
+        distance = distances.distance(other.c.vector, vector)
+        order, count = self._first_stage(one, other, nearest)
         same_row = (column == one.c[f"key_{number}"] for number, column in enumerate(self._key(other)))
         near = (
             self._chunks(other, self._row(other), other.c.content_hash, distance.label("distance"))
             .where(other.c.content_hash != sa.all_(one.c.without), ~sa.and_(*same_row), self._is_stored(other))
-            .order_by(distance)
-            .limit(nearest)
+            .order_by(order)
+            .limit(count)
             .correlate(one)
             .lateral("near")
         )
+        if self.index.spec.compressed is not None:
+            near = sa.select(near).order_by(near.c.distance).limit(nearest).correlate(one).lateral("nearest")
         found = sa.select(one.c.place, near.c.row_key, near.c.content_hash, (1 - near.c.distance).label("score"))
         return found.join(near, sa.true()).where(near.c.distance <= 1 - least)
+
+    def _first_stage(
+        self, one: sa.FromClause, other: sa.FromClause, nearest: int
+    ) -> tuple[sa.ColumnElement[float], sa.ColumnElement[int] | int]:
+        """Returns what the vector index orders by, and how many chunks to take in that order."""
+        tables = self.index.tables
+        if tables.spec.compressed is None:
+            return distances.distance(other.c.vector, one.c.aimed), nearest
+        return first_stage.distance(tables, other, one.c.aimed), first_stage.candidates(tables, nearest)
 
     def _is_stored(self, other: sa.FromClause) -> sa.ScalarSelect[bool]:
         """Returns a condition that holds for every chunk, and that the planner takes for a lookup.
@@ -217,17 +230,22 @@ class SimilarChunks:
         chunks = self.index.tables.chunks.alias("asked_chunk")
         place = self._place(chunks)
         table = keys.key_table([one.place for one in asked], len(place), without=bind)
-        chosen = registry.ef_search_of(self.index.tables)
-        vector = scan_settings.with_scan_settings(
-            chunks.c.vector, wanted=nearest, order="relaxed_order", ef_search=chosen
-        )
+        vector = self._with_settings(first_stage.of_chunk(self.index.tables, chunks), nearest)
         found = sa.select(
             table.c.key.label("place"),
             *(column.label(f"key_{number}") for number, column in enumerate(place[:-1])),
             sa.cast(table.c.without, ARRAY(sa.LargeBinary)).label("without"),
-            vector.correlate(chunks).label("vector"),
+            vector.correlate(chunks).label("aimed"),
+            *([] if self.index.spec.compressed is None else [chunks.c.vector]),
         )
         return found.join(chunks, keys.matches_key_table(table, place)).cte("asked").prefix_with("MATERIALIZED")
+
+    def _with_settings(self, vector: sa.ColumnElement[Any], nearest: int) -> sa.ScalarSelect[Any]:
+        tables = self.index.tables
+        if tables.spec.compressed is not None:
+            return scan_settings.with_width(vector, first_stage.width(tables, nearest), order="relaxed_order")
+        chosen = registry.ef_search_of(tables)
+        return scan_settings.with_scan_settings(vector, wanted=nearest, order="relaxed_order", ef_search=chosen)
 
     def _page(self, after: str | None) -> list[AskedChunk]:
         chunks = self.index.tables.chunks

@@ -15,13 +15,14 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from pg_semantic import errors, registry
-from pg_semantic.index import bm25_expressions, distances
+from pg_semantic.index import bm25_expressions, distances, first_stage
 from pg_semantic.index.bm25_expressions import Match
 from pg_semantic.index.bound_index import BoundIndex
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.distances import Vector
 from pg_semantic.index.more_like_this import Examples
 from pg_semantic.search import scan_settings, short_results, validation
+from pg_semantic.search.candidates import CandidateChunks
 
 T = TypeVar("T")
 QueryLike: TypeAlias = Vector | Examples | sa.ColumnElement[Any]  # the last is a query vector as SQL
@@ -119,20 +120,73 @@ def ranked_knn(
     scan_settings.check_ef_search(ef_search)
     tables, chunks = index.tables, index.tables.chunks.c
     query = query_vector(index, vector)
-    chosen = registry.ef_search_of(tables) if ef_search is None else ef_search
-    aimed = scan_settings.with_scan_settings(query, wanted=limit + offset, order=order, ef_search=chosen)
+    nearness = _nearness(tables, query, wanted=limit + offset, order=order, ef_search=ef_search)
     score = 1 - distances.distance(chunks.vector, query)
-    statement = (
+    statement = _eligible(index, score, vector)
+    if tables.spec.compressed is None:
+        statement = statement.where(_is_best_chunk(tables, query)).order_by(nearness)
+    else:
+        count = first_stage.candidates(tables, limit + offset, ef_search=ef_search)
+        place, best = [*tables.chunk_key, chunks.ordinal], _is_best_chunk(tables, query)
+        statement = statement.where(CandidateChunks(place, nearness, count=count, eligible=best))
+        statement = statement.order_by(distances.computed_distance(chunks.vector, query))
+    statement = statement.order_by(*(_tie_break(column) for column in tables.source_key))
+    return Ranked(validation.paginate(statement, limit=limit, offset=offset), score)
+
+
+def candidates(
+    index: BoundIndex[T],
+    vector: QueryLike,
+    *,
+    where: Sequence[sa.ColumnExpressionArgument[bool]],
+    limit: int,
+    ef_search: int | None = None,
+) -> "sa.Select[*tuple[Any, ...]]":
+    """Selects the candidates of a compressed vector index. The ``limit`` ones with the best scores are the result.
+
+    Without filters, it doesn't read the source: the policies on chunks are those on their rows. `Request.is_short`
+    notices if they aren't.
+
+    Returns:
+        A statement for the columns ``key_0``, ``key_1`` and so on, and ``score``, in no particular order.
+    """
+    scan_settings.check_ef_search(ef_search)
+    tables = index.tables
+    query = query_vector(index, vector)
+    score = (1 - distances.distance(tables.chunks.c.vector, query)).label("score")
+    whole = bool(where) or isinstance(vector, Examples)
+    columns = [column.label(f"key_{number}") for number, column in enumerate(tables.chunk_key)]
+    if whole:
+        found = _eligible(index, score, vector).with_only_columns(*columns, score, maintain_column_froms=True)
+    else:
+        found = sa.select(*columns, score).where(*distances.same_encoder(tables), *distances.same_table(tables))
+    best = [] if tables.spec.chunking is None else [_is_best_chunk(tables, query)]
+    nearness = _nearness(tables, query, wanted=limit, order="relaxed_order", ef_search=ef_search)
+    count = first_stage.candidates(tables, limit, ef_search=ef_search)
+    return found.where(*where, *best).order_by(nearness).limit(count)
+
+
+def _eligible(index: BoundIndex[T], score: sa.ColumnElement[float], vector: QueryLike) -> "sa.Select[T, float]":
+    """Selects rows with their chunks."""
+    tables = index.tables
+    return (
         sa.select(index.entity, score.label("score"))
         .join(tables.chunks, _same_row(tables.chunk_key, tables.source_key))
-        .where(*distances.same_encoder(tables), *distances.same_table(tables))
-        .where(_is_best_chunk(tables, query), *_wanted(vector))
-        .order_by(
-            distances.IndexableDistance(chunks.vector, query, aimed),
-            *(_tie_break(column) for column in tables.source_key),
-        )
+        .where(*distances.same_encoder(tables), *distances.same_table(tables), *_wanted(vector))
     )
-    return Ranked(validation.paginate(statement, limit=limit, offset=offset), score)
+
+
+def _nearness(
+    tables: Tables, query: sa.ColumnElement[Any], *, wanted: int, order: scan_settings.Order, ef_search: int | None
+) -> sa.ColumnElement[float]:
+    """Returns what the vector index orders by, with the settings of its scan."""
+    aimed = first_stage.aimed(tables, query)
+    if tables.spec.compressed is not None:
+        width = first_stage.width(tables, wanted, ef_search=ef_search)
+        return first_stage.distance(tables, tables.chunks, scan_settings.with_width(aimed, width, order=order))
+    chosen = registry.ef_search_of(tables) if ef_search is None else ef_search
+    asked = scan_settings.with_scan_settings(aimed, wanted=wanted, order=order, ef_search=chosen)
+    return distances.IndexableDistance(tables.chunks.c.vector, query, asked)
 
 
 def ranked_exact(index: BoundIndex[T], vector: QueryLike, *, limit: int, offset: int) -> Ranked[T]:

@@ -20,6 +20,17 @@ WHERE extname = 'vector'
   AND CAST(string_to_array(extversion, '.') AS integer[])
       < greatest(ARRAY[0, 8, 4], CAST(string_to_array(default_version, '.') AS integer[]))
 
+-- name: slow_signs
+-- Copies whose vector index is on signs (`Compressed(bits=True)`), with a release of pgvector that is slow at them.
+SELECT DISTINCT semantic_index.name AS subject,
+       format('its vector index is on signs, and pgvector %s is installed in this database', extversion) AS what,
+       'Install pgvector 0.8.4 or later on the server, then: ALTER EXTENSION vector UPDATE;' AS repair
+FROM semantic.generation
+JOIN semantic.semantic_index ON semantic_index.id = index_id
+JOIN pg_extension ON extname = 'vector'
+WHERE CAST(generation.spec #>> '{compressed,bits}' AS boolean)
+  AND CAST(string_to_array(extversion, '.') AS integer[]) < ARRAY[0, 8, 3]
+
 -- name: search_path
 -- Statements that name types or operators of pgvector need its schema on the search_path that a role starts with. This
 -- checks the current role and the others that search. A role starts with what is set for the role, for this database or

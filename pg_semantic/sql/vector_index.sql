@@ -153,3 +153,25 @@ FROM generate_series(1, CAST(:count AS integer)) AS number
 -- name: is_being_built
 -- Whether another session is building an index of this table.
 SELECT semantic.is_index_being_built_v1(to_regclass(:chunks))
+
+-- name: basis
+-- The axes of a generation's basis, in order; none if it has no basis.
+SELECT CAST(axis AS text)
+FROM semantic.basis
+CROSS JOIN unnest(axes) WITH ORDINALITY AS axes (axis, number)
+WHERE generation_id = :generation
+ORDER BY number
+
+-- name: basis_state
+-- Whether all chunks of a generation have their prefix; NULL if it has no basis.
+SELECT CASE WHEN filled_at IS NULL THEN 'made' ELSE 'filled' END
+FROM semantic.basis
+WHERE generation_id = :generation
+
+-- name: basis_filled
+-- Records that all chunks of a generation have their prefix.
+UPDATE semantic.basis SET filled_at = now() WHERE generation_id = :generation AND filled_at IS NULL
+
+-- name: store_basis
+-- Stores the basis of a generation; returns whether it has none yet.
+SELECT semantic.store_basis_v1(:generation, CAST(:numbers AS real []), :dimensions, :sample)

@@ -59,6 +59,7 @@ class BuildForecast:
         seconds: How long it takes; None if no comparable build is on record. Much longer if the memory doesn't suffice.
         problems: What doesn't suffice, each as a sentence with what to set.
         partitions: How many partitions are built one after the other. Memory and processes are those of one.
+        prefix_bytes: The size of the prefixes in the chunk table, if they are what is indexed.
     """
 
     chunks: int
@@ -73,6 +74,7 @@ class BuildForecast:
     seconds: float | None
     problems: tuple[str, ...]
     partitions: int = 1
+    prefix_bytes: int = 0
 
     @property
     def fits(self) -> bool:
@@ -131,6 +133,7 @@ def of_spec(
         seconds=build_records.seconds_from(records, count.chunks, spec=spec),
         problems=tuple(_problems(server, needed, size, shared=shared)),
         partitions=spec.partitions,
+        prefix_bytes=count.chunks * hnsw_size.prefix_bytes(spec),
     )
 
 
@@ -177,8 +180,10 @@ def summary(found: BuildForecast) -> str:
     time = "no comparable build to tell the time" if found.seconds is None else duration(found.seconds)
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
     parts = "" if found.partitions == 1 else f" in {found.partitions} partitions"
+    prefixes = f" and prefixes of {said(found.prefix_bytes)}" if found.prefix_bytes else ""
     return (
-        f"{found.chunks} chunks, an index of {said(found.index_bytes)}{parts}, {said(found.memory_bytes)} of memory "
+        f"{found.chunks} chunks, an index of {said(found.index_bytes)}{parts}{prefixes}, "
+        f"{said(found.memory_bytes)} of memory "
         f"(maintenance_work_mem is {said(found.maintenance_work_mem)}), {processes}, {time}"
     )
 

@@ -109,7 +109,7 @@ def seconds_from(records: Sequence[BuildRecord], chunks: int, *, spec: IndexSpec
         for one in records
         if one.in_memory
         and one.chunks >= _LEAST_CHUNKS
-        and (one.spec.storage, one.spec.hnsw) == (spec.storage, spec.hnsw)
+        and (one.spec.storage, one.spec.compressed, one.spec.hnsw) == (spec.storage, spec.compressed, spec.hnsw)
     ]
     if not known:
         return None

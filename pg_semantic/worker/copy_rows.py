@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import psycopg
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
@@ -19,6 +20,7 @@ from pg_semantic.index import bm25_expressions, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.index.spec import IndexSpec, Lexical, Storage
 from pg_semantic.worker.batch import Batch, BatchRow
+from pg_semantic.worker.prefixes import Basis
 
 Record: TypeAlias = tuple[Any, ...]
 
@@ -34,6 +36,7 @@ _CHUNK = {
     "token_count": "int4",
     "truncated": "bool",
 }
+_PREFIX = {"prefix": "bytea"}
 _RECEIPT = {"source_hash": "bytea", "chunk_count": "int4", "truncated": "bool"}
 _BM25 = {"lexemes": "bytea", "weights": "bytea", "weights_length": "float8"}
 
@@ -47,16 +50,19 @@ class Records:
         chunks: The new chunks of each row.
         receipts: The receipts of new rows, unless these are few.
         weights_length: The average length that the BM25 weights of ``receipts`` were computed with.
+        has_prefixes: Whether the chunks have prefixes.
     """
 
     spec: IndexSpec
     chunks: dict[str, list[Record]]
     receipts: dict[str, Record]
     weights_length: float | None
+    has_prefixes: bool = False
 
     def copy_chunks(self, connection: sa.Connection, table: str, rows: Sequence[BatchRow]) -> None:
         """COPYs the new chunks of some of the rows. ``table`` is quoted, and no view: COPY doesn't accept one."""
-        self._copy(connection, table, _CHUNK, records=[one for row in rows for one in self.chunks[row.job.key]])
+        columns = _CHUNK | _PREFIX if self.has_prefixes else _CHUNK
+        self._copy(connection, table, columns, records=[one for row in rows for one in self.chunks[row.job.key]])
 
     def copy_receipts(self, connection: sa.Connection, table: str, rows: Sequence[BatchRow]) -> None:
         """COPYs the receipts of some of the rows, which have none yet."""
@@ -82,8 +88,14 @@ class Records:
             raise exc.DBAPIError(statement, None, error) from error
 
 
-def make(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow]) -> Records:
+def make(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow], *, basis: Basis | None = None) -> Records:
     """Makes the records of rows. With BM25, the server computes the lexemes and weights of new rows in a transaction.
+
+    Args:
+        engine: The worker's engine.
+        batch: The batch, encoded.
+        rows: Rows of the batch.
+        basis: The basis of the generation's prefixes; None while there is none, or if it needs none.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The server rejects a text.
@@ -96,12 +108,14 @@ def make(engine: sa.Engine, batch: Batch, rows: Sequence[BatchRow]) -> Records:
         row.job.key: (*row.identity, row.source_hash, row.chunk_count, row.truncated, *said)
         for row, said in zip(new, lexical, strict=True)
     }
-    return Records(batch.tables.spec, _chunks(batch, rows), receipts, length)
+    return Records(batch.tables.spec, _chunks(batch, rows, basis), receipts, length, basis is not None)
 
 
-def _chunks(batch: Batch, rows: Sequence[BatchRow]) -> dict[str, list[Record]]:
+def _chunks(batch: Batch, rows: Sequence[BatchRow], basis: Basis | None) -> dict[str, list[Record]]:
     spec = batch.tables.spec
-    wire = iter(to_wire([batch.vectors[chunk.content_hash] for row in rows for _, chunk in row.new], spec.storage))
+    vectors = [batch.vectors[chunk.content_hash] for row in rows for _, chunk in row.new]
+    wire = iter(to_wire(vectors, spec.storage))
+    prefixes = iter(_prefixes(vectors, spec.storage, basis))
     return {
         row.job.key: [
             (
@@ -113,6 +127,7 @@ def _chunks(batch: Batch, rows: Sequence[BatchRow]) -> dict[str, list[Record]]:
                 spec.encoder.id,
                 chunk.token_count,
                 chunk.truncated,
+                *next(prefixes),
             )
             for ordinal, chunk in row.new
         ]
@@ -120,13 +135,21 @@ def _chunks(batch: Batch, rows: Sequence[BatchRow]) -> dict[str, list[Record]]:
     }
 
 
-def to_wire(vectors: Sequence[Any], storage: Storage) -> list[bytes]:
+def _prefixes(vectors: Sequence[Any], storage: Storage, basis: Basis | None) -> list[tuple[bytes, ...]]:
+    """Returns the columns of prefixes: of the vectors as they are stored, so that they can be computed again."""
+    if basis is None or not vectors:
+        return [()] * len(vectors)
+    stored = np.asarray(vectors, np.float32).astype(_FLOAT[storage]).astype(np.float32)
+    return [(one,) for one in to_wire(basis.prefixes(stored), "halfvec")]
+
+
+def to_wire(vectors: Sequence[Any] | NDArray[Any], storage: Storage) -> list[bytes]:
     """Converts vectors to pgvector's binary format.
 
     Returns:
         The bytes of each vector: its dimensions and a zero as 16-bit integers, then the numbers, all big-endian.
     """
-    if not vectors:
+    if not len(vectors):
         return []
     numbers = np.asarray(vectors, np.float32).astype(_FLOAT[storage])
     header = int(numbers.shape[1]).to_bytes(2) + b"\0\0"

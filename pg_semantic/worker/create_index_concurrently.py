@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from pg_semantic import database, settings, sql
@@ -262,10 +263,13 @@ def claimed(connection: sa.Connection, index: sa.Index) -> Iterator[bool]:
 
 
 def _found_anywhere(connection: sa.Connection, index: sa.Index) -> sa.Index:
-    """Returns the index with its operator classes qualified by the schema of pgvector."""
+    """Returns the index with its operator classes and functions qualified by the schema of pgvector."""
     options: Any = index.dialect_options["postgresql"]
     if options["ops"]:
         place = connection.scalar(sql.statement("registry", "pgvector_schema"))
+        for part in (part for one in index.expressions if not isinstance(one, str) for part in visitors.iterate(one)):
+            if isinstance(part, sa.Function):
+                part.packagenames = (sa.quoted_name(str(place), quote=False),)
         options["ops"] = {column: f"{place}.{name.rpartition('.')[2]}" for column, name in options["ops"].items()}
     return index
 

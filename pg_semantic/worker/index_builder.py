@@ -21,6 +21,7 @@ from pg_semantic.worker import (
     build_progress,
     build_records,
     create_index_concurrently,
+    prefixes,
     problems,
     term_statistics,
 )
@@ -34,8 +35,10 @@ _MOST_GIVEN_WAY = 3  # builds of a draining worker that may be canceled for anot
 _GIVE_WAY_SECONDS = 1.0  # until a draining worker tries again after such a build
 _PATIENCE_SECONDS = 300.0  # after the backfill, to wait for a moment with few waiting rows
 _STATISTICS_SECONDS = 30.0  # between checks of their age
+_LEARN_SECONDS = 2.0  # between checks whether there are enough vectors for a basis
 _STATISTICS = "BM25 statistics"
 _NO_SESSION = 0  # no process has this ID
+_BASIS = "the basis of prefixes"
 
 
 class IndexBuilder:
@@ -54,15 +57,17 @@ class IndexBuilder:
         self._engine = engine
         self._settings = settings
         self._idle = idle
-        self._threads = ThreadPoolExecutor(2)
+        self._threads = ThreadPoolExecutor(3)
         self._building: Future[None] | None = None
         self._watching: Future[None] | None = None
+        self._learning: Future[bool] | None = None
         self.failed: dict[int, errors.DatabaseError] = {}
         self._again_at: dict[int, float] = {}
         self._closing = False
         self._session: int | None = _NO_SESSION
         self._ready: set[Generation] = set()
         self._look_at: dict[int, float] = {}
+        self._learn_at: dict[int, float] = {}
         self._uncounted: set[int] = set()  # generations whose statistics this worker failed to count
         self._given_way: Counter[int] = Counter()
         self._others_until: dict[int, float] = {}
@@ -81,6 +86,7 @@ class IndexBuilder:
         return self._idle or self._tend(generation, draining=draining)
 
     def _tend(self, generation: Generation, *, draining: bool) -> bool:
+        self.tend_basis(generation)
         if self._is_building() or (draining and time.monotonic() < self._others_until.get(generation.id, 0.0)):
             return False
         put_off = self._is_put_off(generation.id, draining=draining)
@@ -172,6 +178,27 @@ class IndexBuilder:
         wanted = [index for index, state in missing.items() if state != "building"]
         return wanted if wanted and self._few_wait(connection, generation_id) else []
 
+    def tend_basis(self, generation: Generation) -> None:
+        """Starts to compute the basis of prefixes once it is possible, so that chunks are written with them.
+
+        This waits neither for the backfill nor for builds, which may take hours. It looks now and then.
+        """
+        now = time.monotonic()
+        if self._idle or generation.spec.prefix is None or generation in self._ready:
+            return
+        if now < self._learn_at.get(generation.id, 0.0):
+            return
+        self._learn_at[generation.id] = now + _LEARN_SECONDS
+        if self._learning is not None:
+            if not self._learning.done():
+                return
+            self._learning.result()
+        with transaction.begin(self._engine) as connection:
+            is_learnable = prefixes.is_learnable(connection, generation)
+        if is_learnable:
+            learn = functools.partial(prefixes.learn, self._engine, generation)
+            self._learning = self._threads.submit(self._is_done, generation, _BASIS, learn)
+
     def _few_wait(self, connection: sa.Connection, generation_id: int) -> bool:
         """Whether few rows are waiting. Minutes after the backfill, ignores edits, which may never stop coming."""
         backlog = self._settings.vector_index_backlog
@@ -207,8 +234,13 @@ class IndexBuilder:
                 self._settle(connection, generation)
 
     def _build_index(self, generation: Generation, index: sa.Index) -> None:
-        """Builds an index. Before and after a vector index, says what it takes and records what it took."""
+        """Builds an index. Before and after a vector index, says what it takes and records what it took.
+
+        A vector index on prefixes waits until each chunk has one.
+        """
         is_vector_index = index.name == generation.stored.vector_index.name
+        if is_vector_index and not prefixes.fill(self._engine, generation, is_closing=lambda: self._closing):
+            return
         if is_vector_index:
             self._log_forecast(generation)
         memory = self._settings.maintenance_work_mem

@@ -189,6 +189,7 @@ class Pipeline:
         for number, served in self._served.served.items():
             with self._served.isolating_failures(number):
                 if not served.generation.backfilled:
+                    builder.tend_basis(served.generation)
                     if self._may_fill(number):
                         self._backfill.advance(served.tables, number)
                 elif refreshed:

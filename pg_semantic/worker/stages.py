@@ -21,6 +21,7 @@ from pg_semantic.worker.batch import LONG_CHARACTERS, Batch
 from pg_semantic.worker.batch_log import Progress, ProgressReporter
 from pg_semantic.worker.batch_size import BatchSizer
 from pg_semantic.worker.held_claims import HeldClaims
+from pg_semantic.worker.prefixes import Basis
 from pg_semantic.worker.read_changed_texts import ReadLimits
 from pg_semantic.worker.served_indexes import ServedGeneration, ServedIndexes
 from pg_semantic.worker.token_usage import TokenUsage
@@ -58,6 +59,7 @@ class Stages:
         self._usage = usage
         self._reporter = ProgressReporter(on_progress)
         self._vectors = VectorCache()
+        self._bases: dict[int, Basis] = {}
         self._moved: Counter[tuple[int, Job]] = Counter()  # how often a row could not be written because of its key
 
     @property
@@ -174,7 +176,9 @@ class Stages:
         try:
             with self._served.isolating_failures(number), self._reporter.timing("write"):
                 size = self.write_sizes[number]
-                write_chunks.write(self._engine, batch, settings=self._settings, size=size, locks=locks)
+                write_chunks.write(
+                    self._engine, batch, settings=self._settings, size=size, locks=locks, bases=self._bases
+                )
             moved = [job for job in batch.claim.jobs if job.key in batch.moved]
             self._moved.update({(number, job): tries.get(job.key, 0) + 1 for job in moved})
             if batch.written < len(batch.claim.jobs):

@@ -117,7 +117,7 @@ class Throttle:
 
 
 class _PauseLog:
-    """Logs pauses of a kind of backfill: at most one in a minute, and the end of each that it logged."""
+    """Logs pauses of a kind of backfill: at most one in a minute, and the end of each one in the log."""
 
     def __init__(self, what: str) -> None:
         self._what = what

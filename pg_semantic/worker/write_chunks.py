@@ -22,10 +22,11 @@ from pg_semantic.index import bm25_expressions, keys
 from pg_semantic.index.chunk_tables import Tables
 from pg_semantic.jobqueue import Claim, Job
 from pg_semantic.settings import Settings
-from pg_semantic.worker import copy_rows, failure_isolation, orphans, policy_column, stored_chunks
+from pg_semantic.worker import copy_rows, failure_isolation, orphans, policy_column, prefixes, stored_chunks
 from pg_semantic.worker.batch import Batch, BatchRow
 from pg_semantic.worker.chunk_diff import StoredChunk
 from pg_semantic.worker.copy_rows import Records
+from pg_semantic.worker.prefixes import Basis
 from pg_semantic.worker.write_size import WriteSizer, chunks_of
 
 _RELEASE_SECONDS = 0.25
@@ -42,6 +43,7 @@ def write(
     settings: Settings,
     size: WriteSizer | None = None,
     locks: Sequence[Lock] = (contextlib.nullcontext(),),
+    bases: dict[int, Basis] | None = None,
 ) -> int:
     """Writes a batch in transactions of about ``write_seconds``, on as many connections as there are locks.
 
@@ -54,12 +56,14 @@ def write(
         settings: What an operator can change.
         size: How much to write in a transaction; learns from each. By default, a new one.
         locks: One is held during each transaction, so that heartbeats can come between two of them.
+        bases: The bases of prefixes that were read before, by generation. What is read now is added.
 
     Returns:
         How many rows were synced.
     """
     idle = batch.idle_jobs
-    _Writer(engine, batch, size or WriteSizer(settings.write_seconds)).run(locks)
+    writer = _Writer(engine, batch, size or WriteSizer(settings.write_seconds), bases={} if bases is None else bases)
+    writer.run(locks)
     if idle or batch.failures or batch.moved:
         with locks[0], transaction.begin(engine, by_index=True) as connection:
             ended = _finish_idle(connection, batch, idle)
@@ -73,12 +77,13 @@ def write(
 class _Writer:
     """Writes the rows of a batch, in one transaction after the other on each connection."""
 
-    def __init__(self, engine: sa.Engine, batch: Batch, size: WriteSizer) -> None:
+    def __init__(self, engine: sa.Engine, batch: Batch, size: WriteSizer, *, bases: dict[int, Basis]) -> None:
         self._engine = engine
         self._batch = batch
         self._size = size
         self._left: Sequence[BatchRow] = [row for row in batch.rows if batch.failure(row) is None]
         self._taking = threading.Lock()
+        self._bases = bases
 
     def run(self, locks: Sequence[Lock]) -> None:
         """Writes all rows, with a thread and a connection for each lock, or on this thread if they are few."""
@@ -93,7 +98,7 @@ class _Writer:
         """Writes until no row is left. After an error, the other threads end their transactions and begin no more."""
 
         def step(rows: Sequence[BatchRow]) -> None:
-            records = copy_rows.make(self._engine, self._batch, rows)
+            records = copy_rows.make(self._engine, self._batch, rows, basis=self._basis())
             with lock:
                 is_done = self._write_unless_busy(rows, records)
             if not is_done:
@@ -106,6 +111,16 @@ class _Writer:
             with self._taking:
                 self._left = ()
             raise
+
+    def _basis(self) -> Basis | None:
+        """Returns the basis of the generation's prefixes, if it needs one and has it by now."""
+        number = self._batch.claim.generation_id
+        if number not in self._bases and self._batch.tables.spec.prefix is not None:
+            with transaction.begin(self._engine) as connection:
+                found = prefixes.read(connection, number)
+            if found is not None:
+                self._bases[number] = found
+        return self._bases.get(number)
 
     def _take(self) -> Sequence[BatchRow]:
         """Returns the rows of the next transaction; none if no row is left."""
@@ -122,7 +137,7 @@ class _Writer:
         """Writes rows, or leaves them if a table is locked: the lock's holder may be waiting for a job that we hold.
 
         Returns:
-            False if nothing was written because the rows are too many for one transaction.
+            False if nothing was written, and the records must be made again.
         """
         seconds = _SECONDS + chunks_of(rows) // _SLOWEST_PER_SECOND
         started = time.monotonic()
@@ -198,8 +213,8 @@ def _write_rows(
     """Writes those rows whose jobs are unchanged and whose source rows are there and not locked.
 
     Returns:
-        The rows that were written. None if nothing was written because the rows are too many for one transaction: a
-        vector index is there now, or is being built.
+        The rows that were written. None if nothing was written, and the records must be made again: the rows are too
+        many for one transaction, because a vector index is there now or is being built, or they need prefixes now.
     """
     tables = batch.tables
     held = sorted(jobqueue.hold(connection, batch.claim, [row.job for row in rows]))
@@ -212,6 +227,8 @@ def _write_rows(
     stored = registry.stored_tables(connection, batch.claim.generation_id)  # which were read: their names stay
     size.is_indexed = stored.is_indexed
     if stored.is_indexed and len(size.share(rows)) < len(rows):
+        return None
+    if not records.has_prefixes and prefixes.are_due(connection, batch.claim.generation_id, tables):
         return None
     _delete(connection, tables, [chunk for row in rows for chunk in _gone(row, before)])
     records.copy_chunks(connection, stored.chunks, rows)

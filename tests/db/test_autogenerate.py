@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 from pg_semantic import SemanticIndex
 from pg_semantic.index import chunk_tables, declare
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import Hnsw, Lexical
+from pg_semantic.index.spec import Compressed, Hnsw, Lexical
 from pg_semantic.operations import create_index
 from tests import documents
 from tests.db import migrations
@@ -299,6 +299,7 @@ ALTERED = [
     ({"chunking": None}, "chunking=None", "{'chunking': {'max_tokens': None, 'overlap_tokens': 0}}"),
     ({"chunking": Chunking(max_tokens=64)}, "{'max_tokens': 64, 'ov", "{'chunking': {'max_tokens': None, 'overlap_to"),
     ({"storage": "vector"}, "storage='vector'", "{'storage': 'halfvec'}"),
+    ({"storage": Compressed(prefix=12)}, "compressed={'prefix': 12, 'bits': False}", "{'compressed': None}"),
     ({"hnsw": Hnsw(m=24)}, "hnsw={'m': 24, 'ef", "{'hnsw': {'m': 16, 'ef_construction': 64}}"),
     ({"lexical": None}, "lexical=None", "{'lexical': {'config': 'english', 'k1': 1.2, 'b': 0.75}}"),
     ({"lexical": Lexical("simple")}, "'config': 'simple'", "{'lexical': {'config': 'english', 'k1': 1.2, 'b': 0.75}}"),

@@ -43,6 +43,16 @@ FAULTS = [
         ("SET allow_system_table_mods = on", "UPDATE pg_extension SET extversion = '0.8.1' WHERE extname = 'vector'"),
         repaired_by_sql=False,  # there is no path from a version that is not installed
     ),
+    Fault(
+        "slow_signs",
+        "pgvector 0.8.2 is installed",
+        (
+            "UPDATE semantic.generation SET spec = jsonb_set(spec, '{compressed}', '{\"bits\": true}')",
+            "SET allow_system_table_mods = on",
+            "UPDATE pg_extension SET extversion = '0.8.2' WHERE extname = 'vector'",
+        ),
+        repaired_by_sql=False,
+    ),
     Fault("search_path", "pgvector is in schema", ("CREATE SCHEMA apart", "ALTER EXTENSION vector SET SCHEMA apart")),
     Fault(
         "publications",

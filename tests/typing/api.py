@@ -16,6 +16,7 @@ from pg_semantic import (
     AsyncSearcher,
     BoundIndex,
     Chunking,
+    Compressed,
     Hit,
     Hnsw,
     Searcher,
@@ -52,6 +53,7 @@ class Article(Base):
         storage="vector",
         hnsw=Hnsw(m=24, ef_construction=128),
     )
+    short = SemanticIndex("body", encoder="hashed:8", storage=Compressed(prefix=4))
 
 
 class Note(Searchable, Base):

@@ -9,6 +9,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.migration import MigrationContext
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from pg_semantic.compat import alembic_internals, sqlalchemy_internals
 
@@ -84,3 +86,25 @@ def test_filters_are_added_to_those_of_the_environment() -> None:
         table = sa.Table("hidden", sa.MetaData())
         assert not context.run_object_filters(table, "hidden", "table", False, None)
     engine.dispose()
+
+
+class _Repeated(sa.ColumnElement[bool]):
+    """A condition that is written as the number of tables and conditions of the SELECT that it is in."""
+
+    __visit_name__ = "repeated"
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_Repeated)
+def _write(_: _Repeated, compiler: SQLCompiler, **__: Any) -> str:
+    found = sqlalchemy_internals.enclosing_select(compiler)
+    return f"{len(found.froms)} of {len(found.outer_froms)} with {len(found.conditions)}"
+
+
+def test_the_select_around_an_element_is_known_when_it_is_compiled() -> None:
+    inner, outer = sa.table("inner", sa.column("a")), sa.table("outer", sa.column("a"))
+    one = sa.select(inner.c.a).where(inner.c.a == outer.c.a, _Repeated()).correlate(outer)
+    assert "1 of 1 with 2" in str(sa.select(outer.c.a).where(one.exists()))
+    assert "2 of 0 with 2" in str(sa.select(inner.c.a).where(inner.c.a == outer.c.a, _Repeated()))
+    assert len(sqlalchemy_internals.conditions(one)) == 2

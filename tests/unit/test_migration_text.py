@@ -19,7 +19,7 @@ from pg_semantic.alembic_plugin.operations import (
     SetRecallObjectiveOp,
 )
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
+from pg_semantic.index.spec import Compressed, EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
 
 PLAIN = IndexSpec(
     name="article_semantic",
@@ -37,6 +37,7 @@ OTHER = IndexSpec(
     encoder=EncoderSpec("hashed:8", 8),
     chunking=Chunking(max_tokens=64, overlap_tokens=8),
     storage="vector",
+    compressed=Compressed(bits=True),
     hnsw=Hnsw(m=24, ef_construction=100),
     lexical=Lexical("german", k1=2, b=0),
 )

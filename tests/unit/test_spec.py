@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pg_semantic import errors
 from pg_semantic.index import chunk_tables
 from pg_semantic.index.chunking import Chunking
-from pg_semantic.index.spec import CHUNK_COLUMNS, EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
+from pg_semantic.index.spec import CHUNK_COLUMNS, Compressed, EncoderSpec, Hnsw, IndexSpec, KeyColumn, Lexical
 
 LONGEST_NAME = "n" * 39
 
@@ -34,6 +34,7 @@ _specs = st.builds(
     encoder=st.builds(EncoderSpec, reference=_words, dimensions=st.integers(1, 2000)),
     chunking=st.none() | _chunking,
     storage=st.sampled_from(["halfvec", "vector"]),
+    compressed=st.none() | st.builds(Compressed, bits=st.just(True)),
     hnsw=_hnsw,
     partitions=st.integers(1, 256),
 )
@@ -59,6 +60,39 @@ def test_the_spec_of_an_index_that_is_older_than_bm25_has_no_words() -> None:
     before = declare().to_json()
     del before["lexical"]
     assert IndexSpec.from_json(before).lexical is None
+
+
+def test_a_spec_of_a_prefix_survives_json_and_an_older_spec_has_none() -> None:
+    compressed = declare(compressed=Compressed(prefix=16))
+    assert IndexSpec.from_json(json.loads(json.dumps(compressed.to_json()))) == compressed
+    assert (compressed.prefix, declare(compressed=Compressed(bits=True)).prefix, declare().prefix) == (16, None, None)
+    before = declare().to_json()
+    del before["compressed"]
+    assert IndexSpec.from_json(before) == declare()
+
+
+def test_a_compressed_index_may_have_more_dimensions_than_an_index_on_vectors() -> None:
+    wide = EncoderSpec("wide", 16_000)
+    for compressed in (Compressed(prefix=4000), Compressed(bits=True)):
+        assert declare(encoder=wide, compressed=compressed).storage == "halfvec"
+    with pytest.raises(errors.DeclarationError, match="halfvec supports 1 to 4000 dimensions"):
+        declare(encoder=wide)
+
+
+@pytest.mark.parametrize(
+    ("declaration", "advice"),
+    [
+        (Compressed, r"pass either prefix=\.\.\., such as 192, or bits=True"),
+        (lambda: Compressed(prefix=8, bits=True), "pass either"),
+        (lambda: Compressed(prefix=0), "use 1 to 4000"),
+        (lambda: Compressed(prefix=4001), "use 1 to 4000"),
+        (lambda: declare(compressed=Compressed(prefix=64)), r"use a shorter prefix, or storage='halfvec'"),
+        (lambda: declare(storage=Compressed(prefix=8)), "wrong type"),
+    ],
+)
+def test_a_compressed_index_that_cannot_be_is_refused(declaration: Callable[[], object], advice: str) -> None:
+    with pytest.raises(errors.DeclarationError, match=advice):
+        declaration()
 
 
 def test_a_recall_objective_may_be_missing_and_is_a_share() -> None:

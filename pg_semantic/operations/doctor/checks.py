@@ -38,6 +38,7 @@ CHECKS = (
         "warning",
         "releases before 0.8.4 can corrupt a vector index during vacuum or a parallel build",
     ),
+    Check("slow_signs", "warning", "releases before 0.8.3 compute Hamming distances slowly"),
     Check(
         "search_path",
         "warning",

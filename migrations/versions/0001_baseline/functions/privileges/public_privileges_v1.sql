@@ -9,8 +9,8 @@ AS $body$
     SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
     FROM unnest(
         ARRAY[
-            'captured', 'encoder', 'history', 'index_status', 'readable_evaluation', 'readable_lexicon', 'readable_term',
-            'recall', 'recall_sample', 'semantic_index', 'tuned_options'
+            'basis', 'captured', 'encoder', 'history', 'index_status', 'readable_evaluation', 'readable_lexicon',
+            'readable_term', 'recall', 'recall_sample', 'semantic_index', 'tuned_options'
         ]
     ) AS relation
     UNION ALL

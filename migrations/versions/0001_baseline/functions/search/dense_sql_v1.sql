@@ -4,19 +4,23 @@ CREATE FUNCTION semantic.dense_sql_v1() RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 RETURN $sql$
     near AS MATERIALIZED (
-        SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS _value
-        FROM {source} AS source
-        JOIN {chunks} AS chunk ON {chunk_of_source}
-        WHERE NOT {filtered} AND (
-            SELECT other.ordinal = chunk.ordinal
-            FROM {chunks} AS other
-            WHERE {other_of_chunk}
-            ORDER BY (other.vector {distance} {vector}) + 0, other.ordinal
-            LIMIT 1
-        )
-        ORDER BY chunk.vector {distance} (
-            SELECT CASE WHEN set_config('hnsw.ef_search', '{ef_search}', true) <> '' THEN {vector} END
-        ) {tie_break}
+        SELECT * FROM (
+            SELECT {source_key}, 1 - (chunk.vector {distance} {vector}) AS _value
+            FROM {source} AS source
+            JOIN {chunks} AS chunk ON {chunk_of_source}
+            WHERE NOT {filtered} AND (
+                SELECT other.ordinal = chunk.ordinal
+                FROM {chunks} AS other
+                WHERE {other_of_chunk}
+                ORDER BY (other.vector {distance} {vector}) + 0, other.ordinal
+                LIMIT 1
+            )
+            ORDER BY {indexed} (
+                SELECT CASE WHEN set_config('hnsw.ef_search', '{ef_search}', true) <> '' THEN {aimed} END
+            ) {tie_break}
+            LIMIT {handed_on}
+        ) AS candidate
+        ORDER BY _value DESC, {key}
         LIMIT {depth}
     ),
     computed AS MATERIALIZED (

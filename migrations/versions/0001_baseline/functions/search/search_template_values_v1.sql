@@ -22,10 +22,6 @@ AS $body$
         'generation', id,
         'depth', depth,
         'ef_search', least(greatest(depth * 2, coalesce(chosen, 100)), 1000),
-        'tie_break', CASE  -- since PostgreSQL 17, rows that arrive in order of distance can be sorted further
-            WHEN CAST(current_setting('server_version_num') AS integer) >= 170000
-            THEN ', ' || semantic.key_column_list_v1(spec, 'source.')
-        END,
         'filter', CASE WHEN filtered THEN format(
             'EXISTS (SELECT FROM %s WHERE %s)',
             semantic.key_filter_sql_v1(spec), semantic.key_equality_sql_v1(source, spec, 'source.', 'given.')
@@ -37,7 +33,7 @@ AS $body$
         'vector', format('CAST($1 AS %I.%I)', nspname, spec ->> 'storage'),
         'distance', format('OPERATOR(%I.<=>)', nspname),
         'product', format('OPERATOR(%I.<#>)', nspname)
-    )
+    ) || semantic.first_stage_values_v1(spec, id, depth, nspname)
     FROM (
         SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
         WHERE extname = 'vector'
