@@ -125,7 +125,7 @@ class _PauseLog:
         self._log_at = 0.0
 
     def note(self, reason: str | None, now: float) -> None:
-        """Logs the reason for a pause, or that there is none now."""
+        """Logs the reason for a pause, or its end."""
         if reason and not self._logged and now >= self._log_at:
             log.info("%s is paused: %s", self._what, reason, extra={"event": "backfill_paused"})
             self._logged, self._log_at = True, now + _LOG_SECONDS

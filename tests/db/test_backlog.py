@@ -120,6 +120,7 @@ def test_many_more_rows_than_at_the_last_analyze_are_counted(unread: sa.Engine) 
     assert backlog(unread) == ROWS
     more = "INSERT INTO article SELECT i, 'title ' || i, NULL, 'en' FROM generate_series(:first, :last) i"
     execute(unread, more, first=ROWS + 1, last=3 * ROWS)
+    execute(unread, "TRUNCATE semantic.mark")
     unread.dispose()
     eventually(lambda: backlog(unread) == 3 * ROWS, "the statistics")
 
