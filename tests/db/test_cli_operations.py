@@ -303,7 +303,8 @@ def test_status_of_large_tables_is_an_estimate_unless_asked_to_count(
 ) -> None:
     monkeypatch.setattr(status, "_SMALL_BYTES", 0)
     [index] = shell.parsed("status", dsn=dsn)["indexes"]
-    assert (index["exact"], index["rows"]) == (False, None)  # nothing has looked at the table yet
+    assert index["exact"] is False
+    assert index["rows"] > 0, "the size of the table tells it, although nothing has looked at the table yet"
     execute(synced, "ANALYZE article")
     execute(synced, "DELETE FROM article WHERE id = 5")
     [index] = shell.parsed("status", dsn=dsn)["indexes"]
