@@ -78,6 +78,7 @@ FILES = (
     "views/readable_evaluation.sql",
     "views/readable_lexicon.sql",
     "views/readable_term.sql",
+    "views/readable_basis.sql",
     "functions/bm25/lexemes_v1.sql",
     "functions/bm25/lexeme_position_v1.sql",
     "functions/bm25/sparsevec_from_text_v1.sql",

@@ -381,6 +381,7 @@ def test_rows_that_a_policy_hides_do_not_make_a_search_short(library: sa.Engine,
             hits = Searcher(HashedEncoder(32)).search(session, index, "hara canb", limit=10, mode="dense")
             assert {hit.entity.kind for hit in hits} == {7}
             assert len(hits) == 10
+            assert session.scalar(sa.text("SELECT count(*) FROM semantic.readable_basis")) == 0, "it is of all rows"
         execute(engine, f"DROP OWNED BY {role}")
         execute(engine, f"DROP ROLE {role}")
         engine.dispose()

@@ -9,7 +9,7 @@ AS $body$
     SELECT 'TABLE semantic.' || relation, NULL, 'SELECT'
     FROM unnest(
         ARRAY[
-            'basis', 'captured', 'encoder', 'history', 'index_status', 'readable_evaluation', 'readable_lexicon',
+            'captured', 'encoder', 'history', 'index_status', 'readable_basis', 'readable_evaluation', 'readable_lexicon',
             'readable_term', 'recall', 'recall_sample', 'semantic_index', 'tuned_options'
         ]
     ) AS relation
