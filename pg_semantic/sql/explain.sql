@@ -7,7 +7,7 @@ SELECT current_setting('enable_indexscan')::boolean AS may_scan,
 
 -- name: rows
 -- How many rows the planner assumes a table has, in all its partitions; -1 if it was never analyzed.
-SELECT coalesce(semantic.rows_estimate_v1(to_regclass(:name)), -1)
+SELECT coalesce(semantic.analyzed_rows_estimate_v1(to_regclass(:name)), -1)
 
 -- name: privileges
 -- How a table of a semantic index hides rows from the current role; no row if it hides none.
