@@ -71,6 +71,24 @@ def candidates(tables: Tables, wanted: int, *, ef_search: int | None = None) -> 
     return sa.func.semantic.candidates_v1(*_generation(tables), has_prefixes, *numbers, type_=sa.Integer)
 
 
+def handed_on(
+    chunks: "sa.Select[*tuple[Any, ...]]",
+    order: sa.ColumnElement[float],
+    count: sa.ColumnElement[int],
+    *,
+    has_prefixes: bool,
+) -> "sa.CompoundSelect[*tuple[Any, ...]] | sa.Select[*tuple[Any, ...]]":
+    """Selects what the first stage hands on: the ``count`` nearest of these chunks, or all if that is NULL.
+
+    All of them are another SELECT, without an order: to avoid a sort, the planner may otherwise scan the vector index
+    for all chunks, and such a scan ends when it has used up its memory.
+    """
+    if not has_prefixes:
+        return chunks.order_by(order).limit(count)
+    every = chunks.limit(sa.case((count.is_(None), sa.cast(sa.null(), sa.Integer)), else_=sa.literal_column("0")))
+    return sa.union_all(chunks.order_by(order).limit(sa.func.coalesce(count, sa.literal_column("0"))), every)
+
+
 def width(tables: Tables, wanted: int, *, ef_search: int | None = None) -> sa.ColumnElement[str]:
     """Returns the value of ``hnsw.ef_search`` for a scan that hands on `candidates`, as text."""
     if ef_search is not None:

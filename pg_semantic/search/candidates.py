@@ -13,6 +13,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from pg_semantic.compat import sqlalchemy_internals
+from pg_semantic.index import first_stage
 
 
 class CandidateChunks(sa.ColumnElement[bool]):
@@ -23,6 +24,7 @@ class CandidateChunks(sa.ColumnElement[bool]):
         nearness: What the vector index orders by.
         count: How many candidates there are, as SQL.
         eligible: Which chunks can be candidates, in addition to the conditions of the statement.
+        has_prefixes: Whether the vector index is on prefixes: then the count can be NULL.
     """
 
     __visit_name__ = "candidates"
@@ -32,6 +34,7 @@ class CandidateChunks(sa.ColumnElement[bool]):
         ("count", visitors.InternalTraversal.dp_clauseelement),
         ("eligible", visitors.InternalTraversal.dp_clauseelement),
         ("exact", visitors.InternalTraversal.dp_boolean),
+        ("has_prefixes", visitors.InternalTraversal.dp_boolean),
     ]
     inherit_cache = True
     type = sa.Boolean()
@@ -43,9 +46,10 @@ class CandidateChunks(sa.ColumnElement[bool]):
         *,
         count: sa.ColumnElement[int],
         eligible: sa.ColumnElement[bool],
+        has_prefixes: bool,
     ) -> None:
         self.place, self.nearness, self.count, self.eligible = list(place), nearness, count, eligible
-        self.exact = False
+        self.exact, self.has_prefixes = False, has_prefixes
 
     @property
     def _from_objects(self) -> list[sa.FromClause]:
@@ -58,12 +62,7 @@ def _candidates(element: CandidateChunks, compiler: SQLCompiler, **options: Any)
         return compiler.process(element.eligible, **options)
     enclosing = sqlalchemy_internals.enclosing_select(compiler)
     others = [one for one in enclosing.conditions if not isinstance(one, CandidateChunks)]
-    found = (
-        sa.select(*element.place)
-        .select_from(*enclosing.froms)
-        .where(*others, element.eligible)
-        .order_by(element.nearness)
-        .limit(element.count)
-    )
-    found = found.correlate(*enclosing.outer_froms) if enclosing.outer_froms else found.correlate(None)
+    chunks = sa.select(*element.place).select_from(*enclosing.froms).where(*others, element.eligible)
+    chunks = chunks.correlate(*enclosing.outer_froms) if enclosing.outer_froms else chunks.correlate(None)
+    found = first_stage.handed_on(chunks, element.nearness, element.count, has_prefixes=element.has_prefixes)
     return compiler.process(sa.tuple_(*element.place).in_(found), **options)

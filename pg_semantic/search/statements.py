@@ -128,7 +128,10 @@ def ranked_knn(
     else:
         count = first_stage.candidates(tables, limit + offset, ef_search=ef_search)
         place, best = [*tables.chunk_key, chunks.ordinal], _is_best_chunk(tables, query)
-        statement = statement.where(CandidateChunks(place, nearness, count=count, eligible=best))
+        chosen = CandidateChunks(
+            place, nearness, count=count, eligible=best, has_prefixes=tables.spec.prefix is not None
+        )
+        statement = statement.where(chosen)
         statement = statement.order_by(distances.computed_distance(chunks.vector, query))
     statement = statement.order_by(*(_tie_break(column) for column in tables.source_key))
     return Ranked(validation.paginate(statement, limit=limit, offset=offset), score)
@@ -141,7 +144,7 @@ def candidates(
     where: Sequence[sa.ColumnExpressionArgument[bool]],
     limit: int,
     ef_search: int | None = None,
-) -> "sa.Select[*tuple[Any, ...]]":
+) -> "sa.CompoundSelect[*tuple[Any, ...]] | sa.Select[*tuple[Any, ...]]":
     """Selects the candidates of a compressed vector index. The ``limit`` ones with the best scores are the result.
 
     Without filters, it doesn't read the source: the policies on chunks are those on their rows. `Request.is_short`
@@ -163,7 +166,9 @@ def candidates(
     best = [] if tables.spec.chunking is None else [_is_best_chunk(tables, query)]
     nearness = _nearness(tables, query, wanted=limit, order="relaxed_order", ef_search=ef_search)
     count = first_stage.candidates(tables, limit, ef_search=ef_search)
-    return found.where(*where, *best).order_by(nearness).limit(count)
+    return first_stage.handed_on(
+        found.where(*where, *best), nearness, count, has_prefixes=tables.spec.prefix is not None
+    )
 
 
 def _eligible(index: BoundIndex[T], score: sa.ColumnElement[float], vector: QueryLike) -> "sa.Select[T, float]":

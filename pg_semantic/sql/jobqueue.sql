@@ -34,8 +34,8 @@ taken AS (
     DELETE FROM semantic.mark
     WHERE ctid = ANY (ARRAY(
         SELECT place
-        FROM picked LEFT JOIN known USING (key)
-        WHERE picked.key IS NULL OR known.locked OR known.there IS NULL
+        FROM picked
+        WHERE key IS NULL OR key NOT IN (SELECT known.key FROM known WHERE known.locked IS NULL AND known.there)
     ))
     RETURNING mark.key, mark.marked_at
 ),

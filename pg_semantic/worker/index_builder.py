@@ -186,13 +186,14 @@ class IndexBuilder:
         now = time.monotonic()
         if self._idle or generation.spec.prefix is None or generation in self._ready:
             return
-        if now < self._learn_at.get(generation.id, 0.0):
+        if now < max(self._learn_at.get(generation.id, 0.0), self._again_at.get(generation.id, 0.0)):
             return
         self._learn_at[generation.id] = now + _LEARN_SECONDS
         if self._learning is not None:
             if not self._learning.done():
                 return
-            self._learning.result()
+            learning, self._learning = self._learning, None
+            learning.result()
         with transaction.begin(self._engine) as connection:
             is_learnable = prefixes.is_learnable(connection, generation)
         if is_learnable:

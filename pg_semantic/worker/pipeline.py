@@ -90,6 +90,7 @@ class Pipeline:
         Raises:
             sqlalchemy.exc.DBAPIError: The database is unreachable, or a statement on the queue failed.
         """
+        self._stages.forget_bases()
         with self._lanes(builder, check) as (threads, ahead, lane):
             writing: Future[None] | None = None
             ahead.start()

@@ -67,6 +67,10 @@ class Stages:
         """What was done so far."""
         return self._reporter
 
+    def forget_bases(self) -> None:
+        """Forgets the bases of prefixes, which a server that was restored or failed over may not have."""
+        self._bases.clear()
+
     def ready(self, connection: sa.Connection) -> list[Claimable]:
         """Returns what can be claimed, or nothing if the server is too busy."""
         try:

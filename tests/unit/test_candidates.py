@@ -50,7 +50,7 @@ def stages(statement: "sa.Select[Note, float]") -> tuple[str, str]:
 def test_filters_and_joins_that_are_added_later_are_in_both_stages() -> None:
     statement = search.knn(Note.semantic, VECTOR, limit=5).join(Note.author).where(Author.name == "Ada")
     before, after = stages(statement)
-    first, second = after.split("LIMIT semantic.candidates_v1(")
+    first, second = after.split("LIMIT coalesce(semantic.candidates_v1(")
     assert "JOIN author ON author.id = note.author_id" in before
     assert "JOIN author ON author.id = note.author_id" in first
     assert "author.name = " in first
@@ -80,7 +80,7 @@ def test_an_exact_search_has_no_first_stage() -> None:
 @pytest.mark.parametrize("loading", [orm.joinedload(Note.tags), orm.selectinload(Note.tags)])
 def test_a_collection_that_is_loaded_too_does_not_change_the_first_stage(loading: orm.interfaces.ORMOption) -> None:
     def first(statement: "sa.Select[Note, float]") -> str:
-        return re.sub(r"\d+", "N", stages(statement)[1].split("LIMIT semantic.candidates_v1(")[0])
+        return re.sub(r"\d+", "N", stages(statement)[1].split("LIMIT coalesce(semantic.candidates_v1(")[0])
 
     assert first(search.knn(Note.semantic, VECTOR).options(loading)) == first(search.knn(Note.semantic, VECTOR))
 
@@ -89,7 +89,18 @@ def test_a_search_within_a_larger_statement_refers_to_that_in_both_stages() -> N
     outer = aliased(Author)
     nearest = search.knn(Note.semantic, VECTOR, limit=1).where(Note.author_id == outer.id).correlate(outer).lateral()
     before, after = text(sa.select(outer.id, nearest.c.id).join(nearest, sa.true())).split(PLACE)
-    first = after.split("LIMIT semantic.candidates_v1(")[0]
+    first = after.split("LIMIT coalesce(semantic.candidates_v1(")[0]
     assert "note.author_id = author_1.id" in first
     assert "author AS author_1" not in first
     assert before.count("author AS author_1") == 1
+
+
+def test_all_chunks_are_handed_on_without_an_order_while_there_is_no_basis() -> None:
+    """Ordered by a distance to NULL, the planner may scan the index for all of them, and such a scan ends early."""
+    _, after = stages(search.knn(Note.semantic, VECTOR))
+    nearest, every = after.split(" UNION ALL ")
+    assert "LIMIT coalesce(semantic.candidates_v1(" in nearest
+    assert " ORDER BY note_semantic.prefix" in nearest
+    assert " ORDER BY note_semantic.prefix" not in every
+    assert "LIMIT CASE WHEN (semantic.candidates_v1(" in every
+    assert "THEN CAST(NULL AS INTEGER) ELSE 0 END" in every

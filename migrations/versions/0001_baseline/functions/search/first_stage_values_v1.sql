@@ -1,5 +1,6 @@
 -- What replaces the names in braces that concern the first stage of a search: what the vector index orders by, the query
--- in that form, how many rows are handed on to the second stage, and further columns to order by.
+-- in that form, how many rows are handed on to the second stage, and further columns to order by. While there is no basis
+-- that the role may read, none is handed on, so every distance is computed.
 CREATE FUNCTION semantic.first_stage_values_v1(spec jsonb, generation integer, depth integer, place name) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN CASE
@@ -9,7 +10,7 @@ RETURN CASE
             'CAST(semantic.rotated_v1(%s, NULL, CAST($1 AS %I.vector)) AS %2$I.halfvec(%s))',
             generation, place, spec #>> '{compressed,prefix}'
         ),
-        'handed_on', format('semantic.candidates_v1(%s, NULL, true, %s)', generation, depth),
+        'handed_on', format('coalesce(semantic.candidates_v1(%s, NULL, true, %s), 0)', generation, depth),
         'ef_search', least(coalesce(semantic.candidates_v1(generation, NULL, true, depth), 100), 1000)
     )
     WHEN CAST(spec #>> '{compressed,bits}' AS boolean) THEN jsonb_build_object(
