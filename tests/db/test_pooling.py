@@ -11,7 +11,7 @@ from pg_semantic import Searcher, database
 from pg_semantic.settings import Settings
 from pg_semantic.worker.worker import Worker
 from tests.db import pooler
-from tests.db.library import CLEAN, Article, Base, encoder, execute, jobs, rows, sync, truth
+from tests.db.library import CLEAN, Article, encoder, execute, jobs, rows, sync, truth
 
 
 @pytest.fixture
@@ -49,21 +49,6 @@ def test_rows_are_synced_indexed_and_found_through_a_pooler(pooled: sa.Engine, a
     with Session(pooled) as session:
         hits = Searcher(encoder()).search(session, Article.semantic, "harbour candle", limit=5)
     assert (hits[0].entity.id, len(hits)) == (7, 5)
-
-
-def test_a_first_backfill_in_large_batches_on_several_connections_goes_through_a_pooler(
-    engine: sa.Engine, dsn: str
-) -> None:
-    Article.__table__.create(engine)  # type: ignore[attr-defined]
-    words = "SELECT i, md5(i::text), repeat(md5(i::text) || ' ', 10), 'en' FROM generate_series(1, 2000) i"
-    execute(engine, f"INSERT INTO article {words}")
-    Base.metadata.create_all(engine)
-    with pooler.running(dsn) as pooled_dsn:
-        pooled = database.connect(pooled_dsn)
-        assert sync(pooled, write_connections=4, max_slot_wal_mb=100_000).rows == 2000
-        pooled.dispose()
-    assert truth(engine) == CLEAN
-    assert jobs(engine) == set()
 
 
 def test_a_continuous_worker_goes_on_through_a_pooler(pooled: sa.Engine, articles: sa.Engine) -> None:
