@@ -110,6 +110,8 @@ class Pipeline:
                     ahead.start()
                     continue
                 ahead.start()
+                if batch.claim.priority == jobqueue.EDIT:
+                    lane.finish()  # may be encoding the same texts, for another generation
                 encoded = self._encode(batch, lane, threads)
                 lane.wait_for(writing)
                 writing = threads.submit(self._stages.write, batch, self._held.locks) if encoded else None

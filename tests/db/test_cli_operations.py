@@ -24,6 +24,7 @@ REPORT_KEYS = {
     "missing",
     "stale",
     "damaged",
+    "prefixes",
     "wrong_encoder",
     "orphan",
     "failed",
