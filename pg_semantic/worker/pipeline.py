@@ -110,8 +110,6 @@ class Pipeline:
                     ahead.start()
                     continue
                 ahead.start()
-                if batch.claim.priority == jobqueue.EDIT:
-                    lane.finish()  # may be encoding the same texts, for another generation
                 encoded = self._encode(batch, lane, threads)
                 lane.wait_for(writing)
                 writing = threads.submit(self._stages.write, batch, self._held.locks) if encoded else None
@@ -200,6 +198,8 @@ class Pipeline:
 
     def _encode(self, batch: Batch, lane: FastLane, threads: ThreadPoolExecutor) -> bool:
         """Encodes a batch, and edits that overtake it. Returns whether the batch can be written."""
+        if batch.claim.priority == jobqueue.EDIT:
+            lane.finish()  # may be encoding the same texts, for another generation
         lane.current = let_all_pass(turn_of(batch)) if batch.is_long else turn_of(batch)
         self._stages.reuse_vectors(batch)
         characters = sum(len(text) for text in batch.missing().values())
